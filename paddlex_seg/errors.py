@@ -1,0 +1,31 @@
+"""The mistakes a user can make, each with a class of its own and an exit code.
+
+A message says where, what was found, what was expected and what to do. The command line prints it without a
+traceback; whatever is not one of these classes is a bug of the toolkit and keeps its traceback.
+"""
+
+
+class PaddlexSegError(Exception):
+    """Base of every error that the toolkit raises on purpose."""
+
+    exit_code = 1
+
+
+class ConfigError(PaddlexSegError):
+    """The command line, the configuration file or one of its values is wrong."""
+
+    exit_code = 2
+
+
+class DatasetError(PaddlexSegError):
+    """Pictures or annotations are missing, unreadable or contradict each other."""
+
+    exit_code = 3
+
+
+class WeightsError(PaddlexSegError):
+    """A weight file is missing, damaged, unsafe or of another model."""
+
+
+class BackendError(PaddlexSegError):
+    """A device, a runtime or an exported model cannot be used."""

@@ -1,0 +1,140 @@
+"""The words that the rooms of the toolkit share: one type for each thing that crosses a room's border.
+
+Importing this module loads neither Paddle nor OpenCV. Boxes are ``xyxy`` in pixels, where (0, 0) is the top left
+corner of the top left pixel, unless a name says otherwise. Sizes are ``(height, width)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from paddle import Tensor
+
+
+class Rle(TypedDict):
+    """A binary mask, run-length encoded as COCO does it (compressed, column by column), always of a whole image."""
+
+    size: list[int]  # height, width
+    counts: bytes
+
+
+@dataclass(frozen=True)
+class Category:
+    """A class as the data set names it. Its class index is its position in the list of the train file."""
+
+    id: int
+    name: str
+    supercategory: str = ""
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """A picture as the annotation file lists it."""
+
+    id: int
+    file_name: str  # relative to the image folder, with forward slashes
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One annotated object.
+
+    ``segmentation`` is as in the file: a list of polygons ``[x1, y1, x2, y2, ...]`` or an RLE mapping, compressed or
+    not. ``bbox_xywh`` and ``area`` are as in the file too, and None where the file has none.
+    """
+
+    id: int
+    image_id: int
+    category_id: int
+    segmentation: list[list[float]] | Mapping[str, Any]
+    bbox_xywh: tuple[float, float, float, float] | None = None
+    area: float | None = None
+    iscrowd: bool = False
+
+
+@dataclass(frozen=True)
+class CocoFile:
+    """A COCO annotation file in memory: the only form in which a data set travels through the toolkit."""
+
+    path: Path
+    images: tuple[ImageRecord, ...]
+    annotations: tuple[Annotation, ...]
+    categories: tuple[Category, ...]
+    extra: Mapping[str, Any] = field(default_factory=dict)  # info, licenses and whatever else stood at the top level
+
+
+@dataclass(frozen=True)
+class PreprocessSpec:
+    """How a picture becomes the network's input, in evaluation, prediction and service alike.
+
+    ``interpolation`` is OpenCV's number (1 linear, 2 cubic). With ``keep_ratio`` the picture fits into
+    ``size_hw`` taken as (short side, long side) limits. ``mean`` and ``std`` apply to values in [0, 1], RGB.
+    ``pad_stride`` > 0 pads the right and bottom with zeros to a multiple of it.
+    """
+
+    size_hw: tuple[int, int]
+    keep_ratio: bool = False
+    interpolation: int = 2
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    pad_stride: int = 0
+    normalize_first: bool = False
+
+
+class Target(NamedTuple):
+    """The objects of one training image, in pixels of the network input. n may be 0."""
+
+    boxes_xyxy: Tensor  # float32 [n, 4]
+    class_ids: Tensor  # int64 [n], 0-based class index
+    masks: Tensor  # uint8 [n, H, W], 0 or 1
+
+
+class Batch(NamedTuple):
+    """What a model trains on."""
+
+    image: Tensor  # float32 [B, 3, H, W], normalised, padded at the right and bottom
+    im_shape: Tensor  # float32 [B, 2], height and width before padding
+    scale_factor: Tensor  # float32 [B, 2], im_shape / size of the original image
+    targets: list[Target]
+
+
+class Detections(NamedTuple):
+    """What a model found in a batch; image b owns ``bbox_num[b]`` of the N rows, in order. N may be 0."""
+
+    bbox: Tensor  # float32 [N, 6]: class index, score, x1, y1, x2, y2 in pixels of the original image
+    bbox_num: Tensor  # int32 [B]
+    mask: Tensor  # float32 [N, h, w], probabilities at network resolution
+
+
+@dataclass(frozen=True)
+class Instances:
+    """What was found in one picture, best score first, in pixels of the original picture. N may be 0."""
+
+    size_hw: tuple[int, int]
+    class_ids: NDArray[np.int64]  # [N], 0-based class index
+    scores: NDArray[np.float32]  # [N], 0..1
+    boxes_xyxy: NDArray[np.float32]  # [N, 4]
+    masks: tuple[Rle, ...]  # N of them, each of the whole picture
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def above(self, score_threshold: float) -> Instances:
+        """Those with a score greater than ``score_threshold``."""
+        keep = np.flatnonzero(self.scores > score_threshold)
+        return Instances(
+            size_hw=self.size_hw,
+            class_ids=self.class_ids[keep],
+            scores=self.scores[keep],
+            boxes_xyxy=self.boxes_xyxy[keep],
+            masks=tuple(self.masks[i] for i in keep),
+        )

@@ -1,0 +1,15 @@
+"""What the tests share: the place of the reference data, which may be absent."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder with reference numbers and real data; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("PADDLEX_SEG_SHARED", "../shared"))
+    if not folder.is_dir():
+        pytest.skip(f"reference data not found at {folder}; set PADDLEX_SEG_SHARED")
+    return folder
