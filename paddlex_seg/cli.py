@@ -1,0 +1,146 @@
+"""The command line: options -> configuration -> the mode's function -> result file and exit code.
+
+Exit codes: 0 success; 2 wrong options or configuration; 3 the data; 1 anything else.
+"""
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from paddlex_seg import __version__
+from paddlex_seg.errors import ConfigError, PaddlexSegError
+
+if TYPE_CHECKING:
+    from paddlex_seg.config import Config
+
+EPILOG = """\
+examples:
+  %(prog)s -c PP-YOLOE_seg-S.yaml -o Global.mode=check_dataset -o Global.dataset_dir=path/to/data
+  %(prog)s -c PP-YOLOE_seg-S.yaml -o Global.mode=train -o Train.epochs_iters=20 -o Train.image_size=320
+  %(prog)s -c PP-YOLOE_seg-S.yaml -o Global.mode=predict -o Predict.input=photos/
+
+exit codes: 0 success, 2 wrong options or configuration, 3 the data, 1 anything else
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one mode and return the exit code. Every failure is one message on stderr and, once the output folder is
+    known, ``<output>/<mode>_result.json`` with ``done_flag`` false.
+    """
+    options = _parser().parse_args(argv)
+    # Configuration and engine are imported here, so that --help answers at once.
+    from paddlex_seg.config import find_config, read_config, validate_config
+
+    mode, output = "config", None
+    try:
+        path = find_config(options.config)
+        data = read_config(path, options.override)
+        mode, output = _mode_and_output(data)
+        cfg = validate_config(data, path, options.override)
+        result = run_mode(cfg)
+    except KeyboardInterrupt as interrupt:
+        return _fail(interrupt, "interrupted", mode=mode, output=output, code=1)
+    except PaddlexSegError as error:
+        return _fail(error, f"Error: {error}", mode=mode, output=output, code=error.exit_code)
+    except Exception as error:
+        traceback.print_exc()
+        message = f"Error: {type(error).__name__}: {error} (unexpected; the traceback above says where)"
+        return _fail(error, message, mode=mode, output=output, code=1)
+    write_result(Path(cfg.Global.output), mode, {"done_flag": True, **result})
+    return 0
+
+
+def run_mode(cfg: "Config") -> dict[str, Any]:
+    """Run the mode that the configuration names and return what belongs into its result file."""
+    from paddlex_seg.engine.log import start_log
+
+    output_dir = Path(cfg.Global.output)
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"Global.output: {output_dir} cannot be made: {error.strerror}.") from error
+    start_log()
+    return _mode_function(cfg.Global.mode)(cfg)
+
+
+def _mode_function(mode: str) -> Callable[["Config"], dict[str, Any]]:
+    """The engine function of a mode, imported only now: check_dataset needs no Paddle."""
+    if mode == "check_dataset":
+        from paddlex_seg.engine.check_dataset import run as check_dataset
+
+        return check_dataset
+    _require_paddle()
+    from paddlex_seg.engine import evaluate, export, predict, train
+
+    return {"train": train.run, "evaluate": evaluate.run, "export": export.run, "predict": predict.run}[mode]
+
+
+def _require_paddle() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("paddle") is None:
+        raise ConfigError(
+            "PaddlePaddle is not installed. For the CPU: pip install paddlepaddle==3.2.2 (or install this package "
+            "with its [cpu] extra). For a GPU see the installation section of README.md."
+        )
+
+
+def write_result(output_dir: Path, mode: str, result: Mapping[str, Any]) -> None:
+    """Write ``<mode>_result.json``: complete or not at all. Training keeps the table of models it has written."""
+    path = output_dir / f"{mode}_result.json"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _mode_and_output(data: Mapping[str, Any]) -> tuple[str, Path]:
+    """Where a failure is reported, read from a configuration that may be wrong."""
+    section = data.get("Global")
+    section = section if isinstance(section, dict) else {}
+    mode, output = section.get("mode"), section.get("output")
+    return (
+        mode if isinstance(mode, str) and mode.isidentifier() else "config",
+        Path(output if isinstance(output, str) and output else "output"),
+    )
+
+
+def _fail(error: BaseException, message: str, *, mode: str, output: Path | None, code: int) -> int:
+    print(message, file=sys.stderr)
+    if output is not None:
+        kind = type(error)
+        failure = {
+            "done_flag": False,
+            "err_type": f"<class '{kind.__module__}.{kind.__qualname__}'>",
+            "err_msg": str(error),
+        }
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+            write_result(output, mode, failure)
+        except OSError as problem:
+            print(f"The result file could not be written: {problem}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="paddlex_seg",
+        description="Instance segmentation: check data, train, evaluate, export and predict.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("-c", "--config", required=True, help="configuration: a path, or the name of a shipped file")
+    parser.add_argument(
+        "-o",
+        "--override",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="replace one value of the configuration, such as Train.batch_size=4; may be repeated",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    return parser

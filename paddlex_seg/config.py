@@ -1,0 +1,383 @@
+"""The configuration of a run: one short YAML file plus ``-o Section.key=value`` options, typed and checked at once.
+
+`load_config` reads both, checks everything and either returns a frozen `Config` or raises one `ConfigError` that
+lists every problem with its place, what was found, what was expected and the nearest valid key.
+"""
+
+import ast
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+
+from paddlex_seg.errors import ConfigError
+
+MODES = ("check_dataset", "train", "evaluate", "export", "predict")
+PACKAGE_DIR = Path(__file__).resolve().parent
+CONFIG_DIRS = (PACKAGE_DIR / "configs", PACKAGE_DIR.parent / "configs")  # installed wheel, source checkout
+DEVICE_PATTERN = re.compile(r"auto|cpu|(gpu|npu|xpu|mlu)(:\d+(,\d+)*)?")
+
+
+def _reject_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a number is expected, not true or false")
+    return value
+
+
+def _device(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = value.strip().lower()
+    text = re.sub(r"^cuda(?=$|:)", "gpu", text)
+    if not DEVICE_PATTERN.fullmatch(text):
+        raise ValueError("expected auto, cpu, gpu, gpu:0 or gpu:0,1 (likewise npu, xpu, mlu)")
+    return text
+
+
+def _image_size(value: Any) -> Any:
+    """One number stands for a square; both sides must be multiples of 32, the coarsest stride."""
+    sides = value if isinstance(value, list | tuple) else [value, value]
+    whole = [int(side) for side in sides if str(side).isdigit()]
+    if len(sides) != 2 or len(whole) != 2 or any(side < 32 or side % 32 for side in whole):
+        raise ValueError("expected a multiple of 32, or [height, width] with two of them, such as 640 or [480, 640]")
+    return tuple(whole)
+
+
+def _inputs(value: Any) -> Any:
+    items = value if isinstance(value, list | tuple) else [value]
+    if not items or not all(isinstance(item, str) and item for item in items):
+        raise ValueError("expected a file, a folder, a pattern, a URL, or a list of these")
+    return tuple(items)
+
+
+Count = Annotated[int, BeforeValidator(_reject_bool), Field(ge=0)]
+Positive = Annotated[int, BeforeValidator(_reject_bool), Field(ge=1)]
+PositiveFloat = Annotated[float, BeforeValidator(_reject_bool), Field(gt=0)]
+Fraction = Annotated[float, BeforeValidator(_reject_bool), Field(ge=0, le=1)]
+Percent = Annotated[int, BeforeValidator(_reject_bool), Field(ge=0, le=100)]
+Text = Annotated[
+    str,
+    BeforeValidator(lambda value: str(value) if type(value) in (int, float) else value),  # a folder called 2024
+    StringConstraints(min_length=1),
+]
+Device = Annotated[str, BeforeValidator(_device)]
+ImageSize = Annotated[tuple[int, int], BeforeValidator(_image_size)]
+Inputs = Annotated[tuple[str, ...], BeforeValidator(_inputs)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class GlobalConfig(_Section):
+    """What every mode needs."""
+
+    model: Text = Field(description="Name of the model, a row of `docs/models.md`.")
+    mode: Literal["check_dataset", "train", "evaluate", "export", "predict"] = Field(
+        default="check_dataset", description="What to do."
+    )
+    dataset_dir: Text = Field(
+        default="dataset/instance_seg_coco_examples",
+        description="Folder with `images/` and `annotations/instance_train.json`, `instance_val.json`.",
+    )
+    device: Device = Field(
+        default="auto",
+        description="`auto` (a GPU if one is usable, else the CPU), `cpu`, `gpu:0`, `gpu:0,1`, `npu:0`, `xpu:0`, "
+        "`mlu:0`.",
+    )
+    output: Text = Field(default="output", description="Folder of all results; made when missing.")
+
+
+class ConvertConfig(_Section):
+    """Conversion of other annotation formats."""
+
+    enable: bool = Field(default=False, description="Convert before the check.")
+    src_dataset_type: Text | None = Field(default=None, description="Format to convert from, such as `LabelMe`.")
+
+
+class SplitConfig(_Section):
+    """A new division into train and val."""
+
+    enable: bool = Field(default=False, description="Split before the check.")
+    train_percent: Percent | None = Field(default=None, description="Share of the pictures to train on.")
+    val_percent: Percent | None = Field(default=None, description="Share of the pictures to evaluate on.")
+
+
+class CheckDatasetConfig(_Section):
+    """Mode `check_dataset`."""
+
+    convert: ConvertConfig = ConvertConfig()
+    split: SplitConfig = SplitConfig()
+
+
+class TrainConfig(_Section):
+    """Mode `train`."""
+
+    num_classes: Positive | None = Field(
+        default=None, description="Number of classes; read from the data when left out, checked when given."
+    )
+    epochs_iters: Positive = Field(default=40, description="Epochs to train; the whole schedule follows it.")
+    batch_size: Positive = Field(default=2, description="Pictures a step, per device.")
+    learning_rate: PositiveFloat = Field(default=0.001, description="Learning rate after the warm-up.")
+    pretrain_weight_path: Text | None = Field(
+        default=None,
+        description="Weights to start from: a `.pdparams` or `.safetensors` file, a URL, or `scratch` for random "
+        "weights; null means the official weights of the model.",
+    )
+    warmup_steps: Count = Field(
+        default=100, description="Steps of linear warm-up; never more than a third of the run."
+    )
+    resume_path: Text | None = Field(
+        default=None, description="The `.pdparams` file of a checkpoint to continue from, at the start of an epoch."
+    )
+    log_interval: Positive = Field(default=10, description="Steps between two lines in the log.")
+    eval_interval: Positive = Field(default=1, description="Epochs between two evaluations.")
+    image_size: ImageSize | None = Field(
+        default=None,
+        description="Input size, a multiple of 32 or `[height, width]`; the model's own size when left out.",
+    )
+    seed: Count = Field(default=0, description="Seed of everything that is random in training.")
+    num_workers: Count = Field(default=2, description="Processes that read and augment pictures; 0 for none.")
+
+
+class EvaluateConfig(_Section):
+    """Mode `evaluate`."""
+
+    weight_path: Text = Field(
+        default="output/best_model/best_model.pdparams", description="The `.pdparams` file of a checkpoint."
+    )
+    log_interval: Positive = Field(default=10, description="Batches between two lines in the log.")
+    batch_size: Positive = Field(default=1, description="Pictures evaluated together; does not change the result.")
+
+
+class ExportConfig(_Section):
+    """Mode `export`."""
+
+    weight_path: Text = Field(
+        default="output/best_model/best_model.pdparams",
+        description="The `.pdparams` file of a checkpoint, or the URL of official weights (80 COCO classes).",
+    )
+
+
+class KernelOptionConfig(_Section):
+    """How the exported model is run."""
+
+    run_mode: Literal["paddle", "mkldnn"] = Field(
+        default="paddle", description="`paddle`, or `mkldnn` for oneDNN kernels on the CPU."
+    )
+
+
+class PredictConfig(_Section):
+    """Mode `predict`."""
+
+    batch_size: Positive = Field(default=1, description="Pictures predicted together; does not change the result.")
+    model_dir: Text = Field(default="output/best_model/inference", description="Folder that `export` wrote.")
+    input: Inputs | None = Field(
+        default=None, description="A picture, a folder, a pattern such as `photos/*.jpg`, a URL, or a list of these."
+    )
+    threshold: Fraction | None = Field(
+        default=None, description="Lowest score to keep; the threshold stored with the model when left out."
+    )
+    kernel_option: KernelOptionConfig = KernelOptionConfig()
+
+
+class Config(_Section):
+    """A whole run. Sections and keys are those of PaddleX; `docs/config.md` lists them with their meaning."""
+
+    Global: GlobalConfig
+    CheckDataset: CheckDatasetConfig = CheckDatasetConfig()
+    Train: TrainConfig = TrainConfig()
+    Evaluate: EvaluateConfig = EvaluateConfig()
+    Export: ExportConfig = ExportConfig()
+    Predict: PredictConfig = PredictConfig()
+
+    def to_yaml(self) -> str:
+        """The effective configuration, defaults included; `load_config` reads it back."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+# Keys that PaddleX understands and this toolkit deliberately does not, with what to do instead.
+RETIRED_KEYS = {
+    "Train.dy2st": "training runs in dynamic mode; remove the key",
+    "Train.amp": "mixed precision is not available yet; remove the key",
+    "Train.dist_ips": "training on several machines is not available yet; remove the key",
+    "Train.uniform_output_enabled": "the uniform output layout is always on; remove the key",
+    "Train.basic_config_path": "there is no second configuration file behind this one; remove the key",
+    "Evaluate.basic_config_path": "there is no second configuration file behind this one; remove the key",
+    "Export.basic_config_path": "there is no second configuration file behind this one; remove the key",
+    "Global.export_with_pir": "models are always exported in Paddle 3's JSON format; remove the key",
+    "Benchmark": "this section of PaddleX has no use here; remove it",
+}
+
+
+def find_config(name: str) -> Path:
+    """The file meant by ``-c``: a path as it is, else the shipped file of that name (with or without folders)."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = {file.name: file for folder in CONFIG_DIRS for file in sorted(folder.rglob("*.yaml"))}
+    base = name.replace("\\", "/").rsplit("/", 1)[-1]
+    for candidate in (base, f"{base}.yaml"):
+        if candidate in shipped:
+            return shipped[candidate]
+    raise ConfigError(
+        f"{name}: there is no such file, and no shipped configuration of that name.{_suggest(base, shipped)} "
+        f"Shipped are: {', '.join(sorted(shipped))}."
+    )
+
+
+def read_config(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """The YAML file with the ``-o`` options applied, not checked yet.
+
+    Raises ConfigError when the file is not a YAML mapping or an option has not the form ``key=value``.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected sections such as Global and Train, found {type(data).__name__}.")
+    data = _none_strings_to_null(data)
+    problems = [problem for option in overrides if (problem := _apply_override(data, option))]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return data
+
+
+def validate_config(data: Mapping[str, Any], path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Check what `read_config` gave. Raises one ConfigError with all problems."""
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        places = _Places(path, overrides)
+        lines = [_problem_to_text(problem, places) for problem in error.errors()]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
+    """Find, read, override and check a configuration; see the module's first lines."""
+    path = find_config(name)
+    return validate_config(read_config(path, overrides), path, overrides)
+
+
+def parse_value(text: str) -> Any:
+    """The value of an ``-o`` option: a YAML or Python literal where it reads as one, else the text itself.
+
+    ``None``, ``null`` and ``~`` are null; ``1e-4`` is a number; lists and mappings may be written either way.
+    ``gpu:0,1``, URLs, paths and ``on`` stay text. Nothing is ever evaluated.
+    """
+    words: dict[str, Any] = {"None": None, "null": None, "~": None, "true": True, "false": False}
+    if text in words:
+        return words[text]
+    try:
+        value = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        value = None
+    if type(value) in (bool, int, float, str, list, dict):
+        return value
+    if text[:1] in ("[", "{"):
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError:
+            return text
+    return text
+
+
+def _apply_override(data: dict[str, Any], option: str) -> str | None:
+    """Set one value in place. Returns what is wrong with the option, if anything."""
+    key, equals, text = option.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        return f"-o {option}: expected Section.key=value, such as Train.epochs_iters=20."
+    node = data
+    for depth, part in enumerate(parts[:-1], start=1):
+        child = node.setdefault(part, {})
+        if child is None:
+            child = node[part] = {}
+        if not isinstance(child, dict):
+            return f"-o {option}: {'.'.join(parts[:depth])} is a value ({child!r}), it has no keys of its own."
+        node = child
+    node[parts[-1]] = parse_value(text)
+    return None
+
+
+def _none_strings_to_null(value: Any) -> Any:
+    """``None`` in a YAML file is the text "None"; users of PaddleX mean null."""
+    if isinstance(value, dict):
+        return {key: _none_strings_to_null(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_none_strings_to_null(item) for item in value]
+    return None if value == "None" else value
+
+
+class _Places:
+    """Where a key was set: an ``-o`` option, a line of the file, or only the file."""
+
+    def __init__(self, path: Path, overrides: Sequence[str]):
+        self.path = path
+        self.options = {option.partition("=")[0].strip() for option in overrides}
+        try:
+            root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+            self.lines = dict(_key_lines(root, ()))
+        except (OSError, yaml.YAMLError):
+            self.lines = {}
+
+    def find(self, key: str) -> str:
+        if any(option == key or option.startswith(f"{key}.") for option in self.options):
+            return "-o"
+        if key in self.lines:
+            return f"{self.path}:{self.lines[key]}"
+        return str(self.path)
+
+
+def _key_lines(node: Any, prefix: tuple[str, ...]) -> Iterator[tuple[str, int]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            path = (*prefix, str(key.value))
+            yield ".".join(path), key.start_mark.line + 1
+            yield from _key_lines(value, path)
+
+
+def _valid_keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, info in section.model_fields.items():
+        yield prefix + name
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from _valid_keys(info.annotation, f"{prefix}{name}.")
+
+
+def _problem_to_text(problem: Any, places: _Places) -> str:
+    valid = set(_valid_keys(Config))
+    key = ".".join(str(part) for part in problem["loc"])
+    where = f"{places.find(key)}: {key}"
+    if problem["type"] == "extra_forbidden":
+        if key in RETIRED_KEYS:
+            return f"{where}: {RETIRED_KEYS[key]}."
+        return f"{where}: there is no such key.{_suggest_key(key, valid)}"
+    if problem["type"] == "missing":
+        return f"{where}: the key is missing; add it."
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"{where}: found {problem['input']!r}; {message}."
+
+
+def _suggest_key(key: str, valid: set[str]) -> str:
+    """The nearest key of the same section, else the same last word in another section."""
+    section, _, leaf = key.rpartition(".")
+    siblings = [name for name in valid if name.rpartition(".")[0] == section]
+    if near := difflib.get_close_matches(key, siblings, n=1, cutoff=0.75):
+        return f" Did you mean {near[0]}?"
+    if same_leaf := sorted(name for name in valid if name.rpartition(".")[2].lower() == leaf.lower()):
+        return f" Did you mean {' or '.join(same_leaf)}?"
+    if near := difflib.get_close_matches(key, sorted(valid), n=1, cutoff=0.6):
+        return f" Did you mean {near[0]}?"
+    if siblings:
+        return f" Valid here are: {', '.join(sorted(name.rpartition('.')[2] for name in siblings))}."
+    return ""
+
+
+def _suggest(word: str, valid: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(word, list(valid), n=1, cutoff=0.6)
+    return f" Did you mean {near[0]}?" if near else ""

@@ -1,0 +1,59 @@
+"""What a run says: log lines, a log file, and a progress bar where a person watches."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import rich
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+ROOT = logging.getLogger("paddlex_seg")
+FORMAT = logging.Formatter("[%(asctime)s] %(levelname)s: %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
+
+
+def start_log() -> None:
+    """Send the toolkit's log lines to the terminal, or plainly to standard output where there is none."""
+    if ROOT.handlers:
+        return
+    if rich.get_console().is_terminal:
+        handler: logging.Handler = RichHandler(show_path=False, highlighter=None, log_time_format="[%X]")
+    else:
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(FORMAT)
+    ROOT.addHandler(handler)
+    ROOT.setLevel(logging.INFO)
+    ROOT.propagate = False
+
+
+@contextmanager
+def log_file(path: Path) -> Iterator[None]:
+    """Copy the log lines into a file (UTF-8, appended) while the context lasts."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(FORMAT)
+    ROOT.addHandler(handler)
+    try:
+        yield
+    finally:
+        ROOT.removeHandler(handler)
+        handler.close()
+
+
+@contextmanager
+def progress(description: str, total: int) -> Iterator[Callable[[str], None]]:
+    """A bar that the yielded function moves by one step, with a text at its end. Nothing without a terminal."""
+    if not rich.get_console().is_terminal:
+        yield lambda text: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task(description, total=total, text="")
+        yield lambda text: bar.update(task, advance=1, text=text)
+
+
+def format_seconds(seconds: float) -> str:
+    """Such as 1:02:03."""
+    return str(timedelta(seconds=round(seconds)))

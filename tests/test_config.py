@@ -1,0 +1,189 @@
+"""Configuration: what users type is what they get, and what they mistype is named with its place and remedy."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paddlex_seg.config import Config, find_config, load_config, parse_value
+from paddlex_seg.errors import ConfigError
+
+SHIPPED = sorted((Path(__file__).parent.parent / "configs" / "modules").rglob("*.yaml"))
+
+
+def problems(*overrides: str, name: str = "PP-YOLOE_seg-S.yaml") -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load_config(name, overrides)
+    return str(caught.value).splitlines()
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_configuration_is_valid_and_named_after_its_model(path: Path) -> None:
+    cfg = load_config(str(path))
+    assert cfg.Global.model == path.stem
+    assert cfg.Global.device == "auto"
+    assert cfg.Train.num_classes is None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("None", None),
+        ("null", None),
+        ("~", None),
+        ("", ""),
+        ("on", "on"),
+        ("No", "No"),
+        ("one", "one"),
+        ("True", True),
+        ("false", False),
+        ("1e-4", 1e-4),
+        ("5", 5),
+        ("[1,2,3]", [1, 2, 3]),
+        ("[a, b]", ["a", "b"]),
+        ("{'a': 1}", {"a": 1}),
+        ("{a: 1, b: x}", {"a": 1, "b": "x"}),
+        ("gpu:0,1", "gpu:0,1"),
+        ("0,1", "0,1"),
+        ("2024/10", "2024/10"),
+        ("os", "os"),
+        ("dir", "dir"),
+        ("0.01*2", "0.01*2"),
+        ("__import__('os').getcwd()", "__import__('os').getcwd()"),
+        ("[__import__('os')]", ["__import__('os')"]),
+        ("http://h/a.png?x=1&y=2", "http://h/a.png?x=1&y=2"),
+        ("C:\\data\\a=b.png", "C:\\data\\a=b.png"),
+        ("'5'", "5"),
+        ("[1, 2", "[1, 2"),
+    ],
+)
+def test_override_value_is_read_as_a_literal_or_kept_as_text(text: str, value: Any) -> None:
+    assert parse_value(text) == value
+    assert type(parse_value(text)) is type(value)
+
+
+def test_override_splits_at_the_first_equals_sign() -> None:
+    cfg = load_config("PP-YOLOE_seg-S.yaml", ["Predict.input=http://h/a.png?x=1&y=2"])
+    assert cfg.Predict.input == ("http://h/a.png?x=1&y=2",)
+
+
+def test_override_creates_sections_that_the_file_does_not_have(tmp_path: Path) -> None:
+    path = tmp_path / "short.yaml"
+    path.write_text("Global:\n  model: PP-YOLOE_seg-S\n")
+    cfg = load_config(str(path), ["Predict.kernel_option.run_mode=mkldnn", "Train.learning_rate=1e-4"])
+    assert cfg.Predict.kernel_option.run_mode == "mkldnn"
+    assert cfg.Train.learning_rate == 1e-4
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "PP-YOLOE_seg-S.yaml",
+        "PP-YOLOE_seg-S",
+        "paddlex/configs/modules/instance_segmentation/PP-YOLOE_seg-S.yaml",
+        "paddlex/configs/instance_segmentation/PP-YOLOE_seg-S.yaml",
+    ],
+)
+def test_shipped_configuration_is_found_by_its_name(name: str) -> None:
+    assert find_config(name).name == "PP-YOLOE_seg-S.yaml"
+
+
+def test_existing_path_wins_over_a_shipped_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("PP-YOLOE_seg-S.yaml").write_text("Global:\n  model: mine\n", encoding="utf-8")
+    assert load_config("PP-YOLOE_seg-S.yaml").Global.model == "mine"
+
+
+def test_unknown_name_is_answered_with_the_nearest_one() -> None:
+    assert "Did you mean PP-YOLOE_seg-S.yaml?" in problems(name="PP-YOLO_seg-S.yaml")[0]
+
+
+def test_all_problems_are_reported_at_once() -> None:
+    found = problems("Train.epoch_iters=3", "Train.batch_size=abc", "Global.mode=trian", "Foo=1")
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("Train.epoch_iters=3", "Did you mean Train.epochs_iters?"),
+        ("Train.lerning_rate=3", "Did you mean Train.learning_rate?"),
+        ("Train.input=a.png", "Did you mean Predict.input?"),
+        ("Predict.kernel_option.runmode=paddle", "Did you mean Predict.kernel_option.run_mode?"),
+        ("train.batch_size=3", "Did you mean Train?"),
+        ("Train.batch_size=0", "Train.batch_size: found 0; should be greater than or equal to 1"),
+        ("Train.batch_size=2.5", "Train.batch_size: found 2.5; should be a valid integer"),
+        ("Train.num_classes=True", "Train.num_classes: found True; a number is expected"),
+        ("Train.learning_rate=-1", "Train.learning_rate: found -1; should be greater than 0"),
+        ("Train.image_size=100", "expected a multiple of 32"),
+        ("Train.image_size=[640]", "expected a multiple of 32"),
+        ("Global.device=gpu:x", "expected auto, cpu, gpu"),
+        ("Global.device=cpu:0", "expected auto, cpu, gpu"),
+        ("Global.mode=evalute", "should be 'check_dataset', 'train', 'evaluate', 'export' or 'predict'"),
+        ("Global.output=None", "Global.output: found None"),
+        ("Predict.input=[1, {}]", "Predict.input: found"),
+        ("Predict.threshold=1.5", "Predict.threshold: found 1.5"),
+        ("Train.dy2st=True", "remove the key"),
+        ("Train.batch_size", "expected Section.key=value"),
+        ("Train..x=1", "expected Section.key=value"),
+        ("Train.batch_size.x=1", "Train.batch_size is a value"),
+    ],
+)
+def test_problem_says_key_value_and_remedy(override: str, message: str) -> None:
+    found = problems(override)
+    assert len(found) == 1
+    assert message in found[0]
+    assert "-o" in found[0]
+
+
+def test_problem_in_a_file_names_file_and_line(tmp_path: Path) -> None:
+    path = tmp_path / "mein Projekt ü.yaml"
+    path.write_text("Global:\n  model: PP-YOLOE_seg-S\nTrain:\n  batch_size: many\n", encoding="utf-8")
+    assert problems(name=str(path))[0].startswith(f"{path}:4: Train.batch_size: found 'many'")
+
+
+def test_missing_model_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("Global:\n  mode: train\n")
+    assert "Global.model: the key is missing" in problems(name=str(path))[0]
+
+
+@pytest.mark.parametrize("content", ["- a\n- b\n", "just text", "a: [1, 2", ""], ids=["list", "text", "broken", "empty"])
+def test_file_that_is_no_mapping_is_an_error(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(content)
+    assert str(path) in problems(name=str(path))[0]
+
+
+def test_none_in_a_file_means_null(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("Global:\n  model: PP-YOLOE_seg-S\nTrain:\n  resume_path: None\n")
+    assert load_config(str(path)).Train.resume_path is None
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu", "gpu:0,1", "npu:0", "xpu:0", "mlu:0", "auto"])
+def test_device_names_of_paddlex_are_understood(device: str) -> None:
+    assert load_config("PP-YOLOE_seg-S.yaml", [f"Global.device={device}"]).Global.device == device
+
+
+def test_cuda_is_another_word_for_gpu() -> None:
+    assert load_config("PP-YOLOE_seg-S.yaml", ["Global.device=cuda:0"]).Global.device == "gpu:0"
+
+
+@pytest.mark.parametrize(("value", "size"), [("320", (320, 320)), ("[480, 640]", (480, 640))])
+def test_image_size_is_a_number_or_height_and_width(value: str, size: tuple[int, int]) -> None:
+    assert load_config("PP-YOLOE_seg-S.yaml", [f"Train.image_size={value}"]).Train.image_size == size
+
+
+def test_effective_configuration_reads_back_equal(tmp_path: Path) -> None:
+    cfg = load_config("PP-YOLOE_seg-S.yaml", ["Train.image_size=[320, 640]", "Predict.input=[a b.png, ü.png]"])
+    path = tmp_path / "config.yaml"
+    path.write_text(cfg.to_yaml(), encoding="utf-8")
+    assert load_config(str(path)) == cfg
+
+
+def test_configuration_cannot_be_changed_after_loading() -> None:
+    cfg = load_config("PP-YOLOE_seg-S.yaml")
+    with pytest.raises(ValueError, match="frozen"):
+        cfg.Train.batch_size = 3  # type: ignore[misc]
+    assert isinstance(cfg, Config)
