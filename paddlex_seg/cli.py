@@ -4,8 +4,6 @@ Exit codes: 0 success; 2 wrong options or configuration; 3 the data; 1 anything 
 """
 
 import argparse
-import json
-import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -29,18 +27,20 @@ exit codes: 0 success, 2 wrong options or configuration, 3 the data, 1 anything 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one mode and return the exit code. Every failure is one message on stderr and, once the output folder is
-    known, ``<output>/<mode>_result.json`` with ``done_flag`` false.
+    """Run one mode and return the exit code. Every failure is one message on stderr and, once the output
+    folder is known, ``<output>/<mode>_result.json`` with ``done_flag`` false.
     """
     options = _parser().parse_args(argv)
     # Configuration and engine are imported here, so that --help answers at once.
     from paddlex_seg.config import find_config, read_config, validate_config
+    from paddlex_seg.engine.result_file import clear_result, write_result
 
     mode, output = "config", None
     try:
         path = find_config(options.config)
         data = read_config(path, options.override)
         mode, output = _mode_and_output(data)
+        clear_result(output, mode)
         cfg = validate_config(data, path, options.override)
         result = run_mode(cfg)
     except KeyboardInterrupt as interrupt:
@@ -85,17 +85,9 @@ def _require_paddle() -> None:
 
     if find_spec("paddle") is None:
         raise ConfigError(
-            "PaddlePaddle is not installed. For the CPU: pip install paddlepaddle==3.2.2 (or install this package "
-            "with its [cpu] extra). For a GPU see the installation section of README.md."
+            "PaddlePaddle is not installed. For the CPU: pip install paddlepaddle==3.2.2 (or install this "
+            "package with its [cpu] extra). For a GPU see the installation section of README.md."
         )
-
-
-def write_result(output_dir: Path, mode: str, result: Mapping[str, Any]) -> None:
-    """Write ``<mode>_result.json``: complete or not at all. Training keeps the table of models it has written."""
-    path = output_dir / f"{mode}_result.json"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def _mode_and_output(data: Mapping[str, Any]) -> tuple[str, Path]:
@@ -110,6 +102,8 @@ def _mode_and_output(data: Mapping[str, Any]) -> tuple[str, Path]:
 
 
 def _fail(error: BaseException, message: str, *, mode: str, output: Path | None, code: int) -> int:
+    from paddlex_seg.engine.result_file import add_to_result
+
     print(message, file=sys.stderr)
     if output is not None:
         kind = type(error)
@@ -120,7 +114,7 @@ def _fail(error: BaseException, message: str, *, mode: str, output: Path | None,
         }
         try:
             output.mkdir(parents=True, exist_ok=True)
-            write_result(output, mode, failure)
+            add_to_result(output, mode, failure)
         except OSError as problem:
             print(f"The result file could not be written: {problem}", file=sys.stderr)
     return code
@@ -133,7 +127,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("-c", "--config", required=True, help="configuration: a path, or the name of a shipped file")
+    parser.add_argument(
+        "-c", "--config", required=True, help="configuration: a path, or the name of a shipped file"
+    )
     parser.add_argument(
         "-o",
         "--override",

@@ -1,7 +1,8 @@
-"""The configuration of a run: one short YAML file plus ``-o Section.key=value`` options, typed and checked at once.
+"""The configuration of a run: one short YAML file plus ``-o Section.key=value`` options, typed and checked
+at once.
 
-`load_config` reads both, checks everything and either returns a frozen `Config` or raises one `ConfigError` that
-lists every problem with its place, what was found, what was expected and the nearest valid key.
+`load_config` reads both, checks everything and either returns a frozen `Config` or raises one `ConfigError`
+that lists every problem with its place, what was found, what was expected and the nearest valid key.
 """
 
 import ast
@@ -43,7 +44,9 @@ def _image_size(value: Any) -> Any:
     sides = value if isinstance(value, list | tuple) else [value, value]
     whole = [int(side) for side in sides if str(side).isdigit()]
     if len(sides) != 2 or len(whole) != 2 or any(side < 32 or side % 32 for side in whole):
-        raise ValueError("expected a multiple of 32, or [height, width] with two of them, such as 640 or [480, 640]")
+        raise ValueError(
+            "expected a multiple of 32, or [height, width] with two of them, such as 640 or [480, 640]"
+        )
     return tuple(whole)
 
 
@@ -61,7 +64,9 @@ Fraction = Annotated[float, BeforeValidator(_reject_bool), Field(ge=0, le=1)]
 Percent = Annotated[int, BeforeValidator(_reject_bool), Field(ge=0, le=100)]
 Text = Annotated[
     str,
-    BeforeValidator(lambda value: str(value) if type(value) in (int, float) else value),  # a folder called 2024
+    BeforeValidator(
+        lambda value: str(value) if type(value) in (int, float) else value
+    ),  # a folder called 2024
     StringConstraints(min_length=1),
 ]
 Device = Annotated[str, BeforeValidator(_device)]
@@ -86,8 +91,8 @@ class GlobalConfig(_Section):
     )
     device: Device = Field(
         default="auto",
-        description="`auto` (a GPU if one is usable, else the CPU), `cpu`, `gpu:0`, `gpu:0,1`, `npu:0`, `xpu:0`, "
-        "`mlu:0`.",
+        description="`auto` (a GPU if one is usable, else the CPU), `cpu`, `gpu:0`, `gpu:0,1`, `npu:0`, "
+        "`xpu:0`, `mlu:0`.",
     )
     output: Text = Field(default="output", description="Folder of all results; made when missing.")
 
@@ -96,7 +101,9 @@ class ConvertConfig(_Section):
     """Conversion of other annotation formats."""
 
     enable: bool = Field(default=False, description="Convert before the check.")
-    src_dataset_type: Text | None = Field(default=None, description="Format to convert from, such as `LabelMe`.")
+    src_dataset_type: Text | None = Field(
+        default=None, description="Format to convert from, such as `LabelMe`."
+    )
 
 
 class SplitConfig(_Section):
@@ -125,14 +132,15 @@ class TrainConfig(_Section):
     learning_rate: PositiveFloat = Field(default=0.001, description="Learning rate after the warm-up.")
     pretrain_weight_path: Text | None = Field(
         default=None,
-        description="Weights to start from: a `.pdparams` or `.safetensors` file, a URL, or `scratch` for random "
-        "weights; null means the official weights of the model.",
+        description="Weights to start from: a `.pdparams` or `.safetensors` file, a URL, or `scratch` for "
+        "random weights; null means the official weights of the model.",
     )
     warmup_steps: Count = Field(
         default=100, description="Steps of linear warm-up; never more than a third of the run."
     )
     resume_path: Text | None = Field(
-        default=None, description="The `.pdparams` file of a checkpoint to continue from, at the start of an epoch."
+        default=None,
+        description="The `.pdparams` file of a checkpoint to continue from, at the start of an epoch.",
     )
     log_interval: Positive = Field(default=10, description="Steps between two lines in the log.")
     eval_interval: Positive = Field(default=1, description="Epochs between two evaluations.")
@@ -151,7 +159,9 @@ class EvaluateConfig(_Section):
         default="output/best_model/best_model.pdparams", description="The `.pdparams` file of a checkpoint."
     )
     log_interval: Positive = Field(default=10, description="Batches between two lines in the log.")
-    batch_size: Positive = Field(default=1, description="Pictures evaluated together; does not change the result.")
+    batch_size: Positive = Field(
+        default=1, description="Pictures evaluated together; does not change the result."
+    )
 
 
 class ExportConfig(_Section):
@@ -174,10 +184,13 @@ class KernelOptionConfig(_Section):
 class PredictConfig(_Section):
     """Mode `predict`."""
 
-    batch_size: Positive = Field(default=1, description="Pictures predicted together; does not change the result.")
+    batch_size: Positive = Field(
+        default=1, description="Pictures predicted together; does not change the result."
+    )
     model_dir: Text = Field(default="output/best_model/inference", description="Folder that `export` wrote.")
     input: Inputs | None = Field(
-        default=None, description="A picture, a folder, a pattern such as `photos/*.jpg`, a URL, or a list of these."
+        default=None,
+        description="A picture, a folder, a pattern such as `photos/*.jpg`, a URL, or a list of these.",
     )
     threshold: Fraction | None = Field(
         default=None, description="Lowest score to keep; the threshold stored with the model when left out."
@@ -215,7 +228,9 @@ RETIRED_KEYS = {
 
 
 def find_config(name: str) -> Path:
-    """The file meant by ``-c``: a path as it is, else the shipped file of that name (with or without folders)."""
+    """The file meant by ``-c``: a path as it is, else the shipped file of that name (with or without
+    folders).
+    """
     path = Path(name)
     if path.is_file():
         return path
@@ -299,7 +314,9 @@ def _apply_override(data: dict[str, Any], option: str) -> str | None:
         if child is None:
             child = node[part] = {}
         if not isinstance(child, dict):
-            return f"-o {option}: {'.'.join(parts[:depth])} is a value ({child!r}), it has no keys of its own."
+            return (
+                f"-o {option}: {'.'.join(parts[:depth])} is a value ({child!r}), it has no keys of its own."
+            )
         node = child
     node[parts[-1]] = parse_value(text)
     return None

@@ -1,7 +1,7 @@
 """The words that the rooms of the toolkit share: one type for each thing that crosses a room's border.
 
-Importing this module loads neither Paddle nor OpenCV. Boxes are ``xyxy`` in pixels, where (0, 0) is the top left
-corner of the top left pixel, unless a name says otherwise. Sizes are ``(height, width)``.
+Importing this module loads neither Paddle nor OpenCV. Boxes are ``xyxy`` in pixels, where (0, 0) is the top
+left corner of the top left pixel, unless a name says otherwise. Sizes are ``(height, width)``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 class Rle(TypedDict):
-    """A binary mask, run-length encoded as COCO does it (compressed, column by column), always of a whole image."""
+    """A binary mask, run-length encoded as COCO does it (compressed, column by column), always of a whole
+    image.
+    """
 
     size: list[int]  # height, width
     counts: bytes
@@ -48,8 +50,8 @@ class ImageRecord:
 class Annotation:
     """One annotated object.
 
-    ``segmentation`` is as in the file: a list of polygons ``[x1, y1, x2, y2, ...]`` or an RLE mapping, compressed or
-    not. ``bbox_xywh`` and ``area`` are as in the file too, and None where the file has none.
+    ``segmentation`` is as in the file: a list of polygons ``[x1, y1, x2, y2, ...]`` or an RLE mapping,
+    compressed or not. ``bbox_xywh`` and ``area`` are as in the file too, and None where the file has none.
     """
 
     id: int
@@ -69,7 +71,9 @@ class CocoFile:
     images: tuple[ImageRecord, ...]
     annotations: tuple[Annotation, ...]
     categories: tuple[Category, ...]
-    extra: Mapping[str, Any] = field(default_factory=dict)  # info, licenses and whatever else stood at the top level
+    extra: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # info, licenses and whatever else stood at the top level
 
 
 @dataclass(frozen=True)

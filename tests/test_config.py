@@ -1,4 +1,6 @@
-"""Configuration: what users type is what they get, and what they mistype is named with its place and remedy."""
+"""Configuration: what users type is what they get, and what they mistype is named with its place and
+remedy.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -148,7 +150,9 @@ def test_missing_model_is_named(tmp_path: Path) -> None:
     assert "Global.model: the key is missing" in problems(name=str(path))[0]
 
 
-@pytest.mark.parametrize("content", ["- a\n- b\n", "just text", "a: [1, 2", ""], ids=["list", "text", "broken", "empty"])
+@pytest.mark.parametrize(
+    "content", ["- a\n- b\n", "just text", "a: [1, 2", ""], ids=["list", "text", "broken", "empty"]
+)
 def test_file_that_is_no_mapping_is_an_error(tmp_path: Path, content: str) -> None:
     path = tmp_path / "a.yaml"
     path.write_text(content)
@@ -176,7 +180,9 @@ def test_image_size_is_a_number_or_height_and_width(value: str, size: tuple[int,
 
 
 def test_effective_configuration_reads_back_equal(tmp_path: Path) -> None:
-    cfg = load_config("PP-YOLOE_seg-S.yaml", ["Train.image_size=[320, 640]", "Predict.input=[a b.png, ü.png]"])
+    cfg = load_config(
+        "PP-YOLOE_seg-S.yaml", ["Train.image_size=[320, 640]", "Predict.input=[a b.png, ü.png]"]
+    )
     path = tmp_path / "config.yaml"
     path.write_text(cfg.to_yaml(), encoding="utf-8")
     assert load_config(str(path)) == cfg

@@ -28,8 +28,8 @@ def use_device(name: str) -> str:
     available = _count(kind)
     if available == 0:
         raise BackendError(
-            f"Global.device is {name}, but {_why_unusable(kind)}. Use Global.device=cpu, or install the build of "
-            f"PaddlePaddle for this device (README.md, installation)."
+            f"Global.device is {name}, but {_why_unusable(kind)}. Use Global.device=cpu, or install the "
+            f"build of PaddlePaddle for this device (README.md, installation)."
         )
     if max(indices) >= available:
         raise BackendError(
@@ -46,8 +46,8 @@ def warn_of_unproven_paddle() -> None:
     if version is None or version.group() == SUPPORTED_PADDLE:
         return
     LOGGER.warning(
-        "PaddlePaddle %s is installed; this toolkit is tested with %s. Paddle 3.3.0 and 3.3.1 crash some CPU graphs "
-        "when oneDNN is on, and paddle2onnx 2.1.0 cannot convert what they export.",
+        "PaddlePaddle %s is installed; this toolkit is tested with %s. Paddle 3.3.0 and 3.3.1 crash some CPU "
+        "graphs when oneDNN is on, and paddle2onnx 2.1.0 cannot convert what they export.",
         paddle.__version__,
         SUPPORTED_PADDLE,
     )
@@ -61,14 +61,19 @@ def _set_device(device: str) -> str:
 
 
 def _count(kind: str) -> int:
-    """How many devices of a kind Paddle can use. Asking for one that is not there aborts the whole process."""
+    """How many devices of a kind Paddle can use. Asking for one that is not there aborts the whole
+    process.
+    """
     if kind == "gpu":
         return paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0
     if kind == "xpu":
         return paddle.device.xpu.device_count() if paddle.device.is_compiled_with_xpu() else 0
     if kind not in paddle.device.get_all_custom_device_type():
         return 0
-    return sum(device.startswith(f"{kind}:") or device == kind for device in paddle.device.get_available_custom_device())
+    return sum(
+        device.startswith(f"{kind}:") or device == kind
+        for device in paddle.device.get_available_custom_device()
+    )
 
 
 def _why_unusable(kind: str) -> str:

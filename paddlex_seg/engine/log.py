@@ -43,12 +43,19 @@ def log_file(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def progress(description: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A bar that the yielded function moves by one step, with a text at its end. Nothing without a terminal."""
+def progress_bar(description: str, total: int) -> Iterator[Callable[[str], None]]:
+    """A bar that the yielded function moves by one step, with a text at its end. Nothing without a
+    terminal.
+    """
     if not rich.get_console().is_terminal:
         yield lambda text: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[text]}"),
+    )
     with Progress(*columns, transient=True) as bar:
         task = bar.add_task(description, total=total, text="")
         yield lambda text: bar.update(task, advance=1, text=text)

@@ -10,8 +10,8 @@ from paddlex_seg.structures import Batch, Detections
 class InstanceSegmenter(nn.Layer):
     """A network that finds objects and their masks.
 
-    ``mask_frame`` says what a row of ``Detections.mask`` covers: ``"image"``, the whole (padded) network input at a
-    lower resolution, or ``"box"``, the inside of its box.
+    ``mask_frame`` says what a row of ``Detections.mask`` covers: ``"image"``, the whole (padded) network
+    input at a lower resolution, or ``"box"``, the inside of its box.
     """
 
     mask_frame: Literal["box", "image"]
@@ -19,8 +19,8 @@ class InstanceSegmenter(nn.Layer):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Named scalar losses of a batch. ``"loss"`` is the one to minimise; the others are reported.
 
-        Every trainable parameter takes part in ``"loss"``, also when the batch has no object, so that no gradient
-        is missing.
+        Every trainable parameter takes part in ``"loss"``, also when the batch has no object, so that no
+        gradient is missing.
         """
         raise NotImplementedError
 
@@ -28,6 +28,7 @@ class InstanceSegmenter(nn.Layer):
         """Detections of a batch, the same for an image in whatever batch it is.
 
         image: float32 [B, 3, H, W]; im_shape: float32 [B, 2], height and width before padding; scale_factor:
-        float32 [B, 2], im_shape over the size of the original image. Boxes are in pixels of the original image.
+        float32 [B, 2], im_shape over the size of the original image. Boxes are in pixels of the original
+        image.
         """
         raise NotImplementedError

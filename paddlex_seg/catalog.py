@@ -1,0 +1,45 @@
+"""The table of models. A name is a row here and nowhere else."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from paddlex_seg.errors import ConfigError
+from paddlex_seg.models.base import InstanceSegmenter
+from paddlex_seg.models.pp_yoloe_seg import pp_yoloe_seg_s
+from paddlex_seg.recipes import PP_YOLOE_SEG, Recipe
+
+OFFICIAL_WEIGHTS = "https://paddle-model-ecology.bj.bcebos.com/paddlex/official_pretrained_model"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """All that the rest of the toolkit needs to know of a model."""
+
+    name: str
+    build: Callable[..., InstanceSegmenter]  # build(num_classes=...) with random weights
+    recipe: Recipe
+    arch: str  # how PaddleX calls the architecture in inference.yml
+    min_subgraph_size: int  # of TensorRT, in inference.yml
+
+    @property
+    def official_weights(self) -> str:
+        """URL of the weights trained on COCO with 80 classes."""
+        return f"{OFFICIAL_WEIGHTS}/{self.name}_pretrained.pdparams"
+
+
+MODELS: dict[str, ModelSpec] = {
+    spec.name: spec
+    for spec in (
+        ModelSpec("PP-YOLOE_seg-S", pp_yoloe_seg_s, PP_YOLOE_SEG, arch="PPYOLOE", min_subgraph_size=3),
+    )
+}
+
+
+def find_model(name: str) -> ModelSpec:
+    """The row of a name. Raises ConfigError with the nearest names when there is none."""
+    if name in MODELS:
+        return MODELS[name]
+    near = difflib.get_close_matches(name, MODELS, n=2, cutoff=0.4)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    raise ConfigError(f"Global.model: there is no model {name!r}.{hint} Models are: {', '.join(MODELS)}.")

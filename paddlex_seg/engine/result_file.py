@@ -1,0 +1,36 @@
+"""``<output>/<mode>_result.json``: what a mode did, for programs to read."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def write_json(path: Path, data: Any, *, indent: int | None = 2) -> None:
+    """Write a JSON file, complete or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(data, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def result_path(output_dir: Path, mode: str) -> Path:
+    """Where the result file of a mode lies."""
+    return output_dir / f"{mode}_result.json"
+
+
+def write_result(output_dir: Path, mode: str, result: Mapping[str, Any]) -> None:
+    """Write the result file of a mode."""
+    write_json(result_path(output_dir, mode), result)
+
+
+def clear_result(output_dir: Path, mode: str) -> None:
+    """Remove the result of an earlier run, so that it cannot be taken for this one's."""
+    result_path(output_dir, mode).unlink(missing_ok=True)
+
+
+def add_to_result(output_dir: Path, mode: str, failure: Mapping[str, Any]) -> None:
+    """Note a failure; what the run had already reported, such as finished checkpoints, stays in the file."""
+    path = result_path(output_dir, mode)
+    reported = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    write_json(path, {**failure, **{key: value for key, value in reported.items() if key not in failure}})
