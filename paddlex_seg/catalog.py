@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from paddlex_seg.errors import ConfigError
 from paddlex_seg.models.base import InstanceSegmenter
-from paddlex_seg.models.pp_yoloe_seg import pp_yoloe_seg_s
+from paddlex_seg.models.pp_yoloe_seg.model import pp_yoloe_seg_s
 from paddlex_seg.recipes import PP_YOLOE_SEG, Recipe
 
 OFFICIAL_WEIGHTS = "https://paddle-model-ecology.bj.bcebos.com/paddlex/official_pretrained_model"

@@ -4,6 +4,7 @@ Exit codes: 0 success; 2 wrong options or configuration; 3 the data; 1 anything 
 """
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -82,6 +83,9 @@ def _mode_function(mode: str) -> Callable[["Config"], dict[str, Any]]:
 
 def _require_paddle() -> None:
     from importlib.util import find_spec
+
+    # Paddle sets this to 1 when it is imported without it, and then uses a single core.
+    os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
 
     if find_spec("paddle") is None:
         raise ConfigError(

@@ -15,9 +15,9 @@ from paddlex_seg.data.coco_categories import COCO_CATEGORIES
 from paddlex_seg.data.loader import WorkerPool, evaluation_batches
 from paddlex_seg.engine.checkpoint import ModelInfo, load_model, read_info
 from paddlex_seg.engine.device import use_device
+from paddlex_seg.engine.download import resolve_weights
 from paddlex_seg.engine.log import progress_bar
 from paddlex_seg.engine.result_file import write_json
-from paddlex_seg.engine.weights import resolve_weights
 from paddlex_seg.errors import WeightsError
 from paddlex_seg.inference.paste import detections_to_instances
 from paddlex_seg.metrics.coco_ap import evaluate_coco, results_to_coco_json

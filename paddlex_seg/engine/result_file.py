@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ def write_result(output_dir: Path, mode: str, result: Mapping[str, Any]) -> None
 
 def clear_result(output_dir: Path, mode: str) -> None:
     """Remove the result of an earlier run, so that it cannot be taken for this one's."""
-    result_path(output_dir, mode).unlink(missing_ok=True)
+    with suppress(OSError):  # a folder that cannot be written is reported when it is made
+        result_path(output_dir, mode).unlink()
 
 
 def add_to_result(output_dir: Path, mode: str, failure: Mapping[str, Any]) -> None:

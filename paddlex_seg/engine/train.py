@@ -22,6 +22,7 @@ from paddlex_seg.data.dataset import TrainingSet
 from paddlex_seg.data.loader import WorkerPool, epoch_plan, num_batches, train_batches
 from paddlex_seg.engine.checkpoint import ModelInfo, Progress, load_model, read_progress, save_checkpoint
 from paddlex_seg.engine.device import use_device
+from paddlex_seg.engine.download import resolve_weights
 from paddlex_seg.engine.ema import Ema
 from paddlex_seg.engine.evaluate import predict_pictures
 from paddlex_seg.engine.export import export_model
@@ -33,7 +34,7 @@ from paddlex_seg.engine.optimizer import (
     optimizer_state,
 )
 from paddlex_seg.engine.result_file import write_result
-from paddlex_seg.engine.weights import load_into, read_weights, resolve_weights
+from paddlex_seg.engine.weights import load_into, read_weights
 from paddlex_seg.errors import ConfigError, DatasetError, PaddlexSegError
 from paddlex_seg.metrics.coco_ap import CocoMetrics, evaluate_coco
 from paddlex_seg.models.base import InstanceSegmenter

@@ -1,0 +1,76 @@
+"""From a picture to the network's input: the one way that evaluation, prediction and service share.
+
+Training shares ``normalize`` and ``fitted_size``; its geometry is the pending map of ``data.sample``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from paddlex_seg.structures import PreprocessSpec
+
+
+class NetworkInput(NamedTuple):
+    """The three inputs of a network: of one picture, or of a batch with a leading axis B."""
+
+    image: NDArray[np.float32]  # [3, H, W], normalised, padded at the right and bottom
+    im_shape: NDArray[np.float32]  # [2], height and width before padding
+    scale_factor: NDArray[np.float32]  # [2], im_shape / size of the picture
+
+
+def preprocess(image: NDArray[np.uint8], spec: PreprocessSpec) -> NetworkInput:
+    """The network's input for one RGB picture, uint8 [h, w, 3]."""
+    size_hw = fitted_size(image.shape[:2], spec.size_hw, keep_ratio=spec.keep_ratio)
+    # Interpolation weights sum to 1, so normalising before the resize differs from normalising after it only
+    # by the rounding of resized values to whole grey levels, which resizing in floats avoids.
+    pixels = image.astype(np.float32) if spec.normalize_first else image
+    resized = cv2.resize(pixels, size_hw[::-1], interpolation=spec.interpolation)
+    height, width = padded_size([size_hw], spec.pad_stride)
+    batch_image = np.zeros((3, height, width), np.float32)
+    normalize(resized, spec, out=batch_image[:, : size_hw[0], : size_hw[1]])
+    im_shape = np.array(size_hw, np.float64)
+    scale_factor = im_shape / image.shape[:2]
+    return NetworkInput(batch_image, im_shape.astype(np.float32), scale_factor.astype(np.float32))
+
+
+def collate(inputs: Sequence[NetworkInput]) -> NetworkInput:
+    """A batch [B, ...] of one picture or more, padded with zeros at the right and bottom to the largest."""
+    height, width = padded_size([one.image.shape[1:] for one in inputs], stride=0)
+    batch_image = np.zeros((len(inputs), 3, height, width), np.float32)
+    for row, one in zip(batch_image, inputs, strict=True):
+        row[:, : one.image.shape[1], : one.image.shape[2]] = one.image
+    im_shape = np.stack([one.im_shape for one in inputs])
+    return NetworkInput(batch_image, im_shape, np.stack([one.scale_factor for one in inputs]))
+
+
+def normalize(image: NDArray, spec: PreprocessSpec, out: NDArray[np.float32]) -> None:
+    """Write ``(image / 255 - mean) / std`` of RGB values 0..255, [h, w, 3], into ``out``, [3, h, w]."""
+    for channel, (mean, std) in enumerate(zip(spec.mean, spec.std, strict=True)):
+        np.multiply(image[:, :, channel], np.float32(1 / (255 * std)), out=out[channel])
+        if mean:
+            out[channel] -= np.float32(mean / std)
+
+
+def fitted_size(size_hw: Sequence[int], target_hw: Sequence[int], keep_ratio: bool) -> tuple[int, int]:
+    """The size (h, w) that a picture of ``size_hw`` gets.
+
+    That is ``target_hw``, or with ``keep_ratio`` the largest of the same shape whose short and long sides
+    stay within the smaller and the larger number of ``target_hw``.
+    """
+    if not keep_ratio:
+        return int(target_hw[0]), int(target_hw[1])
+    scale = min(min(target_hw) / min(size_hw), max(target_hw) / max(size_hw))
+    height, width = (max(1, int(scale * side + 0.5)) for side in size_hw)
+    return height, width
+
+
+def padded_size(sizes_hw: Sequence[Sequence[int]], stride: int) -> tuple[int, int]:
+    """The smallest size (h, w) that holds all sizes and, with ``stride`` > 0, is a multiple of it."""
+    stride = max(stride, 1)
+    height, width = (-(-max(sides) // stride) * stride for sides in zip(*sizes_hw, strict=True))
+    return height, width

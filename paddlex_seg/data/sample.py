@@ -1,0 +1,244 @@
+"""A training picture and its objects under a pending map: geometry first, pixels once.
+
+Each geometry method of ``Sample`` returns a new sample with another map from the picture as it was read (the
+source frame) to the picture as it will be (the current frame). ``render`` then draws image and masks from the
+source in one step, so that they cannot drift apart and no pixel is interpolated twice.
+
+Coordinates are continuous: pixel i covers [i, i + 1), its centre is i + 0.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from paddlex_seg.structures import Rle
+
+Polygons = tuple[
+    NDArray[np.float64], ...
+]  # the parts of one object, [k, 2] xy each; their union is the object
+Segment = Polygons | Rle  # an RLE keeps what polygons cannot say: holes
+
+CUT_TOLERANCE = 1e-3  # source pixels; less than this is rounding of the map, not a cut object
+
+
+class RenderedSample(NamedTuple):
+    """Pixels and objects of the current frame, [H, W]. n may be 0."""
+
+    image: NDArray[np.uint8]  # [H, W, 3] RGB
+    boxes_xyxy: NDArray[np.float32]  # [n, 4]
+    class_ids: NDArray[np.int64]  # [n]
+    masks: NDArray[np.uint8]  # [n, H, W], 0 or 1, none of them empty
+
+
+class Window(NamedTuple):
+    """The whole pixels of the current frame that show the picture; around them is fill colour."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width; 0 where nothing is visible."""
+        return self.bottom - self.top, self.right - self.left
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Index of the window in an array [H, W, ...]."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A picture and its objects under the map ``current = source * scale_xy + shift_xy``.
+
+    A negative scale mirrors.
+    """
+
+    image: NDArray[np.uint8]  # [h, w, 3] RGB, source frame
+    segments: tuple[Segment, ...]  # source frame; an RLE has the size of the image
+    class_ids: NDArray[np.int64]  # [n]
+    object_boxes_xyxy: NDArray[np.float64]  # [n, 4], the whole objects, source frame
+    size_hw: tuple[int, int]  # current frame
+    scale_xy: NDArray[np.float64]
+    shift_xy: NDArray[np.float64]
+    visible_xyxy: NDArray[np.float64]  # what crops have left of the picture, source frame
+    fill: tuple[float, float, float] = (0.0, 0.0, 0.0)  # RGB 0..255
+    interpolation: int = cv2.INTER_CUBIC
+
+    @classmethod
+    def from_source(
+        cls, image: NDArray[np.uint8], segments: Sequence[Segment], class_ids: Sequence[int]
+    ) -> Sample:
+        """The sample before any geometry. Each polygon needs three corners or more."""
+        height, width = image.shape[:2]
+        return cls(
+            image=image,
+            segments=tuple(segments),
+            class_ids=np.array(class_ids, np.int64),
+            object_boxes_xyxy=np.array([_segment_box(s) for s in segments], np.float64).reshape(-1, 4),
+            size_hw=(height, width),
+            scale_xy=np.ones(2),
+            shift_xy=np.zeros(2),
+            visible_xyxy=np.array([0.0, 0.0, width, height]),
+        )
+
+    @property
+    def boxes_xyxy(self) -> NDArray[np.float64]:
+        """Boxes [n, 4] of the objects, cut to what is visible, in the current frame."""
+        return self._boxes_to_current(_clip_boxes(self.object_boxes_xyxy, self.visible_xyxy))
+
+    def hflip(self) -> Sample:
+        """Left becomes right."""
+        mirror = np.array([-1.0, 1.0])
+        shift = self.shift_xy * mirror + [self.size_hw[1], 0.0]
+        return replace(self, scale_xy=self.scale_xy * mirror, shift_xy=shift)
+
+    def resize(self, size_hw: tuple[int, int], interpolation: int = cv2.INTER_CUBIC) -> Sample:
+        """Stretch the frame to ``size_hw``. ``interpolation`` is OpenCV's; the last resize decides.
+
+        ``INTER_AREA`` acts as ``INTER_LINEAR``: OpenCV has no area interpolation for a general map.
+        """
+        factor = np.array([size_hw[1] / self.size_hw[1], size_hw[0] / self.size_hw[0]])
+        return replace(
+            self,
+            size_hw=size_hw,
+            scale_xy=self.scale_xy * factor,
+            shift_xy=self.shift_xy * factor,
+            interpolation=interpolation,
+        )
+
+    def crop(self, x: int, y: int, width: int, height: int) -> Sample:
+        """Keep a window of the frame, and the objects whose boxes reach into it."""
+        window = np.array([[x, y], [x + width, y + height]], np.float64)
+        source_window = np.sort((window - self.shift_xy) / self.scale_xy, axis=0).reshape(4)
+        visible = _clip_boxes(source_window[None], self.visible_xyxy)[0]
+        cropped = replace(
+            self, size_hw=(height, width), shift_xy=self.shift_xy - [x, y], visible_xyxy=visible
+        )
+        return cropped.select(_areas(_clip_boxes(self.object_boxes_xyxy, visible)) > 0)
+
+    def pad(
+        self, left: int, top: int, right: int, bottom: int, fill: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    ) -> Sample:
+        """Add borders of the colour ``fill`` (RGB 0..255), which earlier borders take on, too."""
+        height, width = self.size_hw
+        return replace(
+            self,
+            size_hw=(height + top + bottom, width + left + right),
+            shift_xy=self.shift_xy + [left, top],
+            fill=fill,
+        )
+
+    def select(self, keep: NDArray[np.bool_]) -> Sample:
+        """Keep the objects where ``keep`` [n] is true."""
+        return replace(
+            self,
+            segments=tuple(segment for segment, kept in zip(self.segments, keep, strict=True) if kept),
+            class_ids=self.class_ids[keep],
+            object_boxes_xyxy=self.object_boxes_xyxy[keep],
+        )
+
+    def render(self) -> RenderedSample:
+        """Draw image and masks, without the objects of which no pixel is left.
+
+        The box of an object that a crop or the border of the picture has cut is the tight box of its mask.
+        All other boxes are those of the annotated polygons or RLEs, mapped exactly.
+        """
+        masks = self._render_masks()
+        kept = np.array([mask.any() for mask in masks], bool)
+        masks, shown = masks[kept], self.select(kept)
+        boxes = shown.boxes_xyxy
+        for index in np.flatnonzero(shown._is_cut()):
+            boxes[index] = _mask_box(masks[index])
+        return RenderedSample(self._render_image(), boxes.astype(np.float32), shown.class_ids, masks)
+
+    def _render_image(self) -> NDArray[np.uint8]:
+        canvas = np.empty((*self.size_hw, 3), np.uint8)
+        canvas[:] = np.rint(self.fill).astype(np.uint8)
+        window = self._window()
+        if min(window.size_hw) == 0:
+            return canvas
+        # OpenCV puts coordinate 0 at the centre of pixel 0, hence the halves.
+        origin = (np.array([window.left, window.top]) + 0.5 - self.shift_xy) / self.scale_xy - 0.5
+        to_source = np.column_stack([np.diag(1 / self.scale_xy), origin])
+        canvas[window.slices] = cv2.warpAffine(
+            self.image,
+            to_source,
+            dsize=window.size_hw[::-1],
+            flags=self.interpolation | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,  # as cv2.resize does: no fill colour bleeds into the picture
+        )
+        return canvas
+
+    def _render_masks(self) -> NDArray[np.uint8]:
+        masks = np.zeros((len(self.segments), *self.size_hw), np.uint8)
+        window = self._window()
+        if min(window.size_hw) == 0:
+            return masks
+        for mask, segment in zip(masks, self.segments, strict=True):
+            if isinstance(segment, dict):
+                mask[window.slices] = self._render_rle(segment, window)
+            else:
+                mask[window.slices] = self._render_polygons(segment, window)
+        return masks
+
+    def _render_polygons(self, polygons: Polygons, window: Window) -> NDArray[np.uint8]:
+        origin = [window.left, window.top]
+        corners = [(part * self.scale_xy + self.shift_xy - origin).ravel() for part in polygons]
+        return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(corners, *window.size_hw)))
+
+    def _render_rle(self, rle: Rle, window: Window) -> NDArray[np.uint8]:
+        """Nearest neighbour by index: along the axes of a picture it is exact."""
+        columns = self._source_index(np.arange(window.left, window.right), axis=0)
+        rows = self._source_index(np.arange(window.top, window.bottom), axis=1)
+        return coco_mask.decode(rle)[rows][:, columns]
+
+    def _source_index(self, pixels: NDArray[np.int64], axis: int) -> NDArray[np.int64]:
+        source = (pixels + 0.5 - self.shift_xy[axis]) / self.scale_xy[axis]
+        return np.clip(np.floor(source).astype(np.int64), 0, self.image.shape[1 - axis] - 1)
+
+    def _window(self) -> Window:
+        """The pixels whose centres lie in what is visible."""
+        limit = [self.size_hw[1], self.size_hw[0]] * 2
+        edges = np.ceil(self._boxes_to_current(self.visible_xyxy[None])[0] - 0.5)
+        left, top, right, bottom = (int(edge) for edge in np.clip(edges, 0, limit))
+        return Window(left, top, right, bottom)
+
+    def _is_cut(self) -> NDArray[np.bool_]:
+        visible_boxes = _clip_boxes(self.object_boxes_xyxy, self.visible_xyxy)
+        return np.abs(visible_boxes - self.object_boxes_xyxy).max(axis=1) > CUT_TOLERANCE
+
+    def _boxes_to_current(self, boxes_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
+        corners = boxes_xyxy.reshape(-1, 2, 2) * self.scale_xy + self.shift_xy
+        return np.sort(corners, axis=1).reshape(-1, 4)  # a mirrored box has its corners swapped
+
+
+def _segment_box(segment: Segment) -> NDArray[np.float64]:
+    if isinstance(segment, dict):
+        x, y, width, height = coco_mask.toBbox(segment)
+        return np.array([x, y, x + width, y + height])
+    corners = np.concatenate(segment)
+    return np.concatenate([corners.min(axis=0), corners.max(axis=0)])
+
+
+def _clip_boxes(boxes_xyxy: NDArray[np.float64], limits_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Intersections [n, 4] with one box; of area 0, at the border of it, where there is none."""
+    return np.clip(boxes_xyxy, np.tile(limits_xyxy[:2], 2), np.tile(limits_xyxy[2:], 2))
+
+
+def _areas(boxes_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
+    return (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(axis=1)
+
+
+def _mask_box(mask: NDArray[np.uint8]) -> NDArray[np.int64]:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])

@@ -1,0 +1,355 @@
+"""Weight files: reading them without running what they contain, writing them, using them.
+
+A .pdparams file is a pickle, and a pickle can call any function it names. The reader here knows only
+containers, numbers, text and NumPy arrays of numbers, and builds the arrays itself: no class or function of
+another module is ever reachable from a file, not even NumPy's own, whose ``dtype`` can be made to treat
+bytes as addresses.
+"""
+
+import os
+import pickle
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+import paddle
+import safetensors.numpy
+from numpy.typing import NDArray
+from paddle import Tensor, nn
+
+from paddlex_seg.errors import WeightsError
+
+WRAPPERS = ("model", "state_dict", "model_state_dict", "params", "ema")  # looked into in this order
+PARAMETER_NAMES = "StructuredToParameterName@@"
+SLICED_TENSORS = "UnpackBigParamInfor@@"  # Paddle's own spelling
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of the entries of a weight file and of the tensors of a network."""
+
+    loaded: tuple[str, ...]  # names of the network's tensors that now hold values of the file
+    skipped: tuple[tuple[str, str], ...]  # entries of the file that were not used, each with the reason
+    missing: tuple[str, ...]  # names of the network's tensors that keep the values they had
+
+    def message(self) -> str:
+        """A paragraph for the log: what was not loaded, and why."""
+        total = len(self.loaded) + len(self.missing)
+        if self.missing:
+            text = (
+                f"{len(self.missing)} of {total} tensors were not loaded and keep their initial values "
+                f"({_count_by_part(self.missing)})."
+            )
+        else:
+            text = f"All {total} tensors were loaded."
+        if self.skipped:
+            text += f" Not used from the file: {_group_by_reason(self.skipped)}."
+        return text
+
+
+def read_weights(path: str | Path) -> dict[str, NDArray[Any]]:
+    """The named arrays of a .pdparams or .safetensors file, in the order of the file.
+
+    Arrays may be read-only. Those of bfloat16 in a .pdparams file come as uint16, as Paddle stores them.
+    Entries that are not arrays are left out; a dict wrapped once ("model", "state_dict", ...) is unwrapped.
+    Raises WeightsError when the file is missing, empty, cut, something else, or asks for code to be run.
+    """
+    path = Path(path)
+    _require_content(path)
+    if path.suffix == ".safetensors":
+        arrays = _read_safetensors(path)
+    else:
+        arrays = _read_pdparams(path)
+    if not arrays:
+        raise WeightsError(f"{path}: the file holds no arrays, so it is not a weight file.")
+    return arrays
+
+
+def write_weights(weights: Mapping[str, Tensor], path: str | Path) -> None:
+    """Write a .pdparams file in Paddle's own layout, so that it appears whole or not at all.
+
+    Folders are made. Raises WeightsError when the disk refuses; a file that was there before is then
+    untouched.
+    """
+    path = Path(path)
+    content: dict[str, Any] = {name: tensor.numpy() for name, tensor in weights.items()}
+    content[PARAMETER_NAMES] = {name: tensor.name for name, tensor in weights.items()}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            pickle.dump(content, file, protocol=4)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as problem:
+        raise WeightsError(f"{path}: the weights could not be written: {problem}.") from problem
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_into(
+    model: nn.Layer, weights: Mapping[str, NDArray[Any]], *, source: str | Path = "the weights"
+) -> LoadReport:
+    """Copy arrays into the tensors of the same name and shape, as the model's type.
+
+    An entry whose name is no name of the model goes to the one tensor whose name ends with it after a dot
+    ("res2.conv.weight" to "backbone.res2.conv.weight"); where several entries fit a tensor, the longest
+    name wins. Raises WeightsError, which names ``source``, when nothing at all fits.
+    """
+    tensors = model.state_dict()
+    takers = _takers(tensors, weights)
+    fitting: dict[str, str] = {}  # name in the model -> name in the file
+    skipped: list[tuple[str, str]] = []
+    for entry, array in weights.items():
+        names = takers.get(entry, [])
+        reason = _reason_to_skip(array, [tensors[name] for name in names], names)
+        if reason:
+            skipped.append((entry, reason))
+        else:
+            fitting.update(dict.fromkeys(names, entry))
+    if not fitting:
+        raise WeightsError(
+            f"{source}: none of its {len(weights)} entries fits this model, which has {len(tensors)} "
+            f"tensors: {_group_by_reason(skipped)}. Give weights of this model or of its backbone."
+        )
+    for name, entry in fitting.items():
+        _assign(tensors[name], weights[entry])
+    # A tensor can stand under two names in a model; the file may know it by one of them.
+    filled = {id(tensors[name]) for name in fitting}
+    return LoadReport(
+        loaded=tuple(name for name, tensor in tensors.items() if id(tensor) in filled),
+        skipped=tuple(skipped),
+        missing=tuple(name for name, tensor in tensors.items() if id(tensor) not in filled),
+    )
+
+
+def _takers(tensors: Mapping[str, Tensor], weights: Mapping[str, Any]) -> dict[str, list[str]]:
+    """For each entry of the file, the names of the model that want it."""
+    takers: dict[str, list[str]] = {}
+    for name in tensors:
+        parts = name.split(".")
+        endings = (".".join(parts[start:]) for start in range(len(parts)))
+        entry = next((ending for ending in endings if ending in weights), None)
+        if entry is not None and (entry == name or entry not in tensors):
+            takers.setdefault(entry, []).append(name)
+    return takers
+
+
+def _reason_to_skip(array: NDArray[Any], tensors: list[Tensor], names: list[str]) -> str:
+    if not names:
+        return "the model has no such tensor"
+    if len({id(tensor) for tensor in tensors}) > 1:
+        return f"fits {len(names)} tensors of the model, such as {names[0]} and {names[1]}"
+    if list(array.shape) != tensors[0].shape:
+        return f"file has {list(array.shape)}, model needs {tensors[0].shape}"
+    return ""
+
+
+def _assign(tensor: Tensor, array: NDArray[Any]) -> None:
+    # to_tensor takes uint16 for the bits of bfloat16, which is what it means in a .pdparams file.
+    tensor.set_value(paddle.to_tensor(array, place=tensor.place).astype(tensor.dtype))
+
+
+def _count_by_part(names: Iterable[str]) -> str:
+    counts = Counter(name.split(".")[0] for name in names)
+    return ", ".join(f"{part} {count}" for part, count in counts.items())
+
+
+def _group_by_reason(skipped: Iterable[tuple[str, str]]) -> str:
+    groups: dict[str, list[str]] = {}
+    for name, reason in skipped:
+        groups.setdefault(reason, []).append(name)
+    shown = [f"{_first(names, 3)}: {reason}" for reason, names in groups.items()]
+    return _first(shown, 6, separator="; ")
+
+
+def _first(texts: list[str], count: int, separator: str = ", ") -> str:
+    rest = len(texts) - count
+    return separator.join(texts[:count]) + (f"{separator}and {rest} more" if rest > 0 else "")
+
+
+# Reading a file
+
+
+def _require_content(path: Path) -> None:
+    if not path.is_file():
+        state = "is a folder" if path.is_dir() else "does not exist"
+        raise WeightsError(f"{path} {state}; a .pdparams or .safetensors file was expected.")
+    if path.stat().st_size == 0:
+        raise WeightsError(f"{path} is empty (0 bytes). Delete it and fetch the weights again.")
+
+
+def _read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        return safetensors.numpy.load_file(path)
+    except Exception as problem:  # a SafetensorError, or what NumPy says of a type it lacks
+        raise WeightsError(_damage_report(path, problem)) from problem
+
+
+def _read_pdparams(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with open(path, "rb") as file:
+            return _named_arrays(_DataUnpickler(file, encoding="latin1").load())  # old files are of Python 2
+    except _RefusedError as refused:
+        raise WeightsError(
+            f"{path}: the file {refused}, which no weight file needs. Such a file can run code on this "
+            f"machine when it is opened, so it was not read. Get the weights from a source you trust, as "
+            f".pdparams of plain arrays or as .safetensors."
+        ) from None
+    except Exception as problem:  # bytes that are no pickle make the unpickler raise errors of many classes
+        raise WeightsError(_damage_report(path, problem)) from problem
+
+
+def _damage_report(path: Path, problem: Exception) -> str:
+    if isinstance(problem, OSError):
+        return f"{path} cannot be read: {problem}."
+    return (
+        f"{path} ({path.stat().st_size} bytes) is cut, damaged or no {path.suffix} file: "
+        f"{type(problem).__name__}: {problem}.{_looks_like(path)} Delete it and fetch the weights again."
+    )
+
+
+def _looks_like(path: Path) -> str:
+    with open(path, "rb") as file:
+        head = file.read(64).lstrip()
+    for start, kind in (
+        (b"<", "a web page, perhaps a server's error message saved under this name"),
+        (b"PK\x03\x04", "a zip archive, perhaps weights of PyTorch"),
+        (b"version https://git-lfs", "a Git LFS pointer; the data itself was not fetched"),
+    ):
+        if head.startswith(start):
+            return f" It looks like {kind}."
+    return ""
+
+
+def _named_arrays(content: Any) -> dict[str, NDArray[Any]]:
+    if not isinstance(content, dict):
+        kind = type(content).__name__.strip("_").lower()
+        raise ValueError(f"one object of type {kind} instead of named arrays")
+    wrapped = next((content[key] for key in WRAPPERS if isinstance(content.get(key), dict)), None)
+    entries = content if wrapped is None else wrapped
+    arrays = {str(name): array for name, value in entries.items() if (array := _array_of(value)) is not None}
+    return _join_slices(arrays, entries.get(SLICED_TENSORS, {}))
+
+
+def _array_of(value: Any) -> NDArray[Any] | None:
+    if isinstance(value, tuple) and len(value) == 2:  # how Paddle pickles a Tensor: its name and its values
+        value = value[1]
+    return value.array if isinstance(value, _Array) else None
+
+
+def _join_slices(arrays: dict[str, NDArray[Any]], sliced: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """Put together what Paddle cuts in pieces of 1 GB when it writes protocol 2 or 3."""
+    for name, info in sliced.items():
+        pieces = [arrays.pop(piece) for piece in info["slices"]]
+        arrays[name] = np.concatenate(pieces).reshape(info["OriginShape"])
+    return arrays
+
+
+class _RefusedError(Exception):
+    """A pickle wants something that no weight file needs."""
+
+
+class _DataUnpickler(pickle.Unpickler):
+    """Unpickles data, and refuses every name that is not in DATA_FUNCTIONS."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        function = DATA_FUNCTIONS.get((module, name))
+        if function is None:
+            raise _RefusedError(f"asks for {module}.{name}")
+        return function
+
+
+class _DataFunction:
+    """What a pickle gets for a name: it can call it, but neither look into it nor change it."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
+
+    def __setstate__(self, state: Any) -> None:
+        raise _RefusedError("tries to change a function")
+
+
+class _Dtype:
+    """Stands for numpy.dtype while a file is read: a type of numbers, and nothing of dtype's other powers."""
+
+    __slots__ = ("numpy",)
+
+    def __init__(self, code: str, *_flags: Any) -> None:
+        self.numpy = np.dtype(code)
+        if self.numpy.kind not in "biufc":
+            raise _RefusedError(f"holds an array of type {code!r}")
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.numpy = self.numpy.newbyteorder(">" if state[1] == ">" else "<")
+
+
+class _Array:
+    """Stands for numpy.ndarray while a file is read."""
+
+    __slots__ = ("array",)
+
+    def __init__(self, *_arguments: Any) -> None:
+        self.array: NDArray[Any] | None = None
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        shape, dtype, is_fortran, raw = state[-4:]  # a version number may stand in front
+        self.array = _decode(raw, dtype, shape, "F" if is_fortran else "C")
+
+
+def _decode(raw: Any, dtype: _Dtype, shape: tuple[int, ...], order: Literal["C", "F"]) -> NDArray[Any]:
+    """The array over the bytes themselves, without a copy where the byte order is this machine's."""
+    data = raw.encode("latin1") if isinstance(raw, str) else raw  # text: written by Python 2
+    if not isinstance(data, bytes | bytearray) or not isinstance(dtype, _Dtype):
+        raise _RefusedError("holds an array whose values are not plain numbers")
+    array = np.frombuffer(data, dtype=dtype.numpy) if data else np.empty(0, dtype.numpy)
+    array = array.reshape(shape, order=order)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _decode_buffer(buffer: Any, dtype: _Dtype, shape: tuple[int, ...], order: Literal["C", "F"]) -> _Array:
+    array = _Array()
+    array.array = _decode(buffer, dtype, shape, order)
+    return array
+
+
+def _decode_number(dtype: _Dtype, raw: Any) -> Any:
+    return _decode(raw, dtype, (), "C").item()
+
+
+def _latin1_bytes(text: str = "", encoding: str = "latin1") -> bytes:
+    """How pickle writes bytes for Python 2."""
+    if encoding != "latin1":
+        raise _RefusedError(f"holds bytes written as {encoding!r}")
+    return text.encode("latin1")
+
+
+def _data_functions() -> dict[tuple[str, str], _DataFunction]:
+    functions: dict[tuple[str, str], Callable[..., Any]] = {
+        ("collections", "OrderedDict"): dict,
+        ("_codecs", "encode"): _latin1_bytes,
+        ("numpy", "dtype"): _Dtype,
+        ("numpy", "ndarray"): _Array,
+    }
+    for builtins in ("builtins", "__builtin__"):  # Python 3 and Python 2, which pickle's protocol 2 imitates
+        for container in (tuple, list, dict, set):
+            functions[builtins, container.__name__] = container
+        functions[builtins, "bytes"] = _latin1_bytes
+    for core in ("numpy.core", "numpy._core"):  # NumPy 1 and NumPy 2
+        functions[f"{core}.multiarray", "_reconstruct"] = _Array
+        functions[f"{core}.multiarray", "scalar"] = _decode_number
+        functions[f"{core}.numeric", "_frombuffer"] = _decode_buffer
+    return {name: _DataFunction(function) for name, function in functions.items()}
+
+
+DATA_FUNCTIONS = MappingProxyType(_data_functions())

@@ -1,0 +1,178 @@
+"""Pictures for people: instances drawn into a photograph, and histograms. RGB uint8 in, RGB uint8 out."""
+
+import colorsys
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import matplotlib
+import numpy as np
+from matplotlib import font_manager
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from pycocotools import mask as mask_tools
+
+from paddlex_seg.structures import Instances, Rle
+
+_MASK_OPACITY = 0.45
+# Fonts of the common systems for names that the bundled font cannot write.
+_CJK_FONTS = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Source Han Sans SC",
+    "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+    "Microsoft YaHei",
+    "SimHei",
+    "PingFang SC",
+    "Hiragino Sans GB",
+    "Arial Unicode MS",
+)
+
+_Image = NDArray[np.uint8]  # [H, W, 3], RGB
+_Colour = tuple[int, int, int]
+
+
+def draw_instances(
+    image: _Image, instances: Instances, labels: Sequence[str], show_scores: bool = True
+) -> _Image:
+    """A copy of ``image`` [H, W, 3] with the mask, outline, box and label of each instance.
+
+    labels: class names by class index. A class keeps its colour in every picture, its instances differ in
+    shade. Large instances are drawn first, so that small ones stay visible; labels come last.
+    ``show_scores=False`` is for annotations. Raises ValueError when the image is not of the instances' size.
+    """
+    if image.shape[:2] != instances.size_hw:
+        raise ValueError(f"the image is {image.shape[:2]}, the instances are for {instances.size_hw}")
+    drawn = np.ascontiguousarray(image).copy()
+    colours = _shades(instances.class_ids)
+    order = np.argsort([-int(mask_tools.area(mask)) for mask in instances.masks], kind="stable")
+    for i in order:
+        _draw_mask(drawn, instances.masks[i], colours[i])
+    for i in order:
+        _draw_box(drawn, instances.boxes_xyxy[i], colours[i])
+    texts = [_label_text(labels, int(class_id)) for class_id in instances.class_ids]
+    if show_scores:
+        texts = [f"{text} {score:.2f}" for text, score in zip(texts, instances.scores, strict=True)]
+    return _draw_labels(drawn, [(texts[i], instances.boxes_xyxy[i], colours[i]) for i in order])
+
+
+def draw_histogram(names: Sequence[str], train_counts: Sequence[int], val_counts: Sequence[int]) -> _Image:
+    """Annotations per class as bars, train and val side by side, the most frequent class of train first."""
+    order = sorted(range(len(names)), key=lambda i: -train_counts[i])
+    places = np.arange(len(names))
+    # Agg cannot draw more than 65536 pixels in a row.
+    figure = Figure(figsize=(min(max(8.0, len(names) / 5), 500.0), 5), dpi=120, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.bar(places - 0.2, [train_counts[i] for i in order], width=0.4, label="train")
+    axes.bar(places + 0.2, [val_counts[i] for i in order], width=0.4, label="val")
+    axes.set_xticks(places, [_writable(names[i], class_id=i) for i in order], rotation=90)
+    for tick in axes.get_xticklabels():
+        tick.set_fontproperties(font_manager.FontProperties(fname=_font_for(tick.get_text())))
+        tick.set_parse_math(False)  # a class may be called "$5"
+    axes.set_ylabel("annotations")
+    axes.legend()
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def class_colour(class_id: int) -> _Colour:
+    """The RGB colour of a class, the same in every picture and run; neighbours in the list differ clearly."""
+    hue = (0.58 + class_id * 0.618034) % 1.0  # steps of the golden ratio never come close to each other
+    saturation = (0.85, 0.6)[class_id // 8 % 2]
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, 0.95)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def _shades(class_ids: NDArray[np.int64]) -> list[_Colour]:
+    """The colour of each instance's class, lighter or darker by its turn in the class."""
+    turns: dict[int, int] = {}
+    colours = []
+    for class_id in class_ids.tolist():
+        turn = turns[class_id] = turns.get(class_id, -1) + 1
+        colours.append(_shade(class_colour(class_id), (0.0, 0.3, -0.25, 0.15, -0.12)[turn % 5]))
+    return colours
+
+
+def _shade(colour: _Colour, amount: float) -> _Colour:
+    towards = 255 if amount > 0 else 0
+    red, green, blue = (round(value + (towards - value) * abs(amount)) for value in colour)
+    return red, green, blue
+
+
+def _draw_mask(image: _Image, rle: Rle, colour: _Colour) -> None:
+    """Blend one mask into ``image``, in place; only the inside of its box is touched."""
+    x, y, width, height = (int(value) for value in mask_tools.toBbox(rle))
+    if width == 0 or height == 0:
+        return
+    mask = np.ascontiguousarray(mask_tools.decode(rle)[y : y + height, x : x + width])
+    window = image[y : y + height, x : x + width]
+    inside = mask.astype(bool)
+    window[inside] = np.rint(window[inside] * (1 - _MASK_OPACITY) + np.array(colour) * _MASK_OPACITY)
+    # Drawn at an offset into the whole picture: at a slice, OpenCV would cut the line at the window's edge.
+    contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(image, contours, -1, colour, _line_width(image), cv2.LINE_AA, offset=(x, y))
+
+
+def _draw_box(image: _Image, box_xyxy: NDArray[np.float32], colour: _Colour) -> None:
+    height, width = image.shape[:2]
+    x1, y1, x2, y2 = np.rint(np.clip(box_xyxy, 0, [width - 1, height - 1] * 2)).astype(int).tolist()
+    cv2.rectangle(image, (x1, y1), (x2, y2), colour, _line_width(image))
+
+
+def _line_width(image: _Image) -> int:
+    return max(1, round(max(image.shape[:2]) * 0.0025))
+
+
+def _draw_labels(image: _Image, labels: Sequence[tuple[str, NDArray[np.float32], _Colour]]) -> _Image:
+    """Each text on a filled patch above its box, or inside where there is no room above."""
+    picture = Image.fromarray(image)
+    pen = ImageDraw.Draw(picture)
+    size = float(np.clip(0.024 * max(image.shape[:2]), 11, 80))
+    for text, box, colour in labels:
+        font = ImageFont.truetype(_font_for(text), size)
+        left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
+        patch_width, patch_height = right - left + 4, bottom - top + 4
+        x = max(0.0, min(float(box[0]), picture.width - patch_width))
+        y = float(box[1]) - patch_height
+        y = max(0.0, min(y if y >= 0 else float(box[1]), picture.height - patch_height))
+        pen.rectangle((x, y, x + patch_width, y + patch_height), fill=colour)
+        pen.text((x + 2 - left, y + 2 - top), text, font=font, fill=_contrast(colour))
+    return np.asarray(picture).copy()
+
+
+def _contrast(colour: _Colour) -> _Colour:
+    luminance = float(np.dot(colour, (0.299, 0.587, 0.114)))
+    return (0, 0, 0) if luminance > 140 else (255, 255, 255)
+
+
+def _label_text(labels: Sequence[str], class_id: int) -> str:
+    return _writable(labels[class_id], class_id) if class_id < len(labels) else f"class {class_id}"
+
+
+def _writable(name: str, class_id: int) -> str:
+    """The name, or the class index where no font of this machine has all its characters."""
+    return name if _covers(_font_for(name), name) else f"class {class_id}"
+
+
+def _font_for(text: str) -> str:
+    """The file of the first font that has every character of ``text``; the bundled one if none has."""
+    bundled = str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
+    if _covers(bundled, text):
+        return bundled
+    installed = (font for font in font_manager.fontManager.ttflist if font.name in _CJK_FONTS)
+    return next((font.fname for font in installed if _covers(font.fname, text)), bundled)
+
+
+def _covers(font_file: str, text: str) -> bool:
+    return _characters(font_file).issuperset(map(ord, text))
+
+
+@lru_cache(maxsize=8)  # reading the table takes longer than drawing a label
+def _characters(font_file: str) -> frozenset[int]:
+    return frozenset(FT2Font(font_file).get_charmap())

@@ -1,0 +1,174 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+from paddle import ParamAttr, nn
+from paddle.regularizer import L2Decay
+
+from paddlex_seg.engine.optimizer import (
+    CosineSchedule,
+    PiecewiseSchedule,
+    build_optimizer,
+    capped_warmup_steps,
+)
+
+# Schedules
+
+
+def schedule_of(recipe: dict, steps_per_epoch: int) -> CosineSchedule | PiecewiseSchedule:
+    """The schedule of a recipe as the reference facts write it down."""
+    learning_rate, run_steps = recipe["learning_rate"], recipe["epoch"] * steps_per_epoch
+    decay, warmup = learning_rate["schedulers"]
+    base_lr, start = learning_rate["base_lr"], warmup["start_factor"]
+    warmup_steps = warmup["epochs"] * steps_per_epoch if warmup.get("epochs") else warmup["steps"]
+    if "max_epochs" in decay:
+        length = decay["max_epochs"] * steps_per_epoch
+        return CosineSchedule(base_lr, run_steps, length, warmup_steps, start)
+    milestones = tuple(epoch * steps_per_epoch for epoch in decay["milestones"])
+    return PiecewiseSchedule(base_lr, run_steps, milestones, tuple(decay["gamma"]), warmup_steps, start)
+
+
+def test_learning_rates_of_every_recipe_equal_the_reference(shared_dir: Path) -> None:
+    golden = json.loads((shared_dir / "reference/goldens/lr_schedules.json").read_text())
+    assert len(golden["lr_at_step"]) >= 15
+    for model, expected in golden["lr_at_step"].items():
+        facts = json.loads((shared_dir / f"reference/manifests/{model}.config.json").read_text())
+        schedule = schedule_of(facts["recipe"], golden["steps_per_epoch"])
+        found = [schedule.lr_at_step(int(step)) for step in expected]
+        np.testing.assert_allclose(found, list(expected.values()), rtol=1e-12, err_msg=model)
+
+
+def test_the_cosine_ends_at_zero_and_stays_there() -> None:
+    schedule = CosineSchedule(base_lr=1.0, run_steps=120, cosine_steps=100, warmup_steps=20)
+    assert schedule.lr_at_step(20) == 1.0
+    assert schedule.lr_at_step(60) == pytest.approx(0.5)
+    assert schedule.lr_at_step(100) == schedule.lr_at_step(119) == 0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "run_steps", "given"),
+    [(1000, 6000, 1000), (1000, 90, 30), (0, 90, 0), (1000, 2, 0), (1000, 0, 0)],
+)
+def test_warmup_takes_a_third_of_a_short_run_at_most(wanted: int, run_steps: int, given: int) -> None:
+    assert capped_warmup_steps(wanted, run_steps) == given
+
+
+@pytest.mark.parametrize("run_steps", [1, 2, 3, 30, 90])
+def test_a_short_run_reaches_its_learning_rate(run_steps: int) -> None:
+    for schedule in (
+        PiecewiseSchedule(0.01, run_steps, (run_steps * 8 // 12,), (0.1,), 1000, 0.001),
+        CosineSchedule(0.01, run_steps, run_steps * 96 // 80, 2500, 0.0),
+    ):
+        rates = [schedule.lr_at_step(step) for step in range(run_steps)]
+        assert max(rates) == pytest.approx(0.01) or run_steps == 1
+        assert sum(rates) > 0
+
+
+def test_a_milestone_within_the_warmup_takes_effect() -> None:
+    schedule = PiecewiseSchedule(1.0, 30, milestones=(5,), factors=(0.1,), warmup_steps=10)
+    assert schedule.lr_at_step(4) == pytest.approx(0.4)
+    assert schedule.lr_at_step(5) == pytest.approx(0.05)
+    assert schedule.lr_at_step(29) == pytest.approx(0.1)
+
+
+def test_as_many_factors_as_milestones_are_required() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        PiecewiseSchedule(1.0, 30, milestones=(5, 6), factors=(0.1,)).lr_at_step(0)
+
+
+# Optimizers
+
+
+class Net(nn.Layer):
+    """Each parameter is one number; the gradient of ``plain`` is 3, of ``slow`` 4, of the others 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        start = nn.initializer.Constant(2.0)
+        self.plain = self.create_parameter([1], ParamAttr(initializer=start))
+        self.slow = self.create_parameter([1], ParamAttr(initializer=start, learning_rate=0.05))
+        self.undecayed = self.create_parameter([1], ParamAttr(initializer=start, regularizer=L2Decay(0.0)))
+        self.frozen = self.create_parameter([1], ParamAttr(initializer=start, trainable=False))
+
+    def forward(self) -> paddle.Tensor:
+        return 3 * self.plain + 4 * self.slow + 0 * self.undecayed + self.frozen
+
+    def values(self) -> list[float]:
+        return [p.item() for p in (self.plain, self.slow, self.undecayed, self.frozen)]
+
+
+def train(model: Net, optimizer: paddle.optimizer.Optimizer, rates: list[float]) -> None:
+    for rate in rates:
+        optimizer.set_lr(rate)
+        model().backward()
+        optimizer.step()
+        optimizer.clear_grad()
+
+
+def test_momentum_with_decay_factors_and_clipping_follows_the_formula() -> None:
+    model = Net()
+    optimizer = build_optimizer(
+        model, kind="momentum", learning_rate=0.0, weight_decay=0.1, momentum=0.9, clip_norm=1.0
+    )
+    rates = [0.1, 0.5, 0.2]
+    train(model, optimizer, rates)
+    # The gradient (3, 4, 0) has norm 5 and is clipped to 1 before the decay is added.
+    value, velocity = np.full(3, 2.0), np.zeros(3)
+    for rate in rates:
+        gradient = np.array([0.6, 0.8, 0.0]) + np.array([0.1, 0.1, 0.0]) * value
+        velocity = 0.9 * velocity + gradient
+        value = value - rate * np.array([1.0, 0.05, 1.0]) * velocity
+    np.testing.assert_allclose(model.values(), [*value, 2.0], rtol=1e-6)
+
+
+def test_adamw_decays_every_parameter_and_follows_the_formula() -> None:
+    model = Net()
+    optimizer = build_optimizer(model, kind="adamw", learning_rate=0.0, weight_decay=0.1, clip_norm=0.1)
+    rates = [0.1, 0.5, 0.2]
+    train(model, optimizer, rates)
+    value, first, second = np.full(3, 2.0), np.zeros(3), np.zeros(3)
+    factor, gradient = np.array([1.0, 0.05, 1.0]), np.array([0.06, 0.08, 0.0])
+    for step, rate in enumerate(rates, start=1):
+        value = value * (1 - rate * factor * 0.1)
+        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+        direction = (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+        value = value - rate * factor * direction
+    np.testing.assert_allclose(model.values(), [*value, 2.0], rtol=1e-5)
+
+
+def test_without_a_clip_norm_gradients_stay_as_they_are() -> None:
+    model = Net()
+    train(model, build_optimizer(model, kind="momentum", learning_rate=0.0, weight_decay=0.0), [0.1])
+    np.testing.assert_allclose(model.values(), [2 - 0.3, 2 - 0.1 * 0.05 * 4, 2.0, 2.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["momentum", "adamw"])
+def test_resuming_goes_on_exactly(kind: str) -> None:
+    schedule = PiecewiseSchedule(0.1, 6, (4,), (0.1,), 2, 0.1)
+    rates = [schedule.lr_at_step(step) for step in range(6)]
+
+    def start() -> tuple[Net, paddle.optimizer.Optimizer]:
+        model = Net()
+        optimizer = build_optimizer(
+            model,
+            kind=kind,  # type: ignore[arg-type]
+            learning_rate=0.0,
+            weight_decay=0.1,
+        )
+        return model, optimizer
+
+    # Paddle knows an optimizer's state by generated names; the guard counts them anew, as a new process does.
+    with paddle.utils.unique_name.guard():
+        model, optimizer = start()
+        train(model, optimizer, rates[:3])
+        weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        state = {name: tensor.clone() for name, tensor in optimizer.state_dict().items()}
+        train(model, optimizer, rates[3:])
+    with paddle.utils.unique_name.guard():
+        resumed, optimizer = start()
+        resumed.set_state_dict(weights)
+        optimizer.set_state_dict(state)
+        train(resumed, optimizer, rates[3:])
+    assert resumed.values() == model.values()

@@ -1,0 +1,48 @@
+"""What the documentation repeats from the code is what the code says."""
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from paddlex_seg.config import load_config
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", ["config.md", "models.md"])
+def test_generated_page_is_up_to_date(page: str) -> None:
+    written = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    assert written == generator().PAGES[page](), "run `python docs/generate.py`"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_files_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        if not link.startswith("http"):
+            assert (page.parent / link).exists(), f"{page.name} links to {link}, which does not exist"
+
+
+def shown_overrides() -> list[tuple[str, str]]:
+    return [
+        (page.name, option.strip("'\""))
+        for page in PAGES
+        for option in re.findall(r"-o ('[^']+'|\"[^\"]+\"|[^\s`]+)", page.read_text(encoding="utf-8"))
+        if "=" in option and "Key.sub" not in option and "KEY=" not in option
+    ]
+
+
+@pytest.mark.parametrize(("page", "option"), shown_overrides())
+def test_option_shown_in_the_documentation_is_valid(page: str, option: str) -> None:
+    load_config("PP-YOLOE_seg-S.yaml", [option])
