@@ -4,7 +4,6 @@ Exit codes: 0 success; 2 wrong options or configuration; 3 the data; 1 anything 
 """
 
 import argparse
-import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -82,11 +81,12 @@ def _mode_function(mode: str) -> Callable[["Config"], dict[str, Any]]:
 
 
 def _require_paddle() -> None:
+    import warnings
     from importlib.util import find_spec
 
-    # Paddle sets this to 1 when it is imported without it, and then uses a single core.
-    os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
-
+    # Said at import, though nothing is compiled, and at the first training step of any batch norm.
+    warnings.filterwarnings("ignore", message="No ccache found")
+    warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
     if find_spec("paddle") is None:
         raise ConfigError(
             "PaddlePaddle is not installed. For the CPU: pip install paddlepaddle==3.2.2 (or install this "

@@ -104,6 +104,10 @@ class TrainingSet:
     def __len__(self) -> int:
         return len(self._records)
 
+    def file_name(self, index: int) -> str:
+        """The name of picture ``index`` as the annotation file has it, for messages."""
+        return self._records[index].file_name
+
     def task(self, epoch: int, index: int) -> TrainTask:
         """What to do for picture ``index``, to be sent to a worker."""
         record = self._records[index]

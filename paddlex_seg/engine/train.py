@@ -163,6 +163,7 @@ def start_training(cfg: Config, spec: ModelSpec, *, num_classes: int) -> TrainSt
         learning_rate=cfg.Train.learning_rate,
         weight_decay=recipe.l2_decay,
         momentum=recipe.momentum,
+        clip_norm=recipe.clip_norm,
     )
     ema = (
         Ema(model, decay=recipe.ema.decay, kind=recipe.ema.kind, skip=recipe.ema.skip) if recipe.ema else None
@@ -326,7 +327,7 @@ def keep(
     """After an evaluation: log it, save the last and perhaps the best checkpoint, and rewrite the result
     file.
     """
-    score = metrics.mask_ap
+    score = metrics.segm.AP
     epoch = state.progress.epoch
     is_best = state.progress.best_epoch == 0 or (score is not None and score > state.progress.best_score)
     if is_best:
@@ -334,7 +335,7 @@ def keep(
             state.progress, best_score=score if score is not None else -1.0, best_epoch=epoch
         )
     state.history.append(
-        {"epoch": epoch, "step": state.progress.step, **losses, "mask_ap": score, "box_ap": metrics.box_ap}
+        {"epoch": epoch, "step": state.progress.step, **losses, "mask_ap": score, "box_ap": metrics.bbox.AP}
     )
     for line in metrics.table().splitlines():
         LOGGER.info(line)

@@ -1,0 +1,237 @@
+"""From the network's small masks to instances of the original picture, without a full-size mask in between.
+
+What a pasted mask is follows PaddleDetection. ``mask_frame="image"`` (PP-YOLOE_seg): probabilities are
+enlarged (bilinear) to the network input, set to zero outside the box there, enlarged once more (bilinear) to
+the original size and compared with 0.5. ``mask_frame="box"`` (R-CNN): they are stretched (bilinear, zero
+outside) over the box.
+
+Bilinear enlargement is separable, so columns are interpolated first. Down a column the values are then linear
+between two known ones: a mask can begin or end there once at most, at a place that follows from the two
+values. A run of the RLE thus costs a look at the rows of the network, not at the pixels of the picture, and
+no memory grows with the area of the picture.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from paddlex_seg.structures import Instances, Rle
+
+THRESHOLD = np.float32(0.5)
+COLUMNS_AT_ONCE = 512  # keeps the working set in the processor's cache, a few MB
+
+
+def detections_to_instances(
+    bbox: NDArray[np.float32],
+    bbox_num: NDArray[np.integer],
+    mask: NDArray[np.float32],
+    im_shape: NDArray[np.float32],
+    scale_factor: NDArray[np.float32],
+    *,
+    input_hw: Sequence[int],
+    original_sizes: Sequence[tuple[int, int]],
+    mask_frame: Literal["box", "image"],
+) -> list[Instances]:
+    """Instances of each picture of a batch, best score first: what evaluate and predict both use.
+
+    bbox: float32 [N, 6], class, score, xyxy in pixels of the original picture; bbox_num: integers [B]; mask:
+    float32 [N, h, w], probabilities, of the box or of the whole network input; im_shape, scale_factor:
+    float32 [B, 2]; input_hw: the size of the (padded) network input; original_sizes: (height, width) of the B
+    pictures.
+
+    ``original_sizes`` decides how large the masks are. PaddleDetection cuts them to ``int(im_shape /
+    scale_factor)`` instead, which float32 makes 599 for some pictures of 600 pixels. Boxes are not clipped to
+    the picture. An instance whose mask comes out empty stays, with an empty mask.
+    """
+    assert len(bbox_num) == len(original_sizes) == len(im_shape) == len(scale_factor)
+    instances = []
+    ends = np.cumsum(bbox_num)
+    for size_hw, start, end, scale_yx in zip(
+        original_sizes, ends - bbox_num, ends, scale_factor, strict=True
+    ):
+        boxes, small = bbox[start:end, 2:], mask[start:end]
+        if mask_frame == "box":
+            masks = paste_box_masks(small, boxes, original_hw=size_hw)
+        else:
+            masks = paste_image_masks(small, boxes, scale_yx=scale_yx, input_hw=input_hw, original_hw=size_hw)
+        instances.append(sorted_instances(bbox[start:end], masks, size_hw))
+    return instances
+
+
+def sorted_instances(bbox: NDArray[np.float32], masks: Sequence[Rle], size_hw: tuple[int, int]) -> Instances:
+    """Instances of one picture from its rows ``[N, 6]`` (class, score, xyxy) and masks, best score first."""
+    order = np.argsort(-bbox[:, 1], kind="stable")
+    return Instances(
+        size_hw=size_hw,
+        class_ids=bbox[order, 0].astype(np.int64),
+        scores=bbox[order, 1].astype(np.float32),
+        boxes_xyxy=bbox[order, 2:].astype(np.float32),
+        masks=tuple(masks[i] for i in order),
+    )
+
+
+def paste_image_masks(
+    mask: NDArray[np.float32],
+    boxes_xyxy: NDArray[np.float32],
+    *,
+    scale_yx: NDArray[np.float32],
+    input_hw: Sequence[int],
+    original_hw: tuple[int, int],
+) -> list[Rle]:
+    """Masks of the original picture. mask: [N, h, w], of the network input; boxes_xyxy: [N, 4], original."""
+    rows, columns = (
+        _Axis(small, network, scale, original)
+        for small, network, scale, original in zip(
+            mask.shape[1:], input_hw, scale_yx, original_hw, strict=True
+        )
+    )
+    network_boxes = boxes_xyxy * np.tile(scale_yx[::-1], 2)
+    return [
+        _paste_image_mask(small, box, rows, columns) for small, box in zip(mask, network_boxes, strict=True)
+    ]
+
+
+def paste_box_masks(
+    mask: NDArray[np.float32], boxes_xyxy: NDArray[np.float32], *, original_hw: tuple[int, int]
+) -> list[Rle]:
+    """Masks of the original picture. mask: [N, h, w], each of its box; boxes_xyxy: [N, 4], original pixels.
+
+    A value of 0.5 belongs to the mask here, unlike in ``paste_image_masks``: both as PaddleDetection has it.
+    """
+    return [_paste_box_mask(small, box, original_hw) for small, box in zip(mask, boxes_xyxy, strict=True)]
+
+
+def source_coordinates(size_in: int, size_out: int) -> NDArray[np.float32]:
+    """Where the ``size_out`` pixels of an enlarged line lie between the ``size_in`` pixels it came from.
+
+    Half-pixel centres, clamped to the line's ends. In float32 and in this order of operations, as Paddle's
+    kernel has it: the rounding moves coordinates by up to 5e-5 pixels, which is enough to flip a pixel here
+    and there.
+    """
+    ratio = np.float32(size_in) / np.float32(size_out)
+    centres = np.arange(size_out, dtype=np.float32) + np.float32(0.5)
+    return np.clip(ratio * centres - np.float32(0.5), np.float32(0), np.float32(size_in - 1))
+
+
+class _Axis:
+    """Rows, or columns, of a picture: the small mask, the network input and the original picture."""
+
+    def __init__(self, small: int, network: int, scale: np.float32, original: int) -> None:
+        enlarged = max(1, int(np.floor(np.float32(network) / scale + np.float32(0.5))))
+        self.network_size, self.original_size = network, original
+        self.network_in_small = source_coordinates(small, network)  # [network]
+        # Padding lies behind the original size and is cut off. [original], or shorter by rounding
+        self.original_in_network = source_coordinates(network, enlarged)[:original]
+
+    def inside(self, low: np.float32, high: np.float32) -> tuple[int, int]:
+        """First and one past last pixel of the network input with ``low <= index < high``.
+
+        The box was divided by the scale and multiplied again, so an integer edge may be off by the last
+        digit.
+        """
+        first, stop = np.ceil(np.array([low, high]) - np.spacing(np.abs(np.array([low, high]))))
+        return int(np.clip(first, 0, self.network_size)), int(np.clip(stop, 0, self.network_size))
+
+
+def _paste_image_mask(
+    small: NDArray[np.float32], network_box: NDArray[np.float32], rows: _Axis, columns: _Axis
+) -> Rle:
+    left, right = columns.inside(network_box[0], network_box[2])
+    top, bottom = rows.inside(network_box[1], network_box[3])
+    crop = _interpolate(
+        small, rows.network_in_small[top:bottom]
+    ).T  # [bottom - top, w], then [w, bottom - top]
+    crop = _interpolate(crop, columns.network_in_small[left:right])  # [right - left, bottom - top]
+    return _trace(
+        crop,
+        x_in_crop=columns.original_in_network - np.float32(left),
+        y_in_crop=rows.original_in_network - np.float32(top),
+        size_hw=(rows.original_size, columns.original_size),
+        threshold=THRESHOLD,
+    )
+
+
+def _paste_box_mask(
+    small: NDArray[np.float32], box_xyxy: NDArray[np.float32], original_hw: tuple[int, int]
+) -> Rle:
+    x1, y1, x2, y2 = box_xyxy.astype(np.float64)
+    if not (x1 < x2 and y1 < y2):
+        return _flips_to_rle(np.empty(0, np.int64), original_hw)
+    height, width = small.shape
+    y_centres, x_centres = (np.arange(size) + 0.5 for size in original_hw)
+    return _trace(
+        small.T,
+        x_in_crop=((x_centres - x1) / (x2 - x1) * width - 0.5).astype(np.float32),
+        y_in_crop=((y_centres - y1) / (y2 - y1) * height - 0.5).astype(np.float32),
+        size_hw=original_hw,
+        threshold=np.nextafter(THRESHOLD, np.float32(0)),
+    )
+
+
+def _trace(
+    crop: NDArray[np.float32],
+    *,
+    x_in_crop: NDArray[np.float32],
+    y_in_crop: NDArray[np.float32],
+    size_hw: tuple[int, int],
+    threshold: np.float32,
+) -> Rle:
+    """The mask of the pixels of a picture that lie above ``threshold`` in ``crop``, which is zero outside.
+
+    crop: [columns, rows]; x_in_crop, y_in_crop: where the picture's pixels lie in it, ascending. Pixels of
+    the picture beyond the end of the coordinates are 0.
+    """
+    padded = np.pad(crop, 1)  # the zeros around it, which the interpolation blends with
+    x_in_padded, y_in_padded = x_in_crop + np.float32(1), y_in_crop + np.float32(1)
+    first, stop = np.searchsorted(x_in_padded, 0, side="right"), np.searchsorted(x_in_padded, len(padded) - 1)
+    flips = [np.empty(0, np.int64)]
+    for x in range(first, stop, COLUMNS_AT_ONCE):
+        values = _interpolate(padded, x_in_padded[x : min(x + COLUMNS_AT_ONCE, stop)])
+        column, y = _column_flips(values, y_in_padded, threshold)
+        flips.append((x + column) * size_hw[0] + y)
+    return _flips_to_rle(np.concatenate(flips), size_hw)
+
+
+def _interpolate(lines: NDArray[np.float32], coordinates: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Blends of neighbouring lines. lines: [n, m]; coordinates: [k], 0..n-1; returns [k, m]."""
+    lower = coordinates.astype(np.int64)
+    weight = (coordinates - lower.astype(np.float32))[:, None]
+    upper = np.minimum(lower + 1, len(lines) - 1)
+    return lines[lower] * (np.float32(1) - weight) + lines[upper] * weight
+
+
+def _column_flips(
+    values: NDArray[np.float32], y_in_values: NDArray[np.float32], threshold: np.float32
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where masks begin or end: (column, row of the picture) in reading order.
+
+    values: [columns, n], zero at 0 and n - 1 and linear in between; y_in_values: where the rows of the
+    picture lie between 0 and n - 1, or beyond. A crop that ends at the picture's edge has no row near its
+    zeros: flips there come out at the edge, as they should.
+    """
+    inside = values > threshold
+    column, row = np.nonzero(inside[:, 1:] != inside[:, :-1])
+    before, after = values[column, row].astype(np.float64), values[column, row + 1].astype(np.float64)
+    crossing = row + (threshold - before) / (after - before)
+    # A pixel right at the threshold is outside: it precedes a beginning, but it already belongs to an end.
+    begins = np.searchsorted(y_in_values, crossing, side="right")
+    ends = np.searchsorted(y_in_values, crossing, side="left")
+    return column, np.where(after > before, begins, ends)
+
+
+def _flips_to_rle(flips: NDArray[np.int64], size_hw: tuple[int, int]) -> Rle:
+    """RLE of the mask that is 0 at first and changes at each of the sorted positions (column by column).
+
+    Two flips at one position undo each other: the gap between them is narrower than a pixel.
+    """
+    height, width = size_hw
+    positions, times = np.unique(flips, return_counts=True)
+    positions = positions[times % 2 == 1]
+    counts = np.diff(np.concatenate([[0], positions, [height * width]]))
+    if len(positions) and positions[-1] == height * width:
+        counts = counts[:-1]
+    rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
+    return Rle(size=[height, width], counts=rle["counts"])

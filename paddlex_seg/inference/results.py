@@ -1,0 +1,117 @@
+"""The result of one picture: one schema for every model, as JSON and as a drawing."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from paddlex_seg.structures import Instances
+from paddlex_seg.visualize import draw_instances
+
+# Formats that Pillow writes as they are read; a drawing of any other picture becomes a PNG.
+DRAWING_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
+JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was found in one picture.
+
+    ``image`` is uint8 [H, W, 3], RGB. ``instances`` lie inside the picture, see ``clip_to_picture``.
+    ``save_name`` is the path below the output folder, without ending, that no other result of the same run
+    has.
+    """
+
+    input_path: str | None  # None for a picture that was given as an array
+    page_index: int | None  # from 0, for files of several pages
+    image: NDArray[np.uint8]
+    instances: Instances
+    labels: tuple[str, ...]  # name of each class index
+    save_name: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for ``json.dump``: the i-th of ``masks`` belongs to the i-th of ``boxes``.
+
+        A mask is COCO's compressed RLE of the whole picture.
+        """
+        found = self.instances
+        return {
+            "input_path": self.input_path,
+            "page_index": self.page_index,
+            "boxes": [
+                {
+                    "cls_id": int(class_id),
+                    "label": self.labels[class_id],
+                    "score": float(score),
+                    "coordinate": [float(edge) for edge in box],
+                }
+                for class_id, score, box in zip(found.class_ids, found.scores, found.boxes_xyxy, strict=True)
+            ],
+            "masks": [
+                {"size": list(mask["size"]), "counts": mask["counts"].decode("ascii")} for mask in found.masks
+            ],
+        }
+
+    def draw(self) -> NDArray[np.uint8]:
+        """The picture with masks, boxes, labels and scores, uint8 [H, W, 3], RGB."""
+        return draw_instances(self.image, self.instances, self.labels)
+
+    def save_to_json(self, save_path: Path | str) -> Path:
+        """Write the JSON to the file ``save_path``, or into that folder as ``<name>_res.json``.
+
+        Returns the file.
+        """
+        path = self._target(Path(save_path), (".json",), ".json")
+        text = json.dumps(self.to_json(), ensure_ascii=False, indent=4)
+        _write_then_rename(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        return path
+
+    def save_to_img(self, save_path: Path | str) -> Path:
+        """Write the drawing to the file ``save_path``, or into that folder as ``<name>_res<ending>``.
+
+        The ending is the input's, or .png where pictures of that kind cannot be written. Returns the file.
+        """
+        suffix = Path(self.input_path).suffix.lower() if self.input_path else ".png"
+        suffix = suffix if suffix in DRAWING_SUFFIXES else ".png"
+        path = self._target(Path(save_path), DRAWING_SUFFIXES, suffix)
+        options = {"quality": JPEG_QUALITY} if path.suffix.lower() in (".jpg", ".jpeg") else {}
+        image_format = Image.registered_extensions()[path.suffix.lower()]
+        drawing = Image.fromarray(self.draw())
+        _write_then_rename(path, lambda temporary: drawing.save(temporary, format=image_format, **options))
+        return path
+
+    def _target(self, save_path: Path, file_suffixes: tuple[str, ...], suffix: str) -> Path:
+        if save_path.suffix.lower() in file_suffixes and not save_path.is_dir():
+            return save_path
+        return save_path / f"{self.save_name}_res{suffix}"
+
+
+def clip_to_picture(instances: Instances) -> Instances:
+    """The instances with boxes cut at the picture's edges; those with nothing left of the box are dropped."""
+    height, width = instances.size_hw
+    boxes = instances.boxes_xyxy.clip(0, np.array([width, height, width, height], np.float32))
+    keep = np.flatnonzero((boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3]))
+    return Instances(
+        size_hw=instances.size_hw,
+        class_ids=instances.class_ids[keep],
+        scores=instances.scores[keep],
+        boxes_xyxy=boxes[keep],
+        masks=tuple(instances.masks[i] for i in keep),
+    )
+
+
+def _write_then_rename(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file under a name of its own first, so that nobody finds half of it under ``path``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

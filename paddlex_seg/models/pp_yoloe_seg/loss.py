@@ -1,0 +1,142 @@
+"""The losses of PP-YOLOE_seg.
+
+Shapes: B images, K classes, L grid cells, P positive cells of the batch, G objects of the batch, [H, W]
+input size.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor
+
+from paddlex_seg.models.pp_yoloe_seg.assigner import Positives, assign_positives
+from paddlex_seg.models.pp_yoloe_seg.head import NUM_BINS, HeadOutputs, PpYoloeSegHead
+from paddlex_seg.ops.boxes import boxes_to_distances, distances_to_boxes, giou_loss
+from paddlex_seg.ops.losses import distribution_focal_loss, varifocal_loss
+from paddlex_seg.structures import Target
+
+IOU_WEIGHT = 2.5
+DFL_WEIGHT = 0.5
+MASK_WEIGHT = 2.5
+
+
+def pp_yoloe_seg_losses(
+    head: PpYoloeSegHead, outputs: HeadOutputs, targets: Sequence[Target]
+) -> dict[str, Tensor]:
+    """Named scalars: ``loss`` to minimise, its terms before weighting, and ``loss_l1``, which is only
+    reported.
+
+    All terms but ``loss_l1`` are sums divided by the sum of the wanted scores (at least 1), averaged over the
+    processes of a distributed run.
+    """
+    outputs = HeadOutputs(*(tensor.astype("float32") for tensor in outputs))  # they are less under AMP
+    positives = _assign(head, outputs, targets)
+    normalizer = _mean_over_processes(positives.score.sum()).clip(min=1.0)
+    losses = {"loss_cls": _class_loss(outputs.class_logits, positives, targets)}
+    if len(positives.cell) > 0:
+        losses |= _box_losses(head, outputs, positives, targets)
+        losses["loss_mask"] = _mask_loss(outputs, positives, targets)
+    else:
+        losses |= _zero_losses(outputs)
+    losses = {name: loss if name == "loss_l1" else loss / normalizer for name, loss in losses.items()}
+    total = (
+        losses["loss_cls"]
+        + IOU_WEIGHT * losses["loss_iou"]
+        + DFL_WEIGHT * losses["loss_dfl"]
+        + MASK_WEIGHT * losses["loss_mask"]
+    )
+    return {"loss": total, **losses}
+
+
+@paddle.no_grad()
+def _assign(head: PpYoloeSegHead, outputs: HeadOutputs, targets: Sequence[Target]) -> Positives:
+    distances = head.expected_distances(outputs.distance_logits)
+    boxes = distances_to_boxes(outputs.centers, distances) * outputs.strides
+    return assign_positives(
+        scores=F.sigmoid(outputs.class_logits),
+        boxes_xyxy=boxes,
+        centers=outputs.centers * outputs.strides,
+        targets=targets,
+    )
+
+
+def _mean_over_processes(value: Tensor) -> Tensor:
+    num_processes = paddle.distributed.get_world_size()
+    if num_processes > 1:
+        paddle.distributed.all_reduce(value)
+    return value / num_processes
+
+
+def _class_loss(class_logits: Tensor, positives: Positives, targets: Sequence[Target]) -> Tensor:
+    wanted = paddle.zeros([class_logits.size])
+    is_positive = paddle.zeros([class_logits.size])
+    if len(positives.cell) > 0:
+        classes = paddle.concat([target.class_ids for target in targets])[positives.object]
+        entry = positives.cell * class_logits.shape[-1] + classes
+        wanted = paddle.scatter(wanted, entry, positives.score)
+        is_positive = paddle.scatter(is_positive, entry, paddle.ones_like(positives.score))
+    return varifocal_loss(F.sigmoid(class_logits).flatten(), wanted, is_positive > 0)
+
+
+def _box_losses(
+    head: PpYoloeSegHead, outputs: HeadOutputs, positives: Positives, targets: Sequence[Target]
+) -> dict[str, Tensor]:
+    """Sums over the positives, but the mean for L1. Boxes are in strides of their cell."""
+    cell_of_image = positives.cell % len(outputs.centers)
+    centers = outputs.centers[cell_of_image]  # [P, 2]
+    boxes = paddle.concat([target.boxes_xyxy for target in targets])[positives.object]  # [P, 4]
+    boxes = boxes / outputs.strides[cell_of_image]
+    logits = outputs.distance_logits.flatten(0, 1)[positives.cell]  # [P, 4 * NUM_BINS]
+    predicted = distances_to_boxes(centers, head.expected_distances(logits))
+    # The last bin can only be the upper neighbour of a target.
+    wanted = boxes_to_distances(centers, boxes).clip(0, NUM_BINS - 1 - 0.01)
+    dfl = distribution_focal_loss(logits.reshape([-1, 4, NUM_BINS]), wanted).mean(axis=1)
+    return {
+        "loss_iou": (giou_loss(predicted, boxes) * positives.score).sum(),
+        "loss_dfl": (dfl * positives.score).sum(),
+        "loss_l1": F.l1_loss(predicted, boxes),
+    }
+
+
+def _mask_loss(outputs: HeadOutputs, positives: Positives, targets: Sequence[Target]) -> Tensor:
+    """Binary cross entropy inside the objects' boxes, per pixel of the box, summed over the positives.
+
+    Works object by object on the pixels of its box alone: the memory is that of the boxes' areas, not of P
+    whole images, and cells of one object share its crop.
+    """
+    coefficients = outputs.coefficients.flatten(0, 1)[positives.cell]  # [P, 32]
+    cells_of_object = np.bincount(positives.object.numpy(), minlength=sum(len(t.class_ids) for t in targets))
+    rows = np.concatenate([[0], np.cumsum(cells_of_object)])
+    total = paddle.zeros([])
+    first_object = 0
+    for prototypes, target in zip(outputs.prototypes, targets, strict=True):
+        for j, box in enumerate(target.boxes_xyxy.numpy()):
+            begin, end = rows[first_object + j : first_object + j + 2]
+            if end > begin:
+                total = total + _object_mask_loss(prototypes, coefficients[begin:end], box, target.masks[j])
+        first_object += len(target.class_ids)
+    return total
+
+
+def _object_mask_loss(prototypes: Tensor, coefficients: Tensor, box: np.ndarray, mask: Tensor) -> Tensor:
+    """prototypes: [32, h, w]; coefficients: [p, 32]; box: [4] xyxy, pixels of the input; mask: uint8 [H,
+    W].
+    """
+    step_y, step_x = mask.shape[0] // prototypes.shape[1], mask.shape[1] // prototypes.shape[2]
+    scale = np.array([step_x, step_y, step_x, step_y], dtype=np.float32)
+    x1, y1, x2, y2 = np.maximum(np.ceil(box / scale), 0).astype(
+        int
+    )  # pixels on or after a side, before the other
+    wanted = mask[::step_y, ::step_x][y1:y2, x1:x2].astype("float32").flatten()
+    logits = paddle.matmul(coefficients, prototypes[:, y1:y2, x1:x2].flatten(1))  # [p, pixels in the box]
+    error = F.binary_cross_entropy_with_logits(logits, wanted.expand_as(logits), reduction="sum")
+    area = (box[2] - box[0]) / step_x * (box[3] - box[1]) / step_y
+    return error / float(area)
+
+
+def _zero_losses(outputs: HeadOutputs) -> dict[str, Tensor]:
+    """Zeros that still give each head a gradient, so that replicas of a distributed run stay in step."""
+    zero = 0.0 * (outputs.distance_logits.mean() + outputs.coefficients.mean() + outputs.prototypes.mean())
+    return {"loss_iou": zero, "loss_dfl": zero, "loss_l1": zero.detach(), "loss_mask": zero}

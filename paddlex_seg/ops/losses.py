@@ -1,0 +1,33 @@
+"""Losses on Paddle tensors."""
+
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor
+
+
+def varifocal_loss(scores: Tensor, target_scores: Tensor, is_positive: Tensor, alpha: float = 0.75) -> Tensor:
+    """Sum of the varifocal loss: entries that should be 0 count by how wrong they are, positives by their
+    target.
+
+    Paper: H. Zhang et al., https://arxiv.org/abs/2008.13367. All arguments have the same shape. scores and
+    target_scores: 0..1, the latter 0 where not positive; is_positive: bool. The weight of negatives is part
+    of the gradient. The logarithm of a score rounded to 0 or 1 counts as -100, as in PaddleDetection; from
+    logits the loss of such scores would be lower.
+    """
+    weight = paddle.where(is_positive, target_scores, alpha * scores.square())
+    return (weight * F.binary_cross_entropy(scores, target_scores, reduction="none")).sum()
+
+
+def distribution_focal_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross entropy with the two bins beside each target, the nearer one weighing more.
+
+    Paper: X. Li et al., https://arxiv.org/abs/2006.04388. logits: float32 [..., bins]; targets: float32
+    [...],
+    0 <= target < bins - 1, the fractional position between the bins. Returns [...].
+    """
+    log_probability = F.log_softmax(logits, axis=-1)
+    lower = targets.floor()
+    index = lower.astype("int64").unsqueeze(-1)
+    lower_term = paddle.take_along_axis(log_probability, index, axis=-1).squeeze(-1)
+    upper_term = paddle.take_along_axis(log_probability, index + 1, axis=-1).squeeze(-1)
+    return -(lower_term * (lower + 1 - targets) + upper_term * (targets - lower))

@@ -1,0 +1,105 @@
+"""Masks on Paddle tensors: from the network's resolution to the original images."""
+
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor
+
+MASK_THRESHOLD = 0.5
+
+
+def original_sizes(im_shape: Tensor, scale_factor: Tensor) -> Tensor:
+    """Height and width of the images before their resize, whole numbers as float32 [B, 2].
+
+    Both arguments are float32 [B, 2] as in ``Batch``. Rounded, not cut off: 640 / (640 / 600) is 599.99997 in
+    float32, and PaddleDetection makes 599 columns of it.
+    """
+    return paddle.round(im_shape / scale_factor)
+
+
+def paste_image_masks(
+    mask: Tensor,
+    bbox: Tensor,
+    bbox_num: Tensor,
+    im_shape: Tensor,
+    scale_factor: Tensor,
+    input_hw: tuple[int, int],
+) -> Tensor:
+    """Binary masks int32 [N, H, W] of the original images from ``Detections`` whose masks cover the whole
+    input.
+
+    H and W are those of the largest image of the batch; beyond its own image a mask is 0. Pixels count as
+    inside above 0.5, after two linear resizes: to the padded input ``input_hw``, where the mask is cut to
+    its box, then to the original. Runs eagerly and in graphs; N may be 0.
+
+    Each step acts on rows and columns separately, so all of them are one matrix per axis and detection. That
+    is several times faster than resizing twice, and images of a batch may differ in size.
+    """
+    image_of_row = _image_of_row(mask.shape[0], bbox_num)
+    sizes = original_sizes(im_shape, scale_factor)  # [B, 2]
+    weights = []
+    for axis in (0, 1):  # y, then x
+        scale = scale_factor[:, axis].gather(image_of_row)  # [N]
+        cut = _cut_resize_weights(
+            num_mask=mask.shape[1 + axis],
+            num_input=input_hw[axis],
+            begin=bbox[:, 3 - axis] * scale,
+            end=bbox[:, 5 - axis] * scale,
+            # All of the padded input shrinks by the scale factor; the padding is left out after that.
+            num_padded=paddle.round(input_hw[axis] / scale).clip(min=1),
+            num_own=sizes[:, axis].gather(image_of_row),
+            num_out=sizes[:, axis].amax().astype("int64"),
+        )
+        weights.append(cut)
+    probability = paddle.matmul(paddle.matmul(weights[0], mask), weights[1], transpose_y=True)
+    return (probability > MASK_THRESHOLD).astype("int32")
+
+
+def _image_of_row(num_rows: int | Tensor, bbox_num: Tensor) -> Tensor:
+    end = bbox_num.astype("int64").cumsum()
+    return (paddle.arange(num_rows).unsqueeze(1) >= end.unsqueeze(0)).astype("int64").sum(axis=1)  # [N]
+
+
+def _cut_resize_weights(
+    num_mask: int,
+    num_input: int,
+    begin: Tensor,
+    end: Tensor,
+    num_padded: Tensor,
+    num_own: Tensor,
+    num_out: Tensor,
+) -> Tensor:
+    """The matrices [N, num_out, num_mask] that resize one axis to the input, cut it, and resize it to the
+    original.
+
+    The cut keeps the input pixels whose index is from ``begin`` [N] to before ``end`` [N]. The original's
+    pixel i of ``num_padded`` [N] lies at the same fraction of the input; from ``num_own`` [N] on, pixels are
+    0.
+    """
+    to_input = _resize_weights(num_mask, num_input)
+    pixel = paddle.arange(num_out, dtype="float32").unsqueeze(0)  # [1, num_out]
+    position = ((pixel + 0.5) * (num_input / num_padded).unsqueeze(1) - 0.5).clip(0, num_input - 1)
+    lower = position.floor()  # [N, num_out]
+    upper = (lower + 1).clip(max=num_input - 1)
+    own = (pixel < num_own.unsqueeze(1)).astype("float32")
+    lower_weight = own * (1 - (position - lower)) * _is_between(lower, begin, end)
+    upper_weight = own * (position - lower) * _is_between(upper, begin, end)
+    return _scaled_rows(to_input, lower, lower_weight) + _scaled_rows(to_input, upper, upper_weight)
+
+
+def _resize_weights(num_in: int, num_out: int) -> Tensor:
+    """The matrix [num_out, num_in] of a linear resize, the same as ``F.interpolate`` without aligned
+    corners.
+    """
+    pixel = paddle.arange(num_out, dtype="float32").unsqueeze(1)
+    position = ((pixel + 0.5) * (num_in / num_out) - 0.5).clip(0, num_in - 1)
+    return F.relu(1 - (position - paddle.arange(num_in, dtype="float32").unsqueeze(0)).abs())
+
+
+def _is_between(index: Tensor, begin: Tensor, end: Tensor) -> Tensor:
+    return ((index >= begin.unsqueeze(1)) & (index < end.unsqueeze(1))).astype("float32")
+
+
+def _scaled_rows(matrix: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    """Rows of matrix [m, k] at index [N, n], each times its weight [N, n]: [N, n, k]."""
+    rows = matrix.gather(index.astype("int64").flatten())
+    return (rows * weight.flatten().unsqueeze(1)).reshape([-1, index.shape[1], matrix.shape[1]])

@@ -1,0 +1,18 @@
+"""The toy model, exported once for all tests of this folder."""
+
+from pathlib import Path
+
+import pytest
+from toy_model import export_toy
+
+
+@pytest.fixture(scope="session")
+def small_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Our graph alone, with small masks."""
+    return export_toy(tmp_path_factory.mktemp("small mod è l"))
+
+
+@pytest.fixture(scope="session")
+def official_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The official graph alone, which pastes its masks."""
+    return export_toy(tmp_path_factory.mktemp("official"), small=False, pasted=True)

@@ -1,0 +1,189 @@
+"""From pictures to results with an exported toy model."""
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+from toy_model import SPEC, export_toy, picture_with
+
+from paddlex_seg.errors import BackendError, DatasetError
+from paddlex_seg.inference.exported import write_inference_yml
+from paddlex_seg.inference.predictor import Predictor
+from paddlex_seg.structures import PreprocessSpec
+
+
+def to_bgr(image: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(image[..., ::-1])
+
+
+def comparable(result) -> dict:
+    return result.to_json() | {"input_path": None}
+
+
+def rectangle_iou(rle: dict, where: tuple[slice, slice]) -> float:
+    mask = coco_mask.decode(rle).astype(bool)
+    expected = np.zeros_like(mask)
+    expected[where] = True
+    return (mask & expected).sum() / (mask | expected).sum()
+
+
+@pytest.fixture
+def pictures() -> list[np.ndarray]:
+    """BGR, of different sizes: red and green, red, nothing, green, red."""
+    box = np.s_[20:60, 30:90]
+    return [
+        to_bgr(picture_with((128, 192), red=box, green=np.s_[80:120, 10:100])),
+        to_bgr(picture_with((100, 150), red=box)),
+        to_bgr(picture_with((90, 90))),
+        to_bgr(picture_with((64, 96), green=box)),
+        to_bgr(picture_with((200, 130), red=box)),
+    ]
+
+
+@pytest.mark.parametrize("graph", ["small_dir", "official_dir"])
+def test_objects_are_found_with_the_right_colour_place_and_label(graph: str, request: pytest.FixtureRequest):
+    predictor = Predictor(request.getfixturevalue(graph))
+    where = np.s_[40:120, 50:150]  # whole cells of the mask
+    (result,) = predictor.predict(to_bgr(picture_with((160, 240), green=where)))
+    assert result.to_json()["boxes"] == [
+        {"cls_id": 1, "label": "绿色", "score": pytest.approx(1.0), "coordinate": [0, 0, 240, 160]}
+    ]
+    assert rectangle_iou(result.instances.masks[0], where) > 0.95
+    assert result.image[80, 100].tolist() == [0, 255, 0]
+
+
+def test_both_graphs_give_the_same_results(small_dir: Path, official_dir: Path, pictures: list[np.ndarray]):
+    for ours, official in zip(
+        Predictor(small_dir).predict(pictures), Predictor(official_dir).predict(pictures), strict=True
+    ):
+        assert ours.to_json()["boxes"] == official.to_json()["boxes"]
+        for one, other in zip(ours.instances.masks, official.instances.masks, strict=True):
+            assert (
+                coco_mask.iou([one], [other], [0])[0, 0] > 0.97
+            )  # the toy's official graph pastes in one step
+
+
+@pytest.mark.parametrize("graph", ["small_dir", "official_dir"])
+@pytest.mark.parametrize("batch_size", [2, 3, 8])
+def test_results_do_not_depend_on_the_batch(graph: str, batch_size: int, request, pictures: list[np.ndarray]):
+    folder = request.getfixturevalue(graph)
+    alone = [comparable(next(Predictor(folder).predict(picture))) for picture in pictures]
+    together = list(map(comparable, Predictor(folder, batch_size=batch_size).predict(pictures)))
+    assert [len(one["boxes"]) for one in alone] == [2, 1, 0, 1, 1]
+    for one, other in zip(alone, together, strict=True):
+        assert one["masks"] == other["masks"]
+        assert [box["score"] for box in one["boxes"]] == pytest.approx(
+            [box["score"] for box in other["boxes"]]
+        )
+
+
+def test_a_batch_holds_several_pictures_and_only_of_one_input_size(
+    small_dir: Path, pictures: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+):
+    predictor = Predictor(small_dir, batch_size=2)
+    seen: list[tuple[int, ...]] = []
+    run = predictor._backend.run
+    monkeypatch.setattr(
+        predictor._backend, "run", lambda image, *others: seen.append(image.shape) or run(image, *others)
+    )
+    assert len(list(predictor.predict(pictures))) == 5
+    assert seen == [(2, 3, 64, 96), (2, 3, 64, 96), (1, 3, 64, 96)]
+
+    monkeypatch.setattr(
+        predictor, "spec", replace(SPEC, preprocess=PreprocessSpec((64, 96), keep_ratio=True))
+    )
+    monkeypatch.setattr(
+        predictor._backend, "run", lambda image, *others: seen.append(image.shape) or empty(image)
+    )
+    seen.clear()
+    assert len(list(predictor.predict([pictures[i] for i in (0, 1, 2, 3, 3)]))) == 5
+    assert seen == [(2, 3, 64, 96), (1, 3, 64, 64), (2, 3, 64, 96)]
+
+
+def empty(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return np.zeros((0, 6), np.float32), np.zeros(len(image), np.int32), np.zeros((0, 16, 24), np.float32)
+
+
+@pytest.fixture
+def half_red() -> np.ndarray:
+    """One object with a score of 0.6."""
+    return (to_bgr(picture_with((64, 96), red=np.s_[8:40, 8:80])) * 0.6).astype(np.uint8)
+
+
+def count(predictor: Predictor, picture: np.ndarray, threshold: float | None = None) -> int:
+    return len(next(predictor.predict(picture, threshold=threshold)).instances)
+
+
+def test_the_threshold_of_the_call_beats_the_constructors_which_beats_the_models(
+    small_dir: Path, half_red: np.ndarray
+):
+    assert count(Predictor(small_dir), half_red) == 1  # 0.5 in inference.yml
+    assert count(Predictor(small_dir, threshold=0.7), half_red) == 0
+    assert count(Predictor(small_dir, threshold=0.7), half_red, threshold=0.55) == 1
+    assert count(Predictor(small_dir, threshold=0.1), half_red, threshold=0.65) == 0
+
+
+@pytest.mark.parametrize("graph", ["small_dir", "official_dir"])
+def test_a_threshold_of_zero_is_honoured_and_adds_no_false_rows(graph: str, request: pytest.FixtureRequest):
+    faint = to_bgr(picture_with((64, 96), red=np.s_[8:40, 8:80]) // 10)
+    folder = request.getfixturevalue(graph)
+    assert count(Predictor(folder), faint) == 0
+    assert count(Predictor(folder, threshold=0), faint) == 1
+    assert count(Predictor(folder), faint, threshold=0) == 1
+    assert count(Predictor(folder), np.zeros((64, 96, 3), np.uint8), threshold=0) == 0
+
+
+def test_a_folder_is_predicted_and_saved_without_overwriting(small_dir: Path, tmp_path: Path):
+    for name, colour in (
+        ("left/part 1.png", "red"),
+        ("right/part 1.png", "green"),
+        ("right/part 1.jpg", "red"),
+    ):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture_with((64, 96), **{colour: np.s_[8:40, 8:80]})).save(path)
+    labels = {}
+    for result in Predictor(small_dir, batch_size=2).predict(tmp_path / "in"):
+        written = json.loads(result.save_to_json(tmp_path / "out").read_text(encoding="utf-8"))
+        labels[written["input_path"]] = written["boxes"][0]["label"]
+        result.save_to_img(tmp_path / "out")
+    files = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*"))
+    assert files == [
+        "left/part 1_res.json",
+        "left/part 1_res.png",
+        "right/part 1_2_res.json",
+        "right/part 1_2_res.png",
+        "right/part 1_res.jpg",
+        "right/part 1_res.json",
+    ]
+    assert labels[str(tmp_path / "in" / "right" / "part 1.png")] == "绿色"
+    assert len(labels) == 3
+
+
+def test_an_unreadable_file_is_logged_and_the_others_are_predicted(
+    small_dir: Path, tmp_path: Path, half_red: np.ndarray, caplog: pytest.LogCaptureFixture
+):
+    (tmp_path / "broken.jpg").write_bytes(b"nothing")
+    with caplog.at_level(logging.WARNING):
+        results = list(Predictor(small_dir).predict([half_red, tmp_path / "broken.jpg", half_red]))
+    assert len(results) == 2
+    assert "broken.jpg" in caplog.text
+    with pytest.raises(DatasetError, match="broken.jpg"):
+        list(Predictor(small_dir).predict(tmp_path / "broken.jpg"))
+
+
+def test_an_empty_folder_is_an_error_before_the_first_result_is_asked_for(small_dir: Path, tmp_path: Path):
+    with pytest.raises(DatasetError, match=tmp_path.name):
+        Predictor(small_dir).predict(tmp_path)
+
+
+def test_more_classes_than_labels_are_an_error_not_a_wrong_label(tmp_path: Path):
+    folder = export_toy(tmp_path)
+    write_inference_yml(folder / "inference.yml", replace(SPEC, labels=("red thing",)))
+    with pytest.raises(BackendError, match="label_list"):
+        list(Predictor(folder).predict(to_bgr(picture_with((64, 96), green=np.s_[8:40, 8:80]))))

@@ -1,0 +1,117 @@
+"""Results on disk: the schema, the names and the colours."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from paddlex_seg.inference.results import Result, clip_to_picture
+from paddlex_seg.structures import Instances
+
+
+def rectangle_rle(size_hw: tuple[int, int], x1: int, y1: int, x2: int, y2: int) -> dict:
+    mask = np.zeros(size_hw, np.uint8, order="F")
+    mask[y1:y2, x1:x2] = 1
+    return coco_mask.encode(mask)
+
+
+def instances_of(boxes: list[list[float]], size_hw: tuple[int, int] = (40, 60)) -> Instances:
+    return Instances(
+        size_hw=size_hw,
+        class_ids=np.arange(len(boxes)) % 2,
+        scores=np.linspace(0.9, 0.3, len(boxes), dtype=np.float32),
+        boxes_xyxy=np.array(boxes, np.float32).reshape(-1, 4),
+        masks=tuple(rectangle_rle(size_hw, i, 0, i + 1, 5) for i in range(len(boxes))),
+    )
+
+
+def result_with(boxes: list[list[float]], **changes) -> Result:
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[..., 0] = 200  # red
+    instances = clip_to_picture(instances_of(boxes))
+    result = Result("photos/a b.jpg", None, image, instances, ("bolt", "螺母"), save_name="a b")
+    return replace(result, **changes)
+
+
+def test_boxes_are_clipped_and_empty_ones_leave_with_their_masks():
+    boxes = [[-5, 2, 30, 50], [61, 0, 80, 10], [10, 5, 10, 9], [20, 10, 70, 20]]
+    clipped = clip_to_picture(instances_of(boxes))
+    assert clipped.boxes_xyxy.tolist() == [[0, 2, 30, 40], [20, 10, 60, 20]]
+    before = instances_of(boxes)
+    assert clipped.masks == (before.masks[0], before.masks[3])
+    assert clipped.scores.tolist() == before.scores[[0, 3]].tolist()
+    assert clipped.class_ids.tolist() == [0, 1]
+
+
+def test_json_has_the_one_schema_and_only_plain_values(tmp_path: Path):
+    result = result_with([[1, 2, 30, 20], [3, 4, 50, 38.5]])
+    read = json.loads(result.save_to_json(tmp_path).read_text(encoding="utf-8"))
+    assert read == result.to_json()
+    assert list(read) == ["input_path", "page_index", "boxes", "masks"]
+    assert read["boxes"][1] == {
+        "cls_id": 1,
+        "label": "螺母",
+        "score": pytest.approx(0.3),
+        "coordinate": [3, 4, 50, 38.5],
+    }
+    assert all(type(edge) is float for box in result.to_json()["boxes"] for edge in box["coordinate"])
+    rle = read["masks"][1]
+    assert coco_mask.decode({"size": rle["size"], "counts": rle["counts"].encode()}).sum() == 5
+
+
+def test_a_result_without_instances_is_written_too(tmp_path: Path):
+    result = result_with([])
+    assert json.loads(result.save_to_json(tmp_path).read_text())["boxes"] == []
+    assert result.save_to_img(tmp_path).is_file()
+
+
+@pytest.mark.parametrize("name", ["drawn.png", "drawn.JPG", "drawn.bmp", "drawn.webp", "drawn.tiff"])
+def test_red_stays_red_on_disk(tmp_path: Path, name: str):
+    path = result_with([]).save_to_img(tmp_path / "new folder" / name)
+    assert path.name == name
+    red, green, blue = np.asarray(Image.open(path).convert("RGB"))[20, 30]
+    assert red > 180 and green < 30 and blue < 30
+
+
+@pytest.mark.parametrize(
+    ("input_path", "drawing"),
+    [
+        ("x/a b.jpg", "a b_res.jpg"),
+        ("a b.PNG", "a b_res.png"),
+        ("a b.ras", "a b_res.png"),
+        (None, "a b_res.png"),
+    ],
+)
+def test_files_in_a_folder_are_named_after_the_input(tmp_path: Path, input_path: str | None, drawing: str):
+    result = result_with([[1, 2, 30, 20]], input_path=input_path)
+    assert result.save_to_img(tmp_path) == tmp_path / drawing
+    assert result.save_to_json(tmp_path) == tmp_path / "a b_res.json"
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([drawing, "a b_res.json"])
+
+
+def test_sub_folders_of_the_input_are_kept(tmp_path: Path):
+    result = result_with([], save_name="left/cam 1/a")
+    assert result.save_to_json(tmp_path) == tmp_path / "left" / "cam 1" / "a_res.json"
+
+
+def test_a_name_with_dots_keeps_them_all(tmp_path: Path):
+    assert result_with([], save_name="v1.2.final").save_to_json(tmp_path).name == "v1.2.final_res.json"
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = result_with([]).save_to_img(tmp_path / "a.png")
+    before = path.read_bytes()
+
+    def break_off(self, file, **options):
+        Path(file).write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Image.Image, "save", break_off)
+    with pytest.raises(OSError, match="disk full"):
+        result_with([[1, 2, 30, 20]]).save_to_img(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

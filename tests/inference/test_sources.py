@@ -1,0 +1,187 @@
+"""From names to pictures."""
+
+import http.server
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from paddlex_seg.errors import DatasetError
+from paddlex_seg.inference import sources
+from paddlex_seg.inference.sources import Picture, expand_inputs, read_pictures
+
+
+def write_picture(path: Path, colour: tuple[int, int, int] = (200, 0, 0), **options) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (24, 16), colour).save(path, **options)
+    return path
+
+
+def read_all(inputs) -> list[Picture]:
+    """All pictures; an unreadable one fails the test."""
+
+    def fail(error: DatasetError) -> None:
+        raise AssertionError(error)
+
+    return list(read_pictures(expand_inputs(inputs), fail))
+
+
+def test_a_file_with_spaces_and_foreign_letters_is_read_as_rgb(tmp_path: Path):
+    path = write_picture(tmp_path / "été 花 [1].png")
+    (picture,) = read_all(str(path))
+    assert picture.image.shape == (16, 24, 3)
+    assert picture.image[0, 0].tolist() == [200, 0, 0]
+    assert (picture.input_path, picture.page_index, picture.save_name) == (str(path), None, "été 花 [1]")
+
+
+def test_a_folder_is_walked_in_order_and_keeps_its_sub_folders(tmp_path: Path):
+    for name in ("b/x.jpg", "a/x.PNG", "c.webp", "a/notes.txt", "a/deep/x.jpeg"):
+        if name.endswith("txt"):
+            (tmp_path / name).write_text("no picture")
+        else:
+            write_picture(tmp_path / name)
+    assert [picture.save_name for picture in read_all(tmp_path)] == ["a/deep/x", "a/x", "b/x", "c"]
+
+
+def test_a_pattern_finds_its_files_in_order(tmp_path: Path):
+    for name in ("2.jpg", "1.jpg", "3.png", "sub/4.jpg"):
+        write_picture(tmp_path / name)
+    assert [p.save_name for p in read_all(f"{tmp_path}/*.jpg")] == ["1", "2"]
+    assert [p.save_name for p in read_all(f"{tmp_path}/**/*.jpg")] == ["1", "2", "4"]
+
+
+def test_equal_names_get_numbers_also_where_letters_differ_in_case_only(tmp_path: Path):
+    files = [write_picture(tmp_path / name) for name in ("p/a.jpg", "q/a.jpg", "q/A.png", "q/a_2.jpg")]
+    names = [picture.save_name for picture in read_all(files)]
+    assert names == ["a", "a_2", "A_3", "a_2_2"]
+
+
+def test_each_page_of_a_tiff_is_a_picture(tmp_path: Path):
+    pages = [Image.new("RGB", (24, 16), (40 * i, 0, 255)) for i in range(3)]
+    pages[0].save(tmp_path / "scan.tif", save_all=True, append_images=pages[1:])
+    write_picture(tmp_path / "scan_1.png")
+    found = read_all([tmp_path / "scan.tif", tmp_path / "scan_1.png"])
+    assert [picture.page_index for picture in found] == [0, 1, 2, None]
+    assert [picture.save_name for picture in found] == ["scan_0", "scan_1", "scan_2", "scan_1_2"]
+    assert [picture.image[3, 3].tolist() for picture in found[:3]] == [
+        [0, 0, 255],
+        [40, 0, 255],
+        [80, 0, 255],
+    ]
+
+
+def test_pages_of_16_bit_gray_are_scaled_as_single_pictures_are(tmp_path: Path):
+    page = Image.fromarray(np.full((8, 8), 257 * 99, np.uint16))
+    page.save(tmp_path / "deep.tif", save_all=True, append_images=[page])
+    assert [picture.image[0, 0].tolist() for picture in read_all(tmp_path / "deep.tif")] == [[99] * 3] * 2
+
+
+def test_arrays_are_bgr_and_gray_and_alpha_are_understood():
+    colour = np.zeros((4, 5, 3), np.uint8)
+    colour[..., 0] = 255
+    alpha = np.dstack([colour, np.full((4, 5), 7, np.uint8)])
+    gray = np.full((4, 5), 9, np.uint8)
+    found = read_all([colour, alpha, gray, gray[..., None]])
+    assert [picture.image[0, 0].tolist() for picture in found] == [[0, 0, 255], [0, 0, 255], [9] * 3, [9] * 3]
+    assert [picture.input_path for picture in found] == [None] * 4
+    assert len({picture.save_name for picture in found}) == 4
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((4, 5, 3), np.float32),
+        np.zeros((4, 5, 2), np.uint8),
+        np.zeros((0, 5, 3), np.uint8),
+        np.zeros(3, "u1"),
+    ],
+    ids=["floats", "two channels", "empty", "one axis"],
+)
+def test_an_array_that_is_no_picture_is_refused(array: np.ndarray):
+    with pytest.raises(DatasetError, match="not a picture"):
+        read_all(array)
+
+
+@pytest.mark.parametrize("name", ["empty", "empty/*.jpg"])
+def test_a_folder_or_pattern_without_pictures_is_an_error_at_once(tmp_path: Path, name: str):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").write_text("no picture")
+    with pytest.raises(DatasetError, match="empty"):
+        expand_inputs([str(write_picture(tmp_path / "good.png")), str(tmp_path / name)])
+
+
+@pytest.mark.parametrize("inputs", [[], None, 3, {"img": "a.jpg"}, [None]])
+def test_inputs_of_a_wrong_type_are_refused(inputs):
+    with pytest.raises(DatasetError, match="empty|expected a file"):
+        expand_inputs(inputs)
+
+
+def test_unreadable_files_are_reported_and_left_out(tmp_path: Path):
+    good = [write_picture(tmp_path / f"{i}.png") for i in range(2)]
+    (tmp_path / "broken.jpg").write_bytes(good[0].read_bytes()[:60])
+    inputs = [good[0], tmp_path / "broken.jpg", tmp_path / "missing.png", good[1]]
+    problems: list[DatasetError] = []
+    found = list(read_pictures(expand_inputs(inputs), problems.append))
+    assert [picture.save_name for picture in found] == ["0", "1"]
+    assert [
+        word in str(error) for word, error in zip(("broken.jpg", "missing.png"), problems, strict=True)
+    ] == [True] * 2
+
+
+def test_nothing_readable_at_all_is_an_error_that_names_the_files(tmp_path: Path):
+    (tmp_path / "broken.jpg").write_bytes(b"nothing")
+    with pytest.raises(DatasetError, match="broken.jpg"):
+        read_all(tmp_path / "broken.jpg")
+    with pytest.raises(DatasetError, match=r"(?s)broken.jpg.*missing.jpg"):
+        list(
+            read_pictures(
+                expand_inputs([tmp_path / "broken.jpg", tmp_path / "missing.jpg"]), lambda error: None
+            )
+        )
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args) -> None:
+            super().__init__(*args, directory=os.fspath(tmp_path))
+
+        def log_message(self, *args) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+        thread.join()
+
+
+def test_a_url_is_downloaded(tmp_path: Path, server: str):
+    write_picture(tmp_path / "a b.png")
+    (picture,) = read_all(f"{server}/a%20b.png?size=big")
+    assert picture.image[0, 0].tolist() == [200, 0, 0]
+    assert picture.input_path == f"{server}/a%20b.png?size=big"
+    assert picture.save_name == "a_b"
+
+
+def test_a_url_that_fails_is_named(tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "page.png").write_text("<html>")
+    write_picture(tmp_path / "large.png")
+    with pytest.raises(DatasetError, match="missing.png.*404"):
+        read_all(f"{server}/missing.png")
+    with pytest.raises(DatasetError, match="page.png.*not a readable picture"):
+        read_all(f"{server}/page.png")
+    with pytest.raises(DatasetError, match="could not be downloaded"):
+        read_all("http://127.0.0.1:1/x.png")
+    monkeypatch.setattr(sources, "DOWNLOAD_LIMIT_BYTES", 10)
+    with pytest.raises(DatasetError, match="large.png: larger than"):
+        read_all(f"{server}/large.png")
+    monkeypatch.setattr(sources, "DOWNLOAD_LIMIT_BYTES", 10**6)
+    monkeypatch.setattr(sources, "DOWNLOAD_LIMIT_SECONDS", 1e-9)
+    with pytest.raises(DatasetError, match="large.png"):
+        read_all(f"{server}/large.png")

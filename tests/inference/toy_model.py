@@ -1,0 +1,107 @@
+"""A network small enough to export in a second: it finds red things (class 0) and green things (class 1).
+
+The score of a class is that of its brightest cell, the box is the whole picture, and the mask at stride 4 is
+where the channel is bright. Dark pictures have no rows at all.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import paddle
+from numpy.typing import NDArray
+from paddle import Tensor, nn
+from paddle.static import InputSpec
+
+from paddlex_seg.inference.exported import ExportedSpec, write_inference_yml
+from paddlex_seg.structures import PreprocessSpec
+
+INPUT_HW = (64, 96)
+STRIDE = 4
+
+
+class ToyNetwork(nn.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        weight = np.zeros((2, 3, STRIDE, STRIDE), np.float32)
+        weight[0, 0] = weight[1, 1] = 1 / STRIDE**2
+        assign = nn.initializer.Assign
+        self.mean = nn.Conv2D(
+            3, 2, STRIDE, stride=STRIDE, weight_attr=assign(weight), bias_attr=assign(np.zeros(2))
+        )
+
+    def forward(self, image: Tensor, im_shape: Tensor, scale_factor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        brightness = self.mean(image)  # [B, 2, h, w]
+        scores = brightness.amax([2, 3])  # [B, 2]
+        found = scores > 0.05
+        rows = found.flatten().nonzero().flatten()
+        size = (im_shape / scale_factor).flip(-1).tile([1, 2])  # [2B, 2] as x, y of both classes
+        corners = size.reshape([-1, 2]).gather(rows)  # [N, 2]
+        classes = paddle.to_tensor([0.0, 1.0]).expand_as(scores).flatten().gather(rows)
+        head = paddle.stack([classes, scores.flatten().gather(rows)], axis=1)
+        mask = paddle.nn.functional.sigmoid(20 * (brightness.flatten(0, 1).gather(rows) - 0.5))
+        return paddle.concat([head, corners * 0, corners], axis=1), found.sum(1).astype("int32"), mask
+
+
+class PastedToyNetwork(nn.Layer):
+    """As official graphs: masks of the size of the first picture, and a row that is no detection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = ToyNetwork()
+
+    def forward(self, image: Tensor, im_shape: Tensor, scale_factor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        bbox, bbox_num, mask = self.network(image, im_shape, scale_factor)
+        bbox = paddle.concat([bbox, paddle.zeros([1, 6])])
+        mask = paddle.concat([mask, paddle.zeros([1, INPUT_HW[0] // STRIDE, INPUT_HW[1] // STRIDE])])
+        size = (im_shape / scale_factor)[0].round().astype("int32")
+        pasted = paddle.nn.functional.interpolate(
+            mask.unsqueeze(0), size=[size[0], size[1]], mode="bilinear"
+        )[0]
+        return bbox, bbox_num + 1, (pasted > 0.5).astype("int32")
+
+
+SPEC = ExportedSpec(
+    model_name="PP-YOLOE_seg-S",
+    arch="PPYOLOE",
+    min_subgraph_size=3,
+    labels=("red thing", "绿色"),
+    preprocess=PreprocessSpec(size_hw=INPUT_HW, interpolation=1),
+    draw_threshold=0.5,
+    mask_frame="image",
+)
+
+
+def export_toy(folder: Path, *, small: bool = True, pasted: bool = False, spec: ExportedSpec = SPEC) -> Path:
+    """Write an exported directory with our graph, the official one, or both."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if small:
+        save_graph(ToyNetwork(), folder / "network")
+        (folder / "network.pdiparams").rename(folder / "inference.pdiparams")
+    if pasted:
+        save_graph(PastedToyNetwork(), folder / "inference")
+    write_inference_yml(folder / "inference.yml", spec)
+    return folder
+
+
+def save_graph(layer: nn.Layer, prefix: Path) -> None:
+    inputs = [
+        InputSpec([-1, 3, *INPUT_HW], "float32", name="image"),
+        InputSpec([-1, 2], "float32", name="im_shape"),
+        InputSpec([-1, 2], "float32", name="scale_factor"),
+    ]
+    layer.eval()
+    paddle.jit.save(paddle.jit.to_static(layer, input_spec=inputs, full_graph=True), str(prefix))
+
+
+def picture_with(
+    size_hw: tuple[int, int],
+    *,
+    red: tuple[slice, slice] | None = None,
+    green: tuple[slice, slice] | None = None,
+) -> NDArray[np.uint8]:
+    """An RGB picture, black but for a red and a green rectangle."""
+    image = np.zeros((*size_hw, 3), np.uint8)
+    for channel, where in enumerate((red, green)):
+        if where is not None:
+            image[(*where, channel)] = 255
+    return image

@@ -1,0 +1,94 @@
+from pathlib import Path
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+import pytest
+
+from paddlex_seg.ops.masks import original_sizes, paste_image_masks
+
+INPUT_HW = (64, 96)
+PADDED_FROM = [[64.0, 96.0], [48.0, 80.0], [64.0, 64.0]]
+ORIGINAL = [[100.0, 51.0], [30.0, 77.0], [41.0, 41.0]]
+
+
+def blobs(rows_per_image: list[int]) -> list[paddle.Tensor]:
+    """Smooth random masks with boxes that cut through them, and the sizes of their images."""
+    random = np.random.default_rng(0)
+    count = sum(rows_per_image)
+    mask = F.interpolate(
+        paddle.to_tensor(random.random((1, max(count, 1), 4, 6)).astype(np.float32)), size=(16, 24)
+    )
+    im_shape = paddle.to_tensor(PADDED_FROM[: len(rows_per_image)])
+    scale = im_shape / paddle.to_tensor(ORIGINAL[: len(rows_per_image)])
+    boxes = []
+    for b, rows in enumerate(rows_per_image):
+        for _ in range(rows):
+            corner = random.uniform([-5, -5], [40, 25])
+            box = np.concatenate([corner, corner + random.uniform(10, 50, 2)])
+            scale_y, scale_x = scale[b].tolist()
+            boxes.append([0, 0.9, *(box / [scale_x, scale_y, scale_x, scale_y])])
+    bbox = paddle.to_tensor(np.array(boxes, np.float32).reshape(-1, 6))
+    return [mask[0, :count], bbox, paddle.to_tensor(rows_per_image, dtype="int32"), im_shape, scale]
+
+
+def paste_step_by_step(mask, box, im_shape, scale) -> np.ndarray:
+    height, width = (im_shape / scale).round().astype("int64").tolist()
+    padded = [round(INPUT_HW[i] / float(scale[i])) for i in range(2)]
+    at_input = F.interpolate(mask[None, None], size=INPUT_HW, mode="bilinear")[0, 0].numpy()
+    y, x = np.mgrid[: INPUT_HW[0], : INPUT_HW[1]]
+    x1, y1, x2, y2 = box.numpy() * np.tile(scale.numpy()[::-1], 2)
+    at_input = at_input * ((x >= x1) & (x < x2) & (y >= y1) & (y < y2))
+    pasted = F.interpolate(
+        paddle.to_tensor(at_input.astype(np.float32))[None, None], size=padded, mode="bilinear"
+    )
+    return pasted[0, 0].numpy()[:height, :width] > 0.5
+
+
+@pytest.mark.parametrize("rows_per_image", [[5], [3, 0, 4], [2, 6]], ids=str)
+def test_pasting_equals_resizing_cutting_and_resizing(rows_per_image: list[int]) -> None:
+    mask, bbox, bbox_num, im_shape, scale = blobs(rows_per_image)
+    pasted = paste_image_masks(mask, bbox, bbox_num, im_shape, scale, INPUT_HW)
+    sizes = np.array(ORIGINAL[: len(rows_per_image)], int)
+    assert pasted.dtype == paddle.int32
+    assert pasted.shape == [sum(rows_per_image), *sizes.max(axis=0)]
+    image_of_row = np.repeat(np.arange(len(rows_per_image)), rows_per_image)
+    assert pasted.sum() > 100
+    for i, b in enumerate(image_of_row):
+        height, width = sizes[b]
+        expected = paste_step_by_step(mask[i], bbox[i, 2:], im_shape[b], scale[b])
+        assert (pasted[i, :height, :width].numpy() != expected).sum() <= 1  # rounding at the threshold
+        assert pasted[i].sum() == pasted[i, :height, :width].sum()
+
+
+def test_sizes_are_rounded_where_float32_falls_short() -> None:
+    im_shape = paddle.to_tensor([[640.0, 640.0]])
+    scale = im_shape / paddle.to_tensor([[480.0, 600.0]])
+    assert int((im_shape / scale)[0, 1]) == 599
+    assert original_sizes(im_shape, scale).tolist() == [[480.0, 600.0]]
+
+
+class Paste(paddle.nn.Layer):
+    def forward(self, mask, bbox, bbox_num, im_shape, scale_factor):
+        return paste_image_masks(mask, bbox, bbox_num, im_shape, scale_factor, INPUT_HW)
+
+
+def test_pasting_in_an_exported_graph(tmp_path: Path) -> None:
+    spec = [
+        paddle.static.InputSpec(shape, dtype, name)
+        for shape, dtype, name in (
+            ([-1, 16, 24], "float32", "mask"),
+            ([-1, 6], "float32", "bbox"),
+            ([-1], "int32", "bbox_num"),
+            ([-1, 2], "float32", "im_shape"),
+            ([-1, 2], "float32", "scale_factor"),
+        )
+    ]
+    path = str(tmp_path / "paste")
+    paddle.jit.save(paddle.jit.to_static(Paste(), input_spec=spec, full_graph=True), path)
+    graph = paddle.jit.load(path)
+    for rows_per_image in ([2], [3, 0, 4], [0], [0, 0]):
+        arguments = blobs(rows_per_image)
+        expected = paste_image_masks(*arguments, INPUT_HW)
+        assert graph(*arguments).shape == expected.shape
+        np.testing.assert_array_equal(graph(*arguments).numpy(), expected.numpy())

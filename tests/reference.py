@@ -1,0 +1,333 @@
+"""Weights, pictures and objects made by rule, and comparisons with numbers recorded from a reference
+implementation.
+
+The rules and the layout of the recorded files are described in the README of the reference data.
+"""
+
+import json
+import re
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+from numpy.typing import ArrayLike, NDArray
+
+from paddlex_seg.structures import Batch, Target
+
+# (regular expression searched in the name, value); the last match wins
+ALIASES = ((".bbox_head.", "."), (".mask_feat_head.conv_pred.0.", ".conv_pred."))
+GAINS = (
+    (r"branch2c\.", 0.5),
+    (r"bottlenecks\.", 1.2),
+    (r"blocks\.[1-9]\.aggregation_excitation_conv", 0.5),
+    (r"^backbone\.(stem\.conv|stages\.\d\.(conv|blocks\.\d+\.conv))", 1.75),
+    (r"^neck\.(fpn|pan)_(stages|routes)", 1.3),
+    (r"^yolo_head\.(stem_|proto)", 1.5),
+    (r"^yolo_head\.pred_", 3.0),
+    (r"^yolo_head\.pred_reg", 6.0),
+    (r"rpn_rois_delta", 0.3),
+    (r"bbox_score", 3.0),
+    (r"bbox_score_stage", 1.5),
+    (r"solo_cate", 1.5),
+    (r"proto\.upsample|conv5_mask", 5.6),
+)
+BIASES = (
+    (r"attn\.fc\.bias$", (2.0, 0.3)),
+    (r"pred_cls.*bias$", (-3.0, 0.3)),
+    (r"solo_cate\.bias$", (-5.0, 0.3)),
+    (r"transformer\.score_head\.bias$", (-2.0, 0.3)),
+    (r"mask_query_head\.layers\.2\.bias$", (0.3, 0.05)),
+)
+
+
+def fill_array(name: str, shape: Iterable[int]) -> NDArray[np.float32]:
+    """The value of a state-dict entry, from its name and shape alone."""
+    shape = tuple(int(size) for size in shape)
+    for old, new in ALIASES:
+        name = name.replace(old, new)
+    random = np.random.RandomState(zlib.crc32(name.encode()))
+    leaf = name.split(".")[-1]
+    if name.endswith("proj_conv.weight"):
+        return np.arange(shape[1], dtype=np.float32).reshape(shape)
+    if leaf == "_variance":
+        return random.uniform(0.5, 1.5, shape).astype(np.float32)
+    noise = random.standard_normal(shape)
+    if leaf == "_mean":
+        value = 0.1 * noise
+    elif len(shape) == 4:
+        value = _smooth_filters(noise, _filter_gain(name, shape))
+    elif len(shape) >= 2:
+        gain = _last_match(GAINS, name, 1.0)
+        value = noise * (gain if "embed" in name else gain / shape[0] ** 0.5)
+    elif leaf in ("weight", "alpha", "scale"):
+        value = np.clip(1.0 + 0.1 * noise, 0.5, None)
+    elif name.endswith("enc_mask_output.1.bias"):
+        value = -1.5 / shape[0] ** 0.5 + 0.05 * noise
+    else:
+        mean, deviation = _last_match(BIASES, name, (0.0, 0.05))
+        value = mean + deviation * noise
+    return value.astype(np.float32)
+
+
+def _filter_gain(name: str, shape: tuple[int, ...]) -> float:
+    if name.startswith("transformer.input_proj") and shape[1] > 256:
+        return 0.15
+    return _last_match(GAINS, name, 2.0**0.5)
+
+
+def _last_match(rules: Iterable[tuple[str, Any]], name: str, default: Any) -> Any:
+    for pattern, value in rules:
+        if re.search(pattern, name):
+            default = value
+    return default
+
+
+def _smooth_filters(noise: NDArray[np.float64], gain: float) -> NDArray[np.float64]:
+    pixels = noise.shape[2] * noise.shape[3]
+    level = noise.sum(axis=(2, 3), keepdims=True) / pixels**0.5
+    detail = 0.35 * (noise - noise.mean(axis=(2, 3), keepdims=True)) / pixels**0.5
+    depthwise = noise.shape[1] == 1
+    level = 1.0 + 0.3 * level if depthwise else level - 0.9 * level.mean(axis=1, keepdims=True)
+    return (level / pixels + detail) * (gain / noise.shape[1] ** 0.5)
+
+
+def fill_model(model: paddle.nn.Layer) -> None:
+    """Overwrite all weights of a model by rule."""
+    state = model.state_dict()
+    filled = {name: paddle.to_tensor(fill_array(name, value.shape)) for name, value in state.items()}
+    missing, unexpected = model.set_state_dict(filled)
+    assert not missing and not unexpected
+
+
+def picture(seed: int, height: int, width: int) -> NDArray[np.float32]:
+    """A smooth coloured picture with some noise: [3, height, width], 0..1."""
+    random = np.random.RandomState(seed)
+    grid = random.rand(3, 9, 9)
+    y, x = np.linspace(0, 8, height), np.linspace(0, 8, width)
+    top, left = np.minimum(y.astype(int), 7), np.minimum(x.astype(int), 7)
+    fy, fx = (y - top)[None, :, None], (x - left)[None, None, :]
+    upper = grid[:, top][:, :, left] * (1 - fy) * (1 - fx) + grid[:, top][:, :, left + 1] * (1 - fy) * fx
+    lower = grid[:, top + 1][:, :, left] * fy * (1 - fx) + grid[:, top + 1][:, :, left + 1] * fy * fx
+    smooth = upper + lower
+    return np.clip(smooth + 0.05 * (random.rand(3, height, width) - 0.5), 0, 1).astype(np.float32)
+
+
+def drawn_objects(
+    seed: int, height: int, width: int, count: int, num_classes: int
+) -> list[tuple[NDArray[np.float64], int]]:
+    """Polygons [8, 2] of (x, y) in pixels, each with its class index."""
+    objects = []
+    for j in range(count):
+        random = np.random.RandomState(1000 + 97 * seed + j)
+        center_x, center_y = random.uniform(0.25, 0.75, 2)
+        radius_x, radius_y = random.uniform(0.12, 0.24, 2)
+        radius = random.uniform(0.8, 1.0, 8)
+        angle = 2 * np.pi * np.arange(8) / 8
+        x = np.round((center_x + radius_x * radius * np.cos(angle)) * width, 2)
+        y = np.round((center_y + radius_y * radius * np.sin(angle)) * height, 2)
+        objects.append((np.stack([x, y], axis=1), int(random.randint(num_classes))))
+    return objects
+
+
+def rasterise(polygon: NDArray[np.float64], height: int, width: int) -> NDArray[np.uint8]:
+    """The mask [height, width] of a polygon: pixels whose centre is inside (even-odd rule)."""
+    x, y = (np.arange(width) + 0.5)[None, :], (np.arange(height) + 0.5)[:, None]
+    inside = np.zeros((height, width), bool)
+    for (x1, y1), (x2, y2) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
+        if y1 != y2:
+            crosses = (y >= min(y1, y2)) & (y < max(y1, y2))
+            inside ^= crosses & (x < x1 + (y - y1) * (x2 - x1) / (y2 - y1))
+    return inside.astype(np.uint8)
+
+
+def drawn_target(
+    seed: int,
+    image_hw: tuple[int, int],
+    count: int,
+    num_classes: int,
+    padded_hw: tuple[int, int] | None = None,
+) -> Target:
+    """The objects of one training image; masks have the padded size."""
+    objects = drawn_objects(seed, *image_hw, count, num_classes)
+    mask_hw = padded_hw or image_hw
+    boxes = [np.concatenate([polygon.min(axis=0), polygon.max(axis=0)]) for polygon, _ in objects]
+    masks = [rasterise(polygon, *mask_hw) for polygon, _ in objects]
+    return Target(
+        boxes_xyxy=paddle.to_tensor(np.array(boxes, np.float32).reshape(-1, 4)),
+        class_ids=paddle.to_tensor(np.array([class_id for _, class_id in objects], np.int64)),
+        masks=paddle.to_tensor(np.array(masks, np.uint8).reshape(-1, *mask_hw)),
+    )
+
+
+def drawn_batch(seed: int, image_hw: tuple[int, int], counts: Iterable[int], num_classes: int) -> Batch:
+    """A training batch of pictures in 0..1 without padding; picture b has ``counts[b]`` objects."""
+    counts = list(counts)
+    seeds = [seed + 100 * b for b in range(len(counts))]
+    return Batch(
+        image=paddle.to_tensor(np.stack([picture(s, *image_hw) for s in seeds])),
+        im_shape=paddle.to_tensor([image_hw] * len(counts), dtype="float32"),
+        scale_factor=paddle.ones([len(counts), 2]),
+        targets=[drawn_target(s, image_hw, n, num_classes) for s, n in zip(seeds, counts, strict=True)],
+    )
+
+
+class Reference:
+    """The recorded numbers of one model."""
+
+    def __init__(self, shared_dir: Path, model_name: str) -> None:
+        self.folder = shared_dir / "reference"
+        self.model_name = model_name
+
+    def manifest(self) -> dict[str, Any]:
+        return json.loads((self.folder / "manifests" / f"{self.model_name}.json").read_text())
+
+    def fill_check(self) -> dict[str, Any]:
+        return json.loads((self.folder / "goldens" / "fill.json").read_text())[self.model_name]
+
+    def golden(self, run: str) -> dict[str, NDArray[Any]]:
+        """``run`` is eval_small, eval_native or train."""
+        with np.load(self.folder / "goldens" / f"{self.model_name}.{run}.npz") as file:
+            return dict(file)
+
+
+def assert_manifest(model: paddle.nn.Layer, manifest: Mapping[str, Any]) -> None:
+    """Same names, shapes and order of entries, same trainable parameters, same exemptions from weight
+    decay.
+    """
+    state = model.state_dict()
+    assert [(name, list(value.shape)) for name, value in state.items()] == [
+        (name, shape) for name, shape, _, _ in manifest["entries"]
+    ]
+    parameters = dict(model.named_parameters())
+    trainable = [name for name, parameter in parameters.items() if not parameter.stop_gradient]
+    assert trainable == [name for name, _, _, kind in manifest["entries"] if kind == "trainable parameter"]
+    own_decay = {
+        name: parameters[name].regularizer._coeff
+        for name in trainable
+        if parameters[name].regularizer is not None
+    }
+    assert own_decay == manifest["own_l2_coefficient"]
+
+
+def assert_filled(model: paddle.nn.Layer, check: Mapping[str, Any]) -> None:
+    """The filled weights add up to the recorded sums."""
+    state = {name: value.numpy().astype(np.float64) for name, value in model.state_dict().items()}
+    assert len(state) == check["entries"]
+    np.testing.assert_allclose(sum(value.sum() for value in state.values()), check["sum"], rtol=1e-9)
+    np.testing.assert_allclose(
+        sum(np.abs(value).sum() for value in state.values()), check["abs_sum"], rtol=1e-9
+    )
+    for name, values in check["first_values"].items():
+        np.testing.assert_allclose(state[name].ravel()[: len(values)], values, rtol=1e-7, err_msg=name)
+
+
+def assert_tensor(value: paddle.Tensor, golden: Mapping[str, NDArray[Any]], key: str) -> None:
+    """A raw tensor equals the samples and statistics, or the whole array, recorded under ``key``."""
+    array = value.numpy()
+    if key in golden:
+        np.testing.assert_allclose(array, golden[key], rtol=1e-3, atol=1e-4, err_msg=key)
+        return
+    assert list(array.shape) == golden[f"{key}.shape"].tolist(), key
+    index = np.linspace(0, array.size - 1, 64).astype(np.int64)
+    np.testing.assert_allclose(
+        array.ravel()[index], golden[f"{key}.samples"], rtol=1e-3, atol=1e-4, err_msg=key
+    )
+    exact = array.astype(np.float64)
+    stats = [exact.mean(), exact.std(), np.abs(exact).sum(), exact.min(), exact.max()]
+    np.testing.assert_allclose(stats, golden[f"{key}.stats"], rtol=1e-3, atol=1e-4, err_msg=key)
+
+
+def match_detections(ours: ArrayLike, golden: ArrayLike) -> list[tuple[int, int]]:
+    """Pairs (our row, golden row) of the same class, a score within 5e-3 and a box within 1 pixel; each row
+    once.
+
+    Rows are class, score, x1, y1, x2, y2.
+    """
+    ours, golden = np.asarray(ours), np.asarray(golden)
+    same = ours[:, None, 0] == golden[None, :, 0]
+    near = np.abs(ours[:, None, 1] - golden[None, :, 1]) <= 5e-3
+    box_error = np.abs(ours[:, None, 2:] - golden[None, :, 2:]).max(axis=2)
+    pairs, taken = [], set()
+    for i, candidates in enumerate(same & near & (box_error <= 1.0)):
+        free = [j for j in np.flatnonzero(candidates) if j not in taken]
+        if free:
+            best = min(free, key=lambda j: box_error[i, j])
+            taken.add(best)
+            pairs.append((i, int(best)))
+    return pairs
+
+
+def assert_detections(ours: ArrayLike, golden: ArrayLike) -> list[tuple[int, int]]:
+    """At least 99 % of the recorded detections are found again, and not more of them; returns the pairs."""
+    pairs = match_detections(ours, golden)
+    assert len(pairs) >= 0.99 * len(np.asarray(golden))
+    assert len(np.asarray(ours)) == len(np.asarray(golden))
+    return pairs
+
+
+def assert_masks(
+    masks: NDArray[Any], golden: Mapping[str, NDArray[Any]], pairs: list[tuple[int, int]]
+) -> None:
+    """Pasted masks [N, H, W] of image 0 equal the recorded ones: area, 8x8 block counts and the first six whole.
+
+    A recorded mask may lack the last row or column of ours.
+    """
+    _, height, width = golden["final0.mask.shape"]
+    assert 0 <= masks.shape[1] - height <= 1 and 0 <= masks.shape[2] - width <= 1
+    masks = masks[:, :height, :width]
+    ours, theirs = (np.array(index) for index in zip(*pairs, strict=True))
+    area = masks.sum(axis=(1, 2))[ours]
+    _assert_areas(area, golden["final0.mask.area"][theirs])
+    rows, columns = (np.linspace(0, size, 9).astype(int)[:-1] for size in (height, width))
+    blocks = np.add.reduceat(np.add.reduceat(masks, rows, axis=1), columns, axis=2)[ours]
+    _assert_areas(blocks, golden["final0.mask.grid8"][theirs])
+    for i, j in pairs:
+        if j < len(golden["final0.mask.bits"]):
+            whole = np.unpackbits(golden["final0.mask.bits"][j])[: height * width].reshape(height, width)
+            union = (masks[i] | whole).sum()
+            assert union == 0 or (masks[i] & whole).sum() / union >= 0.999
+
+
+def _assert_areas(ours: NDArray[Any], golden: NDArray[Any]) -> None:
+    assert (np.abs(ours - golden) <= np.maximum(0.02 * golden, 8)).all()
+
+
+def assert_losses(
+    losses: Mapping[str, paddle.Tensor], golden: Mapping[str, NDArray[Any]], run: str, rtol: float = 1e-4
+) -> None:
+    """The same loss terms with the recorded values."""
+    recorded = dict(zip(golden[f"{run}.loss_names"].tolist(), golden[f"{run}.loss_values"], strict=True))
+    assert set(losses) == set(recorded)
+    for name, value in recorded.items():
+        np.testing.assert_allclose(float(losses[name]), value, rtol=rtol, err_msg=name)
+
+
+def assert_gradients(model: paddle.nn.Layer, golden: Mapping[str, NDArray[Any]], run: str) -> None:
+    """The recorded L2 norm of the gradient of each parameter, within 1e-3 relative or 1e-6."""
+    parameters = dict(model.named_parameters())
+    for name, norm in zip(golden[f"{run}.grad_names"].tolist(), golden[f"{run}.grad_l2"], strict=True):
+        ours = np.linalg.norm(parameters[name].grad.numpy().astype(np.float64))
+        np.testing.assert_allclose(ours, norm, rtol=1e-3, atol=1e-6, err_msg=name)
+
+
+def assert_batch_norm(model: paddle.nn.Layer, golden: Mapping[str, NDArray[Any]], run: str) -> None:
+    """The running statistics after one training forward pass."""
+    state = model.state_dict()
+    for name, value in zip(
+        golden[f"{run}.bn_names"].tolist(), golden[f"{run}.bn_abs_sum_after"], strict=True
+    ):
+        ours = np.abs(state[name].numpy().astype(np.float64)).sum()
+        np.testing.assert_allclose(ours, value, rtol=1e-4, err_msg=name)
+
+
+def assert_step(
+    before: Mapping[str, NDArray[Any]], model: paddle.nn.Layer, golden: Mapping[str, NDArray[Any]], run: str
+) -> None:
+    """How far one optimizer step moved each parameter; ``before`` holds the values before it."""
+    parameters = dict(model.named_parameters())
+    for name, delta in zip(golden[f"{run}.grad_names"].tolist(), golden[f"{run}.step_delta_l2"], strict=True):
+        moved = parameters[name].numpy().astype(np.float64) - before[name].astype(np.float64)
+        np.testing.assert_allclose(np.linalg.norm(moved), delta, rtol=1e-3, atol=1e-9, err_msg=name)
