@@ -271,7 +271,7 @@ def assert_detections(ours: ArrayLike, golden: ArrayLike) -> list[tuple[int, int
 def assert_masks(
     masks: NDArray[Any], golden: Mapping[str, NDArray[Any]], pairs: list[tuple[int, int]]
 ) -> None:
-    """Pasted masks [N, H, W] of image 0 equal the recorded ones: area, 8x8 block counts and the first six whole.
+    """Pasted masks [N, H, W] of image 0 equal the recorded ones: area, 8x8 blocks and the first six whole.
 
     A recorded mask may lack the last row or column of ours.
     """

@@ -225,7 +225,7 @@ def test_the_graphs_pasting_and_ours_give_the_same_pixels():
 def test_the_recorded_masks_of_the_reference_come_out(shared_dir: Path):
     import reference
 
-    from paddlex_seg.models.pp_yoloe_seg import pp_yoloe_seg_s
+    from paddlex_seg.models.pp_yoloe_seg.model import pp_yoloe_seg_s
 
     golden = np.load(shared_dir / "reference" / "goldens" / "PP-YOLOE_seg-S.eval_small.npz")
     size_hw, input_hw = (200, 300), (320, 320)

@@ -212,6 +212,18 @@ def test_every_parameter_gets_a_finite_gradient(counts: tuple[int, int]) -> None
             assert np.isfinite(parameter.grad.numpy()).all(), name
 
 
+def test_objects_that_contain_no_cell_center_are_survived() -> None:
+    model = pp_yoloe_seg_s(2)
+    model.train()
+    batch = drawn_batch(seed=1, image_hw=(64, 64), counts=(1,), num_classes=2)
+    speck = batch.targets[0]._replace(boxes_xyxy=paddle.to_tensor([[6.0, 6.0, 8.0, 8.0]]))
+    losses = model.loss(batch._replace(targets=[speck]))
+    losses["loss"].backward()
+    assert float(losses["loss_iou"]) == 0
+    assert np.isfinite(float(losses["loss"]))
+    assert model.yolo_head.pred_ins[0].weight.grad is not None
+
+
 def test_losses_are_divided_by_the_mean_score_sum_of_all_processes(
     filled: PpYoloeSeg, monkeypatch: pytest.MonkeyPatch
 ) -> None:

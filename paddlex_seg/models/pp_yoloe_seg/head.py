@@ -43,8 +43,8 @@ class PpYoloeSegHead(nn.Layer):
         rare = -math.log((1 - 0.01) / 0.01)
         self.pred_cls = nn.LayerList([_constant_conv(c, num_classes, bias=rare) for c in in_channels])
         self.pred_reg = nn.LayerList([_constant_conv(c, 4 * NUM_BINS, bias=1.0) for c in in_channels])
-        # With Paddle's default weights, as in the reference, the first mask logits are in the hundreds, and training
-        # from scratch diverges. Published weights replace these.
+        # With Paddle's default weights, as in the reference, the first mask logits are in the hundreds, and
+        # training from scratch diverges. Published weights replace these.
         self.pred_ins = nn.LayerList([_small_conv(c, NUM_PROTOTYPES) for c in in_channels])
         # Never trained: the values 0, 1, ... 16. A parameter because the published weights contain it.
         bins = paddle.arange(NUM_BINS, dtype="float32").reshape([1, NUM_BINS, 1, 1]).numpy()

@@ -121,14 +121,11 @@ def _mask_loss(outputs: HeadOutputs, positives: Positives, targets: Sequence[Tar
 
 
 def _object_mask_loss(prototypes: Tensor, coefficients: Tensor, box: np.ndarray, mask: Tensor) -> Tensor:
-    """prototypes: [32, h, w]; coefficients: [p, 32]; box: [4] xyxy, pixels of the input; mask: uint8 [H,
-    W].
-    """
+    """prototypes: [32, h, w]; coefficients: [p, 32]; box: [4] xyxy, input pixels; mask: uint8 [H, W]."""
     step_y, step_x = mask.shape[0] // prototypes.shape[1], mask.shape[1] // prototypes.shape[2]
     scale = np.array([step_x, step_y, step_x, step_y], dtype=np.float32)
-    x1, y1, x2, y2 = np.maximum(np.ceil(box / scale), 0).astype(
-        int
-    )  # pixels on or after a side, before the other
+    # A pixel is in the box if its index is on or after the first side and before the second.
+    x1, y1, x2, y2 = np.maximum(np.ceil(box / scale), 0).astype(int)
     wanted = mask[::step_y, ::step_x][y1:y2, x1:x2].astype("float32").flatten()
     logits = paddle.matmul(coefficients, prototypes[:, y1:y2, x1:x2].flatten(1))  # [p, pixels in the box]
     error = F.binary_cross_entropy_with_logits(logits, wanted.expand_as(logits), reduction="sum")
