@@ -5,8 +5,21 @@ BIN = $(VENV)/bin
 
 .PHONY: demo install install-dev check test test-slow bench format clean
 
+DEMO = output/demo
+RUN = $(BIN)/python main.py -c PP-YOLOE_seg-S.yaml -o Global.output=$(DEMO)
+BEST = $(DEMO)/best_model
+
+# From nothing to drawn predictions: a generated data set, a training from random weights on the CPU.
 demo: install
-	PADDLEX_SEG_PYTHON=$(BIN)/python sh demo.sh
+	$(BIN)/python -m paddlex_seg.data.demo
+	$(RUN) -o Global.mode=check_dataset
+	$(RUN) -o Global.mode=train -o Train.pretrain_weight_path=scratch -o Train.image_size=192 \
+	    -o Train.batch_size=4 -o Train.epochs_iters=24 -o Train.eval_interval=4 -o Train.learning_rate=0.002
+	$(RUN) -o Global.mode=evaluate -o Evaluate.weight_path=$(BEST)/best_model.pdparams
+	$(RUN) -o Global.mode=export -o Export.weight_path=$(BEST)/best_model.pdparams -o Global.output=$(DEMO)/exported
+	$(RUN) -o Global.mode=predict -o Predict.model_dir=$(DEMO)/exported -o Global.output=$(DEMO)/predict \
+	    -o 'Predict.input=dataset/instance_seg_coco_examples/images/line_00[89]?.jpg'
+	@$(BIN)/python -m paddlex_seg.engine.summary $(DEMO)
 
 install: $(VENV)/.installed
 
@@ -39,7 +52,8 @@ test: check
 test-slow: install-dev
 	$(BIN)/python -m pytest
 
-bench: install-dev
+# Each script says in its first lines what it shows and how long it takes.
+bench:
 	@ls benchmarks/*.py
 
 clean:

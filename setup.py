@@ -1,5 +1,9 @@
-"""Shim for tools that still call setup.py; everything is declared in pyproject.toml."""
+"""What pyproject.toml cannot say: the folder configs/ becomes the package's own, so that a wheel has it."""
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
-setup()
+setup(
+    packages=[*find_packages(include=["paddlex_seg", "paddlex_seg.*"]), "paddlex_seg.configs"],
+    package_dir={"paddlex_seg.configs": "configs"},
+    package_data={"paddlex_seg.configs": ["**/*.yaml"]},
+)

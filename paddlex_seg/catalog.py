@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from paddlex_seg.errors import ConfigError
 from paddlex_seg.models.base import InstanceSegmenter
 from paddlex_seg.models.pp_yoloe_seg.model import pp_yoloe_seg_s
-from paddlex_seg.recipes import PP_YOLOE_SEG, Recipe
+from paddlex_seg.recipes import PP_YOLOE_SEG, PP_YOLOE_SEG_SCRATCH, Recipe
 
 OFFICIAL_WEIGHTS = "https://paddle-model-ecology.bj.bcebos.com/paddlex/official_pretrained_model"
 
@@ -17,8 +17,9 @@ class ModelSpec:
     """All that the rest of the toolkit needs to know of a model."""
 
     name: str
-    build: Callable[..., InstanceSegmenter]  # build(num_classes=...) with random weights
-    recipe: Recipe
+    build: Callable[..., InstanceSegmenter]  # build(num_classes=..., from_scratch=False), with random weights
+    recipe: Recipe  # to train from official weights
+    scratch_recipe: Recipe  # to train from random weights
     arch: str  # how PaddleX calls the architecture in inference.yml
     min_subgraph_size: int  # of TensorRT, in inference.yml
 
@@ -31,7 +32,14 @@ class ModelSpec:
 MODELS: dict[str, ModelSpec] = {
     spec.name: spec
     for spec in (
-        ModelSpec("PP-YOLOE_seg-S", pp_yoloe_seg_s, PP_YOLOE_SEG, arch="PPYOLOE", min_subgraph_size=3),
+        ModelSpec(
+            "PP-YOLOE_seg-S",
+            pp_yoloe_seg_s,
+            PP_YOLOE_SEG,
+            PP_YOLOE_SEG_SCRATCH,
+            arch="PPYOLOE",
+            min_subgraph_size=3,
+        ),
     )
 }
 

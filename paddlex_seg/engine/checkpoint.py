@@ -42,6 +42,7 @@ class Progress:
     step: int = 0  # optimizer steps done
     best_score: float = -1.0  # highest mask AP so far
     best_epoch: int = 0
+    history: tuple[Mapping[str, Any], ...] = ()  # a row for each evaluation: epoch, step, mean losses, AP
 
 
 def save_checkpoint(
@@ -136,8 +137,9 @@ def read_progress(weight_path: Path) -> Progress:
     """How far the run was when the checkpoint was written. Raises WeightsError when that cannot be read."""
     path = weight_path.with_suffix(".pdstates")
     try:
-        return Progress(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        state = json.loads(path.read_text(encoding="utf-8"))
+        return Progress(**{**state, "history": tuple(state["history"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise WeightsError(
             f"{path}: cannot be read as the state of a training run of this toolkit ({error}). To start a "
             f"new run from these weights, set Train.pretrain_weight_path instead of Train.resume_path."

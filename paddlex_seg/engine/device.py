@@ -24,7 +24,8 @@ def use_device(name: str) -> str:
     if kind == "auto":
         kind, ids = ("gpu", "0") if _count("gpu") > 0 else ("cpu", "")
     if kind == "cpu":
-        # Paddle uses a single core unless OMP_NUM_THREADS is set before it is imported, and then prints a warning.
+        # Paddle uses a single core unless OMP_NUM_THREADS is set before it is imported, and then prints a
+        # warning.
         paddle.base.core.set_num_threads(os.cpu_count() or 1)
         return _set_device("cpu")
     indices = [int(index) for index in ids.split(",")] if ids else [0]

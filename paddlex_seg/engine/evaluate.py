@@ -73,9 +73,11 @@ def predict_pictures(
     batches = evaluation_batches(coco, image_dir, preprocess, batch_size=batch_size, pool=pool)
     with inference_mode(model), progress_bar("evaluate", num_batches) as advance:
         for number, (records, *inputs) in enumerate(batches, start=1):
-            detections = model(*(paddle.to_tensor(array) for array in inputs))
+            bbox, bbox_num, mask = model(*(paddle.to_tensor(array) for array in inputs))
             found = detections_to_instances(
-                *(tensor.numpy() for tensor in detections),
+                bbox.numpy(),
+                bbox_num.numpy(),
+                mask.numpy(),
                 im_shape=inputs[1],
                 scale_factor=inputs[2],
                 input_hw=inputs[0].shape[2:],

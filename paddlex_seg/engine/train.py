@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from paddlex_seg.engine.weights import load_into, read_weights
 from paddlex_seg.errors import ConfigError, DatasetError, PaddlexSegError
 from paddlex_seg.metrics.coco_ap import CocoMetrics, evaluate_coco
 from paddlex_seg.models.base import InstanceSegmenter
+from paddlex_seg.recipes import Recipe
 from paddlex_seg.structures import Batch, CocoFile
 
 LOGGER = logging.getLogger(__name__)
@@ -52,7 +53,6 @@ class TrainState:
     optimizer: paddle.optimizer.Optimizer
     ema: Ema | None
     progress: Progress = Progress()
-    history: list[dict[str, Any]] = field(default_factory=list)  # one row per evaluation
 
 
 @dataclass
@@ -102,8 +102,8 @@ def run(cfg: Config) -> dict[str, Any]:
         dataset = TrainingSet(
             train,
             image_dir,
-            spec.recipe.policies(info.image_size),
-            spec.recipe.preprocess(info.image_size),
+            recipe_of(cfg, spec).policies(info.image_size),
+            recipe_of(cfg, spec).preprocess(info.image_size),
             seed=cfg.Train.seed,
         )
         try:
@@ -149,19 +149,29 @@ def read_data(cfg: Config) -> tuple[CocoFile, CocoFile, Path]:
     return train, val, dataset_paths(Path(cfg.Global.dataset_dir)).image_dir
 
 
+def starts_from_scratch(cfg: Config) -> bool:
+    """Whether the first weights are random. A resumed run keeps the answer of its beginning."""
+    return cfg.Train.pretrain_weight_path == SCRATCH
+
+
+def recipe_of(cfg: Config, spec: ModelSpec) -> Recipe:
+    """The settings of the run: from random weights, training needs others than the official ones."""
+    return spec.scratch_recipe if starts_from_scratch(cfg) else spec.recipe
+
+
 def start_training(cfg: Config, spec: ModelSpec, *, num_classes: int) -> TrainState:
     """The model with its first weights, optimizer and moving average; continued from a checkpoint if
     asked to.
     """
-    model = spec.build(num_classes=num_classes)
+    model = spec.build(num_classes=num_classes, from_scratch=starts_from_scratch(cfg))
     if cfg.Train.resume_path is None:
         load_first_weights(model, cfg.Train.pretrain_weight_path or spec.official_weights)
-    recipe = spec.recipe
+    recipe = recipe_of(cfg, spec)
     optimizer = build_optimizer(
         model,
-        kind="momentum",
+        kind=recipe.optimizer,
         learning_rate=cfg.Train.learning_rate,
-        weight_decay=recipe.l2_decay,
+        weight_decay=recipe.weight_decay,
         momentum=recipe.momentum,
         clip_norm=recipe.clip_norm,
     )
@@ -212,13 +222,13 @@ def train_epochs(
     """
     epochs, interval = cfg.Train.epochs_iters, cfg.Train.eval_interval
     steps_per_epoch = num_batches(len(dataset), cfg.Train.batch_size)
-    first = state.progress.epoch
+    first, recipe = state.progress.epoch, recipe_of(cfg, spec)
     schedule = CosineSchedule(
         base_lr=cfg.Train.learning_rate,
         run_steps=epochs * steps_per_epoch,
-        cosine_steps=round(spec.recipe.cosine_stretch * epochs * steps_per_epoch),
+        cosine_steps=round(recipe.cosine_stretch * epochs * steps_per_epoch),
         warmup_steps=cfg.Train.warmup_steps,
-        warmup_start_factor=spec.recipe.warmup_start,
+        warmup_start_factor=recipe.warmup_start,
     )
     due = [epoch for epoch in range(first + 1, epochs + 1) if epoch % interval == 0 or epoch == epochs]
     clock = Clock(steps_left=(epochs - first) * steps_per_epoch, evaluations_left=len(due))
@@ -256,7 +266,8 @@ def train_one_epoch(
     loss is not finite.
     """
     state.model.train()
-    epoch, sums = state.progress.epoch, {}
+    epoch = state.progress.epoch
+    sums: dict[str, float] = {}
     with progress_bar(f"epoch {epoch + 1}/{cfg.Train.epochs_iters}", total=len(names)) as advance:
         for number, (batch, data_seconds) in enumerate(_timed(batches), start=1):
             start = time.perf_counter()
@@ -334,9 +345,8 @@ def keep(
         state.progress = replace(
             state.progress, best_score=score if score is not None else -1.0, best_epoch=epoch
         )
-    state.history.append(
-        {"epoch": epoch, "step": state.progress.step, **losses, "mask_ap": score, "box_ap": metrics.bbox.AP}
-    )
+    row = {"epoch": epoch, "step": state.progress.step, **losses, "mask_ap": score, "box_ap": metrics.bbox.AP}
+    state.progress = replace(state.progress, history=(*state.progress.history, row))
     for line in metrics.table().splitlines():
         LOGGER.info(line)
     LOGGER.info("Epoch %d: mask AP %s.", epoch, _as_text(score))
@@ -350,8 +360,9 @@ def keep(
 def train_result(cfg: Config, state: TrainState) -> dict[str, Any]:
     """What ``train_result.json`` says: the keys of PaddleX, and the history of the evaluations."""
     output = Path(cfg.Global.output)
-    last = state.history[-1]["mask_ap"] if state.history else None
-    models = {f"last_{number}": {} for number in range(1, 6)}
+    history = state.progress.history
+    last = history[-1]["mask_ap"] if history else None
+    models: dict[str, dict[str, Any]] = {f"last_{number}": {} for number in range(1, 6)}
     models["last_1"] = _model_entry(output, "last_model", last)
     models["best"] = _model_entry(output, "best_model", state.progress.best_score)
     return {
@@ -363,7 +374,7 @@ def train_result(cfg: Config, state: TrainState) -> dict[str, Any]:
         "models": models,
         "done_flag": state.progress.epoch >= cfg.Train.epochs_iters,
         "best_epoch": state.progress.best_epoch,
-        "history": state.history,
+        "history": history,
     }
 
 

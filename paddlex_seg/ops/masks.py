@@ -34,7 +34,11 @@ def paste_image_masks(
     Each step acts on rows and columns separately, so all of them are one matrix per axis and detection. That
     is several times faster than resizing twice, and images of a batch may differ in size.
     """
-    image_of_row = _image_of_row(mask.shape[0], bbox_num)
+    num_rows = mask.shape[0]
+    # One row more, cut off at the end: oneDNN refuses arithmetic on no rows, and official PaddleX uses oneDNN.
+    mask = paddle.concat([mask, paddle.zeros([1, mask.shape[1], mask.shape[2]])])
+    bbox = paddle.concat([bbox, paddle.zeros([1, 6])])
+    image_of_row = _image_of_row(num_rows + 1, bbox_num).clip(max=bbox_num.shape[0] - 1)
     sizes = original_sizes(im_shape, scale_factor)  # [B, 2]
     weights = []
     for axis in (0, 1):  # y, then x
@@ -51,7 +55,7 @@ def paste_image_masks(
         )
         weights.append(cut)
     probability = paddle.matmul(paddle.matmul(weights[0], mask), weights[1], transpose_y=True)
-    return (probability > MASK_THRESHOLD).astype("int32")
+    return (probability > MASK_THRESHOLD).astype("int32")[:num_rows]
 
 
 def _image_of_row(num_rows: int | Tensor, bbox_num: Tensor) -> Tensor:

@@ -8,8 +8,10 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import paddle
 import paddle.nn.functional as F
+from numpy.typing import NDArray
 from paddle import ParamAttr, Tensor, nn
 from paddle.nn.initializer import Assign, Constant, Normal, Uniform
 
@@ -39,10 +41,13 @@ class PpYoloeSegHead(nn.Layer):
         self.stem_cls = nn.LayerList([GatedConv(channels) for channels in in_channels])
         self.stem_reg = nn.LayerList([GatedConv(channels) for channels in in_channels])
         self.stem_ins = nn.LayerList([GatedConv(channels) for channels in in_channels])
-        # A score of 0.01 and short boxes everywhere at first: the few objects do not drown in false alarms.
-        rare = -math.log((1 - 0.01) / 0.01)
-        self.pred_cls = nn.LayerList([_constant_conv(c, num_classes, bias=rare) for c in in_channels])
-        self.pred_reg = nn.LayerList([_constant_conv(c, 4 * NUM_BINS, bias=1.0) for c in in_channels])
+        # A score of 0.01 everywhere at first: the few objects do not drown in false alarms.
+        rare = np.full(num_classes, -math.log((1 - 0.01) / 0.01))
+        # Distances of 3 strides at first, a typical object of each level. The reference starts with 8, boxes
+        # that overlap next to nothing on a small input; it never trains from random weights.
+        short = np.tile(np.arange(NUM_BINS) * math.log(3 / 4), 4)
+        self.pred_cls = nn.LayerList([_constant_conv(c, bias=rare) for c in in_channels])
+        self.pred_reg = nn.LayerList([_constant_conv(c, bias=short) for c in in_channels])
         # With Paddle's default weights, as in the reference, the first mask logits are in the hundreds, and
         # training from scratch diverges. Published weights replace these.
         self.pred_ins = nn.LayerList([_small_conv(c, NUM_PROTOTYPES) for c in in_channels])
@@ -129,14 +134,15 @@ def _to_rows(x: Tensor) -> Tensor:
     return x.flatten(2).transpose([0, 2, 1])  # [B, h * w, C]
 
 
-def _constant_conv(in_channels: int, out_channels: int, bias: float) -> nn.Conv2D:
+def _constant_conv(in_channels: int, bias: NDArray[np.float64]) -> nn.Conv2D:
+    """Puts out ``bias``, one value per output channel, whatever it sees."""
     return nn.Conv2D(
         in_channels,
-        out_channels,
+        len(bias),
         kernel_size=3,
         padding=1,
         weight_attr=ParamAttr(initializer=Constant(0.0)),
-        bias_attr=ParamAttr(initializer=Constant(bias)),
+        bias_attr=ParamAttr(initializer=Assign(bias.astype(np.float32))),
     )
 
 

@@ -23,13 +23,19 @@ MASK_WEIGHT = 2.5
 
 
 def pp_yoloe_seg_losses(
-    head: PpYoloeSegHead, outputs: HeadOutputs, targets: Sequence[Target]
+    head: PpYoloeSegHead, outputs: HeadOutputs, targets: Sequence[Target], *, from_scratch: bool = False
 ) -> dict[str, Tensor]:
     """Named scalars: ``loss`` to minimise, its terms before weighting, and ``loss_l1``, which is only
     reported.
 
     All terms but ``loss_l1`` are sums divided by the sum of the wanted scores (at least 1), averaged over the
     processes of a distributed run.
+
+    ``from_scratch`` changes the mask loss in two ways. Its targets are the means of the 4x4 pixels under a
+    prototype pixel instead of their first, which shifts every mask by 1.5 pixels: nothing at the official
+    size, much of a thin object at a small one. And it is divided by the number of positives instead of their
+    scores, which are next to nothing while boxes are poor, so that mask gradients drown all others.
+    Published weights were trained without either.
     """
     outputs = HeadOutputs(*(tensor.astype("float32") for tensor in outputs))  # they are less under AMP
     positives = _assign(head, outputs, targets)
@@ -37,10 +43,13 @@ def pp_yoloe_seg_losses(
     losses = {"loss_cls": _class_loss(outputs.class_logits, positives, targets)}
     if len(positives.cell) > 0:
         losses |= _box_losses(head, outputs, positives, targets)
-        losses["loss_mask"] = _mask_loss(outputs, positives, targets)
+        losses["loss_mask"] = _mask_loss(outputs, positives, targets, mean_targets=from_scratch)
     else:
         losses |= _zero_losses(outputs)
-    losses = {name: loss if name == "loss_l1" else loss / normalizer for name, loss in losses.items()}
+    normalizers = dict.fromkeys(losses, normalizer) | {"loss_l1": 1.0}
+    if from_scratch:
+        normalizers["loss_mask"] = max(len(positives.cell), 1)
+    losses = {name: loss / normalizers[name] for name, loss in losses.items()}
     total = (
         losses["loss_cls"]
         + IOU_WEIGHT * losses["loss_iou"]
@@ -100,7 +109,9 @@ def _box_losses(
     }
 
 
-def _mask_loss(outputs: HeadOutputs, positives: Positives, targets: Sequence[Target]) -> Tensor:
+def _mask_loss(
+    outputs: HeadOutputs, positives: Positives, targets: Sequence[Target], *, mean_targets: bool
+) -> Tensor:
     """Binary cross entropy inside the objects' boxes, per pixel of the box, summed over the positives.
 
     Works object by object on the pixels of its box alone: the memory is that of the boxes' areas, not of P
@@ -115,18 +126,27 @@ def _mask_loss(outputs: HeadOutputs, positives: Positives, targets: Sequence[Tar
         for j, box in enumerate(target.boxes_xyxy.numpy()):
             begin, end = rows[first_object + j : first_object + j + 2]
             if end > begin:
-                total = total + _object_mask_loss(prototypes, coefficients[begin:end], box, target.masks[j])
+                coefficient = coefficients[begin:end]
+                total = total + _object_mask_loss(
+                    prototypes, coefficient, box, target.masks[j], mean_targets=mean_targets
+                )
         first_object += len(target.class_ids)
     return total
 
 
-def _object_mask_loss(prototypes: Tensor, coefficients: Tensor, box: np.ndarray, mask: Tensor) -> Tensor:
+def _object_mask_loss(
+    prototypes: Tensor, coefficients: Tensor, box: np.ndarray, mask: Tensor, *, mean_targets: bool
+) -> Tensor:
     """prototypes: [32, h, w]; coefficients: [p, 32]; box: [4] xyxy, input pixels; mask: uint8 [H, W]."""
     step_y, step_x = mask.shape[0] // prototypes.shape[1], mask.shape[1] // prototypes.shape[2]
     scale = np.array([step_x, step_y, step_x, step_y], dtype=np.float32)
     # A pixel is in the box if its index is on or after the first side and before the second.
     x1, y1, x2, y2 = np.maximum(np.ceil(box / scale), 0).astype(int)
-    wanted = mask[::step_y, ::step_x][y1:y2, x1:x2].astype("float32").flatten()
+    if mean_targets:
+        pixels = mask[y1 * step_y : y2 * step_y, x1 * step_x : x2 * step_x].astype("float32")
+        wanted = pixels.reshape([y2 - y1, step_y, x2 - x1, step_x]).mean(axis=[1, 3]).flatten()
+    else:
+        wanted = mask[::step_y, ::step_x][y1:y2, x1:x2].astype("float32").flatten()
     logits = paddle.matmul(coefficients, prototypes[:, y1:y2, x1:x2].flatten(1))  # [p, pixels in the box]
     error = F.binary_cross_entropy_with_logits(logits, wanted.expand_as(logits), reduction="sum")
     area = (box[2] - box[0]) / step_x * (box[3] - box[1]) / step_y

@@ -24,7 +24,10 @@ from paddlex_seg.structures import Batch, Detections
 
 
 class PpYoloeSeg(InstanceSegmenter):
-    """Backbone, neck and head, and the selection of detections by class-aware NMS."""
+    """Backbone, neck and head, and the selection of detections by class-aware NMS.
+
+    ``from_scratch`` changes the loss for training from random weights; see ``pp_yoloe_seg_losses``.
+    """
 
     mask_frame: Literal["box", "image"] = "image"
 
@@ -37,8 +40,10 @@ class PpYoloeSeg(InstanceSegmenter):
         iou_threshold: float = 0.7,
         nms_top_k: int = 1000,
         max_detections: int = 300,
+        from_scratch: bool = False,
     ) -> None:
         super().__init__()
+        self.from_scratch = from_scratch
         self.backbone, self.neck, self.yolo_head = backbone, neck, yolo_head
         self.score_threshold, self.iou_threshold = score_threshold, iou_threshold
         self.nms_top_k, self.max_detections = nms_top_k, max_detections
@@ -49,7 +54,7 @@ class PpYoloeSeg(InstanceSegmenter):
         The terms are without their weights 1, 2.5, 0.5, 2.5; ``loss_l1`` is not part of the sum.
         """
         outputs = self.yolo_head(self.neck(self.backbone(batch.image)))
-        return pp_yoloe_seg_losses(self.yolo_head, outputs, batch.targets)
+        return pp_yoloe_seg_losses(self.yolo_head, outputs, batch.targets, from_scratch=self.from_scratch)
 
     def forward(self, image: Tensor, im_shape: Tensor, scale_factor: Tensor) -> Detections:
         """Detections, per image sorted by class, then by falling score. Boxes may reach out of the image.
@@ -104,8 +109,9 @@ def _assemble_masks(
     return masks.reshape([-1, prototypes.shape[2], prototypes.shape[3]]).gather(slot)
 
 
-def pp_yoloe_seg_s(num_classes: int) -> PpYoloeSeg:
-    """PP-YOLOE_seg-S, with fresh weights."""
+def pp_yoloe_seg_s(num_classes: int, *, from_scratch: bool = False) -> PpYoloeSeg:
+    """PP-YOLOE_seg-S, with fresh weights; ``from_scratch`` prepares it to be trained from them."""
     backbone = CspResNet(widths=(32, 64, 128, 256, 512), depths=(1, 2, 2, 1))
     neck = CspPan(backbone.out_channels, out_channels=(384, 192, 96))
-    return PpYoloeSeg(backbone, neck, PpYoloeSegHead(neck.out_channels, num_classes, prototype_channels=128))
+    head = PpYoloeSegHead(neck.out_channels, num_classes, prototype_channels=128)
+    return PpYoloeSeg(backbone, neck, head, from_scratch=from_scratch)

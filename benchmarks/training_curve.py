@@ -1,0 +1,132 @@
+"""Mask AP over a training from random weights: the figures of docs/results.md.
+
+    python benchmarks/training_curve.py demo              the generated demo set, as `make demo` trains it
+    python benchmarks/training_curve.py demo-official     the same with the settings meant for official weights
+    python benchmarks/training_curve.py microcontrollers  120 photographs, 320 px
+    python benchmarks/training_curve.py overfit           14 photographs of fruits and nuts, evaluated on themselves
+
+The photographs are looked for in the folder that the environment variable PADDLEX_SEG_SHARED names. Prints a table of
+epochs with minutes since the start; everything else of the run is left in --output.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import paddlex_seg.catalog as catalog
+from paddlex_seg.cli import main as run_cli
+from paddlex_seg.data.demo import COCO_FOLDER, write_demo_dataset
+
+MODEL = "PP-YOLOE_seg-S"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A data set and the options to train on it."""
+
+    dataset: str  # a folder below PADDLEX_SEG_SHARED, or "demo"
+    options: Sequence[str]
+    official_recipe: bool = False
+    evaluate_on_train: bool = False
+
+
+DEMO = ("Train.image_size=192", "Train.batch_size=4", "Train.epochs_iters=24", "Train.learning_rate=0.002")
+CASES = {
+    "demo": Case("demo", (*DEMO, "Train.eval_interval=4")),
+    "demo-official": Case("demo", (*DEMO, "Train.eval_interval=4"), official_recipe=True),
+    "microcontrollers": Case(
+        "data/microcontrollers",
+        ("Train.image_size=320", "Train.batch_size=4", "Train.epochs_iters=24", "Train.learning_rate=0.002")
+        + ("Train.eval_interval=3",),
+    ),
+    "overfit": Case(
+        "data/fruits_nuts",
+        ("Train.image_size=320", "Train.batch_size=2", "Train.epochs_iters=80", "Train.learning_rate=0.002")
+        + ("Train.eval_interval=10",),
+        evaluate_on_train=True,
+    ),
+}
+
+
+def prepare_dataset(case: Case, folder: Path) -> Path:
+    """The data set of a case, where training can read it. Photographs are linked, not copied."""
+    if case.dataset == "demo":
+        write_demo_dataset(folder)
+        return folder / COCO_FOLDER
+    source = (Path(os.environ.get("PADDLEX_SEG_SHARED", "../shared")) / case.dataset).resolve()
+    if not source.is_dir():
+        sys.exit(f"{source} is not there; set PADDLEX_SEG_SHARED to the folder with the reference data.")
+    if not case.evaluate_on_train:
+        return source
+    (folder / "annotations").mkdir(parents=True)
+    (folder / "images").symlink_to(source / "images")
+    for name in ("instance_train.json", "instance_val.json"):
+        shutil.copy(source / "annotations" / "instance_train.json", folder / "annotations" / name)
+    return folder
+
+
+def train(case: Case, dataset: Path, output: Path) -> dict[str, Any]:
+    """Run the training and give back its result file."""
+    import json
+
+    if case.official_recipe:
+        spec = catalog.MODELS[MODEL]
+        catalog.MODELS[MODEL] = replace(spec, build=lambda **kw: spec.build(num_classes=kw["num_classes"]))
+        catalog.MODELS[MODEL] = replace(catalog.MODELS[MODEL], scratch_recipe=spec.recipe)
+    settings = ("Global.mode=train", f"Global.dataset_dir={dataset}", f"Global.output={output}")
+    options = (*settings, "Train.pretrain_weight_path=scratch", *case.options)
+    code = run_cli(["-c", MODEL, *(part for option in options for part in ("-o", option))])
+    if code:
+        sys.exit(code)
+    return json.loads((output / "train_result.json").read_text(encoding="utf-8"))
+
+
+def minutes_of_epochs(log: Path) -> dict[int, float]:
+    """Minutes from the first line of a log to the end of each evaluation in it."""
+    times = {}
+    start = None
+    for line in log.read_text(encoding="utf-8").splitlines():
+        stamp = re.match(r"\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\]", line)
+        if stamp is None:
+            continue
+        moment = datetime.fromisoformat(stamp.group(1))
+        start = start or moment
+        if found := re.search(r"Epoch (\d+): mask AP", line):
+            times[int(found.group(1))] = (moment - start).total_seconds() / 60
+    return times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("case", choices=CASES)
+    parser.add_argument("--output", type=Path, help="new folder for the run, by default output/curve-<case>")
+    arguments = parser.parse_args()
+    output = arguments.output or Path("output") / f"curve-{arguments.case}"
+    if output.exists():
+        sys.exit(f"{output} exists; name another folder with --output, or remove it.")
+    case = CASES[arguments.case]
+    dataset = prepare_dataset(case, output / "dataset")
+    begin = time.monotonic()
+    result = train(case, dataset, output)
+    minutes = minutes_of_epochs(output / "train.log")
+    print(f"\n{arguments.case}: {' '.join(case.options)}")
+    print("\n| epoch | step | minutes | loss | mask AP | box AP |\n|---|---|---|---|---|---|")
+    for row in result["history"]:
+        when = minutes.get(row["epoch"], float("nan"))
+        print(
+            f"| {row['epoch']} | {row['step']} | {when:.1f} | {row['loss']:.2f} | {row['mask_ap']:.3f} | "
+            f"{row['box_ap']:.3f} |"
+        )
+    print(f"\nwhole run {(time.monotonic() - begin) / 60:.1f} minutes, best mask AP of epoch {result['best_epoch']}")
+
+
+if __name__ == "__main__":
+    main()
