@@ -1,12 +1,13 @@
 """Mask AP over a training from random weights: the figures of docs/results.md.
 
     python benchmarks/training_curve.py demo              the generated demo set, as `make demo` trains it
-    python benchmarks/training_curve.py demo-official     the same with the settings meant for official weights
-    python benchmarks/training_curve.py microcontrollers  120 photographs, 320 px
-    python benchmarks/training_curve.py overfit           14 photographs of fruits and nuts, evaluated on themselves
+    python benchmarks/training_curve.py demo-official     the same with the settings meant for official
+    weights python benchmarks/training_curve.py microcontrollers  120 photographs, 320 px
+    python benchmarks/training_curve.py overfit           14 photographs of fruits and nuts, evaluated on
+    themselves
 
-The photographs are looked for in the folder that the environment variable PADDLEX_SEG_SHARED names. Prints a table of
-epochs with minutes since the start; everything else of the run is left in --output.
+The photographs are looked for in the folder that the environment variable PADDLEX_SEG_SHARED names. Prints a
+table of epochs with minutes since the start; everything else of the run is left in --output.
 """
 
 import argparse
@@ -105,7 +106,9 @@ def minutes_of_epochs(log: Path) -> dict[int, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("case", choices=CASES)
     parser.add_argument("--output", type=Path, help="new folder for the run, by default output/curve-<case>")
     arguments = parser.parse_args()
@@ -125,7 +128,10 @@ def main() -> None:
             f"| {row['epoch']} | {row['step']} | {when:.1f} | {row['loss']:.2f} | {row['mask_ap']:.3f} | "
             f"{row['box_ap']:.3f} |"
         )
-    print(f"\nwhole run {(time.monotonic() - begin) / 60:.1f} minutes, best mask AP of epoch {result['best_epoch']}")
+    print(
+        f"\nwhole run {(time.monotonic() - begin) / 60:.1f} minutes, best mask AP of epoch "
+        f"{result['best_epoch']}"
+    )
 
 
 if __name__ == "__main__":

@@ -35,12 +35,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     from paddlex_seg.config import find_config, read_config, validate_config
     from paddlex_seg.engine.result_file import clear_result, write_result
 
-    mode, output = "config", None
+    mode: str = "config"
+    output: Path | None = None
     try:
         path = find_config(options.config)
         data = read_config(path, options.override)
         mode, output = _mode_and_output(data)
-        clear_result(output, mode)
+        if output is not None:
+            clear_result(output, mode)
         cfg = validate_config(data, path, options.override)
         result = run_mode(cfg)
     except KeyboardInterrupt as interrupt:
@@ -63,7 +65,9 @@ def run_mode(cfg: "Config") -> dict[str, Any]:
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"Global.output: {output_dir} cannot be made: {error.strerror}.") from error
+        raise ConfigError(
+            f"Global.output: the folder {output_dir} cannot be made: {error.strerror}. Name another one."
+        ) from error
     start_log()
     return _mode_function(cfg.Global.mode)(cfg)
 
@@ -81,12 +85,11 @@ def _mode_function(mode: str) -> Callable[["Config"], dict[str, Any]]:
 
 
 def _require_paddle() -> None:
-    import warnings
     from importlib.util import find_spec
 
-    # Said at import, though nothing is compiled, and at the first training step of any batch norm.
-    warnings.filterwarnings("ignore", message="No ccache found")
-    warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
+    from paddlex_seg.engine.launch import prepare_process
+
+    prepare_process()
     if find_spec("paddle") is None:
         raise ConfigError(
             "PaddlePaddle is not installed. For the CPU: pip install paddlepaddle==3.2.2 (or install this "
@@ -94,14 +97,16 @@ def _require_paddle() -> None:
         )
 
 
-def _mode_and_output(data: Mapping[str, Any]) -> tuple[str, Path]:
-    """Where a failure is reported, read from a configuration that may be wrong."""
+def _mode_and_output(data: Mapping[str, Any]) -> tuple[str, Path | None]:
+    """Where a failure is reported, read from a configuration that may be wrong; None if unclear."""
     section = data.get("Global")
     section = section if isinstance(section, dict) else {}
-    mode, output = section.get("mode"), section.get("output")
+    mode, output = section.get("mode"), section.get("output", "output")
+    if type(output) in (int, float):  # a folder called 2024
+        output = str(output)
     return (
         mode if isinstance(mode, str) and mode.isidentifier() else "config",
-        Path(output if isinstance(output, str) and output else "output"),
+        Path(output) if isinstance(output, str) and output else None,
     )
 
 

@@ -234,7 +234,8 @@ def find_config(name: str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    shipped = {file.name: file for folder in CONFIG_DIRS for file in sorted(folder.rglob("*.yaml"))}
+    folder = next((folder for folder in CONFIG_DIRS if folder.is_dir()), CONFIG_DIRS[0])
+    shipped = {file.name: file for file in sorted(folder.rglob("*.yaml"))}
     base = name.replace("\\", "/").rsplit("/", 1)[-1]
     for candidate in (base, f"{base}.yaml"):
         if candidate in shipped:

@@ -67,13 +67,13 @@ def write_demo_dataset(
 
 
 def draw_scene(index: int) -> Scene:
-    """Picture number ``index``: sides of 320 to 560 pixels and 1 to 6 objects, or none."""
+    """Picture number ``index``: sides of 320 to 560 pixels and 1 to 5 objects, or none."""
     rng = np.random.default_rng([_SEED, index])
     height, width = (int(side) for side in rng.integers(320, 561, 2))
     pixels = _BACKGROUNDS[rng.integers(len(_BACKGROUNDS))](rng, height, width)
     for _ in range(rng.integers(0, 4)):
         _CLUTTER[rng.integers(len(_CLUTTER))](rng, pixels)
-    num_objects = 0 if index == _EMPTY_PICTURE else int(rng.integers(1, 7))
+    num_objects = 0 if index == _EMPTY_PICTURE else int(rng.integers(1, 6))
     labels, masks = _place_objects(rng, pixels, num_objects)
     image = _photograph(rng, pixels)
     return Scene(image=image, labels=tuple(labels), masks=tuple(_without_specks(mask) for mask in masks))
@@ -283,11 +283,11 @@ def _random_shape(rng: Generator, size_hw: tuple[int, ...], near: tuple[float, f
 
 def _bolt(rng: Generator, along: _Plane, across: _Plane, side: int) -> _Shape:
     """A bolt lying on its side: a head with three facets, and a threaded shaft shaded as a cylinder."""
-    length = side * rng.uniform(0.26, 0.4)
+    length = side * rng.uniform(0.36, 0.55)
     head_length, head_half, shaft_half = (
         0.24 * length,
         length * rng.uniform(0.16, 0.2),
-        length * rng.uniform(0.075, 0.1),
+        length * rng.uniform(0.095, 0.12),
     )
     from_head = along + length / 2 - head_length / 2
     head = np.maximum(np.abs(from_head) - head_length / 2, np.abs(across) - head_half)
@@ -307,7 +307,7 @@ def _bolt(rng: Generator, along: _Plane, across: _Plane, side: int) -> _Shape:
 
 def _washer(rng: Generator, along: _Plane, across: _Plane, side: int) -> _Shape:
     """A disc with a hole, turned on a lathe: bright sectors, fine rings and bevelled edges."""
-    outer = side * rng.uniform(0.09, 0.16)
+    outer = side * rng.uniform(0.14, 0.23)
     inner = outer * rng.uniform(0.4, 0.55)
     squash = rng.uniform(0.8, 1.0)  # seen at an angle
     radius = np.hypot(along, across / squash)

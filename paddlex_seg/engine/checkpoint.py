@@ -63,16 +63,19 @@ def save_checkpoint(
     temporary = folder.with_name(f".{stem}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    write_weights(weights, temporary / f"{stem}.pdparams")
-    if raw_weights is not None:
-        write_weights(raw_weights, temporary / f"{stem}.pdema")
-    write_weights(training_state, temporary / f"{stem}.pdopt")
-    write_json(temporary / f"{stem}.pdstates", asdict(progress))
-    write_json(
-        temporary / f"{stem}.info.json", {"metric": score, "epoch": progress.epoch, **info_to_json(info)}
-    )
-    (temporary / "config.yaml").write_text(config_yaml, encoding="utf-8")
-    replace_folder(temporary, folder)
+    try:
+        write_weights(weights, temporary / f"{stem}.pdparams")
+        if raw_weights is not None:
+            write_weights(raw_weights, temporary / f"{stem}.pdema")
+        write_weights(training_state, temporary / f"{stem}.pdopt")
+        write_json(temporary / f"{stem}.pdstates", asdict(progress))
+        write_json(
+            temporary / f"{stem}.info.json", {"metric": score, "epoch": progress.epoch, **info_to_json(info)}
+        )
+        (temporary / "config.yaml").write_text(config_yaml, encoding="utf-8")
+        replace_folder(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def replace_folder(new: Path, folder: Path) -> None:
@@ -105,7 +108,7 @@ def read_info(weight_path: Path) -> ModelInfo | None:
         return None
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        if "model_name" not in data:  # written by PaddleX: only the score and the epoch
+        if isinstance(data, dict) and "model_name" not in data:  # of PaddleX: only the score and the epoch
             return None
         height, width = data["image_size"]
         return ModelInfo(
@@ -124,7 +127,7 @@ def read_info(weight_path: Path) -> ModelInfo | None:
 def load_model(spec: ModelSpec, weight_path: Path, num_classes: int) -> InstanceSegmenter:
     """Build a model in evaluation mode with all of its weights. Raises WeightsError when some do not fit."""
     model = spec.build(num_classes=num_classes)
-    report = load_into(model, read_weights(weight_path))
+    report = load_into(model, read_weights(weight_path), source=weight_path)
     if report.missing or report.skipped:
         raise WeightsError(
             f"{weight_path} does not fit {spec.name} with {num_classes} classes. {report.message()}"

@@ -5,6 +5,8 @@ Four calls from the command line to the loss: `cli.main`, `run`, `train_one_epoc
 
 import logging
 import math
+import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -15,16 +17,23 @@ from typing import Any
 import paddle
 
 from paddlex_seg.catalog import ModelSpec, find_model
-from paddlex_seg.config import Config
+from paddlex_seg.config import Config, load_config
 from paddlex_seg.data.checks import check
 from paddlex_seg.data.coco import dataset_paths
 from paddlex_seg.data.dataset import TrainingSet
 from paddlex_seg.data.loader import WorkerPool, epoch_plan, num_batches, train_batches
-from paddlex_seg.engine.checkpoint import ModelInfo, Progress, load_model, read_progress, save_checkpoint
+from paddlex_seg.engine.checkpoint import (
+    ModelInfo,
+    Progress,
+    load_model,
+    read_progress,
+    replace_folder,
+    save_checkpoint,
+)
 from paddlex_seg.engine.device import use_device
 from paddlex_seg.engine.download import resolve_weights
 from paddlex_seg.engine.ema import Ema
-from paddlex_seg.engine.evaluate import predict_pictures
+from paddlex_seg.engine.evaluate import describe_weights, predict_pictures, require_categories_of_model
 from paddlex_seg.engine.export import export_model
 from paddlex_seg.engine.log import format_seconds, log_file, progress_bar
 from paddlex_seg.engine.optimizer import (
@@ -98,6 +107,7 @@ def run(cfg: Config) -> dict[str, Any]:
         (output / "config.yaml").write_text(cfg.to_yaml(), encoding="utf-8")
         paddle.seed(cfg.Train.seed)
         info = ModelInfo(spec.name, train.categories, cfg.Train.image_size or spec.recipe.image_size)
+        require_same_run(cfg, spec, train)
         state = start_training(cfg, spec, num_classes=len(train.categories))
         dataset = TrainingSet(
             train,
@@ -113,7 +123,7 @@ def run(cfg: Config) -> dict[str, Any]:
                 )
         except KeyboardInterrupt:
             LOGGER.warning(
-                "Interrupted after %d finished epochs.%s", state.progress.epoch, _how_to_resume(output)
+                "Interrupted after %d finished epochs.%s", state.progress.epoch, _how_to_resume(output, state)
             )
             raise
         best = output / "best_model"
@@ -180,7 +190,9 @@ def start_training(cfg: Config, spec: ModelSpec, *, num_classes: int) -> TrainSt
     )
     state = TrainState(model, optimizer, ema)
     if cfg.Train.resume_path is not None:
-        resume(state, resolve_weights(cfg.Train.resume_path, config_key="Train.resume_path"))
+        weight_path = resolve_weights(cfg.Train.resume_path, config_key="Train.resume_path")
+        resume(state, weight_path)
+        bring_best_model(state, weight_path, Path(cfg.Global.output))
     return state
 
 
@@ -190,7 +202,7 @@ def load_first_weights(model: InstanceSegmenter, source: str) -> None:
         LOGGER.info("Training starts from random weights.")
         return
     path = resolve_weights(source, config_key="Train.pretrain_weight_path")
-    report = load_into(model, read_weights(path))
+    report = load_into(model, read_weights(path), source=source)
     LOGGER.info("Training starts from %s. %s", source, report.message())
 
 
@@ -198,12 +210,46 @@ def resume(state: TrainState, weight_path: Path) -> None:
     """Continue where a checkpoint stands: weights, optimizer, moving average, epoch and best score."""
     state.progress = read_progress(weight_path)
     raw_path = weight_path.with_suffix(".pdema")
-    load_into(state.model, read_weights(raw_path if raw_path.is_file() else weight_path))
+    weights = read_weights(raw_path if raw_path.is_file() else weight_path)
+    load_into(state.model, weights, source=weight_path)
     saved = read_weights(weight_path.with_suffix(".pdopt"))
     load_optimizer_state(state.optimizer, state.model, _part(saved, "optimizer"))
     if state.ema is not None:
         state.ema.load_state_dict(_part(saved, "ema"))
     LOGGER.info("Continuing after epoch %d of %s.", state.progress.epoch, weight_path)
+
+
+def require_same_run(cfg: Config, spec: ModelSpec, train: CocoFile) -> None:
+    """Raise unless the checkpoint to resume, if any, is of this model, these categories and this kind of
+    beginning.
+    """
+    if cfg.Train.resume_path is None:
+        return
+    weight_path = resolve_weights(cfg.Train.resume_path, config_key="Train.resume_path")
+    info = describe_weights(spec, weight_path, cfg, source=cfg.Train.resume_path)
+    require_categories_of_model(weight_path, info, train)
+    saved = weight_path.with_name("config.yaml")
+    if saved.is_file() and starts_from_scratch(load_config(str(saved))) != starts_from_scratch(cfg):
+        begun, now = ("with", "without") if not starts_from_scratch(cfg) else ("without", "with")
+        raise ConfigError(
+            f"{weight_path} is of a run that was begun {begun} Train.pretrain_weight_path={SCRATCH}, and is "
+            f"resumed {now} it. The two have different optimizers; resume with the settings of the beginning."
+        )
+
+
+def bring_best_model(state: TrainState, weight_path: Path, output: Path) -> None:
+    """Have the best model so far in the output folder, also when a run goes on in another one.
+
+    Where it was not kept beside the checkpoint that is resumed, the next evaluated model counts as the best.
+    """
+    best, source = output / "best_model", weight_path.parent.parent / "best_model"
+    if not source.is_dir():
+        LOGGER.warning("%s is not there: the best model is looked for among the coming epochs.", source)
+        state.progress = replace(state.progress, best_score=-1.0, best_epoch=0)
+    elif source.resolve() != best.resolve():
+        temporary = best.with_name(f".{best.name}.{os.getpid()}")
+        shutil.copytree(source, temporary)
+        replace_folder(temporary, best)
 
 
 def train_epochs(
@@ -340,7 +386,8 @@ def keep(
     """
     score = metrics.segm.AP
     epoch = state.progress.epoch
-    is_best = state.progress.best_epoch == 0 or (score is not None and score > state.progress.best_score)
+    best = state.progress.best_score
+    is_best = state.progress.best_epoch == 0 or (best < 0 if score is None else score > best)
     if is_best:
         state.progress = replace(
             state.progress, best_score=score if score is not None else -1.0, best_epoch=epoch
@@ -361,10 +408,11 @@ def train_result(cfg: Config, state: TrainState) -> dict[str, Any]:
     """What ``train_result.json`` says: the keys of PaddleX, and the history of the evaluations."""
     output = Path(cfg.Global.output)
     history = state.progress.history
-    last = history[-1]["mask_ap"] if history else None
+    best = state.progress.best_score
     models: dict[str, dict[str, Any]] = {f"last_{number}": {} for number in range(1, 6)}
-    models["last_1"] = _model_entry(output, "last_model", last)
-    models["best"] = _model_entry(output, "best_model", state.progress.best_score)
+    # Before the first evaluation, checkpoints in the folder are of an earlier run.
+    models["last_1"] = _model_entry(output, "last_model", history[-1]["mask_ap"]) if history else {}
+    models["best"] = _model_entry(output, "best_model", best if best >= 0 else None) if history else {}
     return {
         "model_name": cfg.Global.model,
         "label_dict": "",
@@ -457,9 +505,10 @@ def _log_step(
     )
 
 
-def _how_to_resume(output: Path) -> str:
+def _how_to_resume(output: Path, state: TrainState) -> str:
     last = output / "last_model" / "last_model.pdparams"
-    return f" To continue: -o Train.resume_path={last}" if last.is_file() else ""
+    # Without history, the checkpoint in the folder is of an earlier run.
+    return f" To continue: -o Train.resume_path={last}" if state.progress.history and last.is_file() else ""
 
 
 def _as_text(score: float | None) -> str:

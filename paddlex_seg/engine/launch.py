@@ -1,0 +1,32 @@
+"""What must be set in the process before Paddle is imported."""
+
+import os
+import warnings
+from pathlib import Path
+
+CPU_INFO = Path("/proc/cpuinfo")
+
+
+def prepare_process() -> None:
+    """Set what Paddle and its libraries read once, at import. To be called before the first ``import paddle``."""
+    # Said at import, though nothing is compiled, and at the first training step of any batch norm.
+    warnings.filterwarnings("ignore", message="No ccache found")
+    warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
+    code_path = mkl_code_path(CPU_INFO.read_text(encoding="utf-8") if CPU_INFO.is_file() else "")
+    if code_path is not None:
+        os.environ.setdefault("MKL_DEBUG_CPU_TYPE", code_path)
+
+
+def mkl_code_path(cpu_info: str) -> str | None:
+    """The code path of Intel's MKL to ask for on a CPU that is not Intel's; None to leave the choice to MKL.
+
+    The MKL that Paddle brings (mklml, 2019) takes a slow path on AMD's CPUs whatever they can do: a training step
+    of PP-YOLOE_seg-S takes twice as long (benchmarks/mkl_code_path.py). 7 is its path for AVX-512, 5 for AVX2.
+    cpu_info: the text of /proc/cpuinfo.
+    """
+    if "AuthenticAMD" not in cpu_info:
+        return None
+    flags = next((line for line in cpu_info.splitlines() if line.startswith("flags")), "").split()
+    if {"avx512f", "avx512dq", "avx512bw", "avx512vl"} <= set(flags):
+        return "7"
+    return "5" if {"avx2", "fma"} <= set(flags) else None

@@ -1,0 +1,53 @@
+"""The command line as a function, for tests: what it prints, its exit code, and no traces in the process."""
+
+import io
+import json
+import logging
+import warnings
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from paddlex_seg import cli
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call of the command line left behind."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+def run_cli(mode: str, output: Path, **options: Any) -> Outcome:
+    """Run a mode of PP-YOLOE_seg-S on the CPU. Dots of option names are written as two underscores."""
+    settings = {"Global.mode": mode, "Global.output": output, "Global.device": "cpu"}
+    settings |= {name.replace("__", "."): value for name, value in options.items()}
+    return run_argv(["-c", "PP-YOLOE_seg-S", *(f"-o{key}={value}" for key, value in settings.items())])
+
+
+def run_argv(argv: list[str]) -> Outcome:
+    """Run the command line with these options."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    root = logging.getLogger("paddlex_seg")
+    state = root.handlers[:], root.level, root.propagate
+    root.handlers = []  # so that the run makes its own, for the standard output of now
+    try:
+        with redirect_stdout(stdout), redirect_stderr(stderr), warnings.catch_warnings():
+            code = cli.main(argv)
+    finally:
+        root.handlers, root.propagate = state[0], state[2]
+        root.setLevel(state[1])
+    return Outcome(code, stdout.getvalue(), stderr.getvalue())
+
+
+def read_result(output: Path, mode: str) -> dict[str, Any]:
+    """The result file of a mode; its numbers are numbers and not NaN."""
+    text = (output / f"{mode}_result.json").read_text(encoding="utf-8")
+    return json.loads(text, parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> None:
+    raise AssertionError(f"{constant} is no JSON")

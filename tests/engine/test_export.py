@@ -1,0 +1,227 @@
+"""Mode export: what is written, and that the graphs compute what the network computes."""
+
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+import yaml
+from command_line import read_result, run_cli
+from numpy.typing import NDArray
+from paddle import inference, nn
+from pycocotools import mask as coco_mask
+from reference import picture
+from small_runs import CATEGORIES, IMAGE_SIZE, MODEL, filled_model, save_model
+
+from paddlex_seg.catalog import find_model
+from paddlex_seg.engine import export
+from paddlex_seg.engine.checkpoint import ModelInfo
+from paddlex_seg.engine.export import FILES, WithPastedMasks, WithSmallMasks, export_model
+from paddlex_seg.inference.exported import PaddleBackend, read_inference_yml
+from paddlex_seg.inference.paste import detections_to_instances
+from paddlex_seg.models.base import InstanceSegmenter
+
+Arrays = tuple[NDArray, NDArray, NDArray]
+ORIGINAL_SIZES = ((120, 200), (301, 77), (96, 64))
+
+
+def network_inputs(*seeds: int) -> Arrays:
+    """A batch of pictures that had different sizes before they became network inputs."""
+    images = np.stack([picture(seed, *IMAGE_SIZE) for seed in seeds])
+    im_shape = np.full((len(seeds), 2), IMAGE_SIZE, np.float32)
+    return images, im_shape, im_shape / np.array(ORIGINAL_SIZES[: len(seeds)], np.float32)
+
+
+def run_dynamic(model: nn.Layer, inputs: Arrays) -> Arrays:
+    with paddle.no_grad():
+        bbox, bbox_num, mask = model(*map(paddle.to_tensor, inputs))
+    return bbox.numpy(), bbox_num.numpy(), mask.numpy()
+
+
+class Graph:
+    """A graph file of an exported directory, fed and read by position as official deployment code does."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        config = inference.Config(str(folder / name), str(folder / "inference.pdiparams"))
+        config.disable_gpu()
+        config.disable_mkldnn()
+        config.disable_glog_info()
+        self.predictor = inference.create_predictor(config)
+
+    def run(self, inputs: Arrays) -> Arrays:
+        by_name = dict(zip(("image", "im_shape", "scale_factor"), inputs, strict=True))
+        for name in self.predictor.get_input_names():
+            self.predictor.get_input_handle(name).copy_from_cpu(by_name[name])
+        self.predictor.run()
+        bbox, bbox_num, mask = (
+            self.predictor.get_output_handle(name).copy_to_cpu() for name in self.predictor.get_output_names()
+        )
+        return bbox, bbox_num, mask
+
+
+@pytest.fixture(scope="module")
+def selective(tmp_path_factory: pytest.TempPathFactory) -> tuple[InstanceSegmenter, Path]:
+    """A network that finds two things in picture 0, one in 1 and none in 2, and its export."""
+    model, folder = selective_model(), tmp_path_factory.mktemp("selective")
+    export_model(model, find_model(MODEL), ModelInfo(MODEL, CATEGORIES, IMAGE_SIZE), folder)
+    return model, folder
+
+
+def selective_model() -> InstanceSegmenter:
+    model = filled_model()
+    model.score_threshold = 0.102
+    return model
+
+
+def mean_iou(left: NDArray, right: NDArray) -> float:
+    """Over masks [N, H, W]; two empty masks are equal."""
+    left, right = left > 0, right > 0
+    union = (left | right).sum(axis=(1, 2))
+    both = (left & right).sum(axis=(1, 2))
+    return float(np.where(union == 0, 1.0, both / np.maximum(union, 1)).mean())
+
+
+def assert_same_boxes(found: Arrays, expected: Arrays) -> None:
+    np.testing.assert_array_equal(found[1], expected[1])
+    np.testing.assert_array_equal(found[0][:, 0], expected[0][:, 0])
+    np.testing.assert_allclose(found[0][:, 1], expected[0][:, 1], atol=1e-4)
+    np.testing.assert_allclose(found[0][:, 2:], expected[0][:, 2:], atol=1e-3)
+
+
+def test_the_mode_writes_four_files_and_its_result(exported: Path) -> None:
+    assert {path.name for path in exported.iterdir()} == {*FILES, "export_result.json"}
+    result = read_result(exported, "export")
+    assert result["done_flag"] is True
+    assert all((Path(result["model_dir"]) / name).is_file() for name in result["files"])
+
+
+def test_training_exports_exactly_the_four_files(trained: tuple) -> None:
+    folder = trained[0] / "best_model" / "inference"
+    assert {path.name for path in folder.iterdir()} == set(FILES)
+
+
+def test_inference_yml_says_what_deployment_code_asks_for(exported: Path) -> None:
+    text = (exported / "inference.yml").read_text(encoding="utf-8")
+    document = yaml.safe_load(text)
+    assert document["Global"] == {"model_name": MODEL}
+    assert document["label_list"] == [category.name for category in CATEGORIES]
+    assert document["draw_threshold"] == 0.5
+    assert (document["mode"], document["metric"], document["arch"]) == ("paddle", "COCO", "PPYOLOE")
+    assert (document["mask"], document["use_dynamic_shape"]) == (True, False)
+    resize, *others = document["Preprocess"]
+    assert resize == {"interp": 2, "keep_ratio": False, "target_size": list(IMAGE_SIZE), "type": "Resize"}
+    assert [operator["type"] for operator in others] == ["NormalizeImage", "Permute"]
+
+
+@pytest.mark.parametrize("name", ["inference.json", "network.json"])
+def test_both_graphs_take_the_three_official_inputs(exported: Path, name: str) -> None:
+    graph = Graph(exported, name)
+    assert sorted(graph.predictor.get_input_names()) == ["im_shape", "image", "scale_factor"]
+    assert len(graph.predictor.get_output_names()) == 3
+
+
+def test_our_runtime_prefers_the_small_masks(exported: Path) -> None:
+    backend = PaddleBackend(exported)
+    bbox, bbox_num, mask = backend.run(*network_inputs(0, 1))
+    assert not backend.pasted_masks
+    assert mask.shape == (len(bbox), IMAGE_SIZE[0] // 4, IMAGE_SIZE[1] // 4)
+    assert bbox_num.sum() == len(bbox)
+    assert read_inference_yml(exported / "inference.yml").preprocess.size_hw == IMAGE_SIZE
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+def test_the_graph_with_small_masks_is_the_network(exported: Path, seeds: tuple[int, ...]) -> None:
+    expected = run_dynamic(filled_model(), network_inputs(*seeds))
+    found = Graph(exported, "network.json").run(network_inputs(*seeds))
+    assert expected[1].min() > 10
+    assert_same_boxes(found, expected)
+    np.testing.assert_allclose(found[2], expected[2], atol=1e-3)
+    assert mean_iou(found[2] - 0.5, expected[2] - 0.5) >= 0.999
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+def test_the_official_graph_pastes_masks_as_prediction_does(exported: Path, seeds: tuple[int, ...]) -> None:
+    images, im_shape, scale_factor = inputs = network_inputs(*seeds)
+    bbox, bbox_num, mask = run_dynamic(filled_model(), inputs)
+    found = Graph(exported, "inference.json").run(inputs)
+    assert_same_boxes(found, (bbox, bbox_num, mask))
+    height, width = (max(size[axis] for size in ORIGINAL_SIZES[: len(seeds)]) for axis in (0, 1))
+    assert found[2].dtype == np.int32
+    assert found[2].shape == (len(bbox), height, width)
+    assert set(np.unique(found[2])) == {0, 1}
+    instances = detections_to_instances(
+        bbox,
+        bbox_num,
+        mask,
+        im_shape,
+        scale_factor,
+        input_hw=IMAGE_SIZE,
+        original_sizes=ORIGINAL_SIZES[: len(seeds)],
+        mask_frame="image",
+    )
+    ends = np.cumsum(bbox_num)
+    for one, start, end in zip(instances, ends - bbox_num, ends, strict=True):
+        own = found[2][start:end][np.argsort(-bbox[start:end, 1], kind="stable")]
+        height, width = one.size_hw
+        assert not own[:, height:].any() and not own[:, :, width:].any()
+        ours = np.stack([coco_mask.decode(rle) for rle in one.masks])
+        assert 0.05 < ours.mean() < 0.95
+        assert mean_iou(own[:, :height, :width], ours) >= 0.999
+
+
+@pytest.mark.parametrize("seeds", [(2,), (2, 2, 2)])
+@pytest.mark.parametrize("name", ["inference.json", "network.json"])
+def test_a_graph_that_finds_nothing_gives_no_rows(
+    selective: tuple[InstanceSegmenter, Path], name: str, seeds: tuple[int, ...]
+) -> None:
+    bbox, bbox_num, mask = Graph(selective[1], name).run(network_inputs(*seeds))
+    assert bbox.shape == (0, 6)
+    assert bbox_num.tolist() == [0] * len(seeds)
+    assert len(mask) == 0
+
+
+@pytest.mark.parametrize("seeds", [(2, 0, 1), (0, 2, 1), (0, 1, 2)])
+@pytest.mark.parametrize("name", ["inference.json", "network.json"])
+def test_a_picture_without_detections_does_not_shift_those_of_its_neighbours(
+    selective: tuple[InstanceSegmenter, Path], name: str, seeds: tuple[int, ...]
+) -> None:
+    inputs = network_inputs(*seeds)
+    layer = {"inference.json": WithPastedMasks, "network.json": WithSmallMasks}[name](selective[0])
+    expected = run_dynamic(layer, inputs)
+    found = Graph(selective[1], name).run(inputs)
+    assert found[1].tolist() == [(2, 1, 0)[seed] for seed in seeds]
+    assert_same_boxes(found, expected)
+    np.testing.assert_allclose(found[2], expected[2], atol=1e-3)
+
+
+def test_exporting_leaves_the_network_as_it_was(selective: tuple[InstanceSegmenter, Path]) -> None:
+    fresh = run_dynamic(selective_model(), network_inputs(0, 1))
+    for one, other in zip(run_dynamic(selective[0], network_inputs(0, 1)), fresh, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_failed_export_leaves_the_older_one_untouched(
+    exported: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = {name: f"old {name}" for name in FILES}
+    for name, text in old.items():
+        (tmp_path / name).write_text(text)
+
+    def fail(*args: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(export, "_save_graph", lambda layer, inputs, prefix: prefix.with_suffix(".x").touch())
+    monkeypatch.setattr(export.filecmp, "cmp", fail)
+    assert run_cli("export", tmp_path, Export__weight_path=weights).code == 1
+    assert {name: (tmp_path / name).read_text() for name in FILES} == old
+    assert {path.name for path in tmp_path.iterdir()} == {*FILES, "export_result.json"}
+
+
+def test_weights_of_another_class_count_are_refused(dataset: Path, weights: Path, tmp_path: Path) -> None:
+    info = ModelInfo(MODEL, CATEGORIES[:1], IMAGE_SIZE)
+    wrong = save_model(filled_model(), tmp_path / "wrong", info)
+    outcome = run_cli("export", tmp_path / "output", Export__weight_path=wrong)
+    assert outcome.code == 1
+    assert "does not fit PP-YOLOE_seg-S with 1 classes" in outcome.stderr
+    assert "pred_cls" in outcome.stderr
+    assert not (tmp_path / "output" / "inference.yml").exists()

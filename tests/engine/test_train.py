@@ -1,0 +1,552 @@
+"""Mode train through the command line: results, repeatability, resuming, and what can go wrong."""
+
+import json
+import re
+import shutil
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+from command_line import Outcome, read_result, run_cli
+from PIL import Image
+from small_runs import (
+    CATEGORIES,
+    MODEL,
+    annotation_file,
+    change_split,
+    copy_dataset,
+    run_slim,
+    train_options,
+    with_new_categories,
+)
+
+from paddlex_seg.catalog import find_model
+from paddlex_seg.config import load_config
+from paddlex_seg.data.coco import read_coco, write_coco
+from paddlex_seg.data.loader import epoch_plan
+from paddlex_seg.engine import train
+from paddlex_seg.engine.weights import read_weights
+
+KEYS = ["model_name", "label_dict", "visualdl_log", "train_log", "config", "models"]
+CHECKPOINT = ("pdparams", "pdema", "pdopt", "pdstates", "info.json")
+
+
+@pytest.fixture
+def without_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exporting takes longer than all else here; the run of `trained` has it."""
+    monkeypatch.setattr(train, "export_model", lambda *args: None)
+
+
+@pytest.fixture(scope="module")
+def interrupted(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """The run of `trained`, ended by Ctrl-C at the first step of the second epoch."""
+    output = tmp_path_factory.mktemp("interrupted")
+    with pytest.MonkeyPatch.context() as patch:
+        before_step(patch, 3, raise_interrupt)
+        outcome = run_slim("train", output, **train_options(dataset))
+    return output, outcome
+
+
+def before_step(patch: pytest.MonkeyPatch, number: int, action: Callable[[], None]) -> None:
+    """Do something when step ``number`` of a training, counted from 1, is about to begin."""
+    step = train.train_step
+
+    def wrapped(state: train.TrainState, *args: Any) -> dict[str, float]:
+        if state.progress.step + 1 == number:
+            action()
+        return step(state, *args)
+
+    patch.setattr(train, "train_step", wrapped)
+
+
+def raise_interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    left, right = read_weights(one), read_weights(other)
+    assert left.keys() == right.keys()
+    for name, array in left.items():
+        np.testing.assert_array_equal(array, right[name], err_msg=name)
+
+
+def one_class(dataset: Path) -> None:
+    """All objects of a data set become one class."""
+    for split in ("train", "val"):
+        coco = read_coco(annotation_file(dataset, split))
+        annotations = tuple(replace(item, category_id=1) for item in coco.annotations)
+        change_split(dataset, split, annotations=annotations, categories=coco.categories[:1])
+
+
+# What a training leaves
+
+
+def test_the_files_are_those_of_the_documentation(trained: tuple[Path, Outcome]) -> None:
+    output = trained[0]
+    assert {path.name for path in output.iterdir()} == {
+        "best_model",
+        "last_model",
+        "train_result.json",
+        "train.log",
+        "config.yaml",
+    }
+    for name in ("best_model", "last_model"):
+        files = {f"{name}.{suffix}" for suffix in CHECKPOINT} | {"config.yaml"}
+        inference = {"inference"} if name == "best_model" else set()
+        assert {path.name for path in (output / name).iterdir()} == files | inference
+
+
+def test_the_result_has_the_keys_of_paddlex_and_its_paths_exist(trained: tuple[Path, Outcome]) -> None:
+    output = trained[0]
+    result = read_result(output, "train")
+    assert [key for key in result if key in KEYS] == KEYS
+    assert result["done_flag"] is True
+    assert list(result["models"]) == ["last_1", "last_2", "last_3", "last_4", "last_5", "best"]
+    assert all(result["models"][f"last_{number}"] == {} for number in range(2, 6))
+    inference = {"inference_config", "pdmodel", "pdiparams"}
+    weights = {"pdparams", "pdema", "pdopt", "pdstates"}
+    assert set(result["models"]["best"]) == {"score"} | weights | inference
+    assert set(result["models"]["last_1"]) == {"score"} | weights
+    for model in (result["models"]["best"], result["models"]["last_1"]):
+        for key in set(model) - {"score"}:
+            assert (output / model[key]).is_file(), model[key]
+    assert (output / result["train_log"]).is_file() and (output / result["config"]).is_file()
+
+
+def test_the_history_has_a_row_for_each_evaluation(trained: tuple[Path, Outcome]) -> None:
+    history = read_result(trained[0], "train")["history"]
+    assert [(row["epoch"], row["step"]) for row in history] == [(1, 2), (2, 4)]
+    assert {"loss", "loss_cls", "loss_mask", "mask_ap", "box_ap"} <= set(history[0])
+    assert all(np.isfinite(row["loss"]) and row["loss"] > 0 for row in history)
+
+
+def test_the_log_file_says_what_the_terminal_said(trained: tuple[Path, Outcome]) -> None:
+    output, outcome = trained
+    log = (output / "train.log").read_text(encoding="utf-8")
+    assert log == outcome.stdout
+    assert "random weights" in log
+    assert log.count("Epoch: [0] [1/2]") == log.count("Epoch: [1] [2/2]") == 1
+    assert "Best test mask ap is" in log
+
+
+def test_the_learning_rate_warms_up_and_then_falls_as_a_cosine(trained: tuple[Path, Outcome]) -> None:
+    rates = [float(rate) for rate in re.findall(r"learning_rate: ([\d.]+)", trained[1].stdout)]
+    assert rates == pytest.approx([0, 1e-3, 0.75e-3, 0.25e-3], abs=1e-6)  # four steps, one of them warm-up
+
+
+def test_the_effective_configuration_reads_back(trained: tuple[Path, Outcome], dataset: Path) -> None:
+    for path in (trained[0] / "config.yaml", trained[0] / "best_model" / "config.yaml"):
+        cfg = load_config(str(path))
+        assert cfg.Train.epochs_iters == 2 and cfg.Train.image_size == (64, 64)
+        assert cfg.Train.pretrain_weight_path == "scratch"
+        assert Path(cfg.Global.dataset_dir) == dataset and Path(cfg.Global.output) == trained[0]
+
+
+def test_a_checkpoint_says_what_it_is(trained: tuple[Path, Outcome], dataset: Path) -> None:
+    info = json.loads((trained[0] / "best_model" / "best_model.info.json").read_text(encoding="utf-8"))
+    assert info["model_name"] == MODEL
+    assert info["image_size"] == [64, 64]
+    categories = read_coco(annotation_file(dataset, "train")).categories
+    assert info["categories"] == [{"id": category.id, "name": category.name} for category in categories]
+
+
+def test_the_averaged_weights_differ_from_the_raw_ones(trained: tuple[Path, Outcome]) -> None:
+    folder = trained[0] / "last_model"
+    averaged, raw = (read_weights(folder / f"last_model.{suffix}") for suffix in ("pdparams", "pdema"))
+    assert averaged.keys() == raw.keys()
+    assert not all((averaged[name] == raw[name]).all() for name in raw)
+
+
+def test_evaluating_the_best_model_gives_the_score_of_the_training(
+    findable: Path, weights: Path, tmp_path: Path, without_export: None
+) -> None:
+    options = train_options(
+        findable,
+        Train__pretrain_weight_path=weights,
+        Train__learning_rate=1e-7,
+        Train__image_size="[96, 64]",
+        Train__epochs_iters=1,
+    )
+    outcome = run_cli("train", tmp_path, **options)
+    assert outcome.code == 0, outcome.stderr
+    (row,) = read_result(tmp_path, "train")["history"]
+    best = tmp_path / "best_model" / "best_model.pdparams"
+    outcome = run_cli(
+        "evaluate",
+        tmp_path,
+        Global__dataset_dir=findable,
+        Evaluate__weight_path=best,
+        Train__num_workers=0,
+    )
+    assert outcome.code == 0, outcome.stderr
+    metrics = read_result(tmp_path, "evaluate")["metrics"]
+    assert row["mask_ap"] > 0
+    assert metrics["AP"] == pytest.approx(row["mask_ap"], abs=1e-9)
+    assert metrics["bbox"]["AP"] == pytest.approx(row["box_ap"], abs=1e-9)
+    assert read_result(tmp_path, "train")["models"]["best"]["score"] == row["mask_ap"]
+
+
+def test_evaluations_come_at_their_interval_and_after_the_last_epoch(
+    dataset: Path, tmp_path: Path, without_export: None
+) -> None:
+    options = train_options(dataset, Train__epochs_iters=3, Train__eval_interval=2, Train__batch_size=8)
+    assert run_slim("train", tmp_path, **options).code == 0
+    assert [row["epoch"] for row in read_result(tmp_path, "train")["history"]] == [2, 3]
+
+
+# Repeatability
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_the_same_seed_gives_the_same_losses_and_weights(
+    trained: tuple[Path, Outcome], dataset: Path, tmp_path: Path, without_export: None, num_workers: int
+) -> None:
+    outcome = run_slim("train", tmp_path, **train_options(dataset, Train__num_workers=num_workers))
+    assert outcome.code == 0, outcome.stderr
+    expected, found = (read_result(output, "train") for output in (trained[0], tmp_path))
+    assert found["history"] == expected["history"]
+    for suffix in ("pdparams", "pdema", "pdopt"):
+        name = f"last_model/last_model.{suffix}"
+        assert_same_weights(trained[0] / name, tmp_path / name)
+
+
+def test_another_seed_gives_other_pictures_to_the_same_weights(
+    trained: tuple[Path, Outcome], dataset: Path, tmp_path: Path, without_export: None
+) -> None:
+    source = trained[0] / "best_model" / "best_model.pdparams"
+    losses = []
+    for seed in (0, 1):
+        options = train_options(
+            dataset, Train__pretrain_weight_path=source, Train__seed=seed, Train__epochs_iters=1
+        )
+        assert run_slim("train", tmp_path / str(seed), **options).code == 0
+        losses.append(read_result(tmp_path / str(seed), "train")["history"][0]["loss"])
+    assert losses[0] != losses[1]
+
+
+# Ctrl-C and resuming
+
+
+def test_an_interrupted_run_leaves_its_last_checkpoint_and_says_how_to_go_on(
+    interrupted: tuple[Path, Outcome],
+) -> None:
+    output, outcome = interrupted
+    assert outcome.code == 1
+    assert "Traceback" not in outcome.stderr
+    result = read_result(output, "train")
+    assert result["done_flag"] is False
+    assert result["err_type"] == "<class 'builtins.KeyboardInterrupt'>"
+    assert [row["epoch"] for row in result["history"]] == [1]
+    last = output / result["models"]["last_1"]["pdparams"]
+    assert last.is_file()
+    assert f"Train.resume_path={last}" in outcome.stdout
+
+
+def test_a_resumed_run_ends_as_one_that_was_never_interrupted(
+    interrupted: tuple[Path, Outcome],
+    trained: tuple[Path, Outcome],
+    dataset: Path,
+    tmp_path: Path,
+    without_export: None,
+) -> None:
+    output = tmp_path / "resumed"
+    shutil.copytree(interrupted[0], output)
+    last = output / "last_model" / "last_model.pdparams"
+    outcome = run_slim("train", output, **train_options(dataset, Train__resume_path=last))
+    assert outcome.code == 0, outcome.stderr
+    assert "Epoch: [0]" not in outcome.stdout
+    found, expected = (read_result(folder, "train") for folder in (output, trained[0]))
+    assert found["history"] == expected["history"]
+    assert found["done_flag"] is True
+    for name in ("last_model/last_model", "best_model/best_model"):
+        for suffix in ("pdparams", "pdema", "pdopt"):
+            assert_same_weights(trained[0] / f"{name}.{suffix}", output / f"{name}.{suffix}")
+
+
+def resume_with_best_score(interrupted: Path, dataset: Path, folder: Path, output: Path) -> Outcome:
+    """Resume a copy of an interrupted run whose first epoch had an AP of 0.9."""
+    shutil.copytree(interrupted, folder)
+    states = folder / "last_model" / "last_model.pdstates"
+    states.write_text(json.dumps(json.loads(states.read_text()) | {"best_score": 0.9}), encoding="utf-8")
+    last = folder / "last_model" / "last_model.pdparams"
+    return run_slim("train", output, **train_options(dataset, Train__resume_path=last))
+
+
+def test_resuming_keeps_the_best_score(
+    interrupted: tuple[Path, Outcome], dataset: Path, tmp_path: Path, without_export: None
+) -> None:
+    output = tmp_path / "resumed"
+    outcome = resume_with_best_score(interrupted[0], dataset, output, output)
+    assert outcome.code == 0, outcome.stderr
+    result = read_result(output, "train")
+    assert result["models"]["best"]["score"] == 0.9
+    assert result["best_epoch"] == 1
+    best = "best_model/best_model.pdparams"
+    assert_same_weights(output / best, interrupted[0] / best)
+
+
+def test_a_run_resumed_into_another_folder_brings_its_best_model_along(
+    interrupted: tuple[Path, Outcome], dataset: Path, tmp_path: Path, without_export: None
+) -> None:
+    outcome = resume_with_best_score(interrupted[0], dataset, tmp_path / "first", tmp_path / "second")
+    assert outcome.code == 0, outcome.stderr
+    best = "best_model/best_model.pdparams"
+    assert_same_weights(tmp_path / "second" / best, interrupted[0] / best)
+    result = read_result(tmp_path / "second", "train")
+    assert result["models"]["best"]["score"] == 0.9
+
+
+def test_a_last_model_that_was_moved_alone_begins_anew_with_the_best(
+    interrupted: tuple[Path, Outcome], dataset: Path, tmp_path: Path, without_export: None
+) -> None:
+    folder = tmp_path / "moved"
+    shutil.copytree(interrupted[0] / "last_model", folder / "last_model")
+    last = folder / "last_model" / "last_model.pdparams"
+    outcome = run_slim("train", tmp_path / "output", **train_options(dataset, Train__resume_path=last))
+    assert outcome.code == 0, outcome.stderr
+    result = read_result(tmp_path / "output", "train")
+    assert result["best_epoch"] == 2
+    assert [row["epoch"] for row in result["history"]] == [1, 2]
+    assert (tmp_path / "output" / result["models"]["best"]["pdparams"]).is_file()
+
+
+def test_resuming_with_other_classes_is_refused(
+    interrupted: tuple[Path, Outcome], dataset: Path, tmp_path: Path
+) -> None:
+    own = copy_dataset(dataset, tmp_path / "own")
+    for split in ("train", "val"):
+        renamed = with_new_categories(read_coco(annotation_file(own, split)))
+        write_coco(renamed, renamed.path)
+    last = interrupted[0] / "last_model" / "last_model.pdparams"
+    outcome = run_slim("train", tmp_path / "output", **train_options(own, Train__resume_path=last))
+    assert outcome.code == 3
+    assert "last_model.pdparams" in outcome.stderr and CATEGORIES[1].name in outcome.stderr
+
+
+def test_resuming_with_fewer_classes_is_refused(
+    interrupted: tuple[Path, Outcome], dataset: Path, tmp_path: Path
+) -> None:
+    own = copy_dataset(dataset, tmp_path / "own")
+    one_class(own)
+    last = interrupted[0] / "last_model" / "last_model.pdparams"
+    outcome = run_slim("train", tmp_path / "output", **train_options(own, Train__resume_path=last))
+    assert outcome.code == 3
+    assert "last_model.pdparams" in outcome.stderr and "washer" in outcome.stderr
+
+
+def test_resuming_a_run_from_scratch_asks_for_the_same_beginning(
+    interrupted: tuple[Path, Outcome], weights: Path, dataset: Path, tmp_path: Path
+) -> None:
+    """The two beginnings have different optimizers."""
+    last = interrupted[0] / "last_model" / "last_model.pdparams"
+    options = train_options(dataset, Train__resume_path=last, Train__pretrain_weight_path=weights)
+    outcome = run_slim("train", tmp_path / "output", **options)
+    assert outcome.code == 2
+    assert "Train.pretrain_weight_path=scratch" in outcome.stderr
+
+
+def test_a_finished_run_is_not_trained_further(
+    trained: tuple[Path, Outcome], dataset: Path, tmp_path: Path, without_export: None
+) -> None:
+    last = trained[0] / "last_model" / "last_model.pdparams"
+    outcome = run_slim("train", tmp_path, **train_options(dataset, Train__resume_path=last))
+    assert outcome.code == 0, outcome.stderr
+    result = read_result(tmp_path, "train")
+    assert result["done_flag"] is True
+    assert result["history"] == read_result(trained[0], "train")["history"]
+    assert (tmp_path / "best_model" / "best_model.pdparams").is_file()
+
+
+def test_resuming_without_the_optimizers_state_names_the_file(
+    interrupted: tuple[Path, Outcome], dataset: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(interrupted[0] / "last_model", tmp_path / "last_model")
+    (tmp_path / "last_model" / "last_model.pdopt").unlink()
+    last = tmp_path / "last_model" / "last_model.pdparams"
+    outcome = run_slim("train", tmp_path / "output", **train_options(dataset, Train__resume_path=last))
+    assert outcome.code == 1
+    assert "last_model.pdopt" in outcome.stderr and "Traceback" not in outcome.stderr
+
+
+def test_resuming_from_weights_alone_points_to_the_right_setting(
+    weights: Path, dataset: Path, tmp_path: Path
+) -> None:
+    shutil.copy(weights, tmp_path / "bare.pdparams")
+    bare = tmp_path / "bare.pdparams"
+    outcome = run_slim("train", tmp_path / "output", **train_options(dataset, Train__resume_path=bare))
+    assert outcome.code == 1
+    assert "Train.pretrain_weight_path" in outcome.stderr
+
+
+# First weights
+
+
+def test_weights_of_another_class_count_are_loaded_as_far_as_they_fit(
+    trained: tuple[Path, Outcome], dataset: Path, tmp_path: Path, without_export: None
+) -> None:
+    """Also: a data set of one class."""
+    own = copy_dataset(dataset, tmp_path / "own")
+    one_class(own)
+    source = trained[0] / "best_model" / "best_model.pdparams"
+    options = train_options(own, Train__pretrain_weight_path=source, Train__epochs_iters=1)
+    outcome = run_slim("train", tmp_path / "output", **options)
+    assert outcome.code == 0, outcome.stderr
+    assert str(source) in outcome.stdout
+    assert "yolo_head.pred_cls.0.weight: file has [2, 24, 3, 3], model needs [1, 24, 3, 3]" in outcome.stdout
+    assert "6 of " in outcome.stdout and "tensors were not loaded" in outcome.stdout
+    written = read_weights(tmp_path / "output" / "last_model" / "last_model.pdparams")
+    assert written["yolo_head.pred_cls.0.bias"].shape == (1,)
+
+
+def test_the_run_starts_from_the_given_weights(
+    trained: tuple[Path, Outcome], dataset: Path, tmp_path: Path, without_export: None
+) -> None:
+    source = trained[0] / "best_model" / "best_model.pdparams"
+    options = train_options(
+        dataset, Train__pretrain_weight_path=source, Train__learning_rate=1e-12, Train__epochs_iters=1
+    )
+    outcome = run_slim("train", tmp_path, **options)
+    assert outcome.code == 0, outcome.stderr
+    assert "tensors were loaded" in outcome.stdout
+    given, written = read_weights(source), read_weights(tmp_path / "last_model" / "last_model.pdema")
+    for name in given:
+        if not name.endswith(("_mean", "_variance")):
+            np.testing.assert_allclose(written[name], given[name], atol=1e-6, err_msg=name)
+
+
+def test_without_a_network_the_error_names_the_address_and_the_key(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with socket.socket() as listener:  # bound, but not listening: nobody answers
+        listener.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/weights.pdparams"
+        outcome = run_slim(
+            "train", tmp_path / "output", **train_options(dataset, Train__pretrain_weight_path=url)
+        )
+    assert outcome.code == 1
+    assert url in outcome.stderr and "Train.pretrain_weight_path" in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+    assert read_result(tmp_path / "output", "train")["done_flag"] is False
+
+
+# The data
+
+
+def test_a_wrong_number_of_classes_is_answered_with_the_right_one(dataset: Path, tmp_path: Path) -> None:
+    outcome = run_slim("train", tmp_path, **train_options(dataset, Train__num_classes=80))
+    assert outcome.code == 2
+    assert "Set it to 2" in outcome.stderr and "bolt, washer" in outcome.stderr
+    result = read_result(tmp_path, "train")
+    assert result["done_flag"] is False
+    assert result["err_type"] == "<class 'paddlex_seg.errors.ConfigError'>"
+    assert result["err_msg"] in outcome.stderr
+    assert not (tmp_path / "last_model").exists()
+
+
+def test_fewer_pictures_than_a_batch_make_one_smaller_batch(
+    dataset: Path, tmp_path: Path, without_export: None
+) -> None:
+    outcome = run_slim("train", tmp_path, **train_options(dataset, Train__batch_size=50))
+    assert outcome.code == 0, outcome.stderr
+    assert [row["step"] for row in read_result(tmp_path, "train")["history"]] == [1, 2]
+
+
+def test_batches_of_pictures_without_objects_are_trained_on(
+    dataset: Path, tmp_path: Path, without_export: None
+) -> None:
+    own = copy_dataset(dataset, tmp_path / "own")
+    first = read_coco(annotation_file(own, "train")).annotations[0]
+    change_split(own, "train", annotations=(first,))
+    outcome = run_slim(
+        "train", tmp_path / "output", **train_options(own, Train__batch_size=1, Train__epochs_iters=1)
+    )
+    assert outcome.code == 0, outcome.stderr
+    (row,) = read_result(tmp_path / "output", "train")["history"]
+    assert row["step"] == 8 and np.isfinite(row["loss"])
+
+
+def test_a_val_file_of_crowds_alone_gives_no_score_and_the_last_model_is_the_best(
+    dataset: Path, tmp_path: Path, without_export: None
+) -> None:
+    own = copy_dataset(dataset, tmp_path / "own")
+    crowds = (replace(item, iscrowd=True) for item in read_coco(annotation_file(own, "val")).annotations)
+    change_split(own, "val", annotations=tuple(crowds))
+    outcome = run_slim("train", tmp_path / "output", **train_options(own))
+    assert outcome.code == 0, outcome.stderr
+    result = read_result(tmp_path / "output", "train")
+    assert [row["mask_ap"] for row in result["history"]] == [None, None]
+    assert result["models"]["best"]["score"] is None
+    assert result["models"]["last_1"]["score"] is None
+    assert result["best_epoch"] == 2
+
+
+def test_a_train_file_without_objects_is_refused(dataset: Path, tmp_path: Path) -> None:
+    own = copy_dataset(dataset, tmp_path / "own")
+    change_split(own, "train", annotations=())
+    outcome = run_slim("train", tmp_path / "output", **train_options(own))
+    assert outcome.code == 3
+    assert "instance_train.json" in outcome.stderr
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_picture_that_cannot_be_read_ends_the_run_by_its_name(
+    dataset: Path, tmp_path: Path, num_workers: int
+) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(dataset, own)
+    name = read_coco(annotation_file(own, "train")).images[5].file_name
+    picture = own / "images" / name
+    picture.write_bytes(picture.read_bytes()[:2000])  # the header is sound, so that only reading finds it
+    assert Image.open(picture).size
+    outcome = run_slim("train", tmp_path / "output", **train_options(own, Train__num_workers=num_workers))
+    assert outcome.code == 3
+    assert name in outcome.stderr and "Traceback" not in outcome.stderr
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_pictures(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_class = type(find_model(MODEL).build(num_classes=2))
+    loss, calls = model_class.loss, []
+
+    def broken(self: Any, batch: Any) -> dict[str, paddle.Tensor]:
+        calls.append(batch)
+        losses = loss(self, batch)
+        return losses | {"loss": losses["loss"] * float("nan")} if len(calls) == 4 else losses
+
+    monkeypatch.setattr(model_class, "loss", broken)
+    outcome = run_slim("train", tmp_path, **train_options(dataset))
+    assert outcome.code == 1
+    coco = read_coco(annotation_file(dataset, "train"))
+    batches = epoch_plan(len(coco.images), 4, seed=0, epoch=1)
+    guilty, innocent = ([coco.images[index].file_name for index in batches[i]] for i in (1, 0))
+    assert all(name in outcome.stderr for name in guilty)
+    assert not any(name in outcome.stderr for name in innocent)
+    assert "step 4 (epoch 2)" in outcome.stderr and "Train.learning_rate" in outcome.stderr
+    result = read_result(tmp_path, "train")
+    assert result["done_flag"] is False and [row["epoch"] for row in result["history"]] == [1]
+    for array in read_weights(tmp_path / "last_model" / "last_model.pdparams").values():
+        assert np.isfinite(array).all()
+
+
+# An output folder with an earlier run
+
+
+def test_a_new_run_does_not_pass_off_checkpoints_of_an_earlier_one(
+    interrupted: tuple[Path, Outcome], dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "output"
+    shutil.copytree(interrupted[0], output)
+    before_step(monkeypatch, 1, raise_interrupt)
+    outcome = run_slim("train", output, **train_options(dataset, Train__seed=7))
+    assert outcome.code == 1
+    assert "resume_path" not in outcome.stdout
+    result = read_result(output, "train")
+    assert result["models"]["best"] == {} and result["models"]["last_1"] == {}
+    assert result["history"] == []
