@@ -230,7 +230,7 @@ def _place_objects(
     for _ in range(20 * num_objects):
         if len(masks) == num_objects:
             break
-        crowded = bool(masks) and rng.random() < 0.4
+        crowded = bool(masks) and rng.random() < 0.25
         near = _centre(masks[-1]) if crowded else None
         shape = _random_shape(rng, pixels.shape[:2], near)
         mask = shape.distance < 0
@@ -247,7 +247,7 @@ def _place_objects(
 def _hides_too_much(
     mask: NDArray[np.bool_], masks: Sequence[NDArray[np.bool_]], areas: Sequence[int]
 ) -> bool:
-    return any((other & ~mask).sum() < 0.55 * area for other, area in zip(masks, areas, strict=True))
+    return any((other & ~mask).sum() < 0.7 * area for other, area in zip(masks, areas, strict=True))
 
 
 def _centre(mask: NDArray[np.bool_]) -> tuple[float, float]:
@@ -271,7 +271,7 @@ def _random_shape(rng: Generator, size_hw: tuple[int, ...], near: tuple[float, f
     centre = rng.uniform(0.1, 0.9, 2) * (width, height)
     if near is not None:
         centre = np.clip(
-            near + rng.normal(0, 0.12 * side, 2), 0.1 * side, (width - 0.1 * side, height - 0.1 * side)
+            near + rng.normal(0, 0.22 * side, 2), 0.1 * side, (width - 0.1 * side, height - 0.1 * side)
         )
     angle = rng.uniform(0, 2 * np.pi)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32) + 0.5
@@ -320,7 +320,7 @@ def _washer(rng: Generator, along: _Plane, across: _Plane, side: int) -> _Shape:
 
 
 # Both classes come in every metal, so that colour does not give them away.
-_METALS = np.array([[0.86, 0.88, 0.92], [0.9, 0.76, 0.46], [0.46, 0.47, 0.52], [0.84, 0.8, 0.74]], np.float32)
+_METALS = np.array([[0.86, 0.88, 0.92], [0.9, 0.76, 0.46], [0.6, 0.62, 0.68], [0.84, 0.8, 0.74]], np.float32)
 
 
 def _paint_object(rng: Generator, pixels: _Pixels, shape: _Shape) -> None:
