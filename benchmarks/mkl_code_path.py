@@ -2,8 +2,8 @@
 
     python benchmarks/mkl_code_path.py [--size 192] [--batch 4] [--pairs 3]
 
-Runs forward and backward of PP-YOLOE_seg-S in fresh processes, in turn without and with the setting, and prints the
-ratio of each pair. A minute. On a CPU of Intel's there is nothing to set, and the script says so.
+Runs forward and backward of PP-YOLOE_seg-S in fresh processes, in turn without and with the setting, and
+prints the ratio of each pair. A minute. On a CPU of Intel's there is nothing to set, and the script says so.
 """
 
 import argparse
@@ -44,7 +44,9 @@ def seconds_per_step(size: int, batch: int, code_path: str | None) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--size", type=int, default=192)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--pairs", type=int, default=3)
@@ -53,9 +55,7 @@ def main() -> None:
     if code_path is None:
         sys.exit("MKL is left to choose by itself on this CPU; there is nothing to compare.")
     for _ in range(arguments.pairs):
-        plain, asked = (
-            seconds_per_step(arguments.size, arguments.batch, path) for path in (None, code_path)
-        )
+        plain, asked = (seconds_per_step(arguments.size, arguments.batch, path) for path in (None, code_path))
         print(f"without {plain:.3f} s, with path {code_path} {asked:.3f} s, ratio {plain / asked:.2f}")
 
 

@@ -11,6 +11,7 @@ table of epochs with minutes since the start; everything else of the run is left
 """
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -39,19 +40,31 @@ class Case:
     evaluate_on_train: bool = False
 
 
-DEMO = ("Train.image_size=192", "Train.batch_size=4", "Train.epochs_iters=24", "Train.learning_rate=0.002")
+DEMO = (
+    *("Train.image_size=224", "Train.batch_size=4", "Train.epochs_iters=36", "Train.eval_interval=6"),
+    *("Train.learning_rate=0.002", "Train.warmup_steps=60"),
+)
 CASES = {
-    "demo": Case("demo", (*DEMO, "Train.eval_interval=4")),
-    "demo-official": Case("demo", (*DEMO, "Train.eval_interval=4"), official_recipe=True),
+    "demo": Case("demo", DEMO),
+    "demo-official": Case("demo", DEMO, official_recipe=True),
     "microcontrollers": Case(
         "data/microcontrollers",
-        ("Train.image_size=320", "Train.batch_size=4", "Train.epochs_iters=24", "Train.learning_rate=0.002")
-        + ("Train.eval_interval=3",),
+        (
+            *("Train.image_size=320", "Train.batch_size=4", "Train.epochs_iters=44", "Train.eval_interval=4"),
+            "Train.learning_rate=0.002",
+        ),
     ),
     "overfit": Case(
         "data/fruits_nuts",
-        ("Train.image_size=320", "Train.batch_size=2", "Train.epochs_iters=80", "Train.learning_rate=0.002")
-        + ("Train.eval_interval=10",),
+        (
+            *(
+                "Train.image_size=320",
+                "Train.batch_size=2",
+                "Train.epochs_iters=90",
+                "Train.eval_interval=10",
+            ),
+            "Train.learning_rate=0.002",
+        ),
         evaluate_on_train=True,
     ),
 }
@@ -76,8 +89,6 @@ def prepare_dataset(case: Case, folder: Path) -> Path:
 
 def train(case: Case, dataset: Path, output: Path) -> dict[str, Any]:
     """Run the training and give back its result file."""
-    import json
-
     if case.official_recipe:
         spec = catalog.MODELS[MODEL]
         catalog.MODELS[MODEL] = replace(spec, build=lambda **kw: spec.build(num_classes=kw["num_classes"]))

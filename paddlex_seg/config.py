@@ -1,5 +1,4 @@
-"""The configuration of a run: one short YAML file plus ``-o Section.key=value`` options, typed and checked
-at once.
+"""The configuration of a run: a short YAML file plus ``-o Section.key=value`` options, checked at once.
 
 `load_config` reads both, checks everything and either returns a frozen `Config` or raises one `ConfigError`
 that lists every problem with its place, what was found, what was expected and the nearest valid key.
@@ -228,9 +227,7 @@ RETIRED_KEYS = {
 
 
 def find_config(name: str) -> Path:
-    """The file meant by ``-c``: a path as it is, else the shipped file of that name (with or without
-    folders).
-    """
+    """The file meant by ``-c``: an existing path, else the shipped file of that name in any folder."""
     path = Path(name)
     if path.is_file():
         return path

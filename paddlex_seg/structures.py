@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 
 class Rle(TypedDict):
-    """A binary mask, run-length encoded as COCO does it (compressed, column by column), always of a whole
-    image.
-    """
+    """A binary mask of a whole image in COCO's compressed run-length encoding, column by column."""
 
     size: list[int]  # height, width
     counts: bytes

@@ -1,6 +1,4 @@
-"""Configuration: what users type is what they get, and what they mistype is named with its place and
-remedy.
-"""
+"""Configuration: what users type is what they get; what they mistype is named with place and remedy."""
 
 from pathlib import Path
 from typing import Any

@@ -56,9 +56,7 @@ def save_checkpoint(
     info: ModelInfo,
     config_yaml: str,
 ) -> None:
-    """Write a checkpoint folder; its files carry the folder's name. An older folder of that name is replaced
-    only when the new one is complete.
-    """
+    """Write a checkpoint folder, whose files carry its name; replaces an older one only when complete."""
     stem = folder.name
     temporary = folder.with_name(f".{stem}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)

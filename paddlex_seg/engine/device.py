@@ -24,9 +24,8 @@ def use_device(name: str) -> str:
     if kind == "auto":
         kind, ids = ("gpu", "0") if _count("gpu") > 0 else ("cpu", "")
     if kind == "cpu":
-        # Paddle uses a single core unless OMP_NUM_THREADS is set before it is imported, and then prints a
-        # warning.
-        paddle.base.core.set_num_threads(os.cpu_count() or 1)
+        # Paddle uses a single core unless OMP_NUM_THREADS is set before it is imported, and then warns of it.
+        paddle.base.core.set_num_threads(num_usable_cores())
         return _set_device("cpu")
     indices = [int(index) for index in ids.split(",")] if ids else [0]
     available = _count(kind)
@@ -42,6 +41,13 @@ def use_device(name: str) -> str:
     if len(indices) > 1:
         LOGGER.warning("Only the first of the devices %s is used: this mode runs on one device.", name)
     return _set_device(f"{kind}:{indices[0]}")
+
+
+def num_usable_cores() -> int:
+    """The cores that this process may run on, which in a container can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def warn_of_unproven_paddle() -> None:
@@ -65,9 +71,7 @@ def _set_device(device: str) -> str:
 
 
 def _count(kind: str) -> int:
-    """How many devices of a kind Paddle can use. Asking for one that is not there aborts the whole
-    process.
-    """
+    """How many devices of a kind Paddle can use. Asking for one that is absent aborts the process."""
     if kind == "gpu":
         return paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0
     if kind == "xpu":

@@ -104,9 +104,7 @@ def inference_mode(model: InstanceSegmenter) -> Iterator[None]:
 
 
 def find_weights(cfg: Config, value: str, *, key: str) -> Path:
-    """The weight file that a setting names. The error for a missing one points to the run's own best
-    model.
-    """
+    """The weight file of a setting. The error for a missing one points to the run's own best model."""
     try:
         return resolve_weights(value, config_key=key)
     except WeightsError as error:
@@ -135,9 +133,7 @@ def describe_weights(spec: ModelSpec, weight_path: Path, cfg: Config, *, source:
 
 
 def require_categories_of_model(weight_path: Path, info: ModelInfo, coco: CocoFile) -> None:
-    """Raise DatasetError unless the file lists the categories that the model was trained with, in the
-    same order.
-    """
+    """Raise DatasetError unless the file lists the categories of the model, in the same order."""
     same_categories(CocoFile(path=weight_path, images=(), annotations=(), categories=info.categories), coco)
 
 

@@ -8,10 +8,12 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 def prepare_process() -> None:
-    """Set what Paddle and its libraries read once, at import. To be called before the first ``import paddle``."""
+    """Set what Paddle and its libraries read only once, before the first ``import paddle``."""
     # Said at import, though nothing is compiled, and at the first training step of any batch norm.
     warnings.filterwarnings("ignore", message="No ccache found")
     warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
+    # Below errors, Paddle's C++ side only says things about itself, such as at every export.
+    os.environ.setdefault("GLOG_minloglevel", "2")
     code_path = mkl_code_path(CPU_INFO.read_text(encoding="utf-8") if CPU_INFO.is_file() else "")
     if code_path is not None:
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", code_path)
@@ -20,9 +22,9 @@ def prepare_process() -> None:
 def mkl_code_path(cpu_info: str) -> str | None:
     """The code path of Intel's MKL to ask for on a CPU that is not Intel's; None to leave the choice to MKL.
 
-    The MKL that Paddle brings (mklml, 2019) takes a slow path on AMD's CPUs whatever they can do: a training step
-    of PP-YOLOE_seg-S takes twice as long (benchmarks/mkl_code_path.py). 7 is its path for AVX-512, 5 for AVX2.
-    cpu_info: the text of /proc/cpuinfo.
+    The MKL that Paddle brings (mklml, 2019) takes a slow path on AMD's CPUs whatever they can do: a training
+    step of PP-YOLOE_seg-S takes twice as long (benchmarks/mkl_code_path.py). 7 is its path for AVX-512, 5
+    for AVX2. cpu_info: the text of /proc/cpuinfo.
     """
     if "AuthenticAMD" not in cpu_info:
         return None

@@ -44,9 +44,7 @@ def log_file(path: Path) -> Iterator[None]:
 
 @contextmanager
 def progress_bar(description: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A bar that the yielded function moves by one step, with a text at its end. Nothing without a
-    terminal.
-    """
+    """A bar that the yielded function moves by a step, with a text at its end; nothing without a terminal."""
     if not rich.get_console().is_terminal:
         yield lambda text: None
         return

@@ -170,9 +170,7 @@ def recipe_of(cfg: Config, spec: ModelSpec) -> Recipe:
 
 
 def start_training(cfg: Config, spec: ModelSpec, *, num_classes: int) -> TrainState:
-    """The model with its first weights, optimizer and moving average; continued from a checkpoint if
-    asked to.
-    """
+    """The model with its first weights, optimizer and moving average, or as a checkpoint has them."""
     model = spec.build(num_classes=num_classes, from_scratch=starts_from_scratch(cfg))
     if cfg.Train.resume_path is None:
         load_first_weights(model, cfg.Train.pretrain_weight_path or spec.official_weights)
@@ -220,9 +218,7 @@ def resume(state: TrainState, weight_path: Path) -> None:
 
 
 def require_same_run(cfg: Config, spec: ModelSpec, train: CocoFile) -> None:
-    """Raise unless the checkpoint to resume, if any, is of this model, these categories and this kind of
-    beginning.
-    """
+    """Raise unless the checkpoint to resume, if any, is of this model, these categories and this recipe."""
     if cfg.Train.resume_path is None:
         return
     weight_path = resolve_weights(cfg.Train.resume_path, config_key="Train.resume_path")
@@ -263,9 +259,7 @@ def train_epochs(
     info: ModelInfo,
     pool: WorkerPool,
 ) -> None:
-    """All epochs: train, evaluate every ``Train.eval_interval`` and after the last, keep the best and the
-    last.
-    """
+    """All epochs: train, evaluate when due and after the last, keep the best and the last."""
     epochs, interval = cfg.Train.epochs_iters, cfg.Train.eval_interval
     steps_per_epoch = num_batches(len(dataset), cfg.Train.batch_size)
     first, recipe = state.progress.epoch, recipe_of(cfg, spec)
@@ -381,13 +375,12 @@ def keep(
     metrics: CocoMetrics,
     losses: Mapping[str, float],
 ) -> None:
-    """After an evaluation: log it, save the last and perhaps the best checkpoint, and rewrite the result
-    file.
-    """
+    """After an evaluation: log it, save the last and perhaps the best checkpoint, rewrite the result file."""
     score = metrics.segm.AP
     epoch = state.progress.epoch
     best = state.progress.best_score
-    is_best = state.progress.best_epoch == 0 or (best < 0 if score is None else score > best)
+    # Of equal scores the later one counts: at the beginning all are 0.
+    is_best = state.progress.best_epoch == 0 or (best < 0 if score is None else score >= best)
     if is_best:
         state.progress = replace(
             state.progress, best_score=score if score is not None else -1.0, best_epoch=epoch

@@ -35,7 +35,8 @@ def paste_image_masks(
     is several times faster than resizing twice, and images of a batch may differ in size.
     """
     num_rows = mask.shape[0]
-    # One row more, cut off at the end: oneDNN refuses arithmetic on no rows, and official PaddleX uses oneDNN.
+    # One row more, cut off at the end: oneDNN refuses arithmetic on no rows, and official PaddleX uses
+    # oneDNN.
     mask = paddle.concat([mask, paddle.zeros([1, mask.shape[1], mask.shape[2]])])
     bbox = paddle.concat([bbox, paddle.zeros([1, 6])])
     image_of_row = _image_of_row(num_rows + 1, bbox_num).clip(max=bbox_num.shape[0] - 1)
@@ -72,8 +73,7 @@ def _cut_resize_weights(
     num_own: Tensor,
     num_out: Tensor,
 ) -> Tensor:
-    """The matrices [N, num_out, num_mask] that resize one axis to the input, cut it, and resize it to the
-    original.
+    """The matrices [N, num_out, num_mask] that resize an axis to the input, cut it, and resize it again.
 
     The cut keeps the input pixels whose index is from ``begin`` [N] to before ``end`` [N]. The original's
     pixel i of ``num_padded`` [N] lies at the same fraction of the input; from ``num_own`` [N] on, pixels are

@@ -25,15 +25,14 @@ MASK_WEIGHT = 2.5
 def pp_yoloe_seg_losses(
     head: PpYoloeSegHead, outputs: HeadOutputs, targets: Sequence[Target], *, from_scratch: bool = False
 ) -> dict[str, Tensor]:
-    """Named scalars: ``loss`` to minimise, its terms before weighting, and ``loss_l1``, which is only
-    reported.
+    """Named scalars: ``loss`` to minimise, its terms before weighting, and ``loss_l1`` for the log.
 
     All terms but ``loss_l1`` are sums divided by the sum of the wanted scores (at least 1), averaged over the
     processes of a distributed run.
 
     ``from_scratch`` changes the mask loss in two ways. Its targets are the means of the 4x4 pixels under a
-    prototype pixel instead of their first, which shifts every mask by 1.5 pixels: nothing at the official
-    size, much of a thin object at a small one. And it is divided by the number of positives instead of their
+    prototype pixel instead of their first, which shifts every mask by 1.5 pixels, much of a thin object
+    (benchmarks/mask_target_ceiling.py shows how much). And it is divided by the number of positives instead of their
     scores, which are next to nothing while boxes are poor, so that mask gradients drown all others.
     Published weights were trained without either.
     """
