@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from paddlex_seg.engine.launch import prepare_process
+
+prepare_process()
+
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:

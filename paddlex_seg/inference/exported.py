@@ -91,6 +91,7 @@ class PaddleBackend:
         the device cannot be used.
         """
         graph = find_graph(model_dir)
+        self._run_mode = run_mode
         self.pasted_masks = graph.stem != "network"
         config = _inference_config(graph, model_dir / "inference.pdiparams", device, run_mode)
         self._predictor = _create_predictor(config, graph)
@@ -115,13 +116,20 @@ class PaddleBackend:
         """Boxes [N, 6] (class, score, xyxy of the original picture), their number per picture [B], and masks.
 
         image: [B, 3, H, W]; im_shape, scale_factor: [B, 2]. Masks are float32 [N, h, w], or with
-        ``pasted_masks`` integers [N, height, width] of the largest original picture of the batch.
+        ``pasted_masks`` integers [N, height, width] of the largest original picture of the batch. Raises
+        BackendError when Paddle's runtime cannot run the graph.
         """
         for name, array in zip(INPUT_NAMES, (image, im_shape, scale_factor), strict=True):
             handle = self._predictor.get_input_handle(name)
             handle.reshape(array.shape)
             handle.copy_from_cpu(np.ascontiguousarray(array, np.float32))
-        self._predictor.run()
+        try:
+            self._predictor.run()
+        except (RuntimeError, NotImplementedError, ValueError) as error:
+            advice = " Set Predict.kernel_option.run_mode=paddle." if self._run_mode == "mkldnn" else ""
+            raise BackendError(
+                f"Paddle's runtime could not run the model with run_mode {self._run_mode}: {error}{advice}"
+            ) from error
         bbox, bbox_num, mask = (
             self._predictor.get_output_handle(name).copy_to_cpu()
             for name in self._predictor.get_output_names()

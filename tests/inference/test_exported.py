@@ -203,3 +203,21 @@ def test_the_small_graph_is_preferred_to_the_official_one(
     shutil.copy(official_dir / "inference.json", both)
     assert not PaddleBackend(both).pasted_masks
     assert PaddleBackend(official_dir).pasted_masks
+
+
+def test_failure_of_the_runtime_is_one_sentence_with_a_way_out(
+    small_dir: Path, monkeypatch: pytest.MonkeyPatch
+):
+    backend = PaddleBackend(small_dir)
+    working = backend._predictor
+
+    class Failing:
+        get_input_handle = working.get_input_handle
+
+        def run(self):
+            raise NotImplementedError("ConvertPirAttribute2RuntimeAttribute")
+
+    monkeypatch.setattr(backend, "_predictor", Failing())
+    monkeypatch.setattr(backend, "_run_mode", "mkldnn")
+    with pytest.raises(BackendError, match="ConvertPirAttribute2RuntimeAttribute.*run_mode=paddle"):
+        backend.run(*inputs_of_brightness([0.5]))

@@ -32,7 +32,7 @@ def pp_yoloe_seg_losses(
 
     ``from_scratch`` changes the mask loss in two ways. Its targets are the means of the 4x4 pixels under a
     prototype pixel instead of their first, which shifts every mask by 1.5 pixels, much of a thin object
-    (benchmarks/mask_target_ceiling.py shows how much). And it is divided by the number of positives instead of their
+    (benchmarks/mask_target_ceiling.py). And it is divided by the number of positives instead of their
     scores, which are next to nothing while boxes are poor, so that mask gradients drown all others.
     Published weights were trained without either.
     """
