@@ -5,7 +5,8 @@ the moving average or the evaluation. The stored values are measurements of thes
 `python tests/test_regression.py` prints; after a wanted change store the new ones and say so in CHANGELOG.md.
 
 Rounding differs between machines and numbers of threads, and training amplifies it. Two epochs at a low
-rate are held to 0.1 % of each loss; with one thread, two threads and other matrix kernels they differed by 0.001 %.
+rate are held to 0.1 % of each loss; with one thread, two threads and other matrix kernels they differed by
+0.001 %.
 A whole training is held to 15 % of its losses, 0.15 of its box AP and 0.08 of its mask AP; so changed, its
 losses differed by up to 8 % and its AP by 0.08 and 0.03.
 """
