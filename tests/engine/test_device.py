@@ -26,7 +26,7 @@ def three_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_cpu_is_used_with_all_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[int] = []
     monkeypatch.setattr(paddle.base.core, "set_num_threads", threads.append)
-    monkeypatch.setattr(device.os, "cpu_count", lambda: 7)
+    monkeypatch.setattr(device, "num_usable_cores", lambda: 7)
     assert use_device("cpu") == "cpu"
     assert paddle.device.get_device() == "cpu"
     assert threads == [7]

@@ -253,7 +253,8 @@ def test_a_cell_between_two_objects_goes_to_the_one_its_box_covers_best() -> Non
     np.testing.assert_allclose(found.score.numpy(), [1.0, 15 / 16], rtol=1e-5)
 
 
-def test_mask_loss_equals_the_plain_formula_on_whole_wide_images() -> None:
+@pytest.mark.parametrize("mean_targets", [False, True], ids=["corner targets", "mean targets"])
+def test_mask_loss_equals_the_plain_formula_on_whole_wide_images(mean_targets: bool) -> None:
     random = np.random.default_rng(0)
     batch = drawn_batch(seed=5, image_hw=(64, 96), counts=(2, 0, 1), num_classes=2)
     outputs = HeadOutputs(
@@ -271,7 +272,8 @@ def test_mask_loss_equals_the_plain_formula_on_whole_wide_images() -> None:
         score=paddle.ones([4]),
     )
     boxes = np.concatenate([target.boxes_xyxy.numpy() for target in batch.targets])
-    masks = np.concatenate([target.masks.numpy() for target in batch.targets])[:, ::4, ::4]
+    masks = np.concatenate([target.masks.numpy() for target in batch.targets])
+    masks = masks.reshape(-1, 16, 4, 24, 4).mean(axis=(2, 4)) if mean_targets else masks[:, ::4, ::4]
     y, x = np.mgrid[:16, :24]
     expected = 0.0
     for image, cell, obj in rows:
@@ -282,7 +284,36 @@ def test_mask_loss_equals_the_plain_formula_on_whole_wide_images() -> None:
         x1, y1, x2, y2 = boxes[obj] / 4
         error = error * ((x >= x1) & (x < x2) & (y >= y1) & (y < y2))
         expected += error.mean() / ((x2 - x1) / 24 * (y2 - y1) / 16)
-    assert float(_mask_loss(outputs, positives, batch.targets)) == pytest.approx(expected, rel=1e-5)
+    found = _mask_loss(outputs, positives, batch.targets, mean_targets=mean_targets)
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def test_training_from_scratch_divides_the_mask_loss_by_the_positives() -> None:
+    paddle.seed(0)
+    model = pp_yoloe_seg_s(3, from_scratch=True)
+    for layer in model.yolo_head.pred_ins:
+        layer.weight.set_value(paddle.zeros_like(layer.weight))
+        layer.bias.set_value(paddle.zeros_like(layer.bias))
+    batch = drawn_batch(seed=1, image_hw=(96, 96), counts=(2, 1), num_classes=3)
+    # Logits of 0 cost log 2 per pixel, whatever the scores of the positives are.
+    assert float(model.loss(batch)["loss_mask"]) == pytest.approx(np.log(2), rel=0.2)
+
+
+def test_training_from_scratch_gives_every_parameter_a_gradient_without_objects() -> None:
+    model = pp_yoloe_seg_s(3, from_scratch=True)
+    loss = model.loss(drawn_batch(seed=1, image_hw=(64, 64), counts=(0, 0), num_classes=3))["loss"]
+    loss.backward()
+    assert np.isfinite(float(loss))
+    assert all(p.grad is not None for p in model.parameters() if not p.stop_gradient)
+
+
+def test_first_boxes_reach_three_strides_from_their_cells() -> None:
+    model = pp_yoloe_seg_s(2)
+    features = [paddle.randn([1, c, s, s]) for c, s in zip((384, 192, 96), (2, 4, 8), strict=True)]
+    outputs = model.yolo_head(features)
+    distances = model.yolo_head.expected_distances(outputs.distance_logits).numpy()
+    np.testing.assert_allclose(distances, distances.flat[0], rtol=1e-5)
+    assert 2.5 < distances.flat[0] < 3.0
 
 
 @pytest.mark.parametrize("nothing_to_find", [False, True], ids=["detections", "no detections"])
