@@ -50,7 +50,7 @@ CASES = {
     "microcontrollers": Case(
         "data/microcontrollers",
         (
-            *("Train.image_size=320", "Train.batch_size=4", "Train.epochs_iters=44", "Train.eval_interval=4"),
+            *("Train.image_size=320", "Train.batch_size=4", "Train.epochs_iters=66", "Train.eval_interval=6"),
             "Train.learning_rate=0.002",
         ),
     ),

@@ -29,6 +29,14 @@ def test_generated_page_is_up_to_date(page: str) -> None:
     assert written == generator().PAGES[page](), "run `python docs/generate.py`"
 
 
+def test_readme_lists_the_models_of_the_generated_page() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for row in generator().models_page().splitlines():
+        if row.startswith("| ") and not row.startswith("| model"):
+            name, _, parameters, size = (cell.strip() for cell in row.split("|")[1:5])
+            assert f"| {name} | {parameters} | {size} |" in readme
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_between_files_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):

@@ -9,9 +9,10 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 def prepare_process() -> None:
     """Set what Paddle and its libraries read only once, before the first ``import paddle``."""
-    # Said at import, though nothing is compiled, and at the first training step of any batch norm.
+    # Said at import, though nothing is compiled, at the first training step, and at every export.
     warnings.filterwarnings("ignore", message="No ccache found")
     warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
+    warnings.filterwarnings("ignore", message=r"\w+ do not have 'place' interface")
     # Below errors, Paddle's C++ side only says things about itself, such as at every export.
     os.environ.setdefault("GLOG_minloglevel", "2")
     code_path = mkl_code_path(CPU_INFO.read_text(encoding="utf-8") if CPU_INFO.is_file() else "")

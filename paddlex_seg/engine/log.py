@@ -8,11 +8,21 @@ from datetime import timedelta
 from pathlib import Path
 
 import rich
-from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 ROOT = logging.getLogger("paddlex_seg")
 FORMAT = logging.Formatter("[%(asctime)s] %(levelname)s: %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
+
+
+class ConsoleHandler(logging.Handler):
+    """Prints above a progress bar; long lines are left to the terminal to wrap."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        style = "bold red" if record.levelno >= logging.WARNING else ""
+        rich.get_console().print(
+            self.format(record), style=style, markup=False, highlight=False, soft_wrap=True
+        )
 
 
 def start_log() -> None:
@@ -20,7 +30,8 @@ def start_log() -> None:
     if ROOT.handlers:
         return
     if rich.get_console().is_terminal:
-        handler: logging.Handler = RichHandler(show_path=False, highlighter=None, log_time_format="[%X]")
+        handler: logging.Handler = ConsoleHandler()
+        handler.setFormatter(logging.Formatter("[%(asctime)s] %(message)s", datefmt="%H:%M:%S"))
     else:
         handler = logging.StreamHandler(sys.stdout)
         handler.setFormatter(FORMAT)
