@@ -67,7 +67,7 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[[str], None]
         MofNCompleteColumn(),
         TextColumn("{task.fields[text]}"),
     )
-    with Progress(*columns, transient=True) as bar:
+    with Progress(*columns, console=rich.get_console(), transient=True) as bar:
         task = bar.add_task(description, total=total, text="")
         yield lambda text: bar.update(task, advance=1, text=text)
 
