@@ -20,9 +20,8 @@ from pycocotools import mask as coco_mask
 
 from paddlex_seg.structures import Rle
 
-Polygons = tuple[
-    NDArray[np.float64], ...
-]  # the parts of one object, [k, 2] xy each; their union is the object
+# The parts of one object, [k, 2] xy each; their union is the object.
+Polygons = tuple[NDArray[np.float64], ...]
 Segment = Polygons | Rle  # an RLE keeps what polygons cannot say: holes
 
 CUT_TOLERANCE = 1e-3  # source pixels; less than this is rounding of the map, not a cut object
