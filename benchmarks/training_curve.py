@@ -3,8 +3,8 @@
     python benchmarks/training_curve.py CASE [--output FOLDER]
 
 demo: the generated demo set, as `make demo` trains it. demo-official: the same with the settings meant for
-official weights. microcontrollers: 120 photographs, 320 px. overfit: 14 photographs of fruits and nuts,
-evaluated on themselves.
+official weights and a lower learning rate. microcontrollers: 120 photographs, 320 px. overfit: 14 photographs
+of fruits and nuts, evaluated on themselves.
 
 The photographs are looked for in the folder that the environment variable PADDLEX_SEG_SHARED names. Prints a
 table of epochs with minutes since the start; everything else of the run is left in --output.
@@ -46,7 +46,8 @@ DEMO = (
 )
 CASES = {
     "demo": Case("demo", DEMO),
-    "demo-official": Case("demo", DEMO, official_recipe=True),
+    # With the learning rate of the demo, it diverges in the fourth epoch.
+    "demo-official": Case("demo", (*DEMO, "Train.learning_rate=0.0005"), official_recipe=True),
     "microcontrollers": Case(
         "data/microcontrollers",
         (
