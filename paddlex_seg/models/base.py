@@ -20,7 +20,8 @@ class InstanceSegmenter(nn.Layer):
         """Named scalar losses of a batch. ``"loss"`` is the one to minimise; the others are reported.
 
         Every trainable parameter takes part in ``"loss"``, also when the batch has no object, so that no
-        gradient is missing.
+        gradient is missing. Outputs that are not finite make a loss that is not finite, not an exception:
+        the training loop then names the pictures.
         """
         raise NotImplementedError
 

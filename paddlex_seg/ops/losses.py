@@ -12,8 +12,10 @@ def varifocal_loss(scores: Tensor, target_scores: Tensor, is_positive: Tensor, a
     Paper: H. Zhang et al., https://arxiv.org/abs/2008.13367. All arguments have the same shape. scores and
     target_scores: 0..1, the latter 0 where not positive; is_positive: bool. The weight of negatives is part
     of the gradient. The logarithm of a score rounded to 0 or 1 counts as -100, as in PaddleDetection; from
-    logits the loss of such scores would be lower.
+    logits the loss of such scores would be lower. A score that is NaN makes the loss NaN.
     """
+    if bool(scores.isnan().any()):
+        return scores.sum()  # Paddle's cross entropy would raise
     weight = paddle.where(is_positive, target_scores, alpha * scores.square())
     return (weight * F.binary_cross_entropy(scores, target_scores, reduction="none")).sum()
 
@@ -21,9 +23,8 @@ def varifocal_loss(scores: Tensor, target_scores: Tensor, is_positive: Tensor, a
 def distribution_focal_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Cross entropy with the two bins beside each target, the nearer one weighing more.
 
-    Paper: X. Li et al., https://arxiv.org/abs/2006.04388. logits: float32 [..., bins]; targets: float32
-    [...],
-    0 <= target < bins - 1, the fractional position between the bins. Returns [...].
+    Paper: X. Li et al., https://arxiv.org/abs/2006.04388. logits: float32 [..., bins];
+    targets: float32 [...], 0 <= target < bins - 1, the fractional position between the bins. Returns [...].
     """
     log_probability = F.log_softmax(logits, axis=-1)
     lower = targets.floor()

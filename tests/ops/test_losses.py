@@ -13,6 +13,11 @@ def test_varifocal_loss_weighs_positives_by_target_and_negatives_by_error() -> N
     assert float(varifocal_loss(scores, wanted, positive)) == pytest.approx(expected, rel=1e-5)
 
 
+def test_varifocal_loss_of_a_score_that_is_nan_is_nan() -> None:
+    scores = paddle.to_tensor([0.3, float("nan")])
+    assert np.isnan(float(varifocal_loss(scores, paddle.zeros([2]), paddle.zeros([2]) > 0)))
+
+
 def test_distribution_focal_loss_shares_between_the_two_nearest_bins() -> None:
     logits = paddle.to_tensor([[0.0, 1.0, 2.0, 0.5]])
     log_probability = logits[0].numpy() - np.log(np.exp(logits[0].numpy()).sum())

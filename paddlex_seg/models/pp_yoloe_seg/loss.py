@@ -85,11 +85,7 @@ def _class_loss(class_logits: Tensor, positives: Positives, targets: Sequence[Ta
         entry = positives.cell * class_logits.shape[-1] + classes
         wanted = paddle.scatter(wanted, entry, positives.score)
         is_positive = paddle.scatter(is_positive, entry, paddle.ones_like(positives.score))
-    scores = F.sigmoid(class_logits).flatten()
-    if not bool(scores.isfinite().all()):
-        # Paddle's cross entropy would raise; the training loop reports losses that are not finite.
-        return scores.sum()
-    return varifocal_loss(scores, wanted, is_positive > 0)
+    return varifocal_loss(F.sigmoid(class_logits).flatten(), wanted, is_positive > 0)
 
 
 def _box_losses(
