@@ -5,8 +5,7 @@
 Takes the annotated masks to the resolution at which PP-YOLOE_seg learns them (stride 4 of the input), in
 both ways that its loss knows, pastes them back as predictions with perfect boxes, classes and scores, and
 prints their AP: "mean" is the share of the 4x4 pixels that is inside, as in training from random weights,
-"corner" the first of the
-16 pixels, as in the reference. Seconds to minutes.
+"corner" the first of the 16 pixels, as in the reference. Seconds to minutes.
 """
 
 import argparse

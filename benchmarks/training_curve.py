@@ -3,9 +3,9 @@
     python benchmarks/training_curve.py CASE [--output FOLDER]
 
 demo: the generated demo set, as `make demo` trains it. demo-official: the same with the settings meant for
-official weights, which ends with a loss that is not finite; demo-official-slow: with a quarter of the learning
-rate. microcontrollers: 120 photographs, 320 px. overfit: 14 photographs of fruits and nuts, evaluated on
-themselves.
+official weights, which ends with a loss that is not finite. demo-official-slow: these with a quarter of the
+learning rate. microcontrollers: 120 photographs, 320 px. overfit: 14 photographs of fruits and nuts,
+evaluated on themselves.
 
 The photographs are looked for in the folder that the environment variable PADDLEX_SEG_SHARED names. Prints a
 table of epochs with minutes since the start; everything else of the run is left in --output.
