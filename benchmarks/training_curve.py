@@ -8,6 +8,7 @@ demo-official-slow   these with a quarter of the learning rate
 microcontrollers     120 photographs, 320 px, 32 epochs
 microcontrollers-long   44 epochs
 overfit              14 photographs of fruits and nuts, evaluated on themselves
+overfit-mask-rt-detr-s   two of them, with Mask-RT-DETR-S; the others are with PP-YOLOE_seg-S
 
 The photographs are looked for in the folder that the environment variable PADDLEX_SEG_SHARED names. Prints a
 table of epochs with minutes since the start; everything else of the run is left in --output.
@@ -17,7 +18,6 @@ import argparse
 import json
 import os
 import re
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -30,8 +30,6 @@ import paddlex_seg.catalog as catalog
 from paddlex_seg.cli import main as run_cli
 from paddlex_seg.data.demo import COCO_FOLDER, write_demo_dataset
 
-MODEL = "PP-YOLOE_seg-S"
-
 
 @dataclass(frozen=True)
 class Case:
@@ -39,8 +37,10 @@ class Case:
 
     dataset: str  # a folder below PADDLEX_SEG_SHARED, or "demo"
     options: Sequence[str]
+    model: str = "PP-YOLOE_seg-S"
     official_recipe: bool = False
     evaluate_on_train: bool = False
+    max_pictures: int | None = None  # with evaluate_on_train
 
 
 DEMO = (
@@ -70,6 +70,21 @@ CASES = {
         ),
         evaluate_on_train=True,
     ),
+    "overfit-mask-rt-detr-s": Case(
+        "data/fruits_nuts",
+        (
+            *(
+                "Train.image_size=256",
+                "Train.batch_size=2",
+                "Train.epochs_iters=800",
+                "Train.eval_interval=50",
+            ),
+            *("Train.learning_rate=0.0003", "Train.warmup_steps=30", "Train.log_interval=1"),
+        ),
+        model="Mask-RT-DETR-S",
+        evaluate_on_train=True,
+        max_pictures=2,
+    ),
 }
 
 
@@ -85,20 +100,27 @@ def prepare_dataset(case: Case, folder: Path) -> Path:
         return source
     (folder / "annotations").mkdir(parents=True)
     (folder / "images").symlink_to(source / "images")
+    content = json.loads((source / "annotations" / "instance_train.json").read_text(encoding="utf-8"))
+    content["images"] = content["images"][: case.max_pictures]
+    kept = {image["id"] for image in content["images"]}
+    content["annotations"] = [one for one in content["annotations"] if one["image_id"] in kept]
     for name in ("instance_train.json", "instance_val.json"):
-        shutil.copy(source / "annotations" / "instance_train.json", folder / "annotations" / name)
+        (folder / "annotations" / name).write_text(json.dumps(content), encoding="utf-8")
     return folder
 
 
 def train(case: Case, dataset: Path, output: Path) -> dict[str, Any]:
     """Run the training and give back its result file."""
     if case.official_recipe:
-        spec = catalog.MODELS[MODEL]
-        catalog.MODELS[MODEL] = replace(spec, build=lambda **kw: spec.build(num_classes=kw["num_classes"]))
-        catalog.MODELS[MODEL] = replace(catalog.MODELS[MODEL], scratch_recipe=spec.recipe)
+        spec = catalog.MODELS[case.model]
+        catalog.MODELS[case.model] = replace(
+            spec,
+            build=lambda **kw: spec.build(num_classes=kw["num_classes"]),
+            scratch_recipe=spec.recipe,
+        )
     settings = ("Global.mode=train", f"Global.dataset_dir={dataset}", f"Global.output={output}")
     options = (*settings, "Train.pretrain_weight_path=scratch", *case.options)
-    code = run_cli(["-c", MODEL, *(part for option in options for part in ("-o", option))])
+    code = run_cli(["-c", case.model, *(part for option in options for part in ("-o", option))])
     if code:
         sys.exit(code)
     return json.loads((output / "train_result.json").read_text(encoding="utf-8"))

@@ -6,8 +6,21 @@ from dataclasses import dataclass
 
 from paddlex_seg.errors import ConfigError
 from paddlex_seg.models.base import InstanceSegmenter
+from paddlex_seg.models.mask_rt_detr.model import (
+    mask_rt_detr_h,
+    mask_rt_detr_l,
+    mask_rt_detr_m,
+    mask_rt_detr_s,
+    mask_rt_detr_x,
+)
 from paddlex_seg.models.pp_yoloe_seg.model import pp_yoloe_seg_s
-from paddlex_seg.recipes import PP_YOLOE_SEG, PP_YOLOE_SEG_SCRATCH, Recipe
+from paddlex_seg.recipes import (
+    MASK_RT_DETR,
+    MASK_RT_DETR_SCRATCH,
+    PP_YOLOE_SEG,
+    PP_YOLOE_SEG_SCRATCH,
+    Recipe,
+)
 
 OFFICIAL_WEIGHTS = "https://paddle-model-ecology.bj.bcebos.com/paddlex/official_pretrained_model"
 
@@ -29,9 +42,25 @@ class ModelSpec:
         return f"{OFFICIAL_WEIGHTS}/{self.name}_pretrained.pdparams"
 
 
+def _mask_rt_detr(size: str, build: Callable[..., InstanceSegmenter]) -> ModelSpec:
+    return ModelSpec(
+        f"Mask-RT-DETR-{size}",
+        build,
+        MASK_RT_DETR,
+        MASK_RT_DETR_SCRATCH,
+        arch="DETR",
+        min_subgraph_size=3,
+    )
+
+
 MODELS: dict[str, ModelSpec] = {
     spec.name: spec
     for spec in (
+        _mask_rt_detr("S", mask_rt_detr_s),
+        _mask_rt_detr("M", mask_rt_detr_m),
+        _mask_rt_detr("L", mask_rt_detr_l),
+        _mask_rt_detr("X", mask_rt_detr_x),
+        _mask_rt_detr("H", mask_rt_detr_h),
         ModelSpec(
             "PP-YOLOE_seg-S",
             pp_yoloe_seg_s,

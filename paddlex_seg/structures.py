@@ -9,13 +9,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from paddle import Tensor
+
+MaskFrame = Literal["box", "image", "image_logits"]
+"""What a row of ``Detections.mask`` holds, which decides how it is pasted to the original image.
+
+``"box"``: probabilities inside its box. ``"image"``: probabilities of the whole (padded) network input, which
+count inside the box only. ``"image_logits"``: logits of the whole network input, which is not padded; the box
+does not cut them.
+"""
 
 
 class Rle(TypedDict):
@@ -114,7 +122,7 @@ class Detections(NamedTuple):
 
     bbox: Tensor  # float32 [N, 6]: class index, score, x1, y1, x2, y2 in pixels of the original image
     bbox_num: Tensor  # int32 [B]
-    mask: Tensor  # float32 [N, h, w], probabilities at network resolution
+    mask: Tensor  # float32 [N, h, w] at network resolution, probabilities or logits, see MaskFrame
 
 
 @dataclass(frozen=True)

@@ -194,8 +194,8 @@ class Reference:
 
 
 def assert_manifest(model: paddle.nn.Layer, manifest: Mapping[str, Any]) -> None:
-    """Same names, shapes and order of entries, same trainable parameters, same exemptions from weight
-    decay.
+    """Same names, shapes and order of entries, and of the trainable parameters the same exemptions from
+    weight decay and factors of the learning rate.
     """
     state = model.state_dict()
     assert [(name, list(value.shape)) for name, value in state.items()] == [
@@ -209,7 +209,10 @@ def assert_manifest(model: paddle.nn.Layer, manifest: Mapping[str, Any]) -> None
         for name in trainable
         if parameters[name].regularizer is not None
     }
-    assert own_decay == manifest["own_l2_coefficient"]
+    recorded = manifest["own_l2_coefficient"]
+    assert own_decay == {name: recorded[name] for name in trainable if name in recorded}
+    factors = {name: parameters[name].optimize_attr["learning_rate"] for name in trainable}
+    assert {name: factor for name, factor in factors.items() if factor != 1} == manifest["lr_multipliers"]
 
 
 def assert_filled(model: paddle.nn.Layer, check: Mapping[str, Any]) -> None:
@@ -305,12 +308,37 @@ def assert_losses(
         np.testing.assert_allclose(float(losses[name]), value, rtol=rtol, err_msg=name)
 
 
-def assert_gradients(model: paddle.nn.Layer, golden: Mapping[str, NDArray[Any]], run: str) -> None:
-    """The recorded L2 norm of the gradient of each parameter, within 1e-3 relative or 1e-6."""
+def assert_gradients(
+    model: paddle.nn.Layer,
+    golden: Mapping[str, NDArray[Any]],
+    run: str,
+    *,
+    share: float = 1.0,
+    others_rtol: float = 1e-3,
+) -> None:
+    """The recorded L2 norm of the gradient of each parameter.
+
+    At least ``share`` of them within 1e-3 relative, all within ``others_rtol``. A recorded norm below 1e-8 of
+    the norm of all gradients is rounding of a gradient that is 0, and ours has to be as small.
+    """
     parameters = dict(model.named_parameters())
-    for name, norm in zip(golden[f"{run}.grad_names"].tolist(), golden[f"{run}.grad_l2"], strict=True):
+    recorded = dict(zip(golden[f"{run}.grad_names"].tolist(), golden[f"{run}.grad_l2"], strict=True))
+    floor = 1e-8 * np.linalg.norm(list(recorded.values()))
+    errors = {}
+    for name, norm in recorded.items():
         ours = np.linalg.norm(parameters[name].grad.numpy().astype(np.float64))
-        np.testing.assert_allclose(ours, norm, rtol=1e-3, atol=1e-6, err_msg=name)
+        if norm < max(floor, 1e-6):  # -1 where no gradient reached it
+            assert ours < 2 * max(floor, 1e-6), name
+        else:
+            errors[name] = abs(ours - norm) / norm
+    _assert_most(errors, 1e-3, share=share, others_rtol=others_rtol)
+
+
+def _assert_most(errors: Mapping[str, float], rtol: float, *, share: float, others_rtol: float) -> None:
+    worst = sorted(errors, key=errors.__getitem__, reverse=True)[:5]
+    message = {name: float(errors[name]) for name in worst}
+    assert max(errors.values()) <= others_rtol, message
+    assert np.mean([error <= rtol for error in errors.values()]) >= share, message
 
 
 def assert_batch_norm(model: paddle.nn.Layer, golden: Mapping[str, NDArray[Any]], run: str) -> None:
@@ -324,10 +352,26 @@ def assert_batch_norm(model: paddle.nn.Layer, golden: Mapping[str, NDArray[Any]]
 
 
 def assert_step(
-    before: Mapping[str, NDArray[Any]], model: paddle.nn.Layer, golden: Mapping[str, NDArray[Any]], run: str
+    before: Mapping[str, NDArray[Any]],
+    model: paddle.nn.Layer,
+    golden: Mapping[str, NDArray[Any]],
+    run: str,
+    *,
+    share: float = 1.0,
+    others_rtol: float = 1e-3,
 ) -> None:
-    """How far one optimizer step moved each parameter; ``before`` holds the values before it."""
+    """How far one optimizer step moved each parameter; ``before`` holds the values before it.
+
+    As ``assert_gradients``, and without the parameters whose gradient is 0, or none at all.
+    """
     parameters = dict(model.named_parameters())
-    for name, delta in zip(golden[f"{run}.grad_names"].tolist(), golden[f"{run}.step_delta_l2"], strict=True):
-        moved = parameters[name].numpy().astype(np.float64) - before[name].astype(np.float64)
-        np.testing.assert_allclose(np.linalg.norm(moved), delta, rtol=1e-3, atol=1e-9, err_msg=name)
+    norms = golden[f"{run}.grad_l2"]
+    floor = max(1e-8 * np.linalg.norm(norms), 1e-6)
+    errors = {}
+    for name, norm, delta in zip(
+        golden[f"{run}.grad_names"].tolist(), norms, golden[f"{run}.step_delta_l2"], strict=True
+    ):
+        moved = np.linalg.norm(parameters[name].numpy().astype(np.float64) - before[name].astype(np.float64))
+        if norm >= floor:
+            errors[name] = max(abs(moved - delta) - 1e-9, 0.0) / delta
+    _assert_most(errors, 1e-3, share=share, others_rtol=others_rtol)

@@ -83,18 +83,25 @@ class TrainingSet:
     """The pictures of ``coco`` as training samples. Pictures without objects stay; crowds are left out.
 
     The class index of a category is its position in ``coco.categories``. What a sample looks like depends on
-    the seed, the epoch and its index only. ``spec`` says how its image is normalised and padded in the batch.
-    Raises DatasetError when there are no pictures, or a file name leads out of ``image_dir``.
+    the seed, the epoch, its index and the one of ``resizes`` that its batch takes, the last of its policies.
+    ``spec`` says how its image is normalised and padded in the batch. Raises DatasetError when there are no
+    pictures, or a file name leads out of ``image_dir``.
     """
 
     def __init__(
-        self, coco: CocoFile, image_dir: Path, policies: Sequence[Policy], spec: PreprocessSpec, seed: int
+        self,
+        coco: CocoFile,
+        image_dir: Path,
+        policies: Sequence[Policy],
+        resizes: Sequence[Policy],
+        spec: PreprocessSpec,
+        seed: int,
     ) -> None:
         if not coco.images:
             raise DatasetError(
                 f"{coco.path}: lists no images; training needs at least one. Add pictures to the file."
             )
-        self.spec, self.seed = spec, seed
+        self.resizes, self.spec, self.seed = tuple(resizes), spec, seed
         self._policies = tuple(policies)
         self._records = coco.images
         self._paths = [image_path(image_dir, record.file_name) for record in coco.images]
@@ -108,7 +115,7 @@ class TrainingSet:
         """The name of picture ``index`` as the annotation file has it, for messages."""
         return self._records[index].file_name
 
-    def task(self, epoch: int, index: int) -> TrainTask:
+    def task(self, epoch: int, index: int, resize: Policy) -> TrainTask:
         """What to do for picture ``index``, to be sent to a worker."""
         record = self._records[index]
         annotations = self._annotations_of_image.get(record.id, ())
@@ -117,13 +124,9 @@ class TrainingSet:
             path=self._paths[index],
             annotations=tuple(annotations),
             class_ids=tuple(self._class_of_category[item.category_id] for item in annotations),
-            policies=self._policies,
+            policies=(*self._policies, resize),
             entropy=(self.seed, epoch, index),
         )
-
-    def get(self, epoch: int, index: int) -> TrainSample:
-        """The sample, made here and now."""
-        return self.task(epoch, index)()
 
 
 def evaluation_tasks(coco: CocoFile, image_dir: Path, spec: PreprocessSpec) -> list[EvalTask]:

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from paddlex_seg.data.dataset import TrainingSet, TrainSample, TrainTask, evaluation_tasks
 from paddlex_seg.data.preprocess import NetworkInput, collate, normalize, padded_size
+from paddlex_seg.data.transforms import Policy
 from paddlex_seg.errors import PaddlexSegError
 from paddlex_seg.structures import Batch, CocoFile, ImageRecord, PreprocessSpec, Target
 
@@ -107,7 +108,12 @@ def train_batches(
     plan = epoch_plan(
         len(dataset), batch_size, seed=dataset.seed, epoch=epoch, rank=rank, world_size=world_size
     )
-    tasks = (partial(_make_packed, dataset.task(epoch, index)) for batch in plan for index in batch)
+    resizes = resize_plan(dataset.resizes, len(plan), seed=dataset.seed, epoch=epoch, rank=rank)
+    tasks = (
+        partial(_make_packed, dataset.task(epoch, index, resize))
+        for batch, resize in zip(plan, resizes, strict=True)
+        for index in batch
+    )
     with closing(pool.run(tasks, ahead=_look_ahead(pool, batch_size))) as samples:
         for batch in plan:
             yield to_batch([_unpack(next(samples)) for _ in batch], dataset.spec)
@@ -144,6 +150,16 @@ def epoch_plan(
         return order[: shape[0] * shape[1] * shape[2]].reshape(shape)[:, rank].tolist()
     per_rank = -(-num_samples // world_size)
     return [np.resize(order, (world_size, per_rank))[rank].tolist()]  # np.resize repeats from the start
+
+
+def resize_plan(
+    resizes: Sequence[Policy], num_batches: int, seed: int, epoch: int, rank: int = 0
+) -> list[Policy]:
+    """One of ``resizes`` for each batch of one rank, drawn by seed, epoch and rank only."""
+    # Not [seed, epoch, rank], from which sample number ``rank`` draws.
+    entropy = np.random.SeedSequence([seed, epoch], spawn_key=(rank,))
+    drawn = np.random.default_rng(entropy).integers(len(resizes), size=num_batches)
+    return [resizes[choice] for choice in drawn]
 
 
 def to_batch(samples: Sequence[TrainSample], spec: PreprocessSpec) -> Batch:

@@ -25,7 +25,7 @@ from paddlex_seg.engine.device import use_device
 from paddlex_seg.engine.evaluate import describe_weights, find_weights
 from paddlex_seg.inference.exported import ExportedSpec, write_inference_yml
 from paddlex_seg.models.base import InstanceSegmenter
-from paddlex_seg.ops.masks import paste_image_masks
+from paddlex_seg.ops.masks import paste_masks
 
 LOGGER = logging.getLogger(__name__)
 FILES = ("inference.json", "inference.pdiparams", "network.json", "inference.yml")
@@ -67,9 +67,15 @@ class WithPastedMasks(nn.Layer):
 
     def forward(self, image: Tensor, im_shape: Tensor, scale_factor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `InstanceSegmenter.forward`; the third output is [N, height, width] of 0 and 1."""
-        bbox, bbox_num, mask = self.model(image, im_shape, scale_factor)
-        pasted = paste_image_masks(mask, bbox, bbox_num, im_shape, scale_factor, input_hw=image.shape[2:])
-        return bbox, bbox_num, pasted
+        detections = self.model(image, im_shape, scale_factor)
+        pasted = paste_masks(
+            detections,
+            im_shape,
+            scale_factor,
+            input_hw=image.shape[2:],
+            mask_frame=self.model.mask_frame,
+        )
+        return detections.bbox, detections.bbox_num, pasted
 
 
 class WithSmallMasks(nn.Layer):

@@ -13,6 +13,8 @@ def prepare_process() -> None:
     warnings.filterwarnings("ignore", message="No ccache found")
     warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
     warnings.filterwarnings("ignore", message=r"\w+ do not have 'place' interface")
+    # Said at the first use of some functions, to people who come from PyTorch.
+    warnings.filterwarnings("ignore", message=r"\s*Non compatible API")
     # Below errors, Paddle's C++ side only says things about itself, such as at every export.
     os.environ.setdefault("GLOG_minloglevel", "2")
     code_path = mkl_code_path(CPU_INFO.read_text(encoding="utf-8") if CPU_INFO.is_file() else "")

@@ -17,6 +17,8 @@ from paddle import Tensor, nn
 from paddle.optimizer import AdamW, Momentum, Optimizer
 from paddle.regularizer import L2Decay
 
+from paddlex_seg.recipes import CosineDecay, PiecewiseDecay
+
 
 @dataclass(frozen=True)
 class CosineSchedule:
@@ -63,6 +65,25 @@ class PiecewiseSchedule:
                 lr = self.base_lr * factor
         warmup_steps = capped_warmup_steps(self.warmup_steps, self.run_steps)
         return lr * _warmup_factor(step, warmup_steps, self.warmup_start_factor)
+
+
+Schedule = CosineSchedule | PiecewiseSchedule
+
+
+def build_schedule(
+    decay: CosineDecay | PiecewiseDecay,
+    *,
+    base_lr: float,
+    run_steps: int,
+    warmup_steps: int,
+    warmup_start_factor: float,
+) -> Schedule:
+    """The schedule of a run of ``run_steps`` steps, which stretch the relative lengths of ``decay``."""
+    if isinstance(decay, CosineDecay):
+        cosine_steps = round(decay.stretch * run_steps)
+        return CosineSchedule(base_lr, run_steps, cosine_steps, warmup_steps, warmup_start_factor)
+    milestones = tuple(round(fraction * run_steps) for fraction in decay.milestones)
+    return PiecewiseSchedule(base_lr, run_steps, milestones, decay.factors, warmup_steps, warmup_start_factor)
 
 
 def capped_warmup_steps(warmup_steps: int, run_steps: int) -> int:

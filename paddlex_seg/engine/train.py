@@ -10,10 +10,11 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import paddle
 
 from paddlex_seg.catalog import ModelSpec, find_model
@@ -37,8 +38,9 @@ from paddlex_seg.engine.evaluate import describe_weights, predict_pictures, requ
 from paddlex_seg.engine.export import export_model
 from paddlex_seg.engine.log import format_seconds, log_file, progress_bar
 from paddlex_seg.engine.optimizer import (
-    CosineSchedule,
+    Schedule,
     build_optimizer,
+    build_schedule,
     load_optimizer_state,
     optimizer_state,
 )
@@ -103,6 +105,7 @@ def run(cfg: Config) -> dict[str, Any]:
     with log_file(output / "train.log"):
         use_device(cfg.Global.device)
         spec = find_model(cfg.Global.model)
+        recipe = recipe_of(cfg, spec)
         train, val, image_dir = read_data(cfg)
         (output / "config.yaml").write_text(cfg.to_yaml(), encoding="utf-8")
         paddle.seed(cfg.Train.seed)
@@ -112,8 +115,9 @@ def run(cfg: Config) -> dict[str, Any]:
         dataset = TrainingSet(
             train,
             image_dir,
-            recipe_of(cfg, spec).policies(info.image_size),
-            recipe_of(cfg, spec).preprocess(info.image_size),
+            recipe.policies,
+            recipe.resizes(info.image_size),
+            recipe.preprocess(info.image_size),
             seed=cfg.Train.seed,
         )
         try:
@@ -183,10 +187,7 @@ def start_training(cfg: Config, spec: ModelSpec, *, num_classes: int) -> TrainSt
         momentum=recipe.momentum,
         clip_norm=recipe.clip_norm,
     )
-    ema = (
-        Ema(model, decay=recipe.ema.decay, kind=recipe.ema.kind, skip=recipe.ema.skip) if recipe.ema else None
-    )
-    state = TrainState(model, optimizer, ema)
+    state = TrainState(model, optimizer, Ema(model, **asdict(recipe.ema)) if recipe.ema else None)
     if cfg.Train.resume_path is not None:
         weight_path = resolve_weights(cfg.Train.resume_path, config_key="Train.resume_path")
         resume(state, weight_path)
@@ -263,10 +264,10 @@ def train_epochs(
     epochs, interval = cfg.Train.epochs_iters, cfg.Train.eval_interval
     steps_per_epoch = num_batches(len(dataset), cfg.Train.batch_size)
     first, recipe = state.progress.epoch, recipe_of(cfg, spec)
-    schedule = CosineSchedule(
+    schedule = build_schedule(
+        recipe.decay,
         base_lr=cfg.Train.learning_rate,
         run_steps=epochs * steps_per_epoch,
-        cosine_steps=round(recipe.cosine_stretch * epochs * steps_per_epoch),
         warmup_steps=cfg.Train.warmup_steps,
         warmup_start_factor=recipe.warmup_start,
     )
@@ -274,6 +275,7 @@ def train_epochs(
     clock = Clock(steps_left=(epochs - first) * steps_per_epoch, evaluations_left=len(due))
     write_result(Path(cfg.Global.output), "train", train_result(cfg, state))
     for epoch in range(first, epochs):
+        seed_epoch(cfg.Train.seed, epoch)
         batches = train_batches(dataset, epoch, cfg.Train.batch_size, pool)
         losses = train_one_epoch(
             state,
@@ -291,10 +293,16 @@ def train_epochs(
             keep(cfg, state, info, metrics=metrics, losses=losses)
 
 
+def seed_epoch(seed: int, epoch: int) -> None:
+    """Let what a network draws while it trains depend on these two only, so that resuming changes nothing."""
+    (number,) = np.random.SeedSequence([seed, epoch]).generate_state(1)
+    paddle.seed(int(number))
+
+
 def train_one_epoch(
     state: TrainState,
     batches: Iterable[Batch],
-    schedule: CosineSchedule,
+    schedule: Schedule,
     clock: Clock,
     *,
     cfg: Config,

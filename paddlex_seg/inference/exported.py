@@ -17,9 +17,8 @@ import yaml
 from numpy.typing import NDArray
 
 from paddlex_seg.errors import BackendError
-from paddlex_seg.structures import PreprocessSpec
+from paddlex_seg.structures import MaskFrame, PreprocessSpec
 
-MaskFrame = Literal["box", "image"]
 RunMode = Literal["paddle", "mkldnn"]
 INPUT_NAMES = ("image", "im_shape", "scale_factor")
 INTERPOLATION_NAMES = ("NEAREST", "LINEAR", "BICUBIC", "AREA", "LANCZOS4")  # PaddleX's, by OpenCV's number
@@ -35,7 +34,7 @@ class ExportedSpec:
     labels: tuple[str, ...]  # name of each class index
     preprocess: PreprocessSpec
     draw_threshold: float
-    mask_frame: MaskFrame = "image"  # what the small masks of network.json cover
+    mask_frame: MaskFrame = "image"  # what the small masks of network.json hold
 
 
 def write_inference_yml(path: Path, spec: ExportedSpec) -> None:

@@ -3,7 +3,8 @@
 What a pasted mask is follows PaddleDetection. ``mask_frame="image"`` (PP-YOLOE_seg): probabilities are
 enlarged (bilinear) to the network input, set to zero outside the box there, enlarged once more (bilinear) to
 the original size and compared with 0.5. ``mask_frame="box"`` (R-CNN): they are stretched (bilinear, zero
-outside) over the box.
+outside) over the box. ``mask_frame="image_logits"`` (Mask-RT-DETR): logits are enlarged once (bilinear), from
+their own size to the original one, and compared with 0.
 
 Bilinear enlargement is separable, so columns are interpolated first. Down a column the values are then linear
 between two known ones: a mask can begin or end there once at most, at a place that follows from the two
@@ -12,15 +13,15 @@ no memory grows with the area of the picture.
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from paddlex_seg.structures import Instances, Rle
+from paddlex_seg.structures import Instances, MaskFrame, Rle
 
 THRESHOLD = np.float32(0.5)
+LOGIT_THRESHOLD = np.float32(0)
 COLUMNS_AT_ONCE = 512  # keeps the working set in the processor's cache, a few MB
 
 
@@ -33,14 +34,13 @@ def detections_to_instances(
     *,
     input_hw: Sequence[int],
     original_sizes: Sequence[tuple[int, int]],
-    mask_frame: Literal["box", "image"],
+    mask_frame: MaskFrame,
 ) -> list[Instances]:
     """Instances of each picture of a batch, best score first: what evaluate and predict both use.
 
     bbox: float32 [N, 6], class, score, xyxy in pixels of the original picture; bbox_num: integers [B]; mask:
-    float32 [N, h, w], probabilities, of the box or of the whole network input; im_shape, scale_factor:
-    float32 [B, 2]; input_hw: the size of the (padded) network input; original_sizes: (height, width) of the B
-    pictures.
+    float32 [N, h, w], holding what ``mask_frame`` says; im_shape, scale_factor: float32 [B, 2]; input_hw: the
+    size of the (padded) network input; original_sizes: (height, width) of the B pictures.
 
     ``original_sizes`` decides how large the masks are. PaddleDetection cuts them to ``int(im_shape /
     scale_factor)`` instead, which float32 makes 599 for some pictures of 600 pixels. Boxes are not clipped to
@@ -55,6 +55,8 @@ def detections_to_instances(
         boxes, small = bbox[start:end, 2:], mask[start:end]
         if mask_frame == "box":
             masks = paste_box_masks(small, boxes, original_hw=size_hw)
+        elif mask_frame == "image_logits":
+            masks = paste_image_logits(small, original_hw=size_hw)
         else:
             masks = paste_image_masks(small, boxes, scale_yx=scale_yx, input_hw=input_hw, original_hw=size_hw)
         instances.append(sorted_instances(bbox[start:end], masks, size_hw))
@@ -91,6 +93,20 @@ def paste_image_masks(
     network_boxes = boxes_xyxy * np.tile(scale_yx[::-1], 2)
     return [
         _paste_image_mask(small, box, rows, columns) for small, box in zip(mask, network_boxes, strict=True)
+    ]
+
+
+def paste_image_logits(mask: NDArray[np.float32], *, original_hw: tuple[int, int]) -> list[Rle]:
+    """Masks of the original picture. mask: [N, h, w], logits of the whole picture."""
+    y_in_mask, x_in_mask = (
+        source_coordinates(small, original)
+        for small, original in zip(mask.shape[1:], original_hw, strict=True)
+    )
+    return [
+        _trace(
+            small.T, x_in_crop=x_in_mask, y_in_crop=y_in_mask, size_hw=original_hw, threshold=LOGIT_THRESHOLD
+        )
+        for small in mask
     ]
 
 

@@ -1,20 +1,17 @@
 """The contract between a network and the rest of the toolkit: two public methods, nothing else."""
 
-from typing import Literal
-
 from paddle import Tensor, nn
 
-from paddlex_seg.structures import Batch, Detections
+from paddlex_seg.structures import Batch, Detections, MaskFrame
 
 
 class InstanceSegmenter(nn.Layer):
     """A network that finds objects and their masks.
 
-    ``mask_frame`` says what a row of ``Detections.mask`` covers: ``"image"``, the whole (padded) network
-    input at a lower resolution, or ``"box"``, the inside of its box.
+    ``mask_frame`` says what a row of ``Detections.mask`` covers and whether it holds probabilities or logits.
     """
 
-    mask_frame: Literal["box", "image"]
+    mask_frame: MaskFrame
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Named scalar losses of a batch. ``"loss"`` is the one to minimise; the others are reported.

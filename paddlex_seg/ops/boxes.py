@@ -18,31 +18,79 @@ def boxes_to_distances(points: Tensor, boxes_xyxy: Tensor) -> Tensor:
     return paddle.concat([points - boxes_xyxy[..., :2], boxes_xyxy[..., 2:] - points], axis=-1)
 
 
+def xyxy_to_cxcywh(boxes_xyxy: Tensor) -> Tensor:
+    """Centre x, centre y, width and height of boxes xyxy: [..., 4]."""
+    corner, opposite = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
+    return paddle.concat([(corner + opposite) / 2, opposite - corner], axis=-1)
+
+
+def cxcywh_to_xyxy(boxes_cxcywh: Tensor) -> Tensor:
+    """Boxes xyxy from centre x, centre y, width and height: [..., 4]."""
+    center, half_size = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:] / 2
+    return paddle.concat([center - half_size, center + half_size], axis=-1)
+
+
+def inverse_sigmoid(fraction: Tensor, epsilon: float = 1e-5) -> Tensor:
+    """What a sigmoid makes ``fraction`` of, which is cut to 0..1; fractions and their complements count as
+    at least ``epsilon``.
+    """
+    fraction = fraction.clip(min=0.0, max=1.0)
+    return paddle.log(fraction.clip(min=epsilon) / (1 - fraction).clip(min=epsilon))
+
+
 def pairwise_iou(boxes: Tensor, others: Tensor, epsilon: float = 1e-9) -> Tensor:
     """Intersection over union of each of boxes [n, 4] with each of others [m, 4], both xyxy: [n, m].
 
     A box turned inside out counts as empty.
     """
-    left_top = paddle.maximum(boxes[:, None, :2], others[None, :, :2])
-    right_bottom = paddle.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    overlap = _width_times_height((right_bottom - left_top).clip(min=0))  # [n, m]
-    union = _areas(boxes).unsqueeze(1) + _areas(others).unsqueeze(0) - overlap
-    return overlap / (union + epsilon)
+    return iou(boxes.unsqueeze(1), others.unsqueeze(0), epsilon)
+
+
+def iou(boxes: Tensor, others: Tensor, epsilon: float = 1e-9) -> Tensor:
+    """Intersection over union of boxes and others, xyxy [..., 4] of shapes that broadcast: [...].
+
+    A box turned inside out counts as empty.
+    """
+    overlap = _areas(_overlaps(boxes, others))
+    return overlap / (_areas(boxes) + _areas(others) - overlap + epsilon)
 
 
 def giou_loss(boxes: Tensor, targets: Tensor, epsilon: float = 1e-10) -> Tensor:
-    """1 - generalised IoU of box pairs [n, 4] xyxy, 0..2 each: [n]."""
-    inner = paddle.minimum(boxes[:, 2:], targets[:, 2:]) - paddle.maximum(boxes[:, :2], targets[:, :2])
-    outer = paddle.maximum(boxes[:, 2:], targets[:, 2:]) - paddle.minimum(boxes[:, :2], targets[:, :2])
-    overlap = _width_times_height(inner.clip(min=0))
-    union = _width_times_height(boxes[:, 2:] - boxes[:, :2])
-    union = union + _width_times_height(targets[:, 2:] - targets[:, :2]) - overlap + epsilon
+    """1 - generalised IoU, 0..2, of boxes and targets, xyxy [..., 4] of shapes that broadcast: [...]."""
+    outer = paddle.maximum(boxes[..., 2:], targets[..., 2:]) - paddle.minimum(
+        boxes[..., :2], targets[..., :2]
+    )
+    overlap = _areas(_overlaps(boxes, targets))
+    union = _width_times_height(boxes[..., 2:] - boxes[..., :2])
+    union = union + _width_times_height(targets[..., 2:] - targets[..., :2]) - overlap + epsilon
     hull = _width_times_height(outer) + epsilon
     return 1 - (overlap / union - (hull - union) / hull)
 
 
+def mask_boxes(masks: Tensor) -> Tensor:
+    """The tight boxes of masks, bool [..., h, w], as xyxy fractions of their size: [..., 4].
+
+    The box of an empty mask is 0, 0, 0, 0.
+    """
+    edges = []
+    for axis in (-2, -1):  # columns that hold a pixel give x, rows y
+        occupied = masks.any(axis=axis).astype("float32")
+        size = occupied.shape[-1]
+        position = paddle.arange(size, dtype="float32")
+        begin = size - (occupied * (size - position)).max(axis=-1)
+        end = (occupied * (position + 1)).max(axis=-1)
+        edges.append(paddle.stack([begin * (end > 0).astype("float32"), end], axis=-1) / size)
+    return paddle.stack(edges, axis=-1).flatten(-2)  # x1, y1, x2, y2
+
+
+def _overlaps(boxes: Tensor, others: Tensor) -> Tensor:
+    """Boxes that two have in common; turned inside out where there is none."""
+    corner = paddle.maximum(boxes[..., :2], others[..., :2])
+    return paddle.concat([corner, paddle.minimum(boxes[..., 2:], others[..., 2:])], axis=-1)
+
+
 def _areas(boxes_xyxy: Tensor) -> Tensor:
-    return _width_times_height((boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).clip(min=0))
+    return _width_times_height((boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]).clip(min=0))
 
 
 def _width_times_height(size: Tensor) -> Tensor:

@@ -20,6 +20,14 @@ def varifocal_loss(scores: Tensor, target_scores: Tensor, is_positive: Tensor, a
     return (weight * F.binary_cross_entropy(scores, target_scores, reduction="none")).sum()
 
 
+def varifocal_loss_with_logits(
+    logits: Tensor, target_scores: Tensor, is_positive: Tensor, alpha: float = 0.75
+) -> Tensor:
+    """`varifocal_loss` of sigmoid(logits), without a limit to the logarithms."""
+    weight = paddle.where(is_positive, target_scores, alpha * F.sigmoid(logits).square())
+    return (weight * F.binary_cross_entropy_with_logits(logits, target_scores, reduction="none")).sum()
+
+
 def distribution_focal_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Cross entropy with the two bins beside each target, the nearer one weighing more.
 

@@ -4,7 +4,10 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor
 
+from paddlex_seg.structures import Detections, MaskFrame
+
 MASK_THRESHOLD = 0.5
+LOGIT_THRESHOLD = 0.0
 
 
 def original_sizes(im_shape: Tensor, scale_factor: Tensor) -> Tensor:
@@ -14,6 +17,26 @@ def original_sizes(im_shape: Tensor, scale_factor: Tensor) -> Tensor:
     float32, and PaddleDetection makes 599 columns of it.
     """
     return paddle.round(im_shape / scale_factor)
+
+
+def paste_masks(
+    detections: Detections,
+    im_shape: Tensor,
+    scale_factor: Tensor,
+    *,
+    input_hw: tuple[int, int],
+    mask_frame: MaskFrame,
+) -> Tensor:
+    """Binary masks int32 [N, H, W] of the original images, from masks that hold what ``mask_frame`` says.
+
+    H and W are those of the largest image of the batch; beyond its own image a mask is 0. Runs eagerly and in
+    graphs; N may be 0.
+    """
+    assert mask_frame != "box", "masks of boxes cannot be pasted in a graph"
+    bbox, bbox_num, mask = detections
+    if mask_frame == "image":
+        return paste_image_masks(mask, bbox, bbox_num, im_shape, scale_factor, input_hw)
+    return paste_image_logits(mask, bbox_num, im_shape, scale_factor)
 
 
 def paste_image_masks(
@@ -35,11 +58,8 @@ def paste_image_masks(
     is several times faster than resizing twice, and images of a batch may differ in size.
     """
     num_rows = mask.shape[0]
-    # One row more, cut off at the end: oneDNN refuses arithmetic on no rows, and official PaddleX uses
-    # oneDNN.
-    mask = paddle.concat([mask, paddle.zeros([1, mask.shape[1], mask.shape[2]])])
-    bbox = paddle.concat([bbox, paddle.zeros([1, 6])])
-    image_of_row = _image_of_row(num_rows + 1, bbox_num).clip(max=bbox_num.shape[0] - 1)
+    mask, bbox = _with_spare_row(mask), _with_spare_row(bbox)
+    image_of_row = _image_of_row(num_rows + 1, bbox_num)
     sizes = original_sizes(im_shape, scale_factor)  # [B, 2]
     weights = []
     for axis in (0, 1):  # y, then x
@@ -59,9 +79,41 @@ def paste_image_masks(
     return (probability > MASK_THRESHOLD).astype("int32")[:num_rows]
 
 
+def paste_image_logits(mask: Tensor, bbox_num: Tensor, im_shape: Tensor, scale_factor: Tensor) -> Tensor:
+    """Binary masks int32 [N, H, W] of the original images from ``Detections`` whose masks are logits of the
+    whole input.
+
+    As ``paste_image_masks``, but with one linear resize, from the masks' size to that of the original, and no
+    cut. Pixels count as inside above 0. The input must not be padded.
+    """
+    num_rows = mask.shape[0]
+    mask = _with_spare_row(mask)
+    image_of_row = _image_of_row(num_rows + 1, bbox_num)
+    sizes = original_sizes(im_shape, scale_factor)  # [B, 2]
+    weights = []
+    for axis in (0, 1):  # y, then x
+        resize = _own_resize_weights(
+            num_mask=mask.shape[1 + axis],
+            num_own=sizes[:, axis],
+            num_out=sizes[:, axis].amax().astype("int64"),
+        )
+        weights.append(resize.gather(image_of_row))  # [N, H or W, h or w]
+    logits = paddle.matmul(paddle.matmul(weights[0], mask), weights[1], transpose_y=True)
+    return (logits > LOGIT_THRESHOLD).astype("int32")[:num_rows]
+
+
+def _with_spare_row(rows: Tensor) -> Tensor:
+    """One row of zeros more, to be cut off at the end: oneDNN refuses arithmetic on no rows, and official
+    PaddleX uses oneDNN.
+    """
+    return paddle.concat([rows, paddle.zeros([1, *rows.shape[1:]])])
+
+
 def _image_of_row(num_rows: int | Tensor, bbox_num: Tensor) -> Tensor:
+    """Index of the image of each row, int64 [num_rows]; rows that no image owns go to the last one."""
     end = bbox_num.astype("int64").cumsum()
-    return (paddle.arange(num_rows).unsqueeze(1) >= end.unsqueeze(0)).astype("int64").sum(axis=1)  # [N]
+    image = (paddle.arange(num_rows).unsqueeze(1) >= end.unsqueeze(0)).astype("int64").sum(axis=1)
+    return image.clip(max=bbox_num.shape[0] - 1)
 
 
 def _cut_resize_weights(
@@ -79,9 +131,9 @@ def _cut_resize_weights(
     pixel i of ``num_padded`` [N] lies at the same fraction of the input; from ``num_own`` [N] on, pixels are
     0.
     """
-    to_input = _resize_weights(num_mask, num_input)
+    to_input = _resize_weights(num_mask, num_input, paddle.arange(num_input, dtype="float32"))
     pixel = paddle.arange(num_out, dtype="float32").unsqueeze(0)  # [1, num_out]
-    position = ((pixel + 0.5) * (num_input / num_padded).unsqueeze(1) - 0.5).clip(0, num_input - 1)
+    position = _source_positions(num_input, num_padded.unsqueeze(1), pixel)
     lower = position.floor()  # [N, num_out]
     upper = (lower + 1).clip(max=num_input - 1)
     own = (pixel < num_own.unsqueeze(1)).astype("float32")
@@ -90,13 +142,28 @@ def _cut_resize_weights(
     return _scaled_rows(to_input, lower, lower_weight) + _scaled_rows(to_input, upper, upper_weight)
 
 
-def _resize_weights(num_in: int, num_out: int) -> Tensor:
-    """The matrix [num_out, num_in] of a linear resize, the same as ``F.interpolate`` without aligned
-    corners.
+def _own_resize_weights(num_mask: int, num_own: Tensor, num_out: Tensor) -> Tensor:
+    """The matrices [B, num_out, num_mask] that resize an axis to ``num_own`` [B] pixels; after those,
+    zeros.
     """
-    pixel = paddle.arange(num_out, dtype="float32").unsqueeze(1)
-    position = ((pixel + 0.5) * (num_in / num_out) - 0.5).clip(0, num_in - 1)
-    return F.relu(1 - (position - paddle.arange(num_in, dtype="float32").unsqueeze(0)).abs())
+    pixel = paddle.arange(num_out, dtype="float32").unsqueeze(0)  # [1, num_out]
+    num_own = num_own.unsqueeze(1)  # [B, 1]
+    own = (pixel < num_own).astype("float32")
+    return own.unsqueeze(-1) * _resize_weights(num_mask, num_own, pixel)
+
+
+def _resize_weights(num_in: int, num_out: int | Tensor, pixel: Tensor) -> Tensor:
+    """Weights [..., num_in] of the line that becomes pixels [...] of ``num_out`` in a linear resize."""
+    position = _source_positions(num_in, num_out, pixel).unsqueeze(-1)
+    return F.relu(1 - (position - paddle.arange(num_in, dtype="float32")).abs())
+
+
+def _source_positions(num_in: int, num_out: int | Tensor, pixel: Tensor) -> Tensor:
+    """Where pixels [...] of ``num_out`` lie between the ``num_in`` pixels of the line they are resized from.
+
+    The same as ``F.interpolate`` without aligned corners: half-pixel centres, clamped to the line's ends.
+    """
+    return ((pixel + 0.5) * (num_in / num_out) - 0.5).clip(0, num_in - 1)
 
 
 def _is_between(index: Tensor, begin: Tensor, end: Tensor) -> Tensor:

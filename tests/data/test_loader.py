@@ -16,6 +16,7 @@ from paddlex_seg.data.loader import (
     epoch_plan,
     evaluation_batches,
     num_batches,
+    resize_plan,
     to_batch,
     train_batches,
 )
@@ -25,7 +26,9 @@ from paddlex_seg.errors import DatasetError, PaddlexSegError
 from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord, PreprocessSpec
 
 SPEC = PreprocessSpec(size_hw=(32, 45), mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
-POLICIES = (RandomDistort(), RandomExpand(), RandomCrop(), RandomFlip(), Resize((32, 45)))
+POLICIES = (RandomDistort(), RandomExpand(), RandomCrop(), RandomFlip())
+RESIZE = Resize((32, 45))
+RESIZES = (RESIZE, Resize((64, 45)), Resize((32, 90), interpolation=cv2.INTER_NEAREST))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +54,11 @@ def coco(tmp_path):
 
 @pytest.fixture
 def dataset(coco, tmp_path):
-    return TrainingSet(coco, image_dir=tmp_path, policies=POLICIES, spec=SPEC, seed=3)
+    return training_set(coco, tmp_path)
+
+
+def training_set(coco, folder, resizes=(RESIZE,), seed=3):
+    return TrainingSet(coco, image_dir=folder, policies=POLICIES, resizes=resizes, spec=SPEC, seed=seed)
 
 
 def numpy_batches(batches):
@@ -105,7 +112,9 @@ def die():
 # --- batches --------------------------------------------------------------------------------------
 
 
-def test_workers_make_the_same_batches_as_the_main_process(dataset, pool):
+@pytest.mark.parametrize("resizes", [(RESIZE,), RESIZES], ids=["one size", "many sizes"])
+def test_workers_make_the_same_batches_as_the_main_process(coco, tmp_path, pool, resizes):
+    dataset = training_set(coco, tmp_path, resizes)
     with WorkerPool(0) as no_workers:
         alone = numpy_batches(train_batches(dataset, epoch=2, batch_size=4, pool=no_workers))
     together = numpy_batches(train_batches(dataset, epoch=2, batch_size=4, pool=pool))
@@ -115,19 +124,43 @@ def test_workers_make_the_same_batches_as_the_main_process(dataset, pool):
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_batch_holds_the_samples_of_its_plan(dataset):
-    plan = epoch_plan(len(dataset), batch_size=4, seed=3, epoch=1)
-    batches = list(train_batches(dataset, epoch=1, batch_size=4, pool=WorkerPool(0)))
-    assert len(batches) == len(plan) == num_batches(11, 4) == 2
-    for batch, indices in zip(batches, plan, strict=True):
-        assert batch.image.shape == [4, 3, 32, 45]
-        for row, target, index in zip(batch.image.numpy(), batch.targets, indices, strict=True):
-            sample = dataset.get(1, index)
-            pixels = (sample.image / 255 - SPEC.mean) / SPEC.std
-            np.testing.assert_allclose(row.transpose(1, 2, 0), pixels, atol=1e-5)
-            np.testing.assert_array_equal(target.masks.numpy(), sample.masks)
-            np.testing.assert_array_equal(target.boxes_xyxy.numpy(), sample.boxes_xyxy)
-            assert target.class_ids.numpy().tolist() == sample.class_ids.tolist()
+@pytest.mark.parametrize("resizes", [(RESIZE,), RESIZES], ids=["one size", "many sizes"])
+def test_a_batch_holds_the_samples_of_its_plan_in_the_size_drawn_for_it(coco, tmp_path, resizes):
+    dataset = training_set(coco, tmp_path, resizes)
+    found = set()
+    for epoch in range(6):
+        plan = epoch_plan(len(dataset), batch_size=4, seed=3, epoch=epoch)
+        drawn = resize_plan(resizes, num_batches=len(plan), seed=3, epoch=epoch)
+        batches = list(train_batches(dataset, epoch, batch_size=4, pool=WorkerPool(0)))
+        assert len(batches) == len(plan) == num_batches(11, 4) == 2
+        for batch, indices, resize in zip(batches, plan, drawn, strict=True):
+            assert batch.image.shape == [4, 3, *resize.size_hw]
+            assert batch.im_shape.numpy().tolist() == [list(resize.size_hw)] * 4  # none is padded
+            for row, target, index in zip(batch.image.numpy(), batch.targets, indices, strict=True):
+                sample = dataset.task(epoch, index, resize)()
+                pixels = (sample.image / 255 - SPEC.mean) / SPEC.std
+                np.testing.assert_allclose(row.transpose(1, 2, 0), pixels, atol=1e-5)
+                np.testing.assert_array_equal(target.masks.numpy(), sample.masks)
+                np.testing.assert_array_equal(target.boxes_xyxy.numpy(), sample.boxes_xyxy)
+                assert target.class_ids.numpy().tolist() == sample.class_ids.tolist()
+        found |= set(drawn)
+    assert found == set(resizes)
+
+
+def test_each_rank_trains_on_the_sizes_drawn_for_it(coco, tmp_path):
+    dataset = training_set(coco, tmp_path, RESIZES)
+    for rank in (0, 1):
+        drawn = [
+            resize.size_hw
+            for epoch in range(8)
+            for resize in resize_plan(RESIZES, num_batches=2, seed=3, epoch=epoch, rank=rank)
+        ]
+        found = [
+            tuple(batch.image.shape[2:])
+            for epoch in range(8)
+            for batch in train_batches(dataset, epoch, 2, WorkerPool(0), rank=rank, world_size=2)
+        ]
+        assert found == drawn
 
 
 def test_images_of_different_sizes_are_padded_with_their_masks():
@@ -202,11 +235,36 @@ def test_all_ranks_get_the_same_number_of_batches(num_samples, batch_size, world
     assert len(set(drawn)) == min(num_samples, len(drawn))  # nothing twice unless all are drawn
 
 
+def test_sizes_are_drawn_anew_for_each_seed_epoch_and_rank_and_alike_for_the_same():
+    choices = tuple(Resize((side, side)) for side in range(32, 132))
+    first = resize_plan(choices, 50, seed=1, epoch=2, rank=3)
+    assert resize_plan(choices, 50, seed=1, epoch=2, rank=3) == first
+    others = [
+        resize_plan(choices, 50, seed=seed, epoch=epoch, rank=rank)
+        for seed, epoch, rank in [(0, 2, 3), (1, 0, 3), (1, 2, 0), (1, 3, 2)]
+    ]
+    assert all(plan != first for plan in others)
+
+
+def test_sizes_are_drawn_apart_from_what_samples_draw():
+    choices = tuple(Resize((side, side)) for side in range(32, 132))
+    drawn = resize_plan(choices, 50, seed=1, epoch=2, rank=3)
+    of_sample = np.random.default_rng((1, 2, 3)).integers(len(choices), size=50)
+    assert drawn != [choices[choice] for choice in of_sample]
+
+
+def test_every_size_is_drawn_as_often_as_it_is_listed():
+    often, seldom = Resize((64, 64)), Resize((32, 32))
+    drawn = resize_plan((often, often, often, seldom), num_batches=2000, seed=0, epoch=0)
+    assert drawn.count(often) + drawn.count(seldom) == 2000
+    assert 1400 < drawn.count(often) < 1600
+
+
 # --- workers --------------------------------------------------------------------------------------
 
 
 def test_workers_never_load_paddle_and_use_one_thread(pool, dataset):
-    list(pool.run([dataset.task(0, 0)] * 4, ahead=4))
+    list(pool.run([dataset.task(0, 0, RESIZE)] * 4, ahead=4))
     for modules in pool.run([loaded_modules] * 4, ahead=4):
         assert "paddlex_seg.data.dataset" in modules
         assert "paddle" not in modules

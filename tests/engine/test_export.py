@@ -10,7 +10,7 @@ from command_line import read_result, run_cli
 from numpy.typing import NDArray
 from paddle import inference, nn
 from pycocotools import mask as coco_mask
-from reference import picture
+from reference import fill_model, picture
 from small_runs import CATEGORIES, IMAGE_SIZE, MODEL, filled_model, save_model
 
 from paddlex_seg.catalog import find_model
@@ -20,6 +20,7 @@ from paddlex_seg.engine.export import FILES, WithPastedMasks, WithSmallMasks, ex
 from paddlex_seg.inference.exported import PaddleBackend, read_inference_yml
 from paddlex_seg.inference.paste import detections_to_instances
 from paddlex_seg.models.base import InstanceSegmenter
+from paddlex_seg.structures import Detections, MaskFrame
 
 Arrays = tuple[NDArray, NDArray, NDArray]
 ORIGINAL_SIZES = ((120, 200), (301, 77), (96, 64))
@@ -67,6 +68,38 @@ def selective(tmp_path_factory: pytest.TempPathFactory) -> tuple[InstanceSegment
     return model, folder
 
 
+class LogitsModel(InstanceSegmenter):
+    """Finds three things in every picture that is not black.
+
+    Their masks are logits of the whole picture, their boxes a hundredth of it.
+    """
+
+    mask_frame: MaskFrame = "image_logits"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.masks = nn.Conv2D(3, 3, kernel_size=4, stride=4)
+
+    def forward(
+        self, image: paddle.Tensor, im_shape: paddle.Tensor, scale_factor: paddle.Tensor
+    ) -> Detections:
+        found = image.amax([1, 2, 3]) > 0  # [B]
+        images = found.nonzero().flatten()
+        masks = self.masks(image - 0.5).gather(images).flatten(0, 1)  # [N, h, w]
+        corner = 0.1 * (im_shape / scale_factor).flip(-1).gather(images).repeat_interleave(3, axis=0)
+        bbox = paddle.concat([paddle.ones_like(corner), corner, 2 * corner], axis=1)  # class 1, score 1
+        return Detections(bbox, 3 * found.astype("int32"), masks)
+
+
+@pytest.fixture(scope="module")
+def logits(tmp_path_factory: pytest.TempPathFactory) -> tuple[InstanceSegmenter, Path]:
+    """`LogitsModel` and its export."""
+    model, folder = LogitsModel(), tmp_path_factory.mktemp("logits")
+    fill_model(model)
+    export_model(model, find_model(MODEL), ModelInfo(MODEL, CATEGORIES, IMAGE_SIZE), folder)
+    return model, folder
+
+
 def selective_model() -> InstanceSegmenter:
     model = filled_model()
     model.score_threshold = 0.102
@@ -86,6 +119,37 @@ def assert_same_boxes(found: Arrays, expected: Arrays) -> None:
     np.testing.assert_array_equal(found[0][:, 0], expected[0][:, 0])
     np.testing.assert_allclose(found[0][:, 1], expected[0][:, 1], atol=1e-4)
     np.testing.assert_allclose(found[0][:, 2:], expected[0][:, 2:], atol=1e-3)
+
+
+def assert_pasted_as_predicted(
+    pasted: NDArray, detections: Arrays, inputs: Arrays, mask_frame: MaskFrame
+) -> None:
+    """Full-size masks [N, height, width] of a graph are those that prediction makes of the small ones."""
+    bbox, bbox_num, mask = detections
+    sizes = ORIGINAL_SIZES[: len(bbox_num)]
+    assert pasted.dtype == np.int32
+    assert pasted.shape == (len(bbox), max(size[0] for size in sizes), max(size[1] for size in sizes))
+    instances = detections_to_instances(
+        bbox,
+        bbox_num,
+        mask,
+        im_shape=inputs[1],
+        scale_factor=inputs[2],
+        input_hw=IMAGE_SIZE,
+        original_sizes=sizes,
+        mask_frame=mask_frame,
+    )
+    ends = np.cumsum(bbox_num)
+    for one, start, end in zip(instances, ends - bbox_num, ends, strict=True):
+        if len(one) == 0:
+            continue
+        own = pasted[start:end][np.argsort(-bbox[start:end, 1], kind="stable")]
+        height, width = one.size_hw
+        assert set(np.unique(own)) == {0, 1}
+        assert not own[:, height:].any() and not own[:, :, width:].any()
+        ours = np.stack([coco_mask.decode(rle) for rle in one.masks])
+        assert 0.05 < ours.mean() < 0.95
+        assert mean_iou(own[:, :height, :width], ours) >= 0.999
 
 
 def test_the_mode_writes_four_files_and_its_result(exported: Path) -> None:
@@ -141,32 +205,27 @@ def test_the_graph_with_small_masks_is_the_network(exported: Path, seeds: tuple[
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
 def test_the_official_graph_pastes_masks_as_prediction_does(exported: Path, seeds: tuple[int, ...]) -> None:
-    images, im_shape, scale_factor = inputs = network_inputs(*seeds)
-    bbox, bbox_num, mask = run_dynamic(filled_model(), inputs)
+    inputs = network_inputs(*seeds)
+    detections = run_dynamic(filled_model(), inputs)
     found = Graph(exported, "inference.json").run(inputs)
-    assert_same_boxes(found, (bbox, bbox_num, mask))
-    height, width = (max(size[axis] for size in ORIGINAL_SIZES[: len(seeds)]) for axis in (0, 1))
-    assert found[2].dtype == np.int32
-    assert found[2].shape == (len(bbox), height, width)
-    assert set(np.unique(found[2])) == {0, 1}
-    instances = detections_to_instances(
-        bbox,
-        bbox_num,
-        mask,
-        im_shape,
-        scale_factor,
-        input_hw=IMAGE_SIZE,
-        original_sizes=ORIGINAL_SIZES[: len(seeds)],
-        mask_frame="image",
-    )
-    ends = np.cumsum(bbox_num)
-    for one, start, end in zip(instances, ends - bbox_num, ends, strict=True):
-        own = found[2][start:end][np.argsort(-bbox[start:end, 1], kind="stable")]
-        height, width = one.size_hw
-        assert not own[:, height:].any() and not own[:, :, width:].any()
-        ours = np.stack([coco_mask.decode(rle) for rle in one.masks])
-        assert 0.05 < ours.mean() < 0.95
-        assert mean_iou(own[:, :height, :width], ours) >= 0.999
+    assert_same_boxes(found, detections)
+    assert_pasted_as_predicted(found[2], detections, inputs, mask_frame="image")
+
+
+@pytest.mark.parametrize("black", [(), (1,), (0, 1, 2)], ids=["things everywhere", "a gap", "nothing"])
+def test_the_official_graph_pastes_logits_as_prediction_does(
+    logits: tuple[InstanceSegmenter, Path], black: tuple[int, ...]
+) -> None:
+    model, folder = logits
+    inputs = network_inputs(0, 1, 2)
+    inputs[0][list(black)] = 0
+    detections = run_dynamic(model, inputs)
+    found = Graph(folder, "inference.json").run(inputs)
+    assert found[1].tolist() == [0 if b in black else 3 for b in range(3)]
+    assert_same_boxes(found, detections)
+    mask_frame = read_inference_yml(folder / "inference.yml").mask_frame
+    assert mask_frame == "image_logits"
+    assert_pasted_as_predicted(found[2], detections, inputs, mask_frame)
 
 
 @pytest.mark.parametrize("seeds", [(2,), (2, 2, 2)])

@@ -11,8 +11,10 @@ from paddlex_seg.engine.optimizer import (
     CosineSchedule,
     PiecewiseSchedule,
     build_optimizer,
+    build_schedule,
     capped_warmup_steps,
 )
+from paddlex_seg.recipes import MASK_RT_DETR, PP_YOLOE_SEG, CosineDecay, PiecewiseDecay
 
 # Schedules
 
@@ -38,6 +40,51 @@ def test_learning_rates_of_every_recipe_equal_the_reference(shared_dir: Path) ->
         schedule = schedule_of(facts["recipe"], golden["steps_per_epoch"])
         found = [schedule.lr_at_step(int(step)) for step in expected]
         np.testing.assert_allclose(found, list(expected.values()), rtol=1e-12, err_msg=model)
+
+
+R_CNN_DECAY = PiecewiseDecay(milestones=(8 / 12, 11 / 12), factors=(0.1, 0.01))
+
+
+@pytest.mark.parametrize(
+    ("model", "decay", "warmup_start"),
+    [
+        ("PP-YOLOE_seg-S", PP_YOLOE_SEG.decay, PP_YOLOE_SEG.warmup_start),
+        *((f"Mask-RT-DETR-{size}", MASK_RT_DETR.decay, MASK_RT_DETR.warmup_start) for size in "SMLXH"),
+        ("MaskRCNN-ResNet50-FPN", R_CNN_DECAY, 0.001),
+    ],
+)
+def test_the_official_length_gives_the_official_learning_rates(
+    shared_dir: Path, model: str, decay: CosineDecay | PiecewiseDecay, warmup_start: float
+) -> None:
+    golden = json.loads((shared_dir / "reference/goldens/lr_schedules.json").read_text())
+    facts = json.loads((shared_dir / f"reference/manifests/{model}.config.json").read_text())["recipe"]
+    steps_per_epoch, rate = golden["steps_per_epoch"], facts["learning_rate"]
+    warmup = rate["schedulers"][1]
+    schedule = build_schedule(
+        decay,
+        base_lr=rate["base_lr"],
+        run_steps=facts["epoch"] * steps_per_epoch,
+        warmup_steps=warmup.get("steps") or warmup["epochs"] * steps_per_epoch,
+        warmup_start_factor=warmup_start,
+    )
+    expected = golden["lr_at_step"][model]
+    found = [schedule.lr_at_step(int(step)) for step in expected]
+    np.testing.assert_allclose(found, list(expected.values()), rtol=1e-12)
+
+
+@pytest.mark.parametrize("run_steps", [24, 600])
+def test_the_lengths_of_a_recipe_follow_the_run(run_steps: int) -> None:
+    def rates(decay: CosineDecay | PiecewiseDecay, *twelfths: int) -> list[float]:
+        schedule = build_schedule(
+            decay, base_lr=2.0, run_steps=run_steps, warmup_steps=0, warmup_start_factor=0.0
+        )
+        steps = [twelfth * run_steps // 12 for twelfth in twelfths]
+        return [schedule.lr_at_step(step) for before in steps for step in (before - 1, before)]
+
+    assert rates(R_CNN_DECAY, 8, 11) == pytest.approx([2, 0.2, 0.2, 0.02])
+    assert rates(PiecewiseDecay(), 6, 12) == [2.0] * 4
+    assert rates(CosineDecay(), 6, 12)[1::2] == pytest.approx([1, 0])
+    assert rates(CosineDecay(stretch=2.0), 12)[1] == pytest.approx(1)
 
 
 def test_the_cosine_ends_at_zero_and_stays_there() -> None:

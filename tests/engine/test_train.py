@@ -21,16 +21,20 @@ from small_runs import (
     change_split,
     copy_dataset,
     run_slim,
+    slim_model,
     train_options,
     with_new_categories,
 )
 
-from paddlex_seg.catalog import find_model
-from paddlex_seg.config import load_config
+from paddlex_seg.catalog import MODELS, ModelSpec, find_model
+from paddlex_seg.config import Config, load_config
 from paddlex_seg.data.coco import read_coco, write_coco
-from paddlex_seg.data.loader import epoch_plan
+from paddlex_seg.data.loader import epoch_plan, resize_plan
 from paddlex_seg.engine import train
 from paddlex_seg.engine.weights import read_weights
+from paddlex_seg.models.pp_yoloe_seg.model import PpYoloeSeg
+from paddlex_seg.recipes import MASK_RT_DETR, EmaRecipe
+from paddlex_seg.structures import Batch
 
 KEYS = ["model_name", "label_dict", "visualdl_log", "train_log", "config", "models"]
 CHECKPOINT = ("pdparams", "pdema", "pdopt", "pdstates", "info.json")
@@ -62,6 +66,22 @@ def before_step(patch: pytest.MonkeyPatch, number: int, action: Callable[[], Non
         return step(state, *args)
 
     patch.setattr(train, "train_step", wrapped)
+
+
+@pytest.fixture
+def calls_of_loss(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, tuple[int, int]]]:
+    """What each call of the loss, made random, drew, and the size of its pictures; grows with training."""
+    loss, calls = PpYoloeSeg.loss, []
+
+    def random_loss(self: PpYoloeSeg, batch: Batch) -> dict[str, paddle.Tensor]:
+        factor = paddle.rand([])
+        height, width = batch.image.shape[2:]
+        calls.append((float(factor), (height, width)))
+        losses = loss(self, batch)
+        return {**losses, "loss": losses["loss"] * factor}
+
+    monkeypatch.setattr(PpYoloeSeg, "loss", random_loss)
+    return calls
 
 
 def raise_interrupt() -> None:
@@ -191,6 +211,33 @@ def test_evaluating_the_best_model_gives_the_score_of_the_training(
     assert read_result(tmp_path, "train")["models"]["best"]["score"] == row["mask_ap"]
 
 
+def test_a_run_has_the_sizes_and_rates_of_its_recipe(
+    dataset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    without_export: None,
+    calls_of_loss: list[tuple[float, tuple[int, int]]],
+) -> None:
+    monkeypatch.setitem(MODELS, MODEL, replace(MODELS[MODEL], scratch_recipe=MASK_RT_DETR))
+    options = train_options(
+        dataset,
+        Train__image_size="[128, 256]",
+        Train__batch_size=2,
+        Train__eval_interval=2,
+        Train__learning_rate=2e-3,
+        Train__log_interval=1,
+    )
+    outcome = run_slim("train", tmp_path, **options)
+    assert outcome.code == 0, outcome.stderr
+    resizes = MASK_RT_DETR.resizes((128, 256))
+    drawn = [resize for epoch in (0, 1) for resize in resize_plan(resizes, 4, seed=0, epoch=epoch)]
+    assert [size for _, size in calls_of_loss] == [resize.size_hw for resize in drawn]
+    assert len({size for _, size in calls_of_loss}) > 1
+    rates = [float(rate) for rate in re.findall(r"learning_rate: ([\d.]+)", outcome.stdout)]
+    # Eight steps, of which two are warm-up.
+    assert rates == pytest.approx([2e-6, 1.001e-3, *[2e-3] * 6], abs=6e-7)
+
+
 def test_evaluations_come_at_their_interval_and_after_the_last_epoch(
     dataset: Path, tmp_path: Path, without_export: None
 ) -> None:
@@ -227,6 +274,33 @@ def test_another_seed_gives_other_pictures_to_the_same_weights(
         assert run_slim("train", tmp_path / str(seed), **options).code == 0
         losses.append(read_result(tmp_path / str(seed), "train")["history"][0]["loss"])
     assert losses[0] != losses[1]
+
+
+def test_random_first_weights_depend_on_the_seed_alone(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: dict[str, paddle.Tensor] = {}
+
+    def stop(cfg: Config, spec: ModelSpec, state: train.TrainState, **_: Any) -> None:
+        found.update(state.model.state_dict())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "train_epochs", stop)
+    run_slim("train", tmp_path, **train_options(dataset, Train__seed=5))
+    paddle.seed(5)
+    expected = slim_model(num_classes=2, from_scratch=True).state_dict()
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        np.testing.assert_array_equal(found[name].numpy(), tensor.numpy(), err_msg=name)
+
+
+def test_every_seed_and_epoch_has_random_numbers_of_its_own() -> None:
+    def drawn(seed: int, epoch: int) -> tuple[float, ...]:
+        train.seed_epoch(seed, epoch)
+        return tuple(paddle.rand([4]).tolist())
+
+    assert len({drawn(seed, epoch) for seed in range(3) for epoch in range(3)}) == 9
+    assert drawn(1, 2) == drawn(1, 2)
 
 
 # Ctrl-C and resuming
@@ -266,6 +340,28 @@ def test_a_resumed_run_ends_as_one_that_was_never_interrupted(
     for name in ("last_model/last_model", "best_model/best_model"):
         for suffix in ("pdparams", "pdema", "pdopt"):
             assert_same_weights(trained[0] / f"{name}.{suffix}", output / f"{name}.{suffix}")
+
+
+def test_a_resumed_run_draws_the_random_numbers_of_one_that_was_never_interrupted(
+    dataset: Path,
+    tmp_path: Path,
+    without_export: None,
+    calls_of_loss: list[tuple[float, tuple[int, int]]],
+) -> None:
+    assert run_slim("train", tmp_path / "whole", **train_options(dataset)).code == 0
+    whole = calls_of_loss.copy()
+    assert len(set(whole)) == 4  # two steps in each of two epochs
+    with pytest.MonkeyPatch.context() as patch:
+        before_step(patch, 3, raise_interrupt)
+        run_slim("train", tmp_path / "parts", **train_options(dataset))
+    calls_of_loss.clear()
+    last = tmp_path / "parts" / "last_model" / "last_model.pdparams"
+    outcome = run_slim("train", tmp_path / "parts", **train_options(dataset, Train__resume_path=last))
+    assert outcome.code == 0, outcome.stderr
+    assert calls_of_loss == whole[2:]
+    for suffix in ("pdparams", "pdema", "pdopt"):
+        name = f"last_model/last_model.{suffix}"
+        assert_same_weights(tmp_path / "whole" / name, tmp_path / "parts" / name)
 
 
 def resume_with_best_score(interrupted: Path, dataset: Path, folder: Path, output: Path) -> Outcome:
@@ -381,6 +477,24 @@ def test_resuming_from_weights_alone_points_to_the_right_setting(
     outcome = run_slim("train", tmp_path / "output", **train_options(dataset, Train__resume_path=bare))
     assert outcome.code == 1
     assert "Train.pretrain_weight_path" in outcome.stderr
+
+
+# The moving average
+
+
+@pytest.mark.parametrize("skip_frozen", [False, True])
+def test_the_moving_average_is_that_of_the_recipe(skip_frozen: bool) -> None:
+    ema = EmaRecipe(decay=0.9, kind="normal", skip=("neck",), skip_frozen=skip_frozen)
+    spec = find_model(MODEL)
+    spec = replace(spec, build=slim_model, scratch_recipe=replace(spec.scratch_recipe, ema=ema))
+    cfg = load_config(f"{MODEL}.yaml", ["Train.pretrain_weight_path=scratch"])
+    state = train.start_training(cfg, spec, num_classes=2)
+    assert state.ema is not None
+    assert (state.ema.decay, state.ema.kind) == (0.9, "normal")
+    averaged = state.ema.state_dict().keys()
+    assert ("yolo_head.proj_conv.weight" in averaged) is not skip_frozen
+    assert {"yolo_head.stem_cls.0.fc.weight", "yolo_head.stem_cls.0.conv.bn._mean"} <= averaged
+    assert not any(name.startswith("neck") for name in averaged)
 
 
 # First weights

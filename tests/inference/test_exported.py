@@ -11,7 +11,7 @@ from toy_model import INPUT_HW, SPEC
 
 from paddlex_seg.errors import BackendError
 from paddlex_seg.inference.exported import PaddleBackend, read_inference_yml, write_inference_yml
-from paddlex_seg.structures import PreprocessSpec
+from paddlex_seg.structures import MaskFrame, PreprocessSpec
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 PREPROCESSES = {
@@ -21,9 +21,13 @@ PREPROCESSES = {
 }
 
 
+@pytest.mark.parametrize("mask_frame", ["box", "image", "image_logits"])
 @pytest.mark.parametrize("preprocess", PREPROCESSES.values(), ids=PREPROCESSES)
-def test_inference_yml_reads_back_as_written(tmp_path: Path, preprocess: PreprocessSpec):
-    spec = replace(SPEC, preprocess=preprocess, labels=("yes", "1", "no: way", "螺栓"), mask_frame="box")
+def test_inference_yml_reads_back_as_written(
+    tmp_path: Path, preprocess: PreprocessSpec, mask_frame: MaskFrame
+):
+    labels = ("yes", "1", "no: way", "螺栓")
+    spec = replace(SPEC, preprocess=preprocess, labels=labels, mask_frame=mask_frame)
     write_inference_yml(tmp_path / "inference.yml", spec)
     assert read_inference_yml(tmp_path / "inference.yml") == spec
     assert [file.name for file in tmp_path.iterdir()] == ["inference.yml"]
@@ -101,6 +105,7 @@ def test_all_problems_of_an_inference_yml_are_reported_at_once(tmp_path: Path):
     document = yaml.safe_load((tmp_path / "inference.yml").read_text(encoding="utf-8"))
     del document["label_list"]
     document["draw_threshold"] = "high"
+    document["mask_frame"] = "window"
     document["Preprocess"][0] |= {"target_size": 640, "interp": "MAGIC"}
     document["Preprocess"][1]["std"] = [1.0, 0.0, 1.0]
     (tmp_path / "inference.yml").write_text(yaml.safe_dump(document))
@@ -111,6 +116,7 @@ def test_all_problems_of_an_inference_yml_are_reported_at_once(tmp_path: Path):
         "label_list",
         "draw_threshold",
         "'high'",
+        "mask_frame is 'window', expected one of box, image, image_logits",
         "target_size is 640",
         "MAGIC",
         "zero",

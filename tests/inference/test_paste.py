@@ -2,6 +2,7 @@
 
 import tracemalloc
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -13,9 +14,11 @@ from pycocotools import mask as coco_mask
 from paddlex_seg.inference.paste import (
     detections_to_instances,
     paste_box_masks,
+    paste_image_logits,
     paste_image_masks,
     source_coordinates,
 )
+from paddlex_seg.structures import Detections, MaskFrame
 
 
 def smooth_masks(rng: np.random.Generator, num: int, size_hw: tuple[int, int]) -> np.ndarray:
@@ -88,6 +91,27 @@ def test_pixels_equal_the_reference_and_bytes_equal_pycocotools(input_hw, origin
     )
 
 
+@pytest.mark.parametrize(("input_hw", "original_hw"), GEOMETRIES.values(), ids=GEOMETRIES)
+def test_logits_are_resized_once_and_bytes_equal_pycocotools(input_hw, original_hw):
+    rng = np.random.default_rng(5)
+    mask = 8 * smooth_masks(rng, 12, (input_hw[0] // 4, input_hw[1] // 4)) - 4
+    mask[:3] = rng.normal(
+        size=mask[:3].shape
+    )  # changes sign many times between two pixels of a small picture
+    pasted = paste_image_logits(mask, original_hw=original_hw)
+    resized = F.interpolate(paddle.to_tensor(mask[None]), list(original_hw), mode="bilinear")
+    expected = (resized.numpy()[0] > 0).astype(np.uint8)
+    assert ((0.1 < expected.mean(axis=(1, 2))) & (expected.mean(axis=(1, 2)) < 0.9)).all()
+    wrong = [
+        np.count_nonzero(coco_mask.decode(rle) != full) for rle, full in zip(pasted, expected, strict=True)
+    ]
+    assert max(wrong) <= np.prod(original_hw) * 1e-5  # a value within rounding of 0
+    equal = [
+        rle == coco_mask.encode(np.asfortranarray(full)) for rle, full in zip(pasted, expected, strict=True)
+    ]
+    assert sum(equal) >= 11 and equal == [number == 0 for number in wrong]
+
+
 def test_masks_of_boxes_equal_grid_sampling():
     rng = np.random.default_rng(1)
     size_hw = (150, 260)
@@ -115,6 +139,13 @@ def test_a_mask_that_fills_the_picture_has_no_holes_at_the_edges():
     assert paste_image_masks(ones, box, scale_yx=scale_yx, input_hw=(64, 64), original_hw=size_hw) == [full]
     at_the_edge = np.array([[-40, -40, 110, 90]], np.float32)
     assert paste_box_masks(ones, at_the_edge, original_hw=size_hw) == [full]
+    assert paste_image_logits(ones * np.float32(1e-6), original_hw=size_hw) == [full]
+
+
+def test_logits_that_are_not_above_0_give_an_empty_mask():
+    empty = coco_mask.encode(np.zeros((50, 70), np.uint8, order="F"))
+    mask = np.stack([np.zeros((16, 16), np.float32), np.full((16, 16), -1e-6, np.float32)])
+    assert paste_image_logits(mask, original_hw=(50, 70)) == [empty, empty]
 
 
 def test_coordinates_are_those_of_paddles_kernel_to_the_last_bit():
@@ -124,7 +155,9 @@ def test_coordinates_are_those_of_paddles_kernel_to_the_last_bit():
         assert np.array_equal(source_coordinates(size_in, size_out), resized)
 
 
-def batch_arguments(size_hws: list[tuple[int, int]], counts: list[int]) -> dict:
+def batch_arguments(
+    size_hws: list[tuple[int, int]], counts: list[int], mask_frame: MaskFrame = "image"
+) -> dict:
     rng = np.random.default_rng(3)
     num, input_hw = sum(counts), (64, 64)
     bbox = np.zeros((num, 6), np.float32)
@@ -132,21 +165,23 @@ def batch_arguments(size_hws: list[tuple[int, int]], counts: list[int]) -> dict:
     owners = np.repeat(np.arange(len(counts)), counts)
     for row, owner in enumerate(owners):
         bbox[row, 2:] = random_boxes(rng, 4, size_hws[owner])[3]
+    mask = smooth_masks(rng, num, (16, 16)) if num else np.zeros((0, 16, 16), np.float32)
     return {
         "bbox": bbox,
         "bbox_num": np.array(counts, np.int32),
-        "mask": smooth_masks(rng, num, (16, 16)) if num else np.zeros((0, 16, 16), np.float32),
+        "mask": mask - 0.5 if mask_frame == "image_logits" else mask,
         "im_shape": np.full((len(counts), 2), 64, np.float32),
         "scale_factor": (64 / np.array(size_hws)).astype(np.float32),
         "input_hw": input_hw,
         "original_sizes": size_hws,
-        "mask_frame": "image",
+        "mask_frame": mask_frame,
     }
 
 
-def test_pictures_of_a_batch_get_their_own_rows_best_score_first():
+@pytest.mark.parametrize("mask_frame", get_args(MaskFrame))
+def test_pictures_of_a_batch_get_their_own_rows_best_score_first(mask_frame: MaskFrame):
     sizes, counts = [(90, 120), (30, 40), (77, 50)], [4, 0, 3]
-    arguments = batch_arguments(sizes, counts)
+    arguments = batch_arguments(sizes, counts, mask_frame)
     together = detections_to_instances(**arguments)
     assert [len(found) for found in together] == counts
     for index, start in enumerate([0, 4, 4]):
@@ -171,10 +206,26 @@ def test_pictures_of_a_batch_get_their_own_rows_best_score_first():
         assert np.array_equal(alone.boxes_xyxy, arguments["bbox"][rows, 2:][order])  # not clipped
 
 
-def test_a_batch_without_detections_gives_empty_instances():
-    found = detections_to_instances(**batch_arguments([(90, 120), (30, 40)], [0, 0]))
+@pytest.mark.parametrize("mask_frame", get_args(MaskFrame))
+def test_a_batch_without_detections_gives_empty_instances(mask_frame: MaskFrame):
+    found = detections_to_instances(**batch_arguments([(90, 120), (30, 40)], [0, 0], mask_frame))
     assert [len(one) for one in found] == [0, 0]
     assert found[0].boxes_xyxy.shape == (0, 4)
+
+
+def test_the_mask_frame_decides_how_masks_are_pasted():
+    arguments = batch_arguments([(90, 120)], [1])
+    mask, boxes = arguments["mask"], arguments["bbox"][:, 2:]
+    scale_yx = arguments["scale_factor"][0]
+    expected = {
+        "box": paste_box_masks(mask, boxes, original_hw=(90, 120)),
+        "image": paste_image_masks(mask, boxes, scale_yx=scale_yx, input_hw=(64, 64), original_hw=(90, 120)),
+        "image_logits": paste_image_logits(mask, original_hw=(90, 120)),
+    }
+    assert len({rle["counts"] for (rle,) in expected.values()}) == 3
+    for mask_frame, masks in expected.items():
+        (found,) = detections_to_instances(**arguments | {"mask_frame": mask_frame})
+        assert found.masks == tuple(masks)
 
 
 def test_the_size_is_that_of_the_picture_not_of_rounded_scales():
@@ -205,17 +256,25 @@ def test_memory_does_not_grow_with_the_number_of_large_masks():
     assert peak_bytes < 50e6  # one full-size mask alone is 24 MB as bytes, 96 MB as floats
 
 
-def test_the_graphs_pasting_and_ours_give_the_same_pixels():
-    from paddlex_seg.ops import masks as graph
+@pytest.mark.parametrize("mask_frame", ["image", "image_logits"])
+def test_the_graphs_pasting_and_ours_give_the_same_pixels(mask_frame: MaskFrame):
+    from paddlex_seg.ops.masks import paste_masks
 
-    sizes = [(90, 120), (30, 40), (201, 157)]
-    arguments = batch_arguments(sizes, [4, 0, 5])
+    sizes = [(90, 120), (30, 40), (201, 157), (11, 13)]
+    arguments = batch_arguments(sizes, [4, 0, 5, 3], mask_frame)
     found = detections_to_instances(**arguments)
-    tensors = [
-        paddle.to_tensor(arguments[name]) for name in ("mask", "bbox", "bbox_num", "im_shape", "scale_factor")
-    ]
-    pasted = graph.paste_image_masks(*tensors, input_hw=arguments["input_hw"]).numpy()
-    for start, instances in zip([0, 4, 4], found, strict=True):
+    bbox, bbox_num, mask, im_shape, scale_factor = (
+        paddle.to_tensor(arguments[name]) for name in ("bbox", "bbox_num", "mask", "im_shape", "scale_factor")
+    )
+    pasted = paste_masks(
+        Detections(bbox, bbox_num, mask),
+        im_shape,
+        scale_factor,
+        input_hw=arguments["input_hw"],
+        mask_frame=mask_frame,
+    ).numpy()
+    assert 0.01 < pasted.mean() < 0.99
+    for start, instances in zip([0, 4, 4, 9], found, strict=True):
         order = np.argsort(-arguments["bbox"][start : start + len(instances), 1])
         height, width = instances.size_hw
         for row, rle in zip(start + order, instances.masks, strict=True):

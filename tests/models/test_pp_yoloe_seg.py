@@ -4,6 +4,7 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 import pytest
+from exported_graph import ExportedGraph
 from reference import (
     Reference,
     assert_batch_norm,
@@ -26,8 +27,6 @@ from paddlex_seg.models.pp_yoloe_seg.loss import _mask_loss
 from paddlex_seg.models.pp_yoloe_seg.model import PpYoloeSeg, pp_yoloe_seg_s
 from paddlex_seg.ops.masks import paste_image_masks
 from paddlex_seg.structures import Detections, Target
-
-INPUT_NAMES = ("image", "im_shape", "scale_factor")
 
 
 @pytest.fixture(scope="module")
@@ -325,29 +324,10 @@ def test_exported_graph_equals_the_model(tmp_path: Path, nothing_to_find: bool) 
     model.eval()
     batches = [inputs_of(batch_size, 320, 320) for batch_size in (1, 3)]
     expected = [[tensor.numpy() for tensor in detect(model, *inputs)] for inputs in batches]
-    shapes = ([-1, 3, 320, 320], [-1, 2], [-1, 2])
-    spec = [paddle.static.InputSpec(s, "float32", n) for s, n in zip(shapes, INPUT_NAMES, strict=True)]
-    path = str(tmp_path / "inference")
-    paddle.jit.save(paddle.jit.to_static(model, input_spec=spec, full_graph=True), path)
-    graph = paddle.jit.load(path)
+    graph = ExportedGraph(model, tmp_path, (320, 320))
     for inputs, arrays in zip(batches, expected, strict=True):
         assert (arrays[1] == 0).all() == nothing_to_find
-        for found in (
-            [t.numpy() for t in graph(*map(paddle.to_tensor, inputs))],
-            run_inference(path, inputs),
-        ):
+        for found in graph.runs(inputs):
             for ours, theirs in zip(found, arrays, strict=True):
                 assert ours.shape == theirs.shape
                 np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-3)
-
-
-def run_inference(path: str, inputs: list[np.ndarray]) -> list[np.ndarray]:
-    config = paddle.inference.Config(f"{path}.json", f"{path}.pdiparams")
-    config.disable_mkldnn()
-    config.disable_glog_info()
-    predictor = paddle.inference.create_predictor(config)
-    assert sorted(predictor.get_input_names()) == sorted(INPUT_NAMES)
-    for name, array in zip(INPUT_NAMES, inputs, strict=True):
-        predictor.get_input_handle(name).copy_from_cpu(array)
-    predictor.run()
-    return [predictor.get_output_handle(name).copy_to_cpu() for name in predictor.get_output_names()]

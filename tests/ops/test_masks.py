@@ -5,11 +5,14 @@ import paddle
 import paddle.nn.functional as F
 import pytest
 
-from paddlex_seg.ops.masks import original_sizes, paste_image_masks
+from paddlex_seg.ops.masks import original_sizes, paste_image_logits, paste_image_masks, paste_masks
+from paddlex_seg.structures import Detections, MaskFrame
 
 INPUT_HW = (64, 96)
 PADDED_FROM = [[64.0, 96.0], [48.0, 80.0], [64.0, 64.0]]
 ORIGINAL = [[100.0, 51.0], [30.0, 77.0], [41.0, 41.0]]
+# Larger and smaller than the input, mixed, and smaller than the masks.
+LOGITS_ORIGINAL = [[180.0, 301.0], [41.0, 53.0], [100.0, 51.0], [9.0, 13.0]]
 
 
 def blobs(rows_per_image: list[int]) -> list[paddle.Tensor]:
@@ -61,6 +64,47 @@ def test_pasting_equals_resizing_cutting_and_resizing(rows_per_image: list[int])
         assert pasted[i].sum() == pasted[i, :height, :width].sum()
 
 
+def logit_blobs(rows_per_image: list[int]) -> list[paddle.Tensor]:
+    """As ``blobs``, but the masks are logits and the inputs are not padded."""
+    rows = sum(rows_per_image)
+    random = np.random.default_rng(1)
+    coarse = paddle.to_tensor(random.normal(size=(1, max(rows, 1), 5, 7)).astype(np.float32))
+    mask = 5 * F.interpolate(coarse, size=(16, 24), mode="bilinear")[0, :rows]
+    # A cut to these boxes would leave next to nothing.
+    bbox = paddle.to_tensor(np.tile(np.float32([0, 0.9, 2, 2, 5, 5]), (rows, 1)))
+    im_shape = paddle.to_tensor([INPUT_HW] * len(rows_per_image), dtype="float32")
+    scale = im_shape / paddle.to_tensor(LOGITS_ORIGINAL[: len(rows_per_image)])
+    return [mask, bbox, paddle.to_tensor(rows_per_image, dtype="int32"), im_shape, scale]
+
+
+@pytest.mark.parametrize("rows_per_image", [[5], [3, 0, 4], [0, 6], [2, 1, 3, 5]], ids=str)
+def test_pasting_logits_equals_resizing_them_once(rows_per_image: list[int]) -> None:
+    mask, _, bbox_num, im_shape, scale = logit_blobs(rows_per_image)
+    pasted = paste_image_logits(mask, bbox_num, im_shape, scale)
+    sizes = np.array(LOGITS_ORIGINAL[: len(rows_per_image)], int)
+    assert pasted.dtype == paddle.int32
+    assert pasted.shape == [sum(rows_per_image), *sizes.max(axis=0)]
+    for i, b in enumerate(np.repeat(np.arange(len(rows_per_image)), rows_per_image)):
+        height, width = sizes[b]
+        resized = F.interpolate(mask[i][None, None], size=(height, width), mode="bilinear")
+        expected = resized[0, 0].numpy() > 0
+        assert 0.05 < expected.mean() < 0.95
+        assert (pasted[i, :height, :width].numpy() != expected).sum() <= 1  # rounding at the threshold
+        assert pasted[i].sum() == pasted[i, :height, :width].sum()
+
+
+def test_a_logit_of_0_is_outside() -> None:
+    mask, _, bbox_num, im_shape, scale = logit_blobs([1])
+    assert paste_image_logits(0 * mask, bbox_num, im_shape, scale).sum() == 0
+    assert paste_image_logits(0 * mask + 1e-6, bbox_num, im_shape, scale).all()
+
+
+def test_masks_of_boxes_are_not_pasted_as_those_of_images() -> None:
+    mask, bbox, bbox_num, im_shape, scale = blobs([2])
+    with pytest.raises(AssertionError, match="boxes"):
+        paste_masks(Detections(bbox, bbox_num, mask), im_shape, scale, input_hw=INPUT_HW, mask_frame="box")
+
+
 def test_sizes_are_rounded_where_float32_falls_short() -> None:
     im_shape = paddle.to_tensor([[640.0, 640.0]])
     scale = im_shape / paddle.to_tensor([[480.0, 600.0]])
@@ -69,11 +113,26 @@ def test_sizes_are_rounded_where_float32_falls_short() -> None:
 
 
 class Paste(paddle.nn.Layer):
+    def __init__(self, mask_frame: MaskFrame) -> None:
+        super().__init__()
+        self.mask_frame = mask_frame
+
     def forward(self, mask, bbox, bbox_num, im_shape, scale_factor):
+        detections = Detections(bbox, bbox_num, mask)
+        pasted = paste_masks(
+            detections, im_shape, scale_factor, input_hw=INPUT_HW, mask_frame=self.mask_frame
+        )
+        return pasted, bbox  # a graph cannot be saved that leaves an input unused
+
+
+def paste_eagerly(mask_frame: MaskFrame, mask, bbox, bbox_num, im_shape, scale_factor) -> paddle.Tensor:
+    if mask_frame == "image":
         return paste_image_masks(mask, bbox, bbox_num, im_shape, scale_factor, INPUT_HW)
+    return paste_image_logits(mask, bbox_num, im_shape, scale_factor)
 
 
-def test_pasting_in_an_exported_graph(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("mask_frame", "make"), [("image", blobs), ("image_logits", logit_blobs)])
+def test_pasting_in_an_exported_graph(tmp_path: Path, mask_frame: MaskFrame, make) -> None:
     spec = [
         paddle.static.InputSpec(shape, dtype, name)
         for shape, dtype, name in (
@@ -85,10 +144,11 @@ def test_pasting_in_an_exported_graph(tmp_path: Path) -> None:
         )
     ]
     path = str(tmp_path / "paste")
-    paddle.jit.save(paddle.jit.to_static(Paste(), input_spec=spec, full_graph=True), path)
+    paddle.jit.save(paddle.jit.to_static(Paste(mask_frame), input_spec=spec, full_graph=True), path)
     graph = paddle.jit.load(path)
     for rows_per_image in ([2], [3, 0, 4], [0], [0, 0]):
-        arguments = blobs(rows_per_image)
-        expected = paste_image_masks(*arguments, INPUT_HW)
-        assert graph(*arguments).shape == expected.shape
-        np.testing.assert_array_equal(graph(*arguments).numpy(), expected.numpy())
+        arguments = make(rows_per_image)
+        expected = paste_eagerly(mask_frame, *arguments)
+        pasted, _ = graph(*arguments)
+        assert pasted.shape == expected.shape
+        np.testing.assert_array_equal(pasted.numpy(), expected.numpy())

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from paddle import ParamAttr, Tensor, nn
 from paddle.nn.initializer import Assign, Constant, Normal, Uniform
 
-from paddlex_seg.models.backbones.csp_resnet import ConvBnAct
+from paddlex_seg.models.layers import ConvBnAct
 
 STRIDES = (32, 16, 8)
 NUM_PROTOTYPES = 32

@@ -14,6 +14,7 @@ from paddle import Tensor
 from paddlex_seg.models.pp_yoloe_seg.assigner import Positives, assign_positives
 from paddlex_seg.models.pp_yoloe_seg.head import NUM_BINS, HeadOutputs, PpYoloeSegHead
 from paddlex_seg.ops.boxes import boxes_to_distances, distances_to_boxes, giou_loss
+from paddlex_seg.ops.distributed import mean_over_processes
 from paddlex_seg.ops.losses import distribution_focal_loss, varifocal_loss
 from paddlex_seg.structures import Target
 
@@ -38,7 +39,7 @@ def pp_yoloe_seg_losses(
     """
     outputs = HeadOutputs(*(tensor.astype("float32") for tensor in outputs))  # they are less under AMP
     positives = _assign(head, outputs, targets)
-    normalizer = _mean_over_processes(positives.score.sum()).clip(min=1.0)
+    normalizer = mean_over_processes(positives.score.sum()).clip(min=1.0)
     losses = {"loss_cls": _class_loss(outputs.class_logits, positives, targets)}
     if len(positives.cell) > 0:
         losses |= _box_losses(head, outputs, positives, targets)
@@ -68,13 +69,6 @@ def _assign(head: PpYoloeSegHead, outputs: HeadOutputs, targets: Sequence[Target
         centers=outputs.centers * outputs.strides,
         targets=targets,
     )
-
-
-def _mean_over_processes(value: Tensor) -> Tensor:
-    num_processes = paddle.distributed.get_world_size()
-    if num_processes > 1:
-        paddle.distributed.all_reduce(value)
-    return value / num_processes
 
 
 def _class_loss(class_logits: Tensor, positives: Positives, targets: Sequence[Target]) -> Tensor:

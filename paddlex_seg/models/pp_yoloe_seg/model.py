@@ -6,8 +6,6 @@ batches of any size, any input whose sides are multiples of 32, no made-up row w
 Shapes: B images, K classes, L grid cells, N detections of the batch, [H, W] input size.
 """
 
-from typing import Literal
-
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
@@ -20,7 +18,7 @@ from paddlex_seg.models.pp_yoloe_seg.neck import CspPan
 from paddlex_seg.ops.boxes import distances_to_boxes
 from paddlex_seg.ops.masks import original_sizes
 from paddlex_seg.ops.nms import multiclass_nms
-from paddlex_seg.structures import Batch, Detections
+from paddlex_seg.structures import Batch, Detections, MaskFrame
 
 
 class PpYoloeSeg(InstanceSegmenter):
@@ -29,7 +27,7 @@ class PpYoloeSeg(InstanceSegmenter):
     ``from_scratch`` changes the loss for training from random weights; see ``pp_yoloe_seg_losses``.
     """
 
-    mask_frame: Literal["box", "image"] = "image"
+    mask_frame: MaskFrame = "image"
 
     def __init__(
         self,

@@ -6,7 +6,8 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from paddlex_seg.models.backbones.csp_resnet import ConvBnAct, ResidualBlock
+from paddlex_seg.models.backbones.csp_resnet import ResidualBlock
+from paddlex_seg.models.layers import ConvBnAct
 
 
 class CspPan(nn.Layer):

@@ -1,0 +1,59 @@
+"""Layers that families of models share.
+
+Shapes: B images, C channels, [h, w] the size of a feature map.
+"""
+
+import paddle.nn.functional as F
+from paddle import ParamAttr, Tensor, nn
+from paddle.nn.initializer import Constant
+from paddle.regularizer import L2Decay
+
+
+class ConvBn(nn.Layer):
+    """Convolution without bias, padded to keep the size at stride 1, and a batch norm exempt from weight
+    decay.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 1, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2D(
+            in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias_attr=False
+        )
+        self.bn = nn.BatchNorm2D(
+            out_channels,
+            weight_attr=ParamAttr(regularizer=L2Decay(0.0)),
+            bias_attr=ParamAttr(regularizer=L2Decay(0.0)),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, h, w] to [B, C', h/stride, w/stride]."""
+        return self.bn(self.conv(x))
+
+
+class ConvBnAct(ConvBn):
+    """``ConvBn`` followed by SiLU (Swish)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, h, w] to [B, C', h/stride, w/stride]."""
+        return F.silu(self.bn(self.conv(x)))
+
+
+class TwoBranchConv(nn.Layer):
+    """RepVGG convolution: a 3x3 and a 1x1 branch added, the latter times a learned ``alpha`` where there
+    is one.
+    """
+
+    def __init__(self, channels: int, with_alpha: bool) -> None:
+        super().__init__()
+        self.alpha = None
+        if with_alpha:
+            self.alpha = self.create_parameter(shape=[1], attr=ParamAttr(initializer=Constant(1.0)))
+        self.conv1 = ConvBn(channels, channels, kernel_size=3)
+        self.conv2 = ConvBn(channels, channels, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, h, w] to the same shape."""
+        one_by_one = self.conv2(x)
+        if self.alpha is not None:
+            one_by_one = self.alpha * one_by_one
+        return F.silu(self.conv1(x) + one_by_one)

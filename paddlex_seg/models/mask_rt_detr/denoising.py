@@ -1,0 +1,95 @@
+"""Denoising queries: annotated objects with noise, which the decoder learns to restore without a matching.
+
+Paper: F. Li et al., "DN-DETR", https://arxiv.org/abs/2203.01305. Shapes: B images, D denoising queries,
+which are groups of G, the largest number of objects in an image.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from numpy.typing import NDArray
+from paddle import Tensor
+
+from paddlex_seg.models.mask_rt_detr.objects import Matches, Objects
+from paddlex_seg.ops.boxes import inverse_sigmoid
+
+LABEL_NOISE = 0.25  # share of the queries with a random class
+BOX_NOISE = 1.0  # corners move by up to this, relative to half the width and height
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """The queries of a batch. Images with fewer than G objects have padding at the end of each group."""
+
+    class_ids: Tensor  # int64 [B, D], with noise; the number of classes for padding
+    boxes: Tensor  # [B, D, 4], cxcywh 0..1, with noise
+    num_groups: int
+    group_size: int  # G
+
+    @property
+    def num_queries(self) -> int:
+        """D."""
+        return self.num_groups * self.group_size
+
+    def content(self, class_embedding: Tensor) -> Tensor:
+        """[B, D, C] from the embedding [K, C] of the classes; zeros for padding."""
+        padding = paddle.zeros([1, class_embedding.shape[1]])
+        rows = paddle.concat([class_embedding, padding]).gather(self.class_ids.flatten())
+        return rows.reshape([*self.class_ids.shape, -1])
+
+    def attention_mask(self, num_matching: int) -> Tensor:
+        """[D + Q, D + Q], 0 where a row's query may look at a column's, -inf where not.
+
+        Groups do not see each other, and the Q matching queries, which stand behind, see none of them.
+        """
+        group = np.repeat(np.arange(self.num_groups), self.group_size)
+        blocked = np.zeros([self.num_queries + num_matching] * 2, bool)
+        blocked[: self.num_queries, : self.num_queries] = group[:, None] != group
+        blocked[self.num_queries :, : self.num_queries] = True
+        return paddle.to_tensor(np.where(blocked, -np.inf, 0.0).astype(np.float32))
+
+    def matches(self, objects: Objects) -> Matches:
+        """Each object with its query in each group, among the B * D queries."""
+        queries, matched = [], []
+        for image, (first, count) in enumerate(zip(objects.first, objects.counts, strict=True)):
+            group, number = np.indices([self.num_groups, count]).reshape(2, -1)
+            queries.append(image * self.num_queries + group * self.group_size + number)
+            matched.append(first + number)
+        return Matches(np.concatenate(queries), np.concatenate(matched))
+
+
+@paddle.no_grad()
+def make_denoising(objects: Objects, num_classes: int, max_queries: int) -> Denoising | None:
+    """About ``max_queries`` queries per image, at least one group; None for a batch without objects.
+
+    All objects are taken: images with more of them than ``max_queries`` get more queries.
+    """
+    group_size = max(objects.counts)
+    if group_size == 0 or max_queries == 0:
+        return None
+    num_groups = max(max_queries // group_size, 1)
+    class_ids = np.full([len(objects.counts), group_size], num_classes)
+    boxes = np.zeros([len(objects.counts), group_size, 4], np.float32)
+    for image, (first, count) in enumerate(zip(objects.first, objects.counts, strict=True)):
+        class_ids[image, :count] = objects.class_ids.numpy()[first : first + count]
+        boxes[image, :count] = objects.boxes.numpy()[first : first + count]
+    noisy_ids = _with_label_noise(np.tile(class_ids, [1, num_groups]), num_classes)
+    noisy_boxes = paddle.to_tensor(np.tile(boxes, [1, num_groups, 1]))
+    step = paddle.concat([noisy_boxes[..., 2:] / 2, noisy_boxes[..., 2:]], axis=-1) * BOX_NOISE
+    noisy_boxes = noisy_boxes + step * (2 * paddle.rand(noisy_boxes.shape) - 1)
+    return Denoising(
+        class_ids=paddle.to_tensor(noisy_ids),
+        boxes=F.sigmoid(inverse_sigmoid(noisy_boxes)),
+        num_groups=num_groups,
+        group_size=group_size,
+    )
+
+
+def _with_label_noise(class_ids: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
+    drawn = paddle.rand([class_ids.size]).numpy().reshape(class_ids.shape)
+    chosen = np.nonzero((drawn < LABEL_NOISE) & (class_ids < num_classes))
+    if len(chosen[0]) > 0:
+        class_ids[chosen] = paddle.randint(0, num_classes, [len(chosen[0])]).numpy()
+    return class_ids

@@ -1,0 +1,201 @@
+"""Values of maps at points between their pixels, by bilinear interpolation.
+
+Points are (x, y) as fractions of a map's width and height: (0, 0) is the top left corner of the top left
+pixel. Outside of a map everything is 0. The values are those of ``F.grid_sample(..., align_corners=False)``,
+whose kernel for the CPU takes several times as long as what is here (benchmarks/training_step.py).
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from numpy.typing import NDArray
+from paddle import Tensor
+from paddle.autograd import PyLayer
+
+MAX_THREADS = 8  # beyond, they wait for each other
+
+
+class RandomPoints:
+    """``num_points`` points for each of ``num_rows`` maps, drawn evenly from 0..1.
+
+    Rows can be had one by one, so that not all points need to be in memory at a time.
+    """
+
+    def __init__(self, num_rows: int, num_points: int) -> None:
+        self.num_rows, self.num_points = num_rows, num_points
+        self._seed = paddle.randint(0, 2**31 - 1, [1]).item()
+
+    def row(self, row: int) -> NDArray[np.float32]:
+        """float32 [num_points, 2], the same whenever it is asked for."""
+        generator = np.random.default_rng([self._seed, row])  # takes a third of the time of Paddle's
+        return generator.random((self.num_points, 2), dtype=np.float32)
+
+    def all(self) -> Tensor:
+        """float32 [num_rows, num_points, 2]."""
+        if paddle.get_device() != "cpu":
+            return paddle.rand([self.num_rows, self.num_points, 2])
+        points = np.empty((self.num_rows, self.num_points, 2), np.float32)
+        for row in range(self.num_rows):
+            points[row] = self.row(row)
+        return paddle.to_tensor(points)
+
+
+def bilinear_taps(points: Tensor, size_wh: Tensor) -> tuple[Tensor, Tensor]:
+    """The four pixels around each point and their weights, of which those outside of the map have 0.
+
+    points: [..., 2]; size_wh: float32, whole numbers, of a shape that broadcasts with points. Returns the
+    positions of the pixels in the flattened map, int64 [..., 4], and weights [..., 4]. The weights have a
+    gradient. Points that are not finite get a valid position and weights that are not finite.
+    """
+    position = points * size_wh - 0.5
+    corner = position.detach().floor()
+    fraction = position - corner
+    last = size_wh - 1
+    last_index = (size_wh[..., 0] * size_wh[..., 1]).astype("int64") - 1
+    indices, weights = [], []
+    for dy in (0, 1):
+        for dx in (0, 1):
+            pixel = corner + paddle.to_tensor([dx, dy], dtype="float32")
+            nearest = paddle.minimum(pixel.clip(min=0), last)
+            is_inside = (nearest == pixel).all(-1).astype(points.dtype)
+            along_x = fraction[..., 0] if dx else 1 - fraction[..., 0]
+            along_y = fraction[..., 1] if dy else 1 - fraction[..., 1]
+            index = (nearest[..., 1] * size_wh[..., 0] + nearest[..., 0]).astype("int64")
+            indices.append(paddle.minimum(index.clip(min=0), last_index))
+            weights.append(along_x * along_y * is_inside)
+    return paddle.stack(indices, axis=-1), paddle.stack(weights, axis=-1)
+
+
+def sample_features(features: Tensor, points: Tensor) -> Tensor:
+    """The features at points. features: [B, C, h, w]; points: [B, P, 2]; returns [B, P, C]."""
+    batch, channels, height, width = features.shape
+    index, weight = bilinear_taps(points, paddle.to_tensor([width, height], dtype="float32"))
+    rows = features.flatten(2).transpose([0, 2, 1]).reshape([-1, channels])
+    index = index + paddle.arange(batch).reshape([-1, 1, 1]) * (height * width)
+    taps = rows.gather(index.flatten()).reshape([*index.shape, channels])
+    return (taps * weight.unsqueeze(-1)).sum(axis=2)
+
+
+def sample_masks(masks: Tensor, points: Tensor, mask_of_row: Tensor | None = None) -> Tensor:
+    """The values of masks, each at its own points: float32 [n, P].
+
+    masks: [m, h, w] of floats, which get a gradient, or of uint8; points: float32 [n, P, 2] within 0..1;
+    mask_of_row: int64 [n], the mask of each row of points where that is not mask i of m = n.
+    """
+    if not masks.place.is_cpu_place():
+        chosen = masks if mask_of_row is None else masks.gather(mask_of_row)
+        chosen = chosen.astype("float32").unsqueeze(1)
+        return F.grid_sample(chosen, 2 * points.unsqueeze(1) - 1, align_corners=False).squeeze([1, 2])
+    rows = np.arange(len(points)) if mask_of_row is None else mask_of_row.numpy()
+    return _SampleMasks.apply(masks, points, rows)
+
+
+@paddle.no_grad()
+def uncertain_points(logits: Tensor, candidates: RandomPoints, count: int) -> Tensor:
+    """Of each mask's candidates the ``count`` points where its logit is nearest to 0, in no order.
+
+    logits: [n, h, w]; returns [n, count, 2]. Source: A. Kirillov et al., "PointRend",
+    https://arxiv.org/abs/1912.08193, section 3.1.
+    """
+    if not logits.place.is_cpu_place():
+        points = candidates.all()
+        chosen = paddle.topk(sample_masks(logits, points).abs(), count, axis=1, largest=False)[1]
+        return paddle.take_along_axis(points, chosen.unsqueeze(-1), axis=1)
+    maps = logits.numpy()
+    chosen_points = np.empty((len(maps), count, 2), np.float32)
+
+    def choose(row: int) -> None:
+        points = candidates.row(row)
+        distance = np.abs(_sample_map(maps[row], points))
+        chosen_points[row] = points[np.argpartition(distance, count - 1)[:count]]
+
+    _for_each_row(choose, len(maps))
+    return paddle.to_tensor(chosen_points)
+
+
+class _SampleMasks(PyLayer):
+    """``sample_masks`` in NumPy, mask by mask, so that what a mask needs stays in the processor's cache."""
+
+    @staticmethod
+    def forward(ctx: Any, masks: Tensor, points: Tensor, rows: NDArray[np.int64]) -> Tensor:
+        ctx.saved = (masks.shape, points, rows)
+        maps, all_points = masks.numpy(), points.numpy()
+        values = np.empty(points.shape[:2], np.float32)
+
+        def sample(row: int) -> None:
+            values[row] = _sample_map(maps[rows[row]], all_points[row])
+
+        _for_each_row(sample, len(values))
+        return paddle.to_tensor(values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (num_maps, height, width), points, rows = ctx.saved
+        assert len(rows) == num_maps, "the rows of a map may not be added to by two threads at once"
+        gradients, all_points = gradient.numpy(), points.numpy()
+        total = np.empty((num_maps, height, width), np.float32)
+
+        def spread(row: int) -> None:
+            total[rows[row]] = _spread_to_map(gradients[row], all_points[row], (height, width))
+
+        _for_each_row(spread, num_maps)
+        return paddle.to_tensor(total), None
+
+
+def _sample_map(values: NDArray, points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """values: [h, w], of any type; points: [P, 2]; returns [P]."""
+    index, x, y = _padded_position(points, values.shape)
+    flat = np.pad(values, 1).ravel()  # with a border, no point needs to be told apart
+    width = values.shape[1] + 2
+
+    def tap(offset: int) -> NDArray[np.float32]:
+        # No index is out of range; mode "clip" lets several threads take at once.
+        return flat[offset:].take(index, mode="clip").astype(np.float32, copy=False)
+
+    upper, lower = _blend(tap(0), tap(1), x), _blend(tap(width), tap(width + 1), x)
+    return _blend(upper, lower, y)
+
+
+def _spread_to_map(
+    gradient: NDArray[np.float32], points: NDArray[np.float32], size_hw: tuple[int, int]
+) -> NDArray[np.float32]:
+    """The transpose of ``_sample_map``: gradient [P] to [h, w]."""
+    height, width = size_hw[0] + 2, size_hw[1] + 2
+    index, x, y = _padded_position(points, size_hw)
+    lower = gradient * y
+    upper = gradient - lower
+    lower_right, upper_right = lower * x, upper * x
+    weights = (upper - upper_right, upper_right, lower - lower_right, lower_right)
+    taps = (index, index + 1, index + width, index + width + 1)
+    padded = np.bincount(np.concatenate(taps), np.concatenate(weights), minlength=height * width)
+    return padded.reshape(height, width)[1:-1, 1:-1].astype(np.float32)
+
+
+def _padded_position(
+    points: NDArray[np.float32], size_hw: tuple[int, int]
+) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]:
+    """The upper left pixel of each point in a flattened map with a border of 1, and how far it is from it."""
+    height, width = size_hw
+    x = points[:, 0] * np.float32(width) + np.float32(0.5)
+    y = points[:, 1] * np.float32(height) + np.float32(0.5)
+    left, top = x.astype(np.int32), y.astype(np.int32)
+    index = (top * np.int32(width + 2) + left).astype(np.intp)
+    return index, x - left.astype(np.float32), y - top.astype(np.float32)
+
+
+def _blend(
+    first: NDArray[np.float32], second: NDArray[np.float32], fraction: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """``first`` at fraction 0, ``second`` at 1."""
+    return first + (second - first) * fraction
+
+
+def _for_each_row(work: Callable[[int], None], count: int) -> None:
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_THREADS)) as threads:
+        for _ in threads.map(work, range(count)):
+            pass  # raises what a thread raised
