@@ -6,7 +6,7 @@ whose kernel for the CPU takes several times as long as what is here (benchmarks
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,10 +18,11 @@ from paddle import Tensor
 from paddle.autograd import PyLayer
 
 MAX_THREADS = 8  # beyond, they wait for each other
+ROWS_AT_ONCE = 8  # of points: fewer cost more for the calls of NumPy, more leave the processor's cache
 
 
 class RandomPoints:
-    """``num_points`` points for each of ``num_rows`` maps, drawn evenly from 0..1.
+    """``num_points`` points for each of ``num_rows`` maps, drawn evenly from 0..1, x and y apart.
 
     Rows can be had one by one, so that not all points need to be in memory at a time.
     """
@@ -31,15 +32,15 @@ class RandomPoints:
         self._seed = paddle.randint(0, 2**31 - 1, [1]).item()
 
     def row(self, row: int) -> NDArray[np.float32]:
-        """float32 [num_points, 2], the same whenever it is asked for."""
+        """float32 [2, num_points], the same whenever it is asked for."""
         generator = np.random.default_rng([self._seed, row])  # takes a third of the time of Paddle's
-        return generator.random((self.num_points, 2), dtype=np.float32)
+        return generator.random((2, self.num_points), dtype=np.float32)
 
     def all(self) -> Tensor:
-        """float32 [num_rows, num_points, 2]."""
+        """float32 [num_rows, 2, num_points]."""
         if paddle.get_device() != "cpu":
-            return paddle.rand([self.num_rows, self.num_points, 2])
-        points = np.empty((self.num_rows, self.num_points, 2), np.float32)
+            return paddle.rand([self.num_rows, 2, self.num_points])
+        points = np.empty((self.num_rows, 2, self.num_points), np.float32)
         for row in range(self.num_rows):
             points[row] = self.row(row)
         return paddle.to_tensor(points)
@@ -72,9 +73,11 @@ def bilinear_taps(points: Tensor, size_wh: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sample_features(features: Tensor, points: Tensor) -> Tensor:
-    """The features at points. features: [B, C, h, w]; points: [B, P, 2]; returns [B, P, C]."""
+    """The features at points. features: [B, C, h, w]; points: [B, 2, P]; returns [B, P, C]."""
     batch, channels, height, width = features.shape
-    index, weight = bilinear_taps(points, paddle.to_tensor([width, height], dtype="float32"))
+    index, weight = bilinear_taps(
+        points.transpose([0, 2, 1]), paddle.to_tensor([width, height], dtype="float32")
+    )
     rows = features.flatten(2).transpose([0, 2, 1]).reshape([-1, channels])
     index = index + paddle.arange(batch).reshape([-1, 1, 1]) * (height * width)
     taps = rows.gather(index.flatten()).reshape([*index.shape, channels])
@@ -84,74 +87,86 @@ def sample_features(features: Tensor, points: Tensor) -> Tensor:
 def sample_masks(masks: Tensor, points: Tensor, mask_of_row: Tensor | None = None) -> Tensor:
     """The values of masks, each at its own points: float32 [n, P].
 
-    masks: [m, h, w] of floats, which get a gradient, or of uint8; points: float32 [n, P, 2] within 0..1;
-    mask_of_row: int64 [n], the mask of each row of points where that is not mask i of m = n.
+    masks: [m, h, w] of floats, which get a gradient, or of uint8; points: float32 [n, 2, P], x and y, within
+    0..1; mask_of_row: int64 [n], the mask of each row of points where that is not mask i of m = n; masks then
+    get no gradient.
     """
     if not masks.place.is_cpu_place():
         chosen = masks if mask_of_row is None else masks.gather(mask_of_row)
         chosen = chosen.astype("float32").unsqueeze(1)
-        return F.grid_sample(chosen, 2 * points.unsqueeze(1) - 1, align_corners=False).squeeze([1, 2])
-    rows = np.arange(len(points)) if mask_of_row is None else mask_of_row.numpy()
-    return _SampleMasks.apply(masks, points, rows)
+        grid = 2 * points.transpose([0, 2, 1]).unsqueeze(1) - 1
+        return F.grid_sample(chosen, grid, align_corners=False).squeeze([1, 2])
+    if mask_of_row is None:
+        return _SampleMasks.apply(masks, points)
+    return paddle.to_tensor(_sample_rows(masks.numpy(), points.numpy(), mask_of_row.numpy()))
 
 
 @paddle.no_grad()
 def uncertain_points(logits: Tensor, candidates: RandomPoints, count: int) -> Tensor:
     """Of each mask's candidates the ``count`` points where its logit is nearest to 0, in no order.
 
-    logits: [n, h, w]; returns [n, count, 2]. Source: A. Kirillov et al., "PointRend",
+    logits: [n, h, w]; returns [n, 2, count]. Source: A. Kirillov et al., "PointRend",
     https://arxiv.org/abs/1912.08193, section 3.1.
     """
     if not logits.place.is_cpu_place():
         points = candidates.all()
         chosen = paddle.topk(sample_masks(logits, points).abs(), count, axis=1, largest=False)[1]
-        return paddle.take_along_axis(points, chosen.unsqueeze(-1), axis=1)
+        return paddle.take_along_axis(points, chosen.unsqueeze(1).expand([-1, 2, -1]), axis=2)
     maps = logits.numpy()
-    chosen_points = np.empty((len(maps), count, 2), np.float32)
+    chosen_points = np.empty((len(maps), 2, count), np.float32)
 
-    def choose(row: int) -> None:
-        points = candidates.row(row)
-        distance = np.abs(_sample_map(maps[row], points))
-        chosen_points[row] = points[np.argpartition(distance, count - 1)[:count]]
+    def choose(rows: NDArray[np.intp]) -> None:
+        points = np.stack([candidates.row(row) for row in rows])
+        distances = np.abs(_sample_block(maps, points, rows))
+        for row, own_points, distance in zip(rows, points, distances, strict=True):
+            chosen_points[row] = own_points[:, np.argpartition(distance, count - 1)[:count]]
 
-    _for_each_row(choose, len(maps))
+    _for_blocks(choose, np.arange(len(maps)))
     return paddle.to_tensor(chosen_points)
 
 
 class _SampleMasks(PyLayer):
-    """``sample_masks`` in NumPy, mask by mask, so that what a mask needs stays in the processor's cache."""
+    """``sample_masks`` of one row of points per mask, with the gradient of the masks."""
 
     @staticmethod
-    def forward(ctx: Any, masks: Tensor, points: Tensor, rows: NDArray[np.int64]) -> Tensor:
-        ctx.saved = (masks.shape, points, rows)
-        maps, all_points = masks.numpy(), points.numpy()
-        values = np.empty(points.shape[:2], np.float32)
-
-        def sample(row: int) -> None:
-            values[row] = _sample_map(maps[rows[row]], all_points[row])
-
-        _for_each_row(sample, len(values))
-        return paddle.to_tensor(values)
+    def forward(ctx: Any, masks: Tensor, points: Tensor) -> Tensor:
+        ctx.saved = (masks.shape, points)
+        return paddle.to_tensor(_sample_rows(masks.numpy(), points.numpy(), np.arange(len(masks))))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (num_maps, height, width), points, rows = ctx.saved
-        assert len(rows) == num_maps, "the rows of a map may not be added to by two threads at once"
+        shape, points = ctx.saved
         gradients, all_points = gradient.numpy(), points.numpy()
-        total = np.empty((num_maps, height, width), np.float32)
+        total = np.empty(shape, np.float32)
 
-        def spread(row: int) -> None:
-            total[rows[row]] = _spread_to_map(gradients[row], all_points[row], (height, width))
+        def spread(rows: NDArray[np.intp]) -> None:
+            total[rows] = _spread_block(gradients[rows], all_points[rows], shape[1:])
 
-        _for_each_row(spread, num_maps)
+        _for_blocks(spread, np.arange(shape[0]))
         return paddle.to_tensor(total), None
 
 
-def _sample_map(values: NDArray, points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """values: [h, w], of any type; points: [P, 2]; returns [P]."""
-    index, x, y = _padded_position(points, values.shape)
-    flat = np.pad(values, 1).ravel()  # with a border, no point needs to be told apart
-    width = values.shape[1] + 2
+def _sample_rows(
+    maps: NDArray, points: NDArray[np.float32], map_of_row: NDArray[np.integer]
+) -> NDArray[np.float32]:
+    """maps: [m, h, w], of any type; points: [n, 2, P]; map_of_row: [n]; returns [n, P]."""
+    values = np.empty((len(points), points.shape[2]), np.float32)
+
+    def sample(rows: NDArray[np.intp]) -> None:
+        values[rows] = _sample_block(maps, points[rows], map_of_row[rows])
+
+    _for_blocks(sample, np.argsort(map_of_row, kind="stable"))  # a block then has few maps
+    return values
+
+
+def _sample_block(
+    maps: NDArray, points: NDArray[np.float32], map_of_row: NDArray[np.integer]
+) -> NDArray[np.float32]:
+    """maps: [m, h, w]; points: [k, 2, P]; map_of_row: [k]; returns [k, P]."""
+    used, number = np.unique(map_of_row, return_inverse=True)
+    index, x, y = _padded_position(points, maps.shape[1:], number)
+    flat = np.pad(maps[used], ((0, 0), (1, 1), (1, 1))).ravel()  # with a border, no point is a special case
+    width = maps.shape[2] + 2
 
     def tap(offset: int) -> NDArray[np.float32]:
         # No index is out of range; mode "clip" lets several threads take at once.
@@ -161,41 +176,55 @@ def _sample_map(values: NDArray, points: NDArray[np.float32]) -> NDArray[np.floa
     return _blend(upper, lower, y)
 
 
-def _spread_to_map(
-    gradient: NDArray[np.float32], points: NDArray[np.float32], size_hw: tuple[int, int]
+def _spread_block(
+    gradient: NDArray[np.float32], points: NDArray[np.float32], size_hw: Sequence[int]
 ) -> NDArray[np.float32]:
-    """The transpose of ``_sample_map``: gradient [P] to [h, w]."""
-    height, width = size_hw[0] + 2, size_hw[1] + 2
-    index, x, y = _padded_position(points, size_hw)
+    """The transpose of ``_sample_block`` for rows with a map each: gradient [k, P] to [k, h, w]."""
+    num_maps, height, width = len(points), size_hw[0] + 2, size_hw[1] + 2
+    index, x, y = _padded_position(points, size_hw, np.arange(num_maps))
     lower = gradient * y
     upper = gradient - lower
     lower_right, upper_right = lower * x, upper * x
     weights = (upper - upper_right, upper_right, lower - lower_right, lower_right)
     taps = (index, index + 1, index + width, index + width + 1)
-    padded = np.bincount(np.concatenate(taps), np.concatenate(weights), minlength=height * width)
-    return padded.reshape(height, width)[1:-1, 1:-1].astype(np.float32)
+    size = num_maps * height * width
+    padded = np.bincount(np.concatenate(taps, axis=None), np.concatenate(weights, axis=None), minlength=size)
+    return padded.reshape(num_maps, height, width)[:, 1:-1, 1:-1].astype(np.float32)
 
 
 def _padded_position(
-    points: NDArray[np.float32], size_hw: tuple[int, int]
+    points: NDArray[np.float32], size_hw: Sequence[int], map_of_row: NDArray[np.integer]
 ) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]:
-    """The upper left pixel of each point in a flattened map with a border of 1, and how far it is from it."""
+    """The upper left pixel of each point in flattened maps with a border of 1, and how far it is from it.
+
+    points: [k, 2, P]; map_of_row: [k]; returns [k, P] each.
+    """
     height, width = size_hw
-    x = points[:, 0] * np.float32(width) + np.float32(0.5)
-    y = points[:, 1] * np.float32(height) + np.float32(0.5)
+    x, y = points[:, 0] * np.float32(width), points[:, 1] * np.float32(height)
+    x += np.float32(0.5)
+    y += np.float32(0.5)
     left, top = x.astype(np.int32), y.astype(np.int32)
-    index = (top * np.int32(width + 2) + left).astype(np.intp)
-    return index, x - left.astype(np.float32), y - top.astype(np.float32)
+    np.subtract(x, left, out=x, casting="same_kind")
+    np.subtract(y, top, out=y, casting="same_kind")
+    top *= np.int32(width + 2)
+    top += left
+    first_pixel = map_of_row.astype(np.intp) * ((height + 2) * (width + 2))
+    return top + first_pixel[:, None], x, y
 
 
 def _blend(
     first: NDArray[np.float32], second: NDArray[np.float32], fraction: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """``first`` at fraction 0, ``second`` at 1."""
-    return first + (second - first) * fraction
+    """``first`` at fraction 0, ``second`` at 1. Overwrites both."""
+    second -= first
+    second *= fraction
+    first += second
+    return first
 
 
-def _for_each_row(work: Callable[[int], None], count: int) -> None:
+def _for_blocks(work: Callable[[NDArray[np.intp]], None], rows: NDArray[np.intp]) -> None:
+    """Do the work for some rows at a time, in several threads. What one raises is raised."""
+    blocks = [rows[begin : begin + ROWS_AT_ONCE] for begin in range(0, len(rows), ROWS_AT_ONCE)]
     with ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_THREADS)) as threads:
-        for _ in threads.map(work, range(count)):
-            pass  # raises what a thread raised
+        for _ in threads.map(work, blocks):
+            pass

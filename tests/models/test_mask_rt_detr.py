@@ -84,7 +84,7 @@ def drawn_by_rule(monkeypatch: pytest.MonkeyPatch) -> None:
 
     class PointsByRule(sampling.RandomPoints):
         def __init__(self, num_rows: int, num_points: int) -> None:
-            self.points = draw(num_rows, num_points, 2)
+            self.points = draw(num_rows, num_points, 2).transpose(0, 2, 1).copy()
 
         def row(self, row: int) -> np.ndarray:
             return self.points[row]

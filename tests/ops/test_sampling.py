@@ -14,13 +14,19 @@ from paddlex_seg.ops.sampling import (
 
 
 def by_grid_sample(maps: paddle.Tensor, points: paddle.Tensor) -> np.ndarray:
-    return F.grid_sample(maps.unsqueeze(1), 2 * points.unsqueeze(1) - 1, align_corners=False).numpy()[:, 0, 0]
+    return with_grid_sample(maps, points).numpy()
+
+
+def with_grid_sample(maps: paddle.Tensor, points: paddle.Tensor) -> paddle.Tensor:
+    grid = 2 * points.transpose([0, 2, 1]).unsqueeze(1) - 1
+    return F.grid_sample(maps.unsqueeze(1), grid, align_corners=False).squeeze([1, 2])
 
 
 def edge_and_inner_points(num_rows: int) -> paddle.Tensor:
     corners = np.array([[0, 0], [1, 1], [0, 1], [1, 0], [0.5, 1], [1e-7, 0.3], [1 - 1e-7, 0.6]], np.float32)
     inner = np.random.default_rng(0).random((num_rows, 50, 2), dtype=np.float32)
-    return paddle.to_tensor(np.concatenate([np.tile(corners, (num_rows, 1, 1)), inner], axis=1))
+    points = np.concatenate([np.tile(corners, (num_rows, 1, 1)), inner], axis=1)
+    return paddle.to_tensor(points.transpose(0, 2, 1).copy())  # x and y apart
 
 
 def test_masks_at_points_and_their_gradient_equal_grid_sample() -> None:
@@ -28,12 +34,7 @@ def test_masks_at_points_and_their_gradient_equal_grid_sample() -> None:
     maps = paddle.randn([3, 6, 9])
     points, weights = edge_and_inner_points(3), paddle.randn([3, 57])
     gradients = []
-    for sample in (
-        sample_masks,
-        lambda m, p: F.grid_sample(m.unsqueeze(1), 2 * p.unsqueeze(1) - 1, align_corners=False).squeeze(
-            [1, 2]
-        ),
-    ):
+    for sample in (sample_masks, with_grid_sample):
         maps.stop_gradient = False
         (sample(maps, points) * weights).sum().backward()
         gradients.append(maps.grad.numpy())
@@ -54,18 +55,27 @@ def test_binary_masks_are_shared_by_rows_of_points() -> None:
     assert found.stop_gradient
 
 
+def test_more_rows_than_a_block_has() -> None:
+    masks = paddle.randn([5, 4, 6])
+    rows = paddle.to_tensor(np.random.default_rng(0).integers(5, size=29))
+    points = edge_and_inner_points(29)
+    expected = by_grid_sample(masks.gather(rows), points)
+    np.testing.assert_allclose(sample_masks(masks, points, rows).numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_no_masks_have_no_values() -> None:
     maps = paddle.zeros([0, 4, 4])
     maps.stop_gradient = False
-    values = sample_masks(maps, paddle.zeros([0, 3, 2]))
+    values = sample_masks(maps, paddle.zeros([0, 2, 3]))
     assert values.shape == [0, 3]
-    assert uncertain_points(maps, RandomPoints(0, 8), 2).shape == [0, 2, 2]
+    assert uncertain_points(maps, RandomPoints(0, 8), 3).shape == [0, 2, 3]
 
 
 def test_features_at_points_equal_grid_sample() -> None:
     features = paddle.randn([2, 3, 5, 8])
     points = edge_and_inner_points(2)
-    expected = F.grid_sample(features, 2 * points.unsqueeze(1) - 1, align_corners=False)[:, :, 0]
+    grid = 2 * points.transpose([0, 2, 1]).unsqueeze(1) - 1
+    expected = F.grid_sample(features, grid, align_corners=False)[:, :, 0]
     found = sample_features(features, points)
     np.testing.assert_allclose(found.numpy(), expected.transpose([0, 2, 1]).numpy(), rtol=1e-4, atol=1e-5)
 
@@ -105,7 +115,7 @@ def test_points_come_from_paddles_seed_and_fill_the_square() -> None:
     assert not np.array_equal(first.row(0), first.row(1))
     assert not np.array_equal(first.row(0), RandomPoints(2, 1000).row(0))
     np.testing.assert_array_equal(first.all().numpy()[1], first.row(1))
-    np.testing.assert_allclose(first.all().numpy().mean(axis=(0, 1)), 0.5, atol=0.05)
+    np.testing.assert_allclose(first.all().numpy().mean(axis=(0, 2)), 0.5, atol=0.05)
 
 
 def test_the_way_of_other_devices_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,9 +140,9 @@ def test_the_way_of_other_devices_gives_the_same(monkeypatch: pytest.MonkeyPatch
     logits, candidates = paddle.randn([3, 10, 10]), RandomPoints(3, 400)
     expected = uncertain_points(logits, candidates, 100).numpy()
     found = uncertain_points(ElsewhereTensor(logits), candidates, 100).numpy()
-    assert [set(map(tuple, row)) for row in found] == [set(map(tuple, row)) for row in expected]
+    assert [set(map(tuple, row.T)) for row in found] == [set(map(tuple, row.T)) for row in expected]
 
 
 def test_an_error_in_a_thread_is_raised() -> None:
-    with pytest.raises(IndexError):
-        sampling._for_each_row([].__getitem__, 3)
+    with pytest.raises(ZeroDivisionError):
+        sampling._for_blocks(lambda rows: 1 // 0, np.arange(3))

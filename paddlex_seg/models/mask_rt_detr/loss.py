@@ -155,7 +155,7 @@ def _mask_losses(logits: Tensor, matched: Tensor, objects: Objects) -> dict[str,
     """
     num_masks = len(logits)
     points = uncertain_points(logits, RandomPoints(num_masks, NUM_CANDIDATES), NUM_UNCERTAIN)
-    points = paddle.concat([points, RandomPoints(num_masks, NUM_POINTS - NUM_UNCERTAIN).all()], axis=1)
+    points = paddle.concat([points, RandomPoints(num_masks, NUM_POINTS - NUM_UNCERTAIN).all()], axis=2)
     values = sample_masks(logits, points)
     wanted = sample_masks(objects.masks, points, matched)
     cross_entropy = F.binary_cross_entropy_with_logits(values, wanted, reduction="none").mean(axis=1)
