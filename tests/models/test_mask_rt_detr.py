@@ -25,6 +25,7 @@ from reference import (
 )
 
 from paddlex_seg.engine.optimizer import build_optimizer
+from paddlex_seg.engine.weights import load_into, read_weights
 from paddlex_seg.models.mask_rt_detr import denoising, loss, matcher, model, objects, transformer
 from paddlex_seg.models.mask_rt_detr.model import MaskRtDetr
 from paddlex_seg.ops import sampling
@@ -105,6 +106,22 @@ def test_weights_have_the_published_names_shapes_and_order(shared_dir: Path, siz
     assert_manifest(network, reference.manifest())
     fill_model(network)
     assert_filled(network, reference.fill_check())
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_official_weights_load_also_for_another_number_of_classes(size: str, tmp_path: Path) -> None:
+    path = tmp_path / f"Mask-RT-DETR-{size}_pretrained.pdparams"
+    paddle.save(filled_model(size).state_dict(), str(path))
+    weights = read_weights(path)
+    assert load_into(BUILDERS[size](80), weights).message() == f"All {len(weights)} tensors were loaded."
+    network = BUILDERS[size](3)
+    report = load_into(network, weights)
+    of_classes = {"denoising_class_embed.weight", "score_head.weight", "score_head.bias"}
+    assert set(report.missing) == {f"transformer.{name}" for name in of_classes}
+    assert {name for name, _ in report.skipped} == set(report.missing)
+    for name, value in network.state_dict().items():
+        if name not in report.missing:
+            np.testing.assert_array_equal(value.numpy(), weights[name], err_msg=name)
 
 
 @pytest.mark.parametrize("run", ["eval_small", pytest.param("eval_native", marks=pytest.mark.slow)])
