@@ -76,10 +76,10 @@ CASES = {
             *(
                 "Train.image_size=256",
                 "Train.batch_size=2",
-                "Train.epochs_iters=450",
+                "Train.epochs_iters=300",
                 "Train.eval_interval=50",
             ),
-            *("Train.learning_rate=0.0004", "Train.warmup_steps=30"),
+            *("Train.learning_rate=0.0005", "Train.warmup_steps=30"),
         ),
         model="Mask-RT-DETR-S",
         evaluate_on_train=True,
