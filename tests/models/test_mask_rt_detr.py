@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
+from detecting import detect, inputs_of
 from exported_graph import ExportedGraph
 from reference import (
     Reference,
@@ -31,7 +32,7 @@ from paddlex_seg.models.mask_rt_detr.model import MaskRtDetr
 from paddlex_seg.ops import sampling
 from paddlex_seg.ops.boxes import inverse_sigmoid
 from paddlex_seg.ops.masks import paste_masks
-from paddlex_seg.structures import Batch, Detections
+from paddlex_seg.structures import Batch
 
 BUILDERS: dict[str, Callable[..., MaskRtDetr]] = {
     "S": model.mask_rt_detr_s,
@@ -56,19 +57,6 @@ def filled_model(size: str) -> MaskRtDetr:
     network = BUILDERS[size](80)
     fill_model(network)
     return network
-
-
-def detect(network: MaskRtDetr, *inputs: np.ndarray) -> Detections:
-    network.eval()
-    with paddle.no_grad():
-        return network(*map(paddle.to_tensor, inputs))
-
-
-def inputs_of(batch_size: int, height: int, width: int) -> list[np.ndarray]:
-    """Pictures whose originals have different sizes."""
-    sizes = np.array([[200, 300], [320, 320], [250, 150]], np.float32)[:batch_size]
-    shape = np.array([[height, width]] * batch_size, np.float32)
-    return [np.stack([picture(100 * b, height, width) for b in range(batch_size)]), shape, shape / sizes]
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 import pytest
+from detecting import detect, inputs_of
 from exported_graph import ExportedGraph
 from reference import (
     Reference,
@@ -26,7 +27,7 @@ from paddlex_seg.models.pp_yoloe_seg.head import HeadOutputs, grid_cells
 from paddlex_seg.models.pp_yoloe_seg.loss import _mask_loss
 from paddlex_seg.models.pp_yoloe_seg.model import PpYoloeSeg, pp_yoloe_seg_s
 from paddlex_seg.ops.masks import paste_image_masks
-from paddlex_seg.structures import Detections, Target
+from paddlex_seg.structures import Target
 
 
 @pytest.fixture(scope="module")
@@ -39,19 +40,6 @@ def filled() -> PpYoloeSeg:
     model = pp_yoloe_seg_s(80)
     fill_model(model)
     return model
-
-
-def detect(model: PpYoloeSeg, *inputs: np.ndarray) -> Detections:
-    model.eval()
-    with paddle.no_grad():
-        return model(*map(paddle.to_tensor, inputs))
-
-
-def inputs_of(batch_size: int, height: int, width: int) -> list[np.ndarray]:
-    """Pictures whose originals have different sizes."""
-    sizes = np.array([[200, 300], [320, 320], [250, 150]], np.float32)[:batch_size]
-    shape = np.array([[height, width]] * batch_size, np.float32)
-    return [np.stack([picture(100 * b, height, width) for b in range(batch_size)]), shape, shape / sizes]
 
 
 def find_nothing(model: PpYoloeSeg) -> None:
