@@ -44,9 +44,12 @@ BUILDERS: dict[str, Callable[..., MaskRtDetr]] = {
 FAST_SIZES = ("S", "L")
 SIZES = [pytest.param(size, marks=() if size in FAST_SIZES else pytest.mark.slow) for size in BUILDERS]
 S_FAST = [pytest.param(size, marks=() if size == "S" else pytest.mark.slow) for size in BUILDERS]
-# The numbers were recorded with MKL's default code path. Another one rounds differently, which these networks
-# amplify: their decoders follow boxes that are drawn around thresholded masks.
+# The numbers were recorded with MKL's default code path, which `make test-slow` asks for. Another one rounds
+# differently, and these networks amplify that: their decoders follow boxes that are drawn around thresholded
+# masks. Of the 300 queries of M at native size, 19 to 29 change by more than a tolerance when the input is
+# disturbed by 1e-6, and 41 with the code path for AVX2; of L, 0 to 4, and 20.
 SAME_ROUNDING = os.environ.get("MKL_DEBUG_CPU_TYPE") == "0"
+QUERIES_THAT_MAY_DIFFER = 30 if SAME_ROUNDING else 60
 
 
 def reference_of(shared_dir: Path, size: str) -> Reference:
@@ -140,8 +143,9 @@ def test_features_queries_detections_and_masks_equal_the_reference(
         assert_tensor(feature, golden, f"backbone{i}")
     for i, feature in enumerate([*levels, mask_features]):
         assert_tensor(feature, golden, f"neck{i}")
-    assert_tensor(cells, golden, "enc_out")
-    assert_tensor(network.transformer.score_head(cells), golden, "enc_logits")
+    slack = 1.0 if SAME_ROUNDING or run == "eval_small" else 10.0
+    assert_tensor(cells, golden, "enc_out", slack)
+    assert_tensor(network.transformer.score_head(cells), golden, "enc_logits", slack)
     assert_queries(selection, layers[-1], masks, golden)
     pairs = assert_detections(found.bbox, golden["final0.bbox"])
     assert_masks(pasted.numpy(), golden, pairs)
@@ -153,10 +157,9 @@ def assert_queries(
     masks: paddle.Tensor,
     golden: dict[str, np.ndarray],
 ) -> None:
-    """The same cells are chosen, but for ties at the end, and what becomes of them is the same.
+    """The same cells are chosen, but for ties at the end, and what becomes of most of them is the same.
 
-    A cell whose mask lies right at the threshold can get another box, and then goes another way: 3 of 300
-    may, also in the recorded numbers when their input is disturbed by 1e-6.
+    A cell whose mask lies right at the threshold can get another box, and then goes another way.
     """
     ours, theirs = selection.cells.numpy()[0], golden["enc_topk_idx"][0]
     _, ours, theirs = np.intersect1d(ours, theirs, return_indices=True)
@@ -171,7 +174,7 @@ def assert_queries(
     ):
         close = np.isclose(value.numpy()[0][ours], golden[key][0][theirs], rtol=1e-3, atol=1e-3)
         same &= close.reshape(len(ours), -1).all(axis=1)
-    assert (~same).sum() <= 3
+    assert (~same).sum() <= QUERIES_THAT_MAY_DIFFER
     if same.all() and (ours == theirs).all():
         assert_tensor(masks, golden, "pred_masks")
 
@@ -191,7 +194,9 @@ def test_losses_gradients_and_one_step_equal_the_reference(shared_dir: Path, siz
     network.train()
     losses = network.loss(batch)
     losses["loss"].backward()
-    assert_losses(losses, golden, run, rtol=5e-4 if size in "XH" else 1e-4)
+    # With the code path for AVX2, loss_mask of M is off by 1.9e-4.
+    strict = size in "SL" or (size == "M" and SAME_ROUNDING)
+    assert_losses(losses, golden, run, rtol=1e-4 if strict else 5e-4)
     assert_batch_norm(network, golden, run)
     # PaddleDetection itself, with the same weights on a CPU of another kind, is off by up to 1.6e-3 in
     # gradients and 2.3e-3 in steps, in 39 of 367 parameters of S.
