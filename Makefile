@@ -50,9 +50,8 @@ check: install-dev
 test: check
 	$(BIN)/python -m pytest -m "not slow"
 
-# With the code path of MKL that the reference numbers were recorded with: rounding differs between them.
 test-slow: install-dev
-	MKL_DEBUG_CPU_TYPE=0 $(BIN)/python -m pytest
+	$(BIN)/python -m pytest
 
 # Each script says in its first lines what it shows and how long it takes.
 bench:

@@ -227,27 +227,22 @@ def assert_filled(model: paddle.nn.Layer, check: Mapping[str, Any]) -> None:
         np.testing.assert_allclose(state[name].ravel()[: len(values)], values, rtol=1e-7, err_msg=name)
 
 
-def assert_tensor(
-    value: paddle.Tensor, golden: Mapping[str, NDArray[Any]], key: str, slack: float = 1.0
-) -> None:
-    """A raw tensor equals the samples and statistics, or the whole array, recorded under ``key``.
-
-    Within 1e-3 relative and 1e-4, both times ``slack``.
-    """
+def assert_tensor(value: paddle.Tensor, golden: Mapping[str, NDArray[Any]], key: str) -> None:
+    """A raw tensor equals the samples and statistics, or the whole array, recorded under ``key``."""
     array = value.numpy()
     if key in golden:
-        _assert_close(array, golden[key], key, slack)
+        _assert_close(array, golden[key], key)
         return
     assert list(array.shape) == golden[f"{key}.shape"].tolist(), key
     index = np.linspace(0, array.size - 1, 64).astype(np.int64)
-    _assert_close(array.ravel()[index], golden[f"{key}.samples"], key, slack)
+    _assert_close(array.ravel()[index], golden[f"{key}.samples"], key)
     exact = array.astype(np.float64)
     stats = [exact.mean(), exact.std(), np.abs(exact).sum(), exact.min(), exact.max()]
-    _assert_close(stats, golden[f"{key}.stats"], key, slack)
+    _assert_close(stats, golden[f"{key}.stats"], key)
 
 
-def _assert_close(ours: ArrayLike, golden: ArrayLike, key: str, slack: float) -> None:
-    np.testing.assert_allclose(ours, golden, rtol=1e-3 * slack, atol=1e-4 * slack, err_msg=key)
+def _assert_close(ours: ArrayLike, golden: ArrayLike, key: str) -> None:
+    np.testing.assert_allclose(ours, golden, rtol=1e-3, atol=1e-4, err_msg=key)
 
 
 def match_detections(ours: ArrayLike, golden: ArrayLike) -> list[tuple[int, int]]:

@@ -19,11 +19,7 @@ class ConvBn(nn.Layer):
         self.conv = nn.Conv2D(
             in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias_attr=False
         )
-        self.bn = nn.BatchNorm2D(
-            out_channels,
-            weight_attr=ParamAttr(regularizer=L2Decay(0.0)),
-            bias_attr=ParamAttr(regularizer=L2Decay(0.0)),
-        )
+        self.bn = batch_norm(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, h, w] to [B, C', h/stride, w/stride]."""
@@ -57,3 +53,17 @@ class TwoBranchConv(nn.Layer):
         if self.alpha is not None:
             one_by_one = self.alpha * one_by_one
         return F.silu(self.conv1(x) + one_by_one)
+
+
+def batch_norm(channels: int) -> nn.BatchNorm2D:
+    """A batch norm exempt from weight decay."""
+    return nn.BatchNorm2D(channels, weight_attr=_without_decay(), bias_attr=_without_decay())
+
+
+def layer_norm(channels: int) -> nn.LayerNorm:
+    """A layer norm exempt from weight decay."""
+    return nn.LayerNorm(channels, weight_attr=_without_decay(), bias_attr=_without_decay())
+
+
+def _without_decay() -> ParamAttr:
+    return ParamAttr(regularizer=L2Decay(0.0))

@@ -31,8 +31,8 @@ def cxcywh_to_xyxy(boxes_cxcywh: Tensor) -> Tensor:
 
 
 def inverse_sigmoid(fraction: Tensor, epsilon: float = 1e-5) -> Tensor:
-    """What a sigmoid makes ``fraction`` of, which is cut to 0..1; fractions and their complements count as
-    at least ``epsilon``.
+    """The number whose sigmoid is ``fraction``, which is cut to 0..1; it and its complement count as at least
+    ``epsilon``.
     """
     fraction = fraction.clip(min=0.0, max=1.0)
     return paddle.log(fraction.clip(min=epsilon) / (1 - fraction).clip(min=epsilon))

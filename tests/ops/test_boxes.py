@@ -2,7 +2,17 @@ import numpy as np
 import paddle
 import pytest
 
-from paddlex_seg.ops.boxes import boxes_to_distances, distances_to_boxes, giou_loss, pairwise_iou
+from paddlex_seg.ops.boxes import (
+    boxes_to_distances,
+    cxcywh_to_xyxy,
+    distances_to_boxes,
+    giou_loss,
+    inverse_sigmoid,
+    iou,
+    mask_boxes,
+    pairwise_iou,
+    xyxy_to_cxcywh,
+)
 
 
 def test_distances_and_boxes_are_inverse() -> None:
@@ -30,3 +40,33 @@ def test_giou_loss_and_its_gradient(box: list[int], loss: float) -> None:
     value.sum().backward()
     assert float(value) == pytest.approx(loss, abs=1e-6)
     assert np.isfinite(predicted.grad.numpy()).all()
+
+
+def test_losses_and_overlaps_of_all_pairs_by_broadcasting() -> None:
+    boxes = paddle.to_tensor([[0.0, 0.0, 2.0, 2.0], [5.0, 5.0, 6.0, 6.0]])
+    others = paddle.to_tensor([[1.0, 1.0, 3.0, 3.0], [0.0, 0.0, 2.0, 2.0]])
+    pairs = [giou_loss(boxes[i : i + 1], others[j : j + 1]).item() for i in range(2) for j in range(2)]
+    together = giou_loss(boxes.unsqueeze(1), others.unsqueeze(0))
+    np.testing.assert_allclose(together.numpy().ravel(), pairs, rtol=1e-6)
+    np.testing.assert_allclose(iou(boxes, others).numpy(), [1 / 7, 0], rtol=1e-6)
+
+
+def test_centres_and_corners_are_inverse() -> None:
+    boxes = paddle.to_tensor([[1.0, 2.0, 4.0, 8.0]])
+    assert xyxy_to_cxcywh(boxes).tolist() == [[2.5, 5.0, 3.0, 6.0]]
+    assert cxcywh_to_xyxy(xyxy_to_cxcywh(boxes)).tolist() == boxes.tolist()
+
+
+def test_inverse_sigmoid_is_finite_at_and_beyond_the_ends() -> None:
+    fraction = paddle.to_tensor([-1.0, 0.0, 0.25, 1.0, 2.0])
+    ends = np.log(1e-5)
+    expected = [ends, ends, np.log(1 / 3), -ends, -ends]
+    np.testing.assert_allclose(inverse_sigmoid(fraction).numpy(), expected, rtol=1e-6)
+
+
+def test_boxes_of_masks_are_tight_and_zero_where_empty() -> None:
+    masks = np.zeros([1, 3, 4, 10], bool)
+    masks[0, 0, 1:3, 2] = masks[0, 0, 2, 5] = True
+    masks[0, 1] = True
+    found = mask_boxes(paddle.to_tensor(masks)).numpy()
+    np.testing.assert_allclose(found, [[[0.2, 0.25, 0.6, 0.75], [0, 0, 1, 1], [0, 0, 0, 0]]], rtol=1e-6)

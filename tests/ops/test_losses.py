@@ -2,7 +2,7 @@ import numpy as np
 import paddle
 import pytest
 
-from paddlex_seg.ops.losses import distribution_focal_loss, varifocal_loss
+from paddlex_seg.ops.losses import distribution_focal_loss, varifocal_loss, varifocal_loss_with_logits
 
 
 def test_varifocal_loss_weighs_positives_by_target_and_negatives_by_error() -> None:
@@ -16,6 +16,13 @@ def test_varifocal_loss_weighs_positives_by_target_and_negatives_by_error() -> N
 def test_varifocal_loss_of_a_score_that_is_nan_is_nan() -> None:
     scores = paddle.to_tensor([0.3, float("nan")])
     assert np.isnan(float(varifocal_loss(scores, paddle.zeros([2]), paddle.zeros([2]) > 0)))
+
+
+def test_varifocal_loss_of_logits_is_that_of_their_sigmoid() -> None:
+    logits = paddle.to_tensor([-1.5, 0.3, 2.0])
+    wanted, positive = paddle.to_tensor([0.0, 0.9, 0.0]), paddle.to_tensor([False, True, False])
+    expected = float(varifocal_loss(paddle.nn.functional.sigmoid(logits), wanted, positive))
+    assert float(varifocal_loss_with_logits(logits, wanted, positive)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_distribution_focal_loss_shares_between_the_two_nearest_bins() -> None:

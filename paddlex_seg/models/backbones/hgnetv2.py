@@ -12,7 +12,8 @@ import paddle
 import paddle.nn.functional as F
 from paddle import ParamAttr, Tensor, nn
 from paddle.nn.initializer import KaimingNormal
-from paddle.regularizer import L2Decay
+
+from paddlex_seg.models.layers import batch_norm
 
 
 @dataclass(frozen=True)
@@ -95,24 +96,13 @@ class HgStage(nn.Layer):
     def __init__(self, in_channels: int, config: HgStageConfig, *, downsample: bool) -> None:
         super().__init__()
         self.downsample = (
-            HgConv(
-                in_channels,
-                in_channels,
-                kernel_size=3,
-                stride=2,
-                groups=in_channels,
-                activate=False,
-            )
+            HgConv(in_channels, in_channels, kernel_size=3, stride=2, groups=in_channels, activate=False)
             if downsample
             else None
         )
         self.blocks = nn.Sequential(
             *[
-                HgBlock(
-                    in_channels if i == 0 else config.out_channels,
-                    config,
-                    residual=i > 0,
-                )
+                HgBlock(in_channels if i == 0 else config.out_channels, config, residual=i > 0)
                 for i in range(config.num_blocks)
             ]
         )
@@ -132,11 +122,7 @@ class HgBlock(nn.Layer):
         make_layer = LightHgConv if config.light else HgConv
         self.layers = nn.LayerList(
             [
-                make_layer(
-                    in_channels if i == 0 else middle,
-                    middle,
-                    kernel_size=config.kernel_size,
-                )
+                make_layer(in_channels if i == 0 else middle, middle, kernel_size=config.kernel_size)
                 for i in range(config.num_layers)
             ]
         )
@@ -159,12 +145,7 @@ class LightHgConv(nn.Layer):
     def __init__(self, in_channels: int, out_channels: int, *, kernel_size: int) -> None:
         super().__init__()
         self.conv1 = HgConv(in_channels, out_channels, activate=False)
-        self.conv2 = HgConv(
-            out_channels,
-            out_channels,
-            kernel_size=kernel_size,
-            groups=out_channels,
-        )
+        self.conv2 = HgConv(out_channels, out_channels, kernel_size=kernel_size, groups=out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, h, w] to [B, C', h, w]."""
@@ -200,11 +181,7 @@ class HgConv(nn.Layer):
             weight_attr=ParamAttr(initializer=KaimingNormal()),
             bias_attr=False,
         )
-        self.bn = nn.BatchNorm2D(
-            out_channels,
-            weight_attr=ParamAttr(regularizer=L2Decay(0.0)),
-            bias_attr=ParamAttr(regularizer=L2Decay(0.0)),
-        )
+        self.bn = batch_norm(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, h, w] to [B, C', h/stride, w/stride]."""

@@ -8,7 +8,6 @@ import paddle
 import paddle.nn.functional as F
 from paddle import ParamAttr, Tensor, nn
 from paddle.nn.initializer import Assign, Constant, Uniform, XavierUniform
-from paddle.regularizer import L2Decay
 
 from paddlex_seg.ops.sampling import bilinear_taps
 
@@ -106,15 +105,6 @@ def linear(
         out_channels,
         weight_attr=ParamAttr(initializer=weight or Uniform(-bound, bound)),
         bias_attr=ParamAttr(initializer=bias or Uniform(-bound, bound)),
-    )
-
-
-def layer_norm(channels: int) -> nn.LayerNorm:
-    """A layer norm exempt from weight decay."""
-    return nn.LayerNorm(
-        channels,
-        weight_attr=ParamAttr(regularizer=L2Decay(0.0)),
-        bias_attr=ParamAttr(regularizer=L2Decay(0.0)),
     )
 
 

@@ -16,7 +16,7 @@ from paddlex_seg.models.mask_rt_detr.objects import Matches, Objects
 from paddlex_seg.ops.boxes import inverse_sigmoid
 
 LABEL_NOISE = 0.25  # share of the queries with a random class
-BOX_NOISE = 1.0  # corners move by up to this, relative to half the width and height
+BOX_NOISE = 1.0  # times this, centres move by up to half the size, and sizes change by up to themselves
 
 
 @dataclass(frozen=True)

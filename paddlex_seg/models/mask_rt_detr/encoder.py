@@ -7,10 +7,9 @@ from collections.abc import Sequence
 
 import paddle
 import paddle.nn.functional as F
-from paddle import ParamAttr, Tensor, nn
-from paddle.regularizer import L2Decay
+from paddle import Tensor, nn
 
-from paddlex_seg.models.layers import ConvBnAct, TwoBranchConv
+from paddlex_seg.models.layers import ConvBnAct, TwoBranchConv, batch_norm
 from paddlex_seg.models.mask_rt_detr.attention import MultiHeadAttention, linear
 
 NUM_LEVELS = 3  # of stride 8, 16, 32
@@ -167,12 +166,8 @@ def position_embedding(height: int, width: int, channels: int) -> Tensor:
 
 
 def _projection(in_channels: int, channels: int) -> nn.Sequential:
-    norm = nn.BatchNorm2D(
-        channels,
-        weight_attr=ParamAttr(regularizer=L2Decay(0.0)),
-        bias_attr=ParamAttr(regularizer=L2Decay(0.0)),
-    )
-    return nn.Sequential(nn.Conv2D(in_channels, channels, kernel_size=1, bias_attr=False), norm)
+    convolution = nn.Conv2D(in_channels, channels, kernel_size=1, bias_attr=False)
+    return nn.Sequential(convolution, batch_norm(channels))
 
 
 def _double(x: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 import paddle
 import paddle.nn.functional as F
-from numpy.typing import NDArray
 from paddle import Tensor
 
 from paddlex_seg.models.mask_rt_detr.denoising import Denoising
@@ -42,8 +41,8 @@ def mask_rt_detr_losses(
 
     matching: predictions of the Q queries, first those of the selection; restored: predictions of the
     denoising queries, none without denoising. Terms are divided by the number of objects, at least 1, as the
-    mean over the processes of a distributed run; those of denoising also by the number of groups. Everything
-    is not a number when a cost of the matching is not finite.
+    mean over the processes of a distributed run; those of denoising also by the number of groups. When a cost
+    of the matching is not finite, there is ``loss`` alone, which is not a number.
     """
     count = mean_over_processes(paddle.to_tensor(float(sum(objects.counts)))).clip(min=1.0)
     matches = match(matching, mask_features, objects)
@@ -52,9 +51,8 @@ def mask_rt_detr_losses(
     sets = [_MatchedSet(*pair, suffix="_aux", divisor=count) for pair in zip(matching, matches, strict=True)]
     sets[-1] = sets[-1]._replace(suffix="")
     if denoising is not None:
-        pairs = [(predictions, denoising.matches(objects)) for predictions in restored]
-        divisor = count * denoising.num_groups
-        sets += [_MatchedSet(*pair, suffix="_aux_dn", divisor=divisor) for pair in pairs]
+        found, divisor = denoising.matches(objects), count * denoising.num_groups
+        sets += [_MatchedSet(one, found, suffix="_aux_dn", divisor=divisor) for one in restored]
         sets[-1] = sets[-1]._replace(suffix="_dn")
     losses = {f"loss_{name}{suffix}": paddle.zeros([]) for suffix in SUFFIXES for name in WEIGHTS}
     for one, logits in zip(sets, _matched_mask_logits(sets, mask_features), strict=True):
@@ -95,10 +93,8 @@ def _losses(one: _MatchedSet, logits: Tensor, objects: Objects) -> dict[str, Ten
     if len(one.matches.query) == 0:
         no_scores = paddle.zeros([class_logits.size])
         return {"class": varifocal_loss_with_logits(class_logits.flatten(), no_scores, no_scores > 0)}
-    boxes, wanted_boxes = (
-        one.predictions.boxes.reshape([-1, 4]).gather(one.query),
-        objects.boxes.gather(one.object),
-    )
+    boxes = one.predictions.boxes.reshape([-1, 4]).gather(one.query)
+    wanted_boxes = objects.boxes.gather(one.object)
     corners, wanted_corners = cxcywh_to_xyxy(boxes), cxcywh_to_xyxy(wanted_boxes)
     is_last = not one.suffix.startswith("_aux")
     scores = (
@@ -130,23 +126,19 @@ def _matched_mask_logits(sets: Sequence[_MatchedSet], mask_features: Tensor) -> 
     embeddings: list[list[Tensor]] = [[] for _ in range(num_images)]
     for one, counts in zip(sets, num_rows, strict=True):
         images = np.flatnonzero(counts)
-        matched = one.predictions.mask_embeddings.reshape([-1, num_prototypes]).gather(one.query)
-        for image, part in zip(images, _split(matched, counts[images]), strict=True):
-            embeddings[image].append(part)
+        if len(images) > 0:
+            matched = one.predictions.mask_embeddings.reshape([-1, num_prototypes]).gather(one.query)
+            for image, part in zip(images, matched.split(counts[images].tolist()), strict=True):
+                embeddings[image].append(part)
     parts: list[list[Tensor]] = [[] for _ in sets]
     for image, features in enumerate(mask_features.flatten(2).unbind(0)):
         owners = np.flatnonzero(num_rows[:, image])
         if len(owners) > 0:
             logits = paddle.matmul(paddle.concat(embeddings[image]), features)
-            for owner, part in zip(owners, _split(logits, num_rows[owners, image]), strict=True):
+            for owner, part in zip(owners, logits.split(num_rows[owners, image].tolist()), strict=True):
                 parts[owner].append(part)
     none = paddle.zeros([0, height * width])
     return [paddle.concat(own or [none]).reshape([-1, height, width]) for own in parts]
-
-
-def _split(rows: Tensor, counts: NDArray[np.int64]) -> list[Tensor]:
-    """Parts of the rows; Paddle wants at least two of them."""
-    return [rows] if len(counts) == 1 else rows.split(counts.tolist()) if len(counts) else []
 
 
 def _mask_losses(logits: Tensor, matched: Tensor, objects: Objects) -> dict[str, Tensor]:

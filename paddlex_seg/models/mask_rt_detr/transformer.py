@@ -1,8 +1,7 @@
 """Queries of Mask-RT-DETR: chosen from the encoder's cells, refined by the decoder.
 
-Shapes: B images, Q queries (300, or all cells of a tiny input; in training with those
-of denoising in front), C channels, K classes,
-P prototypes, L cells of all levels.
+Shapes: B images, Q queries (300, or all cells of a tiny input; in training with those of denoising in front),
+C channels, K classes, P prototypes, L cells of all levels.
 """
 
 from collections.abc import Sequence
@@ -12,22 +11,17 @@ import paddle
 import paddle.nn.functional as F
 from paddle import ParamAttr, Tensor, nn
 from paddle.nn.initializer import Constant, Normal, XavierUniform
-from paddle.regularizer import L2Decay
 
-from paddlex_seg.models.mask_rt_detr.attention import (
-    DeformableAttention,
-    MultiHeadAttention,
-    layer_norm,
-    linear,
-)
+from paddlex_seg.models.layers import batch_norm, layer_norm
+from paddlex_seg.models.mask_rt_detr.attention import DeformableAttention, MultiHeadAttention, linear
 from paddlex_seg.models.mask_rt_detr.denoising import Denoising
+from paddlex_seg.models.mask_rt_detr.encoder import NUM_LEVELS
 from paddlex_seg.ops.boxes import inverse_sigmoid, mask_boxes, xyxy_to_cxcywh
 
-NUM_LEVELS = 3
 NUM_POINTS = 4
 NUM_HEADS = 8
 CELL_BOX_SIZE = 0.05  # of stride 8, relative to the image; doubles from level to level
-BORDER = 0.01  # cells whose box reaches nearer to the edge of 0..1 are not chosen
+BORDER = 0.01  # a cell with its centre or size nearer to 0 or 1 is not chosen
 BACKGROUND_LOGIT = -4.59511985013459  # of a probability of 0.01, where classes start
 
 
@@ -268,11 +262,6 @@ def take_rows(rows: Tensor, index: Tensor) -> Tensor:
 
 
 def _projection(in_channels: int, channels: int) -> nn.Sequential:
-    norm = nn.BatchNorm2D(
-        channels,
-        weight_attr=ParamAttr(regularizer=L2Decay(0.0)),
-        bias_attr=ParamAttr(regularizer=L2Decay(0.0)),
-    )
     convolution = nn.Conv2D(
         in_channels,
         channels,
@@ -280,4 +269,4 @@ def _projection(in_channels: int, channels: int) -> nn.Sequential:
         weight_attr=ParamAttr(initializer=XavierUniform()),
         bias_attr=False,
     )
-    return nn.Sequential(("conv", convolution), ("norm", norm))
+    return nn.Sequential(("conv", convolution), ("norm", batch_norm(channels)))
