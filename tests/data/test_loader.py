@@ -340,12 +340,12 @@ def test_a_worker_that_dies_is_reported():
 
 
 MAIN_PROGRAM = """
+import signal
 import time
-from functools import partial
 from paddlex_seg.data.loader import WorkerPool
-import os
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs without
     with WorkerPool(2) as workers:
         pending = [workers._executor.submit(time.sleep, 0.3) for _ in range(4)]
         [future.result() for future in pending]
