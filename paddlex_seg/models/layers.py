@@ -65,5 +65,13 @@ def layer_norm(channels: int) -> nn.LayerNorm:
     return nn.LayerNorm(channels, weight_attr=_without_decay(), bias_attr=_without_decay())
 
 
+def freeze_norms(network: nn.Layer) -> None:
+    """Keep weights and running statistics of all batch norms in a network as they are, in training too."""
+    for layer in network.sublayers():
+        if isinstance(layer, nn.BatchNorm2D):
+            layer._use_global_stats = True
+            layer.weight.stop_gradient = layer.bias.stop_gradient = True
+
+
 def _without_decay() -> ParamAttr:
     return ParamAttr(regularizer=L2Decay(0.0))

@@ -13,7 +13,7 @@ import paddle.nn.functional as F
 from paddle import ParamAttr, Tensor, nn
 from paddle.nn.initializer import KaimingNormal
 
-from paddlex_seg.models.layers import batch_norm
+from paddlex_seg.models.layers import batch_norm, freeze_norms
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,9 @@ class PpHgNetV2(nn.Layer):
         """
         for parameter in self.stem.parameters():
             parameter.stop_gradient = True
+        freeze_norms(self)
         for layer in self.sublayers():
-            if isinstance(layer, nn.BatchNorm2D):
-                layer._use_global_stats = True
-                layer.weight.stop_gradient = layer.bias.stop_gradient = True
-            elif isinstance(layer, nn.Conv2D):
+            if isinstance(layer, nn.Conv2D):
                 layer.weight.optimize_attr["learning_rate"] = lr_factor
 
     def forward(self, image: Tensor) -> list[Tensor]:
