@@ -1,7 +1,7 @@
 """Feature pyramid: coarse features, enlarged, are added to fine ones.
 
-Paper: T.-Y. Lin et al., "Feature Pyramid Networks for Object Detection", https://arxiv.org/abs/1612.03144. Names
-of layers are those of the published weights. Shapes: B images, C channels, [H, W] input size.
+Paper: T.-Y. Lin et al., "Feature Pyramid Networks for Object Detection", https://arxiv.org/abs/1612.03144.
+Names of layers are those of the published weights. Shapes: B images, C channels, [H, W] input size.
 """
 
 from collections.abc import Sequence

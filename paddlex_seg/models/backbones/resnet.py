@@ -1,9 +1,9 @@
-"""ResNet and ResNeXt, in the plain form and as "vd": a deep stem, and shortcuts that pool before they project.
+"""ResNet and ResNeXt, plain and as "vd": a deep stem, and shortcuts that pool before they project.
 
-Papers: K. He et al., "Deep Residual Learning for Image Recognition", https://arxiv.org/abs/1512.03385; S. Xie et
-al., "Aggregated Residual Transformations", https://arxiv.org/abs/1611.05431; T. He et al., "Bag of Tricks",
-https://arxiv.org/abs/1812.01187, for vd (its ResNet-D). Strides are on the 3x3 convolutions (ResNet-B). Names of
-layers are those of the published weights. Shapes: B images, C channels, [H, W] input size.
+Papers: K. He et al., "Deep Residual Learning for Image Recognition", https://arxiv.org/abs/1512.03385; S. Xie
+et al., "Aggregated Residual Transformations", https://arxiv.org/abs/1611.05431; T. He et al., "Bag of
+Tricks", https://arxiv.org/abs/1812.01187, for vd (its ResNet-D). Strides are on the 3x3 convolutions. Names
+of layers are those of the published weights. Shapes: B images, C channels, [H, W] input size.
 """
 
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ class ResNet(nn.Layer):
             self.add_sublayer(f"res{i + 2}", stage)
 
     def freeze(self, lr_factors: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> None:
-        """Keep stem, first stage, and the weights and running statistics of all norms, as they are in training.
+        """Keep the stem, the first stage and all norms, statistics too, as they are in training.
 
         The other weights of stage i learn at ``lr_factors[i]`` times the learning rate. That is how the
         published models were trained, from a backbone that had learnt ImageNet before.
