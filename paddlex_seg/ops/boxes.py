@@ -1,7 +1,12 @@
 """Boxes on Paddle tensors. ``xyxy`` means x1, y1, x2, y2 in whatever unit, the same for all arguments."""
 
+import math
+from collections.abc import Sequence
+
 import paddle
 from paddle import Tensor
+
+MAX_LOG_RATIO = math.log(1000 / 16)  # of deltas: an exponential must not overflow early in training
 
 
 def distances_to_boxes(points: Tensor, distances: Tensor) -> Tensor:
@@ -67,6 +72,39 @@ def giou_loss(boxes: Tensor, targets: Tensor, epsilon: float = 1e-10) -> Tensor:
     return 1 - (overlap / union - (hull - union) / hull)
 
 
+def boxes_to_deltas(boxes: Tensor, references: Tensor, weights: Sequence[float]) -> Tensor:
+    """How boxes [..., 4] differ from reference boxes [..., 4], both xyxy: [..., 4].
+
+    The differences of the centres over the reference's size, and the logarithms of the ratios of the sizes,
+    for x and y each, times ``weights``. Source: S. Ren et al., "Faster R-CNN", https://arxiv.org/abs/1506.01497,
+    equation 2.
+    """
+    center, size = _center_size(boxes)
+    reference_center, reference_size = _center_size(references)
+    deltas = [(center - reference_center) / reference_size, paddle.log(size / reference_size)]
+    return paddle.concat(deltas, axis=-1) * paddle.to_tensor(list(weights), dtype="float32")
+
+
+def deltas_to_boxes(deltas: Tensor, references: Tensor, weights: Sequence[float]) -> Tensor:
+    """The boxes xyxy whose ``boxes_to_deltas`` these are, at most 62.5 times as large as the references.
+
+    Shapes broadcast.
+    """
+    center, size = _center_size(references)
+    deltas = deltas / paddle.to_tensor(list(weights), dtype="float32")
+    center = center + deltas[..., :2] * size
+    half_size = 0.5 * (paddle.exp(deltas[..., 2:].clip(max=MAX_LOG_RATIO)) * size)
+    return paddle.concat([center - half_size, center + half_size], axis=-1)
+
+
+def clip_boxes(boxes_xyxy: Tensor, size_hw: Tensor) -> Tensor:
+    """Boxes xyxy [..., 4] cut to pictures of height and width [..., 2]; the shapes broadcast."""
+    limit = size_hw.flip(-1)
+    return paddle.concat(
+        [paddle.minimum(boxes_xyxy[..., i : i + 2], limit).clip(min=0) for i in (0, 2)], axis=-1
+    )
+
+
 def mask_boxes(masks: Tensor) -> Tensor:
     """The tight boxes of masks, bool [..., h, w], as xyxy fractions of their size: [..., 4].
 
@@ -81,6 +119,11 @@ def mask_boxes(masks: Tensor) -> Tensor:
         end = (occupied * (position + 1)).max(axis=-1)
         edges.append(paddle.stack([begin * (end > 0).astype("float32"), end], axis=-1) / size)
     return paddle.stack(edges, axis=-1).flatten(-2)  # x1, y1, x2, y2
+
+
+def _center_size(boxes_xyxy: Tensor) -> tuple[Tensor, Tensor]:
+    size = boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]
+    return boxes_xyxy[..., :2] + 0.5 * size, size
 
 
 def _overlaps(boxes: Tensor, others: Tensor) -> Tensor:

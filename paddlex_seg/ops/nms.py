@@ -3,6 +3,47 @@
 import paddle
 from paddle import Tensor
 
+NOTHING = -1e30  # the score of what is not there; not infinite, since some runtimes multiply it by 0
+
+
+def grouped_nms(
+    boxes_xyxy: Tensor, scores: Tensor, group: Tensor, num_groups: int | Tensor, iou_threshold: float
+) -> Tensor:
+    """The positions, int64 [M], of the boxes that do not overlap a better one of their own group.
+
+    boxes_xyxy: float32 [N, 4]; scores: float32 [N], of which ``NOTHING`` is never kept; group: int64 [N],
+    0..num_groups - 1. Groups are classes, levels or images, or their combinations: one image for the
+    operator, since the converter to ONNX knows no other. Sorted by group, then by falling score. N is at
+    least 1, M may be 0.
+    """
+    is_own = paddle.arange(num_groups).unsqueeze(1) == group.unsqueeze(0)  # [G, N]
+    of_group = paddle.where(is_own, scores.unsqueeze(0), paddle.full([1, 1], NOTHING))
+    return multiclass_nms(
+        boxes_xyxy.unsqueeze(0),
+        of_group.unsqueeze(0),
+        score_threshold=NOTHING / 2,
+        iou_threshold=iou_threshold,
+        nms_top_k=-1,
+        keep_top_k=-1,
+    )[1]
+
+
+def best_of_each_image(
+    scores: Tensor, image: Tensor, num_images: int | Tensor, limit: int
+) -> tuple[Tensor, Tensor]:
+    """The positions, int64 [M], of the ``limit`` best of each image, and their number per image, int32 [B].
+
+    scores: float32 [N]; image: int64 [N]. Image by image, by falling score. N and M may be 0.
+    """
+    is_own = paddle.arange(num_images).unsqueeze(1) == image.unsqueeze(0)
+    of_image = paddle.where(is_own, scores.unsqueeze(0), paddle.full([1, 1], NOTHING))  # [B, N]
+    # With as many entries of nothing, there are always enough to choose from.
+    nothing = paddle.full([1, limit], NOTHING).expand([num_images, limit])
+    best, position = paddle.topk(paddle.concat([of_image, nothing], axis=1), limit, axis=1)
+    is_there = best > NOTHING / 2
+    chosen = paddle.nonzero(is_there.flatten()).flatten()
+    return position.flatten().gather(chosen), is_there.astype("int32").sum(axis=1).astype("int32")
+
 
 def multiclass_nms(
     boxes_xyxy: Tensor,

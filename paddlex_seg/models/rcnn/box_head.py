@@ -1,0 +1,226 @@
+"""Box heads of the R-CNNs: class and refined box of a proposal, at once or in a cascade.
+
+Papers: S. Ren et al., "Faster R-CNN", https://arxiv.org/abs/1506.01497; Z. Cai and N. Vasconcelos, "Cascade
+R-CNN", https://arxiv.org/abs/1712.00726. Names of layers are those of the published weights. Shapes: N boxes
+of a batch, K classes.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import paddle
+import paddle.nn.functional as F
+from paddle import ParamAttr, Tensor, nn
+from paddle.nn.initializer import Normal, XavierUniform
+
+from paddlex_seg.models.backbones.resnet import block_names, resnet_stage
+from paddlex_seg.models.rcnn.pooling import image_of_row, pool_rois
+from paddlex_seg.models.rcnn.rpn import Proposals
+from paddlex_seg.models.rcnn.sampling import RoiSamples, foreground_rows, label_rois, sample_rois
+from paddlex_seg.ops.boxes import boxes_to_deltas, clip_boxes, deltas_to_boxes
+from paddlex_seg.structures import Target
+
+DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+FOREGROUND_IOU = 0.5
+CASCADE_DELTA_WEIGHTS = ((10.0, 10.0, 5.0, 5.0), (20.0, 20.0, 10.0, 10.0), (30.0, 30.0, 15.0, 15.0))
+CASCADE_FOREGROUND_IOU = (0.5, 0.6, 0.7)
+
+
+class BoxLosses(NamedTuple):
+    """The losses of a box head, and what the mask head goes on with."""
+
+    losses: dict[str, Tensor]
+    samples: RoiSamples
+    features: Tensor  # float32 [n, ...] of the samples, as the head's layers made them
+
+
+class ScoredBoxes(NamedTuple):
+    """Proposals after a box head; image b owns ``num[b]`` rows, in order."""
+
+    boxes_xyxy: Tensor  # float32 [N, K, 4], or [N, 1, 4] where all classes share a box; inside the image
+    scores: Tensor  # float32 [N, K], probabilities
+    num: Tensor  # int32 [B]
+
+
+class TwoFcHead(nn.Layer):
+    """Two fully connected layers."""
+
+    resolution = 7
+    out_channels = 1024
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        size = in_channels * self.resolution**2
+        self.fc6 = nn.Linear(size, 1024, weight_attr=ParamAttr(initializer=XavierUniform(fan_out=size)))
+        self.fc7 = nn.Linear(1024, 1024, weight_attr=ParamAttr(initializer=XavierUniform()))
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """[N, C, 7, 7] to [N, 1024]."""
+        return F.relu(self.fc7(F.relu(self.fc6(pooled.flatten(1)))))
+
+
+class Res5Head(nn.Layer):
+    """The last stage of a ResNet."""
+
+    resolution = 14
+    out_channels = 2048
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.res5 = resnet_stage(1024, self.out_channels, block_names("res5", 3), stride=2)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """[N, 1024, 14, 14] to [N, 2048, 7, 7]."""
+        return self.res5(pooled)
+
+
+class BoxHead(nn.Layer):
+    """Scores all classes, and refines the box for each of them.
+
+    ``head`` makes features [N, C] or [N, C, h, w] of pooled ones.
+    """
+
+    def __init__(self, head: TwoFcHead | Res5Head, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.head = head
+        self.bbox_score = _score_layer(head.out_channels, num_classes)
+        self.bbox_delta = _delta_layer(head.out_channels, 4 * num_classes)
+
+    def loss(
+        self, features: Sequence[Tensor], proposals: Proposals, im_shape: Tensor, targets: Sequence[Target]
+    ) -> BoxLosses:
+        """``loss_bbox_cls`` and ``loss_bbox_reg``, means over sampled proposals."""
+        samples = sample_rois(
+            split_images(proposals.boxes_xyxy, proposals.num),
+            targets,
+            num_classes=self.num_classes,
+            foreground_iou=FOREGROUND_IOU,
+        )
+        roi_features = self.roi_features(features, samples.boxes_xyxy, samples.num)
+        logits, deltas = self._predict(roi_features)
+        cls, reg = box_losses(logits, deltas.reshape([-1, self.num_classes, 4]), samples, DELTA_WEIGHTS)
+        return BoxLosses({"loss_bbox_cls": cls, "loss_bbox_reg": reg}, samples, roi_features)
+
+    def forward(self, features: Sequence[Tensor], proposals: Proposals, im_shape: Tensor) -> ScoredBoxes:
+        """im_shape: float32 [B, 2], height and width of the images in the input."""
+        boxes, num = proposals
+        logits, deltas = self._predict(self.roi_features(features, boxes, num))
+        refined = deltas_to_boxes(
+            deltas.reshape([-1, self.num_classes, 4]), boxes.unsqueeze(1), DELTA_WEIGHTS
+        )
+        limits = im_shape.gather(image_of_row(boxes, num)).unsqueeze(1)
+        return ScoredBoxes(clip_boxes(refined, limits), F.softmax(logits)[:, :-1], num)
+
+    def roi_features(self, features: Sequence[Tensor], boxes_xyxy: Tensor, num: Tensor) -> Tensor:
+        """The head's features of boxes [N, 4], [N, C] or [N, C, h, w]."""
+        return self.head(pool_rois(features, boxes_xyxy, num, self.head.resolution))
+
+    def _predict(self, roi_features: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [N, K + 1], the last one of the background, and deltas [N, 4 * K]."""
+        flat = roi_features if roi_features.ndim == 2 else roi_features.mean(axis=(2, 3))
+        return self.bbox_score(flat), self.bbox_delta(flat)
+
+
+class CascadeBoxHead(nn.Layer):
+    """Three box heads in a row, each refining what the one before found; all classes share a box."""
+
+    def __init__(self, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.num_stages = len(CASCADE_DELTA_WEIGHTS)
+        self.head = nn.LayerList([TwoFcHead(in_channels) for _ in range(self.num_stages)])
+        for i in range(self.num_stages):
+            self.add_sublayer(f"bbox_score_stage{i}", _score_layer(TwoFcHead.out_channels, num_classes))
+            self.add_sublayer(f"bbox_delta_stage{i}", _delta_layer(TwoFcHead.out_channels, 4))
+
+    def loss(
+        self, features: Sequence[Tensor], proposals: Proposals, im_shape: Tensor, targets: Sequence[Target]
+    ) -> BoxLosses:
+        """``loss_bbox_cls_stage<i>`` and ``loss_bbox_reg_stage<i>``, each a third of a mean over boxes."""
+        losses: dict[str, Tensor] = {}
+        samples = first = sample_rois(
+            split_images(proposals.boxes_xyxy, proposals.num),
+            targets,
+            num_classes=self.num_classes,
+            foreground_iou=CASCADE_FOREGROUND_IOU[0],
+        )
+        for i in range(self.num_stages):
+            logits, deltas, roi_features = self._predict(features, samples.boxes_xyxy, samples.num, stage=i)
+            cls, reg = box_losses(logits, deltas.unsqueeze(1), samples, CASCADE_DELTA_WEIGHTS[i])
+            losses[f"loss_bbox_cls_stage{i}"] = cls / self.num_stages
+            losses[f"loss_bbox_reg_stage{i}"] = reg / self.num_stages
+            if i == 0:
+                first_features = roi_features
+            if i + 1 < self.num_stages:
+                boxes = self._refine(samples.boxes_xyxy, samples.num, deltas.detach(), im_shape, stage=i)
+                samples = label_rois(
+                    [_not_empty(own) for own in split_images(boxes, samples.num)],
+                    targets,
+                    num_classes=self.num_classes,
+                    foreground_iou=CASCADE_FOREGROUND_IOU[i + 1],
+                )
+        return BoxLosses(losses, first, first_features)
+
+    def forward(self, features: Sequence[Tensor], proposals: Proposals, im_shape: Tensor) -> ScoredBoxes:
+        """im_shape: float32 [B, 2], height and width of the images in the input."""
+        boxes, num = proposals
+        scores = []
+        for i in range(self.num_stages):
+            logits, deltas, _ = self._predict(features, boxes, num, stage=i)
+            scores.append(F.softmax(logits)[:, :-1])
+            boxes = self._refine(boxes, num, deltas, im_shape, stage=i)
+        return ScoredBoxes(boxes.unsqueeze(1), paddle.add_n(scores) / self.num_stages, num)
+
+    def _predict(
+        self, features: Sequence[Tensor], boxes_xyxy: Tensor, num: Tensor, *, stage: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits [N, K + 1], deltas [N, 4] and the features they are made of."""
+        x = self.head[stage](pool_rois(features, boxes_xyxy, num, TwoFcHead.resolution))
+        score, delta = (getattr(self, f"bbox_{kind}_stage{stage}") for kind in ("score", "delta"))
+        return score(x), delta(x), x
+
+    def _refine(
+        self, boxes_xyxy: Tensor, num: Tensor, deltas: Tensor, im_shape: Tensor, *, stage: int
+    ) -> Tensor:
+        refined = deltas_to_boxes(deltas, boxes_xyxy, CASCADE_DELTA_WEIGHTS[stage])
+        return clip_boxes(refined, im_shape.gather(image_of_row(boxes_xyxy, num)))
+
+
+def box_losses(
+    logits: Tensor, deltas: Tensor, samples: RoiSamples, delta_weights: Sequence[float]
+) -> tuple[Tensor, Tensor]:
+    """Cross entropy of the classes, and L1 of the foreground's deltas, both over the number of samples.
+
+    logits: [n, K + 1]; deltas: [n, K, 4], or [n, 1, 4] where all classes share a box.
+    """
+    cls = F.cross_entropy(logits, samples.class_ids)
+    foreground = foreground_rows(samples, num_classes=logits.shape[1] - 1)
+    if len(foreground) == 0:
+        return cls, 0.0 * deltas.mean()  # reaches the layer, so that no gradient is missing
+    boxes, object_boxes = samples.boxes_xyxy.gather(foreground), samples.object_boxes_xyxy.gather(foreground)
+    wanted = boxes_to_deltas(object_boxes, boxes, delta_weights)
+    shares_box = deltas.shape[1] == 1
+    column = paddle.zeros_like(foreground) if shares_box else samples.class_ids.gather(foreground)
+    found = deltas.gather_nd(paddle.stack([foreground, column], axis=1))
+    return cls, (found - wanted).abs().sum() / logits.shape[0]
+
+
+def split_images(rows: Tensor, num: Tensor) -> list[Tensor]:
+    """The rows of each image. rows: [N, ...]; num: int32 [B]."""
+    counts = num.tolist()
+    return [rows[sum(counts[:b]) : sum(counts[: b + 1])] for b in range(len(counts))]
+
+
+def _not_empty(boxes_xyxy: Tensor) -> Tensor:
+    """Without the boxes of no width or height, or of a diverging network. There may be none."""
+    keep = paddle.nonzero((boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(axis=1)).flatten()
+    return boxes_xyxy.gather(keep)
+
+
+def _score_layer(in_channels: int, num_classes: int) -> nn.Linear:
+    return nn.Linear(in_channels, num_classes + 1, weight_attr=ParamAttr(initializer=Normal(std=0.01)))
+
+
+def _delta_layer(in_channels: int, out_channels: int) -> nn.Linear:
+    return nn.Linear(in_channels, out_channels, weight_attr=ParamAttr(initializer=Normal(std=0.001)))

@@ -1,0 +1,126 @@
+"""The mask head of the R-CNNs: a small mask inside a box.
+
+Paper: K. He et al., "Mask R-CNN", https://arxiv.org/abs/1703.06870. Names of layers are those of the
+published weights. Shapes: N boxes of a batch, f of them foreground, K classes, M mask resolution.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from numpy.typing import NDArray
+from paddle import ParamAttr, Tensor, nn
+from paddle.nn.initializer import KaimingNormal
+from pycocotools import mask as coco_mask
+
+from paddlex_seg.models.rcnn.sampling import RoiSamples
+from paddlex_seg.structures import Target
+
+SMALLEST_SIDE = 0.1  # pixels that a box counts as at least, in the scale of its mask target
+
+
+class MaskHead(nn.Layer):
+    """Convolutions, a doubling of the resolution, and one mask per class."""
+
+    def __init__(self, in_channels: int, num_classes: int, num_convs: int) -> None:
+        super().__init__()
+        self.head = MaskFeatures(in_channels, num_convs)
+        self.mask_fcn_logits = nn.Conv2D(
+            MaskFeatures.channels,
+            num_classes,
+            kernel_size=1,
+            weight_attr=ParamAttr(initializer=KaimingNormal(fan_in=num_classes)),
+        )
+
+    def forward(self, pooled: Tensor, class_ids: Tensor) -> Tensor:
+        """Logits float32 [N, M, M] of the masks of the given classes.
+
+        pooled: float32 [N, C, M / 2, M / 2]; class_ids: int64 [N].
+        """
+        logits = self.mask_fcn_logits(self.head(pooled))
+        return logits.gather_nd(paddle.stack([paddle.arange(logits.shape[0]), class_ids], axis=1))
+
+
+class MaskFeatures(nn.Layer):
+    """``num_convs`` convolutions, and a transposed one that doubles the resolution."""
+
+    channels = 256
+
+    def __init__(self, in_channels: int, num_convs: int) -> None:
+        super().__init__()
+        layers: list[tuple[str, nn.Layer]] = []
+        for i in range(num_convs):
+            conv = nn.Conv2D(
+                in_channels,
+                self.channels,
+                kernel_size=3,
+                padding=1,
+                weight_attr=ParamAttr(initializer=KaimingNormal(fan_in=self.channels * 9)),
+            )
+            layers += [(f"mask_inter_feat_{i + 1}", conv), (f"relu_{i + 1}", nn.ReLU())]
+            in_channels = self.channels
+        upsample = nn.Conv2DTranspose(
+            in_channels,
+            self.channels,
+            kernel_size=2,
+            stride=2,
+            weight_attr=ParamAttr(initializer=KaimingNormal(fan_in=self.channels * 4)),
+        )
+        self.upsample = nn.Sequential(*layers, ("conv5_mask", upsample), ("relu", nn.ReLU()))
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """[N, C, M / 2, M / 2] to [N, 256, M, M]."""
+        return self.upsample(pooled)
+
+
+def mask_loss(logits: Tensor, samples: RoiSamples, targets: Sequence[Target], rows: Tensor) -> Tensor:
+    """Mean binary cross entropy of the masks of foreground samples.
+
+    logits: [f, M, M], of the samples at ``rows``, int64 [f].
+    """
+    wanted = mask_targets(samples, targets, rows, resolution=logits.shape[-1])
+    return F.binary_cross_entropy_with_logits(logits, wanted)
+
+
+def mask_targets(samples: RoiSamples, targets: Sequence[Target], rows: Tensor, *, resolution: int) -> Tensor:
+    """What the masks of the samples at ``rows`` should be, 0 or 1: float32 [f, M, M]."""
+    image_of_sample = np.repeat(np.arange(len(targets)), samples.num.numpy())
+    boxes, objects = samples.boxes_xyxy.numpy(), samples.objects.numpy()
+    masks = np.empty((len(rows), resolution, resolution), np.float32)
+    bitmaps: dict[int, NDArray[np.uint8]] = {}
+    for mask, row in zip(masks, rows.numpy(), strict=True):
+        image, index = int(image_of_sample[row]), int(objects[row])
+        polygons = targets[image].polygons[index] if targets[image].polygons else None
+        if polygons is not None:
+            mask[:] = draw_polygons_in_box(polygons, boxes[row], resolution)
+        else:
+            if image not in bitmaps:
+                bitmaps[image] = targets[image].masks.numpy()
+            mask[:] = sample_bitmap_in_box(bitmaps[image][index], boxes[row], resolution)
+    return paddle.to_tensor(masks)
+
+
+def draw_polygons_in_box(
+    polygons: Sequence[NDArray[np.floating]], box_xyxy: NDArray[np.float32], resolution: int
+) -> NDArray[np.uint8]:
+    """The mask [M, M] of polygons [k, 2], xy in pixels, where the box is stretched over it."""
+    corner, size = box_xyxy[:2].astype(np.float64), (box_xyxy[2:] - box_xyxy[:2]).astype(np.float64)
+    scale = resolution / np.maximum(size, SMALLEST_SIDE)
+    parts = [((part - corner) * scale).ravel() for part in polygons]
+    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(parts, resolution, resolution)))
+
+
+def sample_bitmap_in_box(
+    bitmap: NDArray[np.uint8], box_xyxy: NDArray[np.float32], resolution: int
+) -> NDArray[np.uint8]:
+    """The mask [M, M] of the bitmap's pixels [H, W] under the centres of a grid over the box; 0 outside."""
+    inside, index = [], []
+    for low, high, size in (
+        (box_xyxy[1], box_xyxy[3], bitmap.shape[0]),
+        (box_xyxy[0], box_xyxy[2], bitmap.shape[1]),
+    ):
+        pixel = np.floor(low + (np.arange(resolution) + 0.5) * (high - low) / resolution).astype(np.int64)
+        inside.append((pixel >= 0) & (pixel < size))
+        index.append(np.clip(pixel, 0, size - 1))
+    return bitmap[np.ix_(*index)] * np.outer(*inside)

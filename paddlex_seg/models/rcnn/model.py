@@ -1,0 +1,286 @@
+"""Mask R-CNN and Cascade Mask R-CNN: boxes are proposed, then classified and refined, then masked.
+
+Papers: K. He et al., "Mask R-CNN", https://arxiv.org/abs/1703.06870; Z. Cai and N. Vasconcelos, "Cascade
+R-CNN", https://arxiv.org/abs/1712.00726. Differs from PaddleDetection: no made-up row when nothing is found,
+no row for a box outside of the picture, and in the network without pyramid the masks of each image of a
+training batch are learnt from its own features, not from those of the first image. Shapes: B images, K
+classes, N detections of the batch, [H, W] input size.
+"""
+
+from collections.abc import Sequence
+
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor, nn
+
+from paddlex_seg.models.backbones.resnet import ResNet
+from paddlex_seg.models.base import InstanceSegmenter
+from paddlex_seg.models.fpn import FeaturePyramid
+from paddlex_seg.models.layers import freeze_norms
+from paddlex_seg.models.rcnn.box_head import (
+    BoxHead,
+    BoxLosses,
+    CascadeBoxHead,
+    Res5Head,
+    ScoredBoxes,
+    TwoFcHead,
+)
+from paddlex_seg.models.rcnn.mask_head import MaskHead, mask_loss
+from paddlex_seg.models.rcnn.pooling import (
+    PYRAMID_STRIDES,
+    SINGLE_STRIDE,
+    image_of_row,
+    pool_rois,
+    with_spare_box,
+)
+from paddlex_seg.models.rcnn.rpn import ProposalLimits, Proposals, RpnHead, propose, rpn_losses
+from paddlex_seg.models.rcnn.sampling import UNIT_BOX, foreground_rows
+from paddlex_seg.ops.boxes import clip_boxes
+from paddlex_seg.ops.masks import original_sizes
+from paddlex_seg.ops.nms import NOTHING, best_of_each_image, grouped_nms
+from paddlex_seg.structures import Batch, Detections, MaskFrame
+
+MASK_POOL_RESOLUTION = 14
+PYRAMID_CHANNELS = 256
+DISTILLED_LR_FACTORS = (0.05, 0.05, 0.1, 0.15)  # of the stages of a backbone that a larger network has taught
+
+
+class MaskRcnn(InstanceSegmenter):
+    """Backbone, optional neck, proposals, box head and mask head.
+
+    Where the box head's features are [N, C, h, w], the mask head goes on from them.
+    """
+
+    mask_frame: MaskFrame = "box"
+
+    def __init__(
+        self,
+        backbone: nn.Layer,
+        neck: nn.Layer | None,
+        rpn_head: RpnHead,
+        bbox_head: BoxHead | CascadeBoxHead,
+        mask_head: MaskHead,
+        *,
+        train_limits: ProposalLimits,
+        limits: ProposalLimits,
+        score_threshold: float = 0.05,
+        iou_threshold: float = 0.5,
+        max_detections: int = 100,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.neck = backbone, neck
+        self.rpn_head, self.bbox_head, self.mask_head = rpn_head, bbox_head, mask_head
+        self.train_limits, self.limits = train_limits, limits
+        self.score_threshold, self.iou_threshold = score_threshold, iou_threshold
+        self.max_detections = max_detections
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """``loss`` and its terms: ``loss_rpn_*``, ``loss_bbox_*`` and ``loss_mask``."""
+        features = self._features(batch.image)
+        outputs = self.rpn_head(features)
+        with paddle.no_grad():
+            proposals = propose(outputs, batch.im_shape, self.train_limits)
+        boxes = self.bbox_head.loss(features, proposals, batch.im_shape, batch.targets)
+        terms = {
+            **rpn_losses(outputs, batch.targets),
+            **boxes.losses,
+            "loss_mask": self._mask_loss(features, boxes, batch),
+        }
+        return {"loss": paddle.add_n(list(terms.values())), **terms}
+
+    def forward(self, image: Tensor, im_shape: Tensor, scale_factor: Tensor) -> Detections:
+        """Detections, per image by falling score. Boxes lie inside the image.
+
+        Masks are 28x28 probabilities inside the box, 14x14 without pyramid.
+        """
+        features = self._features(image)
+        proposals = propose(self.rpn_head(features), im_shape, self.limits)
+        scored = self.bbox_head(features, Proposals(*with_spare_box(*proposals)), im_shape)
+        rows, boxes, num = self._select(scored, num_images=im_shape.shape[0])
+        # From here on with a spare row: runtimes may refuse arithmetic on none.
+        boxes, num_spare = with_spare_box(boxes, num)
+        rows = paddle.concat([rows, paddle.zeros([1, 2])])
+        class_ids = rows[:, 0].astype("int64")
+        masks = F.sigmoid(self.mask_head(self._mask_features(features, boxes, num_spare), class_ids))
+        image_index = image_of_row(boxes, num_spare)
+        scale = scale_factor.gather(image_index).flip(-1)  # x, y
+        original = original_sizes(im_shape, scale_factor).gather(image_index)
+        boxes = clip_boxes(boxes / paddle.concat([scale, scale], axis=1), original)
+        return Detections(paddle.concat([rows, boxes], axis=1)[:-1], num, masks[:-1])
+
+    def _features(self, image: Tensor) -> list[Tensor]:
+        features = self.backbone(image)
+        return features[-1:] if self.neck is None else self.neck(features)
+
+    def _mask_features(self, features: list[Tensor], boxes_xyxy: Tensor, num: Tensor) -> Tensor:
+        if self.neck is None:
+            return self.bbox_head.roi_features(features, boxes_xyxy, num)
+        return pool_rois(features, boxes_xyxy, num, MASK_POOL_RESOLUTION)
+
+    def _mask_loss(self, features: list[Tensor], boxes: BoxLosses, batch: Batch) -> Tensor:
+        samples = boxes.samples
+        rows = foreground_rows(samples, self.bbox_head.num_classes)
+        has_foreground = len(rows) > 0
+        if not has_foreground:
+            rows = paddle.zeros([1], dtype="int64")
+        if self.neck is None:
+            pooled = boxes.features.gather(rows)
+        else:
+            image = image_of_row(samples.boxes_xyxy, samples.num).gather(rows)
+            num = (image.unsqueeze(1) == paddle.arange(len(batch.targets))).astype("int32").sum(axis=0)
+            pooled = pool_rois(
+                features, samples.boxes_xyxy.gather(rows), num.astype("int32"), MASK_POOL_RESOLUTION
+            )
+        class_ids = samples.class_ids.gather(rows).clip(max=self.bbox_head.num_classes - 1)
+        logits = self.mask_head(pooled, class_ids)
+        if not has_foreground:  # nothing to learn, but every layer gets a gradient
+            return 0.0 * logits.mean()
+        return mask_loss(logits, samples, batch.targets, rows)
+
+    def _select(self, scored: ScoredBoxes, *, num_images: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The detections: rows of class and score [N, 2], boxes [N, 4] in pixels of the input, num [B]."""
+        boxes, scores, num = scored
+        image = image_of_row(boxes, num)
+        is_box = (boxes[..., 2:] > boxes[..., :2]).all(axis=-1)  # [R, K or 1]
+        is_spare = paddle.arange(boxes.shape[0]).unsqueeze(1) == boxes.shape[0] - 1
+        candidate = paddle.nonzero((scores > self.score_threshold) & is_box & ~is_spare)  # [n, 2]
+        row, class_id = candidate[:, 0], candidate[:, 1]
+        column = class_id if boxes.shape[1] == scores.shape[1] else paddle.zeros_like(class_id)
+        # A spare candidate, since a suppression among none fails; it has no score and so is not kept.
+        boxes = paddle.concat(
+            [boxes.gather_nd(paddle.stack([row, column], axis=1)), paddle.to_tensor([UNIT_BOX])]
+        )
+        score = paddle.concat([scores.gather_nd(candidate), paddle.full([1], NOTHING)])
+        none = paddle.zeros([1], dtype="int64")
+        class_id, image = paddle.concat([class_id, none]), paddle.concat([image.gather(row), none])
+        num_classes = scores.shape[1]
+        kept = grouped_nms(
+            boxes, score, image * num_classes + class_id, num_images * num_classes, self.iou_threshold
+        )
+        best, num = best_of_each_image(
+            score.gather(kept), image.gather(kept), num_images, limit=self.max_detections
+        )
+        kept = kept.gather(best)
+        rows = paddle.stack([class_id.gather(kept).astype("float32"), score.gather(kept)], axis=1)
+        return rows, boxes.gather(kept), num
+
+
+def _pyramid_rcnn(
+    backbone: ResNet,
+    bbox_head: BoxHead | CascadeBoxHead,
+    *,
+    proposals_in_training: int,
+    from_scratch: bool,
+    lr_factors: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
+) -> MaskRcnn:
+    if not from_scratch:
+        backbone.freeze(lr_factors)
+    anchor_sizes = [[32], [64], [128], [256], [512]]
+    return MaskRcnn(
+        backbone,
+        FeaturePyramid(backbone.out_channels, PYRAMID_CHANNELS),
+        RpnHead(PYRAMID_CHANNELS, anchor_sizes, strides=(*PYRAMID_STRIDES, 64)),
+        bbox_head,
+        MaskHead(PYRAMID_CHANNELS, bbox_head.num_classes, num_convs=4),
+        train_limits=ProposalLimits(per_level=2000, per_image=proposals_in_training),
+        limits=ProposalLimits(per_level=1000, per_image=1000),
+    )
+
+
+def _mask_rcnn_fpn(
+    backbone: ResNet,
+    num_classes: int,
+    *,
+    from_scratch: bool,
+    lr_factors: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
+) -> MaskRcnn:
+    return _pyramid_rcnn(
+        backbone,
+        BoxHead(TwoFcHead(PYRAMID_CHANNELS), num_classes),
+        proposals_in_training=1000,
+        from_scratch=from_scratch,
+        lr_factors=lr_factors,
+    )
+
+
+def _cascade_mask_rcnn_fpn(
+    backbone: ResNet,
+    num_classes: int,
+    *,
+    from_scratch: bool,
+    lr_factors: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
+) -> MaskRcnn:
+    return _pyramid_rcnn(
+        backbone,
+        CascadeBoxHead(PYRAMID_CHANNELS, num_classes),
+        proposals_in_training=2000,
+        from_scratch=from_scratch,
+        lr_factors=lr_factors,
+    )
+
+
+# ``from_scratch``: all of the backbone learns, its norms from the batch. The published models keep the norms
+# of a backbone that had learnt before; random weights under frozen norms would not train.
+
+
+def mask_rcnn_r50(num_classes: int, *, from_scratch: bool = False) -> MaskRcnn:
+    """MaskRCNN-ResNet50: without pyramid, the last stage of the backbone is the box head ("C4")."""
+    backbone = ResNet(50, num_stages=3)
+    head = Res5Head()
+    if not from_scratch:
+        backbone.freeze()
+        freeze_norms(head)
+    channels = backbone.out_channels[-1]
+    return MaskRcnn(
+        backbone,
+        None,
+        RpnHead(channels, [[32, 64, 128, 256, 512]], strides=(SINGLE_STRIDE,)),
+        BoxHead(head, num_classes),
+        MaskHead(head.out_channels, num_classes, num_convs=0),
+        train_limits=ProposalLimits(per_level=12000, per_image=2000),
+        limits=ProposalLimits(per_level=6000, per_image=1000),
+    )
+
+
+def mask_rcnn_r50_fpn(num_classes: int, *, from_scratch: bool = False) -> MaskRcnn:
+    """MaskRCNN-ResNet50-FPN."""
+    return _mask_rcnn_fpn(ResNet(50), num_classes, from_scratch=from_scratch)
+
+
+def mask_rcnn_r50_vd_fpn(num_classes: int, *, from_scratch: bool = False) -> MaskRcnn:
+    """MaskRCNN-ResNet50-vd-FPN."""
+    return _mask_rcnn_fpn(ResNet(50, vd=True), num_classes, from_scratch=from_scratch)
+
+
+def mask_rcnn_r50_vd_ssld_fpn(num_classes: int, *, from_scratch: bool = False) -> MaskRcnn:
+    """MaskRCNN-ResNet50-vd-SSLDv2-FPN."""
+    backbone = ResNet(50, vd=True)
+    return _mask_rcnn_fpn(backbone, num_classes, from_scratch=from_scratch, lr_factors=DISTILLED_LR_FACTORS)
+
+
+def mask_rcnn_r101_fpn(num_classes: int, *, from_scratch: bool = False) -> MaskRcnn:
+    """MaskRCNN-ResNet101-FPN."""
+    return _mask_rcnn_fpn(ResNet(101), num_classes, from_scratch=from_scratch)
+
+
+def mask_rcnn_r101_vd_fpn(num_classes: int, *, from_scratch: bool = False) -> MaskRcnn:
+    """MaskRCNN-ResNet101-vd-FPN."""
+    return _mask_rcnn_fpn(ResNet(101, vd=True), num_classes, from_scratch=from_scratch)
+
+
+def mask_rcnn_x101_vd_fpn(num_classes: int, *, from_scratch: bool = False) -> MaskRcnn:
+    """MaskRCNN-ResNeXt101-vd-FPN, 64x4d."""
+    backbone = ResNet(101, vd=True, groups=64, width_per_group=4)
+    return _mask_rcnn_fpn(backbone, num_classes, from_scratch=from_scratch)
+
+
+def cascade_mask_rcnn_r50_fpn(num_classes: int, *, from_scratch: bool = False) -> MaskRcnn:
+    """Cascade-MaskRCNN-ResNet50-FPN."""
+    return _cascade_mask_rcnn_fpn(ResNet(50), num_classes, from_scratch=from_scratch)
+
+
+def cascade_mask_rcnn_r50_vd_ssld_fpn(num_classes: int, *, from_scratch: bool = False) -> MaskRcnn:
+    """Cascade-MaskRCNN-ResNet50-vd-SSLDv2-FPN."""
+    return _cascade_mask_rcnn_fpn(
+        ResNet(50, vd=True), num_classes, from_scratch=from_scratch, lr_factors=DISTILLED_LR_FACTORS
+    )
