@@ -68,8 +68,12 @@ class MaskRcnn(InstanceSegmenter):
         max_detections: int = 100,
     ) -> None:
         super().__init__()
-        self.backbone, self.neck = backbone, neck
-        self.rpn_head, self.bbox_head, self.mask_head = rpn_head, bbox_head, mask_head
+        self.backbone = backbone
+        if not isinstance(bbox_head, CascadeBoxHead):
+            self.neck = neck
+        self.rpn_head, self.bbox_head = rpn_head, bbox_head
+        self.neck = neck  # after the box head in the published weights of a cascade
+        self.mask_head = mask_head
         self.train_limits, self.limits = train_limits, limits
         self.score_threshold, self.iou_threshold = score_threshold, iou_threshold
         self.max_detections = max_detections
