@@ -26,6 +26,10 @@ does not cut them.
 """
 
 
+Polygons = tuple[NDArray[np.float64], ...]
+"""The parts of one object, [k, 2] xy each, three corners or more; their union is the object."""
+
+
 class Rle(TypedDict):
     """A binary mask of a whole image in COCO's compressed run-length encoding, column by column."""
 
@@ -106,6 +110,9 @@ class Target(NamedTuple):
     boxes_xyxy: Tensor  # float32 [n, 4]
     class_ids: Tensor  # int64 [n], 0-based class index
     masks: Tensor  # uint8 [n, H, W], 0 or 1
+    # Per object, where polygons say the same as its mask; None where only the mask is exact: it has holes, or
+    # the object is cut. An empty tuple where nothing is known of polygons.
+    polygons: tuple[Polygons | None, ...] = ()
 
 
 class Batch(NamedTuple):

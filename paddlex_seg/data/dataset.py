@@ -20,7 +20,7 @@ from paddlex_seg.data.preprocess import NetworkInput, preprocess
 from paddlex_seg.data.sample import Sample, Segment
 from paddlex_seg.data.transforms import Policy, apply
 from paddlex_seg.errors import DatasetError
-from paddlex_seg.structures import Annotation, CocoFile, ImageRecord, PreprocessSpec
+from paddlex_seg.structures import Annotation, CocoFile, ImageRecord, Polygons, PreprocessSpec
 
 
 class TrainSample(NamedTuple):
@@ -30,6 +30,7 @@ class TrainSample(NamedTuple):
     boxes_xyxy: NDArray[np.float32]  # [n, 4]
     class_ids: NDArray[np.int64]  # [n], 0-based class index
     masks: NDArray[np.uint8]  # [n, H, W], 0 or 1
+    polygons: tuple[Polygons | None, ...]  # n of them, None where only the mask is exact
     image_id: int
     im_shape: NDArray[np.float32]  # [2], height and width
     scale_factor: NDArray[np.float32]  # [2], im_shape / size of the picture in its file
@@ -59,6 +60,7 @@ class TrainTask:
             boxes_xyxy=rendered.boxes_xyxy,
             class_ids=rendered.class_ids,
             masks=rendered.masks,
+            polygons=rendered.polygons,
             image_id=self.record.id,
             im_shape=im_shape,
             scale_factor=im_shape / source_shape,

@@ -173,6 +173,7 @@ def to_batch(samples: Sequence[TrainSample], spec: PreprocessSpec) -> Batch:
             boxes_xyxy=paddle.to_tensor(sample.boxes_xyxy),
             class_ids=paddle.to_tensor(sample.class_ids),
             masks=paddle.to_tensor(_pad_masks(sample.masks, size_hw)),
+            polygons=sample.polygons,
         )
         for sample in samples
     ]

@@ -18,10 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from paddlex_seg.structures import Rle
+from paddlex_seg.structures import Polygons, Rle
 
-# The parts of one object, [k, 2] xy each; their union is the object.
-Polygons = tuple[NDArray[np.float64], ...]
 Segment = Polygons | Rle  # an RLE keeps what polygons cannot say: holes
 
 CUT_TOLERANCE = 1e-3  # source pixels; less than this is rounding of the map, not a cut object
@@ -34,6 +32,7 @@ class RenderedSample(NamedTuple):
     boxes_xyxy: NDArray[np.float32]  # [n, 4]
     class_ids: NDArray[np.int64]  # [n]
     masks: NDArray[np.uint8]  # [n, H, W], 0 or 1, none of them empty
+    polygons: tuple[Polygons | None, ...]  # n of them, None where only the mask is exact
 
 
 class Window(NamedTuple):
@@ -150,15 +149,21 @@ class Sample:
         """Draw image and masks, without the objects of which no pixel is left.
 
         The box of an object that a crop or the border of the picture has cut is the tight box of its mask.
-        All other boxes are those of the annotated polygons or RLEs, mapped exactly.
+        All other boxes are those of the annotated polygons or RLEs, mapped exactly; so are the polygons.
         """
         masks = self._render_masks()
         kept = np.array([mask.any() for mask in masks], bool)
         masks, shown = masks[kept], self.select(kept)
-        boxes = shown.boxes_xyxy
-        for index in np.flatnonzero(shown._is_cut()):
+        boxes, is_cut = shown.boxes_xyxy, shown._is_cut()
+        for index in np.flatnonzero(is_cut):
             boxes[index] = _mask_box(masks[index])
-        return RenderedSample(self._render_image(), boxes.astype(np.float32), shown.class_ids, masks)
+        polygons = tuple(
+            None if cut or isinstance(segment, dict) else self._polygons_to_current(segment)
+            for cut, segment in zip(is_cut, shown.segments, strict=True)
+        )
+        return RenderedSample(
+            self._render_image(), boxes.astype(np.float32), shown.class_ids, masks, polygons
+        )
 
     def _render_image(self) -> NDArray[np.uint8]:
         canvas = np.empty((*self.size_hw, 3), np.uint8)
@@ -192,7 +197,7 @@ class Sample:
 
     def _render_polygons(self, polygons: Polygons, window: Window) -> NDArray[np.uint8]:
         origin = [window.left, window.top]
-        corners = [(part * self.scale_xy + self.shift_xy - origin).ravel() for part in polygons]
+        corners = [(part - origin).ravel() for part in self._polygons_to_current(polygons)]
         return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(corners, *window.size_hw)))
 
     def _render_rle(self, rle: Rle, window: Window) -> NDArray[np.uint8]:
@@ -215,6 +220,9 @@ class Sample:
     def _is_cut(self) -> NDArray[np.bool_]:
         visible_boxes = _clip_boxes(self.object_boxes_xyxy, self.visible_xyxy)
         return np.abs(visible_boxes - self.object_boxes_xyxy).max(axis=1) > CUT_TOLERANCE
+
+    def _polygons_to_current(self, polygons: Polygons) -> Polygons:
+        return tuple(part * self.scale_xy + self.shift_xy for part in polygons)
 
     def _boxes_to_current(self, boxes_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
         corners = boxes_xyxy.reshape(-1, 2, 2) * self.scale_xy + self.shift_xy

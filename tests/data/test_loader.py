@@ -118,7 +118,7 @@ def test_workers_make_the_same_batches_as_the_main_process(coco, tmp_path, pool,
     with WorkerPool(0) as no_workers:
         alone = numpy_batches(train_batches(dataset, epoch=2, batch_size=4, pool=no_workers))
     together = numpy_batches(train_batches(dataset, epoch=2, batch_size=4, pool=pool))
-    assert len(alone) == len(together) == 2 * (3 + 4 * 3)
+    assert len(alone) == len(together) == 2 * (3 + 4 * 4)
     for a, b in zip(alone, together, strict=True):
         assert a.dtype == b.dtype
         np.testing.assert_array_equal(a, b)
@@ -143,6 +143,9 @@ def test_a_batch_holds_the_samples_of_its_plan_in_the_size_drawn_for_it(coco, tm
                 np.testing.assert_array_equal(target.masks.numpy(), sample.masks)
                 np.testing.assert_array_equal(target.boxes_xyxy.numpy(), sample.boxes_xyxy)
                 assert target.class_ids.numpy().tolist() == sample.class_ids.tolist()
+                assert len(target.polygons) == len(sample.class_ids)
+                for found_parts, parts in zip(target.polygons, sample.polygons, strict=True):
+                    np.testing.assert_array_equal(found_parts, parts)
         found |= set(drawn)
     assert found == set(resizes)
 
@@ -170,6 +173,7 @@ def test_images_of_different_sizes_are_padded_with_their_masks():
             boxes_xyxy=np.array([[0, 0, width, height]], np.float32),
             class_ids=np.array([0]),
             masks=np.ones((1, height, width), np.uint8),
+            polygons=(None,),
             image_id=1,
             im_shape=np.array([height, width], np.float32),
             scale_factor=np.ones(2, np.float32),

@@ -80,11 +80,11 @@ def test_a_pure_resize_equals_opencv(size_hw, interpolation):
     assert np.abs(rendered.image.astype(int) - expected).max() <= 2
 
 
-def random_geometry(sample, rng):
+def random_geometry(sample, rng, crops=True):
     """A chain of 2 to 6 operations, then one resize to an agreeable size."""
     for _ in range(rng.integers(2, 7)):
         height, width = sample.size_hw
-        match rng.integers(4):
+        match rng.integers(4) if crops else rng.choice([0, 1, 3]):
             case 0:
                 sample = sample.hflip()
             case 1:
@@ -213,11 +213,63 @@ def test_holes_and_separate_parts_survive():
     assert masks[1].sum() == 4 * (15 * 15 + 20 * 25)
 
 
+def star(rng, centre_xy, radius):
+    """A polygon of 12 corners, no two equally far from the centre."""
+    angles = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+    reach = radius * rng.uniform(0.4, 1, size=12)
+    return np.array(centre_xy) + reach[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def rasterised(polygons, size_hw):
+    return coco_mask.decode(
+        coco_mask.merge(coco_mask.frPyObjects([part.ravel() for part in polygons], *size_hw))
+    )
+
+
+@pytest.mark.parametrize("crops", [False, True], ids=["whole objects", "with crops"])
+@pytest.mark.parametrize("seed", range(15))
+def test_polygons_say_the_same_as_the_masks_after_any_chain(seed, crops):
+    rng = np.random.default_rng(seed)
+    segments = [
+        (star(rng, (100, 90), 60), star(rng, (330, 200), 50)),  # two parts
+        (star(rng, (250, 120), 110),),
+    ]
+    rendered = random_geometry(Sample.from_source(noise(300, 400), segments, [0, 1]), rng, crops).render()
+    assert crops or None not in rendered.polygons
+    for mask, polygons, box in zip(rendered.masks, rendered.polygons, rendered.boxes_xyxy, strict=True):
+        if polygons is not None:
+            np.testing.assert_array_equal(rasterised(polygons, (700, 900)), mask)
+            corners = np.concatenate(polygons)
+            np.testing.assert_allclose([*corners.min(axis=0), *corners.max(axis=0)], box, rtol=1e-5)
+
+
+def test_flip_resize_and_pad_move_polygons_exactly():
+    triangle = np.array([[10.25, 20.5], [33.75, 24.25], [20.5, 40.125]])
+    sample = Sample.from_source(noise(50, 50), [(triangle,)], [0])
+    ((moved,),) = sample.hflip().resize((100, 150)).pad(left=5, top=7, right=20, bottom=0).render().polygons
+    np.testing.assert_allclose(moved, (triangle * [-1, 1] + [50, 0]) * [3, 2] + [5, 7], rtol=1e-14)
+
+
+def test_objects_that_only_a_mask_describes_have_no_polygons():
+    size_hw = (100, 100)
+    inside, beyond = (rectangle(40, 40, 60, 60),), (rectangle(70, 45, 120, 55),)
+    ring = np.zeros(size_hw, np.uint8)
+    ring[45:55, 45:55] = 1
+    sample = Sample.from_source(noise(*size_hw), [inside, rle(ring), beyond], [0, 1, 2])
+    rendered = sample.render()
+    assert [polygons is None for polygons in rendered.polygons] == [False, True, True]
+    cropped = sample.crop(50, 0, width=50, height=100).render()
+    assert cropped.polygons == (None, None, None)
+    assert cropped.masks[0].sum() == 200
+
+
 def test_an_object_of_which_no_pixel_is_left_is_dropped():
     sample = drawn_rectangles((400, 400), [(5, 5, 6, 6), (100, 100, 300, 300)]).resize((40, 40))
     rendered = sample.render()
     assert rendered.class_ids.tolist() == [1]
     assert rendered.boxes_xyxy.tolist() == [[10, 10, 30, 30]]
+    ((corners,),) = rendered.polygons
+    np.testing.assert_allclose(corners, rectangle(10, 10, 30, 30))
 
 
 def test_geometry_leaves_the_sample_it_is_called_on_alone():
