@@ -11,10 +11,20 @@ from typing import Literal
 
 import cv2
 
-from paddlex_seg.data.transforms import Policy, RandomCrop, RandomDistort, RandomExpand, RandomFlip, Resize
+from paddlex_seg.data.transforms import (
+    Policy,
+    RandomCrop,
+    RandomDistort,
+    RandomExpand,
+    RandomFlip,
+    RandomResize,
+    Resize,
+)
+from paddlex_seg.errors import ConfigError
 from paddlex_seg.structures import PreprocessSpec
 
-ImageSize = tuple[int, int]  # height, width of the network input
+# Height and width of the network input; where pictures keep their shape, limits of its short and long side.
+ImageSize = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,7 @@ class Recipe:
     image_size: ImageSize
     preprocess: Callable[[ImageSize], PreprocessSpec]  # of evaluation
     policies: tuple[Policy, ...]  # training augmentation, before the resize
-    resizes: Callable[[ImageSize], tuple[Policy, ...]]  # each training batch draws one of them
+    resizes: Callable[[ImageSize], tuple[Policy, ...]]  # each training batch takes one, drawn at random
     decay: CosineDecay | PiecewiseDecay  # of the learning rate after the warm-up
     optimizer: Literal["momentum", "adamw"] = "momentum"
     momentum: float = 0.9
@@ -58,6 +68,27 @@ class Recipe:
     warmup_start: float = 0.0  # fraction of the learning rate at the first step
     ema: EmaRecipe | None = None
 
+    def input_size(self, wanted: int | ImageSize | None) -> ImageSize:
+        """The input size of a run with this ``Train.image_size``. Raises ConfigError where it does not fit.
+
+        One number is the side of a square, or where pictures keep their shape, the limit of the short side;
+        that of the long side is then larger by as much as in ``image_size``.
+        """
+        if wanted is None:
+            return self.image_size
+        if self.preprocess(self.image_size).keep_ratio:
+            if isinstance(wanted, int):
+                short, long = self.image_size
+                return wanted, int(wanted * long / short + 0.5)
+            return min(wanted), max(wanted)
+        size_hw = (wanted, wanted) if isinstance(wanted, int) else wanted
+        if any(side % 32 for side in size_hw):  # the coarsest stride
+            raise ConfigError(
+                f"Train.image_size: found {wanted}; this model takes inputs of exactly that size, so that "
+                "height and width must be multiples of 32, such as 640 or [480, 640]."
+            )
+        return size_hw
+
 
 def _stretched(image_size: ImageSize) -> PreprocessSpec:
     return PreprocessSpec(size_hw=image_size)
@@ -65,6 +96,39 @@ def _stretched(image_size: ImageSize) -> PreprocessSpec:
 
 def _one_size(image_size: ImageSize) -> tuple[Resize, ...]:
     return (Resize(image_size),)
+
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB values 0..1
+
+
+def _fitted(image_size: ImageSize) -> PreprocessSpec:
+    return PreprocessSpec(image_size, keep_ratio=True, mean=IMAGENET_MEAN, std=IMAGENET_STD, pad_stride=32)
+
+
+def _fitted_unpadded(image_size: ImageSize) -> PreprocessSpec:
+    """For a network of one stride, without a pyramid whose levels must match."""
+    return replace(_fitted(image_size), pad_stride=0)
+
+
+def _fitted_in_floats(image_size: ImageSize) -> PreprocessSpec:
+    return replace(_fitted(image_size), interpolation=cv2.INTER_LINEAR, normalize_first=True)
+
+
+def _one_fitted_size(image_size: ImageSize) -> tuple[Resize, ...]:
+    return (Resize(image_size, keep_ratio=True),)
+
+
+def _one_fitted_size_linear(image_size: ImageSize) -> tuple[Resize, ...]:
+    return (Resize(image_size, keep_ratio=True, interpolation=cv2.INTER_LINEAR),)
+
+
+SHORT_SIDES = (640, 672, 704, 736, 768, 800)  # for a limit of 800 pixels
+
+
+def _random_short_sides(image_size: ImageSize) -> tuple[RandomResize, ...]:
+    """Every sample draws a limit of its short side, from four fifths of the run's to all of it."""
+    short, long = image_size
+    return (RandomResize(tuple((int(short * side / 800 + 0.5), long) for side in SHORT_SIDES)),)
 
 
 BATCH_SIDES = (480, 512, 544, 576, 608, 640, 640, 640, 672, 704, 736, 768, 800)  # for an input of 640 pixels
@@ -113,6 +177,29 @@ MASK_RT_DETR = Recipe(
     warmup_start=0.001,
     ema=EmaRecipe(decay=0.9999, kind="exponential", skip_frozen=True),
 )
+MASK_RCNN = Recipe(
+    image_size=(800, 1333),
+    preprocess=_fitted,
+    policies=(RandomFlip(),),
+    resizes=_random_short_sides,
+    decay=PiecewiseDecay(milestones=(8 / 12, 11 / 12), factors=(0.1, 0.01)),
+    weight_decay=1e-4,
+    warmup_start=0.001,
+)
+MASK_RCNN_C4 = replace(MASK_RCNN, preprocess=_fitted_unpadded)
+MASK_RCNN_RESNEXT = replace(MASK_RCNN, warmup_start=0.1)  # its milestones, 16 and 22 of 24, are the same
+MASK_RCNN_SSLD = replace(
+    MASK_RCNN,
+    decay=PiecewiseDecay(milestones=(12 / 24, 22 / 24), factors=(0.1, 0.01)),
+    warmup_start=0.1,
+)
+CASCADE_MASK_RCNN = replace(MASK_RCNN, clip_norm=35.0)
+SOLOV2 = replace(
+    MASK_RCNN,
+    preprocess=_fitted_in_floats,
+    resizes=_one_fitted_size_linear,
+    warmup_start=0.0,
+)
 
 # From random weights, on the few hundred pictures and steps of a first try. The official settings never do
 # that, and those of PP-YOLOE_seg hardly learn anything in such a run: docs/results.md has the comparison.
@@ -129,4 +216,19 @@ MASK_RT_DETR_SCRATCH = replace(
     resizes=_one_size,
     decay=CosineDecay(),
     ema=EmaRecipe(decay=0.9998, kind="threshold", skip_frozen=True),
+)
+MASK_RCNN_SCRATCH = replace(
+    MASK_RCNN,
+    policies=(RandomDistort(), RandomFlip()),
+    resizes=_one_fitted_size,
+    decay=CosineDecay(),
+    optimizer="adamw",
+    clip_norm=10.0,
+)
+MASK_RCNN_C4_SCRATCH = replace(MASK_RCNN_SCRATCH, preprocess=MASK_RCNN_C4.preprocess)
+SOLOV2_SCRATCH = replace(
+    MASK_RCNN_SCRATCH,
+    preprocess=SOLOV2.preprocess,
+    resizes=SOLOV2.resizes,
+    warmup_start=SOLOV2.warmup_start,
 )

@@ -26,6 +26,7 @@ from paddlex_seg.engine.evaluate import describe_weights, find_weights
 from paddlex_seg.inference.exported import ExportedSpec, write_inference_yml
 from paddlex_seg.models.base import InstanceSegmenter
 from paddlex_seg.ops.masks import paste_masks
+from paddlex_seg.structures import PreprocessSpec
 
 LOGGER = logging.getLogger(__name__)
 FILES = ("inference.json", "inference.pdiparams", "network.json", "inference.yml")
@@ -47,7 +48,7 @@ def export_model(model: InstanceSegmenter, spec: ModelSpec, info: ModelInfo, fol
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export.", dir=folder) as name:
         temporary = Path(name)
-        inputs = _input_spec(info.image_size)
+        inputs = _input_spec(spec.recipe.preprocess(info.image_size))
         _save_graph(WithPastedMasks(model), inputs, temporary / "inference")
         _save_graph(WithSmallMasks(model), inputs, temporary / "network")
         same = filecmp.cmp(temporary / "inference.pdiparams", temporary / "network.pdiparams", shallow=False)
@@ -104,8 +105,9 @@ def exported_spec(model: InstanceSegmenter, spec: ModelSpec, info: ModelInfo) ->
     )
 
 
-def _input_spec(image_size: tuple[int, int]) -> list[InputSpec]:
-    height, width = image_size
+def _input_spec(preprocess: PreprocessSpec) -> list[InputSpec]:
+    """What the graphs take. Where pictures keep their shape, each of them has a height and width of its own."""
+    height, width = (-1, -1) if preprocess.keep_ratio else preprocess.size_hw
     return [
         InputSpec([-1, 3, height, width], "float32", name="image"),
         InputSpec([-1, 2], "float32", name="im_shape"),

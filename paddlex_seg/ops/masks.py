@@ -1,5 +1,7 @@
 """Masks on Paddle tensors: from the network's resolution to the original images."""
 
+from collections.abc import Sequence
+
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor
@@ -24,19 +26,46 @@ def paste_masks(
     im_shape: Tensor,
     scale_factor: Tensor,
     *,
-    input_hw: tuple[int, int],
+    input_hw: Sequence[int | Tensor],
     mask_frame: MaskFrame,
 ) -> Tensor:
     """Binary masks int32 [N, H, W] of the original images, from masks that hold what ``mask_frame`` says.
 
     H and W are those of the largest image of the batch; beyond its own image a mask is 0. Runs eagerly and in
-    graphs; N may be 0.
+    graphs, which may leave the size ``input_hw`` of the padded input open; N may be 0.
     """
-    assert mask_frame != "box", "masks of boxes cannot be pasted in a graph"
     bbox, bbox_num, mask = detections
+    if mask_frame == "box":
+        return paste_box_masks(mask, bbox, bbox_num, im_shape, scale_factor)
     if mask_frame == "image":
         return paste_image_masks(mask, bbox, bbox_num, im_shape, scale_factor, input_hw)
     return paste_image_logits(mask, bbox_num, im_shape, scale_factor)
+
+
+def paste_box_masks(
+    mask: Tensor, bbox: Tensor, bbox_num: Tensor, im_shape: Tensor, scale_factor: Tensor
+) -> Tensor:
+    """Binary masks int32 [N, H, W] of the original images from ``Detections`` whose masks cover their boxes.
+
+    As ``paste_image_masks``, but a mask is stretched over its box with one linear interpolation, which blends
+    with zeros around it. Pixels count as inside from 0.5 on. A box without area has an empty mask.
+    """
+    num_rows = mask.shape[0]
+    mask, bbox = _with_spare_row(mask), _with_spare_row(bbox)
+    image_of_row = _image_of_row(num_rows + 1, bbox_num)
+    sizes = original_sizes(im_shape, scale_factor)  # [B, 2]
+    weights = []
+    for axis in (0, 1):  # y, then x
+        stretch = _stretch_weights(
+            num_mask=_as_number(mask.shape[1 + axis]),
+            begin=bbox[:, 3 - axis],
+            end=bbox[:, 5 - axis],
+            num_own=sizes[:, axis].gather(image_of_row),
+            num_out=sizes[:, axis].amax().astype("int64"),
+        )
+        weights.append(stretch)  # [N, H or W, h or w]
+    probability = paddle.matmul(paddle.matmul(weights[0], mask), weights[1], transpose_y=True)
+    return (probability >= MASK_THRESHOLD).astype("int32")[:num_rows]
 
 
 def paste_image_masks(
@@ -45,7 +74,7 @@ def paste_image_masks(
     bbox_num: Tensor,
     im_shape: Tensor,
     scale_factor: Tensor,
-    input_hw: tuple[int, int],
+    input_hw: Sequence[int | Tensor],
 ) -> Tensor:
     """Binary masks int32 [N, H, W] of the original images from ``Detections`` whose masks cover the whole
     input.
@@ -64,13 +93,14 @@ def paste_image_masks(
     weights = []
     for axis in (0, 1):  # y, then x
         scale = scale_factor[:, axis].gather(image_of_row)  # [N]
+        num_input = _as_number(input_hw[axis])
         cut = _cut_resize_weights(
-            num_mask=mask.shape[1 + axis],
-            num_input=input_hw[axis],
+            num_mask=_as_number(mask.shape[1 + axis]),
+            num_input=num_input,
             begin=bbox[:, 3 - axis] * scale,
             end=bbox[:, 5 - axis] * scale,
             # All of the padded input shrinks by the scale factor; the padding is left out after that.
-            num_padded=paddle.round(input_hw[axis] / scale).clip(min=1),
+            num_padded=paddle.round(num_input / scale).clip(min=1),
             num_own=sizes[:, axis].gather(image_of_row),
             num_out=sizes[:, axis].amax().astype("int64"),
         )
@@ -93,13 +123,20 @@ def paste_image_logits(mask: Tensor, bbox_num: Tensor, im_shape: Tensor, scale_f
     weights = []
     for axis in (0, 1):  # y, then x
         resize = _own_resize_weights(
-            num_mask=mask.shape[1 + axis],
+            num_mask=_as_number(mask.shape[1 + axis]),
             num_own=sizes[:, axis],
             num_out=sizes[:, axis].amax().astype("int64"),
         )
         weights.append(resize.gather(image_of_row))  # [N, H or W, h or w]
     logits = paddle.matmul(paddle.matmul(weights[0], mask), weights[1], transpose_y=True)
     return (logits > LOGIT_THRESHOLD).astype("int32")[:num_rows]
+
+
+def _as_number(size: int | Tensor) -> int | Tensor:
+    """The length of an axis. One that an exported graph leaves open is a tensor of whole numbers there, which
+    does not calculate with floats.
+    """
+    return size if isinstance(size, int) else size.astype("float32")
 
 
 def _with_spare_row(rows: Tensor) -> Tensor:
@@ -116,9 +153,25 @@ def _image_of_row(num_rows: int | Tensor, bbox_num: Tensor) -> Tensor:
     return image.clip(max=bbox_num.shape[0] - 1)
 
 
+def _stretch_weights(
+    num_mask: int | Tensor, begin: Tensor, end: Tensor, num_own: Tensor, num_out: Tensor
+) -> Tensor:
+    """The matrices [N, num_out, num_mask] that stretch an axis over ``begin`` to ``end`` [N], pixels of the
+    original; zeros elsewhere and from pixel ``num_own`` [N] on.
+    """
+    begin, end, num_own = begin.unsqueeze(1), end.unsqueeze(1), num_own.unsqueeze(1)  # [N, 1]
+    has_length = end > begin
+    length = paddle.where(has_length, end - begin, paddle.ones_like(begin))
+    pixel = paddle.arange(num_out, dtype="float32").unsqueeze(0)  # [1, num_out]
+    position = (pixel + 0.5 - begin) / length * num_mask - 0.5  # [N, num_out]
+    shown = (has_length & (pixel < num_own)).astype("float32")
+    weights = F.relu(1 - (position.unsqueeze(-1) - paddle.arange(num_mask, dtype="float32")).abs())
+    return shown.unsqueeze(-1) * weights
+
+
 def _cut_resize_weights(
-    num_mask: int,
-    num_input: int,
+    num_mask: int | Tensor,
+    num_input: int | Tensor,
     begin: Tensor,
     end: Tensor,
     num_padded: Tensor,
@@ -142,7 +195,7 @@ def _cut_resize_weights(
     return _scaled_rows(to_input, lower, lower_weight) + _scaled_rows(to_input, upper, upper_weight)
 
 
-def _own_resize_weights(num_mask: int, num_own: Tensor, num_out: Tensor) -> Tensor:
+def _own_resize_weights(num_mask: int | Tensor, num_own: Tensor, num_out: Tensor) -> Tensor:
     """The matrices [B, num_out, num_mask] that resize an axis to ``num_own`` [B] pixels; after those,
     zeros.
     """
@@ -152,13 +205,13 @@ def _own_resize_weights(num_mask: int, num_own: Tensor, num_out: Tensor) -> Tens
     return own.unsqueeze(-1) * _resize_weights(num_mask, num_own, pixel)
 
 
-def _resize_weights(num_in: int, num_out: int | Tensor, pixel: Tensor) -> Tensor:
+def _resize_weights(num_in: int | Tensor, num_out: int | Tensor, pixel: Tensor) -> Tensor:
     """Weights [..., num_in] of the line that becomes pixels [...] of ``num_out`` in a linear resize."""
     position = _source_positions(num_in, num_out, pixel).unsqueeze(-1)
     return F.relu(1 - (position - paddle.arange(num_in, dtype="float32")).abs())
 
 
-def _source_positions(num_in: int, num_out: int | Tensor, pixel: Tensor) -> Tensor:
+def _source_positions(num_in: int | Tensor, num_out: int | Tensor, pixel: Tensor) -> Tensor:
     """Where pixels [...] of ``num_out`` lie between the ``num_in`` pixels of the line they are resized from.
 
     The same as ``F.interpolate`` without aligned corners: half-pixel centres, clamped to the line's ends.

@@ -1,5 +1,7 @@
 """Mode export: what is written, and that the graphs compute what the network computes."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +16,15 @@ from reference import fill_model, picture
 from small_runs import CATEGORIES, IMAGE_SIZE, MODEL, filled_model, save_model
 
 from paddlex_seg.catalog import find_model
+from paddlex_seg.data.preprocess import collate, preprocess
 from paddlex_seg.engine import export
 from paddlex_seg.engine.checkpoint import ModelInfo
 from paddlex_seg.engine.export import FILES, WithPastedMasks, WithSmallMasks, export_model
 from paddlex_seg.inference.exported import PaddleBackend, read_inference_yml
 from paddlex_seg.inference.paste import detections_to_instances
+from paddlex_seg.inference.predictor import Predictor
 from paddlex_seg.models.base import InstanceSegmenter
+from paddlex_seg.recipes import MASK_RCNN
 from paddlex_seg.structures import Detections, MaskFrame
 
 Arrays = tuple[NDArray, NDArray, NDArray]
@@ -91,6 +96,37 @@ class LogitsModel(InstanceSegmenter):
         return Detections(bbox, 3 * found.astype("int32"), masks)
 
 
+class AnySizeModel(InstanceSegmenter):
+    """Finds three things in every picture that is not black, whatever its size, in most of its box."""
+
+    def __init__(self, mask_frame: MaskFrame) -> None:
+        super().__init__()
+        self.mask_frame = mask_frame
+        self.masks = nn.Conv2D(3, 3, kernel_size=4, stride=4)
+
+    def forward(
+        self, image: paddle.Tensor, im_shape: paddle.Tensor, scale_factor: paddle.Tensor
+    ) -> Detections:
+        found = image.amax([1, 2, 3]) > 0  # [B]
+        images = found.nonzero().flatten()
+        masks = self.masks(image).gather(images).flatten(0, 1)  # [N, h, w]
+        corner = 0.1 * (im_shape / scale_factor).flip(-1).gather(images).repeat_interleave(3, axis=0)
+        bbox = paddle.concat([paddle.ones_like(corner), corner, 9 * corner], axis=1)  # class 1, score 1
+        return Detections(bbox, 3 * found.astype("int32"), nn.functional.sigmoid(masks))
+
+
+@pytest.fixture(scope="module", params=["box", "image"])
+def any_size(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[InstanceSegmenter, Path]:
+    """`AnySizeModel`, and its export with a recipe that keeps the shape of pictures."""
+    model, folder = AnySizeModel(request.param), tmp_path_factory.mktemp("any size")
+    fill_model(model)
+    spec = replace(find_model(MODEL), recipe=MASK_RCNN)
+    export_model(model, spec, ModelInfo(MODEL, CATEGORIES, (64, 107)), folder)
+    return model, folder
+
+
 @pytest.fixture(scope="module")
 def logits(tmp_path_factory: pytest.TempPathFactory) -> tuple[InstanceSegmenter, Path]:
     """`LogitsModel` and its export."""
@@ -122,11 +158,15 @@ def assert_same_boxes(found: Arrays, expected: Arrays) -> None:
 
 
 def assert_pasted_as_predicted(
-    pasted: NDArray, detections: Arrays, inputs: Arrays, mask_frame: MaskFrame
+    pasted: NDArray,
+    detections: Arrays,
+    inputs: Arrays,
+    mask_frame: MaskFrame,
+    original_sizes: Sequence[tuple[int, int]] = ORIGINAL_SIZES,
 ) -> None:
     """Full-size masks [N, height, width] of a graph are those that prediction makes of the small ones."""
     bbox, bbox_num, mask = detections
-    sizes = ORIGINAL_SIZES[: len(bbox_num)]
+    sizes = original_sizes[: len(bbox_num)]
     assert pasted.dtype == np.int32
     assert pasted.shape == (len(bbox), max(size[0] for size in sizes), max(size[1] for size in sizes))
     instances = detections_to_instances(
@@ -135,7 +175,7 @@ def assert_pasted_as_predicted(
         mask,
         im_shape=inputs[1],
         scale_factor=inputs[2],
-        input_hw=IMAGE_SIZE,
+        input_hw=inputs[0].shape[2:],
         original_sizes=sizes,
         mask_frame=mask_frame,
     )
@@ -226,6 +266,58 @@ def test_the_official_graph_pastes_logits_as_prediction_does(
     mask_frame = read_inference_yml(folder / "inference.yml").mask_frame
     assert mask_frame == "image_logits"
     assert_pasted_as_predicted(found[2], detections, inputs, mask_frame)
+
+
+def test_where_pictures_keep_their_shape_inference_yml_says_so(any_size: tuple) -> None:
+    document = yaml.safe_load((any_size[1] / "inference.yml").read_text(encoding="utf-8"))
+    assert document["use_dynamic_shape"] is True
+    resize, *others = document["Preprocess"]
+    assert resize == {"interp": 2, "keep_ratio": True, "target_size": [64, 107], "type": "Resize"}
+    assert [operator["type"] for operator in others] == ["NormalizeImage", "Permute", "PadStride"]
+    assert others[2]["stride"] == 32
+
+
+@pytest.mark.parametrize("black", [False, True], ids=["things", "nothing"])
+@pytest.mark.parametrize(
+    ("sizes", "input_hw"),
+    [
+        ([(120, 160)], (64, 96)),
+        ([(300, 120)], (128, 64)),
+        ([(64, 64)], (64, 64)),
+        ([(128, 150), (60, 80), (30, 41)], (64, 96)),  # 64 x 75, 64 x 85 and 64 x 87 before padding
+    ],
+    ids=["landscape", "portrait", "square", "three that need equal padding"],
+)
+def test_graphs_take_the_size_that_a_picture_has(
+    any_size: tuple, sizes: list[tuple[int, int]], input_hw: tuple[int, int], black: bool
+) -> None:
+    model, folder = any_size
+    spec = read_inference_yml(folder / "inference.yml")
+    pictures = [(picture(seed, *size).transpose(1, 2, 0) * 255) for seed, size in enumerate(sizes)]
+    inputs = tuple(collate([preprocess(one.astype(np.uint8), spec.preprocess) for one in pictures]))
+    assert inputs[0].shape[2:] == input_hw
+    if black:
+        inputs[0][:] = 0
+    detections = run_dynamic(model, inputs)
+    assert detections[1].tolist() == [0 if black else 3] * len(sizes)
+    small = Graph(folder, "network.json").run(inputs)
+    assert_same_boxes(small, detections)
+    np.testing.assert_allclose(small[2], detections[2], atol=1e-5)
+    official = Graph(folder, "inference.json").run(inputs)
+    assert_same_boxes(official, detections)
+    assert_pasted_as_predicted(official[2], detections, inputs, spec.mask_frame, sizes)
+
+
+def test_prediction_of_pictures_of_any_size_does_not_depend_on_the_batch(any_size: tuple) -> None:
+    sizes = [(120, 160), (128, 150), (300, 120), (299, 120), (64, 64), (60, 80)]
+    pictures = [
+        (picture(seed, *hw).transpose(1, 2, 0) * 255).astype(np.uint8) for seed, hw in enumerate(sizes)
+    ]
+    alone, together = (list(Predictor(any_size[1], batch_size=size).predict(pictures)) for size in (1, 4))
+    assert [len(one.instances) for one in alone] == [3] * len(sizes)
+    for one, other in zip(alone, together, strict=True):
+        assert one.instances.masks == other.instances.masks
+        np.testing.assert_array_equal(one.instances.boxes_xyxy, other.instances.boxes_xyxy)
 
 
 @pytest.mark.parametrize("seeds", [(2,), (2, 2, 2)])

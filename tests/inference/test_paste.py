@@ -256,7 +256,7 @@ def test_memory_does_not_grow_with_the_number_of_large_masks():
     assert peak_bytes < 50e6  # one full-size mask alone is 24 MB as bytes, 96 MB as floats
 
 
-@pytest.mark.parametrize("mask_frame", ["image", "image_logits"])
+@pytest.mark.parametrize("mask_frame", get_args(MaskFrame))
 def test_the_graphs_pasting_and_ours_give_the_same_pixels(mask_frame: MaskFrame):
     from paddlex_seg.ops.masks import paste_masks
 

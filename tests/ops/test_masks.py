@@ -5,7 +5,13 @@ import paddle
 import paddle.nn.functional as F
 import pytest
 
-from paddlex_seg.ops.masks import original_sizes, paste_image_logits, paste_image_masks, paste_masks
+from paddlex_seg.ops.masks import (
+    original_sizes,
+    paste_box_masks,
+    paste_image_logits,
+    paste_image_masks,
+    paste_masks,
+)
 from paddlex_seg.structures import Detections, MaskFrame
 
 INPUT_HW = (64, 96)
@@ -99,10 +105,48 @@ def test_a_logit_of_0_is_outside() -> None:
     assert paste_image_logits(0 * mask + 1e-6, bbox_num, im_shape, scale).all()
 
 
-def test_masks_of_boxes_are_not_pasted_as_those_of_images() -> None:
+def sample_over_box(mask, box, size_hw) -> np.ndarray:
+    """The reference's way: sample the mask, zeros around it, at the centres of all pixels."""
+    x1, y1, x2, y2 = box.numpy()
+    y, x = (np.arange(side, dtype=np.float32) + 0.5 for side in size_hw)
+    grid = np.stack(np.meshgrid((x - x1) / (x2 - x1) * 2 - 1, (y - y1) / (y2 - y1) * 2 - 1), axis=-1)
+    sampled = F.grid_sample(
+        mask[None, None], paddle.to_tensor(grid[None]), padding_mode="zeros", align_corners=False
+    )
+    return sampled[0, 0].numpy() >= 0.5
+
+
+@pytest.mark.parametrize("rows_per_image", [[5], [3, 0, 4], [0, 6]], ids=str)
+def test_pasting_box_masks_equals_grid_sampling(rows_per_image: list[int]) -> None:
+    mask, bbox, bbox_num, im_shape, scale = blobs(rows_per_image)
+    pasted = paste_box_masks(mask, bbox, bbox_num, im_shape, scale)
+    sizes = np.array(ORIGINAL[: len(rows_per_image)], int)
+    assert pasted.dtype == paddle.int32
+    assert pasted.shape == [sum(rows_per_image), *sizes.max(axis=0)]
+    for i, b in enumerate(np.repeat(np.arange(len(rows_per_image)), rows_per_image)):
+        height, width = sizes[b]
+        expected = sample_over_box(mask[i], bbox[i, 2:], (height, width))
+        assert expected.sum() > 10
+        assert (pasted[i, :height, :width].numpy() != expected).sum() <= 1  # rounding at the threshold
+        assert pasted[i].sum() == pasted[i, :height, :width].sum()
+
+
+@pytest.mark.parametrize("box", [[5, 5, 5, 20], [5, 9, 30, 9], [20, 5, 10, 20], [0, 0, 0, 0]], ids=str)
+def test_a_box_without_area_has_an_empty_mask(box: list[float]) -> None:
     mask, bbox, bbox_num, im_shape, scale = blobs([2])
-    with pytest.raises(AssertionError, match="boxes"):
-        paste_masks(Detections(bbox, bbox_num, mask), im_shape, scale, input_hw=INPUT_HW, mask_frame="box")
+    bbox[0, 2:] = paddle.to_tensor(box, dtype="float32")
+    pasted = paste_box_masks(0 * mask + 1, bbox, bbox_num, im_shape, scale)
+    assert pasted[0].sum() == 0
+    assert pasted[1].sum() > 10
+
+
+def test_half_a_probability_belongs_to_the_mask_of_a_box() -> None:
+    _, bbox, bbox_num, im_shape, scale = blobs([1])
+    bbox[0, 2:] = paddle.to_tensor([8.0, 4.0, 24.0, 12.0])
+    mask = paddle.full([1, 8, 16], 0.5)  # a value for each pixel of the box
+    pasted = paste_box_masks(mask, bbox, bbox_num, im_shape, scale)
+    assert pasted.sum() == pasted[0, 4:12, 8:24].sum() == 8 * 16
+    assert paste_box_masks(mask - 1e-6, bbox, bbox_num, im_shape, scale).sum() == 0
 
 
 def test_sizes_are_rounded_where_float32_falls_short() -> None:
@@ -126,12 +170,16 @@ class Paste(paddle.nn.Layer):
 
 
 def paste_eagerly(mask_frame: MaskFrame, mask, bbox, bbox_num, im_shape, scale_factor) -> paddle.Tensor:
+    if mask_frame == "box":
+        return paste_box_masks(mask, bbox, bbox_num, im_shape, scale_factor)
     if mask_frame == "image":
         return paste_image_masks(mask, bbox, bbox_num, im_shape, scale_factor, INPUT_HW)
     return paste_image_logits(mask, bbox_num, im_shape, scale_factor)
 
 
-@pytest.mark.parametrize(("mask_frame", "make"), [("image", blobs), ("image_logits", logit_blobs)])
+@pytest.mark.parametrize(
+    ("mask_frame", "make"), [("box", blobs), ("image", blobs), ("image_logits", logit_blobs)]
+)
 def test_pasting_in_an_exported_graph(tmp_path: Path, mask_frame: MaskFrame, make) -> None:
     spec = [
         paddle.static.InputSpec(shape, dtype, name)
