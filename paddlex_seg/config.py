@@ -39,14 +39,13 @@ def _device(value: Any) -> Any:
 
 
 def _image_size(value: Any) -> Any:
-    """One number stands for a square; both sides must be multiples of 32, the coarsest stride."""
-    sides = value if isinstance(value, list | tuple) else [value, value]
+    """One number or two. What they mean, and whether they must be multiples of 32, is up to the recipe."""
+    sides = value if isinstance(value, list | tuple) else [value]
     whole = [int(side) for side in sides if str(side).isdigit()]
-    if len(sides) != 2 or len(whole) != 2 or any(side < 32 or side % 32 for side in whole):
-        raise ValueError(
-            "expected a multiple of 32, or [height, width] with two of them, such as 640 or [480, 640]"
-        )
-    return tuple(whole)
+    expected = 2 if isinstance(value, list | tuple) else 1
+    if not len(sides) == len(whole) == expected or min(whole) < 32:
+        raise ValueError("expected a size of 32 pixels or more, or two, such as 640 or [480, 640]")
+    return whole[0] if expected == 1 else tuple(whole)
 
 
 def _inputs(value: Any) -> Any:
@@ -69,7 +68,7 @@ Text = Annotated[
     StringConstraints(min_length=1),
 ]
 Device = Annotated[str, BeforeValidator(_device)]
-ImageSize = Annotated[tuple[int, int], BeforeValidator(_image_size)]
+ImageSize = Annotated[int | tuple[int, int], BeforeValidator(_image_size)]
 Inputs = Annotated[tuple[str, ...], BeforeValidator(_inputs)]
 
 
@@ -145,7 +144,10 @@ class TrainConfig(_Section):
     eval_interval: Positive = Field(default=1, description="Epochs between two evaluations.")
     image_size: ImageSize | None = Field(
         default=None,
-        description="Input size, a multiple of 32 or `[height, width]`; the model's own size when left out.",
+        description="Input size; the model's own when left out. PP-YOLOE_seg and Mask-RT-DETR stretch every "
+        "picture to it: a multiple of 32 for a square, or `[height, width]`. Mask R-CNN, Cascade Mask R-CNN "
+        "and SOLOv2 keep the shape of a picture: the limit of its short side (that of the long one is then "
+        "1.67 times as large, as in the official 800 and 1333), or `[short, long]` with both limits.",
     )
     seed: Count = Field(default=0, description="Seed of everything that is random in training.")
     num_workers: Count = Field(default=2, description="Processes that read and augment pictures; 0 for none.")

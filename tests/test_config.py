@@ -1,5 +1,6 @@
 """Configuration: what users type is what they get; what they mistype is named with place and remedy."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,26 @@ def test_shipped_configuration_is_valid_and_named_after_its_model(path: Path) ->
     assert cfg.Global.model == path.stem
     assert cfg.Global.device == "auto"
     assert cfg.Train.num_classes is None
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_configuration_has_the_defaults_of_paddlex(path: Path, shared_dir: Path) -> None:
+    name = path.stem
+    if name == "MaskRCNN-ResNet50-vd-SSLDv2-FPN":  # PaddleX lists it, but has no configuration of it
+        name = "MaskRCNN-ResNet50-vd-FPN"
+    facts = json.loads((shared_dir / f"reference/manifests/{name}.config.json").read_text())
+    official = facts["paddlex_user_config"]
+    cfg = load_config(str(path))
+    for key in (
+        "epochs_iters",
+        "batch_size",
+        "learning_rate",
+        "warmup_steps",
+        "log_interval",
+        "eval_interval",
+    ):
+        assert getattr(cfg.Train, key) == official["Train"][key], key
+    assert cfg.Predict.batch_size == official["Predict"]["batch_size"]
 
 
 @pytest.mark.parametrize(
@@ -115,8 +136,10 @@ def test_all_problems_are_reported_at_once() -> None:
         ("Train.batch_size=2.5", "Train.batch_size: found 2.5; should be a valid integer"),
         ("Train.num_classes=True", "Train.num_classes: found True; a number is expected"),
         ("Train.learning_rate=-1", "Train.learning_rate: found -1; should be greater than 0"),
-        ("Train.image_size=100", "expected a multiple of 32"),
-        ("Train.image_size=[640]", "expected a multiple of 32"),
+        ("Train.image_size=31", "found 31; expected a size of 32 pixels or more"),
+        ("Train.image_size=640.0", "found 640.0; expected a size of 32 pixels or more"),
+        ("Train.image_size=[640]", "found [640]; expected a size of 32 pixels or more, or two"),
+        ("Train.image_size=[640, 16]", "expected a size of 32 pixels or more, or two"),
         ("Global.device=gpu:x", "expected auto, cpu, gpu"),
         ("Global.device=cpu:0", "expected auto, cpu, gpu"),
         ("Global.mode=evalute", "should be 'check_dataset', 'train', 'evaluate', 'export' or 'predict'"),
@@ -172,8 +195,8 @@ def test_cuda_is_another_word_for_gpu() -> None:
     assert load_config("PP-YOLOE_seg-S.yaml", ["Global.device=cuda:0"]).Global.device == "gpu:0"
 
 
-@pytest.mark.parametrize(("value", "size"), [("320", (320, 320)), ("[480, 640]", (480, 640))])
-def test_image_size_is_a_number_or_height_and_width(value: str, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize(("value", "size"), [("320", 320), ("[480, 640]", (480, 640)), ("600", 600)])
+def test_image_size_is_one_number_or_two(value: str, size: int | tuple[int, int]) -> None:
     assert load_config("PP-YOLOE_seg-S.yaml", [f"Train.image_size={value}"]).Train.image_size == size
 
 

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddlex_seg.data.dataset import TrainingSet, TrainSample, TrainTask, evaluation_tasks
-from paddlex_seg.data.preprocess import NetworkInput, collate, normalize, padded_size
+from paddlex_seg.data.preprocess import NetworkInput, collate, input_size, normalize, padded_size
 from paddlex_seg.data.transforms import Policy
 from paddlex_seg.errors import PaddlexSegError
 from paddlex_seg.structures import Batch, CocoFile, ImageRecord, PreprocessSpec, Target
@@ -122,12 +122,30 @@ def train_batches(
 def evaluation_batches(
     coco: CocoFile, image_dir: Path, spec: PreprocessSpec, batch_size: int, pool: WorkerPool
 ) -> Iterator[EvalBatch]:
-    """All pictures in file order; the last batch may be smaller. Raises DatasetError, naming the picture."""
+    """The batches of ``evaluation_plan``. Raises DatasetError, naming the picture that cannot be read."""
     tasks = evaluation_tasks(coco, image_dir, spec)
-    with closing(pool.run(tasks, ahead=_look_ahead(pool, batch_size))) as inputs:
-        for start in range(0, len(tasks), batch_size):
-            records = [task.record for task in tasks[start : start + batch_size]]
-            yield EvalBatch(records, *collate([next(inputs) for _ in records]))
+    plan = evaluation_plan(coco, spec, batch_size)
+    planned = (tasks[index] for batch in plan for index in batch)
+    with closing(pool.run(planned, ahead=_look_ahead(pool, batch_size))) as inputs:
+        for batch in plan:
+            records = [tasks[index].record for index in batch]
+            yield EvalBatch(records, *collate([next(inputs) for _ in batch]))
+
+
+def evaluation_plan(coco: CocoFile, spec: PreprocessSpec, batch_size: int) -> list[list[int]]:
+    """The picture indices of each batch: all pictures once, those of a batch with inputs of one size.
+
+    Padding an input to the size of another would change what the network sees near its edges, so that results
+    would depend on the company. Where all inputs have one size, the order is that of the file.
+    """
+    indices_of_size: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for index, record in enumerate(coco.images):
+        indices_of_size[input_size((record.height, record.width), spec)].append(index)
+    return [
+        indices[start : start + batch_size]
+        for indices in indices_of_size.values()
+        for start in range(0, len(indices), batch_size)
+    ]
 
 
 def num_batches(num_samples: int, batch_size: int, world_size: int = 1) -> int:

@@ -30,22 +30,17 @@ def preprocess(image: NDArray[np.uint8], spec: PreprocessSpec) -> NetworkInput:
     # by the rounding of resized values to whole grey levels, which resizing in floats avoids.
     pixels = image.astype(np.float32) if spec.normalize_first else image
     resized = cv2.resize(pixels, size_hw[::-1], interpolation=spec.interpolation)
-    height, width = padded_size([size_hw], spec.pad_stride)
-    batch_image = np.zeros((3, height, width), np.float32)
-    normalize(resized, spec, out=batch_image[:, : size_hw[0], : size_hw[1]])
+    padded = np.zeros((3, *input_size(image.shape[:2], spec)), np.float32)
+    normalize(resized, spec, out=padded[:, : size_hw[0], : size_hw[1]])
     im_shape = np.array(size_hw, np.float64)
     scale_factor = im_shape / image.shape[:2]
-    return NetworkInput(batch_image, im_shape.astype(np.float32), scale_factor.astype(np.float32))
+    return NetworkInput(padded, im_shape.astype(np.float32), scale_factor.astype(np.float32))
 
 
 def collate(inputs: Sequence[NetworkInput]) -> NetworkInput:
-    """A batch [B, ...] of one picture or more, padded with zeros at the right and bottom to the largest."""
-    height, width = padded_size([one.image.shape[1:] for one in inputs], stride=0)
-    batch_image = np.zeros((len(inputs), 3, height, width), np.float32)
-    for row, one in zip(batch_image, inputs, strict=True):
-        row[:, : one.image.shape[1], : one.image.shape[2]] = one.image
-    im_shape = np.stack([one.im_shape for one in inputs])
-    return NetworkInput(batch_image, im_shape, np.stack([one.scale_factor for one in inputs]))
+    """A batch [B, ...] of one picture or more, whose inputs have one size."""
+    image, im_shape, scale_factor = map(np.stack, zip(*inputs, strict=True))
+    return NetworkInput(image, im_shape, scale_factor)
 
 
 def normalize(image: NDArray, spec: PreprocessSpec, out: NDArray[np.float32]) -> None:
@@ -67,6 +62,11 @@ def fitted_size(size_hw: Sequence[int], target_hw: Sequence[int], keep_ratio: bo
     scale = min(min(target_hw) / min(size_hw), max(target_hw) / max(size_hw))
     height, width = (max(1, int(scale * side + 0.5)) for side in size_hw)
     return height, width
+
+
+def input_size(size_hw: Sequence[int], spec: PreprocessSpec) -> tuple[int, int]:
+    """The size (h, w), padding included, of the network's input for a picture of ``size_hw``."""
+    return padded_size([fitted_size(size_hw, spec.size_hw, keep_ratio=spec.keep_ratio)], spec.pad_stride)
 
 
 def padded_size(sizes_hw: Sequence[Sequence[int]], stride: int) -> tuple[int, int]:

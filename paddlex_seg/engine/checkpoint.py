@@ -31,7 +31,7 @@ class ModelInfo:
 
     model_name: str
     categories: tuple[Category, ...]  # in the order of the class indices
-    image_size: tuple[int, int]  # height, width of the network input
+    image_size: tuple[int, int]  # as in recipes.ImageSize
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from paddlex_seg.catalog import ModelSpec, find_model
 from paddlex_seg.config import Config
 from paddlex_seg.data.coco import dataset_paths, read_coco, same_categories
 from paddlex_seg.data.coco_categories import COCO_CATEGORIES
-from paddlex_seg.data.loader import WorkerPool, evaluation_batches
+from paddlex_seg.data.loader import WorkerPool, evaluation_batches, evaluation_plan
 from paddlex_seg.engine.checkpoint import ModelInfo, load_model, read_info
 from paddlex_seg.engine.device import use_device
 from paddlex_seg.engine.download import resolve_weights
@@ -67,9 +67,9 @@ def predict_pictures(
     pool: WorkerPool,
     log_interval: int,
 ) -> dict[int, Instances]:
-    """What a model finds in each picture of a COCO file, by image id."""
+    """What a model finds in each picture of a COCO file, by image id, in the order of the file."""
     results: dict[int, Instances] = {}
-    num_batches = -(-len(coco.images) // batch_size)
+    num_batches = len(evaluation_plan(coco, preprocess, batch_size))
     batches = evaluation_batches(coco, image_dir, preprocess, batch_size=batch_size, pool=pool)
     with inference_mode(model), progress_bar("evaluate", num_batches) as advance:
         for number, (records, *inputs) in enumerate(batches, start=1):
@@ -88,7 +88,7 @@ def predict_pictures(
             advance("")
             if number % log_interval == 0:
                 LOGGER.info("Evaluate: [%d/%d]", number, num_batches)
-    return results
+    return {record.id: results[record.id] for record in coco.images}
 
 
 @contextmanager
@@ -126,7 +126,7 @@ def describe_weights(spec: ModelSpec, weight_path: Path, cfg: Config, *, source:
             categories = COCO_CATEGORIES
         else:
             categories = read_coco(dataset_paths(Path(cfg.Global.dataset_dir)).train_json).categories
-        return ModelInfo(spec.name, categories, cfg.Train.image_size or spec.recipe.image_size)
+        return ModelInfo(spec.name, categories, spec.recipe.input_size(cfg.Train.image_size))
     if info.model_name != spec.name:
         raise WeightsError(f"{weight_path} holds a {info.model_name}, but Global.model is {spec.name}.")
     return info

@@ -106,7 +106,7 @@ def exported_spec(model: InstanceSegmenter, spec: ModelSpec, info: ModelInfo) ->
 
 
 def _input_spec(preprocess: PreprocessSpec) -> list[InputSpec]:
-    """What the graphs take. Where pictures keep their shape, each of them has a height and width of its own."""
+    """What the graphs take. Where pictures keep their shape, height and width are open."""
     height, width = (-1, -1) if preprocess.keep_ratio else preprocess.size_hw
     return [
         InputSpec([-1, 3, height, width], "float32", name="image"),

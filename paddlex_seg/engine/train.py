@@ -106,10 +106,11 @@ def run(cfg: Config) -> dict[str, Any]:
         use_device(cfg.Global.device)
         spec = find_model(cfg.Global.model)
         recipe = recipe_of(cfg, spec)
+        image_size = recipe.input_size(cfg.Train.image_size)
         train, val, image_dir = read_data(cfg)
         (output / "config.yaml").write_text(cfg.to_yaml(), encoding="utf-8")
         paddle.seed(cfg.Train.seed)
-        info = ModelInfo(spec.name, train.categories, cfg.Train.image_size or spec.recipe.image_size)
+        info = ModelInfo(spec.name, train.categories, image_size)
         require_same_run(cfg, spec, train)
         state = start_training(cfg, spec, num_classes=len(train.categories))
         dataset = TrainingSet(

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 
 import cv2
@@ -15,12 +16,13 @@ from paddlex_seg.data.loader import (
     WorkerPool,
     epoch_plan,
     evaluation_batches,
+    evaluation_plan,
     num_batches,
     resize_plan,
     to_batch,
     train_batches,
 )
-from paddlex_seg.data.preprocess import collate, preprocess
+from paddlex_seg.data.preprocess import preprocess
 from paddlex_seg.data.transforms import RandomCrop, RandomDistort, RandomExpand, RandomFlip, Resize
 from paddlex_seg.errors import DatasetError, PaddlexSegError
 from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord, PreprocessSpec
@@ -192,15 +194,38 @@ def test_images_of_different_sizes_are_padded_with_their_masks():
         np.testing.assert_allclose(image, np.stack([inside * 0.5] * 3))
 
 
-def test_evaluation_keeps_the_file_order_and_all_pictures(coco, tmp_path, pool):
-    spec = PreprocessSpec(size_hw=(32, 64), keep_ratio=True, pad_stride=16)
-    batches = list(evaluation_batches(coco, tmp_path, spec, batch_size=4, pool=pool))
-    assert [len(batch.records) for batch in batches] == [4, 4, 3]
+STRETCHED = PreprocessSpec(size_hw=(32, 64))
+PADDED = PreprocessSpec(size_hw=(32, 64), keep_ratio=True, pad_stride=16)  # widths 40 to 48 before padding
+FITTED = PreprocessSpec(size_hw=(32, 64), keep_ratio=True)
+
+
+@pytest.mark.parametrize(
+    ("spec", "batch_size", "sizes"),
+    [
+        pytest.param(STRETCHED, 4, [4, 4, 3], id="one size"),
+        pytest.param(PADDED, 4, [4, 4, 3], id="one size after padding"),
+        pytest.param(FITTED, 4, [1, 1, 2, 1, 1, 1, 2, 1, 1], id="some of one size"),
+        pytest.param(FITTED, 1, [1] * 11, id="one at a time"),
+    ],
+)
+def test_evaluation_never_pads_a_picture_to_the_size_of_another(
+    coco, tmp_path, pool, spec, batch_size, sizes
+):
+    batches = list(evaluation_batches(coco, tmp_path, spec, batch_size=batch_size, pool=pool))
+    assert [len(batch.records) for batch in batches] == sizes
     assert [record for batch in batches for record in batch.records] == list(coco.images)
-    pictures = [cv2.imread(str(tmp_path / record.file_name))[:, :, ::-1] for record in coco.images[8:]]
-    expected = collate([preprocess(np.ascontiguousarray(picture), spec) for picture in pictures])
-    for a, b in zip(batches[2][1:], expected, strict=True):
-        np.testing.assert_array_equal(a, b)
+    for batch in batches:
+        for record, *row in zip(*batch, strict=True):
+            picture = cv2.imread(str(tmp_path / record.file_name))[:, :, ::-1]
+            for found, expected in zip(row, preprocess(np.ascontiguousarray(picture), spec), strict=True):
+                np.testing.assert_array_equal(found, expected)
+
+
+def test_evaluation_fills_batches_with_pictures_of_one_size_from_the_whole_file(coco):
+    widths = [50, 60, 50, 70, 60, 50, 50]
+    records = tuple(replace(coco.images[0], id=i, width=width) for i, width in enumerate(widths))
+    plan = evaluation_plan(replace(coco, images=records), FITTED, batch_size=3)
+    assert plan == [[0, 2, 5], [6], [1, 4], [3]]
 
 
 # --- the plan of an epoch -------------------------------------------------------------------------

@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 
-from paddlex_seg.data.preprocess import collate, fitted_size, normalize, padded_size, preprocess
+from paddlex_seg.data.preprocess import collate, fitted_size, input_size, normalize, padded_size, preprocess
 from paddlex_seg.structures import PreprocessSpec
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -66,15 +68,28 @@ def test_padding_is_zero_after_normalising_and_not_counted_in_im_shape():
     assert not image[:, 50:].any() and not image[:, :, 70:].any()
 
 
-def test_collate_pads_to_the_largest():
-    spec = PreprocessSpec(size_hw=(40, 100), keep_ratio=True)
-    white = [np.full((*size_hw, 3), 255, np.uint8) for size_hw in [(20, 30), (30, 20)]]
-    image, im_shape, scale_factor = collate([preprocess(one, spec) for one in white])
-    assert image.shape == (2, 3, 60, 60)
-    assert im_shape.tolist() == [[40, 60], [60, 40]]
+def test_collate_stacks_inputs_of_one_size_and_refuses_others():
+    spec = PreprocessSpec(size_hw=(40, 100), keep_ratio=True, pad_stride=32)
+    white = [np.full((*size_hw, 3), 255, np.uint8) for size_hw in [(20, 30), (20, 25), (30, 20)]]
+    inputs = [preprocess(one, spec) for one in white]
+    image, im_shape, scale_factor = collate(inputs[:2])
+    assert image.shape == (2, 3, 64, 64)
+    assert image.dtype == im_shape.dtype == scale_factor.dtype == np.float32
+    assert im_shape.tolist() == [[40, 60], [40, 50]]
     assert scale_factor.tolist() == [[2, 2], [2, 2]]
-    assert image[0].sum() == image[1].sum() == pytest.approx(3 * 40 * 60)
-    assert image[0, :, :40].all() and image[1, :, :, :40].all()
+    for row, one in zip(image, inputs[:2], strict=True):
+        np.testing.assert_array_equal(row, one.image)
+    with pytest.raises(ValueError, match="shape"):
+        collate([preprocess(one, replace(spec, pad_stride=0)) for one in white])
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+@pytest.mark.parametrize("pad_stride", [0, 32])
+@pytest.mark.parametrize("size_hw", [(123, 217), (480, 640), (333, 200), (100, 900)], ids=str)
+def test_input_size_is_the_size_of_the_input(spec, pad_stride, size_hw):
+    spec = replace(spec, pad_stride=pad_stride)
+    found = input_size(size_hw, spec)
+    assert preprocess(np.zeros((*size_hw, 3), np.uint8), spec).image.shape == (3, *found)
 
 
 @pytest.mark.parametrize(

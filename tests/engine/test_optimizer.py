@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
+from official_recipes import OFFICIAL
 from paddle import ParamAttr, nn
 from paddle.regularizer import L2Decay
 
@@ -14,7 +15,7 @@ from paddlex_seg.engine.optimizer import (
     build_schedule,
     capped_warmup_steps,
 )
-from paddlex_seg.recipes import MASK_RT_DETR, PP_YOLOE_SEG, CosineDecay, PiecewiseDecay
+from paddlex_seg.recipes import MASK_RCNN, CosineDecay, PiecewiseDecay
 
 # Schedules
 
@@ -42,30 +43,18 @@ def test_learning_rates_of_every_recipe_equal_the_reference(shared_dir: Path) ->
         np.testing.assert_allclose(found, list(expected.values()), rtol=1e-12, err_msg=model)
 
 
-R_CNN_DECAY = PiecewiseDecay(milestones=(8 / 12, 11 / 12), factors=(0.1, 0.01))
-
-
-@pytest.mark.parametrize(
-    ("model", "decay", "warmup_start"),
-    [
-        ("PP-YOLOE_seg-S", PP_YOLOE_SEG.decay, PP_YOLOE_SEG.warmup_start),
-        *((f"Mask-RT-DETR-{size}", MASK_RT_DETR.decay, MASK_RT_DETR.warmup_start) for size in "SMLXH"),
-        ("MaskRCNN-ResNet50-FPN", R_CNN_DECAY, 0.001),
-    ],
-)
-def test_the_official_length_gives_the_official_learning_rates(
-    shared_dir: Path, model: str, decay: CosineDecay | PiecewiseDecay, warmup_start: float
-) -> None:
+@pytest.mark.parametrize("model", OFFICIAL)
+def test_the_official_length_gives_the_official_learning_rates(shared_dir: Path, model: str) -> None:
     golden = json.loads((shared_dir / "reference/goldens/lr_schedules.json").read_text())
     facts = json.loads((shared_dir / f"reference/manifests/{model}.config.json").read_text())["recipe"]
     steps_per_epoch, rate = golden["steps_per_epoch"], facts["learning_rate"]
     warmup = rate["schedulers"][1]
     schedule = build_schedule(
-        decay,
+        OFFICIAL[model].decay,
         base_lr=rate["base_lr"],
         run_steps=facts["epoch"] * steps_per_epoch,
         warmup_steps=warmup.get("steps") or warmup["epochs"] * steps_per_epoch,
-        warmup_start_factor=warmup_start,
+        warmup_start_factor=OFFICIAL[model].warmup_start,
     )
     expected = golden["lr_at_step"][model]
     found = [schedule.lr_at_step(int(step)) for step in expected]
@@ -81,7 +70,7 @@ def test_the_lengths_of_a_recipe_follow_the_run(run_steps: int) -> None:
         steps = [twelfth * run_steps // 12 for twelfth in twelfths]
         return [schedule.lr_at_step(step) for before in steps for step in (before - 1, before)]
 
-    assert rates(R_CNN_DECAY, 8, 11) == pytest.approx([2, 0.2, 0.2, 0.02])
+    assert rates(MASK_RCNN.decay, 8, 11) == pytest.approx([2, 0.2, 0.2, 0.02])
     assert rates(PiecewiseDecay(), 6, 12) == [2.0] * 4
     assert rates(CosineDecay(), 6, 12)[1::2] == pytest.approx([1, 0])
     assert rates(CosineDecay(stretch=2.0), 12)[1] == pytest.approx(1)

@@ -162,7 +162,7 @@ def test_the_learning_rate_warms_up_and_then_falls_as_a_cosine(trained: tuple[Pa
 def test_the_effective_configuration_reads_back(trained: tuple[Path, Outcome], dataset: Path) -> None:
     for path in (trained[0] / "config.yaml", trained[0] / "best_model" / "config.yaml"):
         cfg = load_config(str(path))
-        assert cfg.Train.epochs_iters == 2 and cfg.Train.image_size == (64, 64)
+        assert cfg.Train.epochs_iters == 2 and cfg.Train.image_size == 64
         assert cfg.Train.pretrain_weight_path == "scratch"
         assert Path(cfg.Global.dataset_dir) == dataset and Path(cfg.Global.output) == trained[0]
 
