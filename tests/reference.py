@@ -43,6 +43,9 @@ BIASES = (
 )
 
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
 def fill_array(name: str, shape: Iterable[int]) -> NDArray[np.float32]:
     """The value of a state-dict entry, from its name and shape alone."""
     shape = tuple(int(size) for size in shape)
@@ -115,6 +118,14 @@ def picture(seed: int, height: int, width: int) -> NDArray[np.float32]:
     return np.clip(smooth + 0.05 * (random.rand(3, height, width) - 0.5), 0, 1).astype(np.float32)
 
 
+def normalized_input(seed: int, image_hw: tuple[int, int], padded_hw: tuple[int, int]) -> NDArray[np.float32]:
+    """The picture as R-CNNs and SOLOv2 take it: ImageNet's mean and deviation, zeros at the right and bottom."""
+    image = np.zeros((3, *padded_hw), np.float32)
+    mean, std = (np.array(values, np.float32).reshape(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    image[:, : image_hw[0], : image_hw[1]] = (picture(seed, *image_hw) - mean) / std
+    return image
+
+
 def drawn_objects(
     seed: int, height: int, width: int, count: int, num_classes: int
 ) -> list[tuple[NDArray[np.float64], int]]:
@@ -159,18 +170,31 @@ def drawn_target(
         boxes_xyxy=paddle.to_tensor(np.array(boxes, np.float32).reshape(-1, 4)),
         class_ids=paddle.to_tensor(np.array([class_id for _, class_id in objects], np.int64)),
         masks=paddle.to_tensor(np.array(masks, np.uint8).reshape(-1, *mask_hw)),
+        polygons=tuple((polygon,) for polygon, _ in objects),
     )
 
 
-def drawn_batch(seed: int, image_hw: tuple[int, int], counts: Iterable[int], num_classes: int) -> Batch:
-    """A training batch of pictures in 0..1 without padding; picture b has ``counts[b]`` objects."""
+def drawn_batch(
+    seed: int,
+    image_hw: tuple[int, int],
+    counts: Iterable[int],
+    num_classes: int,
+    padded_hw: tuple[int, int] | None = None,
+) -> Batch:
+    """A training batch; picture b has ``counts[b]`` objects.
+
+    Pictures are in 0..1 without padding, or with ``padded_hw`` normalised and padded to it.
+    """
     counts = list(counts)
     seeds = [seed + 100 * b for b in range(len(counts))]
+    images = [normalized_input(s, image_hw, padded_hw) if padded_hw else picture(s, *image_hw) for s in seeds]
     return Batch(
-        image=paddle.to_tensor(np.stack([picture(s, *image_hw) for s in seeds])),
+        image=paddle.to_tensor(np.stack(images)),
         im_shape=paddle.to_tensor([image_hw] * len(counts), dtype="float32"),
         scale_factor=paddle.ones([len(counts), 2]),
-        targets=[drawn_target(s, image_hw, n, num_classes) for s, n in zip(seeds, counts, strict=True)],
+        targets=[
+            drawn_target(s, image_hw, n, num_classes, padded_hw) for s, n in zip(seeds, counts, strict=True)
+        ],
     )
 
 
