@@ -119,7 +119,7 @@ def picture(seed: int, height: int, width: int) -> NDArray[np.float32]:
 
 
 def normalized_input(seed: int, image_hw: tuple[int, int], padded_hw: tuple[int, int]) -> NDArray[np.float32]:
-    """The picture as R-CNNs and SOLOv2 take it: ImageNet's mean and deviation, zeros at the right and bottom."""
+    """The picture as R-CNNs and SOLOv2 take it: normalised by ImageNet, zeros at the right and bottom."""
     image = np.zeros((3, *padded_hw), np.float32)
     mean, std = (np.array(values, np.float32).reshape(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     image[:, : image_hw[0], : image_hw[1]] = (picture(seed, *image_hw) - mean) / std
