@@ -14,7 +14,25 @@ from paddlex_seg.models.mask_rt_detr.model import (
     mask_rt_detr_x,
 )
 from paddlex_seg.models.pp_yoloe_seg.model import pp_yoloe_seg_s
+from paddlex_seg.models.rcnn.model import (
+    cascade_mask_rcnn_r50_fpn,
+    cascade_mask_rcnn_r50_vd_ssld_fpn,
+    mask_rcnn_r50,
+    mask_rcnn_r50_fpn,
+    mask_rcnn_r50_vd_fpn,
+    mask_rcnn_r50_vd_ssld_fpn,
+    mask_rcnn_r101_fpn,
+    mask_rcnn_r101_vd_fpn,
+    mask_rcnn_x101_vd_fpn,
+)
 from paddlex_seg.recipes import (
+    CASCADE_MASK_RCNN,
+    MASK_RCNN,
+    MASK_RCNN_C4,
+    MASK_RCNN_C4_SCRATCH,
+    MASK_RCNN_RESNEXT,
+    MASK_RCNN_SCRATCH,
+    MASK_RCNN_SSLD,
     MASK_RT_DETR,
     MASK_RT_DETR_SCRATCH,
     PP_YOLOE_SEG,
@@ -53,6 +71,15 @@ def _mask_rt_detr(size: str, build: Callable[..., InstanceSegmenter]) -> ModelSp
     )
 
 
+def _rcnn(
+    name: str,
+    build: Callable[..., InstanceSegmenter],
+    recipe: Recipe = MASK_RCNN,
+    scratch_recipe: Recipe = MASK_RCNN_SCRATCH,
+) -> ModelSpec:
+    return ModelSpec(name, build, recipe, scratch_recipe, arch="RCNN", min_subgraph_size=40)
+
+
 MODELS: dict[str, ModelSpec] = {
     spec.name: spec
     for spec in (
@@ -68,6 +95,17 @@ MODELS: dict[str, ModelSpec] = {
             PP_YOLOE_SEG_SCRATCH,
             arch="PPYOLOE",
             min_subgraph_size=3,
+        ),
+        _rcnn("MaskRCNN-ResNet50", mask_rcnn_r50, MASK_RCNN_C4, MASK_RCNN_C4_SCRATCH),
+        _rcnn("MaskRCNN-ResNet50-FPN", mask_rcnn_r50_fpn),
+        _rcnn("MaskRCNN-ResNet50-vd-FPN", mask_rcnn_r50_vd_fpn),
+        _rcnn("MaskRCNN-ResNet50-vd-SSLDv2-FPN", mask_rcnn_r50_vd_ssld_fpn, MASK_RCNN_SSLD),
+        _rcnn("MaskRCNN-ResNet101-FPN", mask_rcnn_r101_fpn),
+        _rcnn("MaskRCNN-ResNet101-vd-FPN", mask_rcnn_r101_vd_fpn),
+        _rcnn("MaskRCNN-ResNeXt101-vd-FPN", mask_rcnn_x101_vd_fpn, MASK_RCNN_RESNEXT),
+        _rcnn("Cascade-MaskRCNN-ResNet50-FPN", cascade_mask_rcnn_r50_fpn, CASCADE_MASK_RCNN),
+        _rcnn(
+            "Cascade-MaskRCNN-ResNet50-vd-SSLDv2-FPN", cascade_mask_rcnn_r50_vd_ssld_fpn, CASCADE_MASK_RCNN
         ),
     )
 }
