@@ -33,7 +33,7 @@ from paddlex_seg.data.loader import epoch_plan, resize_plan
 from paddlex_seg.engine import train
 from paddlex_seg.engine.weights import read_weights
 from paddlex_seg.models.pp_yoloe_seg.model import PpYoloeSeg
-from paddlex_seg.recipes import MASK_RT_DETR, EmaRecipe
+from paddlex_seg.recipes import MASK_RCNN, MASK_RT_DETR, EmaRecipe
 from paddlex_seg.structures import Batch
 
 KEYS = ["model_name", "label_dict", "visualdl_log", "train_log", "config", "models"]
@@ -236,6 +236,43 @@ def test_a_run_has_the_sizes_and_rates_of_its_recipe(
     rates = [float(rate) for rate in re.findall(r"learning_rate: ([\d.]+)", outcome.stdout)]
     # Eight steps, of which two are warm-up.
     assert rates == pytest.approx([2e-6, 1.001e-3, *[2e-3] * 6], abs=6e-7)
+
+
+def test_a_run_whose_pictures_keep_their_shape(
+    dataset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    without_export: None,
+    calls_of_loss: list[tuple[float, tuple[int, int]]],
+) -> None:
+    changed = replace(MODELS[MODEL], recipe=MASK_RCNN, scratch_recipe=MASK_RCNN)
+    monkeypatch.setitem(MODELS, MODEL, changed)
+    options = train_options(
+        dataset,
+        Train__image_size=100,
+        Train__batch_size=2,
+        Train__eval_interval=2,
+        Train__learning_rate=2e-3,
+        Train__log_interval=1,
+    )
+    outcome = run_slim("train", tmp_path, **options)
+    assert outcome.code == 0, outcome.stderr
+    sizes = {size for _, size in calls_of_loss}
+    assert len(sizes) > 1  # portraits and landscapes, padded to the larger of two
+    assert all(96 <= side <= 192 and side % 32 == 0 for size in sizes for side in size)
+    rates = [float(rate) for rate in re.findall(r"learning_rate: ([\d.]+)", outcome.stdout)]
+    # Eight steps, of which two are warm-up, three at the full rate, two at a tenth and one at a hundredth of it.
+    assert rates == pytest.approx([2e-6, 1.001e-3, *[2e-3] * 3, *[2e-4] * 2, 2e-5], abs=6e-7)
+    info = json.loads((tmp_path / "last_model" / "last_model.info.json").read_text(encoding="utf-8"))
+    assert info["image_size"] == [100, 167]
+
+
+def test_an_input_size_that_does_not_fit_the_model_ends_the_run_at_once(
+    dataset: Path, tmp_path: Path
+) -> None:
+    outcome = run_cli("train", tmp_path, **train_options(dataset, Train__image_size=100))
+    assert outcome.code == 2
+    assert "Train.image_size: found 100" in outcome.stderr and "multiples of 32" in outcome.stderr
 
 
 def test_evaluations_come_at_their_interval_and_after_the_last_epoch(
