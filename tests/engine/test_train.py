@@ -261,7 +261,7 @@ def test_a_run_whose_pictures_keep_their_shape(
     assert len(sizes) > 1  # portraits and landscapes, padded to the larger of two
     assert all(96 <= side <= 192 and side % 32 == 0 for size in sizes for side in size)
     rates = [float(rate) for rate in re.findall(r"learning_rate: ([\d.]+)", outcome.stdout)]
-    # Eight steps, of which two are warm-up, three at the full rate, two at a tenth and one at a hundredth of it.
+    # Eight steps: two of warm-up, three at the full rate, two at a tenth of it, one at a hundredth.
     assert rates == pytest.approx([2e-6, 1.001e-3, *[2e-3] * 3, *[2e-4] * 2, 2e-5], abs=6e-7)
     info = json.loads((tmp_path / "last_model" / "last_model.info.json").read_text(encoding="utf-8"))
     assert info["image_size"] == [100, 167]
