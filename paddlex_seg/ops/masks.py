@@ -100,7 +100,7 @@ def paste_image_masks(
             begin=bbox[:, 3 - axis] * scale,
             end=bbox[:, 5 - axis] * scale,
             # All of the padded input shrinks by the scale factor; the padding is left out after that.
-            num_padded=paddle.round(num_input / scale).clip(min=1),
+            num_padded=paddle.round(_divide(num_input, scale)).clip(min=1),
             num_own=sizes[:, axis].gather(image_of_row),
             num_out=sizes[:, axis].amax().astype("int64"),
         )
@@ -216,7 +216,14 @@ def _source_positions(num_in: int | Tensor, num_out: int | Tensor, pixel: Tensor
 
     The same as ``F.interpolate`` without aligned corners: half-pixel centres, clamped to the line's ends.
     """
-    return ((pixel + 0.5) * (num_in / num_out) - 0.5).clip(0, num_in - 1)
+    return ((pixel + 0.5) * _divide(num_in, num_out) - 0.5).clip(0, num_in - 1)
+
+
+def _divide(length: int | Tensor, divisor: int | Tensor) -> float | Tensor:
+    """``length / divisor``, in the divisor's shape. Where a dividend tensor is the smaller one, oneDNN, which
+    official PaddleX uses, divides the wrong way round.
+    """
+    return (length + 0 * divisor) / divisor
 
 
 def _is_between(index: Tensor, begin: Tensor, end: Tensor) -> Tensor:

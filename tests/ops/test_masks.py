@@ -161,12 +161,13 @@ class Paste(paddle.nn.Layer):
         super().__init__()
         self.mask_frame = mask_frame
 
-    def forward(self, mask, bbox, bbox_num, im_shape, scale_factor):
+    def forward(self, image, mask, bbox, bbox_num, im_shape, scale_factor):
         detections = Detections(bbox, bbox_num, mask)
         pasted = paste_masks(
-            detections, im_shape, scale_factor, input_hw=INPUT_HW, mask_frame=self.mask_frame
+            detections, im_shape, scale_factor, input_hw=image.shape[2:], mask_frame=self.mask_frame
         )
-        return pasted, bbox  # a graph cannot be saved that leaves an input unused
+        # A graph cannot be saved that leaves an input unused.
+        return pasted, paddle.shape(bbox), paddle.shape(image)
 
 
 def paste_eagerly(mask_frame: MaskFrame, mask, bbox, bbox_num, im_shape, scale_factor) -> paddle.Tensor:
@@ -177,26 +178,40 @@ def paste_eagerly(mask_frame: MaskFrame, mask, bbox, bbox_num, im_shape, scale_f
     return paste_image_logits(mask, bbox_num, im_shape, scale_factor)
 
 
+INPUTS = ("image", "mask", "bbox", "bbox_num", "im_shape", "scale_factor")
+
+
+def run_graph(path: str, inputs: list[paddle.Tensor], onednn: bool) -> np.ndarray:
+    config = paddle.inference.Config(f"{path}.json", "")
+    config.enable_mkldnn() if onednn else config.disable_mkldnn()
+    config.disable_glog_info()
+    predictor = paddle.inference.create_predictor(config)
+    for name, tensor in zip(INPUTS, inputs, strict=True):
+        predictor.get_input_handle(name).copy_from_cpu(tensor.numpy())
+    predictor.run()
+    return predictor.get_output_handle(predictor.get_output_names()[0]).copy_to_cpu()
+
+
+@pytest.mark.parametrize("onednn", [False, True], ids=["plain", "oneDNN"])
+@pytest.mark.parametrize("size_hw", [(16, 24), (-1, -1)], ids=["fixed sizes", "open sizes"])
 @pytest.mark.parametrize(
     ("mask_frame", "make"), [("box", blobs), ("image", blobs), ("image_logits", logit_blobs)]
 )
-def test_pasting_in_an_exported_graph(tmp_path: Path, mask_frame: MaskFrame, make) -> None:
+def test_pasting_in_an_exported_graph(
+    tmp_path: Path, mask_frame: MaskFrame, make, size_hw: tuple[int, int], onednn: bool
+) -> None:
+    input_hw = INPUT_HW if size_hw == (16, 24) else (-1, -1)
+    shapes = ([-1, 3, *input_hw], [-1, *size_hw], [-1, 6], [-1], [-1, 2], [-1, 2])
     spec = [
-        paddle.static.InputSpec(shape, dtype, name)
-        for shape, dtype, name in (
-            ([-1, 16, 24], "float32", "mask"),
-            ([-1, 6], "float32", "bbox"),
-            ([-1], "int32", "bbox_num"),
-            ([-1, 2], "float32", "im_shape"),
-            ([-1, 2], "float32", "scale_factor"),
-        )
+        paddle.static.InputSpec(shape, "int32" if name == "bbox_num" else "float32", name)
+        for name, shape in zip(INPUTS, shapes, strict=True)
     ]
     path = str(tmp_path / "paste")
     paddle.jit.save(paddle.jit.to_static(Paste(mask_frame), input_spec=spec, full_graph=True), path)
-    graph = paddle.jit.load(path)
     for rows_per_image in ([2], [3, 0, 4], [0], [0, 0]):
         arguments = make(rows_per_image)
-        expected = paste_eagerly(mask_frame, *arguments)
-        pasted, _ = graph(*arguments)
+        image = paddle.zeros([len(rows_per_image), 3, *INPUT_HW])
+        expected = paste_eagerly(mask_frame, *arguments).numpy()
+        pasted = run_graph(path, [image, *arguments], onednn)
         assert pasted.shape == expected.shape
-        np.testing.assert_array_equal(pasted.numpy(), expected.numpy())
+        np.testing.assert_array_equal(pasted, expected)
