@@ -4,28 +4,39 @@ import paddle
 from paddle import Tensor
 
 NOTHING = -1e30  # the score of what is not there; not infinite, since some runtimes multiply it by 0
+MORE_THAN_ANY = 1_000_000  # boxes of one group; ONNX Runtime takes a limit of -1 for none at all
 
 
 def grouped_nms(
-    boxes_xyxy: Tensor, scores: Tensor, group: Tensor, num_groups: int | Tensor, iou_threshold: float
+    boxes_xyxy: Tensor,
+    scores: Tensor,
+    *,
+    image: Tensor,
+    num_images: int | Tensor,
+    group: Tensor,
+    num_groups: int,
+    iou_threshold: float,
 ) -> Tensor:
-    """The positions, int64 [M], of the boxes that do not overlap a better one of their own group.
+    """The positions, int64 [M], of the boxes that do not overlap a better one of their own image and group.
 
-    boxes_xyxy: float32 [N, 4]; scores: float32 [N], of which ``NOTHING`` is never kept; group: int64 [N],
-    0..num_groups - 1. Groups are classes, levels or images, or their combinations: one image for the
-    operator, since the converter to ONNX knows no other. Sorted by group, then by falling score. N is at
-    least 1, M may be 0.
+    boxes_xyxy: float32 [N, 4]; scores: float32 [N], of which ``NOTHING`` is never kept; image and group (a
+    class, or a level): int64 [N]. Sorted by image, then by group, then by falling score. N is at least 1, M
+    may be 0. Unlike in ``multiclass_nms``, a box has one group only.
     """
-    is_own = paddle.arange(num_groups).unsqueeze(1) == group.unsqueeze(0)  # [G, N]
-    of_group = paddle.where(is_own, scores.unsqueeze(0), paddle.full([1, 1], NOTHING))
-    return multiclass_nms(
-        boxes_xyxy.unsqueeze(0),
-        of_group.unsqueeze(0),
+    num_boxes = boxes_xyxy.shape[0]
+    of_image = (paddle.arange(num_images).unsqueeze(1) == image).unsqueeze(1)  # [B, 1, N]
+    of_group = (paddle.arange(num_groups).unsqueeze(1) == group).unsqueeze(0)  # [1, G, N]
+    # Tables and not one image for all: the converter to ONNX wants a fixed number of groups.
+    table = paddle.where(of_image & of_group, scores, paddle.full([1], NOTHING))
+    positions = multiclass_nms(
+        boxes_xyxy.unsqueeze(0).expand([num_images, num_boxes, 4]),
+        table,
         score_threshold=NOTHING / 2,
         iou_threshold=iou_threshold,
-        nms_top_k=-1,
+        nms_top_k=MORE_THAN_ANY,
         keep_top_k=-1,
     )[1]
+    return positions % num_boxes
 
 
 def best_of_each_image(

@@ -157,9 +157,14 @@ class MaskRcnn(InstanceSegmenter):
         score = paddle.concat([scores.gather_nd(candidate), paddle.full([1], NOTHING)])
         none = paddle.zeros([1], dtype="int64")
         class_id, image = paddle.concat([class_id, none]), paddle.concat([image.gather(row), none])
-        num_classes = scores.shape[1]
         kept = grouped_nms(
-            boxes, score, image * num_classes + class_id, num_images * num_classes, self.iou_threshold
+            boxes,
+            score,
+            image=image,
+            num_images=num_images,
+            group=class_id,
+            num_groups=self.bbox_head.num_classes,
+            iou_threshold=self.iou_threshold,
         )
         best, num = best_of_each_image(
             score.gather(kept), image.gather(kept), num_images, limit=self.max_detections

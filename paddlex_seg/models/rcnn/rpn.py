@@ -94,15 +94,22 @@ def propose(outputs: RpnOutputs, im_shape: Tensor, limits: ProposalLimits) -> Pr
         scores.append(level_scores)
     boxes, scores = paddle.concat(boxes, axis=1), paddle.concat(scores, axis=1)  # [B, L * k, 4], [B, L * k]
     num_images, num_levels = im_shape.shape[0], len(outputs.scores)
-    level = paddle.arange(num_levels).unsqueeze(1).expand([num_levels, limits.per_level]).flatten()
+    level = paddle.arange(num_levels).unsqueeze(1).expand([num_levels, limits.per_level]).reshape([1, -1])
     image = paddle.arange(num_images).unsqueeze(1)
-    group = (image * num_levels + level).flatten()
+    level = (level + paddle.zeros_like(image)).flatten()  # of each box
+    image = (image + paddle.zeros_like(scores, dtype="int64")).flatten()
     boxes, scores = boxes.reshape([-1, 4]), scores.flatten()
-    kept = grouped_nms(boxes, scores, group, num_images * num_levels, NMS_IOU)
-    boxes, scores = boxes.gather(kept), scores.gather(kept)
-    best, num = best_of_each_image(
-        scores, group.gather(kept) // num_levels, num_images, limit=limits.per_image
+    kept = grouped_nms(
+        boxes,
+        scores,
+        image=image,
+        num_images=num_images,
+        group=level,
+        num_groups=num_levels,
+        iou_threshold=NMS_IOU,
     )
+    boxes, scores = boxes.gather(kept), scores.gather(kept)
+    best, num = best_of_each_image(scores, image.gather(kept), num_images, limit=limits.per_image)
     return Proposals(boxes.gather(best), num)
 
 
