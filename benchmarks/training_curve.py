@@ -8,7 +8,9 @@ demo-official-slow   these with a quarter of the learning rate
 microcontrollers     120 photographs, 320 px, 32 epochs
 microcontrollers-long   44 epochs
 overfit              14 photographs of fruits and nuts, evaluated on themselves
-overfit-mask-rt-detr-s   two of them, with Mask-RT-DETR-S; the others are with PP-YOLOE_seg-S
+overfit-mask-rt-detr-s   two of them, with Mask-RT-DETR-S
+overfit-mask-rcnn   two of them, with MaskRCNN-ResNet50-FPN
+overfit-solov2      two of them, with SOLOv2; the cases that name no model are with PP-YOLOE_seg-S
 
 The photographs are looked for in the folder that the environment variable PADDLEX_SEG_SHARED names. Prints a
 table of epochs with minutes since the start; everything else of the run is left in --output.
@@ -82,6 +84,36 @@ CASES = {
             *("Train.learning_rate=0.0005", "Train.warmup_steps=30"),
         ),
         model="Mask-RT-DETR-S",
+        evaluate_on_train=True,
+        max_pictures=2,
+    ),
+    "overfit-mask-rcnn": Case(
+        "data/fruits_nuts",
+        (
+            *(
+                "Train.image_size=224",
+                "Train.batch_size=2",
+                "Train.epochs_iters=200",
+                "Train.eval_interval=25",
+            ),
+            *("Train.learning_rate=0.0003", "Train.warmup_steps=20"),
+        ),
+        model="MaskRCNN-ResNet50-FPN",
+        evaluate_on_train=True,
+        max_pictures=2,
+    ),
+    "overfit-solov2": Case(
+        "data/fruits_nuts",
+        (
+            *(
+                "Train.image_size=256",
+                "Train.batch_size=2",
+                "Train.epochs_iters=300",
+                "Train.eval_interval=50",
+            ),
+            *("Train.learning_rate=0.0003", "Train.warmup_steps=20"),
+        ),
+        model="SOLOv2",
         evaluate_on_train=True,
         max_pictures=2,
     ),

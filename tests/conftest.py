@@ -11,6 +11,10 @@ from paddlex_seg.engine.launch import prepare_process
 os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "0")
 prepare_process()
 
+from paddlex_seg.engine.device import use_device  # noqa: E402 - imports Paddle, which reads the above only once
+
+use_device("cpu")  # all cores; Paddle would take one
+
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
