@@ -3,8 +3,11 @@ import paddle
 import pytest
 
 from paddlex_seg.ops.boxes import (
+    boxes_to_deltas,
     boxes_to_distances,
+    clip_boxes,
     cxcywh_to_xyxy,
+    deltas_to_boxes,
     distances_to_boxes,
     giou_loss,
     inverse_sigmoid,
@@ -70,3 +73,25 @@ def test_boxes_of_masks_are_tight_and_zero_where_empty() -> None:
     masks[0, 1] = True
     found = mask_boxes(paddle.to_tensor(masks)).numpy()
     np.testing.assert_allclose(found, [[[0.2, 0.25, 0.6, 0.75], [0, 0, 1, 1], [0, 0, 0, 0]]], rtol=1e-6)
+
+
+def test_deltas_and_boxes_are_inverse() -> None:
+    references = paddle.to_tensor([[0.0, 0.0, 10.0, 20.0], [4.0, 4.0, 8.0, 6.0]])
+    boxes = paddle.to_tensor([[5.0, 0.0, 15.0, 40.0], [3.0, 5.0, 9.0, 9.0]])
+    deltas = boxes_to_deltas(boxes, references, weights=(10.0, 10.0, 5.0, 5.0))
+    np.testing.assert_allclose(deltas[0].numpy(), [5.0, 5.0, 0.0, 5 * np.log(2)], rtol=1e-6)
+    found = deltas_to_boxes(deltas, references, weights=(10.0, 10.0, 5.0, 5.0))
+    np.testing.assert_allclose(found.numpy(), boxes.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_deltas_cannot_make_a_box_grow_without_limit() -> None:
+    box = deltas_to_boxes(
+        paddle.to_tensor([[0.0, 0.0, 90.0, 1.0]]), paddle.to_tensor([[0.0, 0.0, 2.0, 2.0]]), (1,) * 4
+    )
+    np.testing.assert_allclose(float(box[0, 2] - box[0, 0]), 2 * 62.5, rtol=1e-5)
+
+
+def test_boxes_are_cut_to_their_pictures() -> None:
+    boxes = paddle.to_tensor([[-1.0, -2.0, 30.0, 40.0], [3.0, 4.0, 50.0, 60.0]])
+    sizes = paddle.to_tensor([[20.0, 25.0], [99.0, 45.0]])
+    assert clip_boxes(boxes, sizes).tolist() == [[0, 0, 25, 20], [3, 4, 45, 60]]
