@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from paddle import Tensor
 
-MaskFrame = Literal["box", "image", "image_logits"]
+MaskFrame = Literal["box", "image", "image_uncut", "image_logits"]
 """What a row of ``Detections.mask`` holds, which decides how it is pasted to the original image.
 
 ``"box"``: probabilities inside its box. ``"image"``: probabilities of the whole (padded) network input, which
-count inside the box only. ``"image_logits"``: logits of the whole network input, which is not padded; the box
-does not cut them.
+count inside the box only. ``"image_uncut"``: the same, and the box does not cut them. ``"image_logits"``:
+logits of the whole network input, which is not padded; the box does not cut them.
 """
 
 

@@ -26,7 +26,7 @@ from paddlex_seg.engine.evaluate import describe_weights, find_weights
 from paddlex_seg.inference.exported import ExportedSpec, write_inference_yml
 from paddlex_seg.models.base import InstanceSegmenter
 from paddlex_seg.ops.masks import paste_masks
-from paddlex_seg.structures import PreprocessSpec
+from paddlex_seg.structures import Detections, PreprocessSpec
 
 LOGGER = logging.getLogger(__name__)
 FILES = ("inference.json", "inference.pdiparams", "network.json", "inference.yml")
@@ -49,7 +49,8 @@ def export_model(model: InstanceSegmenter, spec: ModelSpec, info: ModelInfo, fol
     with tempfile.TemporaryDirectory(prefix=".export.", dir=folder) as name:
         temporary = Path(name)
         inputs = _input_spec(spec.recipe.preprocess(info.image_size))
-        _save_graph(WithPastedMasks(model), inputs, temporary / "inference")
+        official = WithoutBoxes if spec.arch == "SOLOv2" else WithPastedMasks
+        _save_graph(official(model), inputs, temporary / "inference")
         _save_graph(WithSmallMasks(model), inputs, temporary / "network")
         same = filecmp.cmp(temporary / "inference.pdiparams", temporary / "network.pdiparams", shallow=False)
         assert same, "the two exported graphs must read the same parameters"
@@ -68,15 +69,30 @@ class WithPastedMasks(nn.Layer):
 
     def forward(self, image: Tensor, im_shape: Tensor, scale_factor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `InstanceSegmenter.forward`; the third output is [N, height, width] of 0 and 1."""
-        detections = self.model(image, im_shape, scale_factor)
+        bbox, bbox_num, mask = self.model(image, im_shape, scale_factor)
         pasted = paste_masks(
-            detections,
+            Detections(bbox, bbox_num, mask),
             im_shape,
             scale_factor,
             input_hw=image.shape[2:],
             mask_frame=self.model.mask_frame,
         )
-        return detections.bbox, detections.bbox_num, pasted
+        return bbox, bbox_num, pasted
+
+
+class WithoutBoxes(nn.Layer):
+    """The official graph of SOLOv2: count per image, classes, scores, and masks as ``WithPastedMasks``."""
+
+    def __init__(self, model: InstanceSegmenter):
+        super().__init__()
+        self.pasting = WithPastedMasks(model)
+
+    def forward(
+        self, image: Tensor, im_shape: Tensor, scale_factor: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Rows as in `Detections`: int32 [B], int64 [N], float32 [N] and uint8 [N, height, width]."""
+        bbox, bbox_num, pasted = self.pasting(image, im_shape, scale_factor)
+        return bbox_num, bbox[:, 0].astype("int64"), bbox[:, 1], pasted.astype("uint8")
 
 
 class WithSmallMasks(nn.Layer):

@@ -100,10 +100,10 @@ class PaddleBackend:
                 f"{graph}: the graph takes {', '.join(names)}; expected {', '.join(INPUT_NAMES)}. It is not "
                 "an exported instance segmentation model."
             )
-        if (found := len(self._predictor.get_output_names())) != 3:
+        if (found := len(self._predictor.get_output_names())) not in (3, 4):
             raise BackendError(
-                f"{graph}: the graph gives {found} outputs; expected 3 (boxes, their number, masks). This "
-                "kind of model is not supported."
+                f"{graph}: the graph gives {found} outputs; expected 3 (boxes, their number, masks), or "
+                "the 4 of SOLOv2 (number, labels, scores, masks). This kind of model is not supported."
             )
 
     def run(
@@ -129,11 +129,27 @@ class PaddleBackend:
             raise BackendError(
                 f"Paddle's runtime could not run the model with run_mode {self._run_mode}: {error}{advice}"
             ) from error
-        bbox, bbox_num, mask = (
+        outputs = [
             self._predictor.get_output_handle(name).copy_to_cpu()
             for name in self._predictor.get_output_names()
-        )
+        ]
+        if len(outputs) == 4:
+            bbox_num, labels, scores, mask = outputs
+            return _rows_around_masks(labels, scores, mask), bbox_num, mask
+        bbox, bbox_num, mask = outputs
         return bbox, bbox_num, mask
+
+
+def _rows_around_masks(labels: NDArray, scores: NDArray, masks: NDArray) -> NDArray[np.float32]:
+    """Rows [N, 6] of ``PaddleBackend.run`` with boxes around full-size masks [N, H, W]; all 0 if empty."""
+    edges = []
+    for other_axis in (1, 2):  # x, then y
+        line: NDArray[np.bool_] = np.max(masks, axis=other_axis, initial=0) > 0
+        is_empty = np.logical_not(line.max(axis=1))
+        begin, end = line.argmax(axis=1), line.shape[1] - line[:, ::-1].argmax(axis=1)
+        edges.append((np.where(is_empty, 0, begin), np.where(is_empty, 0, end)))
+    (left, right), (top, bottom) = edges
+    return np.stack([labels, scores, left, top, right, bottom], axis=1).astype(np.float32)
 
 
 def find_graph(model_dir: Path) -> Path:

@@ -2,9 +2,10 @@
 
 What a pasted mask is follows PaddleDetection. ``mask_frame="image"`` (PP-YOLOE_seg): probabilities are
 enlarged (bilinear) to the network input, set to zero outside the box there, enlarged once more (bilinear) to
-the original size and compared with 0.5. ``mask_frame="box"`` (R-CNN): they are stretched (bilinear, zero
-outside) over the box. ``mask_frame="image_logits"`` (Mask-RT-DETR): logits are enlarged once (bilinear), from
-their own size to the original one, and compared with 0.
+the original size and compared with 0.5. ``mask_frame="image_uncut"`` (SOLOv2): the same, but the box cuts
+nothing, and of the network input only the picture is enlarged, not its padding. ``mask_frame="box"`` (R-CNN):
+they are stretched (bilinear, zero outside) over the box. ``mask_frame="image_logits"`` (Mask-RT-DETR): logits
+are enlarged once (bilinear), from their own size to the original one, and compared with 0.
 
 Bilinear enlargement is separable, so columns are interpolated first. Down a column the values are then linear
 between two known ones: a mask can begin or end there once at most, at a place that follows from the two
@@ -44,23 +45,34 @@ def detections_to_instances(
 
     ``original_sizes`` decides how large the masks are. PaddleDetection cuts them to ``int(im_shape /
     scale_factor)`` instead, which float32 makes 599 for some pictures of 600 pixels. Boxes are not clipped to
-    the picture. An instance whose mask comes out empty stays, with an empty mask.
+    the picture. An instance whose mask comes out empty stays, with an empty mask. With ``"image_uncut"``
+    boxes are those of the pasted masks, all 0 for an empty one.
     """
     assert len(bbox_num) == len(original_sizes) == len(im_shape) == len(scale_factor)
     instances = []
     ends = np.cumsum(bbox_num)
-    for size_hw, start, end, scale_yx in zip(
-        original_sizes, ends - bbox_num, ends, scale_factor, strict=True
+    for size_hw, start, end, picture_hw, scale_yx in zip(
+        original_sizes, ends - bbox_num, ends, im_shape, scale_factor, strict=True
     ):
         boxes, small = bbox[start:end, 2:], mask[start:end]
         if mask_frame == "box":
             masks = paste_box_masks(small, boxes, original_hw=size_hw)
         elif mask_frame == "image_logits":
             masks = paste_image_logits(small, original_hw=size_hw)
+        elif mask_frame == "image_uncut":
+            masks = paste_uncut_masks(small, picture_hw=picture_hw, input_hw=input_hw, original_hw=size_hw)
+            boxes = boxes_of_masks(masks)
         else:
             masks = paste_image_masks(small, boxes, scale_yx=scale_yx, input_hw=input_hw, original_hw=size_hw)
-        instances.append(sorted_instances(bbox[start:end], masks, size_hw))
+        rows = np.concatenate([bbox[start:end, :2], boxes], axis=1)
+        instances.append(sorted_instances(rows, masks, size_hw))
     return instances
+
+
+def boxes_of_masks(masks: Sequence[Rle]) -> NDArray[np.float32]:
+    """Boxes [N, 4], xyxy, that hold all pixels of a mask; all 0 for an empty one."""
+    boxes_xywh = np.array([coco_mask.toBbox(mask) for mask in masks], np.float32).reshape(-1, 4)
+    return np.concatenate([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], axis=1)
 
 
 def sorted_instances(bbox: NDArray[np.float32], masks: Sequence[Rle], size_hw: tuple[int, int]) -> Instances:
@@ -94,6 +106,23 @@ def paste_image_masks(
     return [
         _paste_image_mask(small, box, rows, columns) for small, box in zip(mask, network_boxes, strict=True)
     ]
+
+
+def paste_uncut_masks(
+    mask: NDArray[np.float32],
+    *,
+    picture_hw: NDArray[np.float32],
+    input_hw: Sequence[int],
+    original_hw: tuple[int, int],
+) -> list[Rle]:
+    """Masks of the original picture. mask: [N, h, w], of the network input; picture_hw: its size in there."""
+    in_small, in_network = [], []  # of y, then x
+    for small, network, picture, original in zip(
+        mask.shape[1:], input_hw, picture_hw, original_hw, strict=True
+    ):
+        in_small.append(source_coordinates(small, network)[: int(picture)])
+        in_network.append(source_coordinates(int(picture), original))
+    return [_paste_uncut_mask(small, in_small, in_network, original_hw) for small in mask]
 
 
 def paste_image_logits(mask: NDArray[np.float32], *, original_hw: tuple[int, int]) -> list[Rle]:
@@ -166,6 +195,34 @@ def _paste_image_mask(
         x_in_crop=columns.original_in_network - np.float32(left),
         y_in_crop=rows.original_in_network - np.float32(top),
         size_hw=(rows.original_size, columns.original_size),
+        threshold=THRESHOLD,
+    )
+
+
+def _paste_uncut_mask(
+    small: NDArray[np.float32],
+    in_small: Sequence[NDArray[np.float32]],
+    in_network: Sequence[NDArray[np.float32]],
+    original_hw: tuple[int, int],
+) -> Rle:
+    """in_small: where the rows, and the columns, of the picture in the network input lie in the small mask;
+    in_network: where those of the original lie in it.
+    """
+    # Nothing is above the threshold, which the enlargement cannot raise, beyond the neighbours of what is.
+    inside = small > THRESHOLD
+    windows = []
+    for axis, coordinates in enumerate(in_small):
+        where = np.flatnonzero(inside.any(axis=1 - axis))
+        low, high = (where[0] - 1, where[-1] + 1) if len(where) else (0, -1)
+        windows.append(slice(*np.searchsorted(coordinates, [low, high + 1e-3])))
+    rows, columns = windows
+    crop = _interpolate(small, in_small[0][rows]).T  # [w, rows]
+    crop = _interpolate(crop, in_small[1][columns])  # [columns, rows]
+    return _trace(
+        crop,
+        x_in_crop=in_network[1] - np.float32(columns.start),
+        y_in_crop=in_network[0] - np.float32(rows.start),
+        size_hw=original_hw,
         threshold=THRESHOLD,
     )
 

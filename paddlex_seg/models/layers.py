@@ -60,6 +60,11 @@ def batch_norm(channels: int) -> nn.BatchNorm2D:
     return nn.BatchNorm2D(channels, weight_attr=_without_decay(), bias_attr=_without_decay())
 
 
+def group_norm(channels: int, num_groups: int = 32) -> nn.GroupNorm:
+    """A group norm exempt from weight decay."""
+    return nn.GroupNorm(num_groups, channels, weight_attr=_without_decay(), bias_attr=_without_decay())
+
+
 def layer_norm(channels: int) -> nn.LayerNorm:
     """A layer norm exempt from weight decay."""
     return nn.LayerNorm(channels, weight_attr=_without_decay(), bias_attr=_without_decay())

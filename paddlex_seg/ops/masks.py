@@ -39,6 +39,8 @@ def paste_masks(
         return paste_box_masks(mask, bbox, bbox_num, im_shape, scale_factor)
     if mask_frame == "image":
         return paste_image_masks(mask, bbox, bbox_num, im_shape, scale_factor, input_hw)
+    if mask_frame == "image_uncut":
+        return paste_uncut_masks(mask, bbox_num, im_shape, scale_factor, input_hw)
     return paste_image_logits(mask, bbox_num, im_shape, scale_factor)
 
 
@@ -132,6 +134,64 @@ def paste_image_logits(mask: Tensor, bbox_num: Tensor, im_shape: Tensor, scale_f
     return (logits > LOGIT_THRESHOLD).astype("int32")[:num_rows]
 
 
+def paste_uncut_masks(
+    mask: Tensor, bbox_num: Tensor, im_shape: Tensor, scale_factor: Tensor, input_hw: Sequence[int | Tensor]
+) -> Tensor:
+    """Binary masks int32 [N, H, W] of the original images from ``Detections`` whose masks cover the whole
+    input and are not cut to boxes.
+
+    As ``paste_image_masks``, but of the padded input only the image is resized to the original, without
+    blending with the padding behind it.
+    """
+    num_rows = mask.shape[0]
+    mask = _with_spare_row(mask)
+    image_of_row = _image_of_row(num_rows + 1, bbox_num)
+    sizes = original_sizes(im_shape, scale_factor)  # [B, 2]
+    weights = []
+    for axis in (0, 1):  # y, then x
+        resize = _image_resize_weights(
+            num_mask=_as_number(mask.shape[1 + axis]),
+            num_input=_as_number(input_hw[axis]),
+            num_image=im_shape[:, axis],
+            num_own=sizes[:, axis],
+            num_out=sizes[:, axis].amax().astype("int64"),
+        )
+        weights.append(resize.gather(image_of_row))  # [N, H or W, h or w]
+    probability = paddle.matmul(paddle.matmul(weights[0], mask), weights[1], transpose_y=True)
+    return (probability > MASK_THRESHOLD).astype("int32")[:num_rows]
+
+
+def boxes_around_masks(mask: Tensor, im_shape: Tensor, scale_factor: Tensor, *, stride: int) -> Tensor:
+    """Boxes float32 [B, n, 4], xyxy in pixels of the original image, around what is above 0.5 in masks.
+
+    mask: [B, n, h, w], probabilities of the whole padded input, a value for ``stride`` of its pixels per axis;
+    B and n are not 0. A box ends where the interpolated mask crosses 0.5. That is within a pixel or two of
+    the pasted mask, which is known only at the centres of pixels, and may have lost a speck between them. It
+    ends at the edges of the image, and is all 0 when nothing of its mask is in there.
+    """
+    sizes = original_sizes(im_shape, scale_factor)  # [B, 2]
+    for axis in (0, 1):
+        starts_inside = paddle.arange(mask.shape[2 + axis], dtype="float32") * stride < im_shape[:, [axis]]
+        mask = mask * starts_inside.astype("float32").unsqueeze([1, 3 - axis])
+    edges = []
+    for axis, rows in ((1, mask.flatten(0, 1)), (0, mask.flatten(0, 1).transpose([0, 2, 1]))):  # x, then y
+        scale = stride * (sizes[:, [axis]] / im_shape[:, [axis]])  # [B, 1]
+        for edge in _outer_crossings(rows):
+            edges.append(paddle.minimum(edge.reshape([scale.shape[0], -1]) * scale, sizes[:, [axis]]))
+    left, right, top, bottom = edges
+    is_somewhere = is_inside(mask).amax(axis=[2, 3]) * (left < right).astype("float32")
+    return paddle.stack([left, top, right, bottom], axis=2) * is_somewhere.unsqueeze(2)
+
+
+def is_inside(probability: Tensor) -> Tensor:
+    """1.0 where a probability is above 0.5, else 0.0.
+
+    The same as ``(probability > 0.5).astype("float32")``, which takes three times as long: Paddle makes a
+    tensor of the threshold, as large as the other one.
+    """
+    return paddle.ceil(probability - MASK_THRESHOLD).abs()  # abs, since ceil gives -0.0
+
+
 def _as_number(size: int | Tensor) -> int | Tensor:
     """The length of an axis. One that an exported graph leaves open is a tensor of whole numbers there, which
     does not calculate with floats.
@@ -203,6 +263,55 @@ def _own_resize_weights(num_mask: int | Tensor, num_own: Tensor, num_out: Tensor
     num_own = num_own.unsqueeze(1)  # [B, 1]
     own = (pixel < num_own).astype("float32")
     return own.unsqueeze(-1) * _resize_weights(num_mask, num_own, pixel)
+
+
+def _image_resize_weights(
+    num_mask: int | Tensor, num_input: int | Tensor, num_image: Tensor, num_own: Tensor, num_out: Tensor
+) -> Tensor:
+    """The matrices [B, num_out, num_mask] that resize an axis to the input, cut off its padding, and resize
+    again.
+
+    The first ``num_image`` [B] of ``num_input`` pixels become ``num_own`` [B]; after those, zeros.
+    """
+    to_input = _resize_weights(num_mask, num_input, paddle.arange(num_input, dtype="float32"))
+    pixel = paddle.arange(num_out, dtype="float32").unsqueeze(0)  # [1, num_out]
+    num_image, num_own = num_image.unsqueeze(1), num_own.unsqueeze(1)  # [B, 1]
+    last = num_image - 1
+    position = paddle.minimum(((pixel + 0.5) * (num_image / num_own) - 0.5).clip(min=0), last)
+    lower = position.floor()  # [B, num_out]
+    own = (pixel < num_own).astype("float32")
+    lower_weight, upper_weight = own * (1 - (position - lower)), own * (position - lower)
+    upper = paddle.minimum(lower + 1, last)
+    return _scaled_rows(to_input, lower, lower_weight) + _scaled_rows(to_input, upper, upper_weight)
+
+
+def _outer_crossings(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Where masks [M, h, w] first and last cross 0.5 from left to right: two [M], columns from 0 to w.
+
+    Values stand in the middle of columns and are interpolated in between; the outer ones reach to the edge.
+    Between two rows nothing lies further out than on the rows themselves, so that only those are looked at.
+    """
+    num_columns = mask.shape[2]
+    has_inside = is_inside(mask.amax(axis=1))  # [M, w]
+    first = has_inside.argmax(axis=1)  # [M]
+    last = num_columns - 1 - has_inside.flip(1).argmax(axis=1)
+    left = first.astype("float32") + 0.5 - _reach(mask, first, first - 1)
+    right = last.astype("float32") + 0.5 + _reach(mask, last, last + 1)
+    return left, right
+
+
+def _reach(mask: Tensor, column: Tensor, outer: Tensor) -> Tensor:
+    """How far [M] masks are above 0.5 from the middle of a column [M] towards its outer neighbour [M]."""
+    last = mask.shape[2] - 1
+    value, outer_value = (
+        paddle.take_along_axis(
+            mask, index.clip(0, last).reshape([-1, 1, 1]).expand([-1, mask.shape[1], 1]), axis=2
+        ).squeeze(2)
+        for index in (column, outer)
+    )  # [M, h]
+    reach = (value - MASK_THRESHOLD) / (value - outer_value).clip(min=1e-6) * is_inside(value)
+    has_neighbour = ((outer >= 0) & (outer <= last)).astype("float32")
+    return reach.amax(axis=1) * has_neighbour + 0.5 * (1 - has_neighbour)
 
 
 def _resize_weights(num_in: int | Tensor, num_out: int | Tensor, pixel: Tensor) -> Tensor:

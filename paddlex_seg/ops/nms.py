@@ -1,4 +1,7 @@
-"""Non-maximum suppression on Paddle tensors."""
+"""Non-maximum suppression on Paddle tensors.
+
+Shapes: B images, L boxes, K classes, N kept boxes, P masks of [h, w] pixels.
+"""
 
 import paddle
 from paddle import Tensor
@@ -86,3 +89,21 @@ def multiclass_nms(
         -1,  # no class is the background
     )
     return rows, positions.flatten().astype("int64"), num_rows
+
+
+def matrix_nms(masks: Tensor, class_ids: Tensor, scores: Tensor, *, sigma: float = 2.0) -> Tensor:
+    """Scores [B, P], lowered where a mask overlaps a better one of its own class.
+
+    Paper: X. Wang et al., "SOLOv2", https://arxiv.org/abs/2003.10152, section 3.3, with the Gaussian decay
+    exp(-sigma * IoU^2). masks: float32 [B, P, h * w], 0 or 1; class_ids: integers [B, P]; scores: float32
+    [B, P], falling. Nothing is dropped. An empty mask overlaps nothing.
+    """
+    area = masks.sum(axis=2)  # [B, P]
+    intersection = paddle.matmul(masks, masks, transpose_y=True)  # [B, P, P]
+    union = area.unsqueeze(2) + area.unsqueeze(1) - intersection
+    same_class = (class_ids.unsqueeze(2) == class_ids.unsqueeze(1)).astype("float32")
+    # [B, i, j]: how much j overlaps i, which is better.
+    iou = paddle.triu(intersection / union.clip(min=1) * same_class, diagonal=1)
+    # One that is itself overlapped by a better one is less of a reason to lower others.
+    excuse = iou.amax(axis=1).unsqueeze(2)  # [B, i, 1]
+    return scores * paddle.exp(sigma * (excuse.square() - iou.square())).amin(axis=1)

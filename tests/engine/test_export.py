@@ -1,5 +1,6 @@
 """Mode export: what is written, and that the graphs compute what the network computes."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -54,15 +55,14 @@ class Graph:
         config.disable_glog_info()
         self.predictor = inference.create_predictor(config)
 
-    def run(self, inputs: Arrays) -> Arrays:
+    def run(self, inputs: Arrays) -> tuple[NDArray, ...]:
         by_name = dict(zip(("image", "im_shape", "scale_factor"), inputs, strict=True))
         for name in self.predictor.get_input_names():
             self.predictor.get_input_handle(name).copy_from_cpu(by_name[name])
         self.predictor.run()
-        bbox, bbox_num, mask = (
+        return tuple(
             self.predictor.get_output_handle(name).copy_to_cpu() for name in self.predictor.get_output_names()
         )
-        return bbox, bbox_num, mask
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +133,28 @@ def logits(tmp_path_factory: pytest.TempPathFactory) -> tuple[InstanceSegmenter,
     model, folder = LogitsModel(), tmp_path_factory.mktemp("logits")
     fill_model(model)
     export_model(model, find_model(MODEL), ModelInfo(MODEL, CATEGORIES, IMAGE_SIZE), folder)
+    return model, folder
+
+
+class UncutModel(LogitsModel):
+    """As `LogitsModel`, but its masks are probabilities, as those of SOLOv2."""
+
+    mask_frame: MaskFrame = "image_uncut"
+
+    def forward(
+        self, image: paddle.Tensor, im_shape: paddle.Tensor, scale_factor: paddle.Tensor
+    ) -> Detections:
+        bbox, bbox_num, mask = super().forward(image, im_shape, scale_factor)
+        return Detections(bbox, bbox_num, nn.functional.sigmoid(mask))
+
+
+@pytest.fixture(scope="module")
+def uncut(tmp_path_factory: pytest.TempPathFactory) -> tuple[InstanceSegmenter, Path]:
+    """`UncutModel` and its export as SOLOv2."""
+    model, folder = UncutModel(), tmp_path_factory.mktemp("uncut")
+    fill_model(model)
+    spec = replace(find_model(MODEL), name="SOLOv2", arch="SOLOv2")
+    export_model(model, spec, ModelInfo("SOLOv2", CATEGORIES, IMAGE_SIZE), folder)
     return model, folder
 
 
@@ -318,6 +340,43 @@ def test_prediction_of_pictures_of_any_size_does_not_depend_on_the_batch(any_siz
     for one, other in zip(alone, together, strict=True):
         assert one.instances.masks == other.instances.masks
         np.testing.assert_array_equal(one.instances.boxes_xyxy, other.instances.boxes_xyxy)
+
+
+@pytest.mark.parametrize("black", [(), (1,), (0, 1, 2)], ids=["things everywhere", "a gap", "nothing"])
+def test_the_official_graph_of_solov2_has_four_outputs_and_ours_three(
+    uncut: tuple[InstanceSegmenter, Path], black: tuple[int, ...]
+) -> None:
+    model, folder = uncut
+    inputs = network_inputs(0, 1, 2)
+    inputs[0][list(black)] = 0
+    detections = run_dynamic(model, inputs)
+    bbox_num, labels, scores, pasted = Graph(folder, "inference.json").run(inputs)
+    assert bbox_num.tolist() == [0 if b in black else 3 for b in range(3)]
+    np.testing.assert_array_equal(labels, detections[0][:, 0])
+    np.testing.assert_allclose(scores, detections[0][:, 1], atol=1e-4)
+    assert [array.dtype for array in (bbox_num, labels, scores, pasted)] == [
+        np.int32,
+        np.int64,
+        np.float32,
+        np.uint8,
+    ]
+    assert_pasted_as_predicted(pasted.astype(np.int32), detections, inputs, "image_uncut")
+    assert_same_boxes(Graph(folder, "network.json").run(inputs), detections)
+
+
+def test_both_directories_of_solov2_give_the_same_results(
+    uncut: tuple[InstanceSegmenter, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(uncut[1], tmp_path / "official")
+    (tmp_path / "official" / "network.json").unlink()
+    image = np.floor(picture(0, 100, 140).transpose(1, 2, 0) * 255).astype(np.uint8)
+    (ours,), (official,) = (
+        list(Predictor(folder).predict([image])) for folder in (uncut[1], tmp_path / "official")
+    )
+    assert len(ours.instances) == 3
+    np.testing.assert_allclose(ours.instances.boxes_xyxy, official.instances.boxes_xyxy, atol=1)
+    for one, other in zip(ours.instances.masks, official.instances.masks, strict=True):
+        assert np.count_nonzero(coco_mask.decode(one) != coco_mask.decode(other)) <= 1
 
 
 @pytest.mark.parametrize("seeds", [(2,), (2, 2, 2)])

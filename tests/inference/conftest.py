@@ -16,3 +16,9 @@ def small_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def official_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The official graph alone, which pastes its masks."""
     return export_toy(tmp_path_factory.mktemp("official"), small=False, pasted=True)
+
+
+@pytest.fixture(scope="session")
+def boxless_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The official graph of SOLOv2 alone, which gives no boxes."""
+    return export_toy(tmp_path_factory.mktemp("boxless"), small=False, boxless=True)

@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ PREPROCESSES = {
 }
 
 
-@pytest.mark.parametrize("mask_frame", ["box", "image", "image_logits"])
+@pytest.mark.parametrize("mask_frame", get_args(MaskFrame))
 @pytest.mark.parametrize("preprocess", PREPROCESSES.values(), ids=PREPROCESSES)
 def test_inference_yml_reads_back_as_written(
     tmp_path: Path, preprocess: PreprocessSpec, mask_frame: MaskFrame
@@ -116,7 +117,7 @@ def test_all_problems_of_an_inference_yml_are_reported_at_once(tmp_path: Path):
         "label_list",
         "draw_threshold",
         "'high'",
-        "mask_frame is 'window', expected one of box, image, image_logits",
+        "mask_frame is 'window', expected one of box, image, image_uncut, image_logits",
         "target_size is 640",
         "MAGIC",
         "zero",
@@ -184,6 +185,19 @@ def test_inputs_go_by_name_and_rows_belong_to_their_pictures(small_dir: Path):
     assert bbox[:, 1] == pytest.approx([0.9, 0.6], abs=1e-5)
     assert bbox[:, 4:].tolist() == [[96, 64]] * 2  # from im_shape / scale_factor
     assert mask.shape == (2, 16, 24) and (mask > 0.5).all()
+
+
+def test_a_graph_without_boxes_gets_those_of_its_masks(boxless_dir: Path):
+    backend = PaddleBackend(boxless_dir)
+    image = np.zeros((1, 3, *INPUT_HW), np.float32)
+    image[0, 1, 8:40, 20:60] = 0.9
+    im_shape = np.float32([INPUT_HW])
+    bbox, bbox_num, mask = backend.run(image, im_shape, np.full((1, 2), 0.5, np.float32))
+    assert backend.pasted_masks
+    assert bbox_num.tolist() == [2] and mask.shape == (2, 128, 192)
+    np.testing.assert_allclose(bbox[0], [1, 0.9, 40, 16, 120, 80], atol=1e-5)
+    assert mask[0].sum() == mask[0, 16:80, 40:120].sum() > 5000
+    assert bbox[1].tolist() == [0] * 6  # official graphs end with a row that is no detection
 
 
 def test_a_backend_runs_again_after_finding_nothing(small_dir: Path):

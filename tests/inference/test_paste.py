@@ -12,10 +12,12 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from paddlex_seg.inference.paste import (
+    boxes_of_masks,
     detections_to_instances,
     paste_box_masks,
     paste_image_logits,
     paste_image_masks,
+    paste_uncut_masks,
     source_coordinates,
 )
 from paddlex_seg.structures import Detections, MaskFrame
@@ -89,6 +91,44 @@ def test_pixels_equal_the_reference_and_bytes_equal_pycocotools(input_hw, origin
         )
         >= 11
     )
+
+
+@pytest.mark.parametrize("padded", [False, True], ids=["stretched", "keep ratio, padded"])
+@pytest.mark.parametrize(("input_hw", "original_hw"), GEOMETRIES.values(), ids=GEOMETRIES)
+def test_uncut_masks_equal_the_reference_and_bytes_equal_pycocotools(input_hw, original_hw, padded):
+    rng = np.random.default_rng(6)
+    mask = smooth_masks(rng, 12, (input_hw[0] // 4, input_hw[1] // 4))
+    mask[:3] *= rng.random(mask[:3].shape, dtype=np.float32)  # many specks
+    mask[3] = 1.0
+    mask[4] = 0.4
+    mask[5, :, :-2] = 0  # in the padding, if there is any
+    picture_hw = np.array(input_hw, np.float32)
+    if padded:
+        scale = np.divide(input_hw, original_hw).min() * 0.93
+        picture_hw = np.floor(np.array(original_hw) * scale).clip(1).astype(np.float32)
+    pasted = paste_uncut_masks(mask, picture_hw=picture_hw, input_hw=input_hw, original_hw=original_hw)
+    at_input = F.interpolate(paddle.to_tensor(mask[None]), list(input_hw), mode="bilinear")
+    picture = at_input[:, :, : int(picture_hw[0]), : int(picture_hw[1])]
+    expected = F.interpolate(picture, list(original_hw), mode="bilinear").numpy()[0] > 0.5
+    assert expected[3].all() and not expected[4].any() and expected[6:].mean(axis=(1, 2)).min() > 0.05
+    wrong = [
+        np.count_nonzero(coco_mask.decode(rle) != full) for rle, full in zip(pasted, expected, strict=True)
+    ]
+    assert max(wrong) <= np.prod(original_hw) * 1e-5  # a value within rounding of 0.5
+    equal = [
+        rle == coco_mask.encode(np.asfortranarray(full.astype(np.uint8)))
+        for rle, full in zip(pasted, expected, strict=True)
+    ]
+    assert sum(equal) >= 11 and equal == [number == 0 for number in wrong]
+
+
+def test_boxes_of_masks_hold_all_their_pixels():
+    masks = np.zeros((3, 20, 30), np.uint8)
+    masks[0, 4:9, 7:20] = 1
+    masks[1] = 1
+    boxes = boxes_of_masks([coco_mask.encode(np.asfortranarray(mask)) for mask in masks])
+    assert boxes.tolist() == [[7, 4, 20, 9], [0, 0, 30, 20], [0, 0, 0, 0]]
+    assert boxes_of_masks([]).shape == (0, 4)
 
 
 @pytest.mark.parametrize(("input_hw", "original_hw"), GEOMETRIES.values(), ids=GEOMETRIES)
@@ -203,7 +243,10 @@ def test_pictures_of_a_batch_get_their_own_rows_best_score_first(mask_frame: Mas
         assert np.all(np.diff(alone.scores) <= 0)
         order = np.argsort(-arguments["bbox"][rows, 1])
         assert np.array_equal(alone.class_ids, arguments["bbox"][rows, 0][order])
-        assert np.array_equal(alone.boxes_xyxy, arguments["bbox"][rows, 2:][order])  # not clipped
+        expected = arguments["bbox"][rows, 2:][order]  # not clipped
+        if mask_frame == "image_uncut":
+            expected = boxes_of_masks(alone.masks)
+        assert np.array_equal(alone.boxes_xyxy, expected)
 
 
 @pytest.mark.parametrize("mask_frame", get_args(MaskFrame))
@@ -220,9 +263,12 @@ def test_the_mask_frame_decides_how_masks_are_pasted():
     expected = {
         "box": paste_box_masks(mask, boxes, original_hw=(90, 120)),
         "image": paste_image_masks(mask, boxes, scale_yx=scale_yx, input_hw=(64, 64), original_hw=(90, 120)),
+        "image_uncut": paste_uncut_masks(
+            mask, picture_hw=arguments["im_shape"][0], input_hw=(64, 64), original_hw=(90, 120)
+        ),
         "image_logits": paste_image_logits(mask, original_hw=(90, 120)),
     }
-    assert len({rle["counts"] for (rle,) in expected.values()}) == 3
+    assert len({rle["counts"] for (rle,) in expected.values()}) == 4
     for mask_frame, masks in expected.items():
         (found,) = detections_to_instances(**arguments | {"mask_frame": mask_frame})
         assert found.masks == tuple(masks)

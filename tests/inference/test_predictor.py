@@ -68,6 +68,20 @@ def test_both_graphs_give_the_same_results(small_dir: Path, official_dir: Path, 
             )  # the toy's official graph pastes in one step
 
 
+def test_a_graph_without_boxes_gives_the_same_objects(
+    official_dir: Path, boxless_dir: Path, pictures: list[np.ndarray]
+):
+    for official, boxless in zip(
+        Predictor(official_dir).predict(pictures), Predictor(boxless_dir).predict(pictures), strict=True
+    ):
+        assert boxless.instances.masks == official.instances.masks
+        assert np.array_equal(boxless.instances.class_ids, official.instances.class_ids)
+        assert np.array_equal(boxless.instances.scores, official.instances.scores)
+        for box, rle in zip(boxless.instances.boxes_xyxy, boxless.instances.masks, strict=True):
+            x, y, width, height = coco_mask.toBbox(rle)
+            assert box.tolist() == [x, y, x + width, y + height]
+
+
 @pytest.mark.parametrize("graph", ["small_dir", "official_dir"])
 @pytest.mark.parametrize("batch_size", [2, 3, 8])
 def test_results_do_not_depend_on_the_batch(graph: str, batch_size: int, request, pictures: list[np.ndarray]):

@@ -60,6 +60,20 @@ class PastedToyNetwork(nn.Layer):
         return bbox, bbox_num + 1, (pasted > 0.5).astype("int32")
 
 
+class BoxlessToyNetwork(nn.Layer):
+    """As official graphs of SOLOv2: number, classes, scores and masks, and a row that is no detection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = PastedToyNetwork()
+
+    def forward(
+        self, image: Tensor, im_shape: Tensor, scale_factor: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        bbox, bbox_num, mask = self.network(image, im_shape, scale_factor)
+        return bbox_num, bbox[:, 0].astype("int64"), bbox[:, 1], mask.astype("uint8")
+
+
 SPEC = ExportedSpec(
     model_name="PP-YOLOE_seg-S",
     arch="PPYOLOE",
@@ -71,14 +85,23 @@ SPEC = ExportedSpec(
 )
 
 
-def export_toy(folder: Path, *, small: bool = True, pasted: bool = False, spec: ExportedSpec = SPEC) -> Path:
-    """Write an exported directory with our graph, the official one, or both."""
+def export_toy(
+    folder: Path,
+    *,
+    small: bool = True,
+    pasted: bool = False,
+    boxless: bool = False,
+    spec: ExportedSpec = SPEC,
+) -> Path:
+    """Write an exported directory with our graph, the official one (of SOLOv2: ``boxless``), or both."""
     folder.mkdir(parents=True, exist_ok=True)
     if small:
         save_graph(ToyNetwork(), folder / "network")
         (folder / "network.pdiparams").rename(folder / "inference.pdiparams")
     if pasted:
         save_graph(PastedToyNetwork(), folder / "inference")
+    if boxless:
+        save_graph(BoxlessToyNetwork(), folder / "inference")
     write_inference_yml(folder / "inference.yml", spec)
     return folder
 

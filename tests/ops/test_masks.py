@@ -6,11 +6,14 @@ import paddle.nn.functional as F
 import pytest
 
 from paddlex_seg.ops.masks import (
+    boxes_around_masks,
+    is_inside,
     original_sizes,
     paste_box_masks,
     paste_image_logits,
     paste_image_masks,
     paste_masks,
+    paste_uncut_masks,
 )
 from paddlex_seg.structures import Detections, MaskFrame
 
@@ -149,6 +152,69 @@ def test_half_a_probability_belongs_to_the_mask_of_a_box() -> None:
     assert paste_box_masks(mask - 1e-6, bbox, bbox_num, im_shape, scale).sum() == 0
 
 
+def paste_uncut_step_by_step(mask, im_shape, scale) -> np.ndarray:
+    height, width = (im_shape / scale).round().astype("int64").tolist()
+    picture_h, picture_w = im_shape.astype("int64").tolist()
+    at_input = F.interpolate(mask[None, None], size=INPUT_HW, mode="bilinear")
+    pasted = F.interpolate(at_input[:, :, :picture_h, :picture_w], size=[height, width], mode="bilinear")
+    return pasted[0, 0].numpy() > 0.5
+
+
+@pytest.mark.parametrize("rows_per_image", [[5], [3, 0, 4], [2, 6]], ids=str)
+def test_pasting_uncut_masks_equals_resizing_leaving_out_the_padding_and_resizing(
+    rows_per_image: list[int],
+) -> None:
+    mask, _, bbox_num, im_shape, scale = blobs(rows_per_image)
+    pasted = paste_uncut_masks(mask, bbox_num, im_shape, scale, INPUT_HW)
+    sizes = np.array(ORIGINAL[: len(rows_per_image)], int)
+    assert pasted.dtype == paddle.int32
+    assert pasted.shape == [sum(rows_per_image), *sizes.max(axis=0)]
+    for i, b in enumerate(np.repeat(np.arange(len(rows_per_image)), rows_per_image)):
+        height, width = sizes[b]
+        expected = paste_uncut_step_by_step(mask[i], im_shape[b], scale[b])
+        assert 0.02 < expected.mean() < 0.98
+        assert (pasted[i, :height, :width].numpy() != expected).sum() <= 1  # rounding at the threshold
+        assert pasted[i].sum() == pasted[i, :height, :width].sum()
+
+
+def test_padding_does_not_shine_into_uncut_masks() -> None:
+    mask = paddle.zeros([1, 16, 24])
+    mask[:, :, 20:] = 1.0  # from pixel 80 on, where the padding of the second image begins
+    im_shape = paddle.to_tensor([PADDED_FROM[1]])
+    pasted = paste_uncut_masks(mask, paddle.to_tensor([1]), im_shape, im_shape / 400.0, INPUT_HW)
+    assert pasted.shape == [1, 400, 400]
+    # The last pixel in front of it is an interpolated 0.375.
+    assert pasted.sum() == 0
+
+
+def test_boxes_end_where_interpolated_masks_cross_the_threshold() -> None:
+    mask = np.zeros((1, 5, 16, 24), np.float32)
+    mask[0, 0, 4:8, 6:12] = 1.0  # from half-way between two pixels of the mask on
+    mask[0, 1] = 1.0
+    mask[0, 2, 0, 0] = 0.75
+    mask[0, 3, 14:, :] = 1.0  # below the image
+    im_shape, scale = paddle.to_tensor([[48.0, 80.0]]), paddle.to_tensor([[0.5, 2.0]])
+    boxes = boxes_around_masks(paddle.to_tensor(mask), im_shape, scale, stride=4)[0].numpy()
+    edge = (0.5 + 1 / 3) * 4  # 0.75 falls to 0.5 in a third of a pixel
+    expected = [[12, 32, 24, 64], [0, 0, 40, 96], [0, 0, edge / 2, edge * 2], [0] * 4, [0] * 4]
+    np.testing.assert_allclose(boxes, expected, rtol=1e-5)
+
+
+def test_boxes_lie_around_smooth_pasted_masks() -> None:
+    mask, _, bbox_num, im_shape, scale = blobs([6])
+    boxes = boxes_around_masks(mask.unsqueeze(0), im_shape, scale, stride=4)[0].numpy()
+    for box, pasted in zip(
+        boxes, paste_uncut_masks(mask, bbox_num, im_shape, scale, INPUT_HW).numpy(), strict=True
+    ):
+        y, x = np.nonzero(pasted)
+        np.testing.assert_allclose(box, [x.min(), y.min(), x.max() + 1, y.max() + 1], atol=2)
+
+
+def test_inside_is_above_one_half_and_not_one_half() -> None:
+    values = paddle.to_tensor([0.0, 0.3, 0.5, float(np.nextafter(np.float32(0.5), np.float32(1))), 1.0])
+    assert is_inside(values).tolist() == [0, 0, 0, 1, 1]
+
+
 def test_sizes_are_rounded_where_float32_falls_short() -> None:
     im_shape = paddle.to_tensor([[640.0, 640.0]])
     scale = im_shape / paddle.to_tensor([[480.0, 600.0]])
@@ -175,6 +241,8 @@ def paste_eagerly(mask_frame: MaskFrame, mask, bbox, bbox_num, im_shape, scale_f
         return paste_box_masks(mask, bbox, bbox_num, im_shape, scale_factor)
     if mask_frame == "image":
         return paste_image_masks(mask, bbox, bbox_num, im_shape, scale_factor, INPUT_HW)
+    if mask_frame == "image_uncut":
+        return paste_uncut_masks(mask, bbox_num, im_shape, scale_factor, INPUT_HW)
     return paste_image_logits(mask, bbox_num, im_shape, scale_factor)
 
 
@@ -195,7 +263,8 @@ def run_graph(path: str, inputs: list[paddle.Tensor], onednn: bool) -> np.ndarra
 @pytest.mark.parametrize("onednn", [False, True], ids=["plain", "oneDNN"])
 @pytest.mark.parametrize("size_hw", [(16, 24), (-1, -1)], ids=["fixed sizes", "open sizes"])
 @pytest.mark.parametrize(
-    ("mask_frame", "make"), [("box", blobs), ("image", blobs), ("image_logits", logit_blobs)]
+    ("mask_frame", "make"),
+    [("box", blobs), ("image", blobs), ("image_uncut", blobs), ("image_logits", logit_blobs)],
 )
 def test_pasting_in_an_exported_graph(
     tmp_path: Path, mask_frame: MaskFrame, make, size_hw: tuple[int, int], onednn: bool

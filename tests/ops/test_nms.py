@@ -1,7 +1,8 @@
 import numpy as np
 import paddle
+import pytest
 
-from paddlex_seg.ops.nms import NOTHING, best_of_each_image, grouped_nms, multiclass_nms
+from paddlex_seg.ops.nms import NOTHING, best_of_each_image, grouped_nms, matrix_nms, multiclass_nms
 
 LIMITS = {"score_threshold": 0.1, "iou_threshold": 0.5, "nms_top_k": 100}
 BOXES = paddle.to_tensor([[[0.0, 0, 10, 10], [1.0, 0, 11, 10], [50.0, 0, 60, 10]]] * 2)
@@ -79,3 +80,32 @@ def test_the_best_of_each_image_come_by_falling_score() -> None:
     best, counts = best_of_each_image(scores, paddle.to_tensor([2, 0, 2, 0, 0]), num_images=3, limit=2)
     assert best.tolist() == [1, 4, 0, 2]
     assert counts.tolist() == [2, 0, 2]
+
+
+def test_matrix_nms_equals_its_formula_in_plain_loops() -> None:
+    random = np.random.default_rng(4)
+    masks = (random.random((2, 9, 60)) < random.uniform(0.2, 0.9, (2, 9, 1))).astype(np.float32)
+    masks[1, 6:] = 0  # rows that the second image does not need
+    masks[0, 4] = masks[0, 1]
+    class_ids = random.integers(0, 3, (2, 9))
+    class_ids[0, 4] = class_ids[0, 1]
+    scores = -np.sort(-random.random((2, 9))).astype(np.float32)
+    scores[1, 6:] = 0
+    found = matrix_nms(*map(paddle.to_tensor, (masks, class_ids, scores)), sigma=2.0).numpy()
+
+    def iou(b: int, i: int, j: int) -> float:
+        if class_ids[b, i] != class_ids[b, j]:
+            return 0.0
+        union = np.maximum(masks[b, i], masks[b, j]).sum()
+        return float((masks[b, i] * masks[b, j]).sum() / union) if union else 0.0
+
+    for b in range(2):
+        for j in range(9):
+            decay = 1.0
+            for i in range(j):
+                excuse = max((iou(b, k, i) for k in range(i)), default=0.0)
+                decay = min(decay, np.exp(-2 * iou(b, i, j) ** 2) / np.exp(-2 * excuse**2))
+            assert found[b, j] == pytest.approx(scores[b, j] * decay, rel=1e-4, abs=1e-7)
+    assert found[0, 4] < 0.5 * scores[0, 4]  # the same as a better one
+    assert found[0, 0] == scores[0, 0]
+    assert not found[1, 6:].any()
