@@ -164,7 +164,7 @@ def paste_uncut_masks(
 def boxes_around_masks(mask: Tensor, im_shape: Tensor, scale_factor: Tensor, *, stride: int) -> Tensor:
     """Boxes float32 [B, n, 4], xyxy in pixels of the original image, around what is above 0.5 in masks.
 
-    mask: [B, n, h, w], probabilities of the whole padded input, a value for ``stride`` of its pixels per axis;
+    mask: [B, n, h, w], probabilities of the whole padded input, one value for ``stride`` pixels per axis;
     B and n are not 0. A box ends where the interpolated mask crosses 0.5. That is within a pixel or two of
     the pasted mask, which is known only at the centres of pixels, and may have lost a speck between them. It
     ends at the edges of the image, and is all 0 when nothing of its mask is in there.
