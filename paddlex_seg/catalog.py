@@ -25,6 +25,7 @@ from paddlex_seg.models.rcnn.model import (
     mask_rcnn_r101_vd_fpn,
     mask_rcnn_x101_vd_fpn,
 )
+from paddlex_seg.models.solov2.model import solov2
 from paddlex_seg.recipes import (
     CASCADE_MASK_RCNN,
     MASK_RCNN,
@@ -37,6 +38,8 @@ from paddlex_seg.recipes import (
     MASK_RT_DETR_SCRATCH,
     PP_YOLOE_SEG,
     PP_YOLOE_SEG_SCRATCH,
+    SOLOV2,
+    SOLOV2_SCRATCH,
     Recipe,
 )
 
@@ -107,6 +110,7 @@ MODELS: dict[str, ModelSpec] = {
         _rcnn(
             "Cascade-MaskRCNN-ResNet50-vd-SSLDv2-FPN", cascade_mask_rcnn_r50_vd_ssld_fpn, CASCADE_MASK_RCNN
         ),
+        ModelSpec("SOLOv2", solov2, SOLOV2, SOLOV2_SCRATCH, arch="SOLOv2", min_subgraph_size=60),
     )
 }
 

@@ -6,6 +6,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor
 
+from paddlex_seg.ops.ragged import image_of_rows
 from paddlex_seg.structures import Detections, MaskFrame
 
 MASK_THRESHOLD = 0.5
@@ -54,7 +55,7 @@ def paste_box_masks(
     """
     num_rows = mask.shape[0]
     mask, bbox = _with_spare_row(mask), _with_spare_row(bbox)
-    image_of_row = _image_of_row(num_rows + 1, bbox_num)
+    image_of_row = image_of_rows(num_rows + 1, bbox_num)
     sizes = original_sizes(im_shape, scale_factor)  # [B, 2]
     weights = []
     for axis in (0, 1):  # y, then x
@@ -90,7 +91,7 @@ def paste_image_masks(
     """
     num_rows = mask.shape[0]
     mask, bbox = _with_spare_row(mask), _with_spare_row(bbox)
-    image_of_row = _image_of_row(num_rows + 1, bbox_num)
+    image_of_row = image_of_rows(num_rows + 1, bbox_num)
     sizes = original_sizes(im_shape, scale_factor)  # [B, 2]
     weights = []
     for axis in (0, 1):  # y, then x
@@ -120,7 +121,7 @@ def paste_image_logits(mask: Tensor, bbox_num: Tensor, im_shape: Tensor, scale_f
     """
     num_rows = mask.shape[0]
     mask = _with_spare_row(mask)
-    image_of_row = _image_of_row(num_rows + 1, bbox_num)
+    image_of_row = image_of_rows(num_rows + 1, bbox_num)
     sizes = original_sizes(im_shape, scale_factor)  # [B, 2]
     weights = []
     for axis in (0, 1):  # y, then x
@@ -145,7 +146,7 @@ def paste_uncut_masks(
     """
     num_rows = mask.shape[0]
     mask = _with_spare_row(mask)
-    image_of_row = _image_of_row(num_rows + 1, bbox_num)
+    image_of_row = image_of_rows(num_rows + 1, bbox_num)
     sizes = original_sizes(im_shape, scale_factor)  # [B, 2]
     weights = []
     for axis in (0, 1):  # y, then x
@@ -204,13 +205,6 @@ def _with_spare_row(rows: Tensor) -> Tensor:
     PaddleX uses oneDNN.
     """
     return paddle.concat([rows, paddle.zeros([1, *rows.shape[1:]])])
-
-
-def _image_of_row(num_rows: int | Tensor, bbox_num: Tensor) -> Tensor:
-    """Index of the image of each row, int64 [num_rows]; rows that no image owns go to the last one."""
-    end = bbox_num.astype("int64").cumsum()
-    image = (paddle.arange(num_rows).unsqueeze(1) >= end.unsqueeze(0)).astype("int64").sum(axis=1)
-    return image.clip(max=bbox_num.shape[0] - 1)
 
 
 def _stretch_weights(

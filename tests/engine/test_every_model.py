@@ -86,6 +86,8 @@ def test_exported_equals_dynamic_on_two_sizes_and_batches(
     spec = find_model(name)
     model = spec.build(num_classes=len(CATEGORIES))
     fill_model(model)
+    if name == "SOLOv2":  # of two classes, its random weights are not sure of anything
+        model.class_threshold, model.score_threshold = 0.01, 0.005
     if finds_nothing:
         assert model.score_threshold < 1
         model.score_threshold = 2.0

@@ -14,10 +14,11 @@ from paddle import ParamAttr, Tensor, nn
 from paddle.nn.initializer import Normal, XavierUniform
 
 from paddlex_seg.models.backbones.resnet import block_names, resnet_stage
-from paddlex_seg.models.rcnn.pooling import image_of_row, pool_rois
+from paddlex_seg.models.rcnn.pooling import pool_rois
 from paddlex_seg.models.rcnn.rpn import Proposals
 from paddlex_seg.models.rcnn.sampling import RoiSamples, foreground_rows, label_rois, sample_rois
 from paddlex_seg.ops.boxes import boxes_to_deltas, clip_boxes, deltas_to_boxes
+from paddlex_seg.ops.ragged import image_of_rows
 from paddlex_seg.structures import Target
 
 DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
@@ -109,7 +110,7 @@ class BoxHead(nn.Layer):
         refined = deltas_to_boxes(
             deltas.reshape([-1, self.num_classes, 4]), boxes.unsqueeze(1), DELTA_WEIGHTS
         )
-        limits = im_shape.gather(image_of_row(boxes, num)).unsqueeze(1)
+        limits = im_shape.gather(image_of_rows(boxes.shape[0], num)).unsqueeze(1)
         return ScoredBoxes(clip_boxes(refined, limits), F.softmax(logits)[:, :-1], num)
 
     def roi_features(self, features: Sequence[Tensor], boxes_xyxy: Tensor, num: Tensor) -> Tensor:
@@ -184,7 +185,7 @@ class CascadeBoxHead(nn.Layer):
         self, boxes_xyxy: Tensor, num: Tensor, deltas: Tensor, im_shape: Tensor, *, stage: int
     ) -> Tensor:
         refined = deltas_to_boxes(deltas, boxes_xyxy, CASCADE_DELTA_WEIGHTS[stage])
-        return clip_boxes(refined, im_shape.gather(image_of_row(boxes_xyxy, num)))
+        return clip_boxes(refined, im_shape.gather(image_of_rows(boxes_xyxy.shape[0], num)))
 
 
 def box_losses(

@@ -29,7 +29,6 @@ from paddlex_seg.models.rcnn.mask_head import MaskHead, mask_loss
 from paddlex_seg.models.rcnn.pooling import (
     PYRAMID_STRIDES,
     SINGLE_STRIDE,
-    image_of_row,
     pool_rois,
     with_spare_box,
 )
@@ -38,6 +37,7 @@ from paddlex_seg.models.rcnn.sampling import UNIT_BOX, foreground_rows
 from paddlex_seg.ops.boxes import clip_boxes
 from paddlex_seg.ops.masks import original_sizes
 from paddlex_seg.ops.nms import NOTHING, best_of_each_image, grouped_nms
+from paddlex_seg.ops.ragged import image_of_rows
 from paddlex_seg.structures import Batch, Detections, MaskFrame
 
 MASK_POOL_RESOLUTION = 14
@@ -106,7 +106,7 @@ class MaskRcnn(InstanceSegmenter):
         rows = paddle.concat([rows, paddle.zeros([1, 2])])
         class_ids = rows[:, 0].astype("int64")
         masks = F.sigmoid(self.mask_head(self._mask_features(features, boxes, num_spare), class_ids))
-        image_index = image_of_row(boxes, num_spare)
+        image_index = image_of_rows(boxes.shape[0], num_spare)
         scale = scale_factor.gather(image_index).flip(-1)  # x, y
         original = original_sizes(im_shape, scale_factor).gather(image_index)
         boxes = clip_boxes(boxes / paddle.concat([scale, scale], axis=1), original)
@@ -130,7 +130,7 @@ class MaskRcnn(InstanceSegmenter):
         if self.neck is None:
             pooled = boxes.features.gather(rows)
         else:
-            image = image_of_row(samples.boxes_xyxy, samples.num).gather(rows)
+            image = image_of_rows(len(samples.boxes_xyxy), samples.num).gather(rows)
             num = (image.unsqueeze(1) == paddle.arange(len(batch.targets))).astype("int32").sum(axis=0)
             pooled = pool_rois(
                 features, samples.boxes_xyxy.gather(rows), num.astype("int32"), MASK_POOL_RESOLUTION
@@ -144,7 +144,7 @@ class MaskRcnn(InstanceSegmenter):
     def _select(self, scored: ScoredBoxes, *, num_images: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The detections: rows of class and score [N, 2], boxes [N, 4] in pixels of the input, num [B]."""
         boxes, scores, num = scored
-        image = image_of_row(boxes, num)
+        image = image_of_rows(boxes.shape[0], num)
         is_box = (boxes[..., 2:] > boxes[..., :2]).all(axis=-1)  # [R, K or 1]
         is_spare = paddle.arange(boxes.shape[0]).unsqueeze(1) == boxes.shape[0] - 1
         candidate = paddle.nonzero((scores > self.score_threshold) & is_box & ~is_spare)  # [n, 2]

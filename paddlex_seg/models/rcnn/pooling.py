@@ -12,6 +12,7 @@ from paddle import Tensor
 from paddle.vision.ops import roi_align
 
 from paddlex_seg.models.rcnn.sampling import UNIT_BOX
+from paddlex_seg.ops.ragged import image_of_rows
 
 CANONICAL_SIDE = 224.0  # pixels: boxes of this size are as large as the pictures of ImageNet
 CANONICAL_LEVEL = 2  # of such boxes: stride 16
@@ -28,7 +29,7 @@ def pool_rois(features: Sequence[Tensor], boxes_xyxy: Tensor, num: Tensor, resol
     if len(features) == 1:
         return _align(features[0], boxes_xyxy, num, resolution, SINGLE_STRIDE)
     level = pyramid_level(boxes_xyxy)
-    image = image_of_row(boxes_xyxy, num)
+    image = image_of_rows(boxes_xyxy.shape[0], num)
     pooled, positions = [], []
     for i, stride in enumerate(PYRAMID_STRIDES):
         position = paddle.nonzero(level == i).flatten()
@@ -47,12 +48,6 @@ def pyramid_level(boxes_xyxy: Tensor) -> Tensor:
     side = paddle.sqrt(size[:, 0] * size[:, 1])
     level = paddle.floor(paddle.log2(side / CANONICAL_SIDE + 1e-6)) + CANONICAL_LEVEL
     return level.clip(0, len(PYRAMID_STRIDES) - 1).astype("int64")
-
-
-def image_of_row(rows: Tensor, num: Tensor) -> Tensor:
-    """Index of the image of each row, int64 [N]. rows: [N, ...]; num: int32 [B], rows per image."""
-    end = num.astype("int64").cumsum()
-    return (paddle.arange(rows.shape[0]).unsqueeze(1) >= end.unsqueeze(0)).astype("int64").sum(axis=1)
 
 
 def with_spare_box(boxes_xyxy: Tensor, num: Tensor) -> tuple[Tensor, Tensor]:
