@@ -108,8 +108,8 @@ CASES = {
             *(
                 "Train.image_size=256",
                 "Train.batch_size=2",
-                "Train.epochs_iters=300",
-                "Train.eval_interval=50",
+                "Train.epochs_iters=200",
+                "Train.eval_interval=25",
             ),
             *("Train.learning_rate=0.0003", "Train.warmup_steps=20"),
         ),
