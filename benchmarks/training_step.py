@@ -1,96 +1,169 @@
-"""One training step of Mask-RT-DETR: seconds, memory and where they go; the figures of docs/mask_rt_detr.md.
+"""One training step of a model on the CPU: seconds, memory and where they go.
 
-    python benchmarks/training_step.py [--sizes S L H] [--steps 3] [--objects N] [--profile]
-        [--paddledetection CHECKOUT --python PYTHON]
+    python benchmarks/training_step.py [--models NAME ...] [--steps 3] [--image-size N] [--objects N]
+        [--profile] [--paddledetection CHECKOUT --python PYTHON]
 
 Measures ours and, with a checkout of PaddleDetection (develop, 666f597f) and the Python of an environment
-that can import it, the official one in turn, each in a process of its own. Both have the same weights, two
-pictures with 3 and 2 objects, or N each, and 100 denoising queries. The median of all steps but the first
-counts. Takes a minute per size, and the official one 2 to 10 minutes more.
+that can import it, the official one in turn, each in a process of its own. Both have the same weights, the
+optimizer of the model's recipe and two pictures of the size that the model is published for, with 3 and 2
+objects, or N each; Mask-RT-DETR has 100 denoising queries. The median of all steps but the first counts.
+docs/mask_rt_detr.md has the figures of the default models. Takes a minute per model, and the official one 2
+to 10 minutes more. The official mask loss of PP-YOLOE_seg-S works at 640 pixels only.
 """
 
 import argparse
 import importlib
 import json
-import os
-import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from types import ModuleType
 from typing import Any
 
-PROJECT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(PROJECT), str(PROJECT / "tests")]
-NUM_THREADS = os.cpu_count() or 1
-NUM_CLASSES = 80
-LEARNING_RATE, WEIGHT_DECAY, CLIP_NORM = 1e-4, 1e-4, 0.1
+from sides import (
+    NUM_CLASSES,
+    SideFailed,
+    official_model,
+    our_model,
+    peak_memory_mb,
+    picture_size,
+    run_alone,
+)
+
+LEARNING_RATE = 1e-4
 
 
-def our_step(size: str, side: int, counts: tuple[int, int]) -> Callable[[], float]:
+def our_step(name: str, side: int | None, counts: tuple[int, int]) -> Callable[[], float]:
     """A function that does one step and returns the loss."""
-    from paddlex_seg.engine.launch import prepare_process
-
-    prepare_process()
+    model = our_model(name)
     import paddle
-    from reference import drawn_batch, fill_model
+    from reference import drawn_batch
 
     from paddlex_seg.catalog import find_model
-    from paddlex_seg.engine.device import use_device
     from paddlex_seg.engine.optimizer import build_optimizer
 
-    use_device("cpu")
-    model = find_model(f"Mask-RT-DETR-{size}").build(num_classes=NUM_CLASSES)
-    fill_model(model)
+    recipe = find_model(name).recipe
     model.train()
     optimizer = build_optimizer(
-        model, kind="adamw", learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY, clip_norm=CLIP_NORM
+        model,
+        kind=recipe.optimizer,
+        learning_rate=LEARNING_RATE,
+        weight_decay=recipe.weight_decay,
+        momentum=recipe.momentum,
+        clip_norm=recipe.clip_norm,
     )
-    batch = drawn_batch(0, (side, side), counts, NUM_CLASSES)
+    image_hw, padded_hw = picture_size(name, side)
+    batch = drawn_batch(0, image_hw, counts, NUM_CLASSES, padded_hw)
     paddle.seed(0)
     return lambda: optimizer_step(model.loss(batch), optimizer)
 
 
-def official_step(size: str, side: int, counts: tuple[int, int], checkout: Path) -> Callable[[], float]:
+def official_step(
+    name: str, side: int | None, counts: tuple[int, int], checkout: Path
+) -> Callable[[], float]:
     """The same of PaddleDetection."""
-    os.environ["OMP_NUM_THREADS"] = str(NUM_THREADS)  # read when Paddle is imported
-    sys.path.insert(0, str(checkout))
-    for name in ("", ".augmenters", ".augmentables", ".augmentables.lines", ".augmentables.segmaps"):
-        sys.modules[f"imgaug{name}"] = _Anything(f"imgaug{name}")  # for lanes only, and hard to install
+    image_hw, padded_hw = picture_size(name, side)
+    model = official_model(name, checkout, padded_hw or image_hw)
     import paddle
-    from reference import drawn_batch, fill_model
+    from reference import drawn_batch
 
-    importlib.import_module("ppdet.modeling")
-    importlib.import_module("ppdet.optimizer")
-    workspace = importlib.import_module("ppdet.core.workspace")
-    name = f"mask_rtdetr_hgnetv2_{size.lower()}_6x_coco.yml"
-    config = workspace.load_config(str(checkout / "configs" / "mask_rtdetr" / name))
-    config["eval_size"] = [side, side]
-    model = workspace.create(config.architecture)
-    fill_model(model)
     model.train()
-    optimizer = workspace.create("OptimizerBuilder")(LEARNING_RATE, model)
-    batch = drawn_batch(0, (side, side), counts, NUM_CLASSES)
+    optimizer = importlib.import_module("ppdet.core.workspace").create("OptimizerBuilder")(
+        LEARNING_RATE, model
+    )
+    batch = drawn_batch(0, image_hw, counts, NUM_CLASSES, padded_hw)
+    targets = official_targets(name, batch)
     paddle.seed(0)
 
     def step() -> float:
-        boxes = [target.boxes_xyxy / side for target in batch.targets]
-        centers = [paddle.concat([(b[:, :2] + b[:, 2:]) / 2, b[:, 2:] - b[:, :2]], axis=1) for b in boxes]
         inputs = {
             "image": batch.image,
             "im_shape": batch.im_shape,
             "scale_factor": batch.scale_factor,
-            "gt_bbox": centers,
-            "gt_class": [target.class_ids.astype("int32").unsqueeze(1) for target in batch.targets],
-            "gt_segm": [target.masks for target in batch.targets],
+            "im_id": paddle.arange(len(counts)),
             "epoch_id": 0,
         }
-        return optimizer_step(model(inputs), optimizer)
+        return optimizer_step(model(inputs | targets), optimizer)
 
     return step
+
+
+def official_targets(name: str, batch: Any) -> dict[str, Any]:
+    """The objects of a batch as PaddleDetection's model takes them; made once, as its data loader would."""
+    if name.startswith("Mask-RT-DETR"):
+        return _normalised_boxes(batch)
+    if name.startswith("PP-YOLOE_seg"):
+        return _padded_objects(batch)
+    return _grid_targets(batch) if name == "SOLOv2" else _polygons(batch)
+
+
+def _normalised_boxes(batch: Any) -> dict[str, Any]:
+    import paddle
+
+    side = batch.image.shape[-1]
+    boxes = [target.boxes_xyxy / side for target in batch.targets]
+    return {
+        "gt_bbox": [
+            paddle.concat([(box[:, :2] + box[:, 2:]) / 2, box[:, 2:] - box[:, :2]], axis=1) for box in boxes
+        ],
+        "gt_class": [target.class_ids.astype("int32").unsqueeze(1) for target in batch.targets],
+        "gt_segm": [target.masks for target in batch.targets],
+    }
+
+
+def _polygons(batch: Any) -> dict[str, Any]:
+    import paddle
+
+    return {
+        "gt_bbox": [target.boxes_xyxy for target in batch.targets],
+        "gt_class": [target.class_ids.astype("int32").unsqueeze(1) for target in batch.targets],
+        "gt_poly": [_flat_polygons(target) for target in batch.targets],
+        "is_crowd": [paddle.zeros([len(target.boxes_xyxy), 1], "int32") for target in batch.targets],
+    }
+
+
+def _flat_polygons(target: Any) -> list[list[Any]]:
+    return [[part.ravel() for part in polygons] for polygons in target.polygons]
+
+
+def _padded_objects(batch: Any) -> dict[str, Any]:
+    """All pictures get as many objects as the one with most; a mask says which are real."""
+    import paddle
+
+    most = max(len(target.boxes_xyxy) for target in batch.targets)
+
+    def pad(rows: Any) -> Any:
+        return paddle.concat([rows, paddle.zeros([most - len(rows), *rows.shape[1:]], rows.dtype)])
+
+    return {
+        "gt_bbox": [pad(target.boxes_xyxy) for target in batch.targets],
+        "gt_class": [pad(target.class_ids.astype("int32").unsqueeze(1)) for target in batch.targets],
+        "gt_segm": [pad(target.masks) for target in batch.targets],
+        "pad_gt_mask": [pad(paddle.ones([len(target.boxes_xyxy), 1])) for target in batch.targets],
+    }
+
+
+def _grid_targets(batch: Any) -> dict[str, Any]:
+    """Made by PaddleDetection's own transform, whose defaults are those of SOLOv2's configuration."""
+    import numpy as np
+    import paddle
+
+    samples = [
+        {
+            "image": image.numpy(),
+            "gt_bbox": target.boxes_xyxy.numpy(),
+            "gt_class": target.class_ids.numpy().astype(np.int32)[:, None],
+            "gt_segm": target.masks.numpy(),
+            "gt_poly": _flat_polygons(target),
+            "is_crowd": np.zeros([len(target.boxes_xyxy), 1], np.int32),
+        }
+        for image, target in zip(batch.image, batch.targets, strict=True)
+    ]
+    transform = importlib.import_module("ppdet.data.transform.batch_operators").Gt2Solov2Target()
+    made = transform(samples)
+    names = [key for key in made[0] if key.startswith(("ins_label", "cate_label", "grid_order", "fg_num"))]
+    return {name: paddle.to_tensor(np.stack([sample[name] for sample in made])) for name in names}
 
 
 def optimizer_step(losses: dict[str, Any], optimizer: Any) -> float:
@@ -100,17 +173,6 @@ def optimizer_step(losses: dict[str, Any], optimizer: Any) -> float:
     return float(losses["loss"])
 
 
-class _Anything(ModuleType):
-    """A module in which every name is an empty class."""
-
-    __path__: list[str] = []
-
-    def __getattr__(self, name: str) -> type:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return type(name, (), {})
-
-
 def measure(step: Callable[[], float], num_steps: int) -> dict[str, float]:
     """Seconds of each step but the first, and the peak memory of the process in GB (10^9 bytes)."""
     seconds = []
@@ -118,15 +180,17 @@ def measure(step: Callable[[], float], num_steps: int) -> dict[str, float]:
         start = time.perf_counter()
         loss = step()
         seconds.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    return {"seconds": median(seconds[1:] or seconds), "peak_gb": peak, "loss": loss}
+    return {"seconds": median(seconds[1:] or seconds), "peak_gb": peak_memory_mb() / 1000, "loss": loss}
 
 
 def print_profile(step: Callable[[], float]) -> None:
     """The operators that take most of a step."""
     from paddle import profiler
 
-    recorder = profiler.Profiler(targets=[profiler.ProfilerTarget.CPU])
+    recorder = profiler.Profiler(
+        targets=[profiler.ProfilerTarget.CPU],
+        on_trace_ready=lambda _: None,  # by default it leaves a file of many MB where it is started
+    )
     recorder.start()
     step()
     recorder.stop()
@@ -135,32 +199,31 @@ def print_profile(step: Callable[[], float]) -> None:
     )
 
 
-def run_alone(arguments: argparse.Namespace, which: str, size: str) -> dict[str, float]:
-    """One measurement in a process of its own."""
+def measure_alone(arguments: argparse.Namespace, which: str, name: str) -> dict[str, float] | None:
+    """One measurement in a process of its own; None, after a sentence on the way, where it fails."""
     python = arguments.python if which == "official" else sys.executable
-    command = [python, __file__, "--one", which, "--sizes", size, "--steps", str(arguments.steps)]
-    command += ["--image-size", str(arguments.image_size)]
-    if arguments.objects is not None:
-        command += ["--objects", str(arguments.objects)]
+    options = ["--one", which, "--models", name, "--steps", str(arguments.steps)]
+    for option in ("image_size", "objects", "paddledetection"):
+        if (value := getattr(arguments, option)) is not None:
+            options += [f"--{option.replace('_', '-')}", str(value)]
     if arguments.profile:
-        command.append("--profile")
-    if arguments.paddledetection:
-        command += ["--paddledetection", str(arguments.paddledetection)]
-    result = subprocess.run(command, capture_output=True, text=True)
-    if result.returncode:
-        sys.exit(f"{' '.join(command)}\n{result.stderr[-3000:]}")
-    *text, last = result.stdout.strip().splitlines()
+        options.append("--profile")
+    try:
+        result, text = run_alone(python, __file__, options)
+    except SideFailed as failure:
+        print(f"{name}, {which}: {failure}", file=sys.stderr)
+        return None
     if arguments.profile:
-        print("\n".join(text))
-    return json.loads(last)
+        print(text)
+    return result
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sizes", nargs="+", default=["S", "L", "H"], choices=list("SMLXH"))
-    parser.add_argument("--image-size", type=int, default=640)
+    parser.add_argument("--models", nargs="+", default=["Mask-RT-DETR-S", "Mask-RT-DETR-L", "Mask-RT-DETR-H"])
+    parser.add_argument("--image-size", type=int, help="side of the square, or short side of the picture")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--objects", type=int, help="in each of the two pictures, instead of 3 and 2")
     parser.add_argument("--profile", action="store_true", help="also print the operators of one more step")
@@ -170,29 +233,23 @@ def main() -> None:
     arguments = parser.parse_args()
     counts = (3, 2) if arguments.objects is None else (arguments.objects, arguments.objects)
     if arguments.one:
-        case = (arguments.sizes[0], arguments.image_size, counts)
-        step = (
-            our_step(*case)
-            if arguments.one == "ours"
-            else official_step(*case, checkout=arguments.paddledetection)
-        )
+        case = (arguments.models[0], arguments.image_size, counts)
+        step = our_step(*case) if arguments.one == "ours" else official_step(*case, arguments.paddledetection)
         result = measure(step, arguments.steps)
         if arguments.profile:
             print_profile(step)
         print(json.dumps(result))
         return
-    print(
-        "| model | ours s | ours GB | official s | official GB | ratio |\n|---|---|---|---|---|---|",
-        flush=True,
-    )
-    for size in arguments.sizes:
-        ours = run_alone(arguments, "ours", size)
-        row = [f"{size}", f"{ours['seconds']:.1f}", f"{ours['peak_gb']:.1f}"]
-        if arguments.paddledetection:
-            official = run_alone(arguments, "official", size)
-            row += [f"{official['seconds']:.1f}", f"{official['peak_gb']:.1f}"]
-            row.append(f"{ours['seconds'] / official['seconds']:.2f}")
-        print("| " + " | ".join([*row, *["-"] * (6 - len(row))]) + " |", flush=True)
+    print("| model | ours s | ours GB | official s | official GB | ratio |", flush=True)
+    print("|---|---|---|---|---|---|", flush=True)
+    for name in arguments.models:
+        ours = measure_alone(arguments, "ours", name)
+        official = measure_alone(arguments, "official", name) if arguments.paddledetection else None
+        row = [name]
+        for result in (ours, official):
+            row += [f"{result['seconds']:.1f}", f"{result['peak_gb']:.1f}"] if result else ["-", "-"]
+        row.append(f"{ours['seconds'] / official['seconds']:.2f}" if ours and official else "-")
+        print(f"| {' | '.join(row)} |", flush=True)
 
 
 if __name__ == "__main__":

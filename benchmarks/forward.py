@@ -1,0 +1,321 @@
+"""One picture through a network on the CPU, to masks of the picture's size: seconds and peak memory.
+
+    python benchmarks/forward.py [--models NAME ...] [--runs 4] [--pairs 1] [--image-size N] [--exported]
+        [--paddledetection CHECKOUT --python PYTHON] [--torchvision PYTHON] [--write docs/model_figures.json]
+
+Ours runs as in evaluation. With ``--exported``, so does our exported network in Paddle's runtime, without and
+with oneDNN; with a checkout of PaddleDetection (develop, 666f597f) and the Python of an environment that can
+import it, the official model, not exported; with the Python of an environment that has torchvision, its Mask
+R-CNN with ResNet-50-FPN. Each side has a process of its own, one after the other, as often as ``--pairs``
+says; the median of all runs but the first counts, and the median of the pairs.
+
+The picture has the size that the model is published for. Weights are drawn by rule, so that every model
+returns as many masks as it can: pasting them takes longer than for a picture with a few objects, and the
+column "network" leaves it out. Official models and torchvision's cannot be taken apart like that.
+
+``--write`` puts our figures into the file that docs/models.md is made of, beside those of other models from
+the same machine. Half a minute per model and side; the official C4 network takes five.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from sides import (
+    NUM_CLASSES,
+    NUM_CORES,
+    OFFICIAL_CONFIGS,
+    SideFailed,
+    is_square,
+    machine_and_date,
+    official_model,
+    our_model,
+    peak_memory_mb,
+    picture_size,
+    run_alone,
+)
+
+Run = Callable[[], tuple[float, int]]  # one picture: seconds of the network alone, number of masks
+EXPORTED = {"exported": "paddle", "exported, oneDNN": "mkldnn"}
+PUBLISHED_SCALE = 800 / 600  # of the R-CNNs' picture
+
+
+def our_run(name: str, side: int | None) -> Run:
+    """Our model as evaluation runs it."""
+    model = our_model(name)
+    import paddle
+
+    model.eval()
+    inputs, original_hw = network_inputs(name, side)
+
+    def run() -> tuple[float, int]:
+        start = time.perf_counter()
+        with paddle.no_grad():
+            outputs = model(*map(paddle.to_tensor, inputs))
+        arrays = [output.numpy() for output in outputs]
+        seconds = time.perf_counter() - start
+        return seconds, paste(arrays, inputs, original_hw, model.mask_frame)
+
+    return run
+
+
+def export(name: str, side: int | None, folder: Path) -> None:
+    """Write our exported model, whose network takes the picture's size."""
+    model = our_model(name)
+    from paddlex_seg.catalog import find_model
+    from paddlex_seg.engine.checkpoint import ModelInfo
+    from paddlex_seg.engine.export import export_model
+    from paddlex_seg.structures import Category
+
+    spec = find_model(name)
+    categories = tuple(Category(id=i + 1, name=f"class {i}") for i in range(NUM_CLASSES))
+    image_size = spec.recipe.input_size(side)
+    export_model(model, spec, ModelInfo(name, categories, image_size), folder)
+
+
+def exported_run(name: str, side: int | None, folder: Path, run_mode: Any) -> Run:
+    """Our exported network, as prediction runs it."""
+    from paddlex_seg.engine.launch import prepare_process
+
+    prepare_process()
+    from paddlex_seg.inference.exported import PaddleBackend, read_inference_yml
+
+    backend = PaddleBackend(folder, run_mode=run_mode)
+    frame = read_inference_yml(folder / "inference.yml").mask_frame
+    inputs, original_hw = network_inputs(name, side)
+
+    def run() -> tuple[float, int]:
+        start = time.perf_counter()
+        arrays = list(backend.run(*inputs))
+        seconds = time.perf_counter() - start
+        return seconds, paste(arrays, inputs, original_hw, frame)
+
+    return run
+
+
+def paste(arrays: list[Any], inputs: list[Any], original_hw: tuple[int, int], mask_frame: Any) -> int:
+    """Make instances with masks of the original picture; returns their number."""
+    from paddlex_seg.inference.paste import detections_to_instances
+
+    (instances,) = detections_to_instances(
+        *arrays,
+        im_shape=inputs[1],
+        scale_factor=inputs[2],
+        input_hw=inputs[0].shape[2:],
+        original_sizes=[original_hw],
+        mask_frame=mask_frame,
+    )
+    return len(instances)
+
+
+def official_run(name: str, side: int | None, checkout: Path) -> Run:
+    """PaddleDetection's model; it pastes the masks itself."""
+    image_hw, padded_hw = picture_size(name, side)
+    model = official_model(name, checkout, padded_hw or image_hw)
+    import paddle
+
+    model.eval()
+    inputs, _ = network_inputs(name, side)
+
+    def run() -> tuple[float, int]:
+        with paddle.no_grad():
+            tensors = map(paddle.to_tensor, inputs)
+            outputs = model(dict(zip(("image", "im_shape", "scale_factor"), tensors, strict=True)))
+        masks = outputs["segm" if "segm" in outputs else "mask"].numpy()
+        return 0.0, len(masks)
+
+    return run
+
+
+def torchvision_run(picture_file: Path) -> Run:
+    """torchvision's Mask R-CNN with random weights, which resizes the picture to 800 pixels itself."""
+    import numpy as np
+    import torch
+    from torchvision.models.detection import maskrcnn_resnet50_fpn
+
+    torch.set_num_threads(NUM_CORES)
+    model = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, box_score_thresh=0.0).eval()
+    picture = torch.from_numpy(np.load(picture_file))
+
+    def run() -> tuple[float, int]:
+        with torch.no_grad():
+            (found,) = model([picture])
+        return 0.0, len(found["masks"])
+
+    return run
+
+
+def network_inputs(name: str, side: int | None) -> tuple[list[Any], tuple[int, int]]:
+    """Image, im_shape and scale_factor of one picture, and the size of the original picture."""
+    import numpy as np
+    from reference import normalized_input, picture
+
+    image_hw, padded_hw = picture_size(name, side)
+    if is_square(name):
+        scale_yx = (640 / 480, 640 / 600)
+    else:
+        scale_yx = (PUBLISHED_SCALE, PUBLISHED_SCALE)
+    image = normalized_input(0, image_hw, padded_hw) if padded_hw else picture(0, *image_hw)
+    inputs = [np.array([value], np.float32) for value in (image, image_hw, scale_yx)]
+    height, width = (int(size / scale + 0.5) for size, scale in zip(image_hw, scale_yx, strict=True))
+    return inputs, (height, width)
+
+
+def measure(run: Run, num_runs: int) -> dict[str, float]:
+    """The median of all runs but the first, and the most memory of the process."""
+    whole, network = [], []
+    for _ in range(num_runs):
+        start = time.perf_counter()
+        network_seconds, num_masks = run()
+        whole.append(time.perf_counter() - start)
+        network.append(network_seconds)
+    return {
+        "seconds": median(whole[1:] or whole),
+        "network": median(network[1:] or network),
+        "peak_mb": peak_memory_mb(),
+        "masks": num_masks,
+    }
+
+
+def run_one(arguments: argparse.Namespace) -> dict[str, float]:
+    """What a process of its own does."""
+    name, side = arguments.models[0], arguments.image_size
+    if arguments.one == "export":
+        export(name, side, arguments.folder)
+        return {}
+    if arguments.one == "ours":
+        run = our_run(name, side)
+    elif arguments.one == "official":
+        run = official_run(name, side, arguments.paddledetection)
+    elif arguments.one == "torchvision":
+        run = torchvision_run(arguments.folder / "picture.npy")
+    else:
+        run = exported_run(name, side, arguments.folder, EXPORTED[arguments.one])
+    return measure(run, arguments.runs)
+
+
+def measure_model(arguments: argparse.Namespace, name: str, folder: Path) -> dict[str, float] | None:
+    """Print a row per side; returns our figures, or None where our model failed."""
+    sides = {"ours": sys.executable}
+    if arguments.exported and _alone(arguments, "export", name, sys.executable, folder) is not None:
+        sides |= dict.fromkeys(EXPORTED, sys.executable)
+    if arguments.paddledetection and name not in OFFICIAL_CONFIGS:
+        print(f"{name}, official: PaddleDetection has no configuration of it.", file=sys.stderr)
+    elif arguments.paddledetection:
+        sides["official"] = arguments.python
+    if arguments.torchvision and not is_square(name):
+        _write_picture(name, arguments.image_size, folder / "picture.npy")
+        sides["torchvision"] = arguments.torchvision
+    results: dict[str, list[dict[str, float]]] = {which: [] for which in sides}
+    for _ in range(arguments.pairs):
+        for which, python in sides.items():
+            if len(results[which]) == len(results["ours"]) - (which != "ours"):  # not after a failure
+                results[which] += filter(None, [_alone(arguments, which, name, python, folder)])
+    ours = results["ours"]
+    for which, measured in results.items():
+        if measured:
+            pairs = list(zip(ours, measured, strict=False))
+            print(_row(name, which, measured, [a["seconds"] / b["seconds"] for a, b in pairs]), flush=True)
+    return _medians(ours) if ours else None
+
+
+def _alone(
+    arguments: argparse.Namespace, which: str, name: str, python: str, folder: Path
+) -> dict[str, float] | None:
+    options = ["--one", which, "--models", name, "--runs", str(arguments.runs), "--folder", str(folder)]
+    if arguments.image_size is not None:
+        options += ["--image-size", str(arguments.image_size)]
+    if arguments.paddledetection:
+        options += ["--paddledetection", str(arguments.paddledetection)]
+    try:
+        return run_alone(python, __file__, options)[0]
+    except SideFailed as failure:
+        print(f"{name}, {which}: {failure}", file=sys.stderr)
+        return None
+
+
+def _write_picture(name: str, side: int | None, file: Path) -> None:
+    import numpy as np
+    from reference import picture
+
+    image_hw, _ = picture_size(name, side)
+    np.save(file, picture(0, *(int(size / PUBLISHED_SCALE + 0.5) for size in image_hw)))
+
+
+def _row(name: str, which: str, measured: list[dict[str, float]], ratios: list[float]) -> str:
+    middle = _medians(measured)
+    network = f"{middle['network']:.2f}" if middle["network"] else "-"
+    ratio = "-" if which == "ours" or not ratios else f"{median(ratios):.2f}"
+    return (
+        f"| {name} | {which} | {middle['masks']:.0f} | {network} | {middle['seconds']:.2f} | "
+        f"{middle['peak_mb']:.0f} | {ratio} |"
+    )
+
+
+def _medians(measured: list[dict[str, float]]) -> dict[str, float]:
+    return {key: median(one[key] for one in measured) for key in measured[0]}
+
+
+def write_figures(file: Path, figures: dict[str, dict[str, float]]) -> None:
+    """Put figures into the data file of docs/models.md; those from another machine are thrown out."""
+    machine, today = machine_and_date()
+    document = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    models = document["models"] if document.get("machine") == machine else {}
+    for name, measured in figures.items():
+        models[name] = {
+            "date": today,
+            "latency_ms": round(1000 * measured["network"]),
+            "latency_with_masks_ms": round(1000 * measured["seconds"]),
+            "masks": round(measured["masks"]),
+            "peak_memory_mb": round(measured["peak_mb"]),
+        }
+    document = {
+        "command": "python benchmarks/forward.py --write docs/model_figures.json",
+        "machine": machine,
+        "models": models,
+    }
+    file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", nargs="+", help="by default all of the catalog")
+    parser.add_argument("--runs", type=int, default=4, help="per process, of which the first does not count")
+    parser.add_argument("--pairs", type=int, default=1, help="how often each side has its turn")
+    parser.add_argument("--image-size", type=int, help="side of the square, or short side of the picture")
+    parser.add_argument("--exported", action="store_true", help="also our exported network")
+    parser.add_argument("--paddledetection", type=Path, help="a checkout of PaddleDetection")
+    parser.add_argument("--python", default=sys.executable, help="that can import it")
+    parser.add_argument("--torchvision", metavar="PYTHON", help="that can import torchvision")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="the data file of docs/models.md")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(run_one(arguments)))
+        return
+    if arguments.write and arguments.image_size is not None:
+        parser.error("docs/models.md shows the published sizes; leave --image-size out")
+    if arguments.models is None:
+        from paddlex_seg.catalog import MODELS
+
+        arguments.models = list(MODELS)
+    print("| model | side | masks | network s | with masks s | peak MB | ours / it |", flush=True)
+    print("|---|---|---|---|---|---|---|", flush=True)
+    for name in arguments.models:
+        with tempfile.TemporaryDirectory() as folder:
+            figures = measure_model(arguments, name, Path(folder))
+        if arguments.write and figures is not None:
+            write_figures(arguments.write, {name: figures})  # at once, in case a later model fails
+
+
+if __name__ == "__main__":
+    main()
