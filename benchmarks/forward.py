@@ -32,6 +32,7 @@ from sides import (
     NUM_CORES,
     OFFICIAL_CONFIGS,
     SideFailed,
+    catalog_models,
     is_square,
     machine_and_date,
     official_model,
@@ -103,8 +104,11 @@ def paste(arrays: list[Any], inputs: list[Any], original_hw: tuple[int, int], ma
     """Make instances with masks of the original picture; returns their number."""
     from paddlex_seg.inference.paste import detections_to_instances
 
+    bbox, bbox_num, mask = arrays
     (instances,) = detections_to_instances(
-        *arrays,
+        bbox,
+        bbox_num,
+        mask,
         im_shape=inputs[1],
         scale_factor=inputs[2],
         input_hw=inputs[0].shape[2:],
@@ -189,6 +193,9 @@ def run_one(arguments: argparse.Namespace) -> dict[str, float]:
     if arguments.one == "export":
         export(name, side, arguments.folder)
         return {}
+    if arguments.one == "picture":
+        _write_picture(name, side, arguments.folder / "picture.npy")
+        return {}
     if arguments.one == "ours":
         run = our_run(name, side)
     elif arguments.one == "official":
@@ -210,18 +217,21 @@ def measure_model(arguments: argparse.Namespace, name: str, folder: Path) -> dic
     elif arguments.paddledetection:
         sides["official"] = arguments.python
     if arguments.torchvision and not is_square(name):
-        _write_picture(name, arguments.image_size, folder / "picture.npy")
+        _alone(arguments, "picture", name, sys.executable, folder)
         sides["torchvision"] = arguments.torchvision
     results: dict[str, list[dict[str, float]]] = {which: [] for which in sides}
     for _ in range(arguments.pairs):
-        for which, python in sides.items():
-            if len(results[which]) == len(results["ours"]) - (which != "ours"):  # not after a failure
-                results[which] += filter(None, [_alone(arguments, which, name, python, folder)])
+        for which, python in list(sides.items()):
+            measured = _alone(arguments, which, name, python, folder)
+            if measured is None:
+                del sides[which]  # it would fail again
+            else:
+                results[which].append(measured)
     ours = results["ours"]
-    for which, measured in results.items():
-        if measured:
-            pairs = list(zip(ours, measured, strict=False))
-            print(_row(name, which, measured, [a["seconds"] / b["seconds"] for a, b in pairs]), flush=True)
+    for which, rows in results.items():
+        if rows:
+            ratios = [mine["seconds"] / other["seconds"] for mine, other in zip(ours, rows, strict=False)]
+            print(_row(name, which, rows, ratios), flush=True)
     return _medians(ours) if ours else None
 
 
@@ -305,9 +315,7 @@ def main() -> None:
     if arguments.write and arguments.image_size is not None:
         parser.error("docs/models.md shows the published sizes; leave --image-size out")
     if arguments.models is None:
-        from paddlex_seg.catalog import MODELS
-
-        arguments.models = list(MODELS)
+        arguments.models = catalog_models()
     print("| model | side | masks | network s | with masks s | peak MB | ours / it |", flush=True)
     print("|---|---|---|---|---|---|---|", flush=True)
     for name in arguments.models:

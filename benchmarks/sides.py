@@ -12,8 +12,10 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,7 +27,10 @@ NUM_CLASSES = 80
 SQUARE_MODELS = ("Mask-RT-DETR", "PP-YOLOE_seg")  # the others take pictures of 4:3 in their own shape
 
 OFFICIAL_CONFIGS = {
-    **{f"Mask-RT-DETR-{size}": f"mask_rtdetr/mask_rtdetr_hgnetv2_{size.lower()}_6x_coco.yml" for size in "SMLXH"},
+    **{
+        f"Mask-RT-DETR-{size}": f"mask_rtdetr/mask_rtdetr_hgnetv2_{size.lower()}_6x_coco.yml"
+        for size in "SMLXH"
+    },
     "PP-YOLOE_seg-S": "ppyoloe_seg/ppyoloe_seg_s_80e_coco.yml",
     "SOLOv2": "solov2/solov2_r50_fpn_1x_coco.yml",
     "MaskRCNN-ResNet50": "mask_rcnn/mask_rcnn_r50_1x_coco.yml",
@@ -42,6 +47,14 @@ OFFICIAL_CONFIGS = {
 
 class SideFailed(Exception):
     """A process that measures ended without a result; the message is one line."""
+
+
+def catalog_models() -> list[str]:
+    """The names of all our models. Sets nothing for Paddle, since other sides inherit the environment."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Paddle says at import that it will not compile fast
+        from paddlex_seg.catalog import MODELS
+    return list(MODELS)
 
 
 def is_square(name: str) -> bool:
@@ -93,17 +106,17 @@ def peak_memory_mb() -> float:
 
 def machine_and_date() -> tuple[str, str]:
     """What figures depend on: the machine with Paddle's version, and today's date."""
-    import paddle
-
     cpu_info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     cpu = re.search(r"model name\s*: (.*)", cpu_info)
     memory = re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text(encoding="utf-8"))
-    vectors = next((name for flag, name in (("avx512f", "AVX-512"), ("avx2", "AVX2")) if flag in cpu_info), "")
+    vectors = next(
+        (name for flag, name in (("avx512f", "AVX-512"), ("avx2", "AVX2")) if flag in cpu_info), ""
+    )
     parts = [
         f"{NUM_CORES} cores of an {cpu.group(1).strip() if cpu else 'unknown CPU'}",
         vectors,
         f"{int(memory.group(1)) * 1024 / 2**30:.0f} GiB" if memory else "",
-        f"PaddlePaddle {paddle.__version__}",
+        f"PaddlePaddle {version('paddlepaddle')}",
     ]
     return ", ".join(part for part in parts if part), date.today().isoformat()
 

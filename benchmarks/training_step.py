@@ -246,8 +246,8 @@ def main() -> None:
         ours = measure_alone(arguments, "ours", name)
         official = measure_alone(arguments, "official", name) if arguments.paddledetection else None
         row = [name]
-        for result in (ours, official):
-            row += [f"{result['seconds']:.1f}", f"{result['peak_gb']:.1f}"] if result else ["-", "-"]
+        for measured in (ours, official):
+            row += [f"{measured['seconds']:.1f}", f"{measured['peak_gb']:.1f}"] if measured else ["-", "-"]
         row.append(f"{ours['seconds'] / official['seconds']:.2f}" if ours and official else "-")
         print(f"| {' | '.join(row)} |", flush=True)
 

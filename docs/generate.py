@@ -1,13 +1,16 @@
 """Writes the parts of the documentation that repeat what the code says: ``python docs/generate.py``."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
 from paddlex_seg.config import Config, load_config
 
 DOCS = Path(__file__).parent
+FIGURES = DOCS / "model_figures.json"
 CONFIGS = DOCS.parent / "configs" / "modules" / "instance_segmentation"
 
 
@@ -27,16 +30,19 @@ def config_page() -> str:
 
 
 def models_page() -> str:
-    """docs/models.md: every model of the catalog with what its shipped configuration says."""
+    """docs/models.md: every model of the catalog with its configuration and figures."""
     from paddlex_seg.catalog import MODELS
 
+    document = model_figures()
     lines = [
         "# Models",
         "",
-        "Written by `python docs/generate.py` from `paddlex_seg/catalog.py` and `configs/`.",
+        "Written by `python docs/generate.py` from `paddlex_seg/catalog.py`, `configs/` and",
+        "`docs/model_figures.json`; a test holds them together.",
         "",
-        "| model | configuration | parameters | input | official weights |",
-        "|---|---|---|---|---|",
+        "| model | configuration | parameters | input | mask AP | network ms | with masks ms | memory MB "
+        "| official weights |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, spec in MODELS.items():
         load_config(str(CONFIGS / f"{name}.yaml"))  # it must exist and be valid
@@ -44,13 +50,54 @@ def models_page() -> str:
         height, width = spec.recipe.image_size
         lines.append(
             f"| {name} | `{name}.yaml` | {count / 1e6:.2f} M | {height} x {width} | "
+            f"{spec.published_mask_ap:.1f} | {_measured_cells(document['models'].get(name))} | "
             f"[COCO]({spec.official_weights}) |"
         )
     lines += [
         "",
         "Parameters are counted with COCO's 80 classes, running statistics of batch norms included.",
+        "",
+        "Mask AP is that of the official weights on COCO val2017 in percent, as PaddleX publishes it; it has",
+        "not been measured here.",
+        "",
+        *_measurement_notes(document, list(MODELS)),
     ]
     return "\n".join(lines) + "\n"
+
+
+def model_figures() -> dict[str, Any]:
+    """What `benchmarks/forward.py --write` measured: the machine, the command, and figures per model."""
+    if not FIGURES.is_file():
+        return {"models": {}}
+    return json.loads(FIGURES.read_text(encoding="utf-8"))
+
+
+def _measured_cells(figures: Mapping[str, Any] | None) -> str:
+    if figures is None:
+        return "- | - | -"
+    with_masks = f"{figures['latency_with_masks_ms']} ({figures['masks']})"
+    return f"{figures['latency_ms']} | {with_masks} | {figures['peak_memory_mb']}"
+
+
+def _measurement_notes(document: Mapping[str, Any], names: list[str]) -> list[str]:
+    measured = [document["models"][name] for name in names if name in document["models"]]
+    lines = []
+    if measured:
+        dates = ", ".join(sorted({figures["date"] for figures in measured}))
+        lines += [
+            "Milliseconds and peak memory of the process (10^6 bytes) are of one picture on the CPU: of the",
+            "network alone, then with as many masks as in brackets brought to the size of the picture. Inputs are",
+            "640 x 640 or, where the table says 800 x 1333, 800 x 1067. Weights are drawn by rule, so that every",
+            "model returns as many masks as it can. Most photographs have fewer: they come close to the network's",
+            "time.",
+            "",
+            f"{document['machine']}; {dates}.",
+            "",
+            f"`{document['command']}`",
+        ]
+    if len(measured) < len(names):
+        lines += [""] * bool(lines) + ["A dash: not measured yet."]
+    return lines
 
 
 PAGES = {"config.md": config_page, "models.md": models_page}

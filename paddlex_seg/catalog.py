@@ -56,6 +56,7 @@ class ModelSpec:
     scratch_recipe: Recipe  # to train from random weights
     arch: str  # how PaddleX calls the architecture in inference.yml
     min_subgraph_size: int  # of TensorRT, in inference.yml
+    published_mask_ap: float  # of the official weights on COCO val2017 in percent, as PaddleX states it
 
     @property
     def official_weights(self) -> str:
@@ -63,7 +64,7 @@ class ModelSpec:
         return f"{OFFICIAL_WEIGHTS}/{self.name}_pretrained.pdparams"
 
 
-def _mask_rt_detr(size: str, build: Callable[..., InstanceSegmenter]) -> ModelSpec:
+def _mask_rt_detr(size: str, build: Callable[..., InstanceSegmenter], published_mask_ap: float) -> ModelSpec:
     return ModelSpec(
         f"Mask-RT-DETR-{size}",
         build,
@@ -71,26 +72,36 @@ def _mask_rt_detr(size: str, build: Callable[..., InstanceSegmenter]) -> ModelSp
         MASK_RT_DETR_SCRATCH,
         arch="DETR",
         min_subgraph_size=3,
+        published_mask_ap=published_mask_ap,
     )
 
 
 def _rcnn(
     name: str,
     build: Callable[..., InstanceSegmenter],
+    published_mask_ap: float,
     recipe: Recipe = MASK_RCNN,
     scratch_recipe: Recipe = MASK_RCNN_SCRATCH,
 ) -> ModelSpec:
-    return ModelSpec(name, build, recipe, scratch_recipe, arch="RCNN", min_subgraph_size=40)
+    return ModelSpec(
+        name,
+        build,
+        recipe,
+        scratch_recipe,
+        arch="RCNN",
+        min_subgraph_size=40,
+        published_mask_ap=published_mask_ap,
+    )
 
 
 MODELS: dict[str, ModelSpec] = {
     spec.name: spec
     for spec in (
-        _mask_rt_detr("S", mask_rt_detr_s),
-        _mask_rt_detr("M", mask_rt_detr_m),
-        _mask_rt_detr("L", mask_rt_detr_l),
-        _mask_rt_detr("X", mask_rt_detr_x),
-        _mask_rt_detr("H", mask_rt_detr_h),
+        _mask_rt_detr("S", mask_rt_detr_s, 41.0),
+        _mask_rt_detr("M", mask_rt_detr_m, 42.7),
+        _mask_rt_detr("L", mask_rt_detr_l, 45.7),
+        _mask_rt_detr("X", mask_rt_detr_x, 47.5),
+        _mask_rt_detr("H", mask_rt_detr_h, 50.6),
         ModelSpec(
             "PP-YOLOE_seg-S",
             pp_yoloe_seg_s,
@@ -98,17 +109,21 @@ MODELS: dict[str, ModelSpec] = {
             PP_YOLOE_SEG_SCRATCH,
             arch="PPYOLOE",
             min_subgraph_size=3,
+            published_mask_ap=32.5,
         ),
-        _rcnn("MaskRCNN-ResNet50", mask_rcnn_r50, MASK_RCNN_C4, MASK_RCNN_C4_SCRATCH),
-        _rcnn("MaskRCNN-ResNet50-FPN", mask_rcnn_r50_fpn),
-        _rcnn("MaskRCNN-ResNet50-vd-FPN", mask_rcnn_r50_vd_fpn),
-        _rcnn("MaskRCNN-ResNet50-vd-SSLDv2-FPN", mask_rcnn_r50_vd_ssld_fpn, MASK_RCNN_SSLD),
-        _rcnn("MaskRCNN-ResNet101-FPN", mask_rcnn_r101_fpn),
-        _rcnn("MaskRCNN-ResNet101-vd-FPN", mask_rcnn_r101_vd_fpn),
-        _rcnn("MaskRCNN-ResNeXt101-vd-FPN", mask_rcnn_x101_vd_fpn, MASK_RCNN_RESNEXT),
-        _rcnn("Cascade-MaskRCNN-ResNet50-FPN", cascade_mask_rcnn_r50_fpn, CASCADE_MASK_RCNN),
+        _rcnn("MaskRCNN-ResNet50", mask_rcnn_r50, 32.8, MASK_RCNN_C4, MASK_RCNN_C4_SCRATCH),
+        _rcnn("MaskRCNN-ResNet50-FPN", mask_rcnn_r50_fpn, 35.6),
+        _rcnn("MaskRCNN-ResNet50-vd-FPN", mask_rcnn_r50_vd_fpn, 36.4),
+        _rcnn("MaskRCNN-ResNet50-vd-SSLDv2-FPN", mask_rcnn_r50_vd_ssld_fpn, 38.2, MASK_RCNN_SSLD),
+        _rcnn("MaskRCNN-ResNet101-FPN", mask_rcnn_r101_fpn, 36.6),
+        _rcnn("MaskRCNN-ResNet101-vd-FPN", mask_rcnn_r101_vd_fpn, 38.1),
+        _rcnn("MaskRCNN-ResNeXt101-vd-FPN", mask_rcnn_x101_vd_fpn, 39.5, MASK_RCNN_RESNEXT),
+        _rcnn("Cascade-MaskRCNN-ResNet50-FPN", cascade_mask_rcnn_r50_fpn, 36.3, CASCADE_MASK_RCNN),
         _rcnn(
-            "Cascade-MaskRCNN-ResNet50-vd-SSLDv2-FPN", cascade_mask_rcnn_r50_vd_ssld_fpn, CASCADE_MASK_RCNN
+            "Cascade-MaskRCNN-ResNet50-vd-SSLDv2-FPN",
+            cascade_mask_rcnn_r50_vd_ssld_fpn,
+            39.1,
+            CASCADE_MASK_RCNN,
         ),
         ModelSpec("SOLOv2", solov2, SOLOV2, SOLOV2_SCRATCH, arch="SOLOv2", min_subgraph_size=60),
     )

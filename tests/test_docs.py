@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 
+from paddlex_seg.catalog import MODELS
 from paddlex_seg.config import load_config
 from paddlex_seg.errors import ConfigError
 
@@ -27,6 +28,11 @@ def generator() -> ModuleType:
 def test_generated_page_is_up_to_date(page: str) -> None:
     written = (ROOT / "docs" / page).read_text(encoding="utf-8")
     assert written == generator().PAGES[page](), "run `python docs/generate.py`"
+
+
+def test_every_model_has_measured_figures() -> None:
+    missing = MODELS.keys() - generator().model_figures()["models"].keys()
+    assert not missing, "measure with benchmarks/forward.py --write docs/model_figures.json"
 
 
 def test_readme_lists_the_models_of_the_generated_page() -> None:

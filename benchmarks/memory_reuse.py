@@ -1,0 +1,85 @@
+"""What a process on the CPU gains from using the memory of freed tensors again (engine/launch.py).
+
+    python benchmarks/memory_reuse.py [--size 320] [--pairs 3]
+
+Runs a ReLU of a large tensor and a training step of PP-YOLOE_seg-S in fresh processes, in turn with what
+``prepare_process`` sets and without its ``keep_freed_memory``, and prints the ratio of each pair. Two
+minutes. Where the C library is not glibc, there is nothing to set, and the ratios are about 1.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from statistics import median
+
+from sides import peak_memory_mb, run_alone
+
+JOBS = ("elementwise", "training step")
+
+
+def elementwise(size: int) -> Callable[[], object]:
+    """ReLUs of 64 channels."""
+    from paddlex_seg.engine.launch import prepare_process
+
+    prepare_process()
+    import paddle
+    import paddle.nn.functional as F
+
+    from paddlex_seg.engine.device import use_device
+
+    use_device("cpu")
+    tensor = paddle.randn([4, 64, size, size])
+    return lambda: [F.relu(tensor) for _ in range(10)][-1]
+
+
+def training_step(size: int) -> Callable[[], object]:
+    """Two pictures with 3 and 2 objects."""
+    from training_step import our_step
+
+    return our_step("PP-YOLOE_seg-S", size, (3, 2))
+
+
+def seconds_and_memory(job: str, size: int, keep: bool) -> dict[str, float]:
+    """The median of five runs after two."""
+    from paddlex_seg.engine import launch
+
+    if not keep:
+        launch.keep_freed_memory = lambda: None
+    run = elementwise(size) if job == "elementwise" else training_step(size)
+    seconds = []
+    for _ in range(7):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return {"seconds": median(seconds[2:]), "peak_mb": peak_memory_mb()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--size", type=int, default=320)
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--one", choices=JOBS, help=argparse.SUPPRESS)
+    parser.add_argument("--give-back", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(seconds_and_memory(arguments.one, arguments.size, keep=not arguments.give_back)))
+        return
+    for job in JOBS:
+        for _ in range(arguments.pairs):
+            options = ["--one", job, "--size", str(arguments.size)]
+            given_back, _ = run_alone(sys.executable, __file__, [*options, "--give-back"])
+            kept, _ = run_alone(sys.executable, __file__, options)
+            print(
+                f"{job}: given back {given_back['seconds']:.3f} s, {given_back['peak_mb']:.0f} MB; "
+                f"kept {kept['seconds']:.3f} s, {kept['peak_mb']:.0f} MB; "
+                f"ratio {given_back['seconds'] / kept['seconds']:.2f}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
