@@ -137,14 +137,16 @@ def official_run(name: str, side: int | None, checkout: Path) -> Run:
     return run
 
 
-def torchvision_run(picture_file: Path) -> Run:
-    """torchvision's Mask R-CNN with random weights, which resizes the picture to 800 pixels itself."""
+def torchvision_run(picture_file: Path, side: int | None) -> Run:
+    """torchvision's Mask R-CNN with random weights, which resizes the picture itself."""
     import numpy as np
     import torch
     from torchvision.models.detection import maskrcnn_resnet50_fpn
 
     torch.set_num_threads(NUM_CORES)
-    model = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, box_score_thresh=0.0).eval()
+    model = maskrcnn_resnet50_fpn(
+        weights=None, weights_backbone=None, box_score_thresh=0.0, min_size=side or 800
+    ).eval()
     picture = torch.from_numpy(np.load(picture_file))
 
     def run() -> tuple[float, int]:
@@ -201,7 +203,7 @@ def run_one(arguments: argparse.Namespace) -> dict[str, float]:
     elif arguments.one == "official":
         run = official_run(name, side, arguments.paddledetection)
     elif arguments.one == "torchvision":
-        run = torchvision_run(arguments.folder / "picture.npy")
+        run = torchvision_run(arguments.folder / "picture.npy", side)
     else:
         run = exported_run(name, side, arguments.folder, EXPORTED[arguments.one])
     return measure(run, arguments.runs)

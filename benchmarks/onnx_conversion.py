@@ -124,8 +124,8 @@ def convert(folder: Path, python: str, opset: int) -> str | None:
     if result.returncode == 0 and (folder / "network.onnx").is_file():
         return None
     lines = [line.strip() for line in (result.stdout + result.stderr).splitlines() if line.strip()]
-    errors = [line for line in lines if re.search(r"\berror|not supported|fail|abort", line, re.IGNORECASE)]
-    return (errors or lines or [f"ended with {result.returncode}"])[0]
+    errors = [line for line in lines if re.search(r"\[ERROR\]|\w(Error|Exception)\b", line)]
+    return (errors or lines[-1:] or [f"ended with {result.returncode}"])[0]
 
 
 def compare(ours: Arrays, theirs: Arrays) -> tuple[str, float]:
