@@ -86,10 +86,10 @@ def _measurement_notes(document: Mapping[str, Any], names: list[str]) -> list[st
         dates = ", ".join(sorted({figures["date"] for figures in measured}))
         lines += [
             "Milliseconds and peak memory of the process (10^6 bytes) are of one picture on the CPU: of the",
-            "network alone, then with as many masks as in brackets brought to the size of the picture. Inputs",
-            "are 640 x 640 or, where the table says 800 x 1333, 800 x 1067. Weights are drawn by rule, so that",
-            "every model returns as many masks as it can. Most photographs have fewer: they come close to the",
-            "network's time.",
+            "network alone, then with as many masks as in brackets brought to the size of the picture.",
+            "Inputs are 640 x 640 or, where the table says 800 x 1333, 800 x 1067. Weights are drawn by",
+            "rule, so that every model returns as many masks as it can. Most photographs have fewer: they",
+            "come close to the network's time.",
             "",
             f"{document['machine']}; {dates}.",
             "",
