@@ -180,7 +180,7 @@ def boxes_around_masks(mask: Tensor, im_shape: Tensor, scale_factor: Tensor, *, 
         for edge in _outer_crossings(rows):
             edges.append(paddle.minimum(edge.reshape([scale.shape[0], -1]) * scale, sizes[:, [axis]]))
     left, right, top, bottom = edges
-    is_somewhere = is_inside(mask).amax(axis=[2, 3]) * (left < right).astype("float32")
+    is_somewhere = is_inside(mask).max(axis=[2, 3]) * (left < right).astype("float32")
     return paddle.stack([left, top, right, bottom], axis=2) * is_somewhere.unsqueeze(2)
 
 
@@ -286,7 +286,7 @@ def _outer_crossings(mask: Tensor) -> tuple[Tensor, Tensor]:
     Between two rows nothing lies further out than on the rows themselves, so that only those are looked at.
     """
     num_columns = mask.shape[2]
-    has_inside = is_inside(mask.amax(axis=1))  # [M, w]
+    has_inside = is_inside(mask.max(axis=1))  # [M, w]
     first = has_inside.argmax(axis=1)  # [M]
     last = num_columns - 1 - has_inside.flip(1).argmax(axis=1)
     left = first.astype("float32") + 0.5 - _reach(mask, first, first - 1)
@@ -305,7 +305,7 @@ def _reach(mask: Tensor, column: Tensor, outer: Tensor) -> Tensor:
     )  # [M, h]
     reach = (value - MASK_THRESHOLD) / (value - outer_value).clip(min=1e-6) * is_inside(value)
     has_neighbour = ((outer >= 0) & (outer <= last)).astype("float32")
-    return reach.amax(axis=1) * has_neighbour + 0.5 * (1 - has_neighbour)
+    return reach.max(axis=1) * has_neighbour + 0.5 * (1 - has_neighbour)
 
 
 def _resize_weights(num_in: int | Tensor, num_out: int | Tensor, pixel: Tensor) -> Tensor:

@@ -98,7 +98,7 @@ def _assemble_masks(
     """
     num_rows = num_rows.astype("int64")
     first_row = num_rows.cumsum() - num_rows
-    most = num_rows.amax().clip(min=1)
+    most = num_rows.max().clip(min=1)  # not amax, which the converter to ONNX does not know
     rank = paddle.arange(image_of_row.shape[0]) - first_row.gather(image_of_row)
     slot = image_of_row * most + rank  # [N]
     empty = paddle.zeros([num_rows.shape[0] * most, coefficients.shape[1]])

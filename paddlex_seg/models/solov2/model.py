@@ -86,7 +86,7 @@ class SoloV2(InstanceSegmenter):
         scores = cells_to_rows([peaks(F.sigmoid(logits)) for logits in outputs.class_logits])  # [B, L, K]
         num_cells, num_classes = scores.shape[1:]
         scores = scores.flatten(1)
-        most = (scores > self.class_threshold).astype("int64").sum(axis=1).amax()
+        most = (scores > self.class_threshold).astype("int64").sum(axis=1).max()
         most = most.clip(1, self.max_candidates)
         scores, best = paddle.topk(scores, most, axis=1)  # [B, Q]
         cell = best // num_classes
