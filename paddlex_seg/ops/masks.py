@@ -288,7 +288,7 @@ def _outer_crossings(mask: Tensor) -> tuple[Tensor, Tensor]:
     num_columns = mask.shape[2]
     has_inside = is_inside(mask.max(axis=1))  # [M, w]
     first = has_inside.argmax(axis=1)  # [M]
-    last = num_columns - 1 - has_inside.flip(1).argmax(axis=1)
+    last = (has_inside * (paddle.arange(num_columns, dtype="float32") + 1)).argmax(axis=1)
     left = first.astype("float32") + 0.5 - _reach(mask, first, first - 1)
     right = last.astype("float32") + 0.5 + _reach(mask, last, last + 1)
     return left, right

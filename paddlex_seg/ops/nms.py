@@ -106,4 +106,4 @@ def matrix_nms(masks: Tensor, class_ids: Tensor, scores: Tensor, *, sigma: float
     iou = paddle.triu(intersection / union.clip(min=1) * same_class, diagonal=1)
     # One that is itself overlapped by a better one is less of a reason to lower others.
     excuse = iou.max(axis=1).unsqueeze(2)  # [B, i, 1]
-    return scores * paddle.exp(sigma * (excuse.square() - iou.square())).amin(axis=1)
+    return scores * paddle.exp(sigma * (excuse.square() - iou.square())).min(axis=1)
