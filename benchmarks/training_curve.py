@@ -106,12 +106,12 @@ CASES = {
         "data/fruits_nuts",
         (
             *(
-                "Train.image_size=256",
+                "Train.image_size=192",
                 "Train.batch_size=2",
-                "Train.epochs_iters=200",
+                "Train.epochs_iters=150",
                 "Train.eval_interval=25",
             ),
-            *("Train.learning_rate=0.0003", "Train.warmup_steps=20"),
+            *("Train.learning_rate=0.001", "Train.warmup_steps=15"),
         ),
         model="SOLOv2",
         evaluate_on_train=True,

@@ -67,6 +67,7 @@ class Recipe:
     clip_norm: float | None = None  # limit of the gradient's global norm
     warmup_start: float = 0.0  # fraction of the learning rate at the first step
     ema: EmaRecipe | None = None
+    usual_learning_rate: float | None = None  # where the model's configuration has one for another recipe
 
     def input_size(self, wanted: int | ImageSize | None) -> ImageSize:
         """The input size of a run with this ``Train.image_size``. Raises ConfigError where it does not fit.
@@ -224,6 +225,7 @@ MASK_RCNN_SCRATCH = replace(
     decay=CosineDecay(),
     optimizer="adamw",
     clip_norm=10.0,
+    usual_learning_rate=3e-4,
 )
 MASK_RCNN_C4_SCRATCH = replace(MASK_RCNN_SCRATCH, preprocess=MASK_RCNN_C4.preprocess)
 SOLOV2_SCRATCH = replace(

@@ -106,6 +106,7 @@ def run(cfg: Config) -> dict[str, Any]:
         use_device(cfg.Global.device)
         spec = find_model(cfg.Global.model)
         recipe = recipe_of(cfg, spec)
+        require_fitting_rate(cfg, recipe)
         image_size = recipe.input_size(cfg.Train.image_size)
         train, val, image_dir = read_data(cfg)
         (output / "config.yaml").write_text(cfg.to_yaml(), encoding="utf-8")
@@ -172,6 +173,17 @@ def starts_from_scratch(cfg: Config) -> bool:
 def recipe_of(cfg: Config, spec: ModelSpec) -> Recipe:
     """The settings of the run: from random weights, training needs others than the official ones."""
     return spec.scratch_recipe if starts_from_scratch(cfg) else spec.recipe
+
+
+def require_fitting_rate(cfg: Config, recipe: Recipe) -> None:
+    """Raise ConfigError for a learning rate of another order than the recipe's optimizer can learn with."""
+    usual, rate = recipe.usual_learning_rate, cfg.Train.learning_rate
+    if usual is not None and rate > 10 * usual:
+        raise ConfigError(
+            f"Train.learning_rate: found {rate:g}, which is one for SGD and official weights. From random "
+            f"weights {cfg.Global.model} is trained with {recipe.optimizer}; expected {10 * usual:g} at "
+            f"most. Set -o Train.learning_rate={usual:g}."
+        )
 
 
 def start_training(cfg: Config, spec: ModelSpec, *, num_classes: int) -> TrainState:

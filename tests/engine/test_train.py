@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import paddle
 import pytest
-from command_line import Outcome, read_result, run_cli
+from command_line import Outcome, read_result, run_argv, run_cli
 from PIL import Image
 from small_runs import (
     CATEGORIES,
@@ -705,3 +705,15 @@ def test_a_new_run_does_not_pass_off_checkpoints_of_an_earlier_one(
     result = read_result(output, "train")
     assert result["models"]["best"] == {} and result["models"]["last_1"] == {}
     assert result["history"] == []
+
+
+def test_a_learning_rate_for_sgd_is_refused_where_the_recipe_from_random_weights_has_adamw(
+    dataset: Path, tmp_path: Path
+) -> None:
+    argv = ["-c", "MaskRCNN-ResNet50-FPN", "-oGlobal.mode=train", f"-oGlobal.dataset_dir={dataset}"]
+    outcome = run_argv([*argv, f"-oGlobal.output={tmp_path}", "-oTrain.pretrain_weight_path=scratch"])
+    assert outcome.code == 2
+    assert "Train.learning_rate: found 0.01" in outcome.stderr
+    assert "Set -o Train.learning_rate=0.0003" in outcome.stderr
+    official = load_config("MaskRCNN-ResNet50-FPN.yaml")
+    train.require_fitting_rate(official, MASK_RCNN)

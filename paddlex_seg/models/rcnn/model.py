@@ -176,55 +176,27 @@ class MaskRcnn(InstanceSegmenter):
 
 def _pyramid_rcnn(
     backbone: ResNet,
-    bbox_head: BoxHead | CascadeBoxHead,
+    num_classes: int,
     *,
-    proposals_in_training: int,
     from_scratch: bool,
     lr_factors: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
+    cascade: bool = False,
 ) -> MaskRcnn:
     if not from_scratch:
         backbone.freeze(lr_factors)
-    anchor_sizes = [[32], [64], [128], [256], [512]]
+    bbox_head: BoxHead | CascadeBoxHead
+    if cascade:
+        bbox_head, proposals_in_training = CascadeBoxHead(PYRAMID_CHANNELS, num_classes), 2000
+    else:
+        bbox_head, proposals_in_training = BoxHead(TwoFcHead(PYRAMID_CHANNELS), num_classes), 1000
     return MaskRcnn(
         backbone,
         FeaturePyramid(backbone.out_channels, PYRAMID_CHANNELS),
-        RpnHead(PYRAMID_CHANNELS, anchor_sizes, strides=(*PYRAMID_STRIDES, 64)),
+        RpnHead(PYRAMID_CHANNELS, [[32], [64], [128], [256], [512]], strides=(*PYRAMID_STRIDES, 64)),
         bbox_head,
-        MaskHead(PYRAMID_CHANNELS, bbox_head.num_classes, num_convs=4),
+        MaskHead(PYRAMID_CHANNELS, num_classes, num_convs=4),
         train_limits=ProposalLimits(per_level=2000, per_image=proposals_in_training),
         limits=ProposalLimits(per_level=1000, per_image=1000),
-    )
-
-
-def _mask_rcnn_fpn(
-    backbone: ResNet,
-    num_classes: int,
-    *,
-    from_scratch: bool,
-    lr_factors: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
-) -> MaskRcnn:
-    return _pyramid_rcnn(
-        backbone,
-        BoxHead(TwoFcHead(PYRAMID_CHANNELS), num_classes),
-        proposals_in_training=1000,
-        from_scratch=from_scratch,
-        lr_factors=lr_factors,
-    )
-
-
-def _cascade_mask_rcnn_fpn(
-    backbone: ResNet,
-    num_classes: int,
-    *,
-    from_scratch: bool,
-    lr_factors: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
-) -> MaskRcnn:
-    return _pyramid_rcnn(
-        backbone,
-        CascadeBoxHead(PYRAMID_CHANNELS, num_classes),
-        proposals_in_training=2000,
-        from_scratch=from_scratch,
-        lr_factors=lr_factors,
     )
 
 
@@ -253,43 +225,47 @@ def mask_rcnn_r50(num_classes: int, *, from_scratch: bool = False) -> MaskRcnn:
 
 def mask_rcnn_r50_fpn(num_classes: int, *, from_scratch: bool = False) -> MaskRcnn:
     """MaskRCNN-ResNet50-FPN."""
-    return _mask_rcnn_fpn(ResNet(50), num_classes, from_scratch=from_scratch)
+    return _pyramid_rcnn(ResNet(50), num_classes, from_scratch=from_scratch)
 
 
 def mask_rcnn_r50_vd_fpn(num_classes: int, *, from_scratch: bool = False) -> MaskRcnn:
     """MaskRCNN-ResNet50-vd-FPN."""
-    return _mask_rcnn_fpn(ResNet(50, vd=True), num_classes, from_scratch=from_scratch)
+    return _pyramid_rcnn(ResNet(50, vd=True), num_classes, from_scratch=from_scratch)
 
 
 def mask_rcnn_r50_vd_ssld_fpn(num_classes: int, *, from_scratch: bool = False) -> MaskRcnn:
     """MaskRCNN-ResNet50-vd-SSLDv2-FPN."""
     backbone = ResNet(50, vd=True)
-    return _mask_rcnn_fpn(backbone, num_classes, from_scratch=from_scratch, lr_factors=DISTILLED_LR_FACTORS)
+    return _pyramid_rcnn(backbone, num_classes, from_scratch=from_scratch, lr_factors=DISTILLED_LR_FACTORS)
 
 
 def mask_rcnn_r101_fpn(num_classes: int, *, from_scratch: bool = False) -> MaskRcnn:
     """MaskRCNN-ResNet101-FPN."""
-    return _mask_rcnn_fpn(ResNet(101), num_classes, from_scratch=from_scratch)
+    return _pyramid_rcnn(ResNet(101), num_classes, from_scratch=from_scratch)
 
 
 def mask_rcnn_r101_vd_fpn(num_classes: int, *, from_scratch: bool = False) -> MaskRcnn:
     """MaskRCNN-ResNet101-vd-FPN."""
-    return _mask_rcnn_fpn(ResNet(101, vd=True), num_classes, from_scratch=from_scratch)
+    return _pyramid_rcnn(ResNet(101, vd=True), num_classes, from_scratch=from_scratch)
 
 
 def mask_rcnn_x101_vd_fpn(num_classes: int, *, from_scratch: bool = False) -> MaskRcnn:
     """MaskRCNN-ResNeXt101-vd-FPN, 64x4d."""
     backbone = ResNet(101, vd=True, groups=64, width_per_group=4)
-    return _mask_rcnn_fpn(backbone, num_classes, from_scratch=from_scratch)
+    return _pyramid_rcnn(backbone, num_classes, from_scratch=from_scratch)
 
 
 def cascade_mask_rcnn_r50_fpn(num_classes: int, *, from_scratch: bool = False) -> MaskRcnn:
     """Cascade-MaskRCNN-ResNet50-FPN."""
-    return _cascade_mask_rcnn_fpn(ResNet(50), num_classes, from_scratch=from_scratch)
+    return _pyramid_rcnn(ResNet(50), num_classes, from_scratch=from_scratch, cascade=True)
 
 
 def cascade_mask_rcnn_r50_vd_ssld_fpn(num_classes: int, *, from_scratch: bool = False) -> MaskRcnn:
     """Cascade-MaskRCNN-ResNet50-vd-SSLDv2-FPN."""
-    return _cascade_mask_rcnn_fpn(
-        ResNet(50, vd=True), num_classes, from_scratch=from_scratch, lr_factors=DISTILLED_LR_FACTORS
+    return _pyramid_rcnn(
+        ResNet(50, vd=True),
+        num_classes,
+        from_scratch=from_scratch,
+        lr_factors=DISTILLED_LR_FACTORS,
+        cascade=True,
     )
