@@ -108,10 +108,10 @@ CASES = {
             *(
                 "Train.image_size=192",
                 "Train.batch_size=2",
-                "Train.epochs_iters=150",
+                "Train.epochs_iters=200",
                 "Train.eval_interval=25",
             ),
-            *("Train.learning_rate=0.001", "Train.warmup_steps=15"),
+            *("Train.learning_rate=0.0003", "Train.warmup_steps=10"),
         ),
         model="SOLOv2",
         evaluate_on_train=True,
