@@ -10,6 +10,8 @@ import paddle.nn.functional as F
 from paddle import ParamAttr, Tensor, nn
 from paddle.nn.initializer import XavierUniform
 
+from paddlex_seg.models.layers import BiasedConv2D, add_
+
 
 class FeaturePyramid(nn.Layer):
     """Features of stride 4, 8, 16, 32 and 64 with ``out_channels`` channels, from those of four stages."""
@@ -34,7 +36,7 @@ class FeaturePyramid(nn.Layer):
         for i in range(self.num_levels - 1, -1, -1):
             lateral = getattr(self, _lateral_name(i, self.num_levels))(features[i])
             if coarse is not None:
-                lateral = lateral + F.interpolate(coarse, scale_factor=2.0, mode="nearest")
+                lateral = add_(lateral, F.interpolate(coarse, scale_factor=2.0, mode="nearest"))
             pyramid.append(getattr(self, f"fpn_res{i + 2}_sum")(lateral))
             coarse = lateral
         pyramid.reverse()
@@ -46,6 +48,6 @@ def _lateral_name(level: int, num_levels: int) -> str:
     return f"fpn_inner_res{level + 2}_sum" + ("_lateral" if level < num_levels - 1 else "")
 
 
-def _conv(in_channels: int, out_channels: int, *, kernel_size: int, fan_out: int) -> nn.Conv2D:
+def _conv(in_channels: int, out_channels: int, *, kernel_size: int, fan_out: int) -> BiasedConv2D:
     weight = ParamAttr(initializer=XavierUniform(fan_out=fan_out))
-    return nn.Conv2D(in_channels, out_channels, kernel_size, padding=kernel_size // 2, weight_attr=weight)
+    return BiasedConv2D(in_channels, out_channels, kernel_size, padding=kernel_size // 2, weight_attr=weight)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from paddlex_seg.models.layers import batch_norm, freeze_norms
+from paddlex_seg.models.layers import add_, batch_norm, freeze_norms, relu_
 
 NUM_BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 EXPANSION = 4  # channels after a block over those of its 3x3 convolution
@@ -65,7 +65,7 @@ class ResNet(nn.Layer):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """image: float32 [B, 3, H, W]."""
-        x = F.max_pool2d(F.relu(self.conv1(image)), kernel_size=3, stride=2, padding=1)
+        x = F.max_pool2d(relu_(self.conv1(image)), kernel_size=3, stride=2, padding=1)
         features = []
         for stage in self._stages():
             x = stage(x)
@@ -97,9 +97,9 @@ class Bottleneck(nn.Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, h, w] to [B, C', h/stride, w/stride]."""
-        y = F.relu(self.branch2a(x))
-        y = self.branch2c(F.relu(self.branch2b(y)))
-        return F.relu(y + (x if self.short is None else self.short(x)))
+        y = relu_(self.branch2a(x))
+        y = self.branch2c(relu_(self.branch2b(y)))
+        return relu_(add_(y, x if self.short is None else self.short(x)))
 
 
 class ConvNorm(nn.Layer):

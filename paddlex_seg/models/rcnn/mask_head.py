@@ -14,6 +14,7 @@ from paddle import ParamAttr, Tensor, nn
 from paddle.nn.initializer import KaimingNormal, Normal
 from pycocotools import mask as coco_mask
 
+from paddlex_seg.models.layers import BiasedConv2D, BiasedConv2DTranspose
 from paddlex_seg.models.rcnn.sampling import RoiSamples
 from paddlex_seg.structures import Target
 
@@ -40,8 +41,11 @@ class MaskHead(nn.Layer):
 
         pooled: float32 [N, C, M / 2, M / 2]; class_ids: int64 [N].
         """
-        logits = self.mask_fcn_logits(self.head(pooled))
-        return logits.gather_nd(paddle.stack([paddle.arange(logits.shape[0]), class_ids], axis=1))
+        features = self.head(pooled)
+        weight = self.mask_fcn_logits.weight.flatten(1).gather(class_ids)  # [N, C]
+        bias = self.mask_fcn_logits.bias.gather(class_ids)
+        logits = paddle.bmm(weight.unsqueeze(1), features.flatten(2)) + bias.reshape([-1, 1, 1])
+        return logits.reshape([-1, *features.shape[2:]])
 
 
 class MaskFeatures(nn.Layer):
@@ -53,7 +57,7 @@ class MaskFeatures(nn.Layer):
         super().__init__()
         layers: list[tuple[str, nn.Layer]] = []
         for i in range(num_convs):
-            conv = nn.Conv2D(
+            conv = BiasedConv2D(
                 in_channels,
                 self.channels,
                 kernel_size=3,
@@ -62,7 +66,7 @@ class MaskFeatures(nn.Layer):
             )
             layers += [(f"mask_inter_feat_{i + 1}", conv), (f"relu_{i + 1}", nn.ReLU())]
             in_channels = self.channels
-        upsample = nn.Conv2DTranspose(
+        upsample = BiasedConv2DTranspose(
             in_channels,
             self.channels,
             kernel_size=2,

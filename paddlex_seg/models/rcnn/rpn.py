@@ -14,6 +14,7 @@ import paddle.nn.functional as F
 from paddle import ParamAttr, Tensor, nn
 from paddle.nn.initializer import Normal
 
+from paddlex_seg.models.layers import BiasedConv2D, relu_
 from paddlex_seg.models.rcnn.sampling import best_overlaps, random_subset
 from paddlex_seg.ops.boxes import boxes_to_deltas, clip_boxes, deltas_to_boxes
 from paddlex_seg.ops.nms import NOTHING, best_of_each_image, grouped_nms
@@ -72,7 +73,7 @@ class RpnHead(nn.Layer):
         """features: [B, C, h, w] of each level."""
         scores, deltas, anchors = [], [], []
         for i, feature in enumerate(features):  # Paddle's graph compiler knows no zip(strict=True)
-            x = F.relu(self.rpn_feat(feature))
+            x = relu_(self.rpn_feat(feature))
             scores.append(self.rpn_rois_score(x).transpose([0, 2, 3, 1]).flatten(1))
             delta = self.rpn_rois_delta(x).transpose([0, 2, 3, 1])
             deltas.append(delta.reshape([delta.shape[0], -1, 4]))
@@ -191,8 +192,8 @@ def _best_of_level(
     return boxes, paddle.where(is_large, best, paddle.full_like(best, NOTHING))
 
 
-def _conv(in_channels: int, out_channels: int, *, kernel_size: int) -> nn.Conv2D:
-    return nn.Conv2D(
+def _conv(in_channels: int, out_channels: int, *, kernel_size: int) -> BiasedConv2D:
+    return BiasedConv2D(
         in_channels,
         out_channels,
         kernel_size,
