@@ -28,7 +28,7 @@ from paddlex_seg.engine.ema import Ema
 from paddlex_seg.engine.optimizer import build_optimizer, load_optimizer_state, optimizer_state
 from paddlex_seg.engine.weights import load_into, read_weights
 from paddlex_seg.inference.paste import detections_to_instances
-from paddlex_seg.models.solov2.head import GRID_SIZES
+from paddlex_seg.models.solov2.head import GRID_SIZES, cells_to_rows
 from paddlex_seg.models.solov2.loss import dice_loss
 from paddlex_seg.models.solov2.model import SoloV2, peaks, solov2
 from paddlex_seg.models.solov2.targets import FIRST_CELLS, assign_cells, shrink_masks
@@ -416,6 +416,16 @@ def test_fresh_weights_score_about_one_percent() -> None:
         assert logits.shape == [1, 3, size, size] and kernels.shape == [1, 256, size, size]
         assert float(F.sigmoid(logits).mean()) == pytest.approx(0.01, rel=0.5)
         assert float(F.sigmoid(logits).max()) < 0.1  # nothing is a candidate
+
+
+def test_fresh_masks_are_undecided_and_so_have_a_gradient() -> None:
+    paddle.seed(0)
+    model = solov2(3, from_scratch=True)
+    features = [paddle.randn([1, 256, 64 // s, 96 // s]) for s in (1, 2, 4, 8, 16)]
+    with paddle.no_grad():
+        kernels = cells_to_rows(model.solov2_head(features).kernels)
+        masks = F.sigmoid(paddle.matmul(kernels, model.mask_head(features).flatten(2)))
+    assert 0.05 < float(masks.min()) and float(masks.max()) < 0.95
 
 
 def test_a_layer_with_two_names_is_trained_averaged_and_saved_once(tmp_path: Path) -> None:

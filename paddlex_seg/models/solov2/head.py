@@ -37,13 +37,15 @@ class SoloV2Head(nn.Layer):
             self.add_sublayer(f"bbox_head.kernel_convs.{i}", ConvGroupNorm(first_kernel, channels, 3))
             self.add_sublayer(f"bbox_head.cate_convs.{i}", ConvGroupNorm(first_class, channels, 3))
         # In the published weights these two stand under two names each.
+        # First masks of about 0.5: at the reference's deviation of 0.01 the first logits reach 20, and a mask
+        # that starts as all 0 has no gradient. Published weights replace either.
         self.solo_kernel = self.add_sublayer(
-            "bbox_head.solo_kernel", _small_conv(channels, KERNEL_CHANNELS, bias=0.0)
+            "bbox_head.solo_kernel", _small_conv(channels, KERNEL_CHANNELS, std=0.001, bias=0.0)
         )
         # A score of 0.01 everywhere at first: the few objects do not drown in false alarms.
         rare = -math.log((1 - 0.01) / 0.01)
         self.solo_cate = self.add_sublayer(
-            "bbox_head.solo_cate", _small_conv(channels, num_classes, bias=rare)
+            "bbox_head.solo_cate", _small_conv(channels, num_classes, std=0.01, bias=rare)
         )
 
     def forward(self, features: list[Tensor]) -> GridOutputs:
@@ -105,12 +107,12 @@ def _to_head_strides(features: list[Tensor]) -> list[Tensor]:
     ]
 
 
-def _small_conv(in_channels: int, out_channels: int, bias: float) -> nn.Conv2D:
+def _small_conv(in_channels: int, out_channels: int, *, std: float, bias: float) -> nn.Conv2D:
     return nn.Conv2D(
         in_channels,
         out_channels,
         kernel_size=3,
         padding=1,
-        weight_attr=ParamAttr(initializer=Normal(std=0.01)),
+        weight_attr=ParamAttr(initializer=Normal(std=std)),
         bias_attr=ParamAttr(initializer=Constant(bias)),
     )
