@@ -47,8 +47,9 @@ check: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# Two at a time: most tests keep no more than a core busy, and the largest take 6 GB.
 test: check
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: install-dev
 	$(BIN)/python -m pytest

@@ -7,13 +7,21 @@ import pytest
 
 from paddlex_seg.engine.launch import prepare_process
 
+# Workers that run side by side (pytest -n) share the cores out, with all that they start: threads of two that
+# wait for each other's core take longer than one thread.
+if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
+    worker = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+    cores = sorted(os.sched_getaffinity(0))
+    own_cores = cores[worker :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])]
+    os.sched_setaffinity(0, own_cores or cores)
+
 # Reference numbers were recorded with the code path that MKL chooses by itself; another rounds differently.
 os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "0")
 prepare_process()
 
 from paddlex_seg.engine.device import use_device  # noqa: E402 - imports Paddle, which reads the above only once
 
-use_device("cpu")  # all cores; Paddle would take one
+use_device("cpu")  # all of its cores; Paddle would take one
 
 
 @pytest.fixture(scope="session")
