@@ -7,8 +7,8 @@ the moving average or the evaluation. The stored values are measurements of thes
 Rounding differs between machines and numbers of threads, and training amplifies it. Two epochs at a low
 rate are held to 0.1 % of each loss; with one thread, two threads and other matrix kernels they differed by
 0.001 %.
-The losses of a whole training are then up to 17 % apart, its box AP up to 0.12, its mask AP up to 0.04. Stored
-is what lies in the middle; held to 15 %, 0.15 and 0.08.
+Of a whole training, the losses then are up to 17 % apart, the box AP up to 0.12, the mask AP up to 0.03. What
+lies in the middle is stored, and held to 15 %, 0.15 and 0.08.
 """
 
 import shutil
