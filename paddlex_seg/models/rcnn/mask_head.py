@@ -42,6 +42,7 @@ class MaskHead(nn.Layer):
         pooled: float32 [N, C, M / 2, M / 2]; class_ids: int64 [N].
         """
         features = self.head(pooled)
+        # One class of the last layer per box: all 80 would be 80 times the masks.
         weight = self.mask_fcn_logits.weight.flatten(1).gather(class_ids)  # [N, C]
         bias = self.mask_fcn_logits.bias.gather(class_ids)
         logits = paddle.bmm(weight.unsqueeze(1), features.flatten(2)) + bias.reshape([-1, 1, 1])
