@@ -9,7 +9,7 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
@@ -55,6 +55,16 @@ def _inputs(value: Any) -> Any:
     return tuple(items)
 
 
+SourceFormat = Literal["LabelMe", "VOC", "YOLO", "MaskPNG", "COCO"]
+TargetFormat = Literal["COCO", "LabelMe", "YOLO", "MaskPNG"]
+
+
+def _format(value: Any) -> Any:
+    """The name of an annotation format, whatever its case and hyphens."""
+    names = {name.lower(): name for name in get_args(SourceFormat)}
+    return names.get(re.sub(r"[-_ ]", "", value).lower(), value) if isinstance(value, str) else value
+
+
 Count = Annotated[int, BeforeValidator(_reject_bool), Field(ge=0)]
 Positive = Annotated[int, BeforeValidator(_reject_bool), Field(ge=1)]
 PositiveFloat = Annotated[float, BeforeValidator(_reject_bool), Field(gt=0)]
@@ -96,11 +106,18 @@ class GlobalConfig(_Section):
 
 
 class ConvertConfig(_Section):
-    """Conversion of other annotation formats."""
+    """Conversion from and to other annotation formats."""
 
     enable: bool = Field(default=False, description="Convert before the check.")
-    src_dataset_type: Text | None = Field(
-        default=None, description="Format to convert from, such as `LabelMe`."
+    src_dataset_type: Annotated[SourceFormat, BeforeValidator(_format)] | None = Field(
+        default=None,
+        description="Format to convert from: `LabelMe`, `VOC`, `YOLO`, `MaskPNG`; or `COCO` with "
+        "`dst_dataset_type`.",
+    )
+    dst_dataset_type: Annotated[TargetFormat, BeforeValidator(_format)] = Field(
+        default="COCO",
+        description="Format to convert to. Other than `COCO`: the data set is written to "
+        "`<Global.output>/check_dataset/` as `LabelMe`, `YOLO` or `MaskPNG`.",
     )
 
 
@@ -110,13 +127,42 @@ class SplitConfig(_Section):
     enable: bool = Field(default=False, description="Split before the check.")
     train_percent: Percent | None = Field(default=None, description="Share of the pictures to train on.")
     val_percent: Percent | None = Field(default=None, description="Share of the pictures to evaluate on.")
+    test_percent: Percent | None = Field(
+        default=None, description="Share of the pictures to keep apart in `instance_test.json`."
+    )
+    folds: Annotated[int, BeforeValidator(_reject_bool), Field(ge=2)] | None = Field(
+        default=None,
+        description="Instead of percents: the number of folds for cross-validation, each a data set of its "
+        "own in `folds/`.",
+    )
+    seed: Count = Field(default=0, description="Seed of the division; the same one gives the same division.")
+    group_by: Text | None = Field(
+        default=None,
+        description="What stays on one side: `folder`, `duplicates` (pictures that hardly differ), or a "
+        "regular expression whose groups, or whose match, in the file name is the scene.",
+    )
+
+
+class FixConfig(_Section):
+    """Repair of what can be repaired without guessing."""
+
+    enable: bool = Field(default=False, description="Write a repaired copy and check that.")
+    dst_dir: Text | None = Field(
+        default=None, description="Folder of the repaired copy; `<dataset_dir>_fixed` when left out."
+    )
 
 
 class CheckDatasetConfig(_Section):
     """Mode `check_dataset`."""
 
+    decode: Literal["header", "thumbnail", "full"] = Field(
+        default="thumbnail",
+        description="How much of each picture is read: its `header`; so much that pictures that hardly "
+        "differ are found (`thumbnail`); or every pixel as in training (`full`).",
+    )
     convert: ConvertConfig = ConvertConfig()
     split: SplitConfig = SplitConfig()
+    fix: FixConfig = FixConfig()
 
 
 class TrainConfig(_Section):

@@ -46,7 +46,7 @@ class Category:
     supercategory: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageRecord:
     """A picture as the annotation file lists it."""
 
@@ -56,7 +56,7 @@ class ImageRecord:
     height: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Annotation:
     """One annotated object.
 

@@ -1,28 +1,30 @@
-"""COCO files, the pictures they list and the masks they hold: the only reader and writer of the format.
+"""COCO files and the masks they hold: the only reader and writer of the format.
 
 A data set is a folder with ``images/`` and ``annotations/instance_train.json`` and ``instance_val.json``.
 """
 
+import gc
 import json
 import math
 import os
-import struct
 import tempfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from pycocotools import mask as mask_tools
 
+from paddlex_seg.data.findings import Finding, FindingLog, finding
+from paddlex_seg.data.publish import recover
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord, Instances, Rle
+
+_Record = TypeVar("_Record", ImageRecord, Category)
 
 
 @dataclass(frozen=True)
@@ -33,50 +35,107 @@ class DatasetPaths:
     image_dir: Path
     train_json: Path
     val_json: Path
+    test_json: Path  # optional: pictures that are kept apart
 
 
 def dataset_paths(dataset_dir: Path) -> DatasetPaths:
     """The parts of the data set in ``dataset_dir``, or in the one folder right below it that has ``images/``.
 
-    Raises DatasetError when there is no such folder or more than one.
+    What a killed conversion or split began there is completed first. Raises DatasetError when there is no
+    such folder or more than one.
     """
     root = _dataset_root(dataset_dir)
+    recover(root)
     annotations = root / "annotations"
     return DatasetPaths(
         root=root,
         image_dir=root / "images",
         train_json=annotations / "instance_train.json",
         val_json=annotations / "instance_val.json",
+        test_json=annotations / "instance_test.json",
+    )
+
+
+@dataclass(frozen=True)
+class ParsedCoco:
+    """An annotation file read record by record: the sound ones, and what is wrong with the others."""
+
+    coco: CocoFile
+    log: FindingLog  # errors of single records, and warnings about file names
+    positions: Sequence[int]  # of each of ``coco.annotations`` in the list of the file
+    # What all records name, broken ones included: a picture whose only mask is broken has an object.
+    annotated_image_ids: frozenset[int]
+    used_category_ids: frozenset[int]
+
+
+def parse_coco(document: Any, path: Path) -> ParsedCoco:
+    """The records of what `load_document` gave. Nothing is raised: every problem is a finding.
+
+    ``bbox``, ``area`` and ``iscrowd`` may be absent. File names come back with forward slashes. Of two
+    records with one id, the first one counts. The list of annotations in ``document`` is emptied on the way,
+    so that two forms of a large file need not fit into memory.
+    """
+    log = FindingLog(path.name)
+    if not isinstance(document, dict):
+        log.add("json_top_level", f"the top level is a {type(document).__name__}, not an object")
+        document = {"images": [], "categories": [], "annotations": []}
+    entries = {key: _entries(document, key, log) for key in ("images", "categories", "annotations")}
+    images = _first_of_each_id("image", _read_images(entries["images"], log), log)
+    categories = _first_of_each_id("category", _read_categories(entries["categories"], log), log)
+    image_ids, category_ids = (_ids(entries[key]) for key in ("images", "categories"))
+    annotated, used = (_ids(entries["annotations"], key) for key in ("image_id", "category_id"))
+    annotations, positions = _read_annotations(entries["annotations"], log)
+    keep = _sound_references(annotations, images, image_ids, category_ids, log)
+    return ParsedCoco(
+        coco=CocoFile(
+            path=path,
+            images=tuple(images),
+            annotations=tuple(annotations[i] for i in keep),
+            categories=tuple(categories),
+            extra={key: value for key, value in document.items() if key not in entries},
+        ),
+        log=log,
+        positions=[positions[i] for i in keep],
+        annotated_image_ids=annotated,
+        used_category_ids=used,
     )
 
 
 def read_coco(path: Path) -> CocoFile:
-    """The annotation file at ``path`` (UTF-8). ``bbox``, ``area`` and ``iscrowd`` may be absent.
+    """The annotation file at ``path`` (UTF-8), in which every record is sound.
 
-    File names come back with forward slashes. Raises DatasetError with every structural problem of the file:
-    no JSON, missing keys, wrong kinds of values, duplicate ids, references to nothing, broken segmentations.
+    Raises DatasetError with every structural problem of the file: no JSON, missing keys, wrong kinds of
+    values, duplicate ids, references to nothing, broken segmentations.
     """
-    document = _load_document(path)
-    problems: list[str] = []
-    entries = {key: _entries(document, key, problems) for key in ("images", "categories", "annotations")}
-    images = _read_images(entries["images"], problems)
-    categories = _read_categories(entries["categories"], problems)
-    annotations = _read_annotations(entries["annotations"], problems)
-    for kind, records in (("image", images), ("category", categories), ("annotation", annotations)):
-        problems += _duplicate_ids(kind, records)
-    # A broken record would also show up as a missing target of every reference to it.
-    if not problems:
-        problems += _dangling_references(images, annotations, categories)
-        problems += _misfitting_rles(images, annotations)
+    parsed = parse_coco(load_document(path), path)
+    problems = [_in_file(finding) for finding in parsed.log.kept if finding.severity == "error"]
     if problems:
-        raise DatasetError(summarize_problems(str(path), problems))
-    return CocoFile(
-        path=path,
-        images=tuple(images),
-        annotations=tuple(annotations),
-        categories=tuple(categories),
-        extra={key: value for key, value in document.items() if key not in entries},
-    )
+        count = parsed.log.num_errors
+        raise DatasetError(summarize_problems(str(path), problems, count=count))
+    return parsed.coco
+
+
+def load_document(path: Path) -> Any:
+    """What the JSON file holds. Raises UnreadableFile, which says by its code what is wrong."""
+    try:
+        with _collector_paused():
+            return json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise UnreadableFile(path, "json_missing", "the file does not exist") from None
+    except OSError as error:
+        raise UnreadableFile(path, "json_unreadable", f"it cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise UnreadableFile(path, "json_unreadable", f"not UTF-8 (byte {error.start})") from error
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise UnreadableFile(path, "json_unreadable", f"not JSON ({error})") from error
+
+
+class UnreadableFile(DatasetError):
+    """An annotation file that cannot be read at all."""
+
+    def __init__(self, path: Path, code: str, message: str) -> None:
+        self.finding = finding(code, path.name, message)
+        super().__init__(f"{path}: {message}. {self.finding.hint}")
 
 
 def write_coco(coco: CocoFile, path: Path) -> None:
@@ -84,41 +143,56 @@ def write_coco(coco: CocoFile, path: Path) -> None:
 
     RLE counts that are bytes in memory are written, and read back, as text.
     """
+    _replace_text(path, coco_to_json(coco))
+
+
+def coco_to_json(coco: CocoFile) -> str:
+    """The text of the annotation file."""
     document = {
         **coco.extra,
-        "images": [vars(record) for record in coco.images],
+        "images": [asdict(record) for record in coco.images],
         "annotations": [_annotation_entry(annotation) for annotation in coco.annotations],
-        "categories": [vars(category) for category in coco.categories],
+        "categories": [asdict(category) for category in coco.categories],
     }
-    _replace_text(path, json.dumps(document, ensure_ascii=False, allow_nan=False))
+    return json.dumps(document, ensure_ascii=False, allow_nan=False)
 
 
-def same_categories(train: CocoFile, val: CocoFile) -> None:
-    """Nothing, when both files list the same ids and names in the same order.
+def category_differences(train: CocoFile, other: CocoFile) -> list[tuple[str, str]]:
+    """How the categories of two files differ: the code of a finding and its message, for each difference.
 
-    Raises DatasetError saying how they differ: a class index is a position in this list, so that with another
-    order or other names a class would be evaluated against the masks of a different one.
+    Ids, names and order must agree: a class index is a position in this list, so that with another order or
+    other names a class would be evaluated against the masks of a different one.
     """
-    expected_in, found_in = train.path.name, val.path.name
-    names, other_names = _id_to_name(train.categories), _id_to_name(val.categories)
+    expected_in, found_in = train.path.name, other.path.name
+    names, other_names = _id_to_name(train.categories), _id_to_name(other.categories)
     lists = [(names, found_in, other_names), (other_names, expected_in, names)]
     differences = [
-        f"{place} lacks category {id} ({owners[id]})"
+        ("categories_differ_ids", f"{place} lacks category {id} ({owners[id]})")
         for owners, place, others in lists
         for id in owners
         if id not in others
     ]
     differences += [
-        f"category {id} is {names[id]!r} in {expected_in} and {other_names[id]!r} in {found_in}"
+        (
+            "categories_differ_names",
+            f"category {id} is {names[id]!r} in {expected_in} and {other_names[id]!r} in {found_in}",
+        )
         for id in names
         if id in other_names and names[id] != other_names[id]
     ]
     if not differences and list(names) != list(other_names):
-        differences = [
+        order = (
             f"the order of the ids is {list(names)} in {expected_in} and {list(other_names)} in {found_in}"
-        ]
+        )
+        differences = [("categories_differ_order", order)]
+    return differences
+
+
+def same_categories(train: CocoFile, val: CocoFile) -> None:
+    """Nothing, when both files list the same ids and names in the same order; else raises DatasetError."""
+    differences = [message for _, message in category_differences(train, val)]
     if differences:
-        where = f"categories of {expected_in} and {found_in} (both need the same list)"
+        where = f"categories of {train.path.name} and {val.path.name} (both need the same list)"
         raise DatasetError(summarize_problems(where, differences))
 
 
@@ -178,62 +252,13 @@ def mask_to_polygons(mask: NDArray[np.bool_]) -> list[list[float]]:
     return sorted(polygons)
 
 
-def image_path(image_dir: Path, file_name: str) -> Path:
-    """Where the picture ``file_name`` of an annotation file lies; back-slashes count as slashes.
-
-    Raises DatasetError when the name is absolute or leads out of ``image_dir``.
-    """
-    name = file_name.replace("\\", "/")
-    inside = PurePosixPath(os.path.normpath(name or "."))
-    absolute = inside.is_absolute() or PureWindowsPath(name).drive
-    if absolute or inside.parts[:1] in ((), ("..",)) or "\0" in name:
-        raise DatasetError(
-            f"file_name {file_name!r} does not name a picture inside {image_dir}. "
-            "Give it relative to the folder of the pictures and move the picture there."
-        )
-    return image_dir / inside
-
-
-@dataclass(frozen=True)
-class PictureSize:
-    """Height and width of a picture as its pixels are stored, and as its EXIF orientation wants it shown."""
-
-    stored_hw: tuple[int, int]
-    shown_hw: tuple[int, int]
-
-
-def picture_size(path: Path) -> PictureSize:
-    """The sizes in the header of a picture; pixels are not read. Raises DatasetError if it has no header."""
-    with _naming(path), Image.open(path) as picture:
-        return _size(picture, _orientation(picture))
-
-
-def load_image(path: Path, size_hw: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-    """The picture as uint8 [H, W, 3], RGB, turned as its EXIF orientation says, as labelling tools show it.
-
-    size_hw: the size that the annotations are made for. A picture that has this size only without turning
-    stays unturned. Gray, palette and CMYK become RGB, alpha is dropped, 16-bit gray is divided by 257.
-    Raises DatasetError when the file is missing, damaged, no picture, too large for Pillow's limit, or of
-    another size than ``size_hw`` both ways.
-    """
-    with _naming(path), Image.open(path) as picture:
-        orientation = _orientation(picture)
-        size = _size(picture, orientation)
-        turn = size_hw is None or size.shown_hw == size_hw
-        if not turn and size.stored_hw != size_hw:
-            raise DatasetError(
-                f"{path}: the picture is {size.shown_hw} (height, width), its annotations say {size_hw}. "
-                "Correct the annotation file, or put back the picture that was annotated."
-            )
-        transpose = _TRANSPOSE_OF_ORIENTATION.get(orientation)
-        upright = picture.transpose(transpose) if turn and transpose is not None else picture
-        return _to_rgb(upright, path)
-
-
-def summarize_problems(where: str, problems: Sequence[str], shown: int = 20) -> str:
-    """One message for many problems: the first ones in full, and how many more there are."""
-    more = len(problems) - shown
-    lines = [f"{where}: {len(problems)} problem{'s' if len(problems) > 1 else ''}", *problems[:shown]]
+def summarize_problems(
+    where: str, problems: Sequence[str], *, count: int | None = None, shown: int = 20
+) -> str:
+    """One message for many problems: the first ones in full, and how many more of ``count`` there are."""
+    count = len(problems) if count is None else count
+    more = count - min(shown, len(problems))
+    lines = [f"{where}: {count} problem{'s' if count > 1 else ''}", *problems[:shown]]
     return "\n  ".join(lines + [f"... and {more} more"] * (more > 0))
 
 
@@ -255,60 +280,77 @@ def _dataset_root(dataset_dir: Path) -> Path:
     return nested[0]
 
 
-def _load_document(path: Path) -> dict[str, Any]:
+def _in_file(item: Finding) -> str:
+    record = (
+        f"annotation {item.annotation_id}: "
+        if item.annotation_id is not None
+        else f"image {item.image_id}: "
+        if item.image_id is not None
+        else ""
+    )
+    return f"{record}{item.message}. {item.hint}"
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Without Python's search for reference cycles, which takes longer than the reading of a large file."""
+    enabled = gc.isenabled()
+    gc.disable()
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise DatasetError(
-            f"{path}: the file does not exist. Convert or copy the annotations to it."
-        ) from None
-    except OSError as error:
-        raise DatasetError(f"{path}: the file cannot be read ({error.strerror}).") from error
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{path}: not UTF-8 (byte {error.start}). Save the file as UTF-8.") from error
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise DatasetError(f"{path}: not JSON ({error}). Export the annotations again.") from error
-    if not isinstance(document, dict):
-        raise DatasetError(
-            f"{path}: the top level is a {type(document).__name__}; a COCO annotation file is an object with "
-            "the keys images, annotations and categories."
-        )
-    return document
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
-def _entries(document: Mapping[str, Any], key: str, problems: list[str]) -> list[dict[str, Any]]:
+def _entries(document: Mapping[str, Any], key: str, log: FindingLog) -> list[Any]:
     entries = document.get(key)
     if not isinstance(entries, list):
         found = f"is a {type(entries).__name__}" if key in document else "is missing"
-        problems.append(f"the key {key!r} {found}; expected a list")
+        log.add("key_missing", f"the key {key!r} {found}; expected a list")
         return []
-    problems += [
-        f"{key}[{i}] is not an object" for i, entry in enumerate(entries) if not isinstance(entry, dict)
-    ]
-    return [entry for entry in entries if isinstance(entry, dict)]
+    return entries
 
 
-def _read_images(entries: Sequence[dict[str, Any]], problems: list[str]) -> list[ImageRecord]:
-    fields = {"id": _whole, "file_name": _file_name, "width": _positive, "height": _positive}
-    return [ImageRecord(**values) for values in _valid("image", entries, fields, {}, problems)]
+def _ids(entries: Iterable[Any], key: str = "id") -> frozenset[int]:
+    """The whole numbers under ``key``, of broken records too."""
+    values = (_id_or_none(entry.get(key)) for entry in entries if isinstance(entry, dict))
+    return frozenset(value for value in values if value is not None)
 
 
-def _read_categories(entries: Sequence[dict[str, Any]], problems: list[str]) -> list[Category]:
-    optional = {"supercategory": _any_text}
-    return [
-        Category(**values)
-        for values in _valid("category", entries, {"id": _whole, "name": _text}, optional, problems)
-    ]
+def _read_images(entries: Sequence[Any], log: FindingLog) -> list[ImageRecord]:
+    images = []
+    for position, entry in enumerate(entries):
+        values = _read_entry("image", position, entry, _IMAGE_FIELDS, {}, log)
+        if values is None:
+            continue
+        raw = values["file_name"]
+        if "\\" in raw:
+            values["file_name"] = raw.replace("\\", "/")
+            log.add("file_name_backslash", f"{raw!r} has back-slashes", image_id=values["id"])
+        images.append(ImageRecord(**values))
+    return images
 
 
-def _read_annotations(entries: Sequence[dict[str, Any]], problems: list[str]) -> list[Annotation]:
-    needed = {"id": _whole, "image_id": _whole, "category_id": _whole, "segmentation": _segmentation}
-    optional = {"bbox": _box, "area": _number, "iscrowd": _flag}
-    annotations = []
-    for values in _valid("annotation", entries, needed, optional, problems):
-        bbox = values.pop("bbox", None)
-        annotations.append(Annotation(**values, bbox_xywh=bbox))
-    return annotations
+def _read_categories(entries: Sequence[Any], log: FindingLog) -> list[Category]:
+    rows = (
+        _read_entry("category", position, entry, _CATEGORY_FIELDS, _CATEGORY_OPTIONS, log)
+        for position, entry in enumerate(entries)
+    )
+    return [Category(**values) for values in rows if values is not None]
+
+
+def _read_annotations(entries: list[Any], log: FindingLog) -> tuple[list[Annotation], list[int]]:
+    """The sound annotations and their places in ``entries``, which is emptied."""
+    annotations, positions = [], []
+    with _collector_paused():
+        for position, entry in enumerate(entries):
+            entries[position] = None
+            values = _read_entry("annotation", position, entry, _ANNOTATION_FIELDS, _ANNOTATION_OPTIONS, log)
+            if values is not None:
+                annotations.append(Annotation(bbox_xywh=values.pop("bbox", None), **values))
+                positions.append(position)
+    return annotations, positions
 
 
 _Reader = Callable[[Any], Any]
@@ -317,40 +359,74 @@ _Reader = Callable[[Any], Any]
 class _Wrong(Exception):
     """A value is not what the format asks for; the text says what is wrong or what was expected."""
 
+    def __init__(self, message: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code  # None: that of the record
 
-def _valid(
+
+def _read_entry(
     kind: str,
-    entries: Sequence[dict[str, Any]],
+    position: int,
+    entry: Any,
     needed: Mapping[str, _Reader],
     optional: Mapping[str, _Reader],
-    problems: list[str],
-) -> Iterator[dict[str, Any]]:
-    """The values of the sound entries; what is wrong with the others goes to ``problems``."""
-    readers = {**needed, **optional}
-    for position, entry in enumerate(entries):
-        values = {}
-        wrong = [f"the key {key!r} is missing" for key in needed if key not in entry]
-        for key, reader in readers.items():
-            value = entry.get(key)
-            if key not in entry or (value is None and key in optional):
+    log: FindingLog,
+) -> dict[str, Any] | None:
+    """The values of a record, or None and findings that say what is wrong with it."""
+    if not isinstance(entry, dict):
+        log.add(f"{kind}_entry_invalid", f"{kind} at position {position} is not an object")
+        return None
+    values: dict[str, Any] = {}
+    wrong: list[tuple[str, str]] = []
+    for readers, may_be_absent in ((needed, False), (optional, True)):
+        for key, read in readers.items():
+            value = entry.get(key, _ABSENT)
+            if value is _ABSENT or (value is None and may_be_absent):
+                if not may_be_absent:
+                    code = "segmentation_missing" if key == "segmentation" else f"{kind}_entry_invalid"
+                    wrong.append((code, f"the key {key!r} is missing"))
                 continue
             try:
-                values[key] = reader(value)
+                values[key] = read(value)
             except _Wrong as error:
-                wrong.append(f"{key} {error}")
-        if wrong:
-            where = f"{kind} {entry['id']}" if "id" in entry else f"{kind} at position {position}"
-            problems += [f"{where}: {text}" for text in wrong]
-        else:
-            yield values
+                wrong.append((error.code or f"{kind}_entry_invalid", f"{key} {error}"))
+    for code, text in wrong:
+        _log_broken_entry(kind, position, entry, code, text, log)
+    return None if wrong else values
+
+
+_ABSENT = object()
+
+
+def _log_broken_entry(
+    kind: str, position: int, entry: Mapping[str, Any], code: str, text: str, log: FindingLog
+) -> None:
+    id = _id_or_none(entry.get("id"))
+    if kind == "annotation":
+        image_id = _id_or_none(entry.get("image_id"))
+        place = "" if id is not None else f"annotation at position {position}: "
+        log.add(code, place + text, image_id=image_id, annotation_id=id)
+    elif kind == "image" and id is not None:
+        log.add(code, text, image_id=id)
+    else:
+        name = f"{kind} at position {position}" if id is None else f"{kind} {id}"
+        log.add(code, f"{name}: {text}")
+
+
+def _id_or_none(value: Any) -> int | None:
+    return int(value) if type(value) is int or _is_whole_float(value) else None
+
+
+def _is_whole_float(value: Any) -> bool:
+    return type(value) is float and value.is_integer()
 
 
 def _whole(value: Any) -> int:
     if type(value) is int:
         return value
-    if type(value) is float and value.is_integer():
+    if _is_whole_float(value):
         return int(value)
-    raise _Wrong(f"is {value!r}; expected a whole number")
+    raise _Wrong(f"is {_shown(value)}; expected a whole number")
 
 
 def _positive(value: Any) -> int:
@@ -362,13 +438,13 @@ def _positive(value: Any) -> int:
 
 def _number(value: Any) -> float:
     if type(value) not in (int, float) or not math.isfinite(value):
-        raise _Wrong(f"is {value!r}; expected a number")
+        raise _Wrong(f"is {_shown(value)}; expected a number")
     return value
 
 
 def _any_text(value: Any) -> str:
     if not isinstance(value, str):
-        raise _Wrong(f"is {value!r}; expected text")
+        raise _Wrong(f"is {_shown(value)}; expected text")
     return value
 
 
@@ -378,32 +454,37 @@ def _text(value: Any) -> str:
     return value
 
 
-def _file_name(value: Any) -> str:
-    return _text(value).replace("\\", "/")
-
-
 def _flag(value: Any) -> bool:
     if value not in (0, 1):
-        raise _Wrong(f"is {value!r}; expected 0 or 1")
+        raise _Wrong(f"is {_shown(value)}; expected 0 or 1")
     return bool(value)
 
 
 def _box(value: Any) -> tuple[float, ...]:
     if not isinstance(value, list) or len(value) != 4:
-        raise _Wrong(f"is {value!r}; expected [x, y, width, height]")
+        raise _Wrong(f"is {_shown(value)}; expected [x, y, width, height]")
     return tuple(_number(number) for number in value)
 
 
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 def _segmentation(value: Any) -> list[list[float]] | dict[str, Any]:
+    if isinstance(value, list) and value:
+        for part in value:
+            _check_polygon(part)
+        return value
     if isinstance(value, dict):
         return _rle_mapping(value)
-    if not isinstance(value, list):
-        raise _Wrong(f"is a {type(value).__name__}; expected a list of polygons or an RLE")
-    if not value:
-        raise _Wrong("is empty; redraw the object or delete the annotation")
-    for part in value:
-        _check_polygon(part)
-    return value
+    if isinstance(value, list):
+        raise _Wrong("is empty", "segmentation_empty")
+    if value is None:
+        raise _Wrong("is null", "segmentation_missing")
+    raise _Wrong(
+        f"is a {type(value).__name__}; expected a list of polygons or an RLE", "segmentation_invalid"
+    )
 
 
 # Far beyond any picture; rasterising an edge takes memory in proportion to its length.
@@ -412,17 +493,25 @@ _MAX_COORDINATE = 1e6
 
 def _check_polygon(part: Any) -> None:
     if not isinstance(part, list):
+        flat = type(part) in (int, float)
         raise _Wrong(
-            f"holds a {type(part).__name__}; expected a list of polygons, each a list [x1, y1, x2, y2, ...]"
+            f"holds a {type(part).__name__}; expected a list of polygons, each a list [x1, y1, x2, y2, ...]",
+            "polygon_flat_list" if flat else "segmentation_invalid",
         )
-    if len(part) < 6 or len(part) % 2:
-        raise _Wrong(f"has a polygon of {len(part)} numbers; expected an even count, 6 or more")
-    if not set(map(type, part)) <= {int, float}:
-        raise _Wrong("has a polygon with values that are not numbers")
-    # Not "max(...) > limit": a comparison with NaN is False.
-    if not all(-_MAX_COORDINATE <= value <= _MAX_COORDINATE for value in part):
+    if len(part) % 2:
+        raise _Wrong(f"has a polygon of {len(part)} numbers; expected an even count", "polygon_odd")
+    if len(part) < 6:
         raise _Wrong(
-            "has a polygon with values that are not pixel coordinates (infinite, NaN or beyond a million)"
+            f"has a polygon of {len(part)} numbers; a polygon has three points, or more",
+            "polygon_too_few_points",
+        )
+    if not set(map(type, part)) <= {int, float}:
+        raise _Wrong("has a polygon with values that are not numbers", "polygon_nan")
+    # A sum is infinite or NaN if one of its terms is; min and max overlook NaN.
+    if not math.isfinite(sum(part)) or max(part) > _MAX_COORDINATE or min(part) < -_MAX_COORDINATE:
+        raise _Wrong(
+            "has a polygon with values that are not pixel coordinates (infinite, NaN or beyond a million)",
+            "polygon_nan",
         )
 
 
@@ -433,10 +522,12 @@ def _rle_mapping(value: dict[str, Any]) -> dict[str, Any]:
         or len(size) != 2
         or any(type(side) is not int or side < 1 for side in size)
     ):
-        raise _Wrong(f"is an RLE of size {size!r}; expected [height, width]")
+        raise _Wrong(f"is an RLE of size {_shown(size)}; expected [height, width]", "rle_damaged")
     runs = _run_lengths(counts)
     if (runs < 0).any() or runs.sum() != size[0] * size[1]:
-        raise _Wrong(f"is an RLE whose runs cover {runs.sum()} pixels; its size has {size[0] * size[1]}")
+        raise _Wrong(
+            f"is an RLE whose runs cover {runs.sum()} pixels; its size has {size[0] * size[1]}", "rle_damaged"
+        )
     return value
 
 
@@ -444,15 +535,17 @@ def _run_lengths(counts: Any) -> NDArray[np.int64]:
     """The runs of an RLE. A wrong sum would make pycocotools write outside the mask: nothing is assumed."""
     if isinstance(counts, list):
         if not set(map(type, counts)) <= {int} or any(not 0 <= run < 2**32 for run in counts):
-            raise _Wrong("is an RLE with counts that are not whole numbers of pixels")
+            raise _Wrong("is an RLE with counts that are not whole numbers of pixels", "rle_damaged")
         return np.array(counts, np.int64)
     if not isinstance(counts, str) or not counts:
-        raise _Wrong(f"is an RLE with counts of type {type(counts).__name__}; expected a list or text")
+        raise _Wrong(
+            f"is an RLE with counts of type {type(counts).__name__}; expected a list or text", "rle_damaged"
+        )
     if not counts.isascii():
-        raise _Wrong("is an RLE whose text is damaged")
+        raise _Wrong("is an RLE whose text is damaged", "rle_damaged")
     codes = np.frombuffer(counts.encode("ascii"), np.uint8).astype(np.int64) - 48
     if codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
-        raise _Wrong("is an RLE whose text is damaged")
+        raise _Wrong("is an RLE whose text is damaged", "rle_damaged")
     return _decode_runs(codes)
 
 
@@ -465,7 +558,7 @@ def _decode_runs(codes: NDArray[np.int64]) -> NDArray[np.int64]:
     starts = np.flatnonzero(np.concatenate([[True], ends[:-1]]))
     lengths = np.diff(np.append(starts, len(codes)))
     if lengths.max() > 7:  # 35 bits: more than any picture has pixels
-        raise _Wrong("is an RLE whose text is damaged")
+        raise _Wrong("is an RLE whose text is damaged", "rle_damaged")
     place = np.arange(len(codes)) - np.repeat(starts, lengths)
     runs = np.add.reduceat((codes & 31) << (5 * place), starts)
     runs -= np.where(codes[ends] & 16, 1 << (5 * lengths), 0)
@@ -474,41 +567,76 @@ def _decode_runs(codes: NDArray[np.int64]) -> NDArray[np.int64]:
     return runs
 
 
-def _duplicate_ids(kind: str, records: Iterable[ImageRecord | Category | Annotation]) -> list[str]:
-    seen: set[int] = set()
-    twice: dict[int, None] = {}
+_IMAGE_FIELDS: dict[str, _Reader] = {
+    "id": _whole,
+    "file_name": _text,
+    "width": _positive,
+    "height": _positive,
+}
+_CATEGORY_FIELDS: dict[str, _Reader] = {"id": _whole, "name": _text}
+_CATEGORY_OPTIONS: dict[str, _Reader] = {"supercategory": _any_text}
+_ANNOTATION_FIELDS: dict[str, _Reader] = {
+    "id": _whole,
+    "image_id": _whole,
+    "category_id": _whole,
+    "segmentation": _segmentation,
+}
+_ANNOTATION_OPTIONS: dict[str, _Reader] = {"bbox": _box, "area": _number, "iscrowd": _flag}
+
+
+def _first_of_each_id(kind: str, records: Sequence[_Record], log: FindingLog) -> list[_Record]:
+    first: dict[int, _Record] = {}
     for record in records:
-        if record.id in seen:
-            twice[record.id] = None
-        seen.add(record.id)
-    return [f"{kind} {id}: the id is used more than once; give each {kind} its own" for id in twice]
+        if first.setdefault(record.id, record) is not record:
+            image_id = record.id if kind == "image" else None
+            name = "" if kind == "image" else f"{kind} {record.id}: "
+            log.add(f"{kind}_id_duplicate", f"{name}the id is used more than once", image_id=image_id)
+    return list(first.values())
 
 
-def _dangling_references(
-    images: Sequence[ImageRecord], annotations: Sequence[Annotation], categories: Sequence[Category]
-) -> Iterator[str]:
-    image_ids = {image.id for image in images}
-    category_ids = {category.id for category in categories}
-    listed = ", ".join(map(str, sorted(category_ids)[:20]))
-    for item in annotations:
-        if item.image_id not in image_ids:
-            yield f"annotation {item.id}: no image has the id {item.image_id}; add the image or delete this"
-        if item.category_id not in category_ids:
-            yield (
-                f"annotation {item.id}: uses category {item.category_id}, but the file lists "
-                f"{listed or 'none'}; add the category or remap it"
-            )
+def _sound_references(
+    annotations: Sequence[Annotation],
+    images: Sequence[ImageRecord],
+    image_ids: frozenset[int],
+    category_ids: frozenset[int],
+    log: FindingLog,
+) -> list[int]:
+    """The places of the annotations whose id is their own, and which belong to a picture and to a category.
 
-
-def _misfitting_rles(images: Sequence[ImageRecord], annotations: Sequence[Annotation]) -> Iterator[str]:
+    A reference to a broken record is no finding of its own, but the annotation cannot be used either.
+    """
     size_of_id = {image.id: [image.height, image.width] for image in images}
-    for item in annotations:
-        if isinstance(item.segmentation, Mapping) and item.image_id in size_of_id:
-            if item.segmentation["size"] != size_of_id[item.image_id]:
-                yield (
-                    f"annotation {item.id}: its RLE is of size {item.segmentation['size']} (height, width), "
-                    f"but image {item.image_id} is {size_of_id[item.image_id]}; correct one of them"
+    listed = ", ".join(map(str, sorted(category_ids)[:20])) or "none"
+    seen: set[int] = set()
+    keep = []
+    for index, item in enumerate(annotations):
+        ids: dict[str, Any] = {"image_id": item.image_id, "annotation_id": item.id}
+        sound = item.image_id in size_of_id
+        if item.id in seen:
+            log.add("annotation_id_duplicate", "the id is used more than once", **ids)
+            sound = False
+        seen.add(item.id)
+        if item.image_id not in image_ids:
+            log.add("image_id_dangling", f"no image has the id {item.image_id}", **ids)
+        if item.category_id not in category_ids:
+            log.add(
+                "category_id_dangling",
+                f"uses category {item.category_id}, but the file lists {listed}",
+                **ids,
+            )
+            sound = False
+        if sound and isinstance(item.segmentation, Mapping):
+            sound = item.segmentation["size"] == size_of_id[item.image_id]
+            if not sound:
+                log.add(
+                    "rle_size_mismatch",
+                    f"its RLE is of size {item.segmentation['size']} (height, width), "
+                    f"but image {item.image_id} is {size_of_id[item.image_id]}",
+                    **ids,
                 )
+        if sound:
+            keep.append(index)
+    return keep
 
 
 def _annotation_entry(annotation: Annotation) -> dict[str, Any]:
@@ -550,73 +678,3 @@ def _replace_text(path: Path, text: str) -> None:
 
 def _id_to_name(categories: Sequence[Category]) -> dict[int, str]:
     return {category.id: category.name for category in categories}
-
-
-# What turns a stored picture upright, by its EXIF orientation; 1 is upright already.
-_TRANSPOSE_OF_ORIENTATION = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_EXIF_ORIENTATION_TAG = 0x0112
-
-# What Pillow's decoders raise on damaged files.
-_DECODER_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-)
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Turns what Pillow raises on a bad picture into a DatasetError that names the file."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise DatasetError(
-            f"{path}: the picture does not exist. Copy it there or remove it from the list."
-        ) from None
-    except Image.DecompressionBombError as error:
-        raise DatasetError(f"{path}: the picture is too large ({error}). Cut it into tiles.") from error
-    except _DECODER_ERRORS as error:
-        raise DatasetError(f"{path}: not a readable picture ({error}). Replace or remove it.") from error
-
-
-def _orientation(picture: Image.Image) -> int:
-    if picture.format == "PNG" and "exif" not in picture.info:
-        return 1  # getexif() would decode all pixels of a PNG to look for it behind them
-    try:
-        return picture.getexif().get(_EXIF_ORIENTATION_TAG, 1)
-    except _DECODER_ERRORS:  # damaged metadata do not spoil the pixels
-        return 1
-
-
-def _size(picture: Image.Image, orientation: int) -> PictureSize:
-    width, height = picture.size
-    lies_on_its_side = orientation in (5, 6, 7, 8)
-    return PictureSize(
-        stored_hw=(height, width), shown_hw=(width, height) if lies_on_its_side else (height, width)
-    )
-
-
-def _to_rgb(picture: Image.Image, path: Path) -> NDArray[np.uint8]:
-    if picture.mode == "F" or picture.mode.startswith("I"):
-        gray = np.asarray(picture)
-        if picture.mode == "F" or gray.min() < 0 or gray.max() > 65535:
-            raise DatasetError(
-                f"{path}: pixels with fractions or outside 0..65535 are not supported. Scale them to 8 bits."
-            )
-        return np.repeat(np.rint(gray / 257).astype(np.uint8)[..., None], 3, axis=2)
-    if picture.mode == "P" and "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-    return np.array(picture.convert("RGB"))

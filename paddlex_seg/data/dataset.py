@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from paddlex_seg.data.coco import annotation_to_rle, image_path, load_image
+from paddlex_seg.data.coco import annotation_to_rle
+from paddlex_seg.data.pictures import image_path, load_image
 from paddlex_seg.data.preprocess import NetworkInput, preprocess
 from paddlex_seg.data.sample import Sample, Segment
 from paddlex_seg.data.transforms import Policy, apply

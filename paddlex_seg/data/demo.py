@@ -11,7 +11,7 @@ import io
 import json
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +148,7 @@ def _pages_to_coco(pages: Sequence[_Page], path: Path) -> CocoFile:
     return CocoFile(
         path=path,
         images=tuple(page.record for page in pages),
-        annotations=tuple(Annotation(**{**vars(item), "id": id}) for id, item in enumerate(found, start=1)),
+        annotations=tuple(replace(item, id=id) for id, item in enumerate(found, start=1)),
         categories=tuple(Category(id=id, name=name) for id, name in enumerate(CLASS_NAMES, start=1)),
         extra={"info": {"description": "Drawn bolts and washers, the demo data set of paddlex_seg"}},
     )

@@ -1,7 +1,9 @@
 """What can be found wrong with a data set: a finding, and the table of all kinds with their stable codes."""
 
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Severity = Literal["error", "warning", "info"]  # errors fail the check, the others are only reported
 
@@ -57,6 +59,56 @@ def finding(
         message=message,
         hint=kind.hint if hint is None else hint,
     )
+
+
+class FindingLog:
+    """The findings about one file: all are counted, the first ones of each code are kept."""
+
+    def __init__(self, file: str, kept_per_code: int = 1000) -> None:
+        self.file = file
+        self.kept: list[Finding] = []
+        self.counts: Counter[str] = Counter()
+        self._kept_per_code = kept_per_code
+
+    def add(
+        self,
+        code: str,
+        message: str,
+        *,
+        image_id: int | None = None,
+        annotation_id: int | None = None,
+        hint: str | None = None,
+    ) -> None:
+        """Count a finding of a kind in KINDS, and keep it if there are not too many of its code yet."""
+        self.counts[code] += 1
+        if self.counts[code] <= self._kept_per_code:
+            self.kept.append(
+                finding(code, self.file, message, image_id=image_id, annotation_id=annotation_id, hint=hint)
+            )
+
+    def add_many(
+        self, code: str, places: Sequence[int], describe: Callable[[int], tuple[str, dict[str, Any]]]
+    ) -> None:
+        """Count a finding for each place; only those that are kept are described, by message and ids."""
+        room = max(0, self._kept_per_code - self.counts[code])
+        for place in places[:room]:
+            message, ids = describe(place)
+            self.kept.append(finding(code, self.file, message, **ids))
+        self.counts[code] += len(places)
+
+    def extend(self, findings: "FindingLog | Sequence[Finding]") -> None:
+        """Take over findings about other files as they are."""
+        if isinstance(findings, FindingLog):
+            self.kept += findings.kept
+            self.counts += findings.counts
+        else:
+            self.kept += findings
+            self.counts.update(item.code for item in findings)
+
+    @property
+    def num_errors(self) -> int:
+        """How many findings fail the check, kept or not."""
+        return sum(count for code, count in self.counts.items() if KINDS[code].severity == "error")
 
 
 KINDS: dict[str, Kind] = {

@@ -1,12 +1,23 @@
-"""Numbers that describe a data set: classes, object sizes, pictures."""
+"""Numbers that describe a data set: classes, object sizes, pictures.
 
-from collections.abc import Mapping
+Every annotation counts as an object, crowds too. Tables hold plain numbers and texts, so that they can be
+written as JSON; where there is nothing to measure they hold None.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from paddlex_seg.structures import CocoFile
+from paddlex_seg.structures import Category, CocoFile
+
+SMALL_BELOW, MEDIUM_BELOW = 32.0**2, 96.0**2
+"""Where COCO draws the line between small, medium and large objects: pixels of the mask."""
+
+_SPLITS = ("train", "val")
+_QUANTILES = {"min": 0.0, "p5": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95, "max": 1.0}
 
 
 @dataclass(frozen=True)
@@ -19,3 +30,161 @@ class SplitShapes:
 
 
 Shapes = Mapping[str, SplitShapes]  # by name of the split: train, val
+
+
+def class_table(shapes: Shapes) -> list[dict[str, Any]]:
+    """A row per class, in the order of the class indices.
+
+    Keys: ``id``, ``name``, the numbers of annotations ``train`` and ``val``, the numbers of pictures with the
+    class ``train_images`` and ``val_images``, and ``median_area``, pixels of the mask over all splits.
+    Annotations of a category that train does not list are in no row.
+    """
+    categories = _categories(shapes)
+    table: list[dict[str, Any]] = [{"id": category.id, "name": category.name} for category in categories]
+    for split in _SPLITS:
+        annotations = pictures = np.zeros(len(categories), np.int64)
+        if split in shapes:
+            class_indices = category_positions(shapes[split].coco, categories)
+            annotations = _counts(class_indices, len(categories))
+            pictures = _pictures_per_class(class_indices, picture_positions(shapes[split].coco), categories)
+        for row, num_annotations, num_pictures in zip(table, annotations, pictures, strict=True):
+            row[split] = int(num_annotations)
+            row[f"{split}_images"] = int(num_pictures)
+    for row, median in zip(table, _median_areas(shapes, categories), strict=True):
+        row["median_area"] = median
+    return table
+
+
+def size_table(shapes: Shapes) -> dict[str, dict[str, Any]]:
+    """How large the objects of each split are.
+
+    Keys of a split: the numbers of ``small``, ``medium`` and ``large`` objects as COCO divides them, and the
+    quantiles (``min``, ``p5`` to ``p95``, ``max``) of ``sqrt_area`` in pixels and of ``relative_sqrt_area``,
+    the root of the share of the picture that the object covers.
+    """
+    table = {}
+    for split, split_shapes in shapes.items():
+        areas = split_shapes.areas
+        table[split] = {
+            "small": int(np.count_nonzero(areas < SMALL_BELOW)),
+            "medium": int(np.count_nonzero((areas >= SMALL_BELOW) & (areas < MEDIUM_BELOW))),
+            "large": int(np.count_nonzero(areas >= MEDIUM_BELOW)),
+            "sqrt_area": _summary(np.sqrt(areas), _QUANTILES),
+            "relative_sqrt_area": _summary(_relative_sqrt_areas(split_shapes), _QUANTILES),
+        }
+    return table
+
+
+def picture_table(shapes: Shapes) -> dict[str, dict[str, Any]]:
+    """What the pictures of each split are like.
+
+    Keys of a split: the numbers of ``pictures``, of pictures ``without_objects`` and of ``distinct_sizes``,
+    and ``min``, ``median`` and ``max`` of ``objects_per_picture``, ``width`` and ``height``.
+    """
+    spread = {"min": 0.0, "median": 0.5, "max": 1.0}
+    table = {}
+    for split, split_shapes in shapes.items():
+        objects, sizes_wh = objects_per_picture(split_shapes), picture_sizes_wh(split_shapes.coco)
+        table[split] = {
+            "pictures": len(objects),
+            "without_objects": int(np.count_nonzero(objects == 0)),
+            "objects_per_picture": _summary(objects, spread),
+            "width": _summary(sizes_wh[:, 0], spread),
+            "height": _summary(sizes_wh[:, 1], spread),
+            "distinct_sizes": len(np.unique(sizes_wh, axis=0)),
+        }
+    return table
+
+
+def position_heat_map(split_shapes: SplitShapes, bins: int = 32) -> NDArray[np.float64]:
+    """Where in their pictures the objects lie: [bins, bins], rows from top to bottom, values 0..1.
+
+    A value is the share of the objects whose box covers that place, partly covered cells in proportion.
+    Boxes say more than centres where objects are few, and show what large objects reach.
+    """
+    heat = np.zeros((bins, bins))
+    positions = picture_positions(split_shapes.coco)
+    rows = np.flatnonzero((positions >= 0) & (split_shapes.boxes_xywh[:, 2:] > 0).all(axis=1))
+    sizes_wh = picture_sizes_wh(split_shapes.coco)
+    cells = np.arange(bins)
+    for chunk in np.array_split(rows, len(rows) // 50_000 + 1):  # bounds the memory
+        scale = bins / sizes_wh[positions[chunk]]
+        starts = split_shapes.boxes_xywh[chunk, :2] * scale
+        ends = starts + split_shapes.boxes_xywh[chunk, 2:] * scale
+        covered = np.minimum(ends[..., None], cells + 1) - np.maximum(starts[..., None], cells)
+        covered = covered.clip(0, 1)  # [k, 2, bins]: how much of each column and of each row of cells
+        heat += covered[:, 1].T @ covered[:, 0]
+    return heat / max(len(rows), 1)
+
+
+def objects_per_picture(split_shapes: SplitShapes) -> NDArray[np.int64]:
+    """[number of pictures], in file order."""
+    return _counts(picture_positions(split_shapes.coco), len(split_shapes.coco.images))
+
+
+def picture_sizes_wh(coco: CocoFile) -> NDArray[np.int64]:
+    """[number of pictures, 2], width and height in pixels, in file order."""
+    return np.array([(image.width, image.height) for image in coco.images], np.int64).reshape(-1, 2)
+
+
+def picture_positions(coco: CocoFile) -> NDArray[np.int64]:
+    """[n]: where the picture of each annotation stands in ``coco.images``; -1 where it does not."""
+    return _positions([item.image_id for item in coco.annotations], [image.id for image in coco.images])
+
+
+def category_positions(coco: CocoFile, categories: Sequence[Category]) -> NDArray[np.int64]:
+    """[n]: the class index of each annotation, the place of its category in ``categories``, or -1."""
+    return _positions(
+        [item.category_id for item in coco.annotations], [category.id for category in categories]
+    )
+
+
+def _positions(ids: list[int], listed: list[int]) -> NDArray[np.int64]:
+    """Where each id stands in ``listed``, at first; -1 where it does not."""
+    wanted, known = np.array(ids, np.int64), np.array(listed, np.int64)
+    if not len(known):
+        return np.full(len(wanted), -1, np.int64)
+    order = np.argsort(known, kind="stable")
+    places = order[np.searchsorted(known, wanted, sorter=order).clip(max=len(known) - 1)]
+    return np.where(known[places] == wanted, places, -1)
+
+
+def _counts(positions: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    return np.bincount(positions[positions >= 0], minlength=length)
+
+
+def _categories(shapes: Shapes) -> tuple[Category, ...]:
+    """Those of train, or of the first split there is."""
+    first = shapes.get("train") or next(iter(shapes.values()), None)
+    return first.coco.categories if first else ()
+
+
+def _pictures_per_class(
+    class_indices: NDArray[np.int64], pictures: NDArray[np.int64], categories: Sequence[Category]
+) -> NDArray[np.int64]:
+    known = (class_indices >= 0) & (pictures >= 0)
+    pairs = np.unique(pictures[known] * len(categories) + class_indices[known])
+    return _counts(pairs % max(len(categories), 1), len(categories))
+
+
+def _median_areas(shapes: Shapes, categories: Sequence[Category]) -> list[float | None]:
+    class_indices = [category_positions(split.coco, categories) for split in shapes.values()]
+    areas = [split.areas for split in shapes.values()]
+    classes, values = np.concatenate([[], *class_indices]), np.concatenate([[], *areas])
+    order = np.argsort(classes, kind="stable")
+    bounds = np.searchsorted(classes[order], np.arange(len(categories) + 1))
+    groups = (values[order[start:end]] for start, end in zip(bounds, bounds[1:], strict=False))
+    return [float(np.median(group)) if len(group) else None for group in groups]
+
+
+def _relative_sqrt_areas(split_shapes: SplitShapes) -> NDArray[np.float64]:
+    positions = picture_positions(split_shapes.coco)
+    known = positions >= 0
+    picture_areas = picture_sizes_wh(split_shapes.coco).prod(axis=1)[positions[known]]
+    return np.sqrt(split_shapes.areas[known] / picture_areas)
+
+
+def _summary(values: NDArray[Any], quantiles: Mapping[str, float]) -> dict[str, float | None]:
+    if not len(values):
+        return dict.fromkeys(quantiles)
+    return dict(zip(quantiles, np.quantile(values, list(quantiles.values())).tolist(), strict=True))

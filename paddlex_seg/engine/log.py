@@ -56,10 +56,13 @@ def log_file(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def progress_bar(description: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A bar that the yielded function moves by a step, with a text at its end; nothing without a terminal."""
+def progress_bar(description: str, total: int) -> Iterator[Callable[..., None]]:
+    """A bar that the yielded function moves, by a step if it is not told by how many, with a text at its end.
+
+    Nothing is shown without a terminal.
+    """
     if not rich.get_console().is_terminal:
-        yield lambda text: None
+        yield lambda text, steps=1: None
         return
     columns = (
         TextColumn("{task.description}"),
@@ -69,7 +72,7 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[[str], None]
     )
     with Progress(*columns, console=rich.get_console(), transient=True) as bar:
         task = bar.add_task(description, total=total, text="")
-        yield lambda text: bar.update(task, advance=1, text=text)
+        yield lambda text, steps=1: bar.update(task, advance=steps, text=text)
 
 
 def format_seconds(seconds: float) -> str:

@@ -11,14 +11,12 @@ from paddlex_seg.data.coco import (
     annotation_to_rle,
     annotations_to_instances,
     dataset_paths,
-    image_path,
-    load_image,
     mask_to_polygons,
-    picture_size,
     read_coco,
     same_categories,
     write_coco,
 )
+from paddlex_seg.data.pictures import image_path, load_image, picture_size
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord
 
@@ -111,7 +109,7 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         ({"category_id": 9}, "uses category 9, but the file lists 5"),
         ({"category_id": "5"}, "category_id is '5'; expected a whole number"),
         ({"segmentation": []}, "segmentation is empty"),
-        ({"segmentation": None}, "segmentation is a NoneType"),
+        ({"segmentation": None}, "segmentation is null"),
         ({"segmentation": SQUARE}, "expected a list of polygons"),
         ({"segmentation": [[1, 2, 3, 4]]}, "a polygon of 4 numbers"),
         ({"segmentation": [SQUARE, SQUARE + [3]]}, "a polygon of 9 numbers"),

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from paddlex_seg.data.coco import load_image, read_coco, write_coco
+from paddlex_seg.data.coco import read_coco, write_coco
+from paddlex_seg.data.pictures import load_image
 from paddlex_seg.data.demo import COCO_FOLDER, write_demo_dataset
 from paddlex_seg.engine.check_dataset import check_and_draw
 from paddlex_seg.errors import DatasetError

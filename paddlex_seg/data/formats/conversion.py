@@ -14,8 +14,9 @@ ALL = "all"  # the split of a source that does not say what is for training
 class Conversion:
     """A data set read from another format.
 
-    ``splits`` has the keys ``train``, ``val`` and perhaps ``test``, as far as the source says so, else the one key
-    ``all``. All of them list the same categories. A file that could not be read is a finding, and absent here.
+    ``splits`` has the keys ``train``, ``val`` and perhaps ``test``, as far as the source says so, else the
+    one key ``all``. All of them list the same categories. A file that could not be read is a finding, and
+    absent here.
     """
 
     splits: Mapping[str, CocoFile]

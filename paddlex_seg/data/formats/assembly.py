@@ -1,0 +1,101 @@
+"""From pictures with named objects, as every reader finds them, to the COCO files of a ``Conversion``."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pycocotools import mask as mask_tools
+
+from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord, Rle
+
+
+@dataclass(frozen=True, slots=True)
+class SourceObject:
+    """One object: polygons as they were drawn, or the pixels it covers."""
+
+    label: str
+    segmentation: list[list[float]] | Rle
+    iscrowd: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePicture:
+    """A picture and the objects that the source has for it."""
+
+    file_name: str  # relative to the image folder, with forward slashes
+    size_hw: tuple[int, int]
+    objects: tuple[SourceObject, ...]
+
+
+def assemble_splits(
+    root: Path, pictures: Mapping[str, Sequence[SourcePicture]], class_names: Iterable[str]
+) -> dict[str, CocoFile]:
+    """A COCO file for each key of ``pictures``, with ids from 1 that run on from one file to the next.
+
+    ``bbox`` and ``area`` are those of the rasterised mask. ``class_names`` holds every label once.
+    """
+    categories = tuple(Category(id=id, name=name) for id, name in enumerate(class_names, start=1))
+    id_of_label = {category.name: category.id for category in categories}
+    next_image, next_annotation = 1, 1
+    splits = {}
+    for split, members in pictures.items():
+        images = tuple(_image_record(picture, id) for id, picture in enumerate(members, start=next_image))
+        annotations = tuple(_annotate(members, next_image, next_annotation, id_of_label))
+        path = root / "annotations" / f"instance_{split}.json"
+        splits[split] = CocoFile(path=path, images=images, annotations=annotations, categories=categories)
+        next_image, next_annotation = next_image + len(images), next_annotation + len(annotations)
+    return splits
+
+
+def labels_in_order(pictures: Mapping[str, Sequence[SourcePicture]]) -> list[str]:
+    """Every label once, in the order of first appearance."""
+    labels = (item.label for members in pictures.values() for picture in members for item in picture.objects)
+    return list(dict.fromkeys(labels))
+
+
+def polygons_to_rle(polygons: list[list[float]], size_hw: tuple[int, int]) -> Rle:
+    """The union of ``polygons`` in a picture of that size."""
+    return mask_tools.merge(mask_tools.frPyObjects(polygons, *size_hw))
+
+
+def _image_record(picture: SourcePicture, id: int) -> ImageRecord:
+    height, width = picture.size_hw
+    return ImageRecord(id=id, file_name=picture.file_name, width=width, height=height)
+
+
+def _annotate(
+    pictures: Sequence[SourcePicture], image_id: int, annotation_id: int, id_of_label: Mapping[str, int]
+) -> Iterator[Annotation]:
+    for picture in pictures:
+        masks = _rasterise(picture)
+        areas, boxes = mask_tools.area(masks).tolist(), mask_tools.toBbox(masks).tolist()
+        for item, box, area in zip(picture.objects, boxes, areas, strict=True):
+            yield Annotation(
+                id=annotation_id,
+                image_id=image_id,
+                category_id=id_of_label[item.label],
+                segmentation=_as_text(item.segmentation),
+                bbox_xywh=tuple(box),
+                area=area,
+                iscrowd=item.iscrowd,
+            )
+            annotation_id += 1
+        image_id += 1
+
+
+def _rasterise(picture: SourcePicture) -> list[Rle]:
+    """The masks of all objects; polygons that are alone take one call, which is most of the time saved."""
+    masks: list[Any] = [item.segmentation for item in picture.objects]
+    alone = [index for index, mask in enumerate(masks) if isinstance(mask, list) and len(mask) == 1]
+    if alone:
+        drawn = mask_tools.frPyObjects([masks[index][0] for index in alone], *picture.size_hw)
+        for index, mask in zip(alone, drawn, strict=True):
+            masks[index] = mask
+    return [polygons_to_rle(mask, picture.size_hw) if isinstance(mask, list) else mask for mask in masks]
+
+
+def _as_text(segmentation: list[list[float]] | Rle) -> list[list[float]] | dict[str, Any]:
+    if isinstance(segmentation, list):
+        return segmentation
+    return {"size": list(segmentation["size"]), "counts": segmentation["counts"].decode("ascii")}

@@ -1,0 +1,83 @@
+"""Masks that are stored as pictures: a number for each object, or a picture for each object."""
+
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pycocotools import mask as mask_tools
+
+from paddlex_seg.errors import DatasetError
+from paddlex_seg.structures import Rle
+
+IdMap = NDArray[np.integer[Any]]  # [H, W]
+
+
+def read_id_map(path: Path) -> IdMap:
+    """The numbers in a picture with a palette or in gray. Raises DatasetError for any other picture."""
+    values = _read_pixels(path)
+    if values.ndim != 2 or values.dtype.kind not in "bui":
+        raise DatasetError(
+            f"{path}: a picture in colour; expected a palette or gray of 8 or 16 bits, "
+            "with one number for each object"
+        )
+    return values.astype(np.uint8) if values.dtype == bool else values
+
+
+def read_binary_mask(path: Path) -> NDArray[np.bool_]:
+    """Which pixels are not black, [H, W]; transparency does not count. Raises DatasetError if unreadable."""
+    values = _read_pixels(path)
+    if values.ndim == 2:
+        return values != 0
+    colours = values[..., :-1] if values.shape[2] in (2, 4) else values
+    return (colours != 0).any(axis=2)
+
+
+def mask_to_rle(mask: NDArray[np.bool_]) -> Rle:
+    """COCO's compressed encoding of ``mask`` [H, W]."""
+    return mask_tools.encode(np.asfortranarray(mask, dtype=np.uint8))
+
+
+def id_map_to_rles(ids: IdMap) -> dict[int, Rle]:
+    """The mask of each number but 0, in the order of the numbers, in one pass over the pixels."""
+    flat = ids.ravel(order="F")
+    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    ends = np.append(starts[1:], flat.size)
+    numbers = flat[starts]
+    by_number = np.argsort(numbers, kind="stable")
+    unique, first = np.unique(numbers[by_number], return_index=True)
+    masks = {}
+    for number, runs in zip(unique.tolist(), np.split(by_number, first[1:]), strict=True):
+        if number:
+            borders = np.stack([starts[runs], ends[runs]], axis=1).ravel()
+            counts = np.diff(np.concatenate([[0], borders, [flat.size]]))
+            counts = counts[:-1] if counts[-1] == 0 else counts
+            size = list(ids.shape)
+            masks[number] = mask_tools.frPyObjects({"size": size, "counts": counts.tolist()}, *size)
+    return masks
+
+
+def class_of_ids(ids: IdMap, classes: IdMap, void: int = 255) -> dict[int, int]:
+    """The commonest value of ``classes`` in each object of ``ids``; 0 and ``void`` count only if alone."""
+    pairs = ids.astype(np.int64).ravel() * 65536 + classes.ravel()
+    unique, counts = np.unique(pairs, return_counts=True)
+    best: dict[int, tuple[int, int]] = {}
+    for pair, count in zip(unique.tolist(), counts.tolist(), strict=True):
+        number, value = divmod(pair, 65536)
+        votes = 0 if value in (0, void) else count
+        if votes > best.get(number, (-1, 0))[0]:
+            best[number] = (votes, value)
+    return {number: value for number, (_, value) in best.items()}
+
+
+def _read_pixels(path: Path) -> NDArray[Any]:
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(picture)
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+        raise DatasetError(f"{path}: not a readable picture ({error})") from error
+    except Image.DecompressionBombError as error:
+        raise DatasetError(f"{path}: the picture is too large ({error})") from error

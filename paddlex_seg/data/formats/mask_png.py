@@ -1,0 +1,319 @@
+"""Masks as PNG files: a picture of object numbers for each picture, or a folder of black and white masks."""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from PIL import Image
+from pycocotools import mask as mask_tools
+
+from paddlex_seg.data.coco import annotation_to_rle
+from paddlex_seg.data.findings import Finding, finding
+from paddlex_seg.data.formats.assembly import (
+    SourceObject,
+    SourcePicture,
+    assemble_splits,
+    labels_in_order,
+)
+from paddlex_seg.data.formats.conversion import ALL, Conversion
+from paddlex_seg.data.formats.mask_images import (
+    IdMap,
+    class_of_ids,
+    id_map_to_rles,
+    mask_to_rle,
+    read_binary_mask,
+    read_id_map,
+)
+from paddlex_seg.data.formats.source_files import (
+    IGNORED_LABELS,
+    PICTURE_SUFFIXES,
+    SPLITS,
+    agreed_size,
+    decode_text,
+    files_below,
+    names_of_values,
+    picture_sizes,
+    read_class_list,
+    read_split_lists,
+)
+from paddlex_seg.data.formats.target_files import (
+    annotations_by_image,
+    class_names,
+    inside_name,
+    place_picture,
+    unused,
+    write_lines,
+)
+from paddlex_seg.errors import DatasetError
+from paddlex_seg.structures import Annotation, CocoFile, ImageRecord, Rle
+
+INDEX = "instances.json"  # in the folder of a picture's masks: file, label and iscrowd of each
+ONLY_CLASS = "object"
+
+
+def read_mask_png(root: Path) -> Conversion:
+    """The data set in ``root``: pictures in ``images/``, masks of the same names in ``masks/``.
+
+    For ``images/a.jpg`` that is ``masks/a.png``, whose values are object numbers (0 is background), with
+    classes in ``masks/a.json`` or ``classes/a.png``; or the folder ``masks/a/`` with a PNG for each object,
+    named ``<class>_<number>.png`` or ``<class>/<number>.png``, or listed in ``instances.json``. A picture
+    without either shows no object. ``train.txt`` and ``val.txt`` name the pictures of a split. Raises
+    DatasetError when there is no mask at all.
+    """
+    source = _find_source(root)
+    if not source.masks:
+        raise DatasetError(
+            f"{root}: no *.png in masks/. Expected masks/<picture>.png or masks/<picture>/*.png, and the "
+            "pictures in images/."
+        )
+    findings: list[Finding] = []
+    files = files_below(root / "images", PICTURE_SUFFIXES)
+    by_line = {**{os.path.splitext(name)[0]: name for name in files}, **{name: name for name in files}}
+    lists = read_split_lists({split: root / f"{split}.txt" for split in SPLITS})
+    names_of_split = {
+        split: list(_listed(lines, by_line, f"{split}.txt", findings)) for split, lines in lists.items()
+    } or {ALL: files}
+    findings += _masks_without_picture(source, files)
+    pictures = _read_pictures(source, names_of_split, findings)
+    splits = {
+        split: [pictures[name] for name in names if name in pictures]
+        for split, names in names_of_split.items()
+    }
+    labels = labels_in_order(splits) if source.known is None else source.known
+    return Conversion(splits=assemble_splits(root, splits, labels), findings=tuple(findings))
+
+
+def write_mask_png(splits: Mapping[str, CocoFile], image_dir: Path, folder: Path) -> list[Finding]:
+    """Write the data set into ``folder``: pictures, and for each of them a folder of masks, one per object.
+
+    Overlaps, holes, class names and crowd regions stay; ``read_mask_png`` gives the same masks back.
+    """
+    findings: list[Finding] = []
+    taken: set[PurePosixPath] = set()
+    taken_folders: set[PurePosixPath] = set()
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    (folder / "masks").mkdir(exist_ok=True)
+    for split, coco in splits.items():
+        of_image, lines = annotations_by_image(coco), []
+        label_of_id = {category.id: category.name for category in coco.categories}
+        for record in coco.images:
+            name = unused(inside_name(record), taken)
+            missing = place_picture(record, image_dir, folder / "images" / name, coco.path.name)
+            findings += missing
+            if missing:
+                continue
+            stem = name.with_suffix("")
+            place = folder / "masks" / unused(name if stem in taken_folders else stem, taken_folders)
+            findings += _write_masks(place, of_image[record.id], record, label_of_id, coco.path.name)
+            lines.append(str(name))
+        if split != ALL:
+            write_lines(folder / f"{split}.txt", lines)
+    write_lines(folder / "label.txt", class_names(list(splits.values())))
+    return findings
+
+
+# ---- reading
+
+
+@dataclass(frozen=True)
+class _Source:
+    root: Path
+    masks: frozenset[str]  # relative to masks/
+    folders: frozenset[str]  # those that hold masks or an index, and those around them
+    class_list: Sequence[str] | None
+
+    @property
+    def known(self) -> list[str] | None:
+        """The classes, if they are listed."""
+        lines = self.class_list
+        return None if lines is None else [line for line in lines if line not in IGNORED_LABELS]
+
+    def id_map(self, name: str) -> str | None:
+        """The mask of object numbers of the picture ``name``."""
+        mask = f"{os.path.splitext(name)[0]}.png"
+        return mask if mask in self.masks else None
+
+    def folder(self, name: str) -> str | None:
+        """The folder of the masks of the picture ``name``: with its ending, if there is one, else without."""
+        for folder in (name, os.path.splitext(name)[0]):
+            if folder in self.folders:
+                return folder
+        return None
+
+
+def _find_source(root: Path) -> _Source:
+    files = files_below(root / "masks", (".png", INDEX))
+    return _Source(
+        root=root,
+        masks=frozenset(name for name in files if not name.endswith(INDEX)),
+        folders=frozenset(str(folder) for name in files for folder in PurePosixPath(name).parents),
+        class_list=read_class_list(root),
+    )
+
+
+def _listed(
+    lines: Sequence[str], by_line: Mapping[str, str], file: str, findings: list[Finding]
+) -> Iterator[str]:
+    for line in dict.fromkeys(lines):
+        name = line.replace("\\", "/").removeprefix("images/")
+        if name in by_line:
+            yield by_line[name]
+        else:
+            findings.append(finding("image_missing", file, f"images/{name} does not exist; it was left out"))
+
+
+def _masks_without_picture(source: _Source, files: Sequence[str]) -> Iterator[Finding]:
+    owned = {place for name in files for place in (source.id_map(name), source.folder(name))}
+    for mask in sorted(source.masks):
+        if mask not in owned and not any(str(folder) in owned for folder in PurePosixPath(mask).parents):
+            yield finding("image_missing", f"masks/{mask}", "images/ has no picture of this name")
+
+
+def _read_pictures(
+    source: _Source, names_of_split: Mapping[str, Sequence[str]], findings: list[Finding]
+) -> dict[str, SourcePicture]:
+    names = list(dict.fromkeys(name for members in names_of_split.values() for name in members))
+    sizes = picture_sizes(source.root / "images" / name for name in names)
+    pictures = {}
+    for name in names:
+        try:
+            size = sizes[source.root / "images" / name]
+            size_hw = agreed_size(size, None, "")
+            labelled = list(_read_objects(source, name, findings))
+            for _, rle, _ in labelled:
+                size_hw = agreed_size(size, (rle["size"][0], rle["size"][1]), "the mask")
+        except DatasetError as error:
+            findings.append(finding("source_unreadable", f"images/{name}", str(error).rstrip(".")))
+            continue
+        objects = tuple(SourceObject(label, rle, iscrowd) for label, rle, iscrowd in labelled)
+        pictures[name] = SourcePicture(file_name=name, size_hw=size_hw, objects=objects)
+    return pictures
+
+
+_Labelled = tuple[str, Rle, bool]  # label, mask, iscrowd
+
+
+def _read_objects(source: _Source, name: str, findings: list[Finding]) -> Iterator[_Labelled]:
+    folder, id_map = source.folder(name), source.id_map(name)
+    if id_map is not None:
+        yield from _read_numbers(source, id_map, findings)
+    elif folder is not None:
+        yield from _read_folder(source, folder, findings)
+
+
+def _read_folder(source: _Source, folder: str, findings: list[Finding]) -> Iterator[_Labelled]:
+    """The masks of one picture: those in the index, or all if there is none."""
+    place = source.root / "masks" / folder
+    for file, label, iscrowd in _index_entries(place):
+        if _is_wanted(label, source.known, f"masks/{folder}/{file}", findings):
+            yield label, mask_to_rle(read_binary_mask(place / file)), iscrowd
+
+
+def _index_entries(place: Path) -> list[tuple[str, str, bool]]:
+    """File, label and iscrowd of each mask."""
+    if not (place / INDEX).is_file():
+        return [(file, _label_of_file(file), False) for file in files_below(place, (".png",))]
+    entries = _read_json(place / INDEX)
+    try:
+        found = [(entry["file"], entry["label"], bool(entry.get("iscrowd"))) for entry in entries]
+    except (KeyError, TypeError, AttributeError):
+        found = [("", 0, False)]
+    for file, label, _ in found:
+        if not isinstance(label, str) or not isinstance(file, str) or not re.fullmatch(r"[^/\\]+", file):
+            raise DatasetError(f"{place / INDEX}: expected a list of objects with 'file' and 'label'")
+    return found
+
+
+def _label_of_file(file: str) -> str:
+    """``bolt`` for ``bolt/3.png``, ``bolt_3.png``, ``3_bolt.png`` and ``bolt.png``."""
+    if "/" in file:
+        return file.split("/")[0]
+    stem = os.path.splitext(file)[0]
+    return re.sub(r"^\d+[_-](?=.)|(?<=.)[_-]\d+$", "", stem) if not stem.isdigit() else ONLY_CLASS
+
+
+def _read_numbers(source: _Source, mask: str, findings: list[Finding]) -> Iterator[_Labelled]:
+    """The objects in a picture of object numbers."""
+    ids = read_id_map(source.root / "masks" / mask)
+    labels = _labels_of_numbers(source, mask, ids)
+    for number, rle in id_map_to_rles(ids).items():
+        label = labels.get(number)
+        if label is None:
+            message = f"object {number} has no class"
+            findings.append(finding("label_unknown", f"masks/{mask}", message))
+        elif _is_wanted(label, source.known, f"masks/{mask}", findings):
+            yield label, rle, False
+
+
+def _labels_of_numbers(source: _Source, mask: str, ids: IdMap) -> Mapping[int, str]:
+    """The class of each object number, from a JSON file, the mask of classes, or the list of one class."""
+    known = source.known
+    sidecar = (source.root / "masks" / mask).with_suffix(".json")
+    if sidecar.is_file():
+        entries = _read_json(sidecar)
+        if not isinstance(entries, dict):
+            raise DatasetError(f'{sidecar}: expected an object such as {{"1": "bolt"}}')
+        return {int(key): str(value) for key, value in entries.items() if key.strip().isdecimal()}
+    if (source.root / "classes" / mask).is_file():
+        classes = read_id_map(source.root / "classes" / mask)
+        if classes.shape != ids.shape:
+            raise DatasetError(f"it is {ids.shape} (height, width), the mask of classes {classes.shape}")
+        if source.class_list is None:
+            raise DatasetError(f"{source.root}: classes/ needs label.txt with the names of the classes")
+        names = dict(enumerate(names_of_values(source.class_list)))
+        values = class_of_ids(ids, classes)
+        return {number: names[value] for number, value in values.items() if names.get(value) and value}
+    if known is not None and len(known) != 1:
+        raise DatasetError(
+            f"{sidecar}: the file does not exist, nor does classes/{mask}: nothing says which of the "
+            f"{len(known)} classes its objects are"
+        )
+    return dict.fromkeys(range(1, int(ids.max()) + 1), ONLY_CLASS if known is None else known[0])
+
+
+def _is_wanted(label: str, known: Sequence[str] | None, file: str, findings: list[Finding]) -> bool:
+    if label in IGNORED_LABELS:
+        return False
+    if known is not None and label not in known:
+        findings.append(finding("label_unknown", file, f"the list of classes has no {label!r}"))
+        return False
+    return True
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(decode_text(path.read_bytes(), path))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DatasetError(f"{path}: not JSON ({error})") from error
+
+
+# ---- writing
+
+
+def _write_masks(
+    place: Path,
+    annotations: Sequence[Annotation],
+    record: ImageRecord,
+    label_of_id: Mapping[int, str],
+    file: str,
+) -> list[Finding]:
+    place.mkdir(parents=True, exist_ok=True)
+    findings, index = [], []
+    for annotation in annotations:
+        mask = mask_tools.decode(annotation_to_rle(annotation, record.height, record.width))
+        if not mask.any():
+            message = "its mask covers no pixel; it was left out"
+            findings.append(
+                finding("mask_approximated", file, message, image_id=record.id, annotation_id=annotation.id)
+            )
+            continue
+        label = label_of_id[annotation.category_id]
+        name = f"{annotation.id}_{re.sub(r'[^A-Za-z0-9-]+', '-', label)[:40]}.png"
+        Image.fromarray(mask * 255).save(place / name)
+        index.append({"file": name, "label": label, "iscrowd": annotation.iscrowd})
+    (place / INDEX).write_text(json.dumps(index, ensure_ascii=False), encoding="utf-8")
+    return findings

@@ -1,0 +1,65 @@
+"""What all writers do: put pictures into the target, and find names that nothing else has there."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from paddlex_seg.data.findings import Finding, finding
+from paddlex_seg.data.pictures import image_path
+from paddlex_seg.errors import DatasetError
+from paddlex_seg.structures import Annotation, CocoFile, ImageRecord
+
+
+def place_picture(record: ImageRecord, image_dir: Path, target: Path, file: str) -> list[Finding]:
+    """Put the picture at ``target``, as a hard link where the disk allows it, else as a copy.
+
+    A finding of the annotation file ``file`` if there is no such picture.
+    """
+    try:
+        source = image_path(image_dir, record.file_name)
+    except DatasetError as error:
+        return [finding("image_missing", file, str(error).rstrip("."), image_id=record.id)]
+    if not source.is_file():
+        message = f"{source}: the picture does not exist; its annotations were left out"
+        return [finding("image_missing", file, message, image_id=record.id)]
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(os.path.realpath(source), target)
+        except OSError:
+            shutil.copyfile(source, target)
+    return []
+
+
+def inside_name(record: ImageRecord) -> PurePosixPath:
+    """The ``file_name`` as a relative path without ``.`` and ``..``."""
+    return PurePosixPath(os.path.normpath(record.file_name.replace("\\", "/")))
+
+
+def unused(wish: PurePosixPath, taken: set[PurePosixPath]) -> PurePosixPath:
+    """``wish``, with a number behind its stem if it is taken; ``taken`` grows by it."""
+    name, number = wish, 1
+    while name in taken:
+        number += 1
+        name = wish.with_stem(f"{wish.stem}_{number}")
+    taken.add(name)
+    return name
+
+
+def annotations_by_image(coco: CocoFile) -> dict[int, list[Annotation]]:
+    """The annotations of each listed picture, in file order."""
+    found: dict[int, list[Annotation]] = {record.id: [] for record in coco.images}
+    for annotation in coco.annotations:
+        found[annotation.image_id].append(annotation)
+    return found
+
+
+def write_lines(path: Path, lines: Sequence[str]) -> None:
+    """Write a text file, UTF-8, one line each."""
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def class_names(splits: Sequence[CocoFile]) -> list[str]:
+    """The names of all categories, each once, in file order."""
+    return list(dict.fromkeys(category.name for coco in splits for category in coco.categories))

@@ -1,0 +1,170 @@
+"""Pascal VOC with instance masks: a PNG of object numbers and a PNG of classes for each picture."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from paddlex_seg.data.findings import Finding, finding
+from paddlex_seg.data.formats.assembly import SourceObject, SourcePicture, assemble_splits
+from paddlex_seg.data.formats.conversion import ALL, Conversion
+from paddlex_seg.data.formats.mask_images import class_of_ids, id_map_to_rles, read_id_map
+from paddlex_seg.data.formats.source_files import (
+    IGNORED_LABELS,
+    PICTURE_SUFFIXES,
+    SPLITS,
+    PictureNames,
+    agreed_size,
+    files_below,
+    names_of_values,
+    picture_sizes,
+    read_class_list,
+    read_split_lists,
+)
+from paddlex_seg.errors import DatasetError
+
+VOC_CLASSES = (
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+VOID = 255  # border of an object, or a region that nobody labelled
+
+
+def read_voc(root: Path) -> Conversion:
+    """The data set in ``root``: ``JPEGImages``, ``SegmentationObject`` and ``SegmentationClass``.
+
+    The class of an object is the commonest one of its pixels. Class 1 is the first in ``class_names.txt``
+    behind ``_background_``, or the first of the 20 classes of Pascal VOC. ``train.txt``, ``val.txt`` and
+    ``test.txt`` in ``ImageSets/Segmentation`` give the splits. Raises DatasetError when there are no masks.
+    """
+    parts = _find_parts(root)
+    if not parts.masks:
+        boxes = "; the boxes in Annotations/ are not masks" if parts.boxes else ""
+        raise DatasetError(
+            f"{root}: no *.png in SegmentationObject{boxes}. Expected one for each picture in JPEGImages, "
+            "whose values are object numbers, and one in SegmentationClass, whose values are classes."
+        )
+    lists = {split: root / "ImageSets" / "Segmentation" / f"{split}.txt" for split in SPLITS}
+    stems_of_split = read_split_lists(lists)
+    findings: list[Finding] = []
+    if not stems_of_split:
+        stems_of_split = {ALL: sorted({*parts.masks, *parts.boxes})}
+        findings += _unlabelled(parts)
+    names = names_of_values(read_class_list(root) or VOC_CLASSES)
+    wanted = list(dict.fromkeys(stem for stems in stems_of_split.values() for stem in stems))
+    file_names = PictureNames(root)
+    pictures = _read_pictures(wanted, parts, names, file_names, findings)
+    splits = {
+        split: [pictures[stem] for stem in dict.fromkeys(stems) if stem in pictures]
+        for split, stems in stems_of_split.items()
+    }
+    class_names = dict.fromkeys(name for name in names[1:] if name not in IGNORED_LABELS)
+    return Conversion(
+        splits=assemble_splits(root, splits, class_names),
+        findings=tuple(findings),
+        pictures=file_names.to_place,
+    )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The files of the data set by stem, relative to the folder of their kind, without ending."""
+
+    root: Path
+    pictures: dict[str, str]
+    masks: dict[str, str]
+    boxes: dict[str, str]
+
+    def picture(self, stem: str) -> Path | None:
+        return self.root / "JPEGImages" / self.pictures[stem] if stem in self.pictures else None
+
+
+def _find_parts(root: Path) -> _Parts:
+    kinds = (("JPEGImages", PICTURE_SUFFIXES), ("SegmentationObject", (".png",)), ("Annotations", (".xml",)))
+    pictures, masks, boxes = (
+        {os.path.splitext(name)[0]: name for name in files_below(root / folder, suffixes)}
+        for folder, suffixes in kinds
+    )
+    return _Parts(root=root, pictures=pictures, masks=masks, boxes=boxes)
+
+
+def _unlabelled(parts: _Parts) -> list[Finding]:
+    stems = sorted(set(parts.pictures) - set(parts.masks) - set(parts.boxes))
+    if not stems:
+        return []
+    message = f"{len(stems)} pictures have no mask and were left out, the first is {parts.pictures[stems[0]]}"
+    return [finding("image_unreferenced", "JPEGImages", message)]
+
+
+def _read_pictures(
+    stems: Sequence[str],
+    parts: _Parts,
+    names: Sequence[str],
+    file_names: PictureNames,
+    findings: list[Finding],
+) -> dict[str, SourcePicture]:
+    places = {stem: place for stem in stems if (place := parts.picture(stem)) is not None}
+    sizes = picture_sizes(places.values())
+    pictures = {}
+    for stem in stems:
+        lack = _what_lacks(stem, parts)
+        if lack is not None:
+            findings.append(lack)
+            continue
+        mask = f"SegmentationObject/{parts.masks[stem]}"
+        try:
+            ids = read_id_map(parts.root / mask)
+            classes = read_id_map(parts.root / "SegmentationClass" / parts.masks[stem])
+            if ids.shape != classes.shape:
+                raise DatasetError(f"it is {ids.shape} (height, width), the mask of classes {classes.shape}")
+            size_hw = agreed_size(sizes[places[stem]], ids.shape, "the mask")
+        except DatasetError as error:
+            findings.append(finding("source_unreadable", mask, str(error).rstrip(".")))
+            continue
+        values = class_of_ids(ids, classes, VOID)
+        objects = []
+        for number, rle in id_map_to_rles(ids).items():
+            if number == VOID:
+                continue
+            value = values[number]
+            if 0 < value < len(names) and value != VOID:
+                objects.append(SourceObject(names[value], rle))
+            else:
+                message = f"object {number} has the class {value}; expected 1..{len(names) - 1}"
+                findings.append(finding("label_unknown", mask, message))
+        file_name = file_names.of_file(places[stem], parts.pictures[stem])
+        pictures[stem] = SourcePicture(file_name=file_name, size_hw=size_hw, objects=tuple(objects))
+    return pictures
+
+
+def _what_lacks(stem: str, parts: _Parts) -> Finding | None:
+    if stem not in parts.masks:
+        if stem not in parts.boxes:
+            message = f"SegmentationObject/{stem}.png does not exist; the picture was left out"
+            return finding("source_unreadable", stem, message)
+        xml = f"Annotations/{parts.boxes[stem]}"
+        num_boxes = (parts.root / xml).read_bytes().count(b"<object>")
+        message = f"it has {num_boxes} boxes and no mask: boxes are not masks, and the picture was left out"
+        return finding("shape_without_area", xml, message, hint="Draw masks into SegmentationObject.")
+    if stem not in parts.pictures:
+        message = f"JPEGImages has no picture {stem}; the mask was left out"
+        return finding("image_missing", f"SegmentationObject/{parts.masks[stem]}", message)
+    return None
