@@ -85,7 +85,8 @@ def parse_coco(document: Any, path: Path) -> ParsedCoco:
     image_ids, category_ids = (_ids(entries[key]) for key in ("images", "categories"))
     annotated, used = (_ids(entries["annotations"], key) for key in ("image_id", "category_id"))
     annotations, positions = _read_annotations(entries["annotations"], log)
-    keep = _sound_references(annotations, images, image_ids, category_ids, log)
+    usable = frozenset(category.id for category in categories)
+    keep = _sound_references(annotations, images, image_ids, category_ids, usable, log)
     return ParsedCoco(
         coco=CocoFile(
             path=path,
@@ -599,6 +600,7 @@ def _sound_references(
     images: Sequence[ImageRecord],
     image_ids: frozenset[int],
     category_ids: frozenset[int],
+    usable_category_ids: frozenset[int],
     log: FindingLog,
 ) -> list[int]:
     """The places of the annotations whose id is their own, and which belong to a picture and to a category.
@@ -611,7 +613,7 @@ def _sound_references(
     keep = []
     for index, item in enumerate(annotations):
         ids: dict[str, Any] = {"image_id": item.image_id, "annotation_id": item.id}
-        sound = item.image_id in size_of_id
+        sound = item.image_id in size_of_id and item.category_id in usable_category_ids
         if item.id in seen:
             log.add("annotation_id_duplicate", "the id is used more than once", **ids)
             sound = False

@@ -28,8 +28,10 @@ def near_duplicates(thumbnails: Sequence[bytes | None]) -> list[tuple[int, int]]
     if len(known) < 2:
         return []
     grids = np.frombuffer(b"".join(thumbnails[i] or b"" for i in known), np.uint8).reshape(len(known), -1)
-    contrasts = np.array([grid.std() for grid in np.array_split(grids, len(grids))])
+    contrasts = np.array([grid.std() for grid in grids])
     rows = np.flatnonzero(contrasts >= _MIN_CONTRAST)
+    if len(rows) < 2:
+        return []
     candidates = np.unique(np.concatenate([*_candidates(grids[rows]), np.zeros((0, 2), np.int64)]), axis=0)
     pairs = rows[candidates[_alike(grids[rows], candidates)]]
     return sorted((known[i], known[j]) for i, j in np.sort(pairs, axis=1).tolist())

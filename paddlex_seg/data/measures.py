@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as mask_tools
 
 from paddlex_seg.data.coco import annotation_to_rle
-from paddlex_seg.structures import Annotation, CocoFile
+from paddlex_seg.structures import Annotation, CocoFile, Rle
 
 _CHUNK = 50_000  # annotations at a time, so that memory does not grow with the file a second time
 
@@ -23,7 +23,7 @@ class Measures:
     """Row i of each array belongs to ``coco.annotations[i]``. Lengths are in pixels, boxes xyxy.
 
     Areas and outlines of polygons are those of their corners: sums over the parts, not cut at the borders of
-    the picture. Those of RLEs count pixels.
+    the picture. Areas of RLEs, and of polygons that cross themselves, count pixels.
     """
 
     image_rows: NDArray[np.int64]  # place of the picture in coco.images
@@ -64,6 +64,8 @@ def measure(coco: CocoFile) -> Measures:
     nothing = (np.nan,) * 4
     parts = [_measure_masks(coco, items[i : i + _CHUNK]) for i in range(0, len(items), _CHUNK)]
     masks = np.concatenate([np.zeros(0, _MASK_ROW), *parts])
+    crossing = np.flatnonzero(masks["crosses"])
+    masks["area"][crossing] = drawn(coco, crossing)[0]
     return Measures(
         image_rows=image_rows,
         class_ids=np.array([row_of_category[item.category_id] for item in items], np.int64),
@@ -90,7 +92,12 @@ def drawn(coco: CocoFile, rows: NDArray[np.int64]) -> tuple[_Floats, _Floats]:
         masks.append(annotation_to_rle(item, *size_of_id[item.image_id]))
     if not masks:
         return np.zeros(0), np.zeros((0, 4))
-    return mask_tools.area(masks).astype(float), mask_tools.toBbox(masks).reshape(-1, 4)
+    return _areas(masks), mask_tools.toBbox(masks).reshape(-1, 4)
+
+
+def _areas(masks: Sequence[Rle]) -> _Floats:
+    # One by one: of a list of more than 255, pycocotools makes an error with newer versions of NumPy.
+    return np.array([mask_tools.area(mask) for mask in masks], float)
 
 
 _MASK_ROW = np.dtype(
@@ -126,7 +133,7 @@ def _measure_rles(rows: NDArray[np.void], coco: CocoFile, items: Sequence[Annota
     sizes = [items[row].segmentation["size"] for row in which]
     masks = [annotation_to_rle(items[row], *size) for row, size in zip(which, sizes, strict=True)]
     boxes = mask_tools.toBbox(masks).reshape(-1, 4)
-    rows["area"][which] = mask_tools.area(masks)
+    rows["area"][which] = _areas(masks)
     rows["outline"][which] = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
 
@@ -145,6 +152,7 @@ def _measure_polygons(
     doubled = local[:, 0] * steps[:, 1] - local[:, 1] * steps[:, 0]
     areas = np.abs(np.add.reduceat(doubled, starts)) / 2
     flat = areas < FLAT
+    flat[flat] = _hull_areas(corners, lengths, flat) < FLAT  # the two wings of a bow cancel out
     first = np.flatnonzero(np.concatenate([[True], owners[1:] != owners[:-1]]))
     which = owners[first]
     rows["area"][which] = np.add.reduceat(areas, first)
@@ -156,21 +164,27 @@ def _measure_polygons(
     rows["has_flat_part"][which] = np.logical_or.reduceat(flat, first)
     rows["is_flat"][which] = np.logical_and.reduceat(flat, first)
     crossing = np.zeros(len(parts), bool)
-    solid = np.flatnonzero(~flat)
-    crossing[solid] = _crossing(corners, lengths, solid)
+    crossing[~flat] = _crossing(_polygons(corners, lengths, ~flat))
     rows["crosses"][which] = np.logical_or.reduceat(crossing, first)
 
 
-def _crossing(corners: _Floats, lengths: NDArray[np.int64], solid: NDArray[np.int64]) -> _Flags:
+def _polygons(corners: _Floats, lengths: NDArray[np.int64], wanted: _Flags) -> NDArray[np.object_]:
+    """The wanted ones as shapely's polygons."""
+    ring_of_part = np.cumsum(wanted) - 1
+    inside = np.repeat(wanted, lengths)
+    rings = np.repeat(ring_of_part, lengths)[inside]
+    return shapely.polygons(shapely.linearrings(corners[inside], indices=rings)) if wanted.any() else _NONE
+
+
+_NONE = np.zeros(0, object)
+
+
+def _hull_areas(corners: _Floats, lengths: NDArray[np.int64], wanted: _Flags) -> _Floats:
+    return shapely.area(shapely.convex_hull(_polygons(corners, lengths, wanted)))
+
+
+def _crossing(polygons: NDArray[np.object_]) -> _Flags:
     """Which polygons cross themselves; touching itself at a point is no crossing."""
-    if not len(solid):
-        return np.zeros(0, bool)
-    of_part = np.repeat(np.arange(len(lengths)), lengths)
-    wanted = np.zeros(len(lengths), bool)
-    wanted[solid] = True
-    ring = np.cumsum(wanted) - 1
-    inside = wanted[of_part]
-    polygons = shapely.polygons(shapely.linearrings(corners[inside], indices=ring[of_part[inside]]))
     crossing = ~shapely.is_valid(polygons)
     invalid = np.flatnonzero(crossing)
     reasons = shapely.is_valid_reason(polygons[invalid])

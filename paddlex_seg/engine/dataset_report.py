@@ -51,7 +51,7 @@ _PICTURE_BUDGET_BYTES = 10_000_000
 _FINDINGS_BUDGET_BYTES = 3_000_000
 _SAMPLE_BYTES, _THUMBNAIL_BYTES = 110_000, 30_000  # of a JPEG, before base64
 # What bounds the time: how much is decoded.
-_MAX_SAMPLES, _MAX_THUMBNAILS = 24, 96
+_MAX_SAMPLES, _MAX_THUMBNAILS = 24, 80
 _MAX_MEGAPIXELS = 200.0  # of samples, and of thumbnails; a JPEG counts a fifth, since it is decoded reduced
 _MAX_DRAWN_OBJECTS = 100  # in one picture, the largest
 
@@ -385,7 +385,7 @@ def _draw_objects(image: NDArray[np.uint8], view: _View) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
     small = [_into_window(annotation, view, (width, height)) for annotation in view.annotations]
     record = replace(view.record, width=width, height=height)
-    labels = [_shorten(category.name, 24) for category in view.categories]
+    labels = [_shorten(category.name, view.side // 18) for category in view.categories]
     instances = annotations_to_instances(small, record, view.categories)
     return draw_instances(image, instances, labels, show_scores=False)
 
@@ -495,7 +495,7 @@ def _findings_section(
     return _section("findings", "Findings", overview, *blocks)
 
 
-class _FileNames(dict[tuple[str, int], str]):
+class _FileNames(dict[tuple[str, int | None], str]):
     """The pictures that findings name, by annotation file and image id."""
 
     @classmethod
@@ -516,13 +516,12 @@ def _group_block(group: _Group, pictures: Mapping[_Key, str], names: _FileNames,
         f'<p class="repair">CheckDataset.fix repairs this: {_text(kind.repair)}</p>' if kind.repair else ""
     )
     first, others = group.findings[:_CARDS_PER_KIND], group.findings[_CARDS_PER_KIND:]
+    images = [pictures.get((group.code, i)) for i in range(len(first))]
     cards = []
-    for i, finding in enumerate(first):
+    for finding, image in zip(first, images, strict=True):
         text = _card_text(finding, kind.hint, names)
         if budget.take(text):  # pictures have a budget of their own
-            cards.append(
-                f'<li class="card">{_card_picture(finding, pictures.get((group.code, i)), names)}{text}</li>'
-            )
+            cards.append(f'<li class="card">{_card_picture(finding, image, names)}{text}</li>')
     lines = [
         f"<li>{_where(finding, names)}: {_text(finding.message, 400)}</li>"
         for finding in others[:_LINES_PER_KIND]
@@ -536,7 +535,8 @@ def _group_block(group: _Group, pictures: Mapping[_Key, str], names: _FileNames,
         rest = (
             f"<details><summary>{_number(len(lines))} more</summary><ol>{''.join(lines)}</ol>{rest}</details>"
         )
-    grid = f'<ul class="cards">{"".join(cards)}</ul>' if cards else ""
+    layout = "cards" if any(image is not None for image in images) else "cards plain"
+    grid = f'<ul class="{layout}">{"".join(cards)}</ul>' if cards else ""
     return (
         f'<article class="kind {group.severity}" id="{_text(group.code)}">'
         f"<h3>{_tag(group.severity)} <code>{_text(group.code)}</code> "
@@ -549,7 +549,7 @@ def _group_block(group: _Group, pictures: Mapping[_Key, str], names: _FileNames,
 def _card_picture(finding: Finding, image: str | None, names: _FileNames) -> str:
     if image is None:
         return ""
-    name = names.get((finding.file, finding.image_id or 0), "")
+    name = names.get((finding.file, finding.image_id), "")
     return f'<img {image} alt="{_text(name, 80)}">' if image else _BROKEN
 
 
@@ -611,8 +611,9 @@ def _classes_section(shapes: Shapes) -> str:
     table = class_table(shapes)
     if not table:
         return _section("classes", "Classes", _nothing("No classes."))
-    totals = {split: max(sum(row[split] for row in table), 1) for split in _CLASS_SPLITS}
-    longest = max(max(row[split] / totals[split] for row in table) for split in _CLASS_SPLITS) or 1
+    present = [split for split in shapes if split in ("train", "val")]  # those that the table knows
+    totals = {split: max(sum(row[split] for row in table), 1) for split in present}
+    longest = max((row[split] / totals[split] for row in table for split in present), default=0) or 1
     frequent = sorted(table, key=lambda row: -(row["train"] + row["val"]))[:_CLASSES_SHOWN]
     bars = [
         '<div class="bar-name">{}</div><div>{}</div>'.format(
@@ -621,7 +622,7 @@ def _classes_section(shapes: Shapes) -> str:
                 f'<div class="bar"><i class="{_COLOURS[i]}" '
                 f'style="width:{72 * row[split] / totals[split] / longest:.2f}%"></i>'
                 f"<span>{_number(row[split])}</span></div>"
-                for i, split in enumerate(_CLASS_SPLITS)
+                for i, split in enumerate(present)
             ),
         )
         for row in frequent
@@ -635,7 +636,7 @@ def _classes_section(shapes: Shapes) -> str:
     return _section(
         "classes",
         "Classes",
-        _legend(_CLASS_SPLITS),
+        _legend(present),
         f'<p class="muted">{note}</p>',
         f'<div class="bars">{"".join(bars)}</div>',
         _class_details(table),
@@ -985,7 +986,6 @@ def _replace_file(path: Path, text: str) -> None:
         raise
 
 
-_CLASS_SPLITS = ("train", "val")
 _BROKEN = '<div class="broken">The picture cannot be read</div>'
 _COLOURS = ("s0", "s1", "s2", "s3")  # classes of the style sheet, in the order of the splits
 
@@ -1057,6 +1057,7 @@ th { font-weight: 600; color: var(--muted); font-size: 13px; position: sticky; t
 .repair { color: var(--good); }
 .cards { list-style: none; display: grid; align-items: start; gap: 12px; margin: 12px 0; padding: 0;
   grid-template-columns: repeat(auto-fill, minmax(min(240px, 100%), 1fr)); }
+.cards.plain { grid-template-columns: 1fr; gap: 4px; }
 .card { background: var(--card); border-radius: 6px; padding: 10px; font-size: 14px; }
 .card p { margin: 6px 0 0; }
 img { max-width: 100%; height: auto; display: block; border-radius: 4px; }
@@ -1083,7 +1084,8 @@ figure { margin: 0; } figcaption { font-size: 13px; margin-top: 5px; }
 svg { width: 100%; height: auto; display: block; }
 svg text { fill: var(--muted); font-size: 11.5px; } .x { text-anchor: middle; } .y { text-anchor: end; }
 .grid { stroke: var(--line); } .mark { stroke: var(--muted); stroke-dasharray: 3 3; }
-@media (max-width: 560px) { svg text { font-size: 15px; } .m { font-size: 13px; } }
+@media (max-width: 560px) { #findings > .scroll :is(th, td):last-child { display: none; }
+  svg text { font-size: 15px; } .m { font-size: 13px; } }
 .heats { display: flex; flex-wrap: wrap; gap: 28px; }
 .heat figcaption { display: flex; justify-content: space-between; gap: 12px; width: 260px; }
 .ramp { display: flex; align-items: center; gap: 5px; color: var(--muted); }

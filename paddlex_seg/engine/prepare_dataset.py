@@ -210,8 +210,8 @@ def _groups(
         return groups_by_name(names, cfg.group_by)
     if pictures:
         raise ConfigError(
-            "CheckDataset.split.group_by=duplicates needs pictures in the folder images, where the conversion "
-            "is yet to put them. Convert first, then split."
+            "CheckDataset.split.group_by=duplicates needs pictures in the folder images, where the "
+            "conversion is yet to put them. Convert first, then split."
         )
     facts = scan_pictures(image_dir, names, "thumbnail")
     pairs = near_duplicates([fact.thumbnail for fact in facts])

@@ -1,120 +1,166 @@
+import hashlib
+from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
-from PIL import Image
+from planted import PLANTS, write_sound_dataset
 
 from paddlex_seg.data.checks import CheckReport, check
-from paddlex_seg.data.coco import write_coco
+from paddlex_seg.data.demo import COCO_FOLDER, write_demo_dataset
+from paddlex_seg.data.findings import KINDS
 from paddlex_seg.errors import DatasetError
-from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord
+
+# What converters find; planted in the tests of each format.
+OF_CONVERTERS = {
+    "source_unreadable",
+    "shape_unusable",
+    "shape_without_area",
+    "label_unknown",
+    "mask_approximated",
+}
+
+# Errors that rightly come along with a planted one.
+CONSEQUENCES = {
+    "key_missing": {"category_id_dangling", "image_id_dangling"},
+    "category_entry_invalid": {"categories_differ_ids", "category_id_dangling"},
+    "image_id_duplicate": {"image_id_dangling"},
+}
 
 
-def split(name: str, folder: Path, **changes: Any) -> None:
-    """A split of one picture with one object, written to ``folder`` with some of its parts replaced."""
-    parts: dict[str, Any] = {
-        "images": (ImageRecord(1, f"{name}.png", width=12, height=8),),
-        "annotations": (Annotation(1, 1, 1, [[1, 1, 6, 1, 6, 5]]),),
-        "categories": (Category(1, "nut"), Category(2, "pin")),
-    }
-    path = folder / "annotations" / f"instance_{name}.json"
-    write_coco(CocoFile(path, **{**parts, **changes}), path)
+def codes(report: CheckReport) -> list[str]:
+    return sorted(report.counts)
 
 
-@pytest.fixture
-def dataset(tmp_path: Path) -> Path:
-    (tmp_path / "images").mkdir()
-    for name in ("train", "val"):
-        Image.new("RGB", (12, 8)).save(tmp_path / "images" / f"{name}.png")
-        split(name, tmp_path)
-    return tmp_path
-
-
-def codes(report: CheckReport) -> list[tuple[str, str]]:
-    return [(finding.code, finding.severity) for finding in report.findings]
-
-
-def test_a_sound_data_set_has_no_findings(dataset: Path) -> None:
-    report = check(dataset)
+def test_a_sound_data_set_has_no_findings(tmp_path: Path) -> None:
+    write_sound_dataset(tmp_path)
+    report = check(tmp_path, "full")
     assert report.findings == ()
-    assert report.train.images[0].file_name == "train.png"
-    assert report.val.images[0].file_name == "val.png"
+    assert (len(report.train.images), len(report.val.images)) == (5, 3)
+    assert (len(report.train.annotations), len(report.val.annotations)) == (10, 6)
 
 
-@pytest.mark.parametrize(
-    ("changes", "code"),
-    [
-        ({"images": (), "annotations": ()}, "split_has_pictures"),
-        ({"images": (ImageRecord(1, "none.png", 12, 8),)}, "pictures_are_readable"),
-        ({"images": (ImageRecord(1, "../secret.png", 12, 8),)}, "pictures_are_readable"),
-        ({"images": (ImageRecord(1, "val.png", 8, 12),)}, "pictures_have_the_listed_size"),
-        ({"categories": (Category(1, "pin"), Category(2, "nut"))}, "splits_share_categories"),
-        (
-            {"images": (ImageRecord(1, "val.png", 12, 8), ImageRecord(2, "val.png", 12, 8))},
-            "file_names_are_unique",
-        ),
-    ],
-    ids=["no pictures", "missing", "outside", "wrong size", "other categories", "listed twice"],
-)
-def test_an_unusable_split_is_an_error(dataset: Path, changes: dict[str, Any], code: str) -> None:
-    split("val", dataset, **changes)
-    (error,) = check(dataset).errors
-    assert error.code == code
-    assert error.file == "instance_val.json"
-    assert error.message
-    assert error.hint.endswith(".")
+def test_every_kind_of_finding_is_planted_three_times() -> None:
+    assert set(PLANTS) | OF_CONVERTERS == set(KINDS)
+    assert len(PLANTS) >= 40
+    assert all(len(variants) == 3 for variants in PLANTS.values())
 
 
-def test_a_split_without_annotations_is_an_error(dataset: Path) -> None:
-    split("train", dataset, annotations=())
-    assert codes(check(dataset)) == [("split_has_annotations", "error"), ("pictures_have_objects", "info")]
+@pytest.mark.parametrize("variant", range(3))
+@pytest.mark.parametrize("code", PLANTS)
+def test_a_planted_defect_is_found_at_its_record(tmp_path: Path, code: str, variant: int) -> None:
+    planted = write_sound_dataset(tmp_path)
+    expected = PLANTS[code][variant](planted)
+    planted.save()
+    report = check(tmp_path)
+    found = [item for item in report.findings if item.code == code]
+    places = [(item.code, item.file, item.image_id, item.annotation_id) for item in found]
+    assert tuple(expected) in places
+    assert report.counts[code] == len(found)
+    other_errors = {item.code for item in report.errors} - {code} - CONSEQUENCES.get(code, set())
+    assert not other_errors
+    for item in found:
+        assert item.severity == KINDS[code].severity
+        assert item.message and not item.message.endswith(".")
+        assert item.hint.endswith(".")
+        assert str(item).startswith(item.file)
 
 
-def test_a_picture_without_objects_is_only_mentioned(dataset: Path) -> None:
-    Image.new("RGB", (12, 8)).save(dataset / "images" / "empty.png")
-    images = (ImageRecord(1, "train.png", 12, 8), ImageRecord(2, "empty.png", 12, 8))
-    split("train", dataset, images=images)
-    report = check(dataset)
-    assert codes(report) == [("pictures_have_objects", "info")]
-    assert "1 of 2 pictures have no annotation (empty.png)" in report.findings[0].message
+@pytest.mark.parametrize("name", ["coco_subset", "microcontrollers", "fruits_nuts"])
+def test_real_data_sets_have_no_errors(shared_dir: Path, name: str) -> None:
+    report = check(shared_dir / "data" / name, "full")
     assert report.errors == ()
+    warnings = {code: count for code, count in report.counts.items() if KINDS[code].severity == "warning"}
+    assert (
+        warnings
+        == {
+            "coco_subset": {"polygon_self_intersecting": 5, "area_mismatch": 2, "class_only_in_val": 9},
+            "microcontrollers": {"area_of_box": 2, "leak_near_duplicate": 1, "category_dummy": 1},
+            "fruits_nuts": {},
+        }[name]
+    )
 
 
-def test_classes_of_one_name_are_an_error(dataset: Path) -> None:
-    for name in ("train", "val"):
-        split(name, dataset, categories=(Category(1, "nut"), Category(2, "nut")))
-    assert codes(check(dataset)) == [("category_names_are_unique", "error")] * 2
+def test_the_demo_data_set_has_no_errors_and_no_warnings(tmp_path: Path) -> None:
+    write_demo_dataset(tmp_path, num_train=12, num_val=4)
+    report = check(tmp_path / COCO_FOLDER, "full")
+    assert report.counts == {"image_without_objects": 1}
 
 
-def test_a_picture_that_is_no_picture_is_found_wherever_it_stands(dataset: Path) -> None:
-    images = [ImageRecord(i, f"{i}.png", 12, 8) for i in range(1, 41)]
-    for record in images:
-        Image.new("RGB", (12, 8)).save(dataset / "images" / record.file_name)
-    (dataset / "images" / "37.png").write_bytes(b"")
-    annotations = tuple(Annotation(i, i, 1, [[1, 1, 6, 1, 6, 5]]) for i in range(1, 41))
-    split("train", dataset, images=tuple(images), annotations=annotations)
-    (finding,) = check(dataset).findings
-    assert (finding.code, finding.image_id) == ("pictures_are_readable", 37)
-    assert "37.png" in finding.message
+def test_a_picture_that_is_no_picture_is_found_wherever_it_stands(tmp_path: Path) -> None:
+    planted = write_sound_dataset(tmp_path)
+    document = planted.documents["train"]
+    template = planted.picture("train").read_bytes()
+    for number in range(100, 340):
+        name = f"more_{number}.jpg"
+        (tmp_path / "images" / name).write_bytes(template if number != 333 else b"no picture")
+        document["images"].append({"id": number, "file_name": name, "width": 96, "height": 72})
+    planted.save()
+    report = check(tmp_path)
+    assert [(item.code, item.image_id) for item in report.errors] == [("image_corrupt", 333)]
+    assert "more_333.jpg" in report.errors[0].message
 
 
-@pytest.mark.parametrize(
-    ("width", "height", "expected"),
-    [(8, 12, []), (12, 8, [("pictures_are_listed_upright", "warning")])],
-    ids=["as shown", "as stored"],
-)
-def test_either_exif_frame_is_accepted(dataset: Path, width: int, height: int, expected: list[Any]) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("RGB", (12, 8)).save(dataset / "images" / "turned.jpg", exif=exif)
-    split("train", dataset, images=(ImageRecord(1, "turned.jpg", width=width, height=height),))
-    assert codes(check(dataset)) == expected
+def test_findings_beyond_the_first_thousand_of_a_code_are_counted(tmp_path: Path) -> None:
+    planted = write_sound_dataset(tmp_path)
+    document = planted.documents["train"]
+    document["annotations"] = [
+        {"id": i, "image_id": 1, "category_id": 1, "segmentation": [[1, 2]]} for i in range(1500)
+    ]
+    planted.save()
+    report = check(tmp_path)
+    assert report.counts["polygon_too_few_points"] == 1500
+    assert len([item for item in report.findings if item.code == "polygon_too_few_points"]) == 1000
+    with pytest.raises(DatasetError, match="1500 problems") as caught:
+        report.raise_for_errors()
+    assert "... and 1480 more" in str(caught.value)
 
 
-def test_structural_problems_of_both_files_are_in_one_message(dataset: Path) -> None:
-    (dataset / "annotations" / "instance_train.json").write_text("{}")
-    (dataset / "annotations" / "instance_val.json").unlink()
-    with pytest.raises(DatasetError) as caught:
-        check(dataset)
-    assert "'images' is missing" in str(caught.value)
-    assert "instance_val.json: the file does not exist" in str(caught.value)
+def test_a_test_split_is_checked_as_well(tmp_path: Path) -> None:
+    planted = write_sound_dataset(tmp_path)
+    planted.documents["test"] = planted.documents["val"]
+    planted.save()
+    report = check(tmp_path)
+    assert Counter(report.counts) == {"leak_duplicate": 3}
+    assert {item.file for item in report.findings} == {"instance_test.json"}
+
+
+def test_a_second_check_reads_no_picture_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_sound_dataset(tmp_path / "data")
+    cache = tmp_path / "cache" / "pictures.jsonl"
+    first = check(tmp_path / "data", cache_file=cache)
+    monkeypatch.setattr("paddlex_seg.data.scan.inspect_picture", _refuse)
+    assert check(tmp_path / "data", cache_file=cache).counts == first.counts
+
+
+def test_a_changed_picture_is_read_again(tmp_path: Path) -> None:
+    planted = write_sound_dataset(tmp_path / "data")
+    cache = tmp_path / "cache" / "pictures.jsonl"
+    assert not check(tmp_path / "data", cache_file=cache).counts
+    planted.picture("val").write_bytes(b"")
+    assert check(tmp_path / "data", cache_file=cache).counts == {"image_empty_file": 1}
+
+
+def test_a_cache_that_is_damaged_is_as_good_as_none(tmp_path: Path) -> None:
+    write_sound_dataset(tmp_path / "data")
+    cache = tmp_path / "pictures.jsonl"
+    cache.write_text('[1, "thumbnail"]\n["a", 3', encoding="utf-8")
+    assert not check(tmp_path / "data", cache_file=cache).counts
+
+
+def test_a_check_changes_no_byte_of_the_data_set(tmp_path: Path) -> None:
+    write_sound_dataset(tmp_path)
+    before = contents(tmp_path)
+    check(tmp_path, "full")
+    assert contents(tmp_path) == before
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _refuse(*arguments: object) -> None:
+    raise AssertionError("a picture was read again")
