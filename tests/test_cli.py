@@ -148,10 +148,11 @@ def test_the_result_of_an_earlier_run_is_not_left_beside_a_failure(dataset: Path
     assert outcome.code == 3
     assert name in outcome.stderr and "Traceback" not in outcome.stderr
     result = read_result(output, "check_dataset")
-    assert list(result) == ["done_flag", "err_type", "err_msg"]
-    assert result["done_flag"] is False
+    assert list(result)[:4] == ["done_flag", "err_type", "err_msg", "check_pass"]
+    assert (result["done_flag"], result["check_pass"]) == (False, False)
     assert result["err_type"] == "<class 'paddlex_seg.errors.DatasetError'>"
     assert name in result["err_msg"]
+    assert [item["code"] for item in result["findings"]] == ["image_missing", "image_without_objects"]
 
 
 def read_val(dataset: Path) -> CocoFile:

@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from paddlex_seg.errors import DatasetError
+
 JOURNAL = ".paddlex_seg_journal.json"
 
 
@@ -21,9 +23,11 @@ def publish(root: Path, files: Mapping[Path, bytes | Path | None]) -> list[Path]
 
     files: by path below ``root``, the new content, a file to take it from (linked where possible), or None
     for a file that is to go. What was there becomes ``x.bak``, or ``x.bak.1`` and so on: no backup is ever
-    overwritten. Files whose content stays the same are not touched.
+    overwritten. Files whose content stays the same are not touched. Raises DatasetError when another run
+    changes the data set at the same time.
     """
     recover(root)
+    _clear_away(root)
     changes = {path: source for path, source in files.items() if not _is_there(path, source)}
     if not changes:
         return []
@@ -41,27 +45,39 @@ def publish(root: Path, files: Mapping[Path, bytes | Path | None]) -> list[Path]
             if source is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 _write_new(root / str(move["new"]), source)
+        if not all((root / move["new"]).exists() for move in moves if move["new"] is not None):
+            raise DatasetError(f"{root}: another run changes this data set. Wait for its end, and run again.")
         _write_journal(root, {"committed": True, "moves": moves})
     except BaseException:
-        recover(root)
+        _clear_away(root)
         raise
     _roll_forward(root, moves)
     return [root / str(move["backup"]) for move in moves if move["backup"] is not None]
 
 
 def recover(root: Path) -> None:
-    """Complete or undo what a killed `publish` began in ``root``."""
-    try:
-        journal = json.loads((root / JOURNAL).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return
-    if journal["committed"]:
+    """Complete what a killed `publish` had decided on in ``root``; does not disturb one that is at work."""
+    journal = _read_journal(root)
+    if journal is not None and journal["committed"]:
         _roll_forward(root, journal["moves"])
-        return
-    for move in journal["moves"]:
-        if move["new"] is not None:
-            (root / move["new"]).unlink(missing_ok=True)
-    (root / JOURNAL).unlink(missing_ok=True)
+
+
+def _clear_away(root: Path) -> None:
+    """Remove what a `publish` that was stopped before its decision had written."""
+    journal = _read_journal(root)
+    if journal is not None and not journal["committed"]:
+        for move in journal["moves"]:
+            if move["new"] is not None:
+                (root / move["new"]).unlink(missing_ok=True)
+        (root / JOURNAL).unlink(missing_ok=True)
+    (root / f"{JOURNAL}.new").unlink(missing_ok=True)
+
+
+def _read_journal(root: Path) -> Any:
+    try:
+        return json.loads((root / JOURNAL).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
 
 
 def publish_folder(new: Path, target: Path) -> Path | None:

@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from paddlex_seg.config import CheckDatasetConfig, SplitConfig
@@ -80,7 +81,7 @@ def _convert(cfg: CheckDatasetConfig, dataset_dir: Path) -> list[Finding]:
     conversion = READERS[kind](dataset_dir)
     splits, is_new_split = dict(conversion.splits), False
     if cfg.split.enable or ALL in splits:
-        whole = merge_coco(list(splits.values()))
+        whole = _in_name_order(merge_coco(list(splits.values())), number=True)
         splits = _divide(whole, dataset_dir / "images", cfg.split, pictures=conversion.pictures)
         is_new_split = True
     files = _annotation_files(dataset_dir, splits)
@@ -156,7 +157,7 @@ def _split_in_place(dataset_dir: Path, cfg: SplitConfig) -> None:
             f"{paths.root}: has no annotations/instance_train.json, _val.json or _test.json to split. "
             "Convert the annotations first, or name the file so."
         )
-    whole = merge_coco([read_coco(path) for path in existing.values()])
+    whole = _in_name_order(merge_coco([read_coco(path) for path in existing.values()]))
     if cfg.folds:
         _write_folds(paths.root, whole, cfg)
     else:
@@ -168,6 +169,23 @@ def _split_in_place(dataset_dir: Path, cfg: SplitConfig) -> None:
 def _existing(root: Path) -> dict[str, Path]:
     paths = {name: root / "annotations" / f"instance_{name}.json" for name in _SPLITS}
     return {name: path for name, path in paths.items() if path.is_file()}
+
+
+def _in_name_order(coco: CocoFile, number: bool = False) -> CocoFile:
+    """The same, whatever split it came from, so that a split does not depend on the one before it.
+
+    number: give ids from 1, in this order; those of a conversion say nothing.
+    """
+    images = sorted(coco.images, key=lambda record: record.file_name)
+    place = {record.id: index for index, record in enumerate(images, start=1)}
+    annotations = sorted(coco.annotations, key=lambda item: place[item.image_id])
+    if number:
+        images = [replace(record, id=place[record.id]) for record in images]
+        annotations = [
+            replace(item, id=id, image_id=place[item.image_id])
+            for id, item in enumerate(annotations, start=1)
+        ]
+    return replace(coco, images=tuple(images), annotations=tuple(annotations))
 
 
 def _divide(

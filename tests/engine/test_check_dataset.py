@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,8 +8,8 @@ import pytest
 from PIL import Image
 
 from paddlex_seg.data.coco import read_coco, write_coco
-from paddlex_seg.data.pictures import load_image
 from paddlex_seg.data.demo import COCO_FOLDER, write_demo_dataset
+from paddlex_seg.data.pictures import Decode, load_image
 from paddlex_seg.engine.check_dataset import check_and_draw
 from paddlex_seg.errors import DatasetError
 
@@ -77,9 +78,47 @@ def test_samples_are_drawn_over_their_pictures(demo: Path, tmp_path: Path) -> No
 
 def test_the_histogram_is_a_picture(demo: Path, tmp_path: Path) -> None:
     result = check_and_draw(demo, tmp_path)
-    assert result["analysis"] == {"histogram": "check_dataset/histogram.png"}
+    assert result["analysis"]["histogram"] == "check_dataset/histogram.png"
     with Image.open(tmp_path / "check_dataset" / "histogram.png") as picture:
         assert picture.size == (960, 600)
+
+
+def test_a_second_check_of_unchanged_data_gives_the_same_result_at_once(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = check_and_draw(demo, tmp_path)
+    monkeypatch.setattr("paddlex_seg.engine.check_dataset._check", None)
+    assert check_and_draw(demo, tmp_path) == first
+
+
+@pytest.mark.parametrize("change", ["annotation", "picture", "new picture", "sample lost", "decode"])
+def test_a_change_of_any_kind_is_checked_again(own_copy: Path, tmp_path: Path, change: str) -> None:
+    images = own_copy / "images"
+    originals = images.resolve()
+    images.unlink()
+    shutil.copytree(originals, images)
+    first = check_and_draw(own_copy, tmp_path / "output")
+    train = read_coco(own_copy / "annotations" / "instance_train.json")
+    decode: Decode = "thumbnail"
+    if change == "annotation":
+        change_split(own_copy, "train", annotations=train.annotations[:-1])
+    elif change == "picture":
+        (images / train.images[0].file_name).write_bytes(b"")
+        with pytest.raises(DatasetError, match="has no bytes"):
+            check_and_draw(own_copy, tmp_path / "output")
+        return
+    elif change == "new picture":
+        shutil.copy(images / train.images[0].file_name, images / "forgotten.jpg")
+    elif change == "sample lost":
+        (tmp_path / "output" / first["attributes"]["train_sample_paths"][0]).unlink()
+    else:
+        decode = "full"
+    result = check_and_draw(own_copy, tmp_path / "output", decode)
+    assert (tmp_path / "output" / result["attributes"]["train_sample_paths"][0]).is_file()
+    if change == "annotation":
+        assert result["attributes"]["train_annotations"] == first["attributes"]["train_annotations"] - 1
+    elif change == "new picture":
+        assert result["finding_counts"]["image_unreferenced"] == 1
 
 
 def test_no_temporary_files_stay_behind(demo: Path, tmp_path: Path) -> None:
@@ -97,7 +136,11 @@ def test_all_errors_are_listed_with_a_count(own_copy: Path, tmp_path: Path) -> N
     assert "26 problems" in message  # 25 pictures, and no annotations
     assert "lost_0.jpg" in message
     assert "... and 6 more" in message
-    assert not (tmp_path / "output").exists()
+    result = json.loads((tmp_path / "output" / "check_dataset_result.json").read_text(encoding="utf-8"))
+    assert result["check_pass"] is False
+    assert result["finding_counts"]["image_missing"] == 25
+    assert len([item for item in result["findings"] if item["code"] == "image_missing"]) == 25
+    assert (tmp_path / "output" / result["analysis"]["report"]).is_file()
 
 
 def test_file_names_that_leave_the_folder_write_nothing(own_copy: Path, tmp_path: Path) -> None:
