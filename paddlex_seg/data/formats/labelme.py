@@ -141,7 +141,7 @@ def _scan(root: Path) -> list[str]:
 
 
 def _is_coco_name(name: str) -> bool:
-    return name.startswith("annotations/instance_") and name.count("/") == 1
+    return PurePosixPath(name).match("annotations/instance_*.json")
 
 
 def _read_drafts(

@@ -1,5 +1,6 @@
 """The files of a source: texts of any encoding, lists of classes and splits, pictures and their names."""
 
+import filecmp
 import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -140,7 +141,7 @@ class PictureNames:
     """Gives each picture of a source its ``file_name``, and keeps those that have to be put there.
 
     A picture inside ``root/images`` is named as it lies. Another one gets the wished name, with a number if a
-    different picture has that name.
+    different picture has that name; one that an earlier conversion put there is found again.
     """
 
     def __init__(self, root: Path):
@@ -171,6 +172,8 @@ class PictureNames:
     def _place(self, source: Path | bytes, wish: str) -> str:
         name, number = wish, 1
         while name in self.to_place or os.path.exists(self._image_dir + name):
+            if name not in self.to_place and _holds(self._image_dir + name, source):
+                return name
             number += 1
             name = str(PurePosixPath(wish).with_stem(f"{PurePosixPath(wish).stem}_{number}"))
         self.to_place[name] = source
@@ -178,6 +181,13 @@ class PictureNames:
 
 
 _EXIF_ORIENTATION_TAG = 0x0112
+
+
+def _holds(path: str, source: Path | bytes) -> bool:
+    """Whether the file has the bytes of ``source``."""
+    if isinstance(source, Path):
+        return filecmp.cmp(path, source, shallow=False)
+    return os.path.getsize(path) == len(source) and Path(path).read_bytes() == source
 
 
 def _size_or_error(path: Path) -> PictureSize | DatasetError:

@@ -412,6 +412,8 @@ def test_list_for_val_alone_is_refused(tmp_path: Path) -> None:
 def test_scan_skips_what_is_not_labelme(tmp_path: Path) -> None:
     (tmp_path / "annotations/.hidden").mkdir(parents=True)
     (tmp_path / "annotations/instance_train.json").write_text("{ not read")
+    (tmp_path / "folds/1/annotations").mkdir(parents=True)
+    (tmp_path / "folds/1/annotations/instance_val.json").write_text("{ not read")
     (tmp_path / "annotations/other.json").write_text('{"images": []}')
     (tmp_path / "annotations/old.json.bak").write_text("{}")
     write_file(tmp_path, "annotations/.hidden/a.json", [shape()])
@@ -511,6 +513,24 @@ def test_picture_beside_its_file_takes_no_name_that_another_has(tmp_path: Path) 
     conversion = read_labelme(tmp_path)
     assert [record.file_name for record in only_split(conversion).images] == ["a_2.jpg"]
     assert conversion.pictures == {"a_2.jpg": tmp_path / "annotations/a.jpg"}
+
+
+def test_second_conversion_finds_the_pictures_that_the_first_one_put_into_images(tmp_path: Path) -> None:
+    save_picture(tmp_path / "annotations/a.jpg")
+    buffer = io.BytesIO()
+    Image.new("RGB", (60, 40)).save(buffer, "PNG")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    write_file(tmp_path, "annotations/a.json", [shape()], "a.jpg")
+    write_file(tmp_path, "annotations/b.json", [shape()], "gone.jpg", imageData=data)
+    first = read_labelme(tmp_path)
+    assert sorted(first.pictures) == ["a.jpg", "b.png"]
+    for name, source in first.pictures.items():
+        target = tmp_path / "images" / name
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(source if isinstance(source, bytes) else source.read_bytes())
+    second = read_labelme(tmp_path)
+    assert second.pictures == {}
+    assert only_split(second) == only_split(first)
 
 
 @pytest.mark.parametrize(("image_format", "suffix"), [("PNG", ".png"), ("JPEG", ".jpg"), ("BMP", ".bmp")])

@@ -28,6 +28,7 @@ from paddlex_seg.data.demo import COCO_FOLDER, write_demo_dataset
 from paddlex_seg.data.findings import Finding
 from paddlex_seg.data.formats.conversion import Conversion
 from paddlex_seg.data.formats.labelme import read_labelme, write_labelme
+from paddlex_seg.data.formats.mask_images import id_map_to_rles
 from paddlex_seg.data.formats.mask_png import read_mask_png, write_mask_png
 from paddlex_seg.data.formats.outlines import join_rings, mask_to_rings
 from paddlex_seg.data.formats.predictions import results_to_coco
@@ -69,6 +70,16 @@ def test_joined_outline_draws_the_mask(mask: np.ndarray) -> None:
     polygon = join_rings(mask_to_rings(mask)).ravel().tolist()
     drawn = mask_tools.decode(mask_tools.frPyObjects([polygon], *mask.shape))[..., 0]
     np.testing.assert_array_equal(drawn.astype(bool), mask)
+
+
+@settings(max_examples=50, deadline=None)
+@given(ids=arrays(np.uint16, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 4)))
+def test_object_numbers_are_encoded_as_pycocotools_encodes_each_mask(ids: np.ndarray) -> None:
+    found = id_map_to_rles(ids)
+    assert list(found) == [number for number in np.unique(ids) if number]
+    for number, rle in found.items():
+        expected = mask_tools.encode(np.asfortranarray(ids == number, dtype=np.uint8))
+        assert (rle["size"], rle["counts"]) == (expected["size"], expected["counts"])
 
 
 @pytest.mark.parametrize(("write", "read"), WAYS, ids=IDS)
