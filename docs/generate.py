@@ -100,7 +100,24 @@ def _measurement_notes(document: Mapping[str, Any], names: list[str]) -> list[st
     return lines
 
 
-PAGES = {"config.md": config_page, "models.md": models_page}
+_FINDINGS_MARKS = "<!-- findings: written by docs/generate.py -->\n", "<!-- end of findings -->\n"
+
+
+def check_dataset_page() -> str:
+    """docs/check_dataset.md: the page as it is, with every code of a finding between two marks."""
+    from paddlex_seg.data.findings import KINDS
+
+    before, rest = (DOCS / "check_dataset.md").read_text(encoding="utf-8").split(_FINDINGS_MARKS[0])
+    after = rest.split(_FINDINGS_MARKS[1])[1]
+    lines = ["| code | severity | what it means | what to do | repair |", "|---|---|---|---|---|"]
+    lines += [
+        f"| `{code}` | {kind.severity} | {kind.meaning} | {kind.hint} | {kind.repair or '-'} |"
+        for code, kind in KINDS.items()
+    ]
+    return before + _FINDINGS_MARKS[0] + "\n".join(lines) + "\n" + _FINDINGS_MARKS[1] + after
+
+
+PAGES = {"config.md": config_page, "models.md": models_page, "check_dataset.md": check_dataset_page}
 
 
 def _rows(section: type[BaseModel], prefix: str) -> Iterator[str]:

@@ -24,7 +24,7 @@ def generator() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("page", ["config.md", "models.md"])
+@pytest.mark.parametrize("page", ["config.md", "models.md", "check_dataset.md"])
 def test_generated_page_is_up_to_date(page: str) -> None:
     written = (ROOT / "docs" / page).read_text(encoding="utf-8")
     assert written == generator().PAGES[page](), "run `python docs/generate.py`"

@@ -146,7 +146,7 @@ def run(cfg: Config) -> dict[str, Any]:
 
 def read_data(cfg: Config) -> tuple[CocoFile, CocoFile, Path]:
     """Train and val annotations and the folder of the pictures, checked so far that training can begin."""
-    report = check(Path(cfg.Global.dataset_dir))
+    report = check(Path(cfg.Global.dataset_dir), "header")
     report.raise_for_errors()
     train, val = report.train, report.val
     if not any(not annotation.iscrowd for annotation in train.annotations):

@@ -1,8 +1,8 @@
 """Kills conversions, splits and repairs at random: ``python kill_preparations.py FOLDER KILLS SEED``.
 
 Each run is a forked process that gets SIGKILL after a random part of the time of an undisturbed run. Every
-time, what a reader then finds must be the data set as it was, or as it is to be. Prints a line of JSON: how many
-runs were killed, and how often each of the two was found. A difference ends it with an AssertionError.
+time, what a reader then finds must be the data set as it was, or as it is to be. Prints a line of JSON: how
+many runs were killed, and how often each of the two was found. A difference ends it with an AssertionError.
 """
 
 import json

@@ -45,7 +45,7 @@ from paddlex_seg.structures import Annotation, CocoFile, ImageRecord, Rle
 def read_yolo(root: Path) -> Conversion:
     """The data set in ``root``, described by its ``data.yaml``: ``names``, ``train``, ``val`` and ``test``.
 
-    Without these keys, pictures are looked for in ``images/<split>``, ``<split>/images`` and ``images``. The
+    Without these keys, pictures are looked for in ``<split>/images``, ``images/<split>`` and ``images``. The
     labels of ``.../images/a.jpg`` are in ``.../labels/a.txt``; a picture without that file shows no object.
     Coordinates become pixels of the upright picture. Raises DatasetError when there are no names, no pictures
     or no labels.
@@ -180,9 +180,8 @@ def _resolve(root: Path, settings: Mapping[str, Any], entry: str) -> Path | None
 
 def _usual_places(root: Path, split: str) -> list[Path]:
     folders = ("val", "valid", "validation") if split == "val" else (split,)
-    places = [root / "images" / folder for folder in folders] + [
-        root / folder / "images" for folder in folders
-    ]
+    places = [root / folder / "images" for folder in folders]
+    places += [root / "images" / folder for folder in folders]
     return [place for place in places if place.is_dir()][:1]
 
 

@@ -70,7 +70,7 @@ def labelled_masks(coco: CocoFile) -> dict[str, list[tuple[str, np.ndarray]]]:
 
 
 def assert_same_objects(found: CocoFile, expected: CocoFile) -> None:
-    """The same pictures, and in each the same labels and the same masks, pixel by pixel, in the same order."""
+    """The same pictures, and in each the same labels and masks, pixel by pixel, in the same order."""
     found_masks, expected_masks = labelled_masks(found), labelled_masks(expected)
     assert list(found_masks) == list(expected_masks)
     for name, items in expected_masks.items():

@@ -102,6 +102,18 @@ def test_list_files_name_the_pictures_of_a_split(tmp_path: Path) -> None:
     assert names_by_split(read_yolo(tmp_path)) == {"train": ["c.jpg", "a.jpg"], "val": ["b.jpg"]}
 
 
+def test_second_conversion_finds_what_the_first_one_put_into_images(tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        add(tmp_path, f"{split}/images/a.jpg", f"0 {SQUARE}\n")
+    settings(tmp_path, names=["bolt"])
+    first = read_yolo(tmp_path)
+    assert names_by_split(first) == {"train": ["train/a.jpg"], "val": ["valid/a.jpg"]}
+    for name in first.pictures:
+        save_picture(tmp_path / "images" / name)
+    second = read_yolo(tmp_path)
+    assert second.splits == first.splits and second.pictures == {}
+
+
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
