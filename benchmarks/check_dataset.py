@@ -1,16 +1,17 @@
 """How long does it take to check and convert a data set, and how much memory; beside PaddleX in one run?
 
 ``--paddlex PYTHON`` names an interpreter with PaddleX 3.7.2 (``pip install paddlex==3.7.2 paddlepaddle==3.2.2
-pycocotools matplotlib opencv-contrib-python-headless``). Each measurement is a process of its own, and imports
-are not counted:
+pycocotools matplotlib opencv-contrib-python-headless``). Each measurement is a process of its own, and
+imports are not counted:
 
     python benchmarks/check_dataset.py --paddlex PYTHON     # 3,000 pictures: check, LabelMe; some minutes
     python benchmarks/check_dataset.py --large              # 118,000 pictures, 860,000 masks; ten minutes
 
-Check: 640 x 480 JPEGs with three polygons each. Ours looks at every picture and annotation, looks for pictures
-that hardly differ, draws its samples and writes the report; PaddleX looks at twenty pictures. LabelMe: the same
-as 3,000 files. Both run ``--pairs`` times in turn; the ratio of each pair counts. The large set has the size of
-COCO train2017, with pictures of a few kilobytes; its second check finds everything in its caches.
+Check: 640 x 480 JPEGs with three polygons each. Ours looks at every picture and annotation, looks for
+pictures that hardly differ, draws its samples and writes the report; PaddleX looks at twenty pictures.
+LabelMe: the same as 3,000 files. Both run ``--pairs`` times in turn; the ratio of each pair counts. The large
+set has the size of COCO train2017, with pictures of a few kilobytes; its second check finds everything in its
+caches.
 """
 
 import argparse
