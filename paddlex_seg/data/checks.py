@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, S
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -115,17 +116,23 @@ def check(
     paths = dataset_paths(dataset_dir)
     parsed = _parse_all(paths)
     names = [record.file_name for part in parsed.values() for record in part.coco.images]
+    stopped = Event()
+
+    def report_progress(count: int) -> None:
+        if stopped.is_set():
+            raise InterruptedError
+        progress(count, len(names))
+
     with ThreadPoolExecutor(max_workers=1) as pool:  # pictures are looked at while masks are measured
         scan = pool.submit(
-            scan_pictures,
-            paths.image_dir,
-            names,
-            decode,
-            cache_file=cache_file,
-            progress=lambda count: progress(count, len(names)),
+            scan_pictures, paths.image_dir, names, decode, cache_file=cache_file, progress=report_progress
         )
-        measures = {name: measure(part.coco) for name, part in parsed.items()}
-        facts = dict(zip(names, scan.result(), strict=False))
+        try:
+            measures = {name: measure(part.coco) for name, part in parsed.items()}
+            facts = dict(zip(names, scan.result(), strict=True))
+        except BaseException:  # Ctrl-C does not wait for the last picture
+            stopped.set()
+            raise
     splits = {
         name: Split(part, measures[name], {record.id: facts[record.file_name] for record in part.coco.images})
         for name, part in parsed.items()

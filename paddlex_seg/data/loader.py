@@ -6,27 +6,22 @@ main process. Workers never import Paddle; ``to_batch`` does, in the main proces
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from functools import partial
-from multiprocessing.context import BaseContext
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, TypeVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from paddlex_seg.data.dataset import TrainingSet, TrainSample, TrainTask, evaluation_tasks
 from paddlex_seg.data.preprocess import NetworkInput, collate, input_size, normalize, padded_size
+from paddlex_seg.data.processes import prepare_worker, start_context
 from paddlex_seg.data.transforms import Policy
 from paddlex_seg.errors import PaddlexSegError
 from paddlex_seg.structures import Batch, CocoFile, ImageRecord, PreprocessSpec, Target
@@ -55,7 +50,7 @@ class WorkerPool:
         self._executor: ProcessPoolExecutor | None = None
         if num_workers:
             self._executor = ProcessPoolExecutor(
-                num_workers, mp_context=_start_context(), initializer=_prepare_worker
+                num_workers, mp_context=start_context(), initializer=prepare_worker
             )
 
     def __enter__(self) -> WorkerPool:
@@ -228,23 +223,3 @@ def _pad_masks(masks: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np
 def _look_ahead(pool: WorkerPool, batch_size: int) -> int:
     """Two batches, so that one is ready while another is made; two tasks a worker, so that none waits."""
     return 2 * max(batch_size, pool.num_workers)
-
-
-def _start_context() -> BaseContext:
-    """Fresh processes: a fork would copy Paddle's threads and GPU state half-alive."""
-    methods = multiprocessing.get_all_start_methods()
-    return multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-
-
-def _prepare_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process gets Ctrl-C, too, and ends the workers
-    cv2.setNumThreads(1)  # the workers share the cores already
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-
-
-def _exit_with_parent() -> None:
-    """A killed main process cannot end its workers, and they would wait for tasks for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "runs in workers only"
-    parent.join()
-    os._exit(1)

@@ -4,14 +4,18 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import fields
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
 from paddlex_seg.data.pictures import Decode, PictureFacts, image_path, inspect_picture
+from paddlex_seg.data.processes import prepare_worker, start_context
 from paddlex_seg.errors import DatasetError
 
-_CHUNK = 64  # pictures a task: a thread's hand-over takes as long as the header of a picture
+_CHUNK = 64  # pictures a task: its hand-over takes as long as the header of a picture
+_WORTH_PROCESSES = 20_000
 
 
 def scan_pictures(
@@ -25,38 +29,55 @@ def scan_pictures(
     """The facts of each picture, in order; see `inspect_picture`.
 
     cache_file: where facts are kept. A picture is not read again while its size, its time of change and the
-    first and last 4 KiB of its file are the same. ``progress`` is called with a number of finished pictures.
+    first and last 4 KiB of its file are the same. ``progress`` is called with a number of finished pictures;
+    what it raises ends the scan.
     """
     known = _read_cache(cache_file, decode)
-    seen: dict[str, tuple[str, PictureFacts]] = {}
+    wanted = [(name, known.get(name)) for name in file_names]
+    chunks = [wanted[i : i + _CHUNK] for i in range(0, len(wanted), _CHUNK)]
+    look = partial(_look, image_dir, decode, cache_file is not None)
+    results: list[_Known] = []
+    with _pool(len(file_names)) as pool:
+        try:
+            for found in pool.map(look, chunks):
+                results += found
+                progress(len(found))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    if cache_file is not None:
+        seen = {name: known for name, known in zip(file_names, results, strict=True) if known[0] is not None}
+        if seen != known:
+            _write_cache(cache_file, decode, seen)
+    return [facts for _, facts in results]
 
-    def look(names: Sequence[str]) -> list[PictureFacts]:
-        found = []
-        for name in names:
-            try:
-                path = image_path(image_dir, name)
-            except DatasetError as error:
-                found.append(PictureFacts("file_name_outside", str(error).partition(". ")[0]))
-                continue
-            key = _fingerprint(path) if cache_file is not None else None
-            known_key, facts = known.get(name, (None, None))
-            if facts is None or known_key != key:
-                facts = inspect_picture(path, decode)
-            if key is not None:
-                seen[name] = (key, facts)
-            found.append(facts)
-        return found
 
-    chunks = [file_names[i : i + _CHUNK] for i in range(0, len(file_names), _CHUNK)]
-    results: list[PictureFacts] = []
-    # Reading and decoding leave Python's lock; two threads a core hide the waiting for the disk.
-    with ThreadPoolExecutor(max_workers=min(32, 2 * (os.cpu_count() or 1))) as pool:
-        for found in pool.map(look, chunks):
-            results += found
-            progress(len(found))
-    if cache_file is not None and seen != known:
-        _write_cache(cache_file, decode, seen)
-    return results
+_Known = tuple[str | None, PictureFacts]  # the fingerprint of a file, and what was seen of it
+
+
+def _pool(num_pictures: int) -> Executor:
+    """Threads, as decoding leaves Python's lock; processes where so many are worth the start of them."""
+    num_cores = os.cpu_count() or 1
+    if num_pictures < _WORTH_PROCESSES:
+        return ThreadPoolExecutor(max_workers=min(32, 2 * num_cores))
+    return ProcessPoolExecutor(num_cores, mp_context=start_context(), initializer=prepare_worker)
+
+
+def _look(
+    image_dir: Path, decode: Decode, with_fingerprint: bool, wanted: Sequence[tuple[str, _Known | None]]
+) -> list[_Known]:
+    found: list[_Known] = []
+    for name, known in wanted:
+        try:
+            path = image_path(image_dir, name)
+        except DatasetError as error:
+            found.append((None, PictureFacts("file_name_outside", str(error).partition(". ")[0])))
+            continue
+        key = _fingerprint(path) if with_fingerprint else None
+        if key is None or known is None or known[0] != key:
+            known = (key, inspect_picture(path, decode))
+        found.append(known)
+    return found
 
 
 def content_digest(path: Path) -> bytes:
@@ -82,7 +103,7 @@ def _fingerprint(path: Path) -> str | None:
 _VERSION = 1  # of what inspect_picture sees: a cache of another version is not used
 
 
-def _read_cache(path: Path | None, decode: Decode) -> dict[str, tuple[str, PictureFacts]]:
+def _read_cache(path: Path | None, decode: Decode) -> dict[str, _Known]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines() if path is not None else []
         if not lines or json.loads(lines[0]) != [_VERSION, decode]:
@@ -92,7 +113,7 @@ def _read_cache(path: Path | None, decode: Decode) -> dict[str, tuple[str, Pictu
         return {}  # a cache that cannot be read is as good as none
 
 
-def _write_cache(path: Path, decode: Decode, facts: dict[str, tuple[str, PictureFacts]]) -> None:
+def _write_cache(path: Path, decode: Decode, facts: dict[str, _Known]) -> None:
     rows = [[name, key, _plain(values)] for name, (key, values) in facts.items()]
     text = "\n".join(json.dumps(row, ensure_ascii=False) for row in [[_VERSION, decode], *rows])
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,11 +123,14 @@ def _write_cache(path: Path, decode: Decode, facts: dict[str, tuple[str, Picture
 
 
 def _plain(facts: PictureFacts) -> dict[str, object]:
-    defaults = asdict(PictureFacts())
-    values = {key: value for key, value in asdict(facts).items() if value != defaults[key]}
+    values = {key: value for key, value in zip(_KEYS, _values(facts), strict=True) if value is not None}
     if facts.thumbnail is not None:
         values["thumbnail"] = facts.thumbnail.hex()
     return values
+
+
+_KEYS = tuple(field.name for field in fields(PictureFacts))
+_values = attrgetter(*_KEYS)
 
 
 def _facts(values: dict[str, object]) -> PictureFacts:
