@@ -460,11 +460,11 @@ def _classes_can_be_learnt(train: Split, other: Split, log: FindingLog) -> None:
     }
     counts = Counter(item.category_id for item in other.coco.annotations)
     for category in other.coco.categories:
-        if counts[category.id] and category.name not in learnt and train.coco.images:
-            message = (
-                f"class {category.name!r} has {counts[category.id]} annotations in {other.coco.path.name}, "
-                f"none in {train.coco.path.name}"
-            )
+        count = counts[category.id]
+        if count and category.name not in learnt and train.coco.images:
+            number = f"{count} annotation{'s' if count > 1 else ''}"
+            files = f"in {other.coco.path.name}, none in {train.coco.path.name}"
+            message = f"class {category.name!r} has {number} {files}"
             log.add("class_only_in_val", message)
 
 

@@ -59,7 +59,7 @@ def repair_dataset(dataset_dir: Path, target: Path | None = None) -> Repair:
 
     What is done for each code of a finding is in ``findings.KINDS``; what only a person can decide stays as
     it is. The copy appears complete or not at all; another one that was there becomes ``x.bak``.
-    Raises DatasetError when an annotation file cannot be read as JSON.
+    Raises DatasetError when there is no annotation file, or one that cannot be read as JSON.
     """
     paths = dataset_paths(dataset_dir)
     target = target or paths.root.with_name(f"{paths.root.resolve().name}_fixed")
@@ -68,6 +68,8 @@ def repair_dataset(dataset_dir: Path, target: Path | None = None) -> Repair:
             f"{target}: the repaired copy cannot take the place of the data set. Name another folder."
         )
     files = [path for path in (paths.train_json, paths.val_json, paths.test_json) if path.is_file()]
+    if not files:
+        raise DatasetError(f"{paths.root}: has no annotations/instance_train.json or _val.json to repair.")
     drafts = [_Draft(path, load_document(path)) for path in files]
     for draft in drafts:
         _repair_pictures(draft, paths.image_dir)

@@ -206,6 +206,13 @@ def test_a_file_that_is_no_json_cannot_be_repaired(tmp_path: Path) -> None:
     assert not (tmp_path / "data_fixed").exists()
 
 
+def test_without_annotations_there_is_nothing_to_repair(tmp_path: Path) -> None:
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    with pytest.raises(DatasetError, match="to repair"):
+        repair_dataset(tmp_path / "data")
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
 def test_undo_writes_the_original_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     planted = planted_at(tmp_path / "data", "area_mismatch", 0)
     repair_dataset(planted.root)
