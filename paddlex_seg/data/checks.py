@@ -280,6 +280,8 @@ def polygons_enclose_something(split: Split, log: FindingLog) -> None:
     _each(split, log, "polygon_zero_area", measures.has_flat_part, lambda row: "has a polygon without area")
     _each(split, log, "polygon_self_intersecting", measures.crosses_itself, lambda row: "crosses itself")
     empty = empty_masks(split.coco, measures)
+    if len(empty) and (empty.all() or measures.outlines_xyxy.max() <= 1):
+        log.add("split_without_annotations", f"none of its {len(empty)} masks is larger than a pixel")
     _each(split, log, "mask_empty", empty, lambda row: f"covers no pixel {_place(measures, row)}")
     outside = (measures.reach_outside > 1) & ~empty & ~measures.is_flat
     _each(

@@ -164,7 +164,8 @@ KINDS: dict[str, Kind] = {
     ),
     "split_without_annotations": Kind(
         "error",
-        "A split has pictures but no annotations: it teaches nothing and scores nothing.",
+        "A split has pictures but no annotations, or none with pixels (coordinates from 0 to 1?): it "
+        "teaches nothing and scores nothing.",
         "Annotate pictures, or split the data again.",
     ),
     # ---- pictures

@@ -94,16 +94,13 @@ def check_and_draw(
 
 
 def _check(dataset_dir: Path, decode: Decode, cache_file: Path, converted: Sequence[Finding]) -> CheckReport:
-    num_pictures = 0
-
-    with progress_bar("pictures", total=1) as advance:
-
-        def progress(done: int, total: int) -> None:
-            nonlocal num_pictures
-            num_pictures += done
-            advance(f"{num_pictures} of {total}", steps=done / max(total, 1))
-
-        report = check(dataset_dir, decode, cache_file=cache_file, progress=progress)
+    with progress_bar("pictures", total=None) as advance:
+        report = check(
+            dataset_dir,
+            decode,
+            cache_file=cache_file,
+            progress=lambda done, total: advance(steps=done, total=total),
+        )
     return report.with_findings(converted)
 
 

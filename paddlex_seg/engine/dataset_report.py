@@ -4,8 +4,6 @@ The file works offline and from a folder: pictures are embedded, there are no sc
 the data set is escaped. Its size is bounded whatever the data set is: see the limits below.
 """
 
-import base64
-import html
 import io
 import math
 import os
@@ -29,8 +27,6 @@ from paddlex_seg.data.coco import annotation_to_rle, annotations_to_instances
 from paddlex_seg.data.findings import KINDS, Finding, Severity
 from paddlex_seg.data.pictures import image_path, load_image, picture_size
 from paddlex_seg.data.statistics import (
-    MEDIUM_BELOW,
-    SMALL_BELOW,
     Shapes,
     SplitShapes,
     category_positions,
@@ -42,6 +38,8 @@ from paddlex_seg.data.statistics import (
     position_heat_map,
     size_table,
 )
+from paddlex_seg.engine import report_charts as charts
+from paddlex_seg.engine import report_markup as markup
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.structures import Annotation, Category, ImageRecord
 from paddlex_seg.visualize import draw_instances
@@ -96,7 +94,8 @@ def write_report(
         _pictures_section(shapes),
         _positions_section(splits),
     ]
-    _replace_file(path, _PAGE.format(title=_text(title), style=_STYLE, body="\n".join(sections)))
+    page = markup.PAGE.format(title=markup.text(title), style=markup.STYLE, body="\n".join(sections))
+    _replace_file(path, page)
 
 
 # ---- What the data set holds
@@ -328,7 +327,7 @@ def _render(views: _Views, image_dir: Path) -> dict[_Key, str]:
         if jpeg is None:
             rendered[key] = ""
             continue
-        source = _data_url(jpeg.data, "image/jpeg")
+        source = markup.data_url(jpeg.data, "image/jpeg")
         if budget.take(source):
             rendered[key] = f'src="{source}" width="{jpeg.width}" height="{jpeg.height}"'
     return rendered
@@ -385,7 +384,7 @@ def _draw_objects(image: NDArray[np.uint8], view: _View) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
     small = [_into_window(annotation, view, (width, height)) for annotation in view.annotations]
     record = replace(view.record, width=width, height=height)
-    labels = [_shorten(category.name, view.side // 18) for category in view.categories]
+    labels = [markup.shorten(category.name, view.side // 18) for category in view.categories]
     instances = annotations_to_instances(small, record, view.categories)
     return draw_instances(image, instances, labels, show_scores=False)
 
@@ -443,18 +442,18 @@ def _headline(title: str, groups: Sequence[_Group], splits: Mapping[str, _Split]
         for severity in _SEVERITIES
     }
     tiles = "".join(
-        f'<li class="tile {severity if total else "none"}"><b>{_number(total)}</b> '
-        f"{_noun(severity, total)}</li>"
+        f'<li class="tile {severity if total else "none"}"><b>{markup.number(total)}</b> '
+        f"{markup.noun(severity, total)}</li>"
         for severity, total in totals.items()
     )
     verdict = "&#10003; Passed" if passed else "&#10007; Failed"
     rows = [_split_row(split) for split in splits.values()]
     head = ("Split", "Pictures", "Without objects", "Annotations", "Classes used", "Classes listed")
-    table = _table(head, rows) if rows else _nothing("No split could be read.")
+    table = markup.table(head, rows) if rows else markup.nothing("No split could be read.")
     return (
-        f'<header><p class="muted">Data set report</p><h1>{_text(title)}</h1>\n'
+        f'<header><p class="muted">Data set report</p><h1>{markup.text(title)}</h1>\n'
         f'<p class="verdict {"passed" if passed else "failed"}">{verdict}</p>\n'
-        f'<ul class="tiles">{tiles}</ul>\n{table}\n{_NAVIGATION}</header><main>'
+        f'<ul class="tiles">{tiles}</ul>\n{table}\n{markup.NAVIGATION}</header><main>'
     )
 
 
@@ -468,22 +467,22 @@ def _split_row(split: _Split) -> list[str]:
         used,
         len(split.shapes.coco.categories),
     )
-    return [_text(split.name), *map(_number, numbers)]
+    return [markup.text(split.name), *map(markup.number, numbers)]
 
 
 def _findings_section(
     groups: Sequence[_Group], splits: Mapping[str, _Split], pictures: Mapping[_Key, str]
 ) -> str:
     if not groups:
-        return _section("findings", "Findings", _nothing("Nothing was found."))
-    overview = _table(
+        return markup.section("findings", "Findings", markup.nothing("Nothing was found."))
+    overview = markup.table(
         ("Severity", "Code", "Count", "Meaning"),
         [
             [
-                _tag(group.severity),
-                f'<a href="#{_text(group.code)}"><code>{_text(group.code)}</code></a>',
-                _number(group.total),
-                _text(KINDS[group.code].meaning),
+                markup.tag(group.severity),
+                f'<a href="#{markup.text(group.code)}"><code>{markup.text(group.code)}</code></a>',
+                markup.number(group.total),
+                markup.text(KINDS[group.code].meaning),
             ]
             for group in groups
         ],
@@ -492,7 +491,7 @@ def _findings_section(
     budget = _Budget(_FINDINGS_BUDGET_BYTES)
     names = _FileNames.of(groups, splits)
     blocks = [_group_block(group, pictures, names, budget) for group in groups]
-    return _section("findings", "Findings", overview, *blocks)
+    return markup.section("findings", "Findings", overview, *blocks)
 
 
 class _FileNames(dict[tuple[str, int | None], str]):
@@ -513,7 +512,9 @@ class _FileNames(dict[tuple[str, int | None], str]):
 def _group_block(group: _Group, pictures: Mapping[_Key, str], names: _FileNames, budget: _Budget) -> str:
     kind = KINDS[group.code]
     repair = (
-        f'<p class="repair">CheckDataset.fix repairs this: {_text(kind.repair)}</p>' if kind.repair else ""
+        f'<p class="repair">CheckDataset.fix repairs this: {markup.text(kind.repair)}</p>'
+        if kind.repair
+        else ""
     )
     first, others = group.findings[:_CARDS_PER_KIND], group.findings[_CARDS_PER_KIND:]
     images = [pictures.get((group.code, i)) for i in range(len(first))]
@@ -523,25 +524,28 @@ def _group_block(group: _Group, pictures: Mapping[_Key, str], names: _FileNames,
         if budget.take(text):  # pictures have a budget of their own
             cards.append(f'<li class="card">{_card_picture(finding, image, names)}{text}</li>')
     lines = [
-        f"<li>{_where(finding, names)}: {_text(finding.message, 400)}</li>"
+        f"<li>{_where(finding, names)}: {markup.text(finding.message, 400)}</li>"
         for finding in others[:_LINES_PER_KIND]
     ]
     lines = [line for line in lines if budget.take(line)]
     unshown = group.total - len(cards) - len(lines)
     rest = (
-        f'<p class="muted">{_number(unshown)} more of these are not listed here.</p>' if unshown > 0 else ""
+        f'<p class="muted">{markup.number(unshown)} more of these are not listed here.</p>'
+        if unshown > 0
+        else ""
     )
     if lines:
         rest = (
-            f"<details><summary>{_number(len(lines))} more</summary><ol>{''.join(lines)}</ol>{rest}</details>"
+            f"<details><summary>{markup.number(len(lines))} more</summary>"
+            f"<ol>{''.join(lines)}</ol>{rest}</details>"
         )
     layout = "cards" if any(image is not None for image in images) else "cards plain"
     grid = f'<ul class="{layout}">{"".join(cards)}</ul>' if cards else ""
     return (
-        f'<article class="kind {group.severity}" id="{_text(group.code)}">'
-        f"<h3>{_tag(group.severity)} <code>{_text(group.code)}</code> "
-        f'<span class="count">&times; {_number(group.total)}</span></h3>'
-        f'<p>{_text(kind.meaning)}</p><p class="hint">What to do: {_text(kind.hint)}</p>{repair}'
+        f'<article class="kind {group.severity}" id="{markup.text(group.code)}">'
+        f"<h3>{markup.tag(group.severity)} <code>{markup.text(group.code)}</code> "
+        f'<span class="count">&times; {markup.number(group.total)}</span></h3>'
+        f'<p>{markup.text(kind.meaning)}</p><p class="hint">What to do: {markup.text(kind.hint)}</p>{repair}'
         f"\n{grid}{rest}</article>"
     )
 
@@ -550,19 +554,19 @@ def _card_picture(finding: Finding, image: str | None, names: _FileNames) -> str
     if image is None:
         return ""
     name = names.get((finding.file, finding.image_id), "")
-    return f'<img {image} alt="{_text(name, 80)}">' if image else _BROKEN
+    return f'<img {image} alt="{markup.text(name, 80)}">' if image else markup.BROKEN
 
 
 def _card_text(finding: Finding, usual_hint: str, names: _FileNames) -> str:
-    hint = "" if finding.hint == usual_hint else f"<p>{_text(finding.hint, 300)}</p>"
-    return f'<p>{_text(finding.message, 400)}</p>{hint}<p class="muted">{_where(finding, names)}</p>'
+    hint = "" if finding.hint == usual_hint else f"<p>{markup.text(finding.hint, 300)}</p>"
+    return f'<p>{markup.text(finding.message, 400)}</p>{hint}<p class="muted">{_where(finding, names)}</p>'
 
 
 def _where(finding: Finding, names: _FileNames) -> str:
-    parts = [_text(finding.file, 80)]
+    parts = [markup.text(finding.file, 80)]
     if finding.image_id is not None:
         name = names.get((finding.file, finding.image_id))
-        parts.append(f"image {finding.image_id}" + (f" ({_text(name, 80)})" if name else ""))
+        parts.append(f"image {finding.image_id}" + (f" ({markup.text(name, 80)})" if name else ""))
     if finding.annotation_id is not None:
         parts.append(f"annotation {finding.annotation_id}")
     return ", ".join(parts)
@@ -578,11 +582,13 @@ def _samples_section(
             figure = _sample(split, picture, views[key], pictures[key])
             figures.setdefault(split.name, []).append(figure)
     parts = [
-        f'<h3>{_text(name)}</h3><div class="samples">{"".join(items)}</div>'
+        f'<h3>{markup.text(name)}</h3><div class="samples">{"".join(items)}</div>'
         for name, items in figures.items()
     ]
     note = '<p class="muted">Chosen at random; the rarest classes are among them.</p>'
-    return _section("samples", "Samples", *([note, *parts] if parts else [_nothing("No pictures.")]))
+    return markup.section(
+        "samples", "Samples", *([note, *parts] if parts else [markup.nothing("No pictures.")])
+    )
 
 
 def _sample(split: _Split, picture: int, view: _View, image: str) -> str:
@@ -590,53 +596,52 @@ def _sample(split: _Split, picture: int, view: _View, image: str) -> str:
     classes = split.classes[(split.pictures == picture) & (split.classes >= 0)]
     by_class = Counter(classes.tolist())
     names = [
-        f"{_number(count)} {_text(view.categories[class_index].name, 40)}"
+        f"{markup.number(count)} {markup.text(view.categories[class_index].name, 40)}"
         for class_index, count in by_class.most_common(6)
     ]
     content = ", ".join(names) or "no objects"
-    if len(by_class) > len(names):
-        content += (
-            f" and {_number(len(by_class) - len(names))} more {_noun('class', len(by_class) - len(names))}"
-        )
+    unnamed = len(by_class) - len(names)
+    if unnamed:
+        content += f" and {markup.number(unnamed)} more {markup.noun('class', unnamed)}"
     drawn = f" The {len(view.annotations)} largest are drawn." if len(classes) > len(view.annotations) else ""
-    name = _text(record.file_name, 80)
-    shown = f'<img {image} alt="{name}: {content}">' if image else _BROKEN
+    name = markup.text(record.file_name, 80)
+    shown = f'<img {image} alt="{name}: {content}">' if image else markup.BROKEN
     return (
         f"<figure>{shown}<figcaption>{content}.{drawn}<br>"
-        f'<span class="muted">{name}, {_size(record.width, record.height)}</span></figcaption></figure>'
+        f'<span class="muted">{name}, {markup.size(record.width, record.height)}</span></figcaption></figure>'
     )
 
 
 def _classes_section(shapes: Shapes) -> str:
     table = class_table(shapes)
     if not table:
-        return _section("classes", "Classes", _nothing("No classes."))
+        return markup.section("classes", "Classes", markup.nothing("No classes."))
     present = [split for split in shapes if split in ("train", "val")]  # those that the table knows
     totals = {split: max(sum(row[split] for row in table), 1) for split in present}
     longest = max((row[split] / totals[split] for row in table for split in present), default=0) or 1
     frequent = sorted(table, key=lambda row: -(row["train"] + row["val"]))[:_CLASSES_SHOWN]
     bars = [
         '<div class="bar-name">{}</div><div>{}</div>'.format(
-            _text(row["name"], 60),
+            markup.text(row["name"], 60),
             "".join(
-                f'<div class="bar"><i class="{_COLOURS[i]}" '
+                f'<div class="bar"><i class="{markup.COLOURS[i]}" '
                 f'style="width:{72 * row[split] / totals[split] / longest:.2f}%"></i>'
-                f"<span>{_number(row[split])}</span></div>"
+                f"<span>{markup.number(row[split])}</span></div>"
                 for i, split in enumerate(present)
             ),
         )
         for row in frequent
     ]
     heading = (
-        f"The {_CLASSES_SHOWN} most frequent of {_number(len(table))} classes."
+        f"The {_CLASSES_SHOWN} most frequent of {markup.number(len(table))} classes."
         if len(table) > _CLASSES_SHOWN
-        else f"{_number(len(table))} {_noun('class', len(table))}."
+        else f"{markup.number(len(table))} {markup.noun('class', len(table))}."
     )
     note = f"{heading} The length of a bar is the share of its split's annotations, the number counts them."
-    return _section(
+    return markup.section(
         "classes",
         "Classes",
-        _legend(present),
+        markup.legend(present),
         f'<p class="muted">{note}</p>',
         f'<div class="bars">{"".join(bars)}</div>',
         _class_details(table),
@@ -654,33 +659,34 @@ def _class_details(table: Sequence[Mapping[str, object]]) -> str:
     rows = [
         [
             str(row["id"]),
-            _text(str(row["name"]), 80),
-            *(_number(int(str(row[key]))) for key in keys),
+            markup.text(str(row["name"]), 80),
+            *(markup.number(int(str(row[key]))) for key in keys),
             "&ndash;" if row["median_area"] is None else f"{math.sqrt(float(str(row['median_area']))):.0f}",
         ]
         for row in table[:_CLASS_ROWS]
     ]
     unshown = len(table) - len(rows)
-    more = f'<p class="muted">{_number(unshown)} more classes are not listed.</p>' if unshown else ""
-    listed = _table(head, rows, numbers=(0, 2, 3, 4, 5, 6))
+    more = f'<p class="muted">{markup.number(unshown)} more classes are not listed.</p>' if unshown else ""
+    listed = markup.table(head, rows, numbers=(0, 2, 3, 4, 5, 6))
     return f"<details><summary>All classes</summary>{listed}{more}</details>"
 
 
 def _objects_section(shapes: Shapes) -> str:
     sides = {name: np.sqrt(split.areas[split.areas > 0]) for name, split in shapes.items()}
     if not any(len(values) for values in sides.values()):
-        return _section("objects", "Objects", _nothing("No objects."))
-    ratios = {name: _aspect_ratios(split.boxes_xywh[:, 2:]) for name, split in shapes.items()}
+        return markup.section("objects", "Objects", markup.nothing("No objects."))
+    ratios = {name: charts.aspect_ratios(split.boxes_xywh[:, 2:]) for name, split in shapes.items()}
     rows = []
     for name, row in size_table(shapes).items():
         total = max(row["small"] + row["medium"] + row["large"], 1)
         shares = [
-            f"{_number(row[key])} ({_percent(row[key] / total)})" for key in ("small", "medium", "large")
+            f"{markup.number(row[key])} ({markup.percent(row[key] / total)})"
+            for key in ("small", "medium", "large")
         ]
-        quantiles = [_decimal(row["sqrt_area"][key]) for key in ("min", "p5", "p50", "p95", "max")]
+        quantiles = [markup.decimal(row["sqrt_area"][key]) for key in ("min", "p5", "p50", "p95", "max")]
         relative = row["relative_sqrt_area"]["p50"]
-        median = "&ndash;" if relative is None else _percent(relative)
-        rows.append([_text(name), *shares, *quantiles, median])
+        median = "&ndash;" if relative is None else markup.percent(relative)
+        rows.append([markup.text(name), *shares, *quantiles, median])
     head = (
         "Split", "Small", "Medium", "Large", "Min side", "5 %", "Median", "95 %", "Max", "Median of picture"
     )  # fmt: skip
@@ -688,15 +694,15 @@ def _objects_section(shapes: Shapes) -> str:
         "Small, medium and large are COCO's: up to 32&times;32 and 96&times;96 pixels of the mask. The side "
         "of an object is the root of its area; the last column is the root of its share of the picture."
     )
-    return _section(
+    return markup.section(
         "objects",
         "Objects",
         f'<p class="muted">{note}</p>',
-        _table(head, rows),
-        _legend(list(shapes)),
+        markup.table(head, rows),
+        markup.legend(list(shapes)),
         '<div class="charts">',
-        _chart("Side of the objects, pixels", _octave_bins(sides), sides, unit="object"),
-        _chart("Width : height of the objects' boxes", _ratio_bins(), ratios, unit="object"),
+        charts.chart("Side of the objects, pixels", charts.octave_bins(sides), sides, unit="object"),
+        charts.chart("Width : height of the objects' boxes", charts.ratio_bins(), ratios, unit="object"),
         "</div>",
     )
 
@@ -704,27 +710,27 @@ def _objects_section(shapes: Shapes) -> str:
 def _pictures_section(shapes: Shapes) -> str:
     objects = {name: objects_per_picture(split) for name, split in shapes.items()}
     if not any(len(values) for values in objects.values()):
-        return _section("pictures", "Pictures", _nothing("No pictures."))
+        return markup.section("pictures", "Pictures", markup.nothing("No pictures."))
     sizes = {name: picture_sizes_wh(split.coco) for name, split in shapes.items()}
     rows = [
         [
-            _text(name),
-            *(_spread(row[key]) for key in ("objects_per_picture", "width", "height")),
-            _number(row["distinct_sizes"]),
+            markup.text(name),
+            *(markup.spread(row[key]) for key in ("objects_per_picture", "width", "height")),
+            markup.number(row["distinct_sizes"]),
         ]
         for name, row in picture_table(shapes).items()
     ]
-    ratios = {name: _aspect_ratios(values) for name, values in sizes.items()}
+    ratios = {name: charts.aspect_ratios(values) for name, values in sizes.items()}
     head = ("Split", "Objects per picture", "Width, px", "Height, px", "Distinct sizes")
-    return _section(
+    return markup.section(
         "pictures",
         "Pictures",
         '<p class="muted">Smallest / median / largest.</p>',
-        _table(head, rows),
-        _legend(list(shapes)),
+        markup.table(head, rows),
+        markup.legend(list(shapes)),
         '<div class="charts">',
-        _chart("Objects per picture", _count_bins(objects), objects, unit="picture"),
-        _chart("Width : height of the pictures", _ratio_bins(), ratios, unit="picture"),
+        charts.chart("Objects per picture", charts.count_bins(objects), objects, unit="picture"),
+        charts.chart("Width : height of the pictures", charts.ratio_bins(), ratios, unit="picture"),
         "</div>",
         _frequent_sizes(sizes),
     )
@@ -739,14 +745,14 @@ def _frequent_sizes(sizes: Mapping[str, NDArray[np.int64]]) -> str:
     ]
     order = np.argsort(-np.sum(by_split, axis=0), kind="stable")
     rows = [
-        [_size(*distinct[i].tolist()), *(_number(int(counts[i])) for counts in by_split)]
+        [markup.size(*distinct[i].tolist()), *(markup.number(int(counts[i])) for counts in by_split)]
         for i in order[:_SIZES_SHOWN]
     ]
     if len(order) > _SIZES_SHOWN:
         others = order[_SIZES_SHOWN:]
-        label = f"{_number(len(others))} other {_noun('size', len(others))}"
-        rows.append([label, *(_number(int(counts[others].sum())) for counts in by_split)])
-    return _table(("Picture size", *map(_text, sizes)), rows)
+        label = f"{markup.number(len(others))} other {markup.noun('size', len(others))}"
+        rows.append([label, *(markup.number(int(counts[others].sum())) for counts in by_split)])
+    return markup.table(("Picture size", *map(markup.text, sizes)), rows)
 
 
 def _positions_section(splits: Mapping[str, _Split]) -> str:
@@ -759,9 +765,10 @@ def _positions_section(splits: Mapping[str, _Split]) -> str:
         ramp = np.arange(256, dtype=np.uint8)[None]
         figures.append(
             f'<figure class="heat"><img src="{_shades_to_png(shades)}" width="260" height="260" '
-            f'alt="Heat map of {_text(name)}: up to {_percent(heat.max())} of the objects cover one place">'
-            f'<figcaption><b>{_text(name)}</b><span class="ramp">0 % '
-            f'<img src="{_shades_to_png(ramp)}" width="120" height="10" alt=""> {_percent(heat.max())}'
+            f'alt="Heat map of {markup.text(name)}: up to {markup.percent(heat.max())} of the objects cover '
+            'one place">'
+            f'<figcaption><b>{markup.text(name)}</b><span class="ramp">0 % '
+            f'<img src="{_shades_to_png(ramp)}" width="120" height="10" alt=""> {markup.percent(heat.max())}'
             "</span></figcaption></figure>"
         )
     note = (
@@ -769,208 +776,16 @@ def _positions_section(splits: Mapping[str, _Split]) -> str:
         "a place."
     )
     content = [f'<p class="muted">{note}</p>', f'<div class="heats">{"".join(figures)}</div>']
-    return (
-        _section("positions", "Positions", *(content if figures else [_nothing("No objects.")])) + "</main>"
-    )
+    if not figures:
+        content = [markup.nothing("No objects.")]
+    return markup.section("positions", "Positions", *content) + "</main>"
 
 
 def _shades_to_png(shades: NDArray[np.uint8]) -> str:
     colours = cv2.cvtColor(cv2.applyColorMap(shades, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
     buffer = io.BytesIO()
     Image.fromarray(colours).save(buffer, "PNG")
-    return _data_url(buffer.getvalue(), "image/png")
-
-
-# ---- Charts
-
-
-@dataclass(frozen=True)
-class _Bins:
-    """Bins of a histogram. Positions on the axis are counted in bins, 0 at the left end."""
-
-    edges: NDArray[np.float64]  # [b + 1]; what lies outside goes to the outermost bins
-    names: list[str]  # [b]
-    ticks: list[tuple[float, str]]
-    marks: list[tuple[float, str]]  # dashed lines with a text at their right
-
-
-def _octave_bins(values: Mapping[str, NDArray[np.float64]]) -> _Bins:
-    """Two bins for each doubling, with COCO's limits of small and medium objects."""
-    present = np.concatenate(list(values.values())).clip(min=1)
-    low = math.floor(2 * math.log2(present.min()))
-    high = max(math.floor(2 * math.log2(present.max())) + 1, low + 4)
-    edges = 2.0 ** (np.arange(low, high + 1) / 2)
-    limits = [(SMALL_BELOW, "medium"), (MEDIUM_BELOW, "large")]
-    marks = [(math.log2(area) - low, name) for area, name in limits]  # log2(area) is 2 log2(side)
-    return _Bins(
-        edges=edges,
-        names=[f"{a:.0f} to {b:.0f} pixels" for a, b in zip(edges, edges[1:], strict=False)],
-        ticks=[(k - low, _number(2 ** (k // 2))) for k in range(low, high + 1) if k % 2 == 0],
-        marks=[mark for mark in marks if 0 <= mark[0] < high - low],
-    )
-
-
-def _ratio_bins() -> _Bins:
-    """Two bins for each doubling of the ratio from 1:8 to 8:1, squares in the middle of one."""
-    centres = np.arange(-6, 7) / 2
-    return _Bins(
-        edges=2.0 ** (np.arange(-7, 7) / 2 + 0.25),
-        names=[f"about {_ratio_name(k)}" for k in centres],
-        ticks=[(i + 0.5, _ratio_name(k)) for i, k in enumerate(centres) if k == round(k)],
-        marks=[],
-    )
-
-
-def _ratio_name(octaves: float) -> str:
-    return f"{2**octaves:.3g}:1" if octaves >= 0 else f"1:{2**-octaves:.3g}"
-
-
-def _count_bins(values: Mapping[str, NDArray[np.int64]]) -> _Bins:
-    """0, 1, 2, ... or, where there are many, 0, 1, 2, 3-4, 5-8, 9-16, ..."""
-    most = int(max(counts.max(initial=0) for counts in values.values()))
-    starts = list(range(most + 1))
-    if most > 16:
-        starts = [0, 1, *(2**k + 1 for k in range(math.ceil(math.log2(most))))]
-    starts += [] if len(starts) > 4 else range(len(starts), 5)
-    ends = [start - 1 for start in starts[1:]] + [max(most, starts[-1])]
-    names = [
-        _number(a) if a == b else f"{_number(a)}–{_number(b)}" for a, b in zip(starts, ends, strict=True)
-    ]
-    return _Bins(
-        edges=np.array([*starts, ends[-1] + 1], np.float64) - 0.5,
-        names=[f"{name} objects" for name in names],
-        ticks=[(i + 0.5, name) for i, name in enumerate(names)],
-        marks=[],
-    )
-
-
-def _chart(heading: str, bins: _Bins, values: Mapping[str, NDArray[np.generic]], *, unit: str) -> str:
-    """A histogram with a bar for each split in each bin; heights are shares of the split."""
-    counts = {name: _histogram(items, bins.edges) for name, items in values.items() if len(items)}
-    shares = {name: number / number.sum() for name, number in counts.items()}
-    top = max((float(share.max()) for share in shares.values()), default=0.0) or 1.0
-    left, right, upper, lower = 44.0, 462.0, 22.0, 190.0
-    step = (right - left) / (len(bins.edges) - 1)
-    bar = step * 0.84 / max(len(counts), 1)
-    drawn = []
-    for share in (0, top / 2, top):
-        y = lower - (lower - upper) * share / top
-        drawn.append(f'<path class="grid" d="M{left} {y:.1f}H{right}"/>')
-        drawn.append(f'<text class="y" x="{left - 6}" y="{y + 4:.1f}">{_percent(share)}</text>')
-    for place, name in bins.ticks:
-        drawn.append(f'<text class="x" x="{left + place * step:.1f}" y="{lower + 16}">{name}</text>')
-    for place, name in bins.marks:
-        x = left + place * step
-        drawn.append(f'<path class="mark" d="M{x:.1f} {upper - 12}V{lower}"/>')
-        drawn.append(f'<text class="m" x="{x + 4:.1f}" y="{upper - 4}">{name}</text>')
-    for colour, (name, number) in zip(_COLOURS, counts.items(), strict=False):
-        for i in np.flatnonzero(number).tolist():
-            height = max((lower - upper) * shares[name][i] / top, 1.0)
-            x = left + (i + 0.08) * step + _COLOURS.index(colour) * bar
-            tip = f"{_text(name)}, {bins.names[i]}: {_number(int(number[i]))} {_noun(unit, int(number[i]))}"
-            drawn.append(
-                f'<rect class="{colour}" x="{x:.1f}" y="{lower - height:.1f}" width="{bar:.1f}" '
-                f'height="{height:.1f}"><title>{tip} ({_percent(shares[name][i])})</title></rect>'
-            )
-    return (
-        f'<figure class="chart"><figcaption>{_text(heading)}</figcaption>'
-        f'<svg viewBox="0 0 480 212" role="img" aria-label="Histogram: {_text(heading)}">'
-        f"{''.join(drawn)}</svg></figure>"
-    )
-
-
-def _histogram(values: NDArray[np.generic], edges: NDArray[np.float64]) -> NDArray[np.int64]:
-    bins = np.searchsorted(edges, values, side="right") - 1
-    return np.bincount(bins.clip(0, len(edges) - 2), minlength=len(edges) - 1)
-
-
-def _aspect_ratios(sizes_wh: NDArray[np.generic]) -> NDArray[np.float64]:
-    sizes = sizes_wh.astype(np.float64)
-    sizes = sizes[(sizes > 0).all(axis=1)]
-    return sizes[:, 0] / sizes[:, 1]
-
-
-# ---- Pieces of HTML
-
-
-def _section(name: str, heading: str, *parts: str) -> str:
-    return f'<section id="{name}"><h2>{heading}</h2>\n' + "\n".join(parts) + "</section>"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] | None = None) -> str:
-    """Cells are HTML. numbers: the columns to align right; all but the first unless told."""
-    right = set(range(1, len(head)) if numbers is None else numbers)
-    kinds = [' class="n"' if i in right else "" for i in range(len(head))]
-    titles = "".join(f'<th scope="col"{kind}>{cell}</th>' for kind, cell in zip(kinds, head, strict=True))
-    lines = [
-        "<tr>" + "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds, row, strict=True)) + "</tr>"
-        for row in rows
-    ]
-    return (
-        f'<div class="scroll" role="region" aria-label="Table" tabindex="0"><table>'
-        f"<thead><tr>{titles}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
-    )
-
-
-def _legend(splits: Sequence[str]) -> str:
-    items = [
-        f'<span><i class="{colour}"></i>{_text(split)}</span>'
-        for colour, split in zip(_COLOURS, splits, strict=False)
-    ]
-    return f'<p class="legend">{"".join(items)}</p>'
-
-
-def _tag(severity: Severity) -> str:
-    return f'<span class="tag {severity}">{severity}</span>'
-
-
-def _nothing(text: str) -> str:
-    return f'<p class="muted">{text}</p>'
-
-
-def _text(value: str, limit: int = 200) -> str:
-    """The text for HTML, between tags or in an attribute, cut to ``limit`` characters."""
-    return html.escape(_shorten(value, limit))
-
-
-def _shorten(value: str, limit: int) -> str:
-    """On one line; a long text loses its middle, since file names often differ at their ends."""
-    value = " ".join(value.split())
-    if len(value) <= limit:
-        return value
-    tail = limit // 3
-    return f"{value[: limit - tail - 1]}…{value[-tail:]}"
-
-
-def _number(value: int) -> str:
-    """With narrow spaces that do not break between the thousands."""
-    return f"{value:,}".replace(",", "\u202f")
-
-
-def _decimal(value: float | None) -> str:
-    if value is None:
-        return "&ndash;"
-    return f"{value:.1f}" if value < 10 and value != round(value) else _number(round(value))
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f}\u202f%" if share >= 0.1 or share == 0 else f"{100 * share:.1f}\u202f%"
-
-
-def _spread(summary: Mapping[str, float | None]) -> str:
-    return " / ".join(_decimal(value) for value in summary.values())
-
-
-def _size(width: int, height: int) -> str:
-    return f"{_number(width)}&nbsp;&times;&nbsp;{_number(height)}"
-
-
-def _noun(noun: str, count: int) -> str:
-    return noun if count == 1 else {"info": "infos", "class": "classes"}.get(noun, f"{noun}s")
-
-
-def _data_url(data: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+    return markup.data_url(buffer.getvalue(), "image/png")
 
 
 def _replace_file(path: Path, text: str) -> None:
@@ -984,110 +799,3 @@ def _replace_file(path: Path, text: str) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
-
-
-_BROKEN = '<div class="broken">The picture cannot be read</div>'
-_COLOURS = ("s0", "s1", "s2", "s3")  # classes of the style sheet, in the order of the splits
-
-_NAVIGATION = (
-    '<nav aria-label="Sections"><a href="#findings">Findings</a> <a href="#samples">Samples</a> '
-    '<a href="#classes">Classes</a> <a href="#objects">Objects</a> <a href="#pictures">Pictures</a> '
-    '<a href="#positions">Positions</a></nav>'
-)
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{title}: data set report</title>
-<style>{style}</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
-
-_STYLE = """
-:root { color-scheme: light dark; --back: #fff; --text: #1c2329; --muted: #59646e; --line: #d8dee4;
-  --card: #f6f8fa; --link: #0b5cad; --error: #b3261e; --warning: #8a5200; --info: #2a5d9f; --good: #1a7336;
-  --s0: #2f6db3; --s1: #d5851a; --s2: #7a52b3; --s3: #2d8a6e; }
-@media (prefers-color-scheme: dark) { :root { --back: #14181c; --text: #e3e8ec; --muted: #9ba6b0;
-  --line: #323a42; --card: #1c2227; --link: #82b7f5; --error: #ff8f85; --warning: #f0b55c; --info: #8fb9f2;
-  --good: #72c98a; --s0: #6aa5e6; --s1: #efac4e; --s2: #b695e8; --s3: #66c2a4; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1120px; padding: 24px 20px 64px; background: var(--back);
-  color: var(--text); font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif;
-  overflow-wrap: anywhere; }
-h1 { font-size: 28px; line-height: 1.2; margin: 0 0 12px; }
-h2 { font-size: 21px; margin: 48px 0 12px; padding-top: 12px; border-top: 1px solid var(--line); }
-h3 { font-size: 16px; margin: 20px 0 8px; }
-p { margin: 0 0 8px; }
-a { color: var(--link); }
-code { font: 0.93em ui-monospace, "SFMono-Regular", Menlo, Consolas, monospace; }
-.muted, figcaption .muted { color: var(--muted); font-size: 13px; }
-header > .muted { margin: 0; }
-.verdict { display: inline-block; font-size: 20px; font-weight: 600; padding: 4px 14px; border-radius: 6px;
-  border: 2px solid; }
-.passed { color: var(--good); } .failed { color: var(--error); }
-.tiles { list-style: none; display: flex; flex-wrap: wrap; gap: 10px; margin: 10px 0 18px; padding: 0; }
-.tile { padding: 6px 16px; border: 1px solid var(--line); border-left: 4px solid; border-radius: 6px;
-  background: var(--card); }
-.tile b { font-size: 20px; margin-right: 4px; }
-.error { color: var(--error); } .warning { color: var(--warning); } .info { color: var(--info); }
-.none { color: var(--muted); }
-nav { display: flex; flex-wrap: wrap; gap: 6px 18px; margin-top: 16px; }
-.scroll { overflow: auto; max-height: 460px; margin: 0 0 14px; }
-table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; vertical-align: top; padding: 5px 16px 5px 0; border-bottom: 1px solid var(--line);
-  overflow-wrap: normal; }
-td { min-width: 3em; } td:last-child, th:last-child { padding-right: 4px; }
-th { font-weight: 600; color: var(--muted); font-size: 13px; position: sticky; top: 0;
-  background: var(--back); }
-.n { text-align: right; white-space: nowrap; } th.n { white-space: normal; }
-.tag { display: inline-block; font-size: 12px; font-weight: 600; padding: 0 7px; border: 1px solid;
-  border-radius: 10px; }
-.kind { color: var(--text); border: 1px solid var(--line); border-left: 4px solid var(--info);
-  border-radius: 6px; padding: 12px 16px; margin: 16px 0; }
-.kind.error { border-left-color: var(--error); } .kind.warning { border-left-color: var(--warning); }
-.kind h3 { margin: 0 0 6px; } .count { color: var(--muted); font-weight: 400; }
-.repair { color: var(--good); }
-.cards { list-style: none; display: grid; align-items: start; gap: 12px; margin: 12px 0; padding: 0;
-  grid-template-columns: repeat(auto-fill, minmax(min(240px, 100%), 1fr)); }
-.cards.plain { grid-template-columns: 1fr; gap: 4px; }
-.card { background: var(--card); border-radius: 6px; padding: 10px; font-size: 14px; }
-.card p { margin: 6px 0 0; }
-img { max-width: 100%; height: auto; display: block; border-radius: 4px; }
-.card img { margin: 0 auto; }
-.broken { display: flex; align-items: center; justify-content: center; min-height: 120px; padding: 12px;
-  color: var(--muted); border: 1px dashed var(--muted); border-radius: 4px; text-align: center; }
-details { margin: 8px 0; } summary { cursor: pointer; color: var(--link); }
-details ol { max-height: 420px; overflow: auto; font-size: 13px; padding-left: 34px; }
-figure { margin: 0; } figcaption { font-size: 13px; margin-top: 5px; }
-.samples { display: grid; gap: 18px 14px;
-  grid-template-columns: repeat(auto-fill, minmax(min(300px, 100%), 1fr)); }
-.samples img { width: 100%; max-height: 420px; object-fit: contain; background: var(--card); }
-.legend { display: flex; gap: 18px; font-size: 14px; }
-.legend i { display: inline-block; width: 12px; height: 12px; border-radius: 2px; margin-right: 6px; }
-.bars { display: grid; gap: 6px 14px; grid-template-columns: fit-content(36%) 1fr; font-size: 14px; }
-.bar-name { text-align: right; align-self: center; line-height: 1.25; }
-.bar { display: flex; align-items: center; gap: 6px; height: 15px; font-size: 12px; color: var(--muted); }
-.bar i { height: 11px; border-radius: 0 2px 2px 0; }
-.s0 { background: var(--s0); fill: var(--s0); } .s1 { background: var(--s1); fill: var(--s1); }
-.s2 { background: var(--s2); fill: var(--s2); } .s3 { background: var(--s3); fill: var(--s3); }
-.charts { display: grid; gap: 20px 28px; margin: 8px 0 18px;
-  grid-template-columns: repeat(auto-fit, minmax(min(360px, 100%), 1fr)); }
-.chart figcaption { font-size: 14px; font-weight: 600; margin: 0 0 4px; }
-svg { width: 100%; height: auto; display: block; }
-svg text { fill: var(--muted); font-size: 11.5px; } .x { text-anchor: middle; } .y { text-anchor: end; }
-.grid { stroke: var(--line); } .mark { stroke: var(--muted); stroke-dasharray: 3 3; }
-@media (max-width: 560px) { #findings > .scroll :is(th, td):last-child { display: none; }
-  svg text { font-size: 15px; } .m { font-size: 13px; } }
-.heats { display: flex; flex-wrap: wrap; gap: 28px; }
-.heat figcaption { display: flex; justify-content: space-between; gap: 12px; width: 260px; }
-.ramp { display: flex; align-items: center; gap: 5px; color: var(--muted); }
-.ramp img { width: 90px; height: 10px; border-radius: 2px; }
-"""

@@ -56,13 +56,13 @@ def log_file(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def progress_bar(description: str, total: int) -> Iterator[Callable[..., None]]:
-    """A bar that the yielded function moves, by a step if it is not told by how many, with a text at its end.
+def progress_bar(description: str, total: int | None) -> Iterator[Callable[..., None]]:
+    """A bar that the yielded function moves by a step, with a text at its end; nothing without a terminal.
 
-    Nothing is shown without a terminal.
+    The function also takes ``steps``, and ``total`` where that is known only then.
     """
     if not rich.get_console().is_terminal:
-        yield lambda text, steps=1: None
+        yield lambda text="", steps=1, total=None: None
         return
     columns = (
         TextColumn("{task.description}"),
@@ -72,7 +72,11 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[..., None]]:
     )
     with Progress(*columns, console=rich.get_console(), transient=True) as bar:
         task = bar.add_task(description, total=total, text="")
-        yield lambda text, steps=1: bar.update(task, advance=steps, text=text)
+
+        def advance(text: str = "", steps: int = 1, total: int | None = None) -> None:
+            bar.update(task, advance=steps, text=text, total=total)
+
+        yield advance
 
 
 def format_seconds(seconds: float) -> str:

@@ -115,6 +115,16 @@ def test_findings_beyond_the_first_thousand_of_a_code_are_counted(tmp_path: Path
     assert "... and 1480 more" in str(caught.value)
 
 
+def test_masks_in_shares_of_the_picture_are_an_error(tmp_path: Path) -> None:
+    planted = write_sound_dataset(tmp_path)
+    for item in planted.documents["train"]["annotations"]:
+        item["segmentation"] = [[0.1, 0.2, 0.5, 0.2, 0.4, 0.9]]
+    planted.save()
+    report = check(tmp_path)
+    assert [item.code for item in report.errors] == ["split_without_annotations"]
+    assert "none of its 10 masks" in report.errors[0].message
+
+
 def test_a_test_split_is_checked_as_well(tmp_path: Path) -> None:
     planted = write_sound_dataset(tmp_path)
     planted.documents["test"] = planted.documents["val"]
