@@ -69,7 +69,8 @@ def _annotate(
 ) -> Iterator[Annotation]:
     for picture in pictures:
         masks = _rasterise(picture)
-        areas, boxes = mask_tools.area(masks).tolist(), mask_tools.toBbox(masks).tolist()
+        # Areas one by one: of a list of more than 255, pycocotools makes an error with newer NumPy.
+        areas, boxes = [int(mask_tools.area(mask)) for mask in masks], mask_tools.toBbox(masks).tolist()
         for item, box, area in zip(picture.objects, boxes, areas, strict=True):
             yield Annotation(
                 id=annotation_id,

@@ -67,6 +67,12 @@ def read_shapes(root: Path, *shapes: Any) -> Conversion:
     return read_labelme(root)
 
 
+def test_a_picture_may_have_hundreds_of_objects(tmp_path: Path) -> None:
+    coco = only_split(read_shapes(tmp_path, *[shape() for _ in range(300)]))
+    assert len(coco.annotations) == 300
+    assert coco.annotations[-1].area == coco.annotations[0].area > 100
+
+
 def the_mask(conversion: Conversion) -> np.ndarray:
     ((_, mask),) = labelled_masks(only_split(conversion))["a.jpg"]
     return mask
