@@ -112,6 +112,11 @@ class _Slot:
     after: Any
     codes: list[str] = field(default_factory=list)
 
+    def id(self, key: str = "id") -> int | None:
+        """The whole number under ``key``; None where the record has none."""
+        value = self.after.get(key)
+        return value if type(value) is int else None
+
     def change(self, code: str, **values: Any) -> None:
         """Other values for some keys."""
         self.replace(code, {**self.after, **values})
@@ -237,16 +242,17 @@ def _repair_pictures(draft: _Draft, image_dir: Path) -> None:
         if inside is not None:
             slot.change("file_name_outside", file_name=inside)
     facts = scan_pictures(image_dir, [slot.after["file_name"] for slot in slots], "thumbnail")
-    gone = {}
+    gone: dict[int | None, str] = {}
     for slot, fact in zip(slots, facts, strict=True):
         if fact.problem in _UNUSABLE:
-            gone[slot.after.get("id")] = fact.problem
+            gone[slot.id()] = str(fact.problem)
             slot.replace(str(fact.problem), None)
         elif fact.shown_hw is not None:
             _repair_size(slot, fact)
     for slot in draft.records("annotations"):
-        if isinstance(slot.after.get("image_id"), int) and slot.after["image_id"] in gone:
-            slot.replace(str(gone[slot.after["image_id"]]), None)
+        image_id = slot.id("image_id")
+        if image_id is not None and image_id in gone:
+            slot.replace(gone[image_id], None)
     _merge_repeated_pictures(draft)
 
 
@@ -277,7 +283,7 @@ def _merge_repeated_pictures(draft: _Draft) -> None:
     new_id: dict[int, int] = {}
     for slot in draft.records("images"):
         record = slot.after
-        if not isinstance(record.get("file_name"), str) or type(record.get("id")) is not int:
+        if not isinstance(record.get("file_name"), str) or slot.id() is None:
             continue
         name = PurePosixPath(record["file_name"]).as_posix()
         known = first.setdefault(name, record)
@@ -286,8 +292,9 @@ def _merge_repeated_pictures(draft: _Draft) -> None:
             new_id[record["id"]] = known["id"]
             slot.replace("file_name_duplicate", None)
     for slot in draft.records("annotations"):
-        if slot.after.get("image_id") in new_id:
-            slot.change("file_name_duplicate", image_id=new_id[slot.after["image_id"]])
+        image_id = slot.id("image_id")
+        if image_id is not None and image_id in new_id:
+            slot.change("file_name_duplicate", image_id=new_id[image_id])
 
 
 def _repair_categories(drafts: Sequence[_Draft]) -> None:
@@ -295,12 +302,7 @@ def _repair_categories(drafts: Sequence[_Draft]) -> None:
     if not all(_is_unambiguous(draft.categories) for draft in drafts):
         return
     parsed = [parse_coco({**_lists_only(draft), "annotations": []}, draft.path).coco for draft in drafts]
-    names_used = {
-        category["name"]
-        for draft in drafts
-        for category in draft.categories
-        if category["id"] in {slot.after.get("category_id") for slot in draft.records("annotations")}
-    }
+    names_used = set().union(*(_used_names(draft) for draft in drafts))
     joined: dict[str, dict[str, Any]] = {}
     taken = {category["id"] for draft in drafts[:1] for category in draft.categories}
     highest = max((category["id"] for draft in drafts for category in draft.categories), default=0)
@@ -320,8 +322,19 @@ def _repair_categories(drafts: Sequence[_Draft]) -> None:
     dummies = unused_dummies(rows, names_used)
     wanted = [entry for name, entry in joined.items() if name not in dummies]
     for draft, coco in zip(drafts, parsed, strict=True):
-        if draft.categories != wanted and isinstance(draft.document.get("categories"), list):
+        if _ids_and_names(draft.categories) != _ids_and_names(wanted) and isinstance(
+            draft.document.get("categories"), list
+        ):
             _give_categories(draft, wanted, _category_codes(draft, parsed[0], coco, dummies))
+
+
+def _ids_and_names(categories: Sequence[Mapping[str, Any]]) -> list[tuple[int, str]]:
+    return [(category["id"], category["name"]) for category in categories]
+
+
+def _used_names(draft: _Draft) -> set[str]:
+    used_ids = {slot.id("category_id") for slot in draft.records("annotations")}
+    return {category["name"] for category in draft.categories if category["id"] in used_ids}
 
 
 def _is_unambiguous(categories: Sequence[Any]) -> bool:
@@ -356,8 +369,8 @@ def _give_categories(draft: _Draft, wanted: Sequence[dict[str, Any]], codes: lis
     id_of_name = {entry["name"]: entry["id"] for entry in wanted}
     new_id = {entry["id"]: id_of_name.get(entry["name"], entry["id"]) for entry in draft.categories}
     for slot in draft.records("annotations"):
-        old = slot.after.get("category_id")
-        if type(old) is int and new_id.get(old, old) != old:
+        old = slot.id("category_id")
+        if old is not None and new_id.get(old, old) != old:
             slot.change(codes[0], category_id=new_id[old])
     draft.categories = copy.deepcopy(list(wanted))
     draft.category_codes = codes
@@ -365,23 +378,23 @@ def _give_categories(draft: _Draft, wanted: Sequence[dict[str, Any]], codes: lis
 
 def _repair_records(draft: _Draft) -> None:
     """Ids, references and lists of polygons."""
-    image_ids = {
-        slot.after.get("id") for slot in draft.records("images") if type(slot.after.get("id")) is int
-    }
-    ids = [slot.after.get("id") for slot in draft.records("annotations")]
-    highest = max((id for id in ids if type(id) is int), default=0)
+    image_ids = {slot.id() for slot in draft.records("images")}
+    # A picture without an id may be the one that an annotation means.
+    all_known = None not in image_ids and len(image_ids) > 0
+    highest = max((slot.id() or 0 for slot in draft.records("annotations")), default=0)
     seen: set[int] = set()
     for slot in draft.records("annotations"):
-        id, image_id = slot.after.get("id"), slot.after.get("image_id")
-        if type(image_id) is int and image_id not in image_ids:
+        id, image_id = slot.id(), slot.id("image_id")
+        if all_known and image_id is not None and image_id not in image_ids:
             slot.replace("image_id_dangling", None)
             continue
-        if id is None or (type(id) is int and id in seen):
+        is_missing = slot.after.get("id") is None
+        if is_missing or id in seen:
             highest += 1
-            code = "annotation_entry_invalid" if id is None else "annotation_id_duplicate"
-            slot.change(code, id=highest)
-        if type(slot.after["id"]) is int:
-            seen.add(slot.after["id"])
+            slot.change("annotation_entry_invalid" if is_missing else "annotation_id_duplicate", id=highest)
+            id = highest
+        if id is not None:
+            seen.add(id)
         _repair_polygon_lists(slot)
 
 

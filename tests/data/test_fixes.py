@@ -223,6 +223,27 @@ def test_undo_writes_the_original_files(tmp_path: Path, capsys: pytest.CaptureFi
         undo_repair(tmp_path / "original")
 
 
+def test_values_of_any_kind_are_left_where_they_mean_nothing(tmp_path: Path) -> None:
+    planted = write_sound_dataset(tmp_path / "data")
+    planted.annotation("train", 0)["category_id"] = [1]
+    planted.annotation("train", 1)["image_id"] = {"id": 3}
+    planted.annotation("train", 2)["id"] = "seven"
+    planted.image("train", 3)["id"] = [4]
+    planted.documents["train"]["annotations"][4] = "no record"
+    planted.save()
+    repair = repair_dataset(planted.root)
+    assert repair.counts == {}
+    assert load_document(repair.root / "annotations" / "instance_train.json") == planted.documents["train"]
+
+
+def test_other_supercategories_are_no_difference(tmp_path: Path) -> None:
+    planted = write_sound_dataset(tmp_path / "data")
+    planted.documents["val"]["categories"][0]["supercategory"] = "metal"
+    planted.save()
+    assert not check(planted.root).counts
+    assert repair_dataset(planted.root).counts == {}
+
+
 def test_a_missing_annotation_id_is_given(tmp_path: Path) -> None:
     planted = write_sound_dataset(tmp_path / "data")
     del planted.annotation("train", 2)["id"]
