@@ -141,7 +141,7 @@ def check(
     for split in splits.values():
         for rule in RULES:
             rule(split, split.parsed.log)
-    logs.append(_check_across(paths, dataset_dir, splits))
+    logs += _check_across(paths, dataset_dir, splits)
     return CheckReport(
         paths=paths,
         splits={name: split.coco for name, split in splits.items()},
@@ -195,7 +195,7 @@ _TRAIT_TEXTS = {
 @_rule
 def pictures_have_the_listed_size(split: Split, log: FindingLog) -> None:
     """A mask fits only the size of picture that it was drawn on, turned by its EXIF orientation or not."""
-    crossing_rows = _rows_of_turned_pictures(split)
+    turned = _pictures_with_turned_labels(split)
     for record in split.coco.images:
         facts = split.facts[record.id]
         listed = (record.height, record.width)
@@ -215,7 +215,7 @@ def pictures_have_the_listed_size(split: Split, log: FindingLog) -> None:
         elif facts.orientation != 1 and facts.stored_hw == facts.shown_hw:
             message = f"{record.file_name} has EXIF orientation {facts.orientation}, which keeps its size"
             log.add("image_exif_unclear", message, image_id=record.id)
-        elif record.id in crossing_rows:
+        elif record.id in turned:
             message = (
                 f"{record.file_name} has EXIF orientation {facts.orientation} and is listed as shown, "
                 f"{_by(listed)}, but its labels fit only into the picture as stored"
@@ -223,7 +223,7 @@ def pictures_have_the_listed_size(split: Split, log: FindingLog) -> None:
             log.add("image_exif_frame", message, image_id=record.id)
 
 
-def _rows_of_turned_pictures(split: Split) -> set[int]:
+def _pictures_with_turned_labels(split: Split) -> set[int]:
     """Image ids whose labels leave the listed size, but not the one with sides swapped."""
     measures = split.measures
     beyond = np.flatnonzero(measures.reach_outside > 1)
@@ -434,7 +434,8 @@ def repeated_annotations(coco: CocoFile, measures: Measures) -> dict[int, int]:
 # ---- rules that look at all splits
 
 
-def _check_across(paths: DatasetPaths, dataset_dir: Path, splits: Mapping[str, Split]) -> FindingLog:
+def _check_across(paths: DatasetPaths, dataset_dir: Path, splits: Mapping[str, Split]) -> list[FindingLog]:
+    """One log for what is said of all files, one for the folder of the pictures."""
     log = FindingLog(paths.train_json.name)
     if paths.root != dataset_dir:
         log.add("dataset_nested", f"the data set lies in {paths.root.name}, inside {dataset_dir.name}")
@@ -444,9 +445,10 @@ def _check_across(paths: DatasetPaths, dataset_dir: Path, splits: Mapping[str, S
             _categories_agree(train, other, log)
             _classes_can_be_learnt(train, other, log)
     _classes_have_instances(splits, log)
-    _pictures_are_different(paths.image_dir, splits, log)
-    _pictures_are_listed(paths.image_dir, splits, log)
-    return log
+    _pictures_are_different(paths.image_dir, splits)
+    folder_log = FindingLog(paths.image_dir.name)
+    _pictures_are_listed(paths.image_dir, splits, folder_log)
+    return [log, folder_log]
 
 
 def _categories_agree(train: Split, other: Split, log: FindingLog) -> None:
@@ -492,7 +494,7 @@ def unused_dummies(categories: Collection[Category], used: Set[str]) -> list[str
     return [category.name for category in categories if category.name in groups - used]
 
 
-def _pictures_are_different(image_dir: Path, splits: Mapping[str, Split], log: FindingLog) -> None:
+def _pictures_are_different(image_dir: Path, splits: Mapping[str, Split]) -> None:
     """The same picture on both sides is learnt by heart and then measured; on one side, it counts twice."""
     rows = [
         (name, record, split.facts[record.id])
@@ -500,13 +502,13 @@ def _pictures_are_different(image_dir: Path, splits: Mapping[str, Split], log: F
         for record in split.coco.images
         if split.facts[record.id].problem is None
     ]
-    said: dict[tuple[int, bool], None] = {}
+    said: set[tuple[int, bool]] = set()
     for first, second, same in _equal_pairs(image_dir, rows):
         (name, record, _), (other_name, other, _) = rows[first], rows[second]
         leak = name != other_name
         if (second, leak) in said or (not leak and record.file_name == other.file_name):
             continue  # a picture that is listed twice is said to be so
-        said[second, leak] = None
+        said.add((second, leak))
         words = "is the same picture as" if same else "hardly differs from"
         side = f" of {splits[name].coco.path.name}" if leak else ""
         code = ("leak_" if leak else "image_") + ("duplicate" if same else "near_duplicate")
@@ -549,11 +551,9 @@ def _pictures_are_listed(image_dir: Path, splits: Mapping[str, Split], log: Find
     if any(split.parsed.log.counts["json_missing"] for split in splits.values()):
         return
     listed = {os.path.normpath(record.file_name) for split in splits.values() for record in split.coco.images}
-    folder_log = FindingLog(image_dir.name)
     for name in sorted(pictures_below(image_dir)):
         if os.path.normpath(name) not in listed:
-            folder_log.add("image_unreferenced", f"{name} is in no annotation file")
-    log.extend(folder_log)
+            log.add("image_unreferenced", f"{name} is in no annotation file")
 
 
 def pictures_below(image_dir: Path) -> Iterator[str]:
@@ -580,7 +580,7 @@ def _parse_all(paths: DatasetPaths) -> dict[str, ParsedCoco]:
         except UnreadableFile as error:
             empty: dict[str, list[object]] = {"images": [], "categories": [], "annotations": []}
             parsed[name] = parse_coco(empty, path)
-            parsed[name].log.extend([error.finding])
+            parsed[name].log.add(error.finding.code, error.finding.message)
         else:
             parsed[name] = parse_coco(document, path)
     return parsed

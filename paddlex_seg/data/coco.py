@@ -6,8 +6,6 @@ A data set is a folder with ``images/`` and ``annotations/instance_train.json`` 
 import gc
 import json
 import math
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -20,7 +18,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as mask_tools
 
 from paddlex_seg.data.findings import Finding, FindingLog, finding
-from paddlex_seg.data.publish import recover
+from paddlex_seg.data.publish import recover, replace_file
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord, Instances, Rle
 
@@ -144,7 +142,7 @@ def write_coco(coco: CocoFile, path: Path) -> None:
 
     RLE counts that are bytes in memory are written, and read back, as text.
     """
-    _replace_text(path, coco_to_json(coco))
+    replace_file(path, coco_to_json(coco).encode())
 
 
 def coco_to_json(coco: CocoFile) -> str:
@@ -187,6 +185,16 @@ def category_differences(train: CocoFile, other: CocoFile) -> list[tuple[str, st
         )
         differences = [("categories_differ_order", order)]
     return differences
+
+
+def segmentation_to_json(
+    segmentation: list[list[float]] | Mapping[str, Any],
+) -> list[list[float]] | dict[str, Any]:
+    """The segmentation as a file holds it: counts of an RLE that are bytes become text."""
+    if not isinstance(segmentation, Mapping):
+        return segmentation
+    counts = segmentation["counts"]
+    return {**segmentation, "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
 
 
 def same_categories(train: CocoFile, val: CocoFile) -> None:
@@ -446,6 +454,10 @@ def _number(value: Any) -> float:
 def _any_text(value: Any) -> str:
     if not isinstance(value, str):
         raise _Wrong(f"is {_shown(value)}; expected text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # JSON can name half a character, which no file can hold
+        raise _Wrong(f"is {_shown(value)}, which is no text in UTF-8") from None
     return value
 
 
@@ -646,7 +658,7 @@ def _annotation_entry(annotation: Annotation) -> dict[str, Any]:
         "id": annotation.id,
         "image_id": annotation.image_id,
         "category_id": annotation.category_id,
-        "segmentation": _segmentation_entry(annotation.segmentation),
+        "segmentation": segmentation_to_json(annotation.segmentation),
         "iscrowd": int(annotation.iscrowd),
     }
     if annotation.bbox_xywh is not None:
@@ -654,28 +666,6 @@ def _annotation_entry(annotation: Annotation) -> dict[str, Any]:
     if annotation.area is not None:
         entry["area"] = annotation.area
     return entry
-
-
-def _segmentation_entry(
-    segmentation: list[list[float]] | Mapping[str, Any],
-) -> list[list[float]] | dict[str, Any]:
-    if not isinstance(segmentation, Mapping):
-        return segmentation
-    counts = segmentation["counts"]
-    return {**segmentation, "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
-
-
-def _replace_text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)  # a temporary file is private to its owner, a data set is not
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def _id_to_name(categories: Sequence[Category]) -> dict[int, str]:

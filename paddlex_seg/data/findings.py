@@ -96,15 +96,6 @@ class FindingLog:
             self.kept.append(finding(code, self.file, message, **ids))
         self.counts[code] += len(places)
 
-    def extend(self, findings: "FindingLog | Sequence[Finding]") -> None:
-        """Take over findings about other files as they are."""
-        if isinstance(findings, FindingLog):
-            self.kept += findings.kept
-            self.counts += findings.counts
-        else:
-            self.kept += findings
-            self.counts.update(item.code for item in findings)
-
     @property
     def num_errors(self) -> int:
         """How many findings fail the check, kept or not."""

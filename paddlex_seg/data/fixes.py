@@ -7,7 +7,6 @@ import argparse
 import copy
 import json
 import os
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import shapely
+from pycocotools import mask as mask_tools
 
 from paddlex_seg.data.checks import (
     area_problems,
@@ -31,13 +31,14 @@ from paddlex_seg.data.coco import (
     dataset_paths,
     load_document,
     parse_coco,
+    segmentation_to_json,
 )
 from paddlex_seg.data.measures import FLAT, Measures, drawn, measure
-from paddlex_seg.data.pictures import PictureFacts, image_path
-from paddlex_seg.data.publish import link_or_copy, publish_folder
+from paddlex_seg.data.pictures import image_path
+from paddlex_seg.data.publish import fresh_folder, link_or_copy
 from paddlex_seg.data.scan import content_digest, scan_pictures
 from paddlex_seg.errors import DatasetError
-from paddlex_seg.structures import Annotation, Category, CocoFile
+from paddlex_seg.structures import Annotation, Category, CocoFile, Rle
 
 LOG_NAME = "repair_log.json"
 
@@ -63,9 +64,11 @@ def repair_dataset(dataset_dir: Path, target: Path | None = None) -> Repair:
     """
     paths = dataset_paths(dataset_dir)
     target = target or paths.root.with_name(f"{paths.root.resolve().name}_fixed")
-    if target.resolve() == paths.root.resolve():
+    root, place = paths.root.resolve(), target.resolve()
+    if root.is_relative_to(place) or place.is_relative_to(root):
         raise DatasetError(
-            f"{target}: the repaired copy cannot take the place of the data set. Name another folder."
+            f"{target}: the repaired copy cannot take the place of the data set, nor lie in it. Name another "
+            "folder."
         )
     files = [path for path in (paths.train_json, paths.val_json, paths.test_json) if path.is_file()]
     if not files:
@@ -105,12 +108,13 @@ def undo_repair(repaired: Path) -> dict[str, Any]:
 
 @dataclass
 class _Slot:
-    """A record of a list, as it was and as it is; None where there was none or is none."""
+    """A record of a list, as it was and as it is."""
 
     position: int  # in the list of the file
     before: Any
     after: Any
     codes: list[str] = field(default_factory=list)
+    is_removed: bool = False
 
     def id(self, key: str = "id") -> int | None:
         """The whole number under ``key``; None where the record has none."""
@@ -119,12 +123,17 @@ class _Slot:
 
     def change(self, code: str, **values: Any) -> None:
         """Other values for some keys."""
-        self.replace(code, {**self.after, **values})
+        self._note(code)
+        self.after = {**self.after, **values}
 
-    def replace(self, code: str, after: Any) -> None:
+    def remove(self, code: str) -> None:
+        """The record leaves the list."""
+        self._note(code)
+        self.after, self.is_removed = None, True
+
+    def _note(self, code: str) -> None:
         if code not in self.codes:
             self.codes.append(code)
-        self.after = after
 
 
 class _Draft:
@@ -150,9 +159,9 @@ class _Draft:
         if not isinstance(self.original, dict):
             return self.original
         lists = {
-            "images": [slot.after for slot in self.images if slot.after is not None],
+            "images": [slot.after for slot in self.images if not slot.is_removed],
             "categories": self.categories,
-            "annotations": [slot.after for slot in self.annotations if slot.after is not None],
+            "annotations": [slot.after for slot in self.annotations if not slot.is_removed],
         }
         return {
             key: lists[key] if isinstance(value, list) and key in lists else value
@@ -162,7 +171,7 @@ class _Draft:
     def parse(self) -> tuple[ParsedCoco, Measures, list[_Slot]]:
         """The sound records, their measures, and the slot of each annotation."""
         document = self.current()
-        slots = [slot for slot in self.annotations if slot.after is not None]
+        slots = [slot for slot in self.annotations if not slot.is_removed]
         parsed = parse_coco(
             {**document, "annotations": list(document.get("annotations") or [])}
             if isinstance(document, dict)
@@ -246,13 +255,15 @@ def _repair_pictures(draft: _Draft, image_dir: Path) -> None:
     for slot, fact in zip(slots, facts, strict=True):
         if fact.problem in _UNUSABLE:
             gone[slot.id()] = str(fact.problem)
-            slot.replace(str(fact.problem), None)
-        elif fact.shown_hw is not None:
-            _repair_size(slot, fact)
+            slot.remove(str(fact.problem))
+        elif (
+            fact.shown_hw is not None and fact.shown_hw == fact.stored_hw
+        ):  # nobody knows which way otherwise
+            _repair_size(slot, fact.shown_hw)
     for slot in draft.records("annotations"):
         image_id = slot.id("image_id")
         if image_id is not None and image_id in gone:
-            slot.replace(gone[image_id], None)
+            slot.remove(gone[image_id])
     _merge_repeated_pictures(draft)
 
 
@@ -269,10 +280,9 @@ def _name_inside(name: str, image_dir: Path) -> str | None:
     return None
 
 
-def _repair_size(slot: _Slot, facts: PictureFacts) -> None:
+def _repair_size(slot: _Slot, size_hw: tuple[int, int]) -> None:
     """Width and height where the file has none, or none that a picture can have."""
-    assert facts.shown_hw is not None
-    sides = {"width": facts.shown_hw[1], "height": facts.shown_hw[0]}
+    sides = {"width": size_hw[1], "height": size_hw[0]}
     wrong = [key for key in sides if type(slot.after.get(key)) not in (int, float) or slot.after[key] < 1]
     if wrong:
         slot.change("image_entry_invalid", **sides)
@@ -290,7 +300,7 @@ def _merge_repeated_pictures(draft: _Draft) -> None:
         sizes = [(entry.get("width"), entry.get("height")) for entry in (known, record)]
         if known is not record and sizes[0] == sizes[1] and known["id"] != record["id"]:
             new_id[record["id"]] = known["id"]
-            slot.replace("file_name_duplicate", None)
+            slot.remove("file_name_duplicate")
     for slot in draft.records("annotations"):
         image_id = slot.id("image_id")
         if image_id is not None and image_id in new_id:
@@ -386,7 +396,7 @@ def _repair_records(draft: _Draft) -> None:
     for slot in draft.records("annotations"):
         id, image_id = slot.id(), slot.id("image_id")
         if all_known and image_id is not None and image_id not in image_ids:
-            slot.replace("image_id_dangling", None)
+            slot.remove("image_id_dangling")
             continue
         is_missing = slot.after.get("id") is None
         if is_missing or id in seen:
@@ -406,7 +416,7 @@ def _repair_polygon_lists(slot: _Slot) -> None:
     if isinstance(parts, list) and parts and all(isinstance(part, list) for part in parts):
         solid = [part for part in parts if len(part) >= 6 or len(part) % 2]
         if not solid:
-            slot.replace("polygon_too_few_points", None)
+            slot.remove("polygon_too_few_points")
         elif len(solid) < len(parts):
             slot.change("polygon_too_few_points", segmentation=solid)
 
@@ -416,22 +426,22 @@ def _repair_geometry(draft: _Draft) -> None:
     parsed, measures, slots = draft.parse()
     coco = parsed.coco
     for row in repeated_annotations(coco, measures):
-        slots[row].replace("annotation_duplicate", None)
+        slots[row].remove("annotation_duplicate")
     for row in np.flatnonzero(empty_masks(coco, measures)):
-        slots[row].replace("mask_empty", None)
+        slots[row].remove("mask_empty")
     for row in np.flatnonzero(measures.has_flat_part):
         _drop_flat_parts(slots[row], is_flat=bool(measures.is_flat[row]))
     for row in np.flatnonzero(measures.reach_outside > 1):
-        if slots[row].after is not None:
+        if not slots[row].is_removed:
             height, width = (int(side) for side in measures.picture_hw[row])
             _cut(slots[row], height, width)
 
 
 def _drop_flat_parts(slot: _Slot, is_flat: bool) -> None:
-    if slot.after is None:
+    if slot.is_removed:
         return
     if is_flat:
-        slot.replace("polygon_zero_area", None)
+        slot.remove("polygon_zero_area")
         return
     corners = [np.array(part, float).reshape(-1, 2) for part in slot.after["segmentation"]]
     areas = [float(shapely.Polygon(xy).area) for xy in corners]
@@ -440,21 +450,23 @@ def _drop_flat_parts(slot: _Slot, is_flat: bool) -> None:
 
 
 def _cut(slot: _Slot, height: int, width: int) -> None:
-    """The part of the polygons that lies in the picture; the drawn mask where a polygon crosses itself."""
+    """What lies in the picture: of polygons their part; of those that cross themselves, or of which a sliver
+    would remain that draws nothing, the drawn mask.
+    """
     frame = shapely.box(0, 0, width, height)
     polygons = [shapely.Polygon(np.array(part, float).reshape(-1, 2)) for part in slot.after["segmentation"]]
-    if not all(polygon.is_valid for polygon in polygons):
-        parts: Any = _drawn_mask(slot.after["segmentation"], height, width)
-    else:
+    segmentation: Any = _drawn_mask(slot.after["segmentation"], height, width)
+    if all(polygon.is_valid for polygon in polygons):
         pieces = [shapely.get_parts(polygon.intersection(frame)) for polygon in polygons]
-        rings = [piece.exterior for group in pieces for piece in group if piece.geom_type == "Polygon"]
-        parts = [shapely.get_coordinates(ring)[:-1].reshape(-1).tolist() for ring in rings]
-    slot.change("polygon_outside", segmentation=parts)
+        solid = [piece for group in pieces for piece in group if piece.area >= FLAT]
+        parts = [shapely.get_coordinates(piece.exterior)[:-1].reshape(-1).tolist() for piece in solid]
+        if parts and mask_tools.area(_drawn_mask(parts, height, width)):
+            segmentation = parts
+    slot.change("polygon_outside", segmentation=segmentation_to_json(segmentation))
 
 
-def _drawn_mask(parts: list[list[float]], height: int, width: int) -> dict[str, Any]:
-    rle = annotation_to_rle(Annotation(0, 0, 0, parts), height, width)
-    return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
+def _drawn_mask(parts: list[list[float]], height: int, width: int) -> Rle:
+    return annotation_to_rle(Annotation(0, 0, 0, parts), height, width)
 
 
 def _repair_numbers(draft: _Draft) -> None:
@@ -477,20 +489,14 @@ def _repair_numbers(draft: _Draft) -> None:
 
 
 def _write_copy(target: Path, drafts: Sequence[_Draft], log: Mapping[str, Any], image_dir: Path) -> None:
-    new = target.with_name(f".{target.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
-    try:
-        (new / "annotations").mkdir(parents=True)
+    with fresh_folder(target) as new:
+        (new / "annotations").mkdir()
         (new / "images").mkdir()
         for draft in drafts:
             _dump(draft.current(), new / "annotations" / draft.path.name)
             for slot in draft.records("images"):
                 _share_picture(slot.after, image_dir, new / "images")
         _dump(log, new / LOG_NAME)
-        publish_folder(new, target)
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
-        raise
 
 
 def _share_picture(record: Mapping[str, Any], image_dir: Path, target_dir: Path) -> None:

@@ -13,6 +13,7 @@ from paddlex_seg.data.coco import annotation_to_rle
 from paddlex_seg.structures import Annotation, CocoFile, Rle
 
 _CHUNK = 50_000  # annotations at a time, so that memory does not grow with the file a second time
+FLAT = 0.01  # square pixels: no mask comes of less
 
 _Floats = NDArray[np.float64]
 _Flags = NDArray[np.bool_]
@@ -62,7 +63,7 @@ def measure(coco: CocoFile) -> Measures:
     image_rows = np.array([row_of_image[item.image_id] for item in items], np.int64)
     sizes = np.array([(record.height, record.width) for record in coco.images], float).reshape(-1, 2)
     nothing = (np.nan,) * 4
-    parts = [_measure_masks(coco, items[i : i + _CHUNK]) for i in range(0, len(items), _CHUNK)]
+    parts = [_measure_masks(items[i : i + _CHUNK]) for i in range(0, len(items), _CHUNK)]
     masks = np.concatenate([np.zeros(0, _MASK_ROW), *parts])
     crossing = np.flatnonzero(masks["crosses"])
     masks["area"][crossing] = drawn(coco, crossing)[0]
@@ -111,13 +112,12 @@ _MASK_ROW = np.dtype(
         ("crosses", bool),
     ]
 )
-FLAT = 0.01  # square pixels: no mask comes of less
 
 
-def _measure_masks(coco: CocoFile, items: Sequence[Annotation]) -> NDArray[np.void]:
+def _measure_masks(items: Sequence[Annotation]) -> NDArray[np.void]:
     rows = np.zeros(len(items), _MASK_ROW)
     rows["is_rle"] = [not isinstance(item.segmentation, list) for item in items]
-    _measure_rles(rows, coco, items)
+    _measure_rles(rows, items)
     polygons = [item.segmentation if isinstance(item.segmentation, list) else () for item in items]
     counts = np.array([len(parts) for parts in polygons])
     parts = list(chain.from_iterable(polygons))
@@ -126,7 +126,7 @@ def _measure_masks(coco: CocoFile, items: Sequence[Annotation]) -> NDArray[np.vo
     return rows
 
 
-def _measure_rles(rows: NDArray[np.void], coco: CocoFile, items: Sequence[Annotation]) -> None:
+def _measure_rles(rows: NDArray[np.void], items: Sequence[Annotation]) -> None:
     which = np.flatnonzero(rows["is_rle"])
     if not len(which):
         return
@@ -170,13 +170,12 @@ def _measure_polygons(
 
 def _polygons(corners: _Floats, lengths: NDArray[np.int64], wanted: _Flags) -> NDArray[np.object_]:
     """The wanted ones as shapely's polygons."""
+    if not wanted.any():
+        return np.zeros(0, object)
     ring_of_part = np.cumsum(wanted) - 1
     inside = np.repeat(wanted, lengths)
     rings = np.repeat(ring_of_part, lengths)[inside]
-    return shapely.polygons(shapely.linearrings(corners[inside], indices=rings)) if wanted.any() else _NONE
-
-
-_NONE = np.zeros(0, object)
+    return shapely.polygons(shapely.linearrings(corners[inside], indices=rings))
 
 
 def _hull_areas(corners: _Floats, lengths: NDArray[np.int64], wanted: _Flags) -> _Floats:

@@ -32,6 +32,10 @@ def image_path(image_dir: Path, file_name: str) -> Path:
     return image_dir / inside
 
 
+class UnsupportedPixels(DatasetError):
+    """A sound picture whose pixels cannot be used."""
+
+
 Decode = Literal["header", "thumbnail", "full"]
 THUMBNAIL_SIDE = 16
 
@@ -88,8 +92,9 @@ def inspect_picture(path: Path, decode: Decode) -> PictureFacts:
     except Image.DecompressionBombError:
         return PictureFacts("image_unsupported", f"{path.name} has too many pixels")
     except DatasetError as error:  # of load_image
-        code = "image_unsupported" if "not supported" in str(error) else "image_corrupt"
-        return PictureFacts(code, str(error).partition(": ")[2].partition(". ")[0])
+        code = "image_unsupported" if isinstance(error, UnsupportedPixels) else "image_corrupt"
+        reason = str(error).removeprefix(f"{path}: ").partition(". ")[0]
+        return PictureFacts(code, f"{path.name}: {reason}")
     except _DECODER_ERRORS as error:
         code = "image_truncated" if _is_truncation(error) else "image_corrupt"
         return PictureFacts(code, f"{path.name} cannot be read ({error})".replace(str(path), path.name))
@@ -192,7 +197,7 @@ def _to_rgb(picture: Image.Image, path: Path) -> NDArray[np.uint8]:
     if picture.mode == "F" or picture.mode.startswith("I"):
         gray = np.asarray(picture)
         if picture.mode == "F" or gray.min() < 0 or gray.max() > 65535:
-            raise DatasetError(
+            raise UnsupportedPixels(
                 f"{path}: pixels with fractions or outside 0..65535 are not supported. Scale them to 8 bits."
             )
         return np.repeat(np.rint(gray / 257).astype(np.uint8)[..., None], 3, axis=2)
@@ -230,15 +235,12 @@ _END_MARKS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
 
 def _expect_end(picture: Image.Image, path: Path) -> None:
     mark = _END_MARKS.get(picture.format or "")
-    # Some cameras write more behind the end of the picture: a longer tail is read only where it is needed.
-    if mark and not any(mark in _tail(path, length) for length in (64, 65536)):
-        raise OSError("image file is truncated: its end mark is missing")
-
-
-def _tail(path: Path, length: int) -> bytes:
+    if mark is None:
+        return
     with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - length))
-        return file.read()
+        file.seek(max(0, path.stat().st_size - 64))
+        if mark not in file.read():
+            picture.load()  # it raises if the end is missing; cameras may write more behind it
 
 
 def _is_truncation(error: Exception) -> bool:

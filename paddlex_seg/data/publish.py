@@ -1,25 +1,29 @@
-"""Several files of a data set replaced at once: whenever it is stopped, the old set is there or the new one.
+"""Files and folders that appear complete or not at all, also several files of a data set at once.
 
-The new files are written beside the old ones. A journal in the folder of the data set then says what is to be
-renamed; from that moment the new set counts. A run that is killed between two renames is completed by
-`recover`, which everything calls that opens a data set.
+`publish`: whenever it is stopped, the old set is there or the new one. The new files are written beside the
+old ones. A journal in the folder of the data set then says what is to be renamed; from that moment the new
+set counts. A run that is killed between two renames is completed by `recover`, which everything calls that
+opens a data set.
 """
 
 import json
+import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from paddlex_seg.errors import DatasetError
 
+_LOGGER = logging.getLogger(__name__)
 JOURNAL = ".paddlex_seg_journal.json"
 
 
-def publish(root: Path, files: Mapping[Path, bytes | Path | None]) -> list[Path]:
-    """Put files into the data set in ``root``, all or none; gives back the backups of what was there.
+def publish(root: Path, files: Mapping[Path, bytes | Path | None]) -> None:
+    """Put files into the data set in ``root``, all or none.
 
     files: by path below ``root``, the new content, a file to take it from (linked where possible), or None
     for a file that is to go. What was there becomes ``x.bak``, or ``x.bak.1`` and so on: no backup is ever
@@ -30,7 +34,7 @@ def publish(root: Path, files: Mapping[Path, bytes | Path | None]) -> list[Path]
     _clear_away(root)
     changes = {path: source for path, source in files.items() if not _is_there(path, source)}
     if not changes:
-        return []
+        return
     moves = [
         {
             "new": None if source is None else _relative(root, path.with_name(f".{path.name}.new")),
@@ -52,7 +56,9 @@ def publish(root: Path, files: Mapping[Path, bytes | Path | None]) -> list[Path]
         _clear_away(root)
         raise
     _roll_forward(root, moves)
-    return [root / str(move["backup"]) for move in moves if move["backup"] is not None]
+    for move in moves:
+        if move["backup"] is not None:
+            _say_kept(root / move["backup"])
 
 
 def recover(root: Path) -> None:
@@ -80,18 +86,44 @@ def _read_journal(root: Path) -> Any:
         return None
 
 
-def publish_folder(new: Path, target: Path) -> Path | None:
-    """Rename the complete folder ``new`` to ``target``; a folder there becomes ``target.bak``.
+def replace_file(path: Path, content: bytes) -> None:
+    """Write one file, complete or not at all; its folder is made when missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(temporary, 0o644)  # a temporary file is private to its owner, a data set is not
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
 
-    Gives back that backup. The two must lie on one file system. Of a kill between the two renames, the backup
-    is left and no target.
+
+@contextmanager
+def fresh_folder(target: Path) -> Iterator[Path]:
+    """A new folder to be filled, which takes the place of ``target`` when the context ends without an error.
+
+    A folder that was there becomes ``target.bak``. What a killed run had filled is removed by the next one.
+    Of a kill between the two renames at the end, the backup is left and no target.
     """
-    backup = None
-    if target.exists():
-        backup = _free_backup(target)
-        os.replace(target, backup)
-    os.replace(new, target)
-    return backup
+    new = target.with_name(f".{target.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    try:
+        yield new
+        backup = _free_backup(target) if target.exists() else None
+        if backup is not None:
+            os.replace(target, backup)
+            _say_kept(backup)
+        os.replace(new, target)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+
+
+def _say_kept(backup: Path) -> None:
+    _LOGGER.info(f"What was there before is kept as {backup}")
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from paddlex_seg.data.pictures import Decode, PictureFacts, image_path, inspect_picture
 from paddlex_seg.data.processes import prepare_worker, start_context
+from paddlex_seg.data.publish import replace_file
 from paddlex_seg.errors import DatasetError
 
 _CHUNK = 64  # pictures a task: its hand-over takes as long as the header of a picture
@@ -105,7 +106,7 @@ _VERSION = 1  # of what inspect_picture sees: a cache of another version is not 
 
 def _read_cache(path: Path | None, decode: Decode) -> dict[str, _Known]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines() if path is not None else []
+        lines = path.read_text(encoding="utf-8").split("\n") if path is not None else []
         if not lines or json.loads(lines[0]) != [_VERSION, decode]:
             return {}
         return {name: (key, _facts(values)) for name, key, values in map(json.loads, lines[1:])}
@@ -115,11 +116,7 @@ def _read_cache(path: Path | None, decode: Decode) -> dict[str, _Known]:
 
 def _write_cache(path: Path, decode: Decode, facts: dict[str, _Known]) -> None:
     rows = [[name, key, _plain(values)] for name, (key, values) in facts.items()]
-    text = "\n".join(json.dumps(row, ensure_ascii=False) for row in [[_VERSION, decode], *rows])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    replace_file(path, "\n".join(map(json.dumps, [[_VERSION, decode], *rows])).encode())
 
 
 def _plain(facts: PictureFacts) -> dict[str, object]:

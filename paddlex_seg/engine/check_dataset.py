@@ -25,7 +25,7 @@ from paddlex_seg.data.statistics import class_table, picture_table, size_table
 from paddlex_seg.engine.dataset_report import write_report
 from paddlex_seg.engine.log import progress_bar
 from paddlex_seg.engine.prepare_dataset import prepare
-from paddlex_seg.engine.result_file import write_json, write_result
+from paddlex_seg.engine.result_file import result_path, write_json, write_result
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.structures import Annotation, CocoFile
 from paddlex_seg.visualize import draw_histogram, draw_instances
@@ -55,7 +55,7 @@ def run(cfg: Config) -> dict[str, Any]:
             dataset_dir = repair.root
         return check_and_draw(dataset_dir, output_dir, settings.decode, converted=converted, repair=repair)
     except DatasetError:
-        if not _reported(output_dir):
+        if not result_path(output_dir, "check_dataset").is_file():
             write_result(output_dir, "check_dataset", {"check_pass": False})
         raise
 
@@ -72,15 +72,16 @@ def check_and_draw(
 
     converted: findings of a conversion, which count like those of the check.
     """
-    cache = _Cache(output_dir, dataset_dir, decode)
-    result = None if converted or repair else cache.earlier_result()
+    cache = _Cache(output_dir)
+    fingerprint = None if converted or repair else _fingerprint(dataset_dir, decode)
+    result = cache.earlier_result(fingerprint)
     if result is None:
         report = _check(dataset_dir, decode, cache.pictures, converted)
         result = _report(report, output_dir)
         if repair is not None:
             result["fix"] = _repair_entry(repair)
-        if not converted and not repair:
-            cache.keep(result)
+        if fingerprint is not None:
+            cache.keep(fingerprint, result)
     else:
         _LOGGER.info("Nothing has changed since the last check; this is its result.")
     _say_findings(result)
@@ -148,10 +149,6 @@ def _report(report: CheckReport, output_dir: Path) -> dict[str, Any]:
     }
 
 
-def _reported(output_dir: Path) -> bool:
-    return (output_dir / "check_dataset_result.json").is_file()
-
-
 # ---- what is kept for the next time
 
 
@@ -160,8 +157,6 @@ class _Cache:
     """The result of the last check, and what was seen of each picture."""
 
     output_dir: Path
-    dataset_dir: Path
-    decode: Decode
 
     @property
     def pictures(self) -> Path:
@@ -171,8 +166,8 @@ class _Cache:
     def last(self) -> Path:
         return self.output_dir / "check_dataset" / "cache" / "last.json"
 
-    def earlier_result(self) -> dict[str, Any] | None:
-        """The last result if neither data nor toolkit have changed since, and all that it names is there."""
+    def earlier_result(self, fingerprint: str | None) -> dict[str, Any] | None:
+        """The last result if it is of data with this fingerprint, and all that it names is still there."""
         try:
             kept = json.loads(self.last.read_text(encoding="utf-8"))
             result = kept["result"]
@@ -181,28 +176,38 @@ class _Cache:
         except (OSError, ValueError, KeyError, TypeError):
             return None
         there = all((self.output_dir / name).is_file() for name in names if name is not None)
-        return result if there and kept["fingerprint"] == self._fingerprint() else None
+        return result if there and kept["fingerprint"] == fingerprint else None
 
-    def keep(self, result: Mapping[str, Any]) -> None:
+    def keep(self, fingerprint: str, result: Mapping[str, Any]) -> None:
         self.last.parent.mkdir(parents=True, exist_ok=True)
-        write_json(self.last, {"fingerprint": self._fingerprint(), "result": result}, indent=None)
+        write_json(self.last, {"fingerprint": fingerprint, "result": result}, indent=None)
 
-    def _fingerprint(self) -> str:
-        """Of the bytes of the annotation files, and of name, size and time of change of every picture."""
-        paths = dataset_paths(self.dataset_dir)
-        digest = hashlib.blake2b(
-            f"{__version__} {self.decode} {paths.root.resolve()}".encode(), digest_size=16
-        )
-        for path in (paths.train_json, paths.val_json, paths.test_json):
-            digest.update(content_digest(path) if path.is_file() else b"-")
-        for folder, folders, names in os.walk(paths.image_dir):
-            folders.sort()
-            for name in sorted(names):
-                status = os.stat(os.path.join(folder, name))
-                digest.update(
-                    f"{folder}/{name} {status.st_size} {status.st_mtime_ns}\n".encode(errors="replace")
-                )
-        return digest.hexdigest()
+
+def _fingerprint(dataset_dir: Path, decode: Decode) -> str | None:
+    """Of the bytes of the annotation files, and of name, size and time of change of every picture.
+
+    None where folders of pictures are links: what changes behind those is not seen.
+    """
+    paths = dataset_paths(dataset_dir)
+    digest = hashlib.blake2b(f"{__version__} {decode} {paths.root.resolve()}".encode(), digest_size=16)
+    for path in (paths.train_json, paths.val_json, paths.test_json):
+        digest.update(content_digest(path) if path.is_file() else b"-")
+    for folder, folders, names in os.walk(paths.image_dir):
+        folders.sort()
+        if any(os.path.islink(os.path.join(folder, name)) for name in folders):
+            return None
+        for name in sorted(names):
+            line = f"{folder}/{name} {_state_of(os.path.join(folder, name))}\n"
+            digest.update(line.encode(errors="replace"))
+    return digest.hexdigest()
+
+
+def _state_of(path: str) -> str:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return "-"  # a link that leads nowhere
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 # ---- what is said

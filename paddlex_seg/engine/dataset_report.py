@@ -8,7 +8,6 @@ import io
 import math
 import os
 import struct
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ from pycocotools import mask as mask_tools
 from paddlex_seg.data.coco import annotation_to_rle, annotations_to_instances
 from paddlex_seg.data.findings import KINDS, Finding, Severity
 from paddlex_seg.data.pictures import image_path, load_image, picture_size
+from paddlex_seg.data.publish import replace_file
 from paddlex_seg.data.statistics import (
     Shapes,
     SplitShapes,
@@ -95,7 +95,7 @@ def write_report(
         _positions_section(splits),
     ]
     page = markup.PAGE.format(title=markup.text(title), style=markup.STYLE, body="\n".join(sections))
-    _replace_file(path, page)
+    replace_file(path, page.encode("utf-8", "replace"))  # a title may be a path that is no UTF-8
 
 
 # ---- What the data set holds
@@ -786,16 +786,3 @@ def _shades_to_png(shades: NDArray[np.uint8]) -> str:
     buffer = io.BytesIO()
     Image.fromarray(colours).save(buffer, "PNG")
     return markup.data_url(buffer.getvalue(), "image/png")
-
-
-def _replace_file(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text.encode("utf-8", "replace"))  # names in a JSON file may hold half a character
-        os.chmod(temporary, 0o644)  # a temporary file is private to its owner, a report is not
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -16,7 +16,7 @@ from paddlex_seg.data.formats.labelme import read_labelme, write_labelme
 from paddlex_seg.data.formats.mask_png import read_mask_png, write_mask_png
 from paddlex_seg.data.formats.voc import read_voc
 from paddlex_seg.data.formats.yolo import read_yolo, write_yolo
-from paddlex_seg.data.publish import publish, publish_folder, recover
+from paddlex_seg.data.publish import fresh_folder, publish, recover
 from paddlex_seg.data.scan import scan_pictures
 from paddlex_seg.data.split import (
     fold_coco,
@@ -49,8 +49,8 @@ _SPLITS = ("train", "val", "test")
 def prepare(cfg: CheckDatasetConfig, dataset_dir: Path, output_dir: Path) -> list[Finding]:
     """Convert and split the data set in ``dataset_dir`` as configured; gives back what conversion found.
 
-    Raises ConfigError for settings that contradict each other, before anything is done, and DatasetError when
-    there is nothing to convert or to split.
+    Raises ConfigError for settings that contradict each other or the data, and DatasetError when there is
+    nothing to convert or to split.
     """
     if cfg.split.enable:
         _split_percents(cfg.split)
@@ -88,7 +88,7 @@ def _convert(cfg: CheckDatasetConfig, dataset_dir: Path) -> list[Finding]:
     if is_new_split and conversion.list_lines:
         files |= _list_files(dataset_dir, splits, conversion.list_lines)
     files |= {dataset_dir / "images" / name: source for name, source in conversion.pictures.items()}
-    _say_backups(publish(dataset_dir, files))
+    publish(dataset_dir, files)
     if cfg.split.folds:
         _write_folds(dataset_dir, merge_coco(list(splits.values())), cfg.split)
     counts = ", ".join(f"{name} {len(coco.images)}" for name, coco in splits.items())
@@ -140,7 +140,7 @@ def _write_as(cfg: CheckDatasetConfig, dataset_dir: Path, output_dir: Path) -> l
     paths = dataset_paths(dataset_dir)
     splits = {name: read_coco(path) for name, path in _existing(paths.root).items()}
     folder = output_dir / "check_dataset" / kind
-    with _fresh_folder(folder) as new:
+    with fresh_folder(folder) as new:
         findings = WRITERS[kind](splits, paths.image_dir, new)
     _LOGGER.info(f"Convert dataset successfully ! Written to {folder}.")
     return findings
@@ -162,7 +162,7 @@ def _split_in_place(dataset_dir: Path, cfg: SplitConfig) -> None:
         _write_folds(paths.root, whole, cfg)
     else:
         splits = _divide(whole, paths.image_dir, cfg, pictures={})
-        _say_backups(publish(paths.root, _annotation_files(paths.root, splits)))
+        publish(paths.root, _annotation_files(paths.root, splits))
     _LOGGER.info("Split dataset successfully !")
 
 
@@ -240,47 +240,22 @@ def _write_folds(root: Path, whole: CocoFile, cfg: SplitConfig) -> None:
     """``folds/1`` and so on: data sets that share the pictures of this one."""
     assert cfg.folds is not None
     groups = _groups(whole, root / "images", cfg, pictures={})
-    with _fresh_folder(root / "folds") as new:
+    with fresh_folder(root / "folds") as new:
         for number, parts in enumerate(fold_coco(whole, cfg.folds, seed=cfg.seed, groups=groups), start=1):
             annotations = new / str(number) / "annotations"
             annotations.mkdir(parents=True)
             for name, coco in parts.items():
                 (annotations / f"instance_{name}.json").write_text(coco_to_json(coco), encoding="utf-8")
-            share_pictures(root / "images", new / str(number) / "images", up="../../images")
+            _share_pictures(root / "images", new / str(number) / "images", up="../../images")
     _LOGGER.info(f"{cfg.folds} folds are in {root / 'folds'}; set Global.dataset_dir to one of them.")
 
 
-def share_pictures(source: Path, target: Path, up: str) -> None:
+def _share_pictures(source: Path, target: Path, up: str) -> None:
     """A second place for a folder of pictures: a link by the relative path ``up``, or else copies."""
     try:
         os.symlink(up, target, target_is_directory=True)
     except OSError:
         shutil.copytree(source, target)
-
-
-class _fresh_folder:
-    """A new folder to be filled, which takes the place of ``target`` when all went well."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-        self.new = target.with_name(f".{target.name}.new")
-
-    def __enter__(self) -> Path:
-        shutil.rmtree(self.new, ignore_errors=True)
-        self.new.mkdir(parents=True)
-        return self.new
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if kind is None:
-            backup = publish_folder(self.new, self.target)
-            _say_backups([backup] if backup else [])
-        else:
-            shutil.rmtree(self.new, ignore_errors=True)
-
-
-def _say_backups(backups: Sequence[Path]) -> None:
-    for backup in backups:
-        _LOGGER.info(f"What was there before is kept as {backup}")
 
 
 def _say_balance(splits: Mapping[str, CocoFile], shown: int = 30) -> None:

@@ -1,4 +1,5 @@
 import hashlib
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from planted import PLANTS, write_sound_dataset
 from paddlex_seg.data.checks import CheckReport, check
 from paddlex_seg.data.demo import COCO_FOLDER, write_demo_dataset
 from paddlex_seg.data.findings import KINDS
+from paddlex_seg.data.pictures import Decode
 from paddlex_seg.errors import DatasetError
 
 # What converters find; planted in the tests of each format.
@@ -155,6 +157,33 @@ def test_a_cache_that_is_damaged_is_as_good_as_none(tmp_path: Path) -> None:
     cache = tmp_path / "pictures.jsonl"
     cache.write_text('[1, "thumbnail"]\n["a", 3', encoding="utf-8")
     assert not check(tmp_path / "data", cache_file=cache).counts
+
+
+@pytest.mark.parametrize("decode", ["header", "thumbnail", "full"])
+def test_what_a_camera_writes_behind_a_picture_does_no_harm(tmp_path: Path, decode: Decode) -> None:
+    planted = write_sound_dataset(tmp_path)
+    path = planted.picture("train")
+    assert path.suffix == ".jpg"
+    path.write_bytes(path.read_bytes() + bytes(200_000))
+    assert not check(tmp_path, decode).counts
+
+
+@pytest.mark.parametrize("decode", ["header", "thumbnail", "full"])
+def test_a_picture_that_is_cut_off_is_found_however_little_is_read(tmp_path: Path, decode: Decode) -> None:
+    planted = write_sound_dataset(tmp_path)
+    for place in (0, 1):
+        content = planted.picture("train", place).read_bytes()
+        planted.picture("train", place).write_bytes(content[: len(content) // 2])
+    assert check(tmp_path, decode).counts == {"image_truncated": 2}
+
+
+def test_a_name_that_is_no_text_is_an_error_of_its_record(tmp_path: Path) -> None:
+    planted = write_sound_dataset(tmp_path)
+    planted.image("train")["file_name"] = "half \ud83d.png"
+    text = json.dumps(planted.documents["train"])  # escapes it
+    planted.file("train").write_text(text, encoding="utf-8")
+    (error,) = check(tmp_path).errors
+    assert (error.code, error.image_id) == ("image_entry_invalid", 1)
 
 
 def test_a_check_changes_no_byte_of_the_data_set(tmp_path: Path) -> None:

@@ -199,6 +199,47 @@ def test_the_copy_cannot_take_the_place_of_the_data_set(tmp_path: Path) -> None:
         repair_dataset(planted.root, tmp_path / "data")
 
 
+@pytest.mark.parametrize("target", ["..", "images", "annotations/fixed"])
+def test_the_copy_cannot_lie_in_the_data_set_nor_around_it(tmp_path: Path, target: str) -> None:
+    planted = write_sound_dataset(tmp_path / "data")
+    before = contents(tmp_path)
+    with pytest.raises(DatasetError, match="cannot take the place"):
+        repair_dataset(planted.root, planted.root / target)
+    assert contents(tmp_path) == before
+
+
+def test_a_record_that_is_null_survives_beside_a_repair(tmp_path: Path) -> None:
+    planted = write_sound_dataset(tmp_path / "data")
+    planted.documents["train"]["annotations"].insert(1, None)
+    planted.annotation("train", 0)["image_id"] = 12345  # leaves
+    planted.annotation("train", 3)["bbox"] = [0, 0, -1, 4]
+    planted.save()
+    repair = repair_dataset(planted.root)
+    assert repair.counts == {"image_id_dangling": 1, "bbox_negative": 1}
+    assert undo_repair(repair.root)["instance_train.json"] == planted.documents["train"]
+
+
+def test_a_size_that_the_exif_orientation_leaves_open_is_not_guessed(tmp_path: Path) -> None:
+    planted = write_sound_dataset(tmp_path / "data")
+    PLANTS["image_exif_frame"][0](planted)
+    planted.image("train")["width"] = None
+    planted.save()
+    assert "image_entry_invalid" not in repair_dataset(planted.root).counts
+
+
+def test_of_a_sliver_within_the_picture_the_drawn_pixels_stay(tmp_path: Path) -> None:
+    planted = write_sound_dataset(tmp_path / "data")
+    planted.annotation("train", 0)["segmentation"] = [[-40, 10, 0.6, 10, 0.6, 40, -40, 40]]
+    planted.save()
+    root = repair_dataset(planted.root).root
+    masks = [
+        annotation_to_rle(read_coco(place / "annotations" / "instance_train.json").annotations[0], 72, 96)
+        for place in (planted.root, root)
+    ]
+    assert mask_tools.area(masks[0]) == mask_tools.area(masks[1]) > 0
+    assert not check(root).errors and "segmentation_empty" not in check(root).counts
+
+
 def test_a_file_that_is_no_json_cannot_be_repaired(tmp_path: Path) -> None:
     planted = planted_at(tmp_path / "data", "json_unreadable", 0)
     with pytest.raises(DatasetError, match=r"instance_val\.json"):
@@ -230,6 +271,7 @@ def test_values_of_any_kind_are_left_where_they_mean_nothing(tmp_path: Path) -> 
     planted.annotation("train", 2)["id"] = "seven"
     planted.image("train", 3)["id"] = [4]
     planted.documents["train"]["annotations"][4] = "no record"
+    planted.documents["train"]["annotations"][5] = None
     planted.save()
     repair = repair_dataset(planted.root)
     assert repair.counts == {}

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from paddlex_seg.data import publish as module
-from paddlex_seg.data.publish import JOURNAL, link_or_copy, publish, publish_folder, recover
+from paddlex_seg.data.publish import JOURNAL, fresh_folder, link_or_copy, publish, recover
 from paddlex_seg.errors import DatasetError
 
 
@@ -33,7 +33,7 @@ def new_files(root: Path) -> dict[Path, bytes | Path | None]:
 
 
 def test_what_was_there_is_kept_under_another_name(root: Path) -> None:
-    backups = publish(root, new_files(root))
+    publish(root, new_files(root))
     assert read(root) == {
         "annotations/a.json": "new a",
         "annotations/a.json.bak": "old a",
@@ -41,7 +41,6 @@ def test_what_was_there_is_kept_under_another_name(root: Path) -> None:
         "b.txt.bak": "old b",
         "images/deep/c.txt": "new c",
     }
-    assert backups == [root / "annotations" / "a.json.bak", root / "b.txt.bak"]
 
 
 def test_no_backup_is_ever_overwritten(root: Path) -> None:
@@ -53,7 +52,7 @@ def test_no_backup_is_ever_overwritten(root: Path) -> None:
 
 def test_files_that_stay_the_same_are_left_alone(root: Path) -> None:
     before = (root / "b.txt").stat().st_ino
-    assert publish(root, {root / "b.txt": b"old b", root / "gone.txt": None}) == []
+    publish(root, {root / "b.txt": b"old b", root / "gone.txt": None})
     assert (root / "b.txt").stat().st_ino == before
     assert sorted(read(root)) == ["annotations/a.json", "b.txt"]
 
@@ -170,8 +169,15 @@ def test_a_full_disk_leaves_the_old_files(root: Path, monkeypatch: pytest.Monkey
 
 def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:
     for name in ("first", "second"):
-        new = tmp_path / ".new"
-        new.mkdir()
-        (new / "file").write_text(name)
-        publish_folder(new, tmp_path / "data")
+        with fresh_folder(tmp_path / "data") as new:
+            (new / "file").write_text(name)
     assert read(tmp_path) == {"data/file": "second", "data.bak/file": "first"}
+
+
+def test_a_folder_that_could_not_be_filled_leaves_the_old_one(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "file").write_text("old")
+    with pytest.raises(ValueError), fresh_folder(tmp_path / "data") as new:
+        (new / "file").write_text("half")
+        raise ValueError
+    assert read(tmp_path) == {"data/file": "old"}

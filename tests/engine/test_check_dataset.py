@@ -91,6 +91,34 @@ def test_a_second_check_of_unchanged_data_gives_the_same_result_at_once(
     assert check_and_draw(demo, tmp_path) == first
 
 
+def test_links_in_the_folder_of_pictures_are_no_obstacle(own_copy: Path, tmp_path: Path) -> None:
+    images = own_copy / "images"
+    originals = images.resolve()
+    images.unlink()
+    shutil.copytree(originals, images)
+    (images / "lost.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    first = check_and_draw(own_copy, tmp_path / "output")
+    assert first["finding_counts"]["image_unreferenced"] == 1
+    assert check_and_draw(own_copy, tmp_path / "output") == first
+
+
+def test_what_lies_behind_a_linked_folder_is_looked_at_every_time(own_copy: Path, tmp_path: Path) -> None:
+    images = own_copy / "images"
+    originals = images.resolve()
+    images.unlink()
+    images.mkdir()
+    shutil.copytree(originals, tmp_path / "elsewhere")
+    (images / "line").symlink_to(tmp_path / "elsewhere")
+    for split in ("train", "val"):
+        records = read_coco(own_copy / "annotations" / f"instance_{split}.json").images
+        renamed = tuple(replace(record, file_name=f"line/{record.file_name}") for record in records)
+        change_split(own_copy, split, images=renamed)
+    assert check_and_draw(own_copy, tmp_path / "output")["check_pass"]
+    (tmp_path / "elsewhere" / records[0].file_name).write_bytes(b"")
+    with pytest.raises(DatasetError, match="has no bytes"):
+        check_and_draw(own_copy, tmp_path / "output")
+
+
 @pytest.mark.parametrize("change", ["annotation", "picture", "new picture", "sample lost", "decode"])
 def test_a_change_of_any_kind_is_checked_again(own_copy: Path, tmp_path: Path, change: str) -> None:
     images = own_copy / "images"

@@ -7,6 +7,7 @@ from typing import Any
 
 from pycocotools import mask as mask_tools
 
+from paddlex_seg.data.coco import segmentation_to_json
 from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord, Rle
 
 
@@ -76,7 +77,7 @@ def _annotate(
                 id=annotation_id,
                 image_id=image_id,
                 category_id=id_of_label[item.label],
-                segmentation=_as_text(item.segmentation),
+                segmentation=segmentation_to_json(item.segmentation),
                 bbox_xywh=tuple(box),
                 area=area,
                 iscrowd=item.iscrowd,
@@ -94,9 +95,3 @@ def _rasterise(picture: SourcePicture) -> list[Rle]:
         for index, mask in zip(alone, drawn, strict=True):
             masks[index] = mask
     return [polygons_to_rle(mask, picture.size_hw) if isinstance(mask, list) else mask for mask in masks]
-
-
-def _as_text(segmentation: list[list[float]] | Rle) -> list[list[float]] | dict[str, Any]:
-    if isinstance(segmentation, list):
-        return segmentation
-    return {"size": list(segmentation["size"]), "counts": segmentation["counts"].decode("ascii")}
