@@ -69,12 +69,11 @@ def inspect_picture(path: Path, decode: Decode) -> PictureFacts:
         if num_bytes == 0:
             return PictureFacts("image_empty_file", f"{path.name} has no bytes")
         with Image.open(path) as picture:
-            orientation = _orientation(picture)
-            size = _size(picture, orientation)
+            size = header_size(picture)
             facts = PictureFacts(
                 stored_hw=size.stored_hw,
                 shown_hw=size.shown_hw,
-                orientation=orientation,
+                orientation=orientation_of(picture),
                 traits=_traits(picture),
                 num_bytes=num_bytes,
             )
@@ -95,7 +94,7 @@ def inspect_picture(path: Path, decode: Decode) -> PictureFacts:
         code = "image_unsupported" if isinstance(error, UnsupportedPixels) else "image_corrupt"
         reason = str(error).removeprefix(f"{path}: ").partition(". ")[0]
         return PictureFacts(code, f"{path.name}: {reason}")
-    except _DECODER_ERRORS as error:
+    except DECODER_ERRORS as error:
         code = "image_truncated" if _is_truncation(error) else "image_corrupt"
         return PictureFacts(code, f"{path.name} cannot be read ({error})".replace(str(path), path.name))
 
@@ -111,7 +110,32 @@ class PictureSize:
 def picture_size(path: Path) -> PictureSize:
     """The sizes in the header of a picture; pixels are not read. Raises DatasetError if it has no header."""
     with _naming(path), Image.open(path) as picture:
-        return _size(picture, _orientation(picture))
+        return header_size(picture)
+
+
+def header_size(picture: Image.Image) -> PictureSize:
+    """The sizes of an open picture; pixels are not read."""
+    width, height = picture.size
+    lies_on_its_side = orientation_of(picture) in (5, 6, 7, 8)
+    return PictureSize(
+        stored_hw=(height, width), shown_hw=(width, height) if lies_on_its_side else (height, width)
+    )
+
+
+def turn_upright(picture: Image.Image) -> Image.Image:
+    """The picture as its EXIF orientation wants it shown."""
+    transpose = _TRANSPOSE_OF_ORIENTATION.get(orientation_of(picture))
+    return picture if transpose is None else picture.transpose(transpose)
+
+
+def orientation_of(picture: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none, or the metadata are damaged."""
+    if picture.format == "PNG" and "exif" not in picture.info:
+        return 1  # getexif() would decode all pixels of a PNG to look for it behind them
+    try:
+        return picture.getexif().get(_EXIF_ORIENTATION_TAG, 1)
+    except DECODER_ERRORS:
+        return 1
 
 
 def load_image(path: Path, size_hw: tuple[int, int] | None = None) -> NDArray[np.uint8]:
@@ -123,17 +147,14 @@ def load_image(path: Path, size_hw: tuple[int, int] | None = None) -> NDArray[np
     another size than ``size_hw`` both ways.
     """
     with _naming(path), Image.open(path) as picture:
-        orientation = _orientation(picture)
-        size = _size(picture, orientation)
+        size = header_size(picture)
         turn = size_hw is None or size.shown_hw == size_hw
         if not turn and size.stored_hw != size_hw:
             raise DatasetError(
                 f"{path}: the picture is {size.shown_hw} (height, width), its annotations say {size_hw}. "
                 "Correct the annotation file, or put back the picture that was annotated."
             )
-        transpose = _TRANSPOSE_OF_ORIENTATION.get(orientation)
-        upright = picture.transpose(transpose) if turn and transpose is not None else picture
-        return _to_rgb(upright, path)
+        return _to_rgb(turn_upright(picture) if turn else picture, path)
 
 
 # What turns a stored picture upright, by its EXIF orientation; 1 is upright already.
@@ -149,7 +170,7 @@ _TRANSPOSE_OF_ORIENTATION = {
 _EXIF_ORIENTATION_TAG = 0x0112
 
 # What Pillow's decoders raise on damaged files.
-_DECODER_ERRORS = (
+DECODER_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -172,25 +193,8 @@ def _naming(path: Path) -> Iterator[None]:
         ) from None
     except Image.DecompressionBombError as error:
         raise DatasetError(f"{path}: the picture is too large ({error}). Cut it into tiles.") from error
-    except _DECODER_ERRORS as error:
+    except DECODER_ERRORS as error:
         raise DatasetError(f"{path}: not a readable picture ({error}). Replace or remove it.") from error
-
-
-def _orientation(picture: Image.Image) -> int:
-    if picture.format == "PNG" and "exif" not in picture.info:
-        return 1  # getexif() would decode all pixels of a PNG to look for it behind them
-    try:
-        return picture.getexif().get(_EXIF_ORIENTATION_TAG, 1)
-    except _DECODER_ERRORS:  # damaged metadata do not spoil the pixels
-        return 1
-
-
-def _size(picture: Image.Image, orientation: int) -> PictureSize:
-    width, height = picture.size
-    lies_on_its_side = orientation in (5, 6, 7, 8)
-    return PictureSize(
-        stored_hw=(height, width), shown_hw=(width, height) if lies_on_its_side else (height, width)
-    )
 
 
 def _to_rgb(picture: Image.Image, path: Path) -> NDArray[np.uint8]:

@@ -7,7 +7,6 @@ the data set is escaped. Its size is bounded whatever the data set is: see the l
 import io
 import math
 import os
-import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,13 +17,19 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from pycocotools import mask as mask_tools
 
 from paddlex_seg.data.coco import annotation_to_rle, annotations_to_instances
 from paddlex_seg.data.findings import KINDS, Finding, Severity
-from paddlex_seg.data.pictures import image_path, load_image, picture_size
+from paddlex_seg.data.pictures import (
+    DECODER_ERRORS,
+    image_path,
+    load_image,
+    picture_size,
+    turn_upright,
+)
 from paddlex_seg.data.publish import replace_file
 from paddlex_seg.data.statistics import (
     Shapes,
@@ -337,7 +342,7 @@ def _draw(view: _View, image_dir: Path) -> _Jpeg | None:
     """None where the picture cannot be read."""
     try:
         window, picture, fits = _load_window(view, image_path(image_dir, view.record.file_name))
-    except (DatasetError, Image.DecompressionBombError, OSError, SyntaxError, ValueError, IndexError):
+    except (DatasetError, Image.DecompressionBombError, *DECODER_ERRORS):
         return None
     scale = min(view.side / max(window.width, window.height), 4.0)
     width, height = max(1, round(window.width * scale)), max(1, round(window.height * scale))
@@ -362,7 +367,7 @@ def _load_window(view: _View, path: Path) -> tuple[_Window, Image.Image, bool]:
         if isinstance(file, JpegImageFile):
             longest = max(view.window.width, view.window.height) if fits else max(file.size)
             file.draft("RGB", (math.ceil(file.width * view.side / longest), 1))
-            picture = (_upright(file) if turn else file).convert("RGB")
+            picture = (turn_upright(file) if turn else file).convert("RGB")
         else:
             picture = Image.fromarray(load_image(path, listed_hw if fits else None))
     if not fits:
@@ -370,14 +375,6 @@ def _load_window(view: _View, path: Path) -> tuple[_Window, Image.Image, bool]:
     across, down = picture.width / record.width, picture.height / record.height
     x, y, width, height = view.window
     return _Window(x * across, y * down, width * across, height * down), picture, True
-
-
-def _upright(picture: Image.Image) -> Image.Image:
-    picture.load()  # so that what fails below is not the pixels
-    try:
-        return ImageOps.exif_transpose(picture)
-    except (OSError, SyntaxError, ValueError, IndexError, struct.error):  # damaged metadata
-        return picture
 
 
 def _draw_objects(image: NDArray[np.uint8], view: _View) -> NDArray[np.uint8]:

@@ -1,7 +1,5 @@
 """Masks that are stored as pictures: a number for each object, or a picture for each object."""
 
-import struct
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as mask_tools
 
+from paddlex_seg.data.pictures import DECODER_ERRORS
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.structures import Rle
 
@@ -77,7 +76,7 @@ def _read_pixels(path: Path) -> NDArray[Any]:
     try:
         with Image.open(path) as picture:
             return np.asarray(picture)
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+    except DECODER_ERRORS as error:
         raise DatasetError(f"{path}: not a readable picture ({error})") from error
     except Image.DecompressionBombError as error:
         raise DatasetError(f"{path}: the picture is too large ({error})") from error

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from paddlex_seg.data.formats.conversion import ALL
-from paddlex_seg.data.pictures import PictureSize, picture_size
+from paddlex_seg.data.pictures import DECODER_ERRORS, PictureSize, header_size, picture_size
 from paddlex_seg.errors import DatasetError
 
 CLASS_LISTS = ("label.txt", "labels.txt", "class_names.txt", "classes.txt")
@@ -126,15 +126,10 @@ def embedded_size(content: bytes) -> tuple[PictureSize, str]:
     """
     try:
         with Image.open(io.BytesIO(content)) as picture:
-            width, height = picture.size
-            # getexif() would decode all pixels of a PNG to look for it behind them.
-            exif = picture.getexif() if picture.format != "PNG" or "exif" in picture.info else {}
-            turned = exif.get(_EXIF_ORIENTATION_TAG, 1) in (5, 6, 7, 8)
             suffix = {"JPEG": ".jpg", "TIFF": ".tif"}.get(picture.format or "", f".{picture.format}".lower())
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            return header_size(picture), suffix
+    except (*DECODER_ERRORS, Image.DecompressionBombError) as error:
         raise DatasetError(f"the embedded picture cannot be read ({error})") from error
-    shown_hw = (width, height) if turned else (height, width)
-    return PictureSize(stored_hw=(height, width), shown_hw=shown_hw), suffix
 
 
 class PictureNames:
@@ -178,9 +173,6 @@ class PictureNames:
             name = str(PurePosixPath(wish).with_stem(f"{PurePosixPath(wish).stem}_{number}"))
         self.to_place[name] = source
         return name
-
-
-_EXIF_ORIENTATION_TAG = 0x0112
 
 
 def _holds(path: str, source: Path | bytes) -> bool:

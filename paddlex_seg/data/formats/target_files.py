@@ -1,12 +1,12 @@
 """What all writers do: put pictures into the target, and find names that nothing else has there."""
 
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from paddlex_seg.data.findings import Finding, finding
 from paddlex_seg.data.pictures import image_path
+from paddlex_seg.data.publish import link_or_copy
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.structures import Annotation, CocoFile, ImageRecord
 
@@ -24,11 +24,7 @@ def place_picture(record: ImageRecord, image_dir: Path, target: Path, file: str)
         message = f"{source}: the picture does not exist; its annotations were left out"
         return [finding("image_missing", file, message, image_id=record.id)]
     if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(os.path.realpath(source), target)
-        except OSError:
-            shutil.copyfile(source, target)
+        link_or_copy(source, target)
     return []
 
 
