@@ -13,7 +13,7 @@ def summarize(output: Path) -> str:
     rows = {
         "mask AP by epoch": curve,
         "mask AP (evaluate)": _ap(evaluation.get("metrics", {}).get("AP")),
-        "data set report": _path(output / "check_dataset_result.json"),
+        "data set report": _path(output / "check_dataset" / "report.html"),
         "data set pictures": _path(output / "check_dataset"),
         "best weights": _path(output / "best_model" / "best_model.pdparams"),
         "exported model": _path(output / "best_model" / "inference"),
