@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         cfg = validate_config(data, path, options.override)
         result = run_mode(cfg)
     except KeyboardInterrupt as interrupt:
-        return _fail(interrupt, "interrupted", mode=mode, output=output, code=1)
+        return _fail(interrupt, str(interrupt) or "interrupted", mode=mode, output=output, code=1)
     except PaddlexSegError as error:
         return _fail(error, f"Error: {error}", mode=mode, output=output, code=error.exit_code)
     except Exception as error:

@@ -9,10 +9,18 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from paddlex_seg.errors import ConfigError
 
@@ -182,9 +190,36 @@ class TrainConfig(_Section):
     warmup_steps: Count = Field(
         default=100, description="Steps of linear warm-up; never more than a third of the run."
     )
-    resume_path: Text | None = Field(
+    resume: Text | None = Field(
         default=None,
-        description="The `.pdparams` file of a checkpoint to continue from, at the start of an epoch.",
+        description="What to continue: `auto` is the newest sound checkpoint in `Global.output`, or a new "
+        "run where there is none; else the folder of a checkpoint, its `.pdparams` file, or the output "
+        "folder of a run.",
+    )
+    resume_path: Text | None = Field(default=None, description="PaddleX's name for `Train.resume`.")
+    save_interval: Positive | None = Field(
+        default=None, description="Steps between two checkpoints, besides the one after each evaluation."
+    )
+    keep_last: Positive = Field(
+        default=2, description="Checkpoints to keep, besides the best one; older ones are deleted."
+    )
+    accumulate_steps: Positive = Field(
+        default=1,
+        description="Batches whose gradients make one step of the optimizer, as one batch of that many times "
+        "`batch_size` pictures would.",
+    )
+    early_stop: Positive | None = Field(
+        default=None, description="Evaluations without a better mask AP after which the run ends."
+    )
+    time_budget: PositiveFloat | None = Field(
+        default=None,
+        description="Minutes that training and its evaluations may take: the number of epochs follows it "
+        "instead of `epochs_iters`.",
+    )
+    self_check: bool = Field(
+        default=True,
+        description="Before the first epoch, do everything once: a batch forward and backward, an "
+        "evaluation, an export.",
     )
     log_interval: Positive = Field(default=10, description="Steps between two lines in the log.")
     eval_interval: Positive = Field(default=1, description="Epochs between two evaluations.")
@@ -197,6 +232,17 @@ class TrainConfig(_Section):
     )
     seed: Count = Field(default=0, description="Seed of everything that is random in training.")
     num_workers: Count = Field(default=2, description="Processes that read and augment pictures; 0 for none.")
+
+    @model_validator(mode="after")
+    def _one_name_for_resuming(self) -> Self:
+        if self.resume is not None and self.resume_path is not None:
+            raise ValueError("resume and resume_path mean the same; give one of them")
+        return self
+
+    @property
+    def resumes_from(self) -> str | None:
+        """`resume`, by either of its names."""
+        return self.resume if self.resume is not None else self.resume_path
 
 
 class EvaluateConfig(_Section):

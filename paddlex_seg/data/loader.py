@@ -38,6 +38,25 @@ class EvalBatch(NamedTuple):
     scale_factor: NDArray[np.float32]  # [B, 2]
 
 
+class TrainBatch(NamedTuple):
+    """TEMP."""
+
+    batch: Batch
+    file_names: list[tuple[str, ...]]
+
+
+def split_batch(batch: Batch, parts: int) -> list[Batch]:
+    """TEMP."""
+    n = len(batch.targets)
+    bounds = np.linspace(0, n, min(parts, n) + 1).round().astype(int)
+    if len(bounds) == 2:
+        return [batch]
+    return [
+        Batch(batch.image[a:b], batch.im_shape[a:b], batch.scale_factor[a:b], batch.targets[a:b])
+        for a, b in zip(bounds[:-1], bounds[1:], strict=True)
+    ]
+
+
 class WorkerPool:
     """Worker processes that do tasks; with ``num_workers`` 0, the calling process does them.
 
@@ -93,8 +112,14 @@ class WorkerPool:
 
 
 def train_batches(
-    dataset: TrainingSet, epoch: int, batch_size: int, pool: WorkerPool, rank: int = 0, world_size: int = 1
-) -> Iterator[Batch]:
+    dataset: TrainingSet,
+    epoch: int,
+    batch_size: int,
+    pool: WorkerPool,
+    rank: int = 0,
+    world_size: int = 1,
+    first_batch: int = 0,
+) -> Generator[TrainBatch, None, None]:
     """The batches of one epoch for one of ``world_size`` ranks, ``batch_size`` pictures each.
 
     All ranks get the same number of batches: see ``epoch_plan``. Raises DatasetError, naming the picture,
@@ -104,6 +129,7 @@ def train_batches(
         len(dataset), batch_size, seed=dataset.seed, epoch=epoch, rank=rank, world_size=world_size
     )
     resizes = resize_plan(dataset.resizes, len(plan), seed=dataset.seed, epoch=epoch, rank=rank)
+    plan, resizes = plan[first_batch:], resizes[first_batch:]
     tasks = (
         partial(_make_packed, dataset.task(epoch, index, resize))
         for batch, resize in zip(plan, resizes, strict=True)
@@ -111,7 +137,8 @@ def train_batches(
     )
     with closing(pool.run(tasks, ahead=_look_ahead(pool, batch_size))) as samples:
         for batch in plan:
-            yield to_batch([_unpack(next(samples)) for _ in batch], dataset.spec)
+            made = to_batch([_unpack(next(samples)) for _ in batch], dataset.spec)
+            yield TrainBatch(made, [(dataset.file_name(index),) for index in batch])
 
 
 def evaluation_batches(

@@ -39,7 +39,7 @@ def publish(root: Path, files: Mapping[Path, bytes | Path | None]) -> None:
         {
             "new": None if source is None else _relative(root, path.with_name(f".{path.name}.new")),
             "path": _relative(root, path),
-            "backup": _relative(root, _free_backup(path)) if path.exists() else None,
+            "backup": _relative(root, free_backup(path)) if path.exists() else None,
         }
         for path, source in changes.items()
     ]
@@ -112,7 +112,7 @@ def fresh_folder(target: Path) -> Iterator[Path]:
     new.mkdir(parents=True)
     try:
         yield new
-        backup = _free_backup(target) if target.exists() else None
+        backup = free_backup(target) if target.exists() else None
         if backup is not None:
             os.replace(target, backup)
             _say_kept(backup)
@@ -195,7 +195,8 @@ def _is_there(path: Path, source: bytes | Path | None) -> bool:
     return path.stat().st_size == len(source) and path.read_bytes() == source
 
 
-def _free_backup(path: Path) -> Path:
+def free_backup(path: Path) -> Path:
+    """``path.bak``, ``path.bak.1`` and so on: the first that is not taken."""
     return next(name for name in _backup_names(path) if not name.exists())
 
 

@@ -1,16 +1,21 @@
-"""Checkpoints: folders that explain themselves, published by one rename.
+"""Checkpoints: folders that explain themselves, published by one rename and checked when read.
 
-``best_model/`` holds ``best_model.pdparams`` (the weights to use: the moving average where there is one),
-``.pdema`` (then the raw weights; PaddleX names them so), ``.pdopt``, ``.pdstates`` (JSON: epoch, step, best
-score), ``.info.json`` (what the weights are: model, categories, input size, versions, score) and
-``config.yaml``.
+``checkpoints/step_00000120/`` holds ``step_00000120.pdparams`` (the weights to use: the moving average where
+there is one), ``.pdema`` (then the raw weights; PaddleX names them so), ``.pdopt``, ``.pdstates`` (JSON: how
+far the run is), ``.info.json`` (what the weights are: model, categories, input size, versions, score),
+``config.yaml``, and ``checksums.json`` over all of these. ``best_model/`` is a view of the best of them.
 """
 
+import errno
+import hashlib
 import json
+import logging
 import os
+import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +23,18 @@ import paddle
 
 from paddlex_seg import __version__
 from paddlex_seg.catalog import ModelSpec
+from paddlex_seg.data.publish import link_or_copy
 from paddlex_seg.engine.result_file import write_json
 from paddlex_seg.engine.weights import load_into, read_weights, write_weights
 from paddlex_seg.errors import WeightsError
 from paddlex_seg.models.base import InstanceSegmenter
 from paddlex_seg.structures import Category
+
+LOGGER = logging.getLogger(__name__)
+CHECKSUMS = "checksums.json"
+CHECKPOINTS = "checkpoints"
+BEST = "best_model"
+_NAME = re.compile(r"step_(\d{8,})")
 
 
 @dataclass(frozen=True)
@@ -36,13 +48,32 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training run is."""
+    """How far a training run is: all of its state that is not a tensor.
 
-    epoch: int = 0  # epochs finished
-    step: int = 0  # optimizer steps done
+    Random numbers need no place here: they depend on the seed and the position in the run alone.
+    """
+
+    epoch: int = 0  # epochs finished, evaluation included
+    epoch_step: int = 0  # steps done in the epoch after these
+    step: int = 0  # steps done in the run, skipped ones included
+    batch_size: int = 0  # pictures a step, of all processes together
+    loss_sums: Mapping[str, float] = field(default_factory=dict)  # over the good steps of this epoch
+    skipped_in_epoch: int = 0  # steps of this epoch without an update, because a number was not finite
+    skipped_in_a_row: int = 0
+    skipped: int = 0
+    rollbacks: int = 0
+    micro_batches: int = 1  # parts that a batch is computed in, after memory ran out
+    run_epochs: int = 0  # length of the run where a time budget decides on it
+    seconds: float = 0.0  # of training, over all sittings
     best_score: float = -1.0  # highest mask AP so far
     best_epoch: int = 0
+    best_step: int = 0  # names the checkpoint
     history: tuple[Mapping[str, Any], ...] = ()  # a row for each evaluation: epoch, step, mean losses, AP
+
+
+def checkpoint_folder(output: Path, step: int) -> Path:
+    """Where the checkpoint after ``step`` steps is."""
+    return output / CHECKPOINTS / f"step_{step:08d}"
 
 
 def save_checkpoint(
@@ -56,33 +87,158 @@ def save_checkpoint(
     info: ModelInfo,
     config_yaml: str,
 ) -> None:
-    """Write a checkpoint folder, whose files carry its name; replaces an older one only when complete."""
+    """Write a checkpoint folder, whose files carry its name; it is there whole or not at all.
+
+    Raises WeightsError when the disk refuses; what was there before is then untouched.
+    """
     stem = folder.name
-    temporary = folder.with_name(f".{stem}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        write_weights(weights, temporary / f"{stem}.pdparams")
+    with _published(folder) as new:
+        write_weights(weights, new / f"{stem}.pdparams")
         if raw_weights is not None:
-            write_weights(raw_weights, temporary / f"{stem}.pdema")
-        write_weights(training_state, temporary / f"{stem}.pdopt")
-        write_json(temporary / f"{stem}.pdstates", asdict(progress))
+            write_weights(raw_weights, new / f"{stem}.pdema")
+        write_weights(training_state, new / f"{stem}.pdopt")
+        write_json(new / f"{stem}.pdstates", asdict(progress))
         write_json(
-            temporary / f"{stem}.info.json", {"metric": score, "epoch": progress.epoch, **info_to_json(info)}
+            new / f"{stem}.info.json", {"metric": score, "epoch": progress.epoch, **info_to_json(info)}
         )
-        (temporary / "config.yaml").write_text(config_yaml, encoding="utf-8")
-        replace_folder(temporary, folder)
+        (new / "config.yaml").write_text(config_yaml, encoding="utf-8")
+        write_checksums(new)
+
+
+def write_checksums(folder: Path) -> None:
+    """Note what the files of a checkpoint folder are like now."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != CHECKSUMS)
+    write_json(folder / CHECKSUMS, {path.name: _checksum(path) for path in files})
+
+
+def link_checkpoint(source: Path, folder: Path) -> None:
+    """The same checkpoint elsewhere: its files under the name of that folder, linked where possible."""
+    checksums = json.loads((source / CHECKSUMS).read_text(encoding="utf-8"))
+    renamed = {name.replace(source.name, folder.name): name for name in checksums}
+    with _published(folder) as new:
+        for name, original in renamed.items():
+            link_or_copy(source / original, new / name)
+        write_json(new / CHECKSUMS, {name: checksums[original] for name, original in renamed.items()})
+
+
+def checkpoints(output: Path) -> list[Path]:
+    """The checkpoint folders of a run, the newest first. Some may be damaged."""
+    folder = output / CHECKPOINTS
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted((path for path in found if _NAME.fullmatch(path.name)), reverse=True, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The number of steps that a checkpoint folder is named after."""
+    match = _NAME.fullmatch(checkpoint.name)
+    assert match is not None
+    return int(match.group(1))
+
+
+def weight_file(checkpoint: Path) -> Path:
+    """The file in a checkpoint folder that stands for it."""
+    return checkpoint / f"{checkpoint.name}.pdparams"
+
+
+def newest_sound_checkpoint(output: Path) -> Path | None:
+    """The newest checkpoint whose files are as they were written; damaged ones are named in the log."""
+    for checkpoint in checkpoints(output):
+        problem = damage(checkpoint)
+        if problem is None:
+            return checkpoint
+        LOGGER.warning("%s is damaged and is left out: %s.", checkpoint, problem)
+    return None
+
+
+def damage(checkpoint: Path) -> str | None:
+    """What is wrong with the files of a checkpoint folder; None when all are as they were written."""
+    path = checkpoint / CHECKSUMS
+    try:
+        checksums = json.loads(path.read_text(encoding="utf-8"))
+        expected = {str(name): str(checksum) for name, checksum in checksums.items()}
+    except (OSError, ValueError, AttributeError) as error:
+        return f"{path.name} cannot be read ({error})"
+    for name, checksum in expected.items():
+        try:
+            found = _checksum(checkpoint / name)
+        except OSError as error:
+            return f"{name} cannot be read ({error.strerror})"
+        if found != checksum:
+            return f"{name} has other content than was written (its checksum differs)"
+    return None
+
+
+def remove_old_checkpoints(output: Path, *, step: int, keep_last: int) -> None:
+    """Delete all but the last checkpoints up to ``step``, and the best ones that these refer to.
+
+    Those after ``step`` are of a future that was given up when the run was resumed from an earlier one.
+    """
+    last = [path for path in checkpoints(output) if step_of(path) <= step][:keep_last]
+    kept = {step_of(path) for path in last} | {_best_step(path) for path in last}
+    for path in checkpoints(output):
+        if step_of(path) not in kept:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_leftovers(output: Path) -> None:
+    """Delete what killed runs had begun to write or to delete: hidden names that end with a number."""
+    for folder in (output, output / CHECKPOINTS):
+        for path in folder.glob(".*"):
+            if path.is_dir() and path.suffix[1:].isdigit():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.suffix[1:].isdigit():
+                path.unlink(missing_ok=True)
+
+
+def _best_step(checkpoint: Path) -> int:
+    try:
+        return read_progress(weight_file(checkpoint)).best_step
+    except WeightsError:  # a damaged one refers to none
+        return -1
+
+
+@contextmanager
+def _published(folder: Path) -> Iterator[Path]:
+    """A new folder to be filled, which takes the place of ``folder`` when the context ends well."""
+    new = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        new.mkdir(parents=True)
+        yield new
+        _flush(new.iterdir())
+        replace_folder(new, folder)
+    except OSError as problem:
+        raise WeightsError(f"{folder}: the checkpoint could not be written: {problem}.") from problem
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def replace_folder(new: Path, folder: Path) -> None:
-    """Put ``new`` in the place of ``folder``; the old one goes only after the new one is there."""
+    """Put ``new`` in the place of ``folder``; an old one goes only after the new one is there."""
     old = folder.with_name(f".{folder.name}.old.{os.getpid()}")
     if folder.exists():
         os.replace(folder, old)
     os.replace(new, folder)
     shutil.rmtree(old, ignore_errors=True)
+    _flush([folder.parent])
+
+
+def _flush(paths: Iterable[Path]) -> None:
+    """Have files and folders on the disk before their names say so."""
+    for path in paths:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        except OSError as problem:  # not all file systems can do that for folders
+            if problem.errno not in (errno.EINVAL, errno.ENOTSUP):
+                raise
+        finally:
+            os.close(handle)
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def info_to_json(info: ModelInfo) -> dict[str, Any]:
@@ -143,5 +299,5 @@ def read_progress(weight_path: Path) -> Progress:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise WeightsError(
             f"{path}: cannot be read as the state of a training run of this toolkit ({error}). To start a "
-            f"new run from these weights, set Train.pretrain_weight_path instead of Train.resume_path."
+            f"new run from these weights, set Train.pretrain_weight_path instead of Train.resume."
         ) from error

@@ -18,6 +18,7 @@ from paddlex_seg.engine.device import use_device
 from paddlex_seg.engine.download import resolve_weights
 from paddlex_seg.engine.log import progress_bar
 from paddlex_seg.engine.result_file import write_json
+from paddlex_seg.engine.stop_signals import StopSignals
 from paddlex_seg.errors import WeightsError
 from paddlex_seg.inference.paste import detections_to_instances
 from paddlex_seg.metrics.coco_ap import evaluate_coco, results_to_coco_json
@@ -66,8 +67,12 @@ def predict_pictures(
     batch_size: int,
     pool: WorkerPool,
     log_interval: int,
+    stop: StopSignals | None = None,
 ) -> dict[int, Instances]:
-    """What a model finds in each picture of a COCO file, by image id, in the order of the file."""
+    """What a model finds in each picture of a COCO file, by image id, in the order of the file.
+
+    Raises KeyboardInterrupt, between two batches, when ``stop`` says so.
+    """
     results: dict[int, Instances] = {}
     num_batches = len(evaluation_plan(coco, preprocess, batch_size))
     batches = evaluation_batches(coco, image_dir, preprocess, batch_size=batch_size, pool=pool)
@@ -86,6 +91,8 @@ def predict_pictures(
             )
             results |= {record.id: instances for record, instances in zip(records, found, strict=True)}
             advance("")
+            if stop is not None:
+                stop.check()
             if number % log_interval == 0:
                 LOGGER.info("Evaluate: [%d/%d]", number, num_batches)
     return {record.id: results[record.id] for record in coco.images}

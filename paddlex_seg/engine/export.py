@@ -40,6 +40,7 @@ def run(cfg: Config) -> dict[str, Any]:
     info = describe_weights(spec, weight_path, cfg, source=cfg.Export.weight_path)
     model = load_model(spec, weight_path, num_classes=len(info.categories))
     export_model(model, spec, info, Path(cfg.Global.output))
+    LOGGER.info("Export inference config file to %s", Path(cfg.Global.output) / "inference.yml")
     return {"model_dir": cfg.Global.output, "files": list(FILES)}
 
 
@@ -57,7 +58,6 @@ def export_model(model: InstanceSegmenter, spec: ModelSpec, info: ModelInfo, fol
         write_inference_yml(temporary / "inference.yml", exported_spec(model, spec, info))
         for file in FILES:
             shutil.move(temporary / file, folder / file)
-    LOGGER.info("Export inference config file to %s", folder / "inference.yml")
 
 
 class WithPastedMasks(nn.Layer):

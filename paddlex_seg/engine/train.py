@@ -1,147 +1,202 @@
 """Mode train: from annotated pictures to a checkpoint and an exported model.
 
-Four calls from the command line to the loss: `cli.main`, `run`, `train_one_epoch`, ``model.loss``.
+Four calls from the command line to the loss: `cli.main`, `run`, `train_one_epoch`, `train_step`.
 """
 
 import logging
-import math
 import os
-import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Generator, Mapping
+from contextlib import closing, nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import paddle
 
 from paddlex_seg.catalog import ModelSpec, find_model
-from paddlex_seg.config import Config, load_config
+from paddlex_seg.config import Config
 from paddlex_seg.data.checks import check
 from paddlex_seg.data.coco import dataset_paths
 from paddlex_seg.data.dataset import TrainingSet
-from paddlex_seg.data.loader import WorkerPool, epoch_plan, num_batches, train_batches
+from paddlex_seg.data.loader import TrainBatch, WorkerPool, num_batches, train_batches
+from paddlex_seg.data.publish import free_backup
 from paddlex_seg.engine.checkpoint import (
+    BEST,
+    CHECKPOINTS,
     ModelInfo,
     Progress,
+    checkpoint_folder,
+    checkpoints,
+    link_checkpoint,
     load_model,
-    read_progress,
-    replace_folder,
-    save_checkpoint,
+    newest_sound_checkpoint,
+    remove_leftovers,
+    remove_old_checkpoints,
+    step_of,
+    weight_file,
 )
 from paddlex_seg.engine.device import use_device
 from paddlex_seg.engine.download import resolve_weights
 from paddlex_seg.engine.ema import Ema
-from paddlex_seg.engine.evaluate import describe_weights, predict_pictures, require_categories_of_model
+from paddlex_seg.engine.evaluate import predict_pictures
 from paddlex_seg.engine.export import export_model
 from paddlex_seg.engine.log import format_seconds, log_file, progress_bar
-from paddlex_seg.engine.optimizer import (
-    Schedule,
-    build_optimizer,
-    build_schedule,
-    load_optimizer_state,
-    optimizer_state,
-)
+from paddlex_seg.engine.optimizer import Schedule, build_optimizer, build_schedule
+from paddlex_seg.engine.ranks import Ranks
 from paddlex_seg.engine.result_file import write_result
+from paddlex_seg.engine.resume import (
+    SCRATCH,
+    bring_along,
+    find_checkpoint,
+    load_state,
+    load_tensors,
+    require_same_run,
+    save_state,
+)
+from paddlex_seg.engine.self_check import check_evaluation, check_export, check_step
+from paddlex_seg.engine.stop_signals import StopSignals
+from paddlex_seg.engine.train_step import StepResult, TrainState, not_finite_parts, train_step
 from paddlex_seg.engine.weights import load_into, read_weights
-from paddlex_seg.errors import ConfigError, DatasetError, PaddlexSegError
+from paddlex_seg.errors import ConfigError, DatasetError, PaddlexSegError, WeightsError
 from paddlex_seg.metrics.coco_ap import CocoMetrics, evaluate_coco
 from paddlex_seg.models.base import InstanceSegmenter
 from paddlex_seg.recipes import Recipe
-from paddlex_seg.structures import Batch, CocoFile
+from paddlex_seg.structures import CocoFile
 
 LOGGER = logging.getLogger(__name__)
-SCRATCH = "scratch"
+MOST_SKIPPED_IN_A_ROW = 10
+MOST_ROLLBACKS = 3
 
 
-@dataclass
-class TrainState:
-    """All that changes while a model trains."""
+@dataclass(frozen=True)
+class Run:
+    """What stays the same while a model trains."""
 
-    model: InstanceSegmenter
-    optimizer: paddle.optimizer.Optimizer
-    ema: Ema | None
-    progress: Progress = Progress()
+    cfg: Config
+    spec: ModelSpec
+    recipe: Recipe
+    info: ModelInfo
+    dataset: TrainingSet
+    val: CocoFile
+    image_dir: Path
+    output: Path
+    ranks: Ranks
+    stop: StopSignals
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures a step and process."""
+        return self.cfg.Train.batch_size * self.cfg.Train.accumulate_steps
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of the optimizer, the same on all processes."""
+        return num_batches(len(self.dataset), self.batch_size, self.ranks.world_size)
+
+    def num_epochs(self, progress: Progress) -> int:
+        """Length of the run: as set, or as a time budget has decided so far."""
+        return progress.run_epochs or self.cfg.Train.epochs_iters
+
+    def is_due(self, epoch: int, progress: Progress) -> bool:
+        """Whether the model is evaluated after ``epoch`` epochs."""
+        return epoch % self.cfg.Train.eval_interval == 0 or epoch == self.num_epochs(progress)
+
+    def schedule(self, progress: Progress) -> Schedule:
+        """The learning rate over the whole run."""
+        return build_schedule(
+            self.recipe.decay,
+            base_lr=self.cfg.Train.learning_rate,
+            run_steps=self.num_epochs(progress) * self.steps_per_epoch,
+            warmup_steps=self.cfg.Train.warmup_steps,
+            warmup_start_factor=self.recipe.warmup_start,
+        )
 
 
 @dataclass
 class Clock:
     """What steps and evaluations have cost so far, and so what the rest will."""
 
-    steps_left: int
-    evaluations_left: int
     step_seconds: float = 0.0  # running mean
     data_seconds: float = 0.0  # of it, waiting for pictures
     evaluation_seconds: float | None = None
+    last: float = field(default_factory=time.perf_counter)
 
     def count_step(self, data_seconds: float, step_seconds: float) -> None:
         """Take one finished step into account."""
         weight = 0.1 if self.step_seconds else 1.0
         self.step_seconds += weight * (step_seconds - self.step_seconds)
         self.data_seconds += weight * (data_seconds - self.data_seconds)
-        self.steps_left -= 1
 
-    def count_evaluation(self, seconds: float) -> None:
-        """Take one finished evaluation into account."""
-        self.evaluation_seconds = seconds
-        self.evaluations_left -= 1
+    def passed(self) -> float:
+        """Seconds since the last call."""
+        now = time.perf_counter()
+        seconds, self.last = now - self.last, now
+        return seconds
 
-    def eta(self) -> str:
+    def eta(self, run: Run, progress: Progress) -> str:
         """Time to the end of the run, evaluations included; a lower bound until the first one is measured."""
-        seconds = self.steps_left * self.step_seconds + self.evaluations_left * (
-            self.evaluation_seconds or 0.0
-        )
+        epochs = run.num_epochs(progress)
+        steps = (epochs - progress.epoch) * run.steps_per_epoch - progress.epoch_step
+        evaluations = sum(run.is_due(epoch, progress) for epoch in range(progress.epoch + 1, epochs + 1))
+        seconds = steps * self.step_seconds + evaluations * (self.evaluation_seconds or 0.0)
         return ("" if self.evaluation_seconds is not None else ">") + format_seconds(seconds)
 
 
 def run(cfg: Config) -> dict[str, Any]:
     """Train ``Global.model`` on ``Global.dataset_dir`` and leave the results in ``Global.output``.
 
-    Raises ConfigError, DatasetError or WeightsError before the first step where something is wrong.
+    Raises ConfigError, DatasetError or WeightsError before the first step where something is wrong, and
+    KeyboardInterrupt, with how to continue, when it is stopped.
     """
     output = Path(cfg.Global.output)
-    with log_file(output / "train.log"):
-        use_device(cfg.Global.device)
-        spec = find_model(cfg.Global.model)
-        recipe = recipe_of(cfg, spec)
-        require_fitting_rate(cfg, recipe)
-        image_size = recipe.input_size(cfg.Train.image_size)
-        train, val, image_dir = read_data(cfg)
-        (output / "config.yaml").write_text(cfg.to_yaml(), encoding="utf-8")
-        paddle.seed(cfg.Train.seed)
-        info = ModelInfo(spec.name, train.categories, image_size)
-        require_same_run(cfg, spec, train)
-        state = start_training(cfg, spec, num_classes=len(train.categories))
-        dataset = TrainingSet(
-            train,
-            image_dir,
-            recipe.policies,
-            recipe.resizes(info.image_size),
-            recipe.preprocess(info.image_size),
-            seed=cfg.Train.seed,
-        )
-        try:
-            with WorkerPool(cfg.Train.num_workers) as pool:
-                train_epochs(
-                    cfg, spec, state, dataset=dataset, val=val, image_dir=image_dir, info=info, pool=pool
-                )
-        except KeyboardInterrupt:
-            LOGGER.warning(
-                "Interrupted after %d finished epochs.%s", state.progress.epoch, _how_to_resume(output, state)
-            )
-            raise
-        best = output / "best_model"
-        model = load_model(spec, best / "best_model.pdparams", num_classes=len(info.categories))
-        export_model(model, spec, info, best / "inference")
-        LOGGER.info(
-            "Best mask AP %s, of epoch %d: %s",
-            _as_text(state.progress.best_score),
-            state.progress.best_epoch,
-            best,
-        )
-        return train_result(cfg, state)
+    ranks = Ranks()
+    with log_file(output / "train.log"), StopSignals(at_once=ranks.world_size == 1) as stop:
+        with stop.interruptible():
+            use_device(cfg.Global.device)
+            this, checkpoint = prepare(cfg, ranks, stop)
+            state = start_training(this, checkpoint)
+        with WorkerPool(cfg.Train.num_workers) as pool:
+            if checkpoint is None:
+                if cfg.Train.self_check:
+                    with stop.interruptible():
+                        self_check(this, state, pool)
+                if ranks.is_main:
+                    set_aside_earlier_run(output)
+            if ranks.is_main:
+                remove_leftovers(output)
+                (output / "config.yaml").write_text(cfg.to_yaml(), encoding="utf-8")
+            try:
+                train_epochs(this, state, pool)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(save_before_leaving(this, state)) from None
+        if ranks.is_main:
+            with stop.interruptible():
+                export_best(this, state.progress)
+        return train_result(this, state.progress)
+
+
+def prepare(cfg: Config, ranks: Ranks, stop: StopSignals) -> tuple[Run, Path | None]:
+    """Find what is wrong with settings and data before anything is built, and what is to be resumed."""
+    spec = find_model(cfg.Global.model)
+    recipe = recipe_of(cfg, spec)
+    require_fitting_rate(cfg, recipe)
+    image_size = recipe.input_size(cfg.Train.image_size)
+    train, val, image_dir = read_data(cfg)
+    checkpoint = find_checkpoint(cfg)
+    if checkpoint is not None:
+        require_same_run(checkpoint, cfg, spec, train)
+    dataset = TrainingSet(
+        train,
+        image_dir,
+        recipe.policies,
+        recipe.resizes(image_size),
+        recipe.preprocess(image_size),
+        seed=cfg.Train.seed,
+    )
+    info = ModelInfo(spec.name, train.categories, image_size)
+    output = Path(cfg.Global.output)
+    return Run(cfg, spec, recipe, info, dataset, val, image_dir, output, ranks, stop), checkpoint
 
 
 def read_data(cfg: Config) -> tuple[CocoFile, CocoFile, Path]:
@@ -186,12 +241,13 @@ def require_fitting_rate(cfg: Config, recipe: Recipe) -> None:
         )
 
 
-def start_training(cfg: Config, spec: ModelSpec, *, num_classes: int) -> TrainState:
+def start_training(this: Run, checkpoint: Path | None) -> TrainState:
     """The model with its first weights, optimizer and moving average, or as a checkpoint has them."""
-    model = spec.build(num_classes=num_classes, from_scratch=starts_from_scratch(cfg))
-    if cfg.Train.resume_path is None:
-        load_first_weights(model, cfg.Train.pretrain_weight_path or spec.official_weights)
-    recipe = recipe_of(cfg, spec)
+    cfg, recipe = this.cfg, this.recipe
+    paddle.seed(cfg.Train.seed)
+    model = this.spec.build(num_classes=len(this.info.categories), from_scratch=starts_from_scratch(cfg))
+    if checkpoint is None:
+        load_first_weights(model, cfg.Train.pretrain_weight_path or this.spec.official_weights)
     optimizer = build_optimizer(
         model,
         kind=recipe.optimizer,
@@ -200,11 +256,17 @@ def start_training(cfg: Config, spec: ModelSpec, *, num_classes: int) -> TrainSt
         momentum=recipe.momentum,
         clip_norm=recipe.clip_norm,
     )
-    state = TrainState(model, optimizer, Ema(model, **asdict(recipe.ema)) if recipe.ema else None)
-    if cfg.Train.resume_path is not None:
-        weight_path = resolve_weights(cfg.Train.resume_path, config_key="Train.resume_path")
-        resume(state, weight_path)
-        bring_best_model(state, weight_path, Path(cfg.Global.output))
+    pictures = this.batch_size * this.ranks.world_size
+    state = TrainState(
+        model,
+        optimizer,
+        Ema(model, **asdict(recipe.ema)) if recipe.ema else None,
+        progress=Progress(batch_size=pictures, micro_batches=cfg.Train.accumulate_steps),
+    )
+    if checkpoint is not None:
+        load_state(state, checkpoint, batch_size=pictures, steps_per_epoch=this.steps_per_epoch)
+        if this.ranks.is_main:
+            bring_along(state, checkpoint, this.output)
     return state
 
 
@@ -218,311 +280,317 @@ def load_first_weights(model: InstanceSegmenter, source: str) -> None:
     LOGGER.info("Training starts from %s. %s", source, report.message())
 
 
-def resume(state: TrainState, weight_path: Path) -> None:
-    """Continue where a checkpoint stands: weights, optimizer, moving average, epoch and best score."""
-    state.progress = read_progress(weight_path)
-    raw_path = weight_path.with_suffix(".pdema")
-    weights = read_weights(raw_path if raw_path.is_file() else weight_path)
-    load_into(state.model, weights, source=weight_path)
-    saved = read_weights(weight_path.with_suffix(".pdopt"))
-    load_optimizer_state(state.optimizer, state.model, _part(saved, "optimizer"))
-    if state.ema is not None:
-        state.ema.load_state_dict(_part(saved, "ema"))
-    LOGGER.info("Continuing after epoch %d of %s.", state.progress.epoch, weight_path)
+def self_check(this: Run, state: TrainState, pool: WorkerPool) -> None:
+    """Find in a minute what would otherwise end the run after its first epoch."""
+    with closing(epoch_batches(this, Progress(), pool)) as batches:
+        check_step(state, next(batches), this.ranks)
+    if this.ranks.is_main:
+        preprocess = this.spec.recipe.preprocess(this.info.image_size)
+        check_evaluation(state, this.val, this.image_dir, preprocess, pool)
+        check_export(this.spec, this.info)
 
 
-def require_same_run(cfg: Config, spec: ModelSpec, train: CocoFile) -> None:
-    """Raise unless the checkpoint to resume, if any, is of this model, these categories and this recipe."""
-    if cfg.Train.resume_path is None:
-        return
-    weight_path = resolve_weights(cfg.Train.resume_path, config_key="Train.resume_path")
-    info = describe_weights(spec, weight_path, cfg, source=cfg.Train.resume_path)
-    require_categories_of_model(weight_path, info, train)
-    saved = weight_path.with_name("config.yaml")
-    if saved.is_file() and starts_from_scratch(load_config(str(saved))) != starts_from_scratch(cfg):
-        begun, now = ("with", "without") if not starts_from_scratch(cfg) else ("without", "with")
-        raise ConfigError(
-            f"{weight_path} is of a run that was begun {begun} Train.pretrain_weight_path={SCRATCH}, and is "
-            f"resumed {now} it. The two have different optimizers; resume with the settings of the beginning."
-        )
+def set_aside_earlier_run(output: Path) -> None:
+    """Nothing of a run that was in the output folder is lost, or taken for a part of the new one."""
+    for name in (CHECKPOINTS, BEST):
+        if (output / name).exists():
+            backup = free_backup(output / name)
+            os.replace(output / name, backup)
+            LOGGER.warning(
+                "%s is of an earlier run and is kept as %s. To continue a run: Train.resume=auto.",
+                output / name,
+                backup,
+            )
 
 
-def bring_best_model(state: TrainState, weight_path: Path, output: Path) -> None:
-    """Have the best model so far in the output folder, also when a run goes on in another one.
-
-    Where it was not kept beside the checkpoint that is resumed, the next evaluated model counts as the best.
-    """
-    best, source = output / "best_model", weight_path.parent.parent / "best_model"
-    if not source.is_dir():
-        LOGGER.warning("%s is not there: the best model is looked for among the coming epochs.", source)
-        state.progress = replace(state.progress, best_score=-1.0, best_epoch=0)
-    elif source.resolve() != best.resolve():
-        temporary = best.with_name(f".{best.name}.{os.getpid()}")
-        shutil.copytree(source, temporary)
-        replace_folder(temporary, best)
-
-
-def train_epochs(
-    cfg: Config,
-    spec: ModelSpec,
-    state: TrainState,
-    *,
-    dataset: TrainingSet,
-    val: CocoFile,
-    image_dir: Path,
-    info: ModelInfo,
-    pool: WorkerPool,
-) -> None:
+def train_epochs(this: Run, state: TrainState, pool: WorkerPool) -> None:
     """All epochs: train, evaluate when due and after the last, keep the best and the last."""
-    epochs, interval = cfg.Train.epochs_iters, cfg.Train.eval_interval
-    steps_per_epoch = num_batches(len(dataset), cfg.Train.batch_size)
-    first, recipe = state.progress.epoch, recipe_of(cfg, spec)
-    schedule = build_schedule(
-        recipe.decay,
-        base_lr=cfg.Train.learning_rate,
-        run_steps=epochs * steps_per_epoch,
-        warmup_steps=cfg.Train.warmup_steps,
-        warmup_start_factor=recipe.warmup_start,
-    )
-    due = [epoch for epoch in range(first + 1, epochs + 1) if epoch % interval == 0 or epoch == epochs]
-    clock = Clock(steps_left=(epochs - first) * steps_per_epoch, evaluations_left=len(due))
-    write_result(Path(cfg.Global.output), "train", train_result(cfg, state))
-    for epoch in range(first, epochs):
-        seed_epoch(cfg.Train.seed, epoch)
-        batches = train_batches(dataset, epoch, cfg.Train.batch_size, pool)
-        losses = train_one_epoch(
-            state,
-            batches,
-            schedule,
-            clock,
-            cfg=cfg,
-            names=_picture_names(dataset, epoch, cfg.Train.batch_size),
-        )
-        state.progress = replace(state.progress, epoch=epoch + 1)
-        if epoch + 1 in due:
+    clock = Clock()
+    write_train_result(this, state)
+    while not is_finished(this, state.progress):
+        train_one_epoch(this, state, clock, pool)
+        progress = state.progress
+        plan_by_time(this, state, clock)
+        if this.is_due(progress.epoch + 1, state.progress):
+            go_back_unless_finite(this, state)
             start = time.perf_counter()
-            metrics = evaluate_now(cfg, spec, state, val=val, image_dir=image_dir, info=info, pool=pool)
-            clock.count_evaluation(time.perf_counter() - start)
-            keep(cfg, state, info, metrics=metrics, losses=losses)
+            metrics = evaluate_now(this, state, pool)
+            clock.evaluation_seconds = time.perf_counter() - start
+            finish_epoch(this, state, clock, metrics)
+        else:
+            state.progress = after_epoch(state.progress)
+            save_when_due(this, state, clock)
 
 
-def seed_epoch(seed: int, epoch: int) -> None:
-    """Let what a network draws while it trains depend on these two only, so that resuming changes nothing."""
-    (number,) = np.random.SeedSequence([seed, epoch]).generate_state(1)
-    paddle.seed(int(number))
+def is_finished(this: Run, progress: Progress) -> bool:
+    """Whether the run is at its end, by length or because it no longer gets better."""
+    if progress.epoch >= this.num_epochs(progress):
+        return True
+    patience = this.cfg.Train.early_stop
+    waited = sum(row["epoch"] > progress.best_epoch for row in progress.history)
+    return patience is not None and waited >= patience
 
 
-def train_one_epoch(
-    state: TrainState,
-    batches: Iterable[Batch],
-    schedule: Schedule,
-    clock: Clock,
-    *,
-    cfg: Config,
-    names: Sequence[Sequence[str]],
-) -> dict[str, float]:
-    """One pass over the training pictures. Returns the mean of each loss.
+def plan_by_time(this: Run, state: TrainState, clock: Clock) -> None:
+    """After each epoch, take as many more as the time budget allows."""
+    if this.cfg.Train.time_budget is None:
+        return
+    state.progress = replace(state.progress, seconds=state.progress.seconds + clock.passed())
+    epoch, evaluation = state.progress.epoch + 1, clock.evaluation_seconds or clock.step_seconds
+    per_epoch = clock.step_seconds * this.steps_per_epoch + evaluation / this.cfg.Train.eval_interval
+    left = 60 * this.cfg.Train.time_budget - state.progress.seconds - evaluation
+    run_epochs = epoch + max(0, int(left / per_epoch))
+    if run_epochs != state.progress.run_epochs:
+        LOGGER.info("%d epochs fit in the time budget of %g minutes.", run_epochs, this.cfg.Train.time_budget)
+    state.progress = replace(state.progress, run_epochs=run_epochs)
 
-    ``names`` are the pictures of each batch, for the error that names them. Raises PaddlexSegError when the
-    loss is not finite.
+
+def epoch_batches(this: Run, progress: Progress, pool: WorkerPool) -> Generator[TrainBatch, None, None]:
+    """What is left of the epoch to train on, for this process."""
+    return train_batches(
+        this.dataset,
+        progress.epoch,
+        this.batch_size,
+        pool,
+        rank=this.ranks.rank,
+        world_size=this.ranks.world_size,
+        first_batch=progress.epoch_step,
+    )
+
+
+def train_one_epoch(this: Run, state: TrainState, clock: Clock, pool: WorkerPool) -> None:
+    """The rest of an epoch, step by step.
+
+    Raises PaddlexSegError when too many steps gave numbers that are not finite, KeyboardInterrupt when the
+    run is to stop.
     """
     state.model.train()
-    epoch = state.progress.epoch
-    sums: dict[str, float] = {}
-    with progress_bar(f"epoch {epoch + 1}/{cfg.Train.epochs_iters}", total=len(names)) as advance:
-        for number, (batch, data_seconds) in enumerate(_timed(batches), start=1):
+    cfg, steps = this.cfg, this.steps_per_epoch
+    schedule = this.schedule(state.progress)
+    title = f"epoch {state.progress.epoch + 1}/{this.num_epochs(state.progress)}"
+    with (
+        closing(epoch_batches(this, state.progress, pool)) as batches,
+        progress_bar(title, total=steps) as advance,
+    ):
+        advance(steps=state.progress.epoch_step)
+        while state.progress.epoch_step < steps:
+            if this.ranks.any_of(this.stop.requested):
+                raise KeyboardInterrupt
             start = time.perf_counter()
-            rate = schedule.lr_at_step(state.progress.step)
-            losses = train_step(state, batch, rate, names[number - 1])
-            sums = {name: sums.get(name, 0.0) + value for name, value in losses.items()}
-            state.progress = replace(state.progress, step=state.progress.step + 1)
-            clock.count_step(data_seconds, time.perf_counter() - start + data_seconds)
-            advance(f"loss {losses['loss']:.3f} eta {clock.eta()}")
-            if number % cfg.Train.log_interval == 0 or number == len(names):
-                _log_step(epoch, number, len(names), rate, losses, clock, cfg.Train.batch_size)
-    return {name: total / len(names) for name, total in sums.items()}
+            with this.stop.interruptible():
+                batch = next(batches)
+            data_seconds = time.perf_counter() - start
+            rate = schedule.lr_at_step(state.progress.epoch * steps + state.progress.epoch_step)
+            result = train_step(state, batch, rate, seed=cfg.Train.seed, ranks=this.ranks, stop=this.stop)
+            clock.count_step(data_seconds, time.perf_counter() - start)
+            if result.problem is not None:
+                answer_refused_step(this, state, result)
+            progress = state.progress
+            advance(f"loss {result.losses['loss']:.3f} eta {clock.eta(this, progress)}")
+            if progress.epoch_step % cfg.Train.log_interval == 0 or progress.epoch_step == steps:
+                log_step(this, progress, rate, result.losses, clock)
+            if progress.epoch_step < steps:
+                save_when_due(this, state, clock)
 
 
-def train_step(state: TrainState, batch: Batch, rate: float, names: Sequence[str]) -> dict[str, float]:
-    """Forward, backward, one step of the optimizer and of the moving average."""
-    losses = state.model.loss(batch)
-    values = {name: float(value) for name, value in losses.items()}
-    if not all(math.isfinite(value) for value in values.values()):
+def answer_refused_step(this: Run, state: TrainState, result: StepResult) -> None:
+    """A step was left out: say why, and where that cannot help, go back to the last checkpoint."""
+    progress = state.progress
+    LOGGER.warning("Step %d (epoch %d) is left out: %s.", progress.step, progress.epoch + 1, result.problem)
+    if not result.weights_are_finite:
+        go_back(this, state, f"the weights are not finite; {result.problem}")
+    elif progress.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
+        go_back(this, state, f"{progress.skipped_in_a_row} steps in a row were left out; {result.problem}")
+
+
+def go_back_unless_finite(this: Run, state: TrainState) -> None:
+    """Neither evaluate nor save what is not finite, as an update can be even with finite gradients."""
+    if bad := not_finite_parts(state):
+        go_back(this, state, f"the {bad} are not finite")
+
+
+def go_back(this: Run, state: TrainState, reason: str) -> None:
+    """Take weights, optimizer and moving average from the last checkpoint, and go on from here with them.
+
+    Raises PaddlexSegError when there is none, or going back has not helped before.
+    """
+    progress = state.progress
+    checkpoint = newest_sound_checkpoint(this.output)
+    if checkpoint is None or progress.rollbacks >= MOST_ROLLBACKS:
         raise PaddlexSegError(
-            f"The loss is not finite at step {state.progress.step + 1} (epoch {state.progress.epoch + 1}): "
-            f"{values}. The pictures of this step are {', '.join(names)}. Look at their annotations, or "
-            f"lower Train.learning_rate (now {rate:g})."
+            f"Step {progress.step} (epoch {progress.epoch + 1}): {reason}; "
+            + ("there is no checkpoint to go back to" if checkpoint is None else "going back did not help")
+            + ". Look at the annotations of these pictures, or lower Train.learning_rate (now "
+            f"{this.cfg.Train.learning_rate:g})."
         )
-    state.optimizer.set_lr(rate)
-    losses["loss"].backward()
-    state.optimizer.step()
-    state.optimizer.clear_grad()
-    if state.ema is not None:
-        state.ema.update(state.model)
-    return values
+    load_tensors(state, weight_file(checkpoint))
+    state.progress = replace(progress, rollbacks=progress.rollbacks + 1, skipped_in_a_row=0)
+    LOGGER.warning(
+        "Step %d (epoch %d): %s. Going on with the weights of %s.",
+        *(progress.step, progress.epoch + 1, reason, checkpoint),
+    )
 
 
-def evaluate_now(
-    cfg: Config,
-    spec: ModelSpec,
-    state: TrainState,
-    *,
-    val: CocoFile,
-    image_dir: Path,
-    info: ModelInfo,
-    pool: WorkerPool,
-) -> CocoMetrics:
+def evaluate_now(this: Run, state: TrainState, pool: WorkerPool) -> CocoMetrics:
     """Metrics of the weights that a checkpoint would hold now."""
-    preprocess = spec.recipe.preprocess(info.image_size)
+    cfg = this.cfg
     averaged = state.ema.applied(state.model) if state.ema else nullcontext()
     with averaged:
         results = predict_pictures(
             state.model,
-            val,
-            image_dir,
-            preprocess,
+            this.val,
+            this.image_dir,
+            this.spec.recipe.preprocess(this.info.image_size),
             batch_size=cfg.Evaluate.batch_size,
             pool=pool,
             log_interval=cfg.Evaluate.log_interval,
+            stop=this.stop,
         )
-    return evaluate_coco(val, results, [category.id for category in info.categories])
+    return evaluate_coco(this.val, results, [category.id for category in this.info.categories])
 
 
-def keep(
-    cfg: Config,
-    state: TrainState,
-    info: ModelInfo,
-    *,
-    metrics: CocoMetrics,
-    losses: Mapping[str, float],
-) -> None:
+def after_epoch(progress: Progress) -> Progress:
+    """The beginning of the next epoch."""
+    return replace(progress, epoch=progress.epoch + 1, epoch_step=0, loss_sums={}, skipped_in_epoch=0)
+
+
+def finish_epoch(this: Run, state: TrainState, clock: Clock, metrics: CocoMetrics) -> None:
     """After an evaluation: log it, save the last and perhaps the best checkpoint, rewrite the result file."""
-    score = metrics.segm.AP
-    epoch = state.progress.epoch
+    score, epoch = metrics.segm.AP, state.progress.epoch + 1
+    good_steps = max(state.progress.epoch_step - state.progress.skipped_in_epoch, 1)
+    losses = {name: total / good_steps for name, total in state.progress.loss_sums.items()}
+    row = {"epoch": epoch, "step": state.progress.step, **losses, "mask_ap": score, "box_ap": metrics.bbox.AP}
     best = state.progress.best_score
     # Of equal scores the later one counts: at the beginning all are 0.
     is_best = state.progress.best_epoch == 0 or (best < 0 if score is None else score >= best)
+    state.progress = replace(after_epoch(state.progress), history=(*state.progress.history, row))
     if is_best:
         state.progress = replace(
-            state.progress, best_score=score if score is not None else -1.0, best_epoch=epoch
+            state.progress,
+            best_score=score if score is not None else -1.0,
+            best_epoch=epoch,
+            best_step=state.progress.step,
         )
-    row = {"epoch": epoch, "step": state.progress.step, **losses, "mask_ap": score, "box_ap": metrics.bbox.AP}
-    state.progress = replace(state.progress, history=(*state.progress.history, row))
     for line in metrics.table().splitlines():
         LOGGER.info(line)
     LOGGER.info("Epoch %d: mask AP %s.", epoch, _as_text(score))
     LOGGER.info("Best test mask ap is %s.", _as_text(state.progress.best_score))
-    output = Path(cfg.Global.output)
-    for name in ("last_model", "best_model") if is_best else ("last_model",):
-        _save(cfg, state, info, output / name, score)
-    write_result(output, "train", train_result(cfg, state))
+    save_now(this, state, clock, score)
+    if is_best and this.ranks.is_main:
+        link_checkpoint(checkpoint_folder(this.output, state.progress.step), this.output / BEST)
+    write_train_result(this, state)
 
 
-def train_result(cfg: Config, state: TrainState) -> dict[str, Any]:
+def save_when_due(this: Run, state: TrainState, clock: Clock) -> None:
+    """Save a checkpoint when ``Train.save_interval`` says so."""
+    interval = this.cfg.Train.save_interval
+    if interval is not None and state.progress.step % interval == 0:
+        go_back_unless_finite(this, state)
+        save_now(this, state, clock, score=None)
+
+
+def save_now(this: Run, state: TrainState, clock: Clock, score: float | None) -> None:
+    """Save a checkpoint and delete the ones that are too old. Raises WeightsError when the disk refuses."""
+    state.progress = replace(state.progress, seconds=state.progress.seconds + clock.passed())
+    if not this.ranks.is_main:
+        return
+    step, keep_last = state.progress.step, this.cfg.Train.keep_last
+    try:
+        save_state(state, this.output, this.info, score=score, config_yaml=this.cfg.to_yaml())
+    except WeightsError as error:
+        left = newest_sound_checkpoint(this.output)
+        raise WeightsError(
+            f"{error} "
+            + (f"{left} is whole. " if left else "There is no earlier checkpoint. ")
+            + "Make room, or name another Global.output, and continue with -o Train.resume="
+            + (f"{left}" if left else "auto")
+        ) from error
+    remove_old_checkpoints(this.output, step=step, keep_last=keep_last)
+
+
+def save_before_leaving(this: Run, state: TrainState) -> str:
+    """Save where the run stands, and say how to continue."""
+    if state.progress.step == 0:
+        return "interrupted before the first step; nothing was to be saved"
+    go_back_unless_finite(this, state)
+    save_now(this, state, Clock(), score=None)
+    write_train_result(this, state)
+    return (
+        f"interrupted after {state.progress.step} steps, which are saved. To continue, give the same command "
+        "with -o Train.resume=auto"
+    )
+
+
+def export_best(this: Run, progress: Progress) -> None:
+    """Export the best model beside its weights."""
+    best = this.output / BEST
+    model = load_model(this.spec, best / f"{BEST}.pdparams", num_classes=len(this.info.categories))
+    export_model(model, this.spec, this.info, best / "inference")
+    LOGGER.info("Export inference config file to %s", best / "inference" / "inference.yml")
+    LOGGER.info("Best mask AP %s, of epoch %d: %s", _as_text(progress.best_score), progress.best_epoch, best)
+
+
+def write_train_result(this: Run, state: TrainState) -> None:
+    """Rewrite the result file, so that programs can follow the run."""
+    if this.ranks.is_main:
+        write_result(this.output, "train", train_result(this, state.progress))
+
+
+def train_result(this: Run, progress: Progress) -> dict[str, Any]:
     """What ``train_result.json`` says: the keys of PaddleX, and the history of the evaluations."""
-    output = Path(cfg.Global.output)
-    history = state.progress.history
-    best = state.progress.best_score
+    last = checkpoints(this.output)[:5]
+    best = progress.best_score
     models: dict[str, dict[str, Any]] = {f"last_{number}": {} for number in range(1, 6)}
-    # Before the first evaluation, checkpoints in the folder are of an earlier run.
-    models["last_1"] = _model_entry(output, "last_model", history[-1]["mask_ap"]) if history else {}
-    models["best"] = _model_entry(output, "best_model", best if best >= 0 else None) if history else {}
+    scores = {row["step"]: row["mask_ap"] for row in progress.history}
+    for number, folder in enumerate(last, start=1):
+        models[f"last_{number}"] = _model_entry(this.output, folder, scores.get(step_of(folder)))
+    models["best"] = (
+        _model_entry(this.output, this.output / BEST, best if best >= 0 else None) if progress.history else {}
+    )
     return {
-        "model_name": cfg.Global.model,
+        "model_name": this.spec.name,
         "label_dict": "",
         "visualdl_log": "",
         "train_log": "train.log",
         "config": "config.yaml",
         "models": models,
-        "done_flag": state.progress.epoch >= cfg.Train.epochs_iters,
-        "best_epoch": state.progress.best_epoch,
-        "history": history,
+        "done_flag": is_finished(this, progress),
+        "best_epoch": progress.best_epoch,
+        "history": progress.history,
     }
 
 
-def _save(cfg: Config, state: TrainState, info: ModelInfo, folder: Path, score: float | None) -> None:
-    training_state = {
-        f"optimizer/{name}": tensor for name, tensor in optimizer_state(state.optimizer, state.model).items()
-    }
-    if state.ema is not None:
-        training_state |= {f"ema/{name}": tensor for name, tensor in state.ema.state_dict().items()}
-    raw = state.model.state_dict()
-    save_checkpoint(
-        folder,
-        weights=state.ema.weights(state.model) if state.ema else raw,
-        raw_weights=raw if state.ema else None,
-        training_state=training_state,
-        progress=state.progress,
-        score=score,
-        info=info,
-        config_yaml=cfg.to_yaml(),
-    )
-
-
-def _model_entry(output: Path, name: str, score: float | None) -> dict[str, Any]:
-    """Score and files of a checkpoint, relative to the output folder; empty when it was not written yet."""
-    if not (output / name).is_dir():
-        return {}
-    files = {suffix: f"{name}/{name}.{suffix}" for suffix in ("pdparams", "pdema", "pdopt", "pdstates")}
+def _model_entry(output: Path, folder: Path, score: float | None) -> dict[str, Any]:
+    """Score and files of a checkpoint, relative to the output folder."""
+    stem = folder / folder.name
+    files = {suffix: Path(f"{stem}.{suffix}") for suffix in ("pdparams", "pdema", "pdopt", "pdstates")}
     inference = {
-        "inference_config": f"{name}/inference/inference.yml",
-        "pdmodel": f"{name}/inference/inference.json",
-        "pdiparams": f"{name}/inference/inference.pdiparams",
+        "inference_config": folder / "inference" / "inference.yml",
+        "pdmodel": folder / "inference" / "inference.json",
+        "pdiparams": folder / "inference" / "inference.pdiparams",
     }
-    present = {key: file for key, file in {**files, **inference}.items() if (output / file).is_file()}
+    all_files = {**files, **inference}
+    present = {key: file.relative_to(output).as_posix() for key, file in all_files.items() if file.is_file()}
     return {"score": score, **present}
 
 
-def _part(saved: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    return {
-        name.removeprefix(f"{prefix}/"): value
-        for name, value in saved.items()
-        if name.startswith(f"{prefix}/")
-    }
-
-
-def _picture_names(dataset: TrainingSet, epoch: int, batch_size: int) -> list[list[str]]:
-    plan = epoch_plan(len(dataset), batch_size, seed=dataset.seed, epoch=epoch)
-    return [[dataset.file_name(index) for index in indices] for indices in plan]
-
-
-def _timed(batches: Iterable[Batch]) -> Iterator[tuple[Batch, float]]:
-    """Each batch with the seconds that were spent waiting for it."""
-    start = time.perf_counter()
-    for batch in batches:
-        yield batch, time.perf_counter() - start
-        start = time.perf_counter()
-
-
-def _log_step(
-    epoch: int,
-    number: int,
-    steps: int,
-    rate: float,
-    losses: Mapping[str, float],
-    clock: Clock,
-    batch_size: int,
-) -> None:
+def log_step(this: Run, progress: Progress, rate: float, losses: Mapping[str, float], clock: Clock) -> None:
+    """The line of PaddleX about a step."""
+    steps = this.steps_per_epoch
     LOGGER.info(
         "Epoch: [%d] [%*d/%d] learning_rate: %.6f %s eta: %s batch_cost: %.4f data_cost: %.4f ips: %.4f "
         "images/s",
-        epoch,
+        progress.epoch,
         len(str(steps)),
-        number,
+        progress.epoch_step,
         steps,
         rate,
         " ".join(f"{name}: {value:.4f}" for name, value in losses.items()),
-        clock.eta(),
+        clock.eta(this, progress),
         clock.step_seconds,
         clock.data_seconds,
-        batch_size / clock.step_seconds,
+        progress.batch_size / clock.step_seconds,
     )
-
-
-def _how_to_resume(output: Path, state: TrainState) -> str:
-    last = output / "last_model" / "last_model.pdparams"
-    # Without history, the checkpoint in the folder is of an earlier run.
-    return f" To continue: -o Train.resume_path={last}" if state.progress.history and last.is_file() else ""
 
 
 def _as_text(score: float | None) -> str:

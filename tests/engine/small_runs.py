@@ -14,7 +14,7 @@ from reference import fill_model
 from paddlex_seg.catalog import MODELS, find_model
 from paddlex_seg.data.coco import read_coco, write_coco
 from paddlex_seg.data.loader import WorkerPool
-from paddlex_seg.engine.checkpoint import ModelInfo, Progress, save_checkpoint
+from paddlex_seg.engine.checkpoint import ModelInfo, Progress, checkpoints, save_checkpoint
 from paddlex_seg.engine.evaluate import predict_pictures
 from paddlex_seg.models.backbones.csp_resnet import CspResNet
 from paddlex_seg.models.base import InstanceSegmenter
@@ -37,6 +37,7 @@ def train_options(dataset: Path, **changes: Any) -> dict[str, Any]:
         "Train__batch_size": 4,
         "Train__epochs_iters": 2,
         "Train__num_workers": 0,
+        "Train__self_check": False,  # its export takes longer than all else
         **changes,
     }
 
@@ -85,6 +86,12 @@ def save_model(model: InstanceSegmenter, folder: Path, info: ModelInfo | None = 
         config_yaml="",
     )
     return folder / f"{folder.name}.pdparams"
+
+
+def last_checkpoint(output: Path, suffix: str = "pdparams") -> Path:
+    """A file of the newest checkpoint of a run."""
+    folder = checkpoints(output)[0]
+    return folder / f"{folder.name}.{suffix}"
 
 
 def copy_dataset(dataset: Path, folder: Path) -> Path:

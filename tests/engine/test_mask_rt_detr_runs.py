@@ -9,7 +9,7 @@ import numpy as np
 import paddle
 import pytest
 from command_line import Outcome, read_result, run_argv
-from small_runs import annotation_file, train_options
+from small_runs import annotation_file, last_checkpoint, train_options
 
 from paddlex_seg.catalog import MODELS
 from paddlex_seg.data.coco import read_coco
@@ -80,7 +80,7 @@ def test_fine_tuning_says_what_was_not_loaded_and_leaves_a_model(fine_tuned: tup
 
 def test_frozen_weights_stay_as_they_were(fine_tuned: tuple[Path, Outcome], pretrained: Path) -> None:
     before = read_weights(pretrained)
-    after = read_weights(fine_tuned[0] / "last_model" / "last_model.pdema")
+    after = read_weights(last_checkpoint(fine_tuned[0], "pdema"))
     stem = [name for name in after if name.startswith("backbone.stem.")]
     norms = [name for name in after if name.startswith("backbone.") and ".bn." in name]
     for name in {*stem, *norms}:

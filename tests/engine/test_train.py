@@ -6,6 +6,7 @@ import shutil
 import socket
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,22 @@ from small_runs import (
     annotation_file,
     change_split,
     copy_dataset,
+    last_checkpoint,
     run_slim,
     slim_model,
     train_options,
     with_new_categories,
 )
 
-from paddlex_seg.catalog import MODELS, ModelSpec, find_model
-from paddlex_seg.config import Config, load_config
+from paddlex_seg.catalog import MODELS, find_model
+from paddlex_seg.config import load_config
 from paddlex_seg.data.coco import read_coco, write_coco
-from paddlex_seg.data.loader import epoch_plan, resize_plan
+from paddlex_seg.data.loader import WorkerPool, resize_plan
 from paddlex_seg.engine import train
+from paddlex_seg.engine.checkpoint import ModelInfo, checkpoints, damage, write_checksums
+from paddlex_seg.engine.ranks import Ranks
+from paddlex_seg.engine.stop_signals import StopSignals
+from paddlex_seg.engine.train_step import seed_step
 from paddlex_seg.engine.weights import read_weights
 from paddlex_seg.models.pp_yoloe_seg.model import PpYoloeSeg
 from paddlex_seg.recipes import MASK_RCNN, MASK_RT_DETR, EmaRecipe
@@ -60,10 +66,10 @@ def before_step(patch: pytest.MonkeyPatch, number: int, action: Callable[[], Non
     """Do something when step ``number`` of a training, counted from 1, is about to begin."""
     step = train.train_step
 
-    def wrapped(state: train.TrainState, *args: Any) -> dict[str, float]:
+    def wrapped(state: train.TrainState, *args: Any, **options: Any) -> train.StepResult:
         if state.progress.step + 1 == number:
             action()
-        return step(state, *args)
+        return step(state, *args, **options)
 
     patch.setattr(train, "train_step", wrapped)
 
@@ -110,15 +116,16 @@ def test_the_files_are_those_of_the_documentation(trained: tuple[Path, Outcome])
     output = trained[0]
     assert {path.name for path in output.iterdir()} == {
         "best_model",
-        "last_model",
+        "checkpoints",
         "train_result.json",
         "train.log",
         "config.yaml",
     }
-    for name in ("best_model", "last_model"):
-        files = {f"{name}.{suffix}" for suffix in CHECKPOINT} | {"config.yaml"}
-        inference = {"inference"} if name == "best_model" else set()
-        assert {path.name for path in (output / name).iterdir()} == files | inference
+    for folder in (output / "best_model", *checkpoints(output)):
+        files = {f"{folder.name}.{suffix}" for suffix in CHECKPOINT} | {"config.yaml", "checksums.json"}
+        inference = {"inference"} if folder.name == "best_model" else set()
+        assert {path.name for path in folder.iterdir()} == files | inference
+        assert damage(folder) is None
 
 
 def test_the_result_has_the_keys_of_paddlex_and_its_paths_exist(trained: tuple[Path, Outcome]) -> None:
@@ -127,7 +134,7 @@ def test_the_result_has_the_keys_of_paddlex_and_its_paths_exist(trained: tuple[P
     assert [key for key in result if key in KEYS] == KEYS
     assert result["done_flag"] is True
     assert list(result["models"]) == ["last_1", "last_2", "last_3", "last_4", "last_5", "best"]
-    assert all(result["models"][f"last_{number}"] == {} for number in range(2, 6))
+    assert all(result["models"][f"last_{number}"] == {} for number in range(3, 6))
     inference = {"inference_config", "pdmodel", "pdiparams"}
     weights = {"pdparams", "pdema", "pdopt", "pdstates"}
     assert set(result["models"]["best"]) == {"score"} | weights | inference
@@ -176,8 +183,7 @@ def test_a_checkpoint_says_what_it_is(trained: tuple[Path, Outcome], dataset: Pa
 
 
 def test_the_averaged_weights_differ_from_the_raw_ones(trained: tuple[Path, Outcome]) -> None:
-    folder = trained[0] / "last_model"
-    averaged, raw = (read_weights(folder / f"last_model.{suffix}") for suffix in ("pdparams", "pdema"))
+    averaged, raw = (read_weights(last_checkpoint(trained[0], suffix)) for suffix in ("pdparams", "pdema"))
     assert averaged.keys() == raw.keys()
     assert not all((averaged[name] == raw[name]).all() for name in raw)
 
@@ -263,7 +269,7 @@ def test_a_run_whose_pictures_keep_their_shape(
     rates = [float(rate) for rate in re.findall(r"learning_rate: ([\d.]+)", outcome.stdout)]
     # Eight steps: two of warm-up, three at the full rate, two at a tenth of it, one at a hundredth.
     assert rates == pytest.approx([2e-6, 1.001e-3, *[2e-3] * 3, *[2e-4] * 2, 2e-5], abs=6e-7)
-    info = json.loads((tmp_path / "last_model" / "last_model.info.json").read_text(encoding="utf-8"))
+    info = json.loads(last_checkpoint(tmp_path, "info.json").read_text(encoding="utf-8"))
     assert info["image_size"] == [100, 167]
 
 
@@ -295,8 +301,7 @@ def test_the_same_seed_gives_the_same_losses_and_weights(
     expected, found = (read_result(output, "train") for output in (trained[0], tmp_path))
     assert found["history"] == expected["history"]
     for suffix in ("pdparams", "pdema", "pdopt"):
-        name = f"last_model/last_model.{suffix}"
-        assert_same_weights(trained[0] / name, tmp_path / name)
+        assert_same_weights(last_checkpoint(trained[0], suffix), last_checkpoint(tmp_path, suffix))
 
 
 def test_another_seed_gives_other_pictures_to_the_same_weights(
@@ -318,7 +323,7 @@ def test_random_first_weights_depend_on_the_seed_alone(
 ) -> None:
     found: dict[str, paddle.Tensor] = {}
 
-    def stop(cfg: Config, spec: ModelSpec, state: train.TrainState, **_: Any) -> None:
+    def stop(this: train.Run, state: train.TrainState, pool: WorkerPool) -> None:
         found.update(state.model.state_dict())
         raise KeyboardInterrupt
 
@@ -331,13 +336,14 @@ def test_random_first_weights_depend_on_the_seed_alone(
         np.testing.assert_array_equal(found[name].numpy(), tensor.numpy(), err_msg=name)
 
 
-def test_every_seed_and_epoch_has_random_numbers_of_its_own() -> None:
-    def drawn(seed: int, epoch: int) -> tuple[float, ...]:
-        train.seed_epoch(seed, epoch)
+def test_every_seed_step_and_process_has_random_numbers_of_its_own() -> None:
+    def drawn(seed: int, step: int, rank: int) -> tuple[float, ...]:
+        seed_step(seed, step, rank)
         return tuple(paddle.rand([4]).tolist())
 
-    assert len({drawn(seed, epoch) for seed in range(3) for epoch in range(3)}) == 9
-    assert drawn(1, 2) == drawn(1, 2)
+    places = list(product(range(3), repeat=3))
+    assert len({drawn(*place) for place in places}) == len(places)
+    assert drawn(1, 2, 0) == drawn(1, 2, 0)
 
 
 # Ctrl-C and resuming
@@ -355,7 +361,7 @@ def test_an_interrupted_run_leaves_its_last_checkpoint_and_says_how_to_go_on(
     assert [row["epoch"] for row in result["history"]] == [1]
     last = output / result["models"]["last_1"]["pdparams"]
     assert last.is_file()
-    assert f"Train.resume_path={last}" in outcome.stdout
+    assert "interrupted after 2 steps" in outcome.stderr and "Train.resume=auto" in outcome.stderr
 
 
 def test_a_resumed_run_ends_as_one_that_was_never_interrupted(
@@ -367,16 +373,16 @@ def test_a_resumed_run_ends_as_one_that_was_never_interrupted(
 ) -> None:
     output = tmp_path / "resumed"
     shutil.copytree(interrupted[0], output)
-    last = output / "last_model" / "last_model.pdparams"
-    outcome = run_slim("train", output, **train_options(dataset, Train__resume_path=last))
+    outcome = run_slim("train", output, **train_options(dataset, Train__resume="auto"))
     assert outcome.code == 0, outcome.stderr
     assert "Epoch: [0]" not in outcome.stdout
     found, expected = (read_result(folder, "train") for folder in (output, trained[0]))
     assert found["history"] == expected["history"]
     assert found["done_flag"] is True
-    for name in ("last_model/last_model", "best_model/best_model"):
-        for suffix in ("pdparams", "pdema", "pdopt"):
-            assert_same_weights(trained[0] / f"{name}.{suffix}", output / f"{name}.{suffix}")
+    for suffix in ("pdparams", "pdema", "pdopt"):
+        assert_same_weights(last_checkpoint(trained[0], suffix), last_checkpoint(output, suffix))
+        best = f"best_model/best_model.{suffix}"
+        assert_same_weights(trained[0] / best, output / best)
 
 
 def test_a_resumed_run_draws_the_random_numbers_of_one_that_was_never_interrupted(
@@ -392,21 +398,22 @@ def test_a_resumed_run_draws_the_random_numbers_of_one_that_was_never_interrupte
         before_step(patch, 3, raise_interrupt)
         run_slim("train", tmp_path / "parts", **train_options(dataset))
     calls_of_loss.clear()
-    last = tmp_path / "parts" / "last_model" / "last_model.pdparams"
+    last = last_checkpoint(tmp_path / "parts")
     outcome = run_slim("train", tmp_path / "parts", **train_options(dataset, Train__resume_path=last))
     assert outcome.code == 0, outcome.stderr
     assert calls_of_loss == whole[2:]
     for suffix in ("pdparams", "pdema", "pdopt"):
-        name = f"last_model/last_model.{suffix}"
-        assert_same_weights(tmp_path / "whole" / name, tmp_path / "parts" / name)
+        whole_file, parts_file = (last_checkpoint(tmp_path / name, suffix) for name in ("whole", "parts"))
+        assert_same_weights(whole_file, parts_file)
 
 
 def resume_with_best_score(interrupted: Path, dataset: Path, folder: Path, output: Path) -> Outcome:
     """Resume a copy of an interrupted run whose first epoch had an AP of 0.9."""
     shutil.copytree(interrupted, folder)
-    states = folder / "last_model" / "last_model.pdstates"
+    states = last_checkpoint(folder, "pdstates")
     states.write_text(json.dumps(json.loads(states.read_text()) | {"best_score": 0.9}), encoding="utf-8")
-    last = folder / "last_model" / "last_model.pdparams"
+    write_checksums(states.parent)
+    last = last_checkpoint(folder)
     return run_slim("train", output, **train_options(dataset, Train__resume_path=last))
 
 
@@ -438,8 +445,12 @@ def test_a_last_model_that_was_moved_alone_begins_anew_with_the_best(
     interrupted: tuple[Path, Outcome], dataset: Path, tmp_path: Path, without_export: None
 ) -> None:
     folder = tmp_path / "moved"
-    shutil.copytree(interrupted[0] / "last_model", folder / "last_model")
-    last = folder / "last_model" / "last_model.pdparams"
+    name = last_checkpoint(interrupted[0]).parent.name
+    shutil.copytree(interrupted[0] / "checkpoints" / name, folder / "moved" / name)
+    states = folder / "moved" / name / f"{name}.pdstates"
+    states.write_text(json.dumps(json.loads(states.read_text()) | {"best_step": 1}), encoding="utf-8")
+    write_checksums(states.parent)
+    last = folder / "moved" / name / f"{name}.pdparams"
     outcome = run_slim("train", tmp_path / "output", **train_options(dataset, Train__resume_path=last))
     assert outcome.code == 0, outcome.stderr
     result = read_result(tmp_path / "output", "train")
@@ -455,10 +466,10 @@ def test_resuming_with_other_classes_is_refused(
     for split in ("train", "val"):
         renamed = with_new_categories(read_coco(annotation_file(own, split)))
         write_coco(renamed, renamed.path)
-    last = interrupted[0] / "last_model" / "last_model.pdparams"
+    last = last_checkpoint(interrupted[0])
     outcome = run_slim("train", tmp_path / "output", **train_options(own, Train__resume_path=last))
     assert outcome.code == 3
-    assert "last_model.pdparams" in outcome.stderr and CATEGORIES[1].name in outcome.stderr
+    assert last.name in outcome.stderr and CATEGORIES[1].name in outcome.stderr
 
 
 def test_resuming_with_fewer_classes_is_refused(
@@ -466,17 +477,17 @@ def test_resuming_with_fewer_classes_is_refused(
 ) -> None:
     own = copy_dataset(dataset, tmp_path / "own")
     one_class(own)
-    last = interrupted[0] / "last_model" / "last_model.pdparams"
+    last = last_checkpoint(interrupted[0])
     outcome = run_slim("train", tmp_path / "output", **train_options(own, Train__resume_path=last))
     assert outcome.code == 3
-    assert "last_model.pdparams" in outcome.stderr and "washer" in outcome.stderr
+    assert last.name in outcome.stderr and "washer" in outcome.stderr
 
 
 def test_resuming_a_run_from_scratch_asks_for_the_same_beginning(
     interrupted: tuple[Path, Outcome], weights: Path, dataset: Path, tmp_path: Path
 ) -> None:
     """The two beginnings have different optimizers."""
-    last = interrupted[0] / "last_model" / "last_model.pdparams"
+    last = last_checkpoint(interrupted[0])
     options = train_options(dataset, Train__resume_path=last, Train__pretrain_weight_path=weights)
     outcome = run_slim("train", tmp_path / "output", **options)
     assert outcome.code == 2
@@ -486,7 +497,7 @@ def test_resuming_a_run_from_scratch_asks_for_the_same_beginning(
 def test_a_finished_run_is_not_trained_further(
     trained: tuple[Path, Outcome], dataset: Path, tmp_path: Path, without_export: None
 ) -> None:
-    last = trained[0] / "last_model" / "last_model.pdparams"
+    last = last_checkpoint(trained[0])
     outcome = run_slim("train", tmp_path, **train_options(dataset, Train__resume_path=last))
     assert outcome.code == 0, outcome.stderr
     result = read_result(tmp_path, "train")
@@ -498,12 +509,12 @@ def test_a_finished_run_is_not_trained_further(
 def test_resuming_without_the_optimizers_state_names_the_file(
     interrupted: tuple[Path, Outcome], dataset: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(interrupted[0] / "last_model", tmp_path / "last_model")
-    (tmp_path / "last_model" / "last_model.pdopt").unlink()
-    last = tmp_path / "last_model" / "last_model.pdparams"
+    shutil.copytree(last_checkpoint(interrupted[0]).parent, tmp_path / "moved")
+    (last,) = (tmp_path / "moved").glob("*.pdparams")
+    last.with_suffix(".pdopt").unlink()
     outcome = run_slim("train", tmp_path / "output", **train_options(dataset, Train__resume_path=last))
     assert outcome.code == 1
-    assert "last_model.pdopt" in outcome.stderr and "Traceback" not in outcome.stderr
+    assert f"{last.stem}.pdopt" in outcome.stderr and "Traceback" not in outcome.stderr
 
 
 def test_resuming_from_weights_alone_points_to_the_right_setting(
@@ -525,7 +536,12 @@ def test_the_moving_average_is_that_of_the_recipe(skip_frozen: bool) -> None:
     spec = find_model(MODEL)
     spec = replace(spec, build=slim_model, scratch_recipe=replace(spec.scratch_recipe, ema=ema))
     cfg = load_config(f"{MODEL}.yaml", ["Train.pretrain_weight_path=scratch"])
-    state = train.start_training(cfg, spec, num_classes=2)
+    info = ModelInfo(MODEL, CATEGORIES, (64, 64))
+    nothing: Any = None
+    this = train.Run(
+        *(cfg, spec, spec.scratch_recipe, info), *(nothing, nothing, Path(), Path()), Ranks(), StopSignals()
+    )
+    state = train.start_training(this, None)
     assert state.ema is not None
     assert (state.ema.decay, state.ema.kind) == (0.9, "normal")
     averaged = state.ema.state_dict().keys()
@@ -550,7 +566,7 @@ def test_weights_of_another_class_count_are_loaded_as_far_as_they_fit(
     assert str(source) in outcome.stdout
     assert "yolo_head.pred_cls.0.weight: file has [2, 24, 3, 3], model needs [1, 24, 3, 3]" in outcome.stdout
     assert "6 of " in outcome.stdout and "tensors were not loaded" in outcome.stdout
-    written = read_weights(tmp_path / "output" / "last_model" / "last_model.pdparams")
+    written = read_weights(last_checkpoint(tmp_path / "output"))
     assert written["yolo_head.pred_cls.0.bias"].shape == (1,)
 
 
@@ -564,7 +580,7 @@ def test_the_run_starts_from_the_given_weights(
     outcome = run_slim("train", tmp_path, **options)
     assert outcome.code == 0, outcome.stderr
     assert "tensors were loaded" in outcome.stdout
-    given, written = read_weights(source), read_weights(tmp_path / "last_model" / "last_model.pdema")
+    given, written = read_weights(source), read_weights(last_checkpoint(tmp_path, "pdema"))
     for name in given:
         if not name.endswith(("_mean", "_variance")):
             np.testing.assert_allclose(written[name], given[name], atol=1e-6, err_msg=name)
@@ -597,7 +613,7 @@ def test_a_wrong_number_of_classes_is_answered_with_the_right_one(dataset: Path,
     assert result["done_flag"] is False
     assert result["err_type"] == "<class 'paddlex_seg.errors.ConfigError'>"
     assert result["err_msg"] in outcome.stderr
-    assert not (tmp_path / "last_model").exists()
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_fewer_pictures_than_a_batch_make_one_smaller_batch(
@@ -660,40 +676,10 @@ def test_a_picture_that_cannot_be_read_ends_the_run_by_its_name(
     assert name in outcome.stderr and "Traceback" not in outcome.stderr
 
 
-@pytest.mark.parametrize("part", ["backbone", "yolo_head.pred_cls", "yolo_head.pred_reg", "yolo_head.proto"])
-def test_a_loss_that_is_not_finite_stops_and_names_the_pictures(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
-) -> None:
-    model_class = type(find_model(MODEL).build(num_classes=2))
-    loss, calls = model_class.loss, []
-
-    def broken(self: Any, batch: Any) -> dict[str, paddle.Tensor]:
-        calls.append(batch)
-        if len(calls) == 4:
-            for name, parameter in self.named_parameters():
-                if name.startswith(part):
-                    parameter.set_value(paddle.full_like(parameter, float("nan")))
-        return loss(self, batch)
-
-    monkeypatch.setattr(model_class, "loss", broken)
-    outcome = run_slim("train", tmp_path, **train_options(dataset))
-    assert outcome.code == 1
-    coco = read_coco(annotation_file(dataset, "train"))
-    batches = epoch_plan(len(coco.images), 4, seed=0, epoch=1)
-    guilty, innocent = ([coco.images[index].file_name for index in batches[i]] for i in (1, 0))
-    assert all(name in outcome.stderr for name in guilty)
-    assert not any(name in outcome.stderr for name in innocent)
-    assert "step 4 (epoch 2)" in outcome.stderr and "Train.learning_rate" in outcome.stderr
-    result = read_result(tmp_path, "train")
-    assert result["done_flag"] is False and [row["epoch"] for row in result["history"]] == [1]
-    for array in read_weights(tmp_path / "last_model" / "last_model.pdparams").values():
-        assert np.isfinite(array).all()
-
-
 # An output folder with an earlier run
 
 
-def test_a_new_run_does_not_pass_off_checkpoints_of_an_earlier_one(
+def test_a_new_run_keeps_an_earlier_one_aside_and_does_not_pass_it_off_as_its_own(
     interrupted: tuple[Path, Outcome], dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "output"
@@ -701,10 +687,25 @@ def test_a_new_run_does_not_pass_off_checkpoints_of_an_earlier_one(
     before_step(monkeypatch, 1, raise_interrupt)
     outcome = run_slim("train", output, **train_options(dataset, Train__seed=7))
     assert outcome.code == 1
-    assert "resume_path" not in outcome.stdout
+    assert "interrupted before the first step" in outcome.stderr
     result = read_result(output, "train")
     assert result["models"]["best"] == {} and result["models"]["last_1"] == {}
     assert result["history"] == []
+    assert "checkpoints.bak" in outcome.stdout and "Train.resume=auto" in outcome.stdout
+    for name in ("checkpoints", "best_model"):
+        kept = [path.relative_to(output / f"{name}.bak") for path in (output / f"{name}.bak").rglob("*")]
+        assert kept and all((interrupted[0] / name / path).exists() for path in kept)
+
+
+def test_a_run_that_ends_before_its_first_step_leaves_an_earlier_one_where_it_is(
+    interrupted: tuple[Path, Outcome], dataset: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "output"
+    shutil.copytree(interrupted[0], output)
+    outcome = run_slim("train", output, **train_options(dataset, Train__num_classes=80))
+    assert outcome.code == 2
+    assert damage(checkpoints(output)[0]) is None
+    assert not list(output.glob("*.bak"))
 
 
 def test_a_learning_rate_for_sgd_is_refused_where_the_recipe_from_random_weights_has_adamw(
