@@ -15,6 +15,9 @@ from paddlex_seg.errors import ConfigError, PaddlexSegError
 
 if TYPE_CHECKING:
     from paddlex_seg.config import Config
+    from paddlex_seg.engine.distributed import LaunchPlan
+    from paddlex_seg.engine.launch import Launched
+    from paddlex_seg.engine.rank_notes import Failure
 
 EPILOG = """\
 examples:
@@ -33,34 +36,86 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     # Configuration and engine are imported here, so that --help answers at once.
     from paddlex_seg.config import find_config, read_config, validate_config
+    from paddlex_seg.engine.distributed import launch_plan
+    from paddlex_seg.engine.launch import launched
+    from paddlex_seg.engine.rank_notes import Failure, note_failure
     from paddlex_seg.engine.result_file import clear_result, write_result
 
     mode: str = "config"
     output: Path | None = None
+    failure: Failure | None = None
+    place = launched()
     try:
         path = find_config(options.config)
         data = read_config(path, options.override)
         mode, output = _mode_and_output(data)
-        if output is not None:
+        if output is not None and place is None:
             clear_result(output, mode)
         cfg = validate_config(data, path, options.override)
-        result = run_mode(cfg)
+        plan = launch_plan(cfg) if place is None else None
+        if plan is not None:
+            failure = run_distributed(cfg, plan, _own_command(argv))
+        else:
+            result = run_mode(cfg, place)
+            if place is None or place.rank == 0:
+                write_result(Path(cfg.Global.output), mode, {"done_flag": True, **result})
     except KeyboardInterrupt as interrupt:
+<<<<<<< HEAD
         return _fail(interrupt, str(interrupt) or "interrupted", mode=mode, output=output, code=1)
+=======
+        failure = Failure.of(interrupt, str(interrupt) or "interrupted", 1)
+>>>>>>> wip-ranks
     except PaddlexSegError as error:
-        return _fail(error, f"Error: {error}", mode=mode, output=output, code=error.exit_code)
+        failure = Failure.of(error, f"Error: {error}", error.exit_code)
     except Exception as error:
-        traceback.print_exc()
         message = f"Error: {type(error).__name__}: {error} (unexpected; the traceback above says where)"
-        return _fail(error, message, mode=mode, output=output, code=1)
-    write_result(Path(cfg.Global.output), mode, {"done_flag": True, **result})
-    return 0
+        failure = Failure.of(error, f"{traceback.format_exc()}{message}", 1)
+    if failure is None:
+        return 0
+    if place is not None:
+        note_failure(place.log_dir, place.rank, failure)
+    return _fail(failure, mode=mode, output=output if place is None else None)
 
 
-def run_mode(cfg: "Config") -> dict[str, Any]:
-    """Run the mode that the configuration names and return what belongs into its result file."""
+def run_mode(cfg: "Config", place: "Launched | None" = None) -> dict[str, Any]:
+    """Run the mode that the configuration names and return what belongs into its result file.
+
+    ``place``: which process of a distributed run this is. Rank 0 leaves its log lines for the command to
+    print; the others only warn, in their own logs.
+    """
+    from paddlex_seg.engine.log import ROOT, log_file, start_log
+    from paddlex_seg.engine.rank_notes import TERMINAL_LOG
+
+    _make_output(cfg)
+    start_log()
+    if place is None:
+        return _mode_function(cfg.Global.mode)(cfg)
+    if place.rank != 0:
+        ROOT.setLevel("WARNING")
+        return _mode_function(cfg.Global.mode)(cfg)
+    with log_file(place.log_dir / TERMINAL_LOG):
+        return _mode_function(cfg.Global.mode)(cfg)
+
+
+def run_distributed(cfg: "Config", plan: "LaunchPlan", command: Sequence[str]) -> "Failure | None":
+    """Run ``command`` as each process of a plan and return how that failed, if it did."""
+    from paddlex_seg.engine.distributed import log_folder, run_ranks
     from paddlex_seg.engine.log import start_log
 
+    _require_paddle()
+    _make_output(cfg)
+    start_log()
+    return run_ranks(plan, command, log_folder(cfg))
+
+
+def _own_command(argv: Sequence[str] | None) -> list[str]:
+    """What runs the same command line again."""
+    if argv is None:
+        return [sys.executable, "-u", *sys.orig_argv[1:]]
+    return [sys.executable, "-u", "-m", "paddlex_seg", *argv]
+
+
+def _make_output(cfg: "Config") -> None:
     output_dir = Path(cfg.Global.output)
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
@@ -68,8 +123,6 @@ def run_mode(cfg: "Config") -> dict[str, Any]:
         raise ConfigError(
             f"Global.output: the folder {output_dir} cannot be made: {error.strerror}. Name another one."
         ) from error
-    start_log()
-    return _mode_function(cfg.Global.mode)(cfg)
 
 
 def _mode_function(mode: str) -> Callable[["Config"], dict[str, Any]]:
@@ -110,23 +163,19 @@ def _mode_and_output(data: Mapping[str, Any]) -> tuple[str, Path | None]:
     )
 
 
-def _fail(error: BaseException, message: str, *, mode: str, output: Path | None, code: int) -> int:
+def _fail(failure: "Failure", *, mode: str, output: Path | None) -> int:
+    """Print a failure, add it to the result file of the output folder, if any, and return the exit code."""
     from paddlex_seg.engine.result_file import add_to_result
 
-    print(message, file=sys.stderr)
+    print(failure.message, file=sys.stderr)
     if output is not None:
-        kind = type(error)
-        failure = {
-            "done_flag": False,
-            "err_type": f"<class '{kind.__module__}.{kind.__qualname__}'>",
-            "err_msg": str(error),
-        }
+        entry = {"done_flag": False, "err_type": failure.err_type, "err_msg": failure.err_msg}
         try:
             output.mkdir(parents=True, exist_ok=True)
-            add_to_result(output, mode, failure)
+            add_to_result(output, mode, entry)
         except OSError as problem:
             print(f"The result file could not be written: {problem}", file=sys.stderr)
-    return code
+    return failure.exit_code
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -63,6 +63,15 @@ def _inputs(value: Any) -> Any:
     return tuple(items)
 
 
+def _addresses(value: Any) -> Any:
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list | tuple) or not all(
+        isinstance(item, str) and item.strip() for item in items
+    ):
+        raise ValueError("expected the addresses of the machines, such as 10.0.0.1,10.0.0.2")
+    return tuple(item.strip() for item in items)
+
+
 SourceFormat = Literal["LabelMe", "VOC", "YOLO", "MaskPNG", "COCO"]
 TargetFormat = Literal["COCO", "LabelMe", "YOLO", "MaskPNG"]
 
@@ -232,6 +241,23 @@ class TrainConfig(_Section):
     )
     seed: Count = Field(default=0, description="Seed of everything that is random in training.")
     num_workers: Count = Field(default=2, description="Processes that read and augment pictures; 0 for none.")
+    num_processes: Positive = Field(
+        default=1,
+        description="With `Global.device: cpu`: processes to train or evaluate with on this machine, which "
+        "share its cores out. On other devices there is one for each device.",
+    )
+    nnodes: Positive = Field(
+        default=1, description="Machines to train or evaluate on; the same command runs on each."
+    )
+    master: Annotated[str, StringConstraints(pattern=r"^[^\s:,]+:\d+$")] | None = Field(
+        default=None,
+        description="With `nnodes`: address and a free port of the first machine, `10.0.0.1:6070`.",
+    )
+    dist_ips: Annotated[tuple[str, ...], BeforeValidator(_addresses)] | None = Field(
+        default=None,
+        description="Instead of `nnodes` and `master`: the addresses of all machines, `10.0.0.1,10.0.0.2`; "
+        "the first one is the master.",
+    )
 
     @model_validator(mode="after")
     def _one_name_for_resuming(self) -> Self:
@@ -310,7 +336,6 @@ class Config(_Section):
 RETIRED_KEYS = {
     "Train.dy2st": "training runs in dynamic mode; remove the key",
     "Train.amp": "mixed precision is not available yet; remove the key",
-    "Train.dist_ips": "training on several machines is not available yet; remove the key",
     "Train.uniform_output_enabled": "the uniform output layout is always on; remove the key",
     "Train.basic_config_path": "there is no second configuration file behind this one; remove the key",
     "Evaluate.basic_config_path": "there is no second configuration file behind this one; remove the key",

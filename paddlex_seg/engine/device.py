@@ -7,17 +7,20 @@ import warnings
 
 import paddle
 
+from paddlex_seg.engine.launch import Launched
 from paddlex_seg.errors import BackendError
 
 SUPPORTED_PADDLE = "3.2.2"
 LOGGER = logging.getLogger(__name__)
 
 
-def use_device(name: str) -> str:
+def use_device(name: str, place: Launched | None = None) -> str:
     """Make Paddle use the device that ``Global.device`` names, and return it as Paddle spells it (``gpu:0``).
 
-    ``auto`` is the first GPU if one is usable, else the CPU. Of several ids the first is used, with a note.
-    Raises BackendError when this machine or this Paddle cannot use the device.
+    ``auto`` is the first GPU if one is usable, else the CPU. Of several ids the first is used, with a note;
+    in a distributed run, where ``place`` says which process this is, each process uses the one of its turn,
+    and those on the CPU of one machine share its cores out. Raises BackendError when this machine or this
+    Paddle cannot use the device.
     """
     warn_of_unproven_paddle()
     kind, _, ids = name.partition(":")
@@ -25,7 +28,7 @@ def use_device(name: str) -> str:
         kind, ids = ("gpu", "0") if _count("gpu") > 0 else ("cpu", "")
     if kind == "cpu":
         # Paddle uses a single core unless OMP_NUM_THREADS is set before it is imported, and then warns of it.
-        paddle.base.core.set_num_threads(num_usable_cores())
+        paddle.base.core.set_num_threads(max(1, num_usable_cores() // (place.local_size if place else 1)))
         return _set_device("cpu")
     indices = [int(index) for index in ids.split(",")] if ids else [0]
     available = _count(kind)
@@ -38,9 +41,9 @@ def use_device(name: str) -> str:
         raise BackendError(
             f"Global.device is {name}, but this machine has {available} {kind} device(s), numbered from 0."
         )
-    if len(indices) > 1:
+    if len(indices) > 1 and place is None:
         LOGGER.warning("Only the first of the devices %s is used: this mode runs on one device.", name)
-    return _set_device(f"{kind}:{indices[0]}")
+    return _set_device(f"{kind}:{indices[place.local_rank if place else 0]}")
 
 
 def num_usable_cores() -> int:

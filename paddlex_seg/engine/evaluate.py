@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from paddlex_seg.data.coco import dataset_paths, read_coco, same_categories
 from paddlex_seg.data.coco_categories import COCO_CATEGORIES
 from paddlex_seg.data.loader import WorkerPool, evaluation_batches, evaluation_plan
 from paddlex_seg.engine.checkpoint import ModelInfo, load_model, read_info
-from paddlex_seg.engine.device import use_device
 from paddlex_seg.engine.download import resolve_weights
 from paddlex_seg.engine.log import progress_bar
+from paddlex_seg.engine.ranks import ONE_RANK, Ranks, join_ranks
 from paddlex_seg.engine.result_file import write_json
 from paddlex_seg.engine.stop_signals import StopSignals
 from paddlex_seg.errors import WeightsError
@@ -33,7 +34,12 @@ def run(cfg: Config) -> dict[str, Any]:
 
     Writes ``bbox.json`` and ``segm.json`` (the predictions in COCO's result format) beside the result file.
     """
-    use_device(cfg.Global.device)
+    with join_ranks(cfg.Global.device) as ranks:
+        return evaluate_checkpoint(cfg, ranks)
+
+
+def evaluate_checkpoint(cfg: Config, ranks: Ranks) -> dict[str, Any]:
+    """`run` for one of several ranks. Each has a share of the pictures, and rank 0 writes the results."""
     spec = find_model(cfg.Global.model)
     paths = dataset_paths(Path(cfg.Global.dataset_dir))
     coco = read_coco(paths.val_json)
@@ -50,7 +56,10 @@ def run(cfg: Config) -> dict[str, Any]:
             batch_size=cfg.Evaluate.batch_size,
             pool=pool,
             log_interval=cfg.Evaluate.log_interval,
+            ranks=ranks,
         )
+    if not ranks.is_main:
+        return {}
     metrics = evaluate_coco(coco, results, [category.id for category in info.categories])
     for line in metrics.table().splitlines():
         LOGGER.info(line)
@@ -67,15 +76,19 @@ def predict_pictures(
     batch_size: int,
     pool: WorkerPool,
     log_interval: int,
+    ranks: Ranks = ONE_RANK,
     stop: StopSignals | None = None,
 ) -> dict[int, Instances]:
     """What a model finds in each picture of a COCO file, by image id, in the order of the file.
 
-    Raises KeyboardInterrupt, between two batches, when ``stop`` says so.
+    Of several ranks, each looks at every n-th batch, and all get the results of all. The batches are those of
+    a single rank, so that nothing depends on the number of ranks. Raises KeyboardInterrupt, on all ranks and
+    between two batches, when ``stop`` of one says so.
     """
     results: dict[int, Instances] = {}
-    num_batches = len(evaluation_plan(coco, preprocess, batch_size))
-    batches = evaluation_batches(coco, image_dir, preprocess, batch_size=batch_size, pool=pool)
+    own = pictures_of_rank(coco, preprocess, batch_size, ranks)
+    num_batches = len(evaluation_plan(own, preprocess, batch_size))
+    batches = evaluation_batches(own, image_dir, preprocess, batch_size=batch_size, pool=pool)
     with inference_mode(model), progress_bar("evaluate", num_batches) as advance:
         for number, (records, *inputs) in enumerate(batches, start=1):
             bbox, bbox_num, mask = model(*(paddle.to_tensor(array) for array in inputs))
@@ -91,11 +104,25 @@ def predict_pictures(
             )
             results |= {record.id: instances for record, instances in zip(records, found, strict=True)}
             advance("")
-            if stop is not None:
-                stop.check()
+            if stop is not None and stop.requested:
+                break
             if number % log_interval == 0:
                 LOGGER.info("Evaluate: [%d/%d]", number, num_batches)
-    return {record.id: results[record.id] for record in coco.images}
+    parts = ranks.gather((results, stop is not None and stop.requested))
+    if any(stopped for _, stopped in parts):
+        raise KeyboardInterrupt
+    everything = {image_id: found for part, _ in parts for image_id, found in part.items()}
+    return {record.id: everything[record.id] for record in coco.images}
+
+
+def pictures_of_rank(coco: CocoFile, preprocess: PreprocessSpec, batch_size: int, ranks: Ranks) -> CocoFile:
+    """The pictures in every n-th batch of ``evaluation_plan``, whose own plan makes the same batches of them.
+
+    For of each size of input only the last batch can be smaller than ``batch_size``.
+    """
+    plan = evaluation_plan(coco, preprocess, batch_size)[ranks.rank :: ranks.world_size]
+    indices = sorted(index for batch in plan for index in batch)
+    return replace(coco, images=tuple(coco.images[index] for index in indices))
 
 
 @contextmanager

@@ -1,13 +1,87 @@
-"""What must be set in the process before Paddle is imported."""
+"""What must be set in a process before Paddle is imported, and what its environment says."""
 
 import ctypes
 import os
+import signal
 import sys
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 CPU_INFO = Path("/proc/cpuinfo")
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+# What Paddle's launcher would take from the environment rather than from its arguments.
+LAUNCHER_VARIABLES = {
+    "PADDLE_DEVICES",
+    "PADDLE_LOG_DIR",
+    "PADDLE_MASTER",
+    "PADDLE_MAX_RESTART",
+    "PADDLE_NNODES",
+    "PADDLE_NPROC_PER_NODE",
+}
+PROXY_VARIABLES = ("http_proxy", "https_proxy")
+KEPT = "PADDLEX_SEG_KEPT_"  # prefix of variables that the launcher would drop
+
+
+@dataclass(frozen=True)
+class Launched:
+    """What Paddle's launcher told this process of a distributed run."""
+
+    rank: int
+    world_size: int
+    local_rank: int  # among the processes of this machine
+    local_size: int
+    log_dir: Path
+
+
+def launched() -> Launched | None:
+    """The place of this process in a distributed run; None when it runs alone."""
+    if int(os.environ.get("PADDLE_TRAINERS_NUM", 1)) < 2 or "PADDLE_LOG_DIR" not in os.environ:
+        return None
+    return Launched(
+        rank=int(os.environ["PADDLE_TRAINER_ID"]),
+        world_size=int(os.environ["PADDLE_TRAINERS_NUM"]),
+        local_rank=int(os.environ["PADDLE_LOCAL_RANK"]),
+        local_size=int(os.environ["PADDLE_LOCAL_SIZE"]),
+        log_dir=Path(os.environ["PADDLE_LOG_DIR"]),
+    )
+
+
+def launcher_environment(kind: str, num_processes: int) -> dict[str, str]:
+    """The environment for Paddle's launcher and what it starts. ``kind``: of device, as in Global.device."""
+    environment = {name: value for name, value in os.environ.items() if name not in LAUNCHER_VARIABLES}
+    # The launcher drops the proxies, for it talks to other machines of the run; ranks download weights.
+    environment |= {KEPT + name: os.environ[name] for name in PROXY_VARIABLES if name in os.environ}
+    if kind == "cpu":
+        environment["PADDLE_DISTRI_BACKEND"] = "gloo"
+        # The launcher of a Paddle for GPUs deals out the GPUs that it sees, and fails when they are too few.
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(num_processes)))
+    elif kind not in ("gpu", "xpu"):
+        environment["PADDLE_XCCL_BACKEND"] = kind
+    return environment
+
+
+def worker_environment() -> dict[str, str]:
+    """The environment for a process of a distributed run, in what the launcher started for it."""
+    kept = {name.removeprefix(KEPT): value for name, value in os.environ.items() if name.startswith(KEPT)}
+    return {**os.environ, **kept}
+
+
+def visible_devices(kind: str) -> list[str] | None:
+    """The labels of the devices that the environment lets Paddle see, in order; None for all of them."""
+    name = "CUDA_VISIBLE_DEVICES" if kind == "gpu" else f"{kind.upper()}_VISIBLE_DEVICES"
+    labels = os.environ.get(name, "all")
+    return None if labels == "all" else [label.strip() for label in labels.split(",") if label.strip()]
+
+
+def end_with_parent() -> None:
+    """Let the system end this process when the one that started it has ended, however that came about.
+
+    Does nothing where the system is not Linux.
+    """
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def prepare_process() -> None:

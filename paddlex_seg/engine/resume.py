@@ -154,20 +154,22 @@ def at_batch_size(progress: Progress, batch_size: int, steps_per_epoch: int) -> 
     return replace(progress, batch_size=batch_size, epoch_step=epoch_step, run_epochs=0)
 
 
-def bring_along(state: TrainState, weight_path: Path, output: Path) -> None:
+def bring_along(state: TrainState, weight_path: Path, output: Path, *, is_main: bool) -> None:
     """Have the resumed checkpoint and the best model in the output folder, also when that is another one.
 
     Where the best was not kept beside the checkpoint that is resumed, the next evaluated model counts as it.
+    All ranks decide on that, and the main one makes the files.
     """
     best = checkpoint_folder(output, state.progress.best_step)
     kept = weight_path.parent.parent / best.name
-    if damage(weight_path.parent) is None:
+    if is_main and damage(weight_path.parent) is None:
         _adopt(weight_path.parent, checkpoint_folder(output, state.progress.step))
     if state.progress.best_epoch == 0:
         return
     if damage(kept) is None:
-        _adopt(kept, best)
-        link_checkpoint(best, output / BEST)
+        if is_main:
+            _adopt(kept, best)
+            link_checkpoint(best, output / BEST)
     else:
         LOGGER.warning("%s is not sound: the best model is looked for among the coming epochs.", kept)
         state.progress = replace(state.progress, best_score=-1.0, best_epoch=0, best_step=0)

@@ -36,14 +36,13 @@ from paddlex_seg.engine.checkpoint import (
     step_of,
     weight_file,
 )
-from paddlex_seg.engine.device import use_device
 from paddlex_seg.engine.download import resolve_weights
 from paddlex_seg.engine.ema import Ema
 from paddlex_seg.engine.evaluate import predict_pictures
 from paddlex_seg.engine.export import export_model
 from paddlex_seg.engine.log import format_seconds, log_file, progress_bar
 from paddlex_seg.engine.optimizer import Schedule, build_optimizer, build_schedule
-from paddlex_seg.engine.ranks import Ranks
+from paddlex_seg.engine.ranks import Ranks, join_ranks
 from paddlex_seg.engine.result_file import write_result
 from paddlex_seg.engine.resume import (
     SCRATCH,
@@ -149,23 +148,20 @@ def run(cfg: Config) -> dict[str, Any]:
     Raises ConfigError, DatasetError or WeightsError before the first step where something is wrong, and
     KeyboardInterrupt, with how to continue, when it is stopped.
     """
-    output = Path(cfg.Global.output)
-    ranks = Ranks()
-    with log_file(output / "train.log"), StopSignals(at_once=ranks.world_size == 1) as stop:
+    with (
+        join_ranks(cfg.Global.device) as ranks,
+        log_file(Path(cfg.Global.output) / "train.log") if ranks.is_main else nullcontext(),
+        StopSignals(at_once=ranks.world_size == 1) as stop,
+    ):
         with stop.interruptible():
-            use_device(cfg.Global.device)
             this, checkpoint = prepare(cfg, ranks, stop)
             state = start_training(this, checkpoint)
         with WorkerPool(cfg.Train.num_workers) as pool:
-            if checkpoint is None:
-                if cfg.Train.self_check:
-                    with stop.interruptible():
-                        self_check(this, state, pool)
-                if ranks.is_main:
-                    set_aside_earlier_run(output)
+            if checkpoint is None and cfg.Train.self_check:
+                with stop.interruptible():
+                    self_check(this, state, pool)
             if ranks.is_main:
-                remove_leftovers(output)
-                (output / "config.yaml").write_text(cfg.to_yaml(), encoding="utf-8")
+                begin_output(this, is_new=checkpoint is None)
             try:
                 train_epochs(this, state, pool)
             except KeyboardInterrupt:
@@ -265,8 +261,7 @@ def start_training(this: Run, checkpoint: Path | None) -> TrainState:
     )
     if checkpoint is not None:
         load_state(state, checkpoint, batch_size=pictures, steps_per_epoch=this.steps_per_epoch)
-        if this.ranks.is_main:
-            bring_along(state, checkpoint, this.output)
+        bring_along(state, checkpoint, this.output, is_main=this.ranks.is_main)
     return state
 
 
@@ -288,19 +283,22 @@ def self_check(this: Run, state: TrainState, pool: WorkerPool) -> None:
         preprocess = this.spec.recipe.preprocess(this.info.image_size)
         check_evaluation(state, this.val, this.image_dir, preprocess, pool)
         check_export(this.spec, this.info)
+    this.ranks.barrier()
 
 
-def set_aside_earlier_run(output: Path) -> None:
-    """Nothing of a run that was in the output folder is lost, or taken for a part of the new one."""
-    for name in (CHECKPOINTS, BEST):
-        if (output / name).exists():
-            backup = free_backup(output / name)
-            os.replace(output / name, backup)
+def begin_output(this: Run, *, is_new: bool) -> None:
+    """Make the output folder that of this run. Nothing of a run that was in it is lost, or taken for this."""
+    for name in (CHECKPOINTS, BEST) if is_new else ():
+        earlier = this.output / name
+        if earlier.exists():
+            backup = free_backup(earlier)
+            os.replace(earlier, backup)
             LOGGER.warning(
                 "%s is of an earlier run and is kept as %s. To continue a run: Train.resume=auto.",
-                output / name,
-                backup,
+                *(earlier, backup),
             )
+    remove_leftovers(this.output)
+    (this.output / "config.yaml").write_text(this.cfg.to_yaml(), encoding="utf-8")
 
 
 def train_epochs(this: Run, state: TrainState, pool: WorkerPool) -> None:
@@ -367,6 +365,7 @@ def train_one_epoch(this: Run, state: TrainState, clock: Clock, pool: WorkerPool
     state.model.train()
     cfg, steps = this.cfg, this.steps_per_epoch
     schedule = this.schedule(state.progress)
+    this.ranks.barrier()  # an evaluation or a checkpoint before may have taken one of them longer
     title = f"epoch {state.progress.epoch + 1}/{this.num_epochs(state.progress)}"
     with (
         closing(epoch_batches(this, state.progress, pool)) as batches,
@@ -389,8 +388,8 @@ def train_one_epoch(this: Run, state: TrainState, clock: Clock, pool: WorkerPool
             advance(f"loss {result.losses['loss']:.3f} eta {clock.eta(this, progress)}")
             if progress.epoch_step % cfg.Train.log_interval == 0 or progress.epoch_step == steps:
                 log_step(this, progress, rate, result.losses, clock)
-            if progress.epoch_step < steps:
-                save_when_due(this, state, clock)
+            if progress.epoch_step < steps and save_when_due(this, state, clock):
+                this.ranks.barrier()
 
 
 def answer_refused_step(this: Run, state: TrainState, result: StepResult) -> None:
@@ -444,6 +443,7 @@ def evaluate_now(this: Run, state: TrainState, pool: WorkerPool) -> CocoMetrics:
             batch_size=cfg.Evaluate.batch_size,
             pool=pool,
             log_interval=cfg.Evaluate.log_interval,
+            ranks=this.ranks,
             stop=this.stop,
         )
     return evaluate_coco(this.val, results, [category.id for category in this.info.categories])
@@ -481,12 +481,14 @@ def finish_epoch(this: Run, state: TrainState, clock: Clock, metrics: CocoMetric
     write_train_result(this, state)
 
 
-def save_when_due(this: Run, state: TrainState, clock: Clock) -> None:
-    """Save a checkpoint when ``Train.save_interval`` says so."""
+def save_when_due(this: Run, state: TrainState, clock: Clock) -> bool:
+    """Save a checkpoint when ``Train.save_interval`` says so, and give back whether it did."""
     interval = this.cfg.Train.save_interval
-    if interval is not None and state.progress.step % interval == 0:
-        go_back_unless_finite(this, state)
-        save_now(this, state, clock, score=None)
+    if interval is None or state.progress.step % interval:
+        return False
+    go_back_unless_finite(this, state)
+    save_now(this, state, clock, score=None)
+    return True
 
 
 def save_now(this: Run, state: TrainState, clock: Clock, score: float | None) -> None:
@@ -515,6 +517,7 @@ def save_before_leaving(this: Run, state: TrainState) -> str:
     go_back_unless_finite(this, state)
     save_now(this, state, Clock(), score=None)
     write_train_result(this, state)
+    this.ranks.barrier()
     return (
         f"interrupted after {state.progress.step} steps, which are saved. To continue, give the same command "
         "with -o Train.resume=auto"

@@ -1,0 +1,104 @@
+"""What ranks do in tests of distributed runs, in the place of training."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import paddle
+
+from paddlex_seg.config import Config
+from paddlex_seg.engine import train
+from paddlex_seg.engine.ranks import Ranks, join_ranks
+from paddlex_seg.errors import DatasetError
+
+Scenario = Callable[[Ranks], dict[str, Any]]
+
+
+def install(name: str) -> None:
+    """Let the command line of this process run a scenario instead of mode train."""
+
+    def run(cfg: Config) -> dict[str, Any]:
+        with join_ranks(cfg.Global.device) as ranks:
+            train.LOGGER.info("rank %d of %d works", ranks.rank, ranks.world_size)
+            return SCENARIOS[name](ranks)
+
+    train.run = run
+
+
+# Scenarios
+
+
+def talk(ranks: Ranks) -> dict[str, Any]:
+    """What ranks can say to each other, some megabytes of it."""
+    gathered = ranks.gather({"rank": ranks.rank, "payload": os.urandom(5_000_000 + ranks.rank)})
+    if ranks.rank == 1:
+        train.LOGGER.info("rank 1 says something")
+        train.LOGGER.warning("rank 1 warns")
+    ranks.barrier()
+    return {
+        "ranks": [value["rank"] for value in gathered],
+        "sizes": [len(value["payload"]) for value in gathered],
+        "any": [ranks.any_of(flag) for flag in (False, ranks.rank == 1, True)],
+        "main": ranks.gather(ranks.is_main),
+        "devices": ranks.gather(paddle.device.get_device()),
+    }
+
+
+def come_late(ranks: Ranks) -> dict[str, Any]:
+    """Rank 0 does something for longer than a collective waits."""
+    if ranks.is_main:
+        time.sleep(40)
+    ranks.barrier()
+    return {"any": ranks.any_of(ranks.is_main)}
+
+
+def work(ranks: Ranks, step: Callable[[int], None] = lambda number: None) -> dict[str, Any]:
+    """Steps without end in which the ranks agree to go on."""
+    received: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
+    for number in range(3000):
+        step(number)
+        if ranks.any_of(bool(received)):
+            time.sleep(0.5)  # in which a signal that came twice would show
+            return {"received": ranks.gather(received)}
+        time.sleep(0.05)
+    return {}
+
+
+def fail(ranks: Ranks) -> dict[str, Any]:
+    """Rank 1 finds an error while rank 0 waits for it."""
+
+    def step(number: int) -> None:
+        if ranks.rank == 1 and number == 5:
+            raise DatasetError("picture 7 is broken")
+
+    return work(ranks, step)
+
+
+def leave(ranks: Ranks) -> dict[str, Any]:
+    """Rank 1 ends without a word."""
+
+    def step(number: int) -> None:
+        if ranks.rank == 1 and number == 5:
+            os._exit(9)
+
+    return work(ranks, step)
+
+
+def sleep(ranks: Ranks) -> dict[str, Any]:
+    """Hears no SIGTERM and does not end."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(300)
+    return {}
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "talk": talk,
+    "come late": come_late,
+    "work": work,
+    "fail": fail,
+    "leave": leave,
+    "sleep": sleep,
+}
