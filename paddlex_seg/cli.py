@@ -60,11 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if place is None or place.rank == 0:
                 write_result(Path(cfg.Global.output), mode, {"done_flag": True, **result})
     except KeyboardInterrupt as interrupt:
-<<<<<<< HEAD
-        return _fail(interrupt, str(interrupt) or "interrupted", mode=mode, output=output, code=1)
-=======
         failure = Failure.of(interrupt, str(interrupt) or "interrupted", 1)
->>>>>>> wip-ranks
     except PaddlexSegError as error:
         failure = Failure.of(error, f"Error: {error}", error.exit_code)
     except Exception as error:
