@@ -1,9 +1,10 @@
-"""Pictures for people: instances drawn into a photograph, and histograms. RGB uint8 in, RGB uint8 out."""
+"""Pictures for people: instances drawn into a photograph, histograms, curves. RGB uint8 in, RGB uint8 out."""
 
 import colorsys
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import matplotlib
@@ -35,6 +36,14 @@ _CJK_FONTS = (
 
 _Image = NDArray[np.uint8]  # [H, W, 3], RGB
 _Colour = tuple[int, int, int]
+
+
+class Curve(NamedTuple):
+    """A line through points of ascending ``x``. There may be none."""
+
+    name: str
+    x: NDArray[np.float64]  # [n]
+    y: NDArray[np.float64]  # [n], finite
 
 
 def draw_instances(
@@ -79,6 +88,34 @@ def draw_histogram(names: Sequence[str], train_counts: Sequence[int], val_counts
     axes.legend()
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def draw_curves(losses: Sequence[Curve], scores: Sequence[Curve]) -> _Image:
+    """Losses over the steps of a run on the left, AP (0..1) over its epochs on the right."""
+    figure = Figure(figsize=(12, 4.5), dpi=120, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    panels = (("loss", "step", losses, ""), ("AP on the val pictures", "epoch", scores, "o"))
+    for axes, (title, unit, curves, marker) in zip(figure.subplots(1, 2), panels, strict=True):
+        for curve in curves:
+            axes.plot(curve.x, curve.y, label=curve.name, linewidth=1.3, marker=marker, markersize=3)
+        axes.set_title(title)
+        axes.set_xlabel(unit)
+        axes.set_ylim(0, axis_top(curves))
+        axes.grid(alpha=0.3)
+        if curves:
+            axes.legend()
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def axis_top(curves: Sequence[Curve]) -> float:
+    """Where the y axis ends that shows all but single values far above the others."""
+    values = np.concatenate([np.zeros(0), *(curve.y for curve in curves)])
+    highest = float(values.max(initial=0.0))
+    if highest <= 0:
+        return 1.0
+    usual = 2 * float(np.quantile(values, 0.98))
+    return usual if 0 < usual < highest else 1.02 * highest
 
 
 def class_colour(class_id: int) -> _Colour:

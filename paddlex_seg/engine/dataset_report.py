@@ -45,6 +45,7 @@ from paddlex_seg.data.statistics import (
 )
 from paddlex_seg.engine import report_charts as charts
 from paddlex_seg.engine import report_markup as markup
+from paddlex_seg.engine.report_pictures import encode_jpeg
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.structures import Annotation, Category, ImageRecord
 from paddlex_seg.visualize import draw_instances
@@ -99,7 +100,9 @@ def write_report(
         _pictures_section(shapes),
         _positions_section(splits),
     ]
-    page = markup.PAGE.format(title=markup.text(title), style=markup.STYLE, body="\n".join(sections))
+    page = markup.PAGE.format(
+        title=f"{markup.text(title)}: data set report", style=markup.STYLE, body="\n".join(sections)
+    )
     replace_file(path, page.encode("utf-8", "replace"))  # a title may be a path that is no UTF-8
 
 
@@ -350,7 +353,7 @@ def _draw(view: _View, image_dir: Path) -> _Jpeg | None:
     small = picture.resize((width, height), Image.Resampling.BILINEAR, box=part, reducing_gap=2.0)
     if fits and view.annotations:
         small = Image.fromarray(_draw_objects(np.asarray(small), view))
-    return _Jpeg(_encode_jpeg(small, view.max_bytes), width, height)
+    return _Jpeg(encode_jpeg(small, view.max_bytes), width, height)
 
 
 def _load_window(view: _View, path: Path) -> tuple[_Window, Image.Image, bool]:
@@ -406,16 +409,6 @@ def _into_window(annotation: Annotation, view: _View, size_wh: tuple[int, int]) 
     return replace(annotation, segmentation=rle, bbox_xywh=box)
 
 
-def _encode_jpeg(picture: Image.Image, max_bytes: int) -> bytes:
-    """At the best quality that fits; noise may need more than ``max_bytes`` even at the worst."""
-    for quality in (82, 60, 40, 20):
-        buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=quality)
-        if buffer.tell() <= max_bytes:
-            break
-    return buffer.getvalue()
-
-
 class _Budget:
     """How many bytes may still be written."""
 
@@ -447,10 +440,11 @@ def _headline(title: str, groups: Sequence[_Group], splits: Mapping[str, _Split]
     rows = [_split_row(split) for split in splits.values()]
     head = ("Split", "Pictures", "Without objects", "Annotations", "Classes used", "Classes listed")
     table = markup.table(head, rows) if rows else markup.nothing("No split could be read.")
+    navigation = markup.navigation("findings", "samples", "classes", "objects", "pictures", "positions")
     return (
         f'<header><p class="muted">Data set report</p><h1>{markup.text(title)}</h1>\n'
         f'<p class="verdict {"passed" if passed else "failed"}">{verdict}</p>\n'
-        f'<ul class="tiles">{tiles}</ul>\n{table}\n{markup.NAVIGATION}</header><main>'
+        f'<ul class="tiles">{tiles}</ul>\n{table}\n{navigation}</header><main>'
     )
 
 

@@ -12,6 +12,12 @@ def section(name: str, heading: str, *parts: str) -> str:
     return f'<section id="{name}"><h2>{heading}</h2>\n' + "\n".join(parts) + "</section>"
 
 
+def navigation(*names: str) -> str:
+    """Links to the sections of these names, which are their headings in lower case."""
+    links = " ".join(f'<a href="#{name}">{name.capitalize()}</a>' for name in names)
+    return f'<nav aria-label="Sections">{links}</nav>'
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] | None = None) -> str:
     """Cells are HTML. numbers: the columns to align right; all but the first unless told."""
     right = set(range(1, len(head)) if numbers is None else numbers)
@@ -100,12 +106,6 @@ def data_url(data: bytes, kind: str) -> str:
 BROKEN = '<div class="broken">The picture cannot be read</div>'
 COLOURS = ("s0", "s1", "s2", "s3")  # classes of the style sheet, in the order of the splits
 
-NAVIGATION = (
-    '<nav aria-label="Sections"><a href="#findings">Findings</a> <a href="#samples">Samples</a> '
-    '<a href="#classes">Classes</a> <a href="#objects">Objects</a> <a href="#pictures">Pictures</a> '
-    '<a href="#positions">Positions</a></nav>'
-)
-
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -113,7 +113,7 @@ PAGE = """<!DOCTYPE html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy"
  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{title}: data set report</title>
+<title>{title}</title>
 <style>{style}</style>
 </head>
 <body>
