@@ -241,6 +241,12 @@ class TrainConfig(_Section):
     )
     seed: Count = Field(default=0, description="Seed of everything that is random in training.")
     num_workers: Count = Field(default=2, description="Processes that read and augment pictures; 0 for none.")
+    tensorboard: bool = Field(
+        default=False, description="Also write records for TensorBoard: `pip install paddlex_seg[tensorboard]`."
+    )
+    visualdl: bool = Field(
+        default=False, description="Also write records for VisualDL: `pip install paddlex_seg[visualdl]`."
+    )
     num_processes: Positive = Field(
         default=1,
         description="With `Global.device: cpu`: processes to train or evaluate with on this machine, which "

@@ -6,8 +6,8 @@ Four calls from the command line to the loss: `cli.main`, `run`, `train_one_epoc
 import logging
 import os
 import time
-from collections.abc import Generator, Mapping
-from contextlib import closing, nullcontext
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from paddlex_seg.engine.ema import Ema
 from paddlex_seg.engine.evaluate import predict_pictures
 from paddlex_seg.engine.export import export_model
 from paddlex_seg.engine.log import format_seconds, log_file, progress_bar
+from paddlex_seg.engine.metrics_log import MetricsLog, bring_metrics, require_viewers, visualdl_file
 from paddlex_seg.engine.optimizer import Schedule, build_optimizer, build_schedule
 from paddlex_seg.engine.ranks import Ranks, join_ranks
 from paddlex_seg.engine.result_file import write_result
@@ -53,9 +54,11 @@ from paddlex_seg.engine.resume import (
     require_same_run,
     save_state,
 )
+from paddlex_seg.engine.schedule_report import describe_schedule, write_schedule
 from paddlex_seg.engine.self_check import check_evaluation, check_export, check_step
 from paddlex_seg.engine.stop_signals import StopSignals
 from paddlex_seg.engine.train_step import StepResult, TrainState, not_finite_parts, train_step
+from paddlex_seg.engine.training_page import TrainingPage
 from paddlex_seg.engine.weights import load_into, read_weights
 from paddlex_seg.errors import ConfigError, DatasetError, PaddlexSegError, WeightsError
 from paddlex_seg.metrics.coco_ap import CocoMetrics, evaluate_coco
@@ -82,6 +85,8 @@ class Run:
     output: Path
     ranks: Ranks
     stop: StopSignals
+    numbers: MetricsLog | None = None  # the main rank has it, and the page
+    page: TrainingPage | None = None
 
     @property
     def batch_size(self) -> int:
@@ -160,12 +165,11 @@ def run(cfg: Config) -> dict[str, Any]:
             if checkpoint is None and cfg.Train.self_check:
                 with stop.interruptible():
                     self_check(this, state, pool)
-            if ranks.is_main:
-                begin_output(this, is_new=checkpoint is None)
-            try:
-                train_epochs(this, state, pool)
-            except KeyboardInterrupt:
-                raise KeyboardInterrupt(save_before_leaving(this, state)) from None
+            with recorded(this, state.progress, checkpoint) as this:
+                try:
+                    train_epochs(this, state, pool)
+                except KeyboardInterrupt:
+                    raise KeyboardInterrupt(save_before_leaving(this, state)) from None
         if ranks.is_main:
             with stop.interruptible():
                 export_best(this, state.progress)
@@ -178,6 +182,7 @@ def prepare(cfg: Config, ranks: Ranks, stop: StopSignals) -> tuple[Run, Path | N
     recipe = recipe_of(cfg, spec)
     require_fitting_rate(cfg, recipe)
     image_size = recipe.input_size(cfg.Train.image_size)
+    require_viewers(tensorboard=cfg.Train.tensorboard, visualdl=cfg.Train.visualdl)
     train, val, image_dir = read_data(cfg)
     checkpoint = find_checkpoint(cfg)
     if checkpoint is not None:
@@ -301,6 +306,34 @@ def begin_output(this: Run, *, is_new: bool) -> None:
     (this.output / "config.yaml").write_text(this.cfg.to_yaml(), encoding="utf-8")
 
 
+@contextmanager
+def recorded(this: Run, progress: Progress, checkpoint: Path | None) -> Iterator[Run]:
+    """The run with what it leaves for people to look at, begun or gone on with, on the main rank."""
+    report = describe_schedule(this.schedule(progress), steps_per_epoch=this.steps_per_epoch)
+    for line in report.lines():
+        LOGGER.info(line)
+    if not this.ranks.is_main:
+        yield this
+        return
+    begin_output(this, is_new=checkpoint is None)
+    if checkpoint is not None:
+        bring_metrics(checkpoint.parent.parent.parent, this.output)
+    viewers = {"tensorboard": this.cfg.Train.tensorboard, "visualdl": this.cfg.Train.visualdl}
+    resume_step = None if checkpoint is None else progress.step
+    with MetricsLog(this.output, resume_step=resume_step, **viewers) as numbers:
+        write_schedule(this.output, report)
+        page = TrainingPage(
+            this.output,
+            title=f"{this.spec.name}: {this.cfg.Global.dataset_dir}",
+            schedule=report,
+            samples=first_samples(this, progress.epoch),
+            categories=this.info.categories,
+            settings=this.cfg.to_yaml(),
+        )
+        page.write()
+        yield replace(this, numbers=numbers, page=page)
+
+
 def train_epochs(this: Run, state: TrainState, pool: WorkerPool) -> None:
     """All epochs: train, evaluate when due and after the last, keep the best and the last."""
     clock = Clock()
@@ -396,6 +429,7 @@ def answer_refused_step(this: Run, state: TrainState, result: StepResult) -> Non
     """A step was left out: say why, and where that cannot help, go back to the last checkpoint."""
     progress = state.progress
     LOGGER.warning("Step %d (epoch %d) is left out: %s.", progress.step, progress.epoch + 1, result.problem)
+    note_event(this, progress, "step left out", reason=result.problem)
     if not result.weights_are_finite:
         go_back(this, state, f"the weights are not finite; {result.problem}")
     elif progress.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
@@ -428,6 +462,13 @@ def go_back(this: Run, state: TrainState, reason: str) -> None:
         "Step %d (epoch %d): %s. Going on with the weights of %s.",
         *(progress.step, progress.epoch + 1, reason, checkpoint),
     )
+    note_event(this, progress, "back to a checkpoint", reason=reason, checkpoint=checkpoint.name)
+
+
+def note_event(this: Run, progress: Progress, name: str, **details: Any) -> None:
+    """Have something out of the ordinary among the numbers of the run."""
+    if this.numbers is not None:
+        this.numbers.event(name, epoch=progress.epoch + 1, step=progress.step, **details)
 
 
 def evaluate_now(this: Run, state: TrainState, pool: WorkerPool) -> CocoMetrics:
@@ -475,6 +516,11 @@ def finish_epoch(this: Run, state: TrainState, clock: Clock, metrics: CocoMetric
         LOGGER.info(line)
     LOGGER.info("Epoch %d: mask AP %s.", epoch, _as_text(score))
     LOGGER.info("Best test mask ap is %s.", _as_text(state.progress.best_score))
+    if this.numbers is not None and this.page is not None:
+        scores = {"mask_ap": score, "mask_ap50": metrics.segm.AP50, "mask_ap75": metrics.segm.AP75}
+        scores |= {"box_ap": metrics.bbox.AP, "box_ap50": metrics.bbox.AP50}
+        this.numbers.evaluation(epoch=epoch, step=state.progress.step, losses=losses, **scores)
+        this.page.write()
     save_now(this, state, clock, score)
     if is_best and this.ranks.is_main:
         link_checkpoint(checkpoint_folder(this.output, state.progress.step), this.output / BEST)
@@ -553,7 +599,7 @@ def train_result(this: Run, progress: Progress) -> dict[str, Any]:
     return {
         "model_name": this.spec.name,
         "label_dict": "",
-        "visualdl_log": "",
+        "visualdl_log": visualdl_file(this.output) if this.cfg.Train.visualdl else "",
         "train_log": "train.log",
         "config": "config.yaml",
         "models": models,
@@ -578,8 +624,19 @@ def _model_entry(output: Path, folder: Path, score: float | None) -> dict[str, A
 
 
 def log_step(this: Run, progress: Progress, rate: float, losses: Mapping[str, float], clock: Clock) -> None:
-    """The line of PaddleX about a step."""
+    """The line of PaddleX about a step, and the same among the numbers of the run."""
     steps = this.steps_per_epoch
+    images_per_second = progress.batch_size / clock.step_seconds
+    if this.numbers is not None:
+        this.numbers.step(
+            epoch=progress.epoch + 1,
+            step=progress.step,
+            learning_rate=rate,
+            losses=losses,
+            data_seconds=clock.data_seconds,
+            step_seconds=clock.step_seconds,
+            images_per_second=images_per_second,
+        )
     LOGGER.info(
         "Epoch: [%d] [%*d/%d] learning_rate: %.6f %s eta: %s batch_cost: %.4f data_cost: %.4f ips: %.4f "
         "images/s",
@@ -592,7 +649,7 @@ def log_step(this: Run, progress: Progress, rate: float, losses: Mapping[str, fl
         clock.eta(this, progress),
         clock.step_seconds,
         clock.data_seconds,
-        progress.batch_size / clock.step_seconds,
+        images_per_second,
     )
 
 
