@@ -23,7 +23,7 @@ from paddlex_seg.engine.ranks import Ranks
 from paddlex_seg.engine.stop_signals import StopSignals
 from paddlex_seg.errors import BackendError
 from paddlex_seg.models.base import InstanceSegmenter
-from paddlex_seg.ops.distributed import average_gradients
+from paddlex_seg.ops.distributed import average_gradients, mean_over_processes
 from paddlex_seg.structures import Batch
 
 LOGGER = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def train_step(
     try:
         with stop.interruptible():
             seed_step(seed, state.progress.step, ranks.rank)
-            losses = _losses_and_gradients(state, batch.batch, before, ranks)
+            losses = _mean_of_ranks(_losses_and_gradients(state, batch.batch, before, ranks))
             average_gradients(state.parameters)
             state.precision.unscale(state.parameters)
             gradients = [p.grad for p in state.parameters if p.grad is not None]
@@ -147,6 +147,14 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
     """Whether no number of any tensor is infinite or NaN."""
     sums = [tensor.detach().astype("float32").sum() for tensor in tensors if tensor.is_floating_point()]
     return not sums or math.isfinite(float(paddle.add_n(sums)))
+
+
+def _mean_of_ranks(losses: Mapping[str, float]) -> dict[str, float]:
+    """The losses of the joined batch, of which each rank has a share; not finite when one of them is not."""
+    names = sorted(losses)  # their order can depend on what is in a batch
+    values = mean_over_processes(paddle.to_tensor([losses[name] for name in names], dtype="float64"))
+    means = dict(zip(names, values.tolist(), strict=True))
+    return {name: means[name] for name in losses}
 
 
 def _losses_and_gradients(
