@@ -9,8 +9,8 @@ bytes as addresses.
 import os
 import pickle
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from paddle import Tensor, nn
 
 from paddlex_seg.errors import WeightsError
+from paddlex_seg.models.base import ClassAxis, InstanceSegmenter
+from paddlex_seg.structures import Category
 
 WRAPPERS = ("model", "state_dict", "model_state_dict", "params", "ema")  # looked into in this order
 PARAMETER_NAMES = "StructuredToParameterName@@"
@@ -35,6 +37,8 @@ class LoadReport:
     loaded: tuple[str, ...]  # names of the network's tensors that now hold values of the file
     skipped: tuple[tuple[str, str], ...]  # entries of the file that were not used, each with the reason
     missing: tuple[str, ...]  # names of the network's tensors that keep the values they had
+    num_classes: int | None = None  # of the network, where its class layers were filled by class name
+    known_classes: tuple[str, ...] = ()  # those of them that the file knows, as the network names them
 
     def message(self) -> str:
         """A paragraph for the log: what was not loaded, and why."""
@@ -48,6 +52,9 @@ class LoadReport:
             text = f"All {total} tensors were loaded."
         if self.skipped:
             text += f" Not used from the file: {_group_by_reason(self.skipped)}."
+        if self.num_classes is not None:
+            names = f" ({_first(list(self.known_classes), 10)})" if self.known_classes else ""
+            text += f" The head knows {len(self.known_classes)} of {self.num_classes} classes by name{names}."
         return text
 
 
@@ -128,6 +135,72 @@ def load_into(
     )
 
 
+def load_pretrained(
+    model: InstanceSegmenter,
+    path: str | Path,
+    *,
+    categories: Sequence[Category],
+    source_categories: Sequence[Category] | None,
+    source: str | Path | None = None,
+) -> LoadReport:
+    """`load_into` from a file whose classes need not be those of the model.
+
+    Both lists are in the order of the class indices. What the model holds for a class goes over by its name,
+    wherever the class stands in the file: capitals, spaces and underscores do not matter. Classes that the
+    file does not know keep their initial values; where it knows none of them, so does the background. Without
+    ``source_categories``, layers of another shape are not loaded, and others as they are.
+
+    Errors name ``source``, or else ``path``. Raises WeightsError as `read_weights` and `load_into`.
+    """
+    weights = read_weights(path)
+    if source_categories is None:
+        return load_into(model, weights, source=source or path)
+    index_in_file = match_classes(categories, source_categories)
+    added = len(source_categories) - len(categories)
+    tensors = model.state_dict()
+    takers = _takers(tensors, weights)
+    class_entries, begun_anew = 0, []
+    for axis in model.class_axes():
+        # A tensor can stand under two names, in the model and in the file.
+        owned = (
+            entry for entry, names in takers.items() if all(tensors[name] is axis.tensor for name in names)
+        )
+        for entry in owned:
+            if list(weights[entry].shape) != _shape_with_more_classes(axis, added):
+                continue  # load_into says why it is not loaded
+            class_entries += 1
+            if index_in_file:
+                weights[entry] = _filled_by_class(axis, weights[entry], index_in_file)
+            else:
+                del weights[entry]
+                begun_anew.append((entry, "no class of the file has the name of one of the model"))
+    report = load_into(model, weights, source=source or path)
+    if not class_entries:
+        return report
+    return replace(
+        report,
+        skipped=(*report.skipped, *begun_anew),
+        num_classes=len(categories),
+        known_classes=tuple(categories[index].name for index in index_in_file),
+    )
+
+
+def match_classes(categories: Sequence[Category], source_categories: Sequence[Category]) -> dict[int, int]:
+    """For each class that has a namesake in the source, its index and that of the namesake.
+
+    A name that is the same to the letter goes before one that differs in capitals, spaces and underscores.
+    """
+    exact, alike = {}, {}
+    for index, category in reversed(list(enumerate(source_categories))):  # of several the first one
+        exact[category.name] = alike[_plain(category.name)] = index
+    found = (exact.get(item.name, alike.get(_plain(item.name))) for item in categories)
+    return {index: other for index, other in enumerate(found) if other is not None}
+
+
+def _plain(name: str) -> str:
+    return "".join(name.replace("_", " ").split()).casefold()
+
+
 def _takers(tensors: Mapping[str, Tensor], weights: Mapping[str, Any]) -> dict[str, list[str]]:
     """For each entry of the file, the names of the model that want it."""
     takers: dict[str, list[str]] = {}
@@ -148,6 +221,25 @@ def _reason_to_skip(array: NDArray[Any], tensors: list[Tensor], names: list[str]
     if list(array.shape) != tensors[0].shape:
         return f"file has {list(array.shape)}, model needs {tensors[0].shape}"
     return ""
+
+
+def _shape_with_more_classes(axis: ClassAxis, count: int) -> list[int]:
+    shape = list(axis.tensor.shape)
+    shape[axis.axis] += axis.entries_per_class * count
+    return shape
+
+
+def _filled_by_class(axis: ClassAxis, array: NDArray[Any], index_in_file: Mapping[int, int]) -> NDArray[Any]:
+    """The tensor of the model with the entries that the file's array has for the same classes."""
+    filled = np.array(axis.tensor.numpy())
+    given = paddle.to_tensor(array).astype(axis.tensor.dtype).numpy()  # as in _assign
+    into, out_of = np.moveaxis(filled, axis.axis, 0), np.moveaxis(given, axis.axis, 0)
+    each = axis.entries_per_class
+    for index, other in index_in_file.items():
+        into[index * each : (index + 1) * each] = out_of[other * each : (other + 1) * each]
+    if axis.background_entries:
+        into[-axis.background_entries :] = out_of[-axis.background_entries :]
+    return filled
 
 
 def _assign(tensor: Tensor, array: NDArray[Any]) -> None:

@@ -1,8 +1,24 @@
-"""The contract between a network and the rest of the toolkit: two public methods, nothing else."""
+"""The contract between a network and the rest of the toolkit: two public methods, and where classes are."""
+
+from dataclasses import dataclass
 
 from paddle import Tensor, nn
 
 from paddlex_seg.structures import Batch, Detections, MaskFrame
+
+
+@dataclass(frozen=True)
+class ClassAxis:
+    """Where a tensor of a network has entries of its own for each class.
+
+    Along ``axis`` there are ``entries_per_class`` for the first class, as many for the second, and so on,
+    then ``background_entries``.
+    """
+
+    tensor: Tensor
+    axis: int
+    entries_per_class: int = 1
+    background_entries: int = 0
 
 
 class InstanceSegmenter(nn.Layer):
@@ -12,6 +28,10 @@ class InstanceSegmenter(nn.Layer):
     """
 
     mask_frame: MaskFrame
+
+    def class_axes(self) -> tuple[ClassAxis, ...]:
+        """All tensors whose shape depends on the number of classes."""
+        raise NotImplementedError
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Named scalar losses of a batch. ``"loss"`` is the one to minimise; the others are reported.

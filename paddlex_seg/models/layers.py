@@ -93,7 +93,8 @@ def relu_(x: Tensor) -> Tensor:
 
 def add_(x: Tensor, y: Tensor) -> Tensor:
     """x + y, in the memory of x where that is possible."""
-    return x.add_(y) if paddle.in_dynamic_mode() else x + y
+    # Under mixed precision one may be of 16 bits, and the sum then is of 32.
+    return x.add_(y) if paddle.in_dynamic_mode() and x.dtype == y.dtype else x + y
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2D:

@@ -7,14 +7,24 @@ import pytest
 from official_recipes import OFFICIAL
 from paddle import ParamAttr, nn
 from paddle.regularizer import L2Decay
+from reference import drawn_batch
+from small_runs import slim_model
 
+from paddlex_seg.engine.ema import RUNNING_STATISTICS, Ema
 from paddlex_seg.engine.optimizer import (
     CosineSchedule,
     PiecewiseSchedule,
     build_optimizer,
     build_schedule,
     capped_warmup_steps,
+    freeze,
+    load_optimizer_state,
+    optimizer_state,
+    scale_learning_rates,
 )
+from paddlex_seg.engine.weights import load_into, read_weights, write_weights
+from paddlex_seg.errors import ConfigError
+from paddlex_seg.models.pp_yoloe_seg.model import PpYoloeSeg
 from paddlex_seg.recipes import MASK_RCNN, CosineDecay, PiecewiseDecay
 
 # Schedules
@@ -208,3 +218,154 @@ def test_resuming_goes_on_exactly(kind: str) -> None:
         optimizer.set_state_dict(state)
         train(resumed, optimizer, rates[3:])
     assert resumed.values() == model.values()
+
+
+# Freezing
+
+
+def test_a_module_or_a_pattern_is_frozen_with_its_norms() -> None:
+    model = slim_model(2)
+    names = freeze(model, ["backbone.stem", "neck.fpn_routes.*", "yolo_head.pred_cls.?.bias"])
+    assert "backbone.stem.conv1.bn._mean" in names
+    for name, tensor in model.state_dict().items():
+        is_frozen = name.startswith(("backbone.stem.", "neck.fpn_routes.")) or (
+            "pred_cls" in name and name.endswith("bias")
+        )
+        assert (name in names) == is_frozen, name
+        if not name.endswith(RUNNING_STATISTICS) and "proj_conv" not in name:
+            assert tensor.stop_gradient == is_frozen, name
+
+
+def test_a_name_does_not_stand_for_another_that_begins_with_it() -> None:
+    model = nn.Sequential(("conv1", nn.Conv2D(1, 1, 1)), ("conv11", nn.Conv2D(1, 1, 1)))
+    assert freeze(model, ["conv1"]) == ("conv1.weight", "conv1.bias")
+
+
+@pytest.mark.parametrize(
+    ("patterns", "message"),
+    [
+        (["backbone.stage.0"], r"'backbone\.stage\.0' fits no .* Did you mean backbone\.stages\.0"),
+        (["backbone", "nek"], r"'nek' fits no .*mean neck\? Its parts are backbone, neck, yolo_head;"),
+        (["*._mean"], r"'\*\._mean' fits no parameter"),
+        (["*"], r"\* would freeze all of the model.*: backbone, neck, yolo_head"),
+        (["backbone", "neck", "yolo_head"], "backbone, neck, yolo_head would freeze all"),
+    ],
+    ids=["near", "top level", "statistics", "all", "all in parts"],
+)
+def test_patterns_that_cannot_be_meant_are_refused(patterns: list[str], message: str) -> None:
+    model = slim_model(2)
+    with pytest.raises(ConfigError, match=rf"Train\.freeze: .*{message}"):
+        freeze(model, patterns)
+    assert any(not parameter.stop_gradient for parameter in model.backbone.parameters())
+
+
+def slim_step(model: PpYoloeSeg, optimizer: paddle.optimizer.Optimizer, seed: int) -> None:
+    model.loss(drawn_batch(seed, (64, 64), (1, 2), 2))["loss"].backward()
+    optimizer.step()
+    optimizer.clear_grad()
+
+
+def frozen_run() -> tuple[PpYoloeSeg, paddle.optimizer.Optimizer, Ema, tuple[str, ...]]:
+    paddle.seed(0)
+    model = slim_model(2)
+    names = freeze(model, ["backbone", "neck.fpn_stages.0"])
+    optimizer = build_optimizer(model, kind="momentum", learning_rate=1e-3, weight_decay=0.1)
+    return model, optimizer, Ema(model, decay=0.9998, skip=("proj_conv", *names)), names
+
+
+def test_what_is_frozen_stays_as_it_is_in_model_average_and_checkpoint(tmp_path: Path) -> None:
+    model, optimizer, ema, names = frozen_run()
+    before = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    for seed in range(2):
+        model.eval()  # as around an evaluation
+        model.train()
+        slim_step(model, optimizer, seed)
+        ema.update(model)
+    after, averaged = model.state_dict(), ema.weights(model)
+    assert list(after) == list(before)
+    for name in before:
+        is_same = bool((after[name].numpy() == before[name]).all())
+        assert is_same or name not in names, name
+        if name in names:
+            np.testing.assert_array_equal(averaged[name].numpy(), before[name])
+    assert not np.array_equal(
+        after["neck.pan_routes.0.bn._mean"].numpy(), before["neck.pan_routes.0.bn._mean"]
+    )
+    state = optimizer_state(optimizer, model)
+    assert not {key.rpartition("|")[0] for key in state} & set(names)
+
+    write_weights(model.state_dict(), tmp_path / "w.pdparams")
+    write_weights(state, tmp_path / "w.pdopt")
+    resumed, optimizer_of_resumed, _, _ = frozen_run()
+    load_into(resumed, read_weights(tmp_path / "w.pdparams"))
+    load_optimizer_state(optimizer_of_resumed, resumed, read_weights(tmp_path / "w.pdopt"))
+    slim_step(model, optimizer, seed=2)
+    resumed.train()
+    slim_step(resumed, optimizer_of_resumed, seed=2)
+    for name, tensor in model.state_dict().items():
+        np.testing.assert_array_equal(resumed.state_dict()[name].numpy(), tensor.numpy(), err_msg=name)
+
+
+# Learning rates of parts
+
+
+def rates(model: nn.Layer) -> dict[str, float]:
+    return {name: parameter.optimize_attr["learning_rate"] for name, parameter in model.named_parameters()}
+
+
+def test_the_longest_pattern_counts_and_multiplies_what_a_parameter_has() -> None:
+    model = slim_model(2)
+    model.backbone.stages[3].conv_down.conv.weight.optimize_attr["learning_rate"] = 0.1
+    scale_learning_rates(model, {"backbone.stages.3": 0.5, "backbone": 0.2, "yolo_head.*.bias": 2.0})
+    for name, rate in rates(model).items():
+        expected = 1.0
+        if name.startswith("backbone."):
+            expected = 0.5 if name.startswith("backbone.stages.3.") else 0.2
+        elif name.startswith("yolo_head.") and name.endswith(".bias"):
+            expected = 2.0
+        if name == "backbone.stages.3.conv_down.conv.weight":
+            expected = 0.05
+        if not name.endswith(RUNNING_STATISTICS):
+            assert rate == pytest.approx(expected), name
+
+
+def test_a_parameter_under_two_names_is_scaled_once() -> None:
+    model = nn.Sequential(("a", nn.Linear(1, 1)))
+    model.add_sublayer("b", model.a)
+    scale_learning_rates(model, {"*": 0.5})
+    assert model.a.weight.optimize_attr["learning_rate"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("factors", "message"),
+    [
+        ({"bakbone": 0.1}, "'bakbone' fits no .*mean backbone"),
+        ({"backbone": 0.0}, r"found 0 for 'backbone', expected a number above 0\..*Train\.freeze"),
+        ({"backbone": float("nan")}, "found nan for 'backbone'"),
+        ({"neck": 0.5, "yolo_head.proj_conv": 0.1}, "nothing that 'yolo_head.proj_conv' fits is trained"),
+    ],
+    ids=["unknown", "zero", "not a number", "frozen"],
+)
+def test_factors_without_a_meaning_are_refused(factors: dict[str, float], message: str) -> None:
+    model = slim_model(2)
+    with pytest.raises(ConfigError, match=rf"Train\.lr_factors: .*{message}"):
+        scale_learning_rates(model, factors)
+    assert set(rates(model).values()) == {1.0}
+
+
+@pytest.mark.parametrize("kind", ["momentum", "adamw"])
+def test_weights_move_by_their_factor(kind: str) -> None:
+    moves = []
+    for factors in ({}, {"slow": 0.5, "plain": 0.1}):
+        model = Net()
+        scale_learning_rates(model, factors)
+        optimizer = build_optimizer(
+            model,
+            kind=kind,  # type: ignore[arg-type]
+            learning_rate=0.0,
+            weight_decay=0.0,
+        )
+        train(model, optimizer, [0.1])
+        moves.append(2.0 - np.array(model.values()))
+    assert moves[0][0] > 0
+    np.testing.assert_allclose(moves[1], moves[0] * [0.1, 0.5, 1.0, 1.0], rtol=1e-4)

@@ -18,7 +18,7 @@ from paddlex_seg.models.backbones.hgnetv2 import (
     pp_hgnetv2_h,
     pp_hgnetv2_l,
 )
-from paddlex_seg.models.base import InstanceSegmenter
+from paddlex_seg.models.base import ClassAxis, InstanceSegmenter
 from paddlex_seg.models.mask_rt_detr.denoising import make_denoising
 from paddlex_seg.models.mask_rt_detr.encoder import MaskHybridEncoder
 from paddlex_seg.models.mask_rt_detr.loss import mask_rt_detr_losses
@@ -54,6 +54,15 @@ class MaskRtDetr(InstanceSegmenter):
         self.max_detections, self.denoising_queries = max_detections, denoising_queries
         self.backbone, self.transformer, self.neck = backbone, transformer, neck
 
+    def class_axes(self) -> tuple[ClassAxis, ...]:
+        """The classifier, which encoder and decoder share, and the embedding of the denoising queries."""
+        head = self.transformer.score_head
+        return (
+            ClassAxis(head.weight, axis=1),
+            ClassAxis(head.bias, axis=0),
+            ClassAxis(self.transformer.denoising_class_embed.weight, axis=0),
+        )
+
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """``loss`` and its weighted terms; see ``mask_rt_detr_losses``."""
         objects = gather_objects(batch.targets, batch.image.shape[2:])
@@ -61,13 +70,15 @@ class MaskRtDetr(InstanceSegmenter):
         levels, mask_features = self.neck(self.backbone(batch.image))
         selection, layers = self.transformer(levels, mask_features, denoising)
         noisy = 0 if denoising is None else denoising.num_queries
-        losses = mask_rt_detr_losses(
-            matching=[selection.predictions, *(predictions.after(noisy) for predictions in layers)],
-            restored=[predictions.first(noisy) for predictions in layers],
-            mask_features=mask_features,
-            objects=objects,
-            denoising=denoising,
-        )
+        selected, layers = selection.predictions.in_float32(), [one.in_float32() for one in layers]
+        with paddle.amp.auto_cast(enable=False):
+            losses = mask_rt_detr_losses(
+                matching=[selected, *(predictions.after(noisy) for predictions in layers)],
+                restored=[predictions.first(noisy) for predictions in layers],
+                mask_features=mask_features.astype("float32"),
+                objects=objects,
+                denoising=denoising,
+            )
         # Without objects there is no denoising; its embedding still needs a gradient.
         losses["loss"] = losses["loss"] + 0.0 * self.transformer.denoising_class_embed.weight.sum()
         return losses

@@ -32,6 +32,10 @@ class Predictions(NamedTuple):
     boxes: Tensor  # [B, Q, 4], cxcywh as fractions of the input
     mask_embeddings: Tensor  # [B, Q, P]
 
+    def in_float32(self) -> "Predictions":
+        """For the losses: they are less under mixed precision."""
+        return Predictions(*(tensor.astype("float32") for tensor in self))
+
     def after(self, count: int) -> "Predictions":
         """Without the first ``count`` queries."""
         return Predictions(*(tensor[:, count:] for tensor in self))

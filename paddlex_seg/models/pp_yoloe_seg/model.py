@@ -11,7 +11,7 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from paddlex_seg.models.backbones.csp_resnet import CspResNet
-from paddlex_seg.models.base import InstanceSegmenter
+from paddlex_seg.models.base import ClassAxis, InstanceSegmenter
 from paddlex_seg.models.pp_yoloe_seg.head import PpYoloeSegHead
 from paddlex_seg.models.pp_yoloe_seg.loss import pp_yoloe_seg_losses
 from paddlex_seg.models.pp_yoloe_seg.neck import CspPan
@@ -46,13 +46,19 @@ class PpYoloeSeg(InstanceSegmenter):
         self.score_threshold, self.iou_threshold = score_threshold, iou_threshold
         self.nms_top_k, self.max_detections = nms_top_k, max_detections
 
+    def class_axes(self) -> tuple[ClassAxis, ...]:
+        """The classifiers of the three levels."""
+        layers = self.yolo_head.pred_cls
+        return tuple(ClassAxis(tensor, axis=0) for layer in layers for tensor in (layer.weight, layer.bias))
+
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """``loss`` and its terms ``loss_cls``, ``loss_iou``, ``loss_dfl``, ``loss_mask``, and ``loss_l1``.
 
         The terms are without their weights 1, 2.5, 0.5, 2.5; ``loss_l1`` is not part of the sum.
         """
         outputs = self.yolo_head(self.neck(self.backbone(batch.image)))
-        return pp_yoloe_seg_losses(self.yolo_head, outputs, batch.targets, from_scratch=self.from_scratch)
+        with paddle.amp.auto_cast(enable=False):
+            return pp_yoloe_seg_losses(self.yolo_head, outputs, batch.targets, from_scratch=self.from_scratch)
 
     def forward(self, image: Tensor, im_shape: Tensor, scale_factor: Tensor) -> Detections:
         """Detections, per image sorted by class, then by falling score. Boxes may reach out of the image.

@@ -14,6 +14,7 @@ from paddle import ParamAttr, Tensor, nn
 from paddle.nn.initializer import Normal, XavierUniform
 
 from paddlex_seg.models.backbones.resnet import block_names, resnet_stage
+from paddlex_seg.models.base import ClassAxis
 from paddlex_seg.models.rcnn.pooling import pool_rois
 from paddlex_seg.models.rcnn.rpn import Proposals
 from paddlex_seg.models.rcnn.sampling import RoiSamples, foreground_rows, label_rois, sample_rois
@@ -88,6 +89,14 @@ class BoxHead(nn.Layer):
         self.bbox_score = _score_layer(head.out_channels, num_classes)
         self.bbox_delta = _delta_layer(head.out_channels, 4 * num_classes)
 
+    def class_axes(self) -> tuple[ClassAxis, ...]:
+        """The classifier, and the deltas, of which each class has four."""
+        return (
+            *_score_axes(self.bbox_score),
+            ClassAxis(self.bbox_delta.weight, axis=1, entries_per_class=4),
+            ClassAxis(self.bbox_delta.bias, axis=0, entries_per_class=4),
+        )
+
     def loss(
         self, features: Sequence[Tensor], proposals: Proposals, im_shape: Tensor, targets: Sequence[Target]
     ) -> BoxLosses:
@@ -134,6 +143,11 @@ class CascadeBoxHead(nn.Layer):
         for i in range(self.num_stages):
             self.add_sublayer(f"bbox_score_stage{i}", _score_layer(TwoFcHead.out_channels, num_classes))
             self.add_sublayer(f"bbox_delta_stage{i}", _delta_layer(TwoFcHead.out_channels, 4))
+
+    def class_axes(self) -> tuple[ClassAxis, ...]:
+        """The classifiers of the three stages."""
+        layers = [getattr(self, f"bbox_score_stage{i}") for i in range(self.num_stages)]
+        return tuple(axis for layer in layers for axis in _score_axes(layer))
 
     def loss(
         self, features: Sequence[Tensor], proposals: Proposals, im_shape: Tensor, targets: Sequence[Target]
@@ -221,6 +235,13 @@ def _not_empty(boxes_xyxy: Tensor) -> Tensor:
 
 def _score_layer(in_channels: int, num_classes: int) -> nn.Linear:
     return nn.Linear(in_channels, num_classes + 1, weight_attr=ParamAttr(initializer=Normal(std=0.01)))
+
+
+def _score_axes(layer: nn.Linear) -> tuple[ClassAxis, ClassAxis]:
+    return (
+        ClassAxis(layer.weight, axis=1, background_entries=1),
+        ClassAxis(layer.bias, axis=0, background_entries=1),
+    )
 
 
 def _delta_layer(in_channels: int, out_channels: int) -> nn.Linear:

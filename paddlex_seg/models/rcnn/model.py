@@ -14,7 +14,7 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from paddlex_seg.models.backbones.resnet import ResNet
-from paddlex_seg.models.base import InstanceSegmenter
+from paddlex_seg.models.base import ClassAxis, InstanceSegmenter
 from paddlex_seg.models.fpn import FeaturePyramid
 from paddlex_seg.models.layers import freeze_norms
 from paddlex_seg.models.rcnn.box_head import (
@@ -77,6 +77,15 @@ class MaskRcnn(InstanceSegmenter):
         self.train_limits, self.limits = train_limits, limits
         self.score_threshold, self.iou_threshold = score_threshold, iou_threshold
         self.max_detections = max_detections
+
+    def class_axes(self) -> tuple[ClassAxis, ...]:
+        """Those of the box head and the last layer of the mask head."""
+        masks = self.mask_head.mask_fcn_logits
+        return (
+            *self.bbox_head.class_axes(),
+            ClassAxis(masks.weight, axis=0),
+            ClassAxis(masks.bias, axis=0),
+        )
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """``loss`` and its terms: ``loss_rpn_*``, ``loss_bbox_*`` and ``loss_mask``."""

@@ -25,9 +25,12 @@ def solov2_losses(
     mask_features: [B, C, h, w]. Without objects ``loss_ins`` is 0, and all that it could depend on still gets
     a gradient, so that replicas of a distributed run stay in step.
     """
+    # They are less under mixed precision.
+    class_logits, kernels = (cells_to_rows(levels).astype("float32") for levels in outputs)
+    mask_features = mask_features.astype("float32")
     assigned = [assign_cells(target) for target in targets]
-    loss_cate = _class_loss(cells_to_rows(outputs.class_logits), assigned)
-    loss_ins = MASK_WEIGHT * _mask_loss(cells_to_rows(outputs.kernels), mask_features, assigned, targets)
+    loss_cate = _class_loss(class_logits, assigned)
+    loss_ins = MASK_WEIGHT * _mask_loss(kernels, mask_features, assigned, targets)
     return {"loss": loss_cate + loss_ins, "loss_cate": loss_cate, "loss_ins": loss_ins}
 
 

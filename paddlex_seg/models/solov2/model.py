@@ -12,7 +12,7 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from paddlex_seg.models.backbones.resnet import ResNet
-from paddlex_seg.models.base import InstanceSegmenter
+from paddlex_seg.models.base import ClassAxis, InstanceSegmenter
 from paddlex_seg.models.fpn import FeaturePyramid
 from paddlex_seg.models.solov2.head import GRID_SIZES, GridOutputs, SoloV2Head, cells_to_rows
 from paddlex_seg.models.solov2.loss import solov2_losses
@@ -53,10 +53,17 @@ class SoloV2(InstanceSegmenter):
         self.class_threshold, self.score_threshold = class_threshold, score_threshold
         self.max_candidates, self.nms_top_k, self.max_detections = max_candidates, nms_top_k, max_detections
 
+    def class_axes(self) -> tuple[ClassAxis, ...]:
+        """The classifier of the cells."""
+        layer = self.solov2_head.solo_cate
+        return ClassAxis(layer.weight, axis=0), ClassAxis(layer.bias, axis=0)
+
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """``loss``, the sum of ``loss_cate`` and ``loss_ins``; see ``solov2_losses``."""
         features = self.neck(self.backbone(batch.image))
-        return solov2_losses(self.solov2_head(features), self.mask_head(features), batch.targets)
+        outputs, mask_features = self.solov2_head(features), self.mask_head(features)
+        with paddle.amp.auto_cast(enable=False):
+            return solov2_losses(outputs, mask_features, batch.targets)
 
     def forward(self, image: Tensor, im_shape: Tensor, scale_factor: Tensor) -> Detections:
         """Detections, per image by falling score. Boxes lie around the masks and inside the image.
