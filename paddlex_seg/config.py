@@ -63,6 +63,22 @@ def _inputs(value: Any) -> Any:
     return tuple(items)
 
 
+def _names(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _amp(value: Any) -> Any:
+    """YAML reads OFF as false."""
+    if value is False:
+        return "OFF"
+    if value == "O2":
+        raise ValueError(
+            "O2 keeps the weights themselves in 16 bits, which is not supported; O1 computes convolutions "
+            "and products of matrices in 16 bits, too"
+        )
+    return value
+
+
 def _addresses(value: Any) -> Any:
     items = value.split(",") if isinstance(value, str) else value
     if not isinstance(items, list | tuple) or not all(
@@ -94,6 +110,7 @@ Text = Annotated[
     ),  # a folder called 2024
     StringConstraints(min_length=1),
 ]
+Names = Annotated[tuple[Text, ...], BeforeValidator(_names)]
 Device = Annotated[str, BeforeValidator(_device)]
 ImageSize = Annotated[int | tuple[int, int], BeforeValidator(_image_size)]
 Inputs = Annotated[tuple[str, ...], BeforeValidator(_inputs)]
@@ -217,6 +234,24 @@ class TrainConfig(_Section):
         description="Batches whose gradients make one step of the optimizer, as one batch of that many times "
         "`batch_size` pictures would.",
     )
+    amp: Annotated[Literal["OFF", "O1"], BeforeValidator(_amp)] = Field(
+        default="OFF",
+        description="`O1`: convolutions and products of matrices in 16 bits, on GPUs and their like; the CPU "
+        "stays with 32.",
+    )
+    amp_dtype: Literal["float16", "bfloat16"] = Field(
+        default="float16", description="The 16 bits of `amp`; `bfloat16` needs no scaling of the loss."
+    )
+    freeze: Names = Field(
+        default=(),
+        description="Parts of the model that do not train: names of modules or parameters, `*` for anything, "
+        "such as `backbone` or `[backbone.stem, '*.norm*']`.",
+    )
+    lr_factors: dict[str, PositiveFloat] = Field(
+        default={},
+        description="Factors on the learning rate of parts of the model, by names as in `freeze`: "
+        "`{backbone: 0.1}`.",
+    )
     early_stop: Positive | None = Field(
         default=None, description="Evaluations without a better mask AP after which the run ends."
     )
@@ -242,7 +277,8 @@ class TrainConfig(_Section):
     seed: Count = Field(default=0, description="Seed of everything that is random in training.")
     num_workers: Count = Field(default=2, description="Processes that read and augment pictures; 0 for none.")
     tensorboard: bool = Field(
-        default=False, description="Also write records for TensorBoard: `pip install paddlex_seg[tensorboard]`."
+        default=False,
+        description="Also write records for TensorBoard: `pip install paddlex_seg[tensorboard]`.",
     )
     visualdl: bool = Field(
         default=False, description="Also write records for VisualDL: `pip install paddlex_seg[visualdl]`."
@@ -341,7 +377,6 @@ class Config(_Section):
 # Keys that PaddleX understands and this toolkit deliberately does not, with what to do instead.
 RETIRED_KEYS = {
     "Train.dy2st": "training runs in dynamic mode; remove the key",
-    "Train.amp": "mixed precision is not available yet; remove the key",
     "Train.uniform_output_enabled": "the uniform output layout is always on; remove the key",
     "Train.basic_config_path": "there is no second configuration file behind this one; remove the key",
     "Evaluate.basic_config_path": "there is no second configuration file behind this one; remove the key",

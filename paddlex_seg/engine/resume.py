@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import paddle
+
 from paddlex_seg.catalog import ModelSpec
 from paddlex_seg.config import Config, load_config
 from paddlex_seg.engine.checkpoint import (
@@ -94,7 +96,10 @@ def save_state(
     training_state = {
         f"optimizer/{name}": tensor for name, tensor in optimizer_state(state.optimizer, state.model).items()
     }
-    training_state |= {f"precision/{name}": tensor for name, tensor in state.precision.state_dict().items()}
+    training_state |= {
+        f"precision/{name}": paddle.to_tensor(number, dtype="float64")
+        for name, number in state.precision.state_dict().items()
+    }
     if state.ema is not None:
         training_state |= {f"ema/{name}": tensor for name, tensor in state.ema.state_dict().items()}
     raw = state.model.state_dict()

@@ -18,6 +18,7 @@ from paddlex_seg.catalog import ModelSpec, find_model
 from paddlex_seg.config import Config
 from paddlex_seg.data.checks import check
 from paddlex_seg.data.coco import dataset_paths
+from paddlex_seg.data.coco_categories import COCO_CATEGORIES
 from paddlex_seg.data.dataset import TrainingSet
 from paddlex_seg.data.loader import TrainBatch, WorkerPool, num_batches, train_batches
 from paddlex_seg.data.publish import free_backup
@@ -31,6 +32,7 @@ from paddlex_seg.engine.checkpoint import (
     link_checkpoint,
     load_model,
     newest_sound_checkpoint,
+    read_info,
     remove_leftovers,
     remove_old_checkpoints,
     step_of,
@@ -42,7 +44,14 @@ from paddlex_seg.engine.evaluate import predict_pictures
 from paddlex_seg.engine.export import export_model
 from paddlex_seg.engine.log import format_seconds, log_file, progress_bar
 from paddlex_seg.engine.metrics_log import MetricsLog, bring_metrics, require_viewers, visualdl_file
-from paddlex_seg.engine.optimizer import Schedule, build_optimizer, build_schedule
+from paddlex_seg.engine.optimizer import (
+    Schedule,
+    build_optimizer,
+    build_schedule,
+    freeze,
+    scale_learning_rates,
+)
+from paddlex_seg.engine.precision import choose_precision
 from paddlex_seg.engine.ranks import Ranks, join_ranks
 from paddlex_seg.engine.result_file import write_result
 from paddlex_seg.engine.resume import (
@@ -59,7 +68,7 @@ from paddlex_seg.engine.self_check import check_evaluation, check_export, check_
 from paddlex_seg.engine.stop_signals import StopSignals
 from paddlex_seg.engine.train_step import StepResult, TrainState, not_finite_parts, train_step
 from paddlex_seg.engine.training_page import TrainingPage
-from paddlex_seg.engine.weights import load_into, read_weights
+from paddlex_seg.engine.weights import load_pretrained
 from paddlex_seg.errors import ConfigError, DatasetError, PaddlexSegError, WeightsError
 from paddlex_seg.metrics.coco_ap import CocoMetrics, evaluate_coco
 from paddlex_seg.models.base import InstanceSegmenter
@@ -248,7 +257,9 @@ def start_training(this: Run, checkpoint: Path | None) -> TrainState:
     paddle.seed(cfg.Train.seed)
     model = this.spec.build(num_classes=len(this.info.categories), from_scratch=starts_from_scratch(cfg))
     if checkpoint is None:
-        load_first_weights(model, cfg.Train.pretrain_weight_path or this.spec.official_weights)
+        load_first_weights(this, model)
+    still = freeze(model, cfg.Train.freeze) if cfg.Train.freeze else ()
+    scale_learning_rates(model, cfg.Train.lr_factors)
     optimizer = build_optimizer(
         model,
         kind=recipe.optimizer,
@@ -258,10 +269,12 @@ def start_training(this: Run, checkpoint: Path | None) -> TrainState:
         clip_norm=recipe.clip_norm,
     )
     pictures = this.batch_size * this.ranks.world_size
+    ema = recipe.ema and replace(recipe.ema, skip=(*recipe.ema.skip, *still))
     state = TrainState(
         model,
         optimizer,
-        Ema(model, **asdict(recipe.ema)) if recipe.ema else None,
+        Ema(model, **asdict(ema)) if ema else None,
+        choose_precision(cfg.Train.amp, cfg.Train.amp_dtype),
         progress=Progress(batch_size=pictures, micro_batches=cfg.Train.accumulate_steps),
     )
     if checkpoint is not None:
@@ -270,13 +283,22 @@ def start_training(this: Run, checkpoint: Path | None) -> TrainState:
     return state
 
 
-def load_first_weights(model: InstanceSegmenter, source: str) -> None:
+def load_first_weights(this: Run, model: InstanceSegmenter) -> None:
     """Load what a training starts from; ``scratch`` leaves the random weights."""
+    source = this.cfg.Train.pretrain_weight_path or this.spec.official_weights
     if source == SCRATCH:
         LOGGER.info("Training starts from random weights.")
         return
     path = resolve_weights(source, config_key="Train.pretrain_weight_path")
-    report = load_into(model, read_weights(path), source=source)
+    described = read_info(path)
+    known = described.categories if described else None
+    report = load_pretrained(
+        model,
+        path,
+        categories=this.info.categories,
+        source_categories=COCO_CATEGORIES if source == this.spec.official_weights else known,
+        source=source,
+    )
     LOGGER.info("Training starts from %s. %s", source, report.message())
 
 

@@ -12,7 +12,3 @@ def mean_over_processes(value: Tensor) -> Tensor:
         paddle.distributed.all_reduce(value)
         value = value / num_processes
     return value
-
-
-def average_gradients(parameters):
-    pass
