@@ -39,6 +39,9 @@ class InstanceSegmenter(nn.Layer):
         Every trainable parameter takes part in ``"loss"``, also when the batch has no object, so that no
         gradient is missing. Outputs that are not finite make a loss that is not finite, not an exception:
         the training loop then names the pictures.
+
+        In a distributed run the means over the processes, of losses and of gradients, are those of the joined
+        batch. All processes get the same names.
         """
         raise NotImplementedError
 

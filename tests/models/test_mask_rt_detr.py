@@ -6,6 +6,7 @@ import paddle
 import pytest
 from detecting import detect, inputs_of
 from exported_graph import ExportedGraph
+from paddle.distributed import ReduceOp
 from reference import (
     Reference,
     assert_batch_norm,
@@ -347,6 +348,10 @@ def test_a_batch_without_objects_is_no_escape_from_nan() -> None:
 def test_losses_are_divided_by_the_mean_number_of_objects_of_all_processes(
     monkeypatch: pytest.MonkeyPatch, drawn_by_rule: None
 ) -> None:
+    def all_reduce(tensor: paddle.Tensor, op: int = ReduceOp.SUM) -> None:
+        if op == ReduceOp.SUM:
+            tensor.scale_(8.0)
+
     network = filled_model("S")
     network.denoising_queries = 5
     network.train()
@@ -354,7 +359,7 @@ def test_losses_are_divided_by_the_mean_number_of_objects_of_all_processes(
     alone = network.loss(batch)
     monkeypatch.setattr(paddle.distributed, "get_world_size", lambda: 2)
     # The other process has seven times our objects: the mean is four times ours.
-    monkeypatch.setattr(paddle.distributed, "all_reduce", lambda tensor: tensor.scale_(8.0))
+    monkeypatch.setattr(paddle.distributed, "all_reduce", all_reduce)
     together = network.loss(batch)
     for name, value in alone.items():
         assert float(value) / float(together[name]) == pytest.approx(4.0, rel=1e-3), name

@@ -1,7 +1,8 @@
 """Denoising queries: annotated objects with noise, which the decoder learns to restore without a matching.
 
 Paper: F. Li et al., "DN-DETR", https://arxiv.org/abs/2203.01305. Shapes: B images, D denoising queries,
-which are groups of G, the largest number of objects in an image.
+which are groups of G, the largest number of objects in an image of the batch, that
+of all processes of a distributed run.
 """
 
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from paddle import Tensor
 
 from paddlex_seg.models.mask_rt_detr.objects import Matches, Objects
 from paddlex_seg.ops.boxes import inverse_sigmoid
+from paddlex_seg.ops.distributed import most_over_processes
 
 LABEL_NOISE = 0.25  # share of the queries with a random class
 BOX_NOISE = 1.0  # times this, centres move by up to half the size, and sizes change by up to themselves
@@ -66,7 +68,7 @@ def make_denoising(objects: Objects, num_classes: int, max_queries: int) -> Deno
 
     All objects are taken: images with more of them than ``max_queries`` get more queries.
     """
-    group_size = max(objects.counts)
+    group_size = most_over_processes(max(objects.counts))
     if group_size == 0 or max_queries == 0:
         return None
     num_groups = max(max_queries // group_size, 1)

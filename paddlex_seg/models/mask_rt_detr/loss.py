@@ -16,7 +16,7 @@ from paddlex_seg.models.mask_rt_detr.matcher import match
 from paddlex_seg.models.mask_rt_detr.objects import Matches, Objects
 from paddlex_seg.models.mask_rt_detr.transformer import Predictions
 from paddlex_seg.ops.boxes import cxcywh_to_xyxy, giou_loss, iou
-from paddlex_seg.ops.distributed import mean_over_processes
+from paddlex_seg.ops.distributed import shared_normalizer
 from paddlex_seg.ops.losses import varifocal_loss_with_logits
 from paddlex_seg.ops.sampling import RandomPoints, sample_masks, uncertain_points
 
@@ -40,21 +40,22 @@ def mask_rt_detr_losses(
     ``..._dn`` for denoising; and the sum of all, ``loss``.
 
     matching: predictions of the Q queries, first those of the selection; restored: predictions of the
-    denoising queries, none without denoising. Terms are divided by the number of objects, at least 1, as the
-    mean over the processes of a distributed run; those of denoising also by the number of groups. When a cost
-    of the matching is not finite, there is ``loss`` alone, which is not a number.
+    denoising queries, none without denoising. Terms are divided by the number of objects, at least 1, those
+    of denoising also by the number of groups; in a distributed run the means over the processes are so. When
+    a cost of the matching is not finite, none of them is a number.
     """
-    count = mean_over_processes(paddle.to_tensor(float(sum(objects.counts)))).clip(min=1.0)
+    count = shared_normalizer(paddle.to_tensor(float(sum(objects.counts))))
+    names = [f"loss_{name}{suffix}" for suffix in SUFFIXES for name in WEIGHTS]
     matches = match(matching, mask_features, objects)
     if matches is None:
-        return {"loss": paddle.full([], float("nan"))}
+        return dict.fromkeys(["loss", *names], paddle.full([], float("nan")))
     sets = [_MatchedSet(*pair, suffix="_aux", divisor=count) for pair in zip(matching, matches, strict=True)]
     sets[-1] = sets[-1]._replace(suffix="")
     if denoising is not None:
         found, divisor = denoising.matches(objects), count * denoising.num_groups
         sets += [_MatchedSet(one, found, suffix="_aux_dn", divisor=divisor) for one in restored]
         sets[-1] = sets[-1]._replace(suffix="_dn")
-    losses = {f"loss_{name}{suffix}": paddle.zeros([]) for suffix in SUFFIXES for name in WEIGHTS}
+    losses = dict.fromkeys(names, paddle.zeros([]))
     for one, logits in zip(sets, _matched_mask_logits(sets, mask_features), strict=True):
         for name, value in _losses(one, logits, objects).items():
             key = f"loss_{name}{one.suffix}"

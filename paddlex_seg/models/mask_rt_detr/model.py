@@ -30,6 +30,7 @@ from paddlex_seg.models.mask_rt_detr.transformer import (
     take_rows,
 )
 from paddlex_seg.ops.boxes import cxcywh_to_xyxy
+from paddlex_seg.ops.distributed import in_step
 from paddlex_seg.ops.masks import original_sizes
 from paddlex_seg.structures import Batch, Detections, MaskFrame
 
@@ -68,6 +69,7 @@ class MaskRtDetr(InstanceSegmenter):
         objects = gather_objects(batch.targets, batch.image.shape[2:])
         denoising = make_denoising(objects, self.num_classes, self.denoising_queries)
         levels, mask_features = self.neck(self.backbone(batch.image))
+        *levels, mask_features = in_step([*levels, mask_features])
         selection, layers = self.transformer(levels, mask_features, denoising)
         noisy = 0 if denoising is None else denoising.num_queries
         selected, layers = selection.predictions.in_float32(), [one.in_float32() for one in layers]

@@ -14,7 +14,7 @@ from paddle import Tensor
 from paddlex_seg.models.pp_yoloe_seg.assigner import Positives, assign_positives
 from paddlex_seg.models.pp_yoloe_seg.head import NUM_BINS, HeadOutputs, PpYoloeSegHead
 from paddlex_seg.ops.boxes import boxes_to_distances, distances_to_boxes, giou_loss
-from paddlex_seg.ops.distributed import mean_over_processes
+from paddlex_seg.ops.distributed import in_step, shared_normalizer
 from paddlex_seg.ops.losses import distribution_focal_loss, varifocal_loss
 from paddlex_seg.structures import Target
 
@@ -28,8 +28,8 @@ def pp_yoloe_seg_losses(
 ) -> dict[str, Tensor]:
     """Named scalars: ``loss`` to minimise, its terms before weighting, and ``loss_l1`` for the log.
 
-    All terms but ``loss_l1`` are sums divided by the sum of the wanted scores (at least 1), averaged over the
-    processes of a distributed run.
+    All terms but ``loss_l1``, the mean over the positives, are sums divided by the sum of the wanted scores
+    (at least 1); in a distributed run the means over the processes are so.
 
     ``from_scratch`` changes the mask loss in two ways. Its targets are the means of the 4x4 pixels under a
     prototype pixel instead of their first, which shifts every mask by 1.5 pixels, much of a thin object
@@ -37,18 +37,20 @@ def pp_yoloe_seg_losses(
     scores, which are next to nothing while boxes are poor, so that mask gradients drown all others.
     Published weights were trained without either.
     """
-    outputs = HeadOutputs(*(tensor.astype("float32") for tensor in outputs))  # they are less under AMP
+    parts = [*in_step(outputs[:4]), *outputs[4:]]  # centers and strides have no gradient
+    outputs = HeadOutputs(*(tensor.astype("float32") for tensor in parts))  # they are less under AMP
     positives = _assign(head, outputs, targets)
-    normalizer = mean_over_processes(positives.score.sum()).clip(min=1.0)
+    count = paddle.to_tensor(float(len(positives.cell)))
+    score_sum, num_positives = shared_normalizer(paddle.stack([positives.score.sum(), count])).unbind()
     losses = {"loss_cls": _class_loss(outputs.class_logits, positives, targets)}
     if len(positives.cell) > 0:
         losses |= _box_losses(head, outputs, positives, targets)
         losses["loss_mask"] = _mask_loss(outputs, positives, targets, mean_targets=from_scratch)
     else:
         losses |= _zero_losses(outputs)
-    normalizers = dict.fromkeys(losses, normalizer) | {"loss_l1": 1.0}
+    normalizers = dict.fromkeys(losses, score_sum) | {"loss_l1": num_positives / count.clip(min=1.0)}
     if from_scratch:
-        normalizers["loss_mask"] = max(len(positives.cell), 1)
+        normalizers["loss_mask"] = num_positives
     losses = {name: loss / normalizers[name] for name, loss in losses.items()}
     total = (
         losses["loss_cls"]

@@ -19,6 +19,7 @@ from paddlex_seg.models.rcnn.pooling import pool_rois
 from paddlex_seg.models.rcnn.rpn import Proposals
 from paddlex_seg.models.rcnn.sampling import RoiSamples, foreground_rows, label_rois, sample_rois
 from paddlex_seg.ops.boxes import boxes_to_deltas, clip_boxes, deltas_to_boxes
+from paddlex_seg.ops.distributed import share_of_mean
 from paddlex_seg.ops.ragged import image_of_rows
 from paddlex_seg.structures import Target
 
@@ -209,7 +210,8 @@ def box_losses(
 
     logits: [n, K + 1]; deltas: [n, K, 4], or [n, 1, 4] where all classes share a box.
     """
-    cls = F.cross_entropy(logits, samples.class_ids)
+    share = share_of_mean(logits.shape[0])
+    cls = share * F.cross_entropy(logits, samples.class_ids)
     foreground = foreground_rows(samples, num_classes=logits.shape[1] - 1)
     if len(foreground) == 0:
         return cls, 0.0 * deltas.mean()  # reaches the layer, so that no gradient is missing
@@ -218,7 +220,7 @@ def box_losses(
     shares_box = deltas.shape[1] == 1
     column = paddle.zeros_like(foreground) if shares_box else samples.class_ids.gather(foreground)
     found = deltas.gather_nd(paddle.stack([foreground, column], axis=1))
-    return cls, (found - wanted).abs().sum() / logits.shape[0]
+    return cls, share * (found - wanted).abs().sum() / logits.shape[0]
 
 
 def split_images(rows: Tensor, num: Tensor) -> list[Tensor]:

@@ -35,6 +35,7 @@ from paddlex_seg.models.rcnn.pooling import (
 from paddlex_seg.models.rcnn.rpn import ProposalLimits, Proposals, RpnHead, propose, rpn_losses
 from paddlex_seg.models.rcnn.sampling import UNIT_BOX, foreground_rows
 from paddlex_seg.ops.boxes import clip_boxes
+from paddlex_seg.ops.distributed import share_of_mean
 from paddlex_seg.ops.masks import original_sizes
 from paddlex_seg.ops.nms import NOTHING, best_of_each_image, grouped_nms
 from paddlex_seg.ops.ragged import image_of_rows
@@ -134,6 +135,7 @@ class MaskRcnn(InstanceSegmenter):
         samples = boxes.samples
         rows = foreground_rows(samples, self.bbox_head.num_classes)
         has_foreground = len(rows) > 0
+        share = share_of_mean(len(rows))
         if not has_foreground:
             rows = paddle.zeros([1], dtype="int64")
         if self.neck is None:
@@ -148,7 +150,7 @@ class MaskRcnn(InstanceSegmenter):
         logits = self.mask_head(pooled, class_ids)
         if not has_foreground:  # nothing to learn, but every layer gets a gradient
             return 0.0 * logits.mean()
-        return mask_loss(logits, samples, batch.targets, rows)
+        return share * mask_loss(logits, samples, batch.targets, rows)
 
     def _select(self, scored: ScoredBoxes, *, num_images: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The detections: rows of class and score [N, 2], boxes [N, 4] in pixels of the input, num [B]."""

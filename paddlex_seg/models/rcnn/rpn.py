@@ -17,6 +17,7 @@ from paddle.nn.initializer import Normal
 from paddlex_seg.models.layers import BiasedConv2D, relu_
 from paddlex_seg.models.rcnn.sampling import best_overlaps, random_subset
 from paddlex_seg.ops.boxes import boxes_to_deltas, clip_boxes, deltas_to_boxes
+from paddlex_seg.ops.distributed import shared_normalizer
 from paddlex_seg.ops.nms import NOTHING, best_of_each_image, grouped_nms
 from paddlex_seg.structures import Target
 
@@ -118,7 +119,7 @@ def rpn_losses(outputs: RpnOutputs, targets: Sequence[Target]) -> dict[str, Tens
     """``loss_rpn_cls`` and ``loss_rpn_reg``: sums over samples, divided by the most that a batch can have."""
     anchors = paddle.concat(outputs.anchors)  # [A, 4]
     scores, deltas = paddle.concat(outputs.scores, axis=1), paddle.concat(outputs.deltas, axis=1)
-    normalizer = SAMPLES_PER_IMAGE * len(targets)
+    normalizer = shared_normalizer(paddle.to_tensor(float(SAMPLES_PER_IMAGE * len(targets))))
     cls_terms, reg_terms = [], []
     for b, target in enumerate(targets):
         positive, negative, matched = sample_anchors(anchors, target)

@@ -12,6 +12,7 @@ from paddle import Tensor
 
 from paddlex_seg.models.solov2.head import GridOutputs, cells_to_rows
 from paddlex_seg.models.solov2.targets import ImageTargets, assign_cells, shrink_masks
+from paddlex_seg.ops.distributed import share_of_mean, sum_over_processes
 from paddlex_seg.structures import Target
 
 MASK_WEIGHT = 3.0
@@ -39,7 +40,8 @@ def _class_loss(class_logits: Tensor, assigned: Sequence[ImageTargets]) -> Tenso
     class_of_cell = np.stack([image.class_of_cell for image in assigned])  # [B, L]
     num_classes = class_logits.shape[-1]
     wanted = F.one_hot(paddle.to_tensor(class_of_cell + 1), num_classes + 1)[:, :, 1:]
-    count = paddle.to_tensor([1.0 + (class_of_cell >= 0).sum()], dtype="float32")
+    assigned_cells = sum_over_processes(paddle.to_tensor([(class_of_cell >= 0).sum()], dtype="float32"))
+    count = (1.0 + assigned_cells) / paddle.distributed.get_world_size()
     return F.sigmoid_focal_loss(class_logits, wanted, normalizer=count, alpha=0.25, gamma=2.0)
 
 
@@ -59,9 +61,10 @@ def _mask_loss(
             # Not kernel[cells]: Paddle 3.2.2 takes wrong rows of a tensor that is a transposed view.
             logits = paddle.matmul(kernel.gather(paddle.to_tensor(cells)), features.flatten(1))  # [P, h * w]
             dice.append(dice_loss(F.sigmoid(logits), wanted, paddle.to_tensor(objects)))
+    share = share_of_mean(sum(len(rows) for rows in dice))
     if not dice:
         return 0.0 * (kernels.mean() + mask_features.mean())
-    return paddle.concat(dice).mean()
+    return share * paddle.concat(dice).mean()
 
 
 def dice_loss(probabilities: Tensor, masks: Tensor, mask_of_row: Tensor) -> Tensor:

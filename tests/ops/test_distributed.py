@@ -1,0 +1,137 @@
+"""Two processes with a part of each batch train the same network as one with all of it."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+import train_together
+from paddle import nn
+
+from paddlex_seg.models.layers import freeze_norms
+from paddlex_seg.models.synchronized_norm import SynchronizedBatchNorm2D, synchronize_batch_norm
+from paddlex_seg.ops.distributed import average_gradients, mean_losses, share_of_mean, shared_normalizer
+
+TIMEOUT_SECONDS = 600  # of all cases; a process that waits for the other would wait for ever
+Reports = list[dict[str, np.ndarray]]
+
+
+def train_in_two_processes(folder: Path, names: Sequence[str]) -> Reports:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    results = [folder / f"{rank}.npz" for rank in range(2)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    processes: list[subprocess.Popen[Any]] = []
+    try:
+        for rank, result in enumerate(results):
+            command = [sys.executable, train_together.__file__, str(rank), str(port), str(result), *names]
+            with open(folder / f"{rank}.log", "w") as log:
+                processes.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment))
+        for process in processes:
+            process.wait(TIMEOUT_SECONDS)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    for rank, process in enumerate(processes):
+        assert process.returncode == 0, (folder / f"{rank}.log").read_text()
+    return [dict(np.load(result)) for result in results]
+
+
+def assert_trained_as_one(name: str, reports: Reports) -> None:
+    """Both processes have the same weights to the bit, those of one process, which had the same losses."""
+    case = (train_together.SHORT_CASES | train_together.LONG_CASES)[name]
+    with train_together.without_chance(), train_together.in_float64():
+        joined = train_together.train(case, rank=None)
+    for key, value in joined.items():
+        first, second = (report[f"{name}: {key}"] for report in reports)
+        np.testing.assert_array_equal(first, second, err_msg=key)
+        # Paddle's own batch norm has a momentum and an epsilon in float32, also in float64.
+        tolerance = 1e-6 if key.endswith(("._mean", "._variance")) else 1e-8
+        np.testing.assert_allclose(first, value, rtol=tolerance, atol=tolerance, err_msg=key)
+    assert sum(key.startswith("gradient of ") for key in joined) > 20
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> Reports:
+    return train_in_two_processes(tmp_path_factory.mktemp("ranks"), list(train_together.SHORT_CASES))
+
+
+@pytest.mark.parametrize("name", train_together.SHORT_CASES)
+def test_two_processes_train_as_one_with_the_joined_batch(name: str, reports: Reports) -> None:
+    assert_trained_as_one(name, reports)
+
+
+@pytest.mark.slow
+def test_two_processes_still_agree_with_one_after_twenty_steps(tmp_path: Path) -> None:
+    reports = train_in_two_processes(tmp_path, list(train_together.LONG_CASES))
+    for name in train_together.LONG_CASES:
+        assert_trained_as_one(name, reports)
+
+
+def test_gradients_become_their_mean_and_those_that_no_process_has_stay_missing(reports: Reports) -> None:
+    for report in reports:
+        found = {
+            key.removeprefix("gradients: "): value.tolist()
+            for key, value in report.items()
+            if key.startswith("gradients: ")
+        }
+        assert found == {"first": [0.5] * 3, "wide": [[1.0] * 4] * 2, "second": [1.0] * 2, "both": [1.5]}
+
+
+def test_one_process_keeps_its_gradients_losses_and_norms() -> None:
+    used, unused = (paddle.create_parameter([2], "float32") for _ in range(2))
+    (3 * used.sum()).backward()
+    average_gradients([used, unused])
+    assert used.grad.tolist() == [3.0, 3.0]
+    assert unused.grad is None
+    losses = {"loss": paddle.to_tensor(1.5), "loss_cate": paddle.to_tensor([2.5])}
+    assert mean_losses(losses) == {"loss": 1.5, "loss_cate": 2.5}
+    assert float(share_of_mean(7)) == 1
+    assert shared_normalizer(paddle.to_tensor([0.25, 3.0])).tolist() == [1.0, 3.0]
+    norm = nn.BatchNorm2D(2)
+    network = nn.Sequential(norm)
+    synchronize_batch_norm(network)
+    assert network[0] is norm
+
+
+def test_a_process_without_items_has_no_share_of_a_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paddle.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(paddle.distributed, "all_reduce", lambda tensor: None)  # nor has the other any
+    assert float(share_of_mean(0)) == 0
+    assert float(shared_normalizer(paddle.to_tensor(0.5))) == 0.5  # the joined total counts as 1
+
+
+def test_norms_that_learn_are_synchronized_under_the_same_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paddle.distributed, "get_world_size", lambda: 2)
+    frozen = nn.Sequential(nn.Conv2D(3, 4, 1), nn.BatchNorm2D(4))
+    freeze_norms(frozen)
+    learning = nn.BatchNorm2D(4, momentum=0.8, epsilon=1e-3)
+    network = nn.Sequential(("frozen", frozen), ("block", nn.Sequential(("norm", learning))))
+    before = network.state_dict()
+    network.eval()
+    synchronize_batch_norm(network)
+    assert {name: id(tensor) for name, tensor in network.state_dict().items()} == {
+        name: id(tensor) for name, tensor in before.items()
+    }
+    assert list(network.state_dict()) == list(before)
+    assert type(network.frozen[1]) is nn.BatchNorm2D
+    norm = network.block.norm
+    assert isinstance(norm, SynchronizedBatchNorm2D)
+    assert not norm.training
+    assert (norm._momentum, norm._epsilon) == (0.8, 1e-3)
+
+
+def test_paddles_norm_for_gpus_has_the_same_names() -> None:
+    network = nn.Sequential(nn.Conv2D(3, 4, 1), nn.BatchNorm2D(4))
+    before = network.state_dict()
+    nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    assert list(network.state_dict()) == list(before)
+    assert isinstance(network[1], nn.SyncBatchNorm)
