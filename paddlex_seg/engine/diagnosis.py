@@ -113,7 +113,7 @@ def _step_is_finite(model: InstanceSegmenter, batch: Batch) -> bool:
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         return all(map(_is_finite, [*losses.values(), *gradients]))
     finally:
-        model.clear_gradients()
+        model.clear_gradients(set_to_zero=False)
 
 
 @contextmanager
@@ -151,7 +151,7 @@ def _first_operator(model: InstanceSegmenter, batch: Batch) -> str | None:
         return text.split("op=", 1)[1].split(",", 1)[0].split("]", 1)[0] if "op=" in text else None
     finally:
         paddle.set_flags({"FLAGS_check_nan_inf": False})
-        model.clear_gradients()
+        model.clear_gradients(set_to_zero=False)
     return None
 
 

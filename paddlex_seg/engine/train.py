@@ -19,8 +19,8 @@ from paddlex_seg.config import Config
 from paddlex_seg.data.checks import check
 from paddlex_seg.data.coco import dataset_paths
 from paddlex_seg.data.coco_categories import COCO_CATEGORIES
-from paddlex_seg.data.dataset import TrainingSet
-from paddlex_seg.data.loader import TrainBatch, WorkerPool, num_batches, train_batches
+from paddlex_seg.data.dataset import TrainingSet, TrainSample
+from paddlex_seg.data.loader import TrainBatch, WorkerPool, epoch_plan, num_batches, train_batches
 from paddlex_seg.data.publish import free_backup
 from paddlex_seg.engine.checkpoint import (
     BEST,
@@ -72,12 +72,14 @@ from paddlex_seg.engine.weights import load_pretrained
 from paddlex_seg.errors import ConfigError, DatasetError, PaddlexSegError, WeightsError
 from paddlex_seg.metrics.coco_ap import CocoMetrics, evaluate_coco
 from paddlex_seg.models.base import InstanceSegmenter
+from paddlex_seg.models.synchronized_norm import synchronize_batch_norm
 from paddlex_seg.recipes import Recipe
 from paddlex_seg.structures import CocoFile
 
 LOGGER = logging.getLogger(__name__)
 MOST_SKIPPED_IN_A_ROW = 10
 MOST_ROLLBACKS = 3
+MOST_SHOWN = 16  # training pictures on the page
 
 
 @dataclass(frozen=True)
@@ -260,6 +262,7 @@ def start_training(this: Run, checkpoint: Path | None) -> TrainState:
         load_first_weights(this, model)
     still = freeze(model, cfg.Train.freeze) if cfg.Train.freeze else ()
     scale_learning_rates(model, cfg.Train.lr_factors)
+    synchronize_batch_norm(model)
     optimizer = build_optimizer(
         model,
         kind=recipe.optimizer,
@@ -348,12 +351,18 @@ def recorded(this: Run, progress: Progress, checkpoint: Path | None) -> Iterator
             this.output,
             title=f"{this.spec.name}: {this.cfg.Global.dataset_dir}",
             schedule=report,
-            samples=first_samples(this, progress.epoch),
+            samples=first_samples(this.dataset),
             categories=this.info.categories,
             settings=this.cfg.to_yaml(),
         )
         page.write()
         yield replace(this, numbers=numbers, page=page)
+
+
+def first_samples(dataset: TrainingSet) -> list[TrainSample]:
+    """Pictures as the network gets them, for people to look at: the first ones of the first epoch."""
+    order = epoch_plan(len(dataset), 1, seed=dataset.seed, epoch=0)[:MOST_SHOWN]
+    return [dataset.task(0, index, dataset.resizes[0])() for (index,) in order]
 
 
 def train_epochs(this: Run, state: TrainState, pool: WorkerPool) -> None:

@@ -23,7 +23,7 @@ from paddlex_seg.engine.ranks import Ranks
 from paddlex_seg.engine.stop_signals import StopSignals
 from paddlex_seg.errors import BackendError
 from paddlex_seg.models.base import InstanceSegmenter
-from paddlex_seg.ops.distributed import average_gradients, mean_over_processes
+from paddlex_seg.ops.distributed import average_gradients, mean_losses
 from paddlex_seg.structures import Batch
 
 LOGGER = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def train_step(
     try:
         with stop.interruptible():
             seed_step(seed, state.progress.step, ranks.rank)
-            losses = _mean_of_ranks(_losses_and_gradients(state, batch.batch, before, ranks))
+            losses = mean_losses(_losses_and_gradients(state, batch.batch, before, ranks))
             average_gradients(state.parameters)
             state.precision.unscale(state.parameters)
             gradients = [p.grad for p in state.parameters if p.grad is not None]
@@ -101,7 +101,7 @@ def train_step(
         return result
     state.optimizer.set_lr(rate)
     state.optimizer.step()
-    state.optimizer.clear_grad()
+    state.optimizer.clear_grad(set_to_zero=False)
     if state.ema is not None:
         state.ema.update(state.model)
     sums = state.progress.loss_sums
@@ -149,17 +149,9 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
     return not sums or math.isfinite(float(paddle.add_n(sums)))
 
 
-def _mean_of_ranks(losses: Mapping[str, float]) -> dict[str, float]:
-    """The losses of the joined batch, of which each rank has a share; not finite when one of them is not."""
-    names = sorted(losses)  # their order can depend on what is in a batch
-    values = mean_over_processes(paddle.to_tensor([losses[name] for name in names], dtype="float64"))
-    means = dict(zip(names, values.tolist(), strict=True))
-    return {name: means[name] for name in losses}
-
-
 def _losses_and_gradients(
     state: TrainState, batch: Batch, statistics_before: Sequence[Tensor], ranks: Ranks
-) -> dict[str, float]:
+) -> dict[str, Tensor]:
     while True:
         try:
             return gradients_in_parts(state, batch, state.progress.micro_batches)
@@ -185,14 +177,14 @@ def _losses_and_gradients(
             state.progress = replace(state.progress, micro_batches=parts)
 
 
-def gradients_in_parts(state: TrainState, batch: Batch, parts: int) -> dict[str, float]:
+def gradients_in_parts(state: TrainState, batch: Batch, parts: int) -> dict[str, Tensor]:
     """Leave the gradients of a batch in the parameters, and give back its losses.
 
     Computed in ``parts`` smaller batches, both are the means over these, weighted by their pictures. They are
     those of the whole batch as far as its pictures do not act on each other: batch normalisation and the
     counts that losses are divided by are those of a part.
     """
-    values: dict[str, float] = {}
+    means: dict[str, Tensor] = {}
     for part in split_batch(batch, parts):
         share = len(part.targets) / len(batch.targets)
         with state.precision.autocast():
@@ -200,8 +192,9 @@ def gradients_in_parts(state: TrainState, batch: Batch, parts: int) -> dict[str,
         total = losses["loss"] if share == 1 else losses["loss"] * share
         state.precision.scale(total).backward()
         for name, loss in losses.items():
-            values[name] = values.get(name, 0.0) + share * float(loss)
-    return values
+            value = loss.detach() * share
+            means[name] = means[name] + value if name in means else value
+    return means
 
 
 def _refuse(
@@ -228,7 +221,7 @@ def losses_to_text(losses: Mapping[str, float]) -> str:
 @paddle.no_grad()
 def _put_back(state: TrainState, statistics_before: Sequence[Tensor]) -> None:
     """Undo what a step has done before its update."""
-    state.optimizer.clear_grad()
+    state.optimizer.clear_grad(set_to_zero=False)
     for tensor, before in zip(running_statistics(state.model), statistics_before, strict=True):
         tensor.set_value(before)
 

@@ -127,7 +127,6 @@ def assert_finite(output: Path) -> None:
     ("action", "said"),
     [
         (poison_pixels, "its pixels are not finite"),
-        (poison_box, "has the box [nan"),
         (poison_layer, "the gradients of|not finite are"),
         (poison_loss, "loss_cls nan|not finite are loss"),
         (poison_gradient, "the gradients of neck"),
@@ -319,7 +318,9 @@ def test_accumulated_gradients_are_those_of_the_joined_batch() -> None:
         optimizer = paddle.optimizer.SGD(0.1, parameters=model.parameters())
         state = train.TrainState(model, optimizer, None)
         losses = train_step.gradients_in_parts(state, batch, parts)
-        results.append((losses, model.conv.weight.grad.numpy().copy()))
+        results.append(
+            ({name: float(loss) for name, loss in losses.items()}, model.conv.weight.grad.numpy().copy())
+        )
         optimizer.clear_grad()
     assert len(split_batch(batch, 3)) == 3
     for losses, gradient in results[1:]:
