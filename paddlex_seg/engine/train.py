@@ -275,7 +275,7 @@ def train_epochs(
 ) -> None:
     """All epochs: train, evaluate when due and after the last, keep the best and the last."""
     epochs, interval = cfg.Train.epochs_iters, cfg.Train.eval_interval
-    steps_per_epoch = num_batches(len(dataset), cfg.Train.batch_size)
+    steps_per_epoch = num_batches(dataset.epoch_length, cfg.Train.batch_size)
     first, recipe = state.progress.epoch, recipe_of(cfg, spec)
     schedule = build_schedule(
         recipe.decay,
@@ -289,7 +289,7 @@ def train_epochs(
     write_result(Path(cfg.Global.output), "train", train_result(cfg, state))
     for epoch in range(first, epochs):
         seed_epoch(cfg.Train.seed, epoch)
-        batches = train_batches(dataset, epoch, cfg.Train.batch_size, pool)
+        batches = (part.batch for part in train_batches(dataset, epoch, cfg.Train.batch_size, pool))
         losses = train_one_epoch(
             state,
             batches,
@@ -482,8 +482,8 @@ def _part(saved: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _picture_names(dataset: TrainingSet, epoch: int, batch_size: int) -> list[list[str]]:
-    plan = epoch_plan(len(dataset), batch_size, seed=dataset.seed, epoch=epoch)
-    return [[dataset.file_name(index) for index in indices] for indices in plan]
+    plan = epoch_plan(dataset.draws(epoch), batch_size)
+    return [[dataset.file_name(draw.picture) for draw in draws] for draws in plan]
 
 
 def _timed(batches: Iterable[Batch]) -> Iterator[tuple[Batch, float]]:

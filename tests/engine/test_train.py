@@ -30,6 +30,7 @@ from paddlex_seg.catalog import MODELS, ModelSpec, find_model
 from paddlex_seg.config import Config, load_config
 from paddlex_seg.data.coco import read_coco, write_coco
 from paddlex_seg.data.loader import epoch_plan, resize_plan
+from paddlex_seg.data.sampling import draw_epoch
 from paddlex_seg.engine import train
 from paddlex_seg.engine.weights import read_weights
 from paddlex_seg.models.pp_yoloe_seg.model import PpYoloeSeg
@@ -679,8 +680,8 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_pictures(
     outcome = run_slim("train", tmp_path, **train_options(dataset))
     assert outcome.code == 1
     coco = read_coco(annotation_file(dataset, "train"))
-    batches = epoch_plan(len(coco.images), 4, seed=0, epoch=1)
-    guilty, innocent = ([coco.images[index].file_name for index in batches[i]] for i in (1, 0))
+    batches = epoch_plan(draw_epoch(np.ones(len(coco.images)), seed=0, epoch=1), 4)
+    guilty, innocent = ([coco.images[draw.picture].file_name for draw in batches[i]] for i in (1, 0))
     assert all(name in outcome.stderr for name in guilty)
     assert not any(name in outcome.stderr for name in innocent)
     assert "step 4 (epoch 2)" in outcome.stderr and "Train.learning_rate" in outcome.stderr
