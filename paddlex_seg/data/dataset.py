@@ -141,7 +141,7 @@ class TrainTask:
             return Layer(resized, resized.render_objects())
 
     def _changes_of(self, picture: SourcePicture, slot: int) -> np.random.Generator:
-        """What policies draw from: for a replacement something else, since a change may have been the reason."""
+        """What policies draw from: for a replacement something else, as the change may have been to blame."""
         if slot == BASE and picture.index == self.entropy[2]:
             return np.random.default_rng(self.entropy)
         return generator(self.entropy, CHANGE, slot, picture.index)
