@@ -199,6 +199,22 @@ class CheckDatasetConfig(_Section):
     fix: FixConfig = FixConfig()
 
 
+class AugmentConfig(_Section):
+    """Random changes of training pictures besides those of the model's recipe; masks stay exact."""
+
+    large_scale_jitter: Fraction = Field(
+        default=0.0,
+        description="Share of the pictures that are shrunk or enlarged, 0.1 to 2 times, in a frame of their size.",
+    )
+    mosaic: Fraction = Field(default=0.0, description="Share of the samples that show four pictures.")
+    copy_paste: Fraction = Field(
+        default=0.0, description="Share of the samples that get objects of another picture pasted onto them."
+    )
+    plain_epochs: Count = Field(
+        default=0, description="Epochs at the end of the run without mosaic and copy-paste."
+    )
+
+
 class TrainConfig(_Section):
     """Mode `train`."""
 
@@ -276,6 +292,21 @@ class TrainConfig(_Section):
     )
     seed: Count = Field(default=0, description="Seed of everything that is random in training.")
     num_workers: Count = Field(default=2, description="Processes that read and augment pictures; 0 for none.")
+    augment: AugmentConfig = AugmentConfig()
+    repeat_threshold: Fraction | None = Field(
+        default=None,
+        description="Pictures of a class that fewer than this share of the pictures have come more often, "
+        "such as 0.1; null for each picture once an epoch.",
+    )
+    negatives_ratio: Annotated[float, BeforeValidator(_reject_bool), Field(ge=0)] | None = Field(
+        default=None,
+        description="Most pictures without objects in an epoch, for each picture with objects; null for all.",
+    )
+    max_bad_samples: Count = Field(
+        default=10,
+        description="Training pictures that may turn out to be unusable before the run ends; others take "
+        "their place.",
+    )
     tensorboard: bool = Field(
         default=False,
         description="Also write records for TensorBoard: `pip install paddlex_seg[tensorboard]`.",

@@ -6,8 +6,10 @@ thus never hold the annotation file, and a sample is the same wherever and whene
 
 from __future__ import annotations
 
+import traceback
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -16,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddlex_seg.data.coco import annotation_to_rle
+from paddlex_seg.data.mixing import Layer, Mixing, compose, mosaic, objects_to_paste
 from paddlex_seg.data.pictures import image_path, load_image
 from paddlex_seg.data.preprocess import NetworkInput, preprocess
-from paddlex_seg.data.sample import Sample, Segment
+from paddlex_seg.data.sample import RenderedSample, Sample, Segment
+from paddlex_seg.data.sampling import Draw, draw_epoch, epoch_length
 from paddlex_seg.data.transforms import Policy, apply
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.structures import Annotation, CocoFile, ImageRecord, Polygons, PreprocessSpec
@@ -35,37 +39,140 @@ class TrainSample(NamedTuple):
     image_id: int
     im_shape: NDArray[np.float32]  # [2], height and width
     scale_factor: NDArray[np.float32]  # [2], im_shape / size of the picture in its file
+    file_names: tuple[str, ...]  # of the picture, and of all others of which parts are in it
 
 
 @dataclass(frozen=True)
-class TrainTask:
-    """All it takes to make one training sample. ``annotations`` are without crowds."""
+class SourcePicture:
+    """A picture in its file, and its objects. ``annotations`` are without crowds."""
 
+    index: int  # in the annotation file
     record: ImageRecord
     path: Path
     annotations: tuple[Annotation, ...]
     class_ids: tuple[int, ...]  # 0-based class index of each annotation
-    policies: tuple[Policy, ...]
-    entropy: tuple[int, int, int]  # seed, epoch, index
 
-    def __call__(self) -> TrainSample:
-        """The sample. Raises DatasetError when the picture is unreadable or of another size than recorded."""
+    def load(self) -> Sample:
+        """Picture and objects before any change. Raises DatasetError as ``load_image`` does."""
         image = load_image(self.path, size_hw=(self.record.height, self.record.width))
         segments = [_segment(annotation, self.record) for annotation in self.annotations]
-        sample = Sample.from_source(image, segments, self.class_ids)
-        rendered = apply(self.policies, sample, np.random.default_rng(self.entropy)).render()
+        return Sample.from_source(image, segments, self.class_ids)
+
+
+class BadPicture(DatasetError):
+    """A picture that cannot be made a sample, or part of one."""
+
+    def __init__(self, message: str, record: ImageRecord) -> None:
+        super().__init__(message)
+        self.record = record
+
+    def __reduce__(self) -> tuple[type[BadPicture], tuple[str, ImageRecord]]:  # on the way from a worker
+        return BadPicture, (str(self), self.record)
+
+
+# Parts of a sample. A picture in one of them, and what is done to it, is drawn apart from all others, so that
+# whether a sample is mixed changes nothing for the picture that it is made of.
+BASE, MOSAIC_SLOTS, PASTE_SLOT = 0, (1, 2, 3), 4
+# What is drawn for a part.
+PICK, CHANGE, DECIDE, ARRANGE, RESIZE = range(5)
+
+
+@dataclass(frozen=True)
+class TrainTask:
+    """All it takes to make one training sample."""
+
+    base: SourcePicture
+    mosaic: tuple[SourcePicture, ...]  # the three pictures beside the base, or none
+    pasted: SourcePicture | None  # whose objects are pasted onto the rest
+    policies: tuple[Policy, ...]  # for each picture on its own
+    resize: Policy  # for the whole
+    entropy: tuple[int, ...]  # seed, epoch, picture and, from the second time in an epoch on, occurrence
+
+    @property
+    def pictures(self) -> tuple[SourcePicture, ...]:
+        """All of them, the base first."""
+        return (self.base, *self.mosaic, *([self.pasted] if self.pasted is not None else []))
+
+    def __call__(self) -> TrainSample:
+        """The sample. Raises BadPicture for the picture that is unreadable, of another size than recorded, or
+        whose annotations cannot be drawn.
+        """
+        with _blaming(self.base):
+            sample, rng = self.base.load(), self._changes_of(self.base, BASE)
+            changed = apply(self.policies, sample, rng)
+            if self.mosaic or self.pasted is not None:
+                rendered = self._mix(changed)
+            else:
+                rendered = self.resize(changed, rng).render()
         im_shape = np.array(rendered.image.shape[:2], np.float32)
-        source_shape = np.array(image.shape[:2], np.float32)
+        source_shape = np.array(sample.image.shape[:2], np.float32)
         return TrainSample(
             image=rendered.image,
             boxes_xyxy=rendered.boxes_xyxy,
             class_ids=rendered.class_ids,
             masks=rendered.masks,
             polygons=rendered.polygons,
-            image_id=self.record.id,
+            image_id=self.base.record.id,
             im_shape=im_shape,
             scale_factor=im_shape / source_shape,
+            file_names=tuple(picture.record.file_name for picture in self.pictures),
         )
+
+    def _mix(self, base: Sample) -> RenderedSample:
+        samples = [base]
+        if self.mosaic:
+            samples += map(self._changed, self.mosaic, MOSAIC_SLOTS)
+            samples = mosaic(samples, self._generator(ARRANGE, BASE))
+        layers = list(map(self._layer, (self.base, *self.mosaic), samples))
+        if self.pasted is None:
+            return compose(layers)
+        with _blaming(self.pasted):
+            source = self._changed(self.pasted, PASTE_SLOT)
+            objects = objects_to_paste(source, samples[0].size_hw, self._generator(ARRANGE, PASTE_SLOT))
+        return compose(layers, self._layer(self.pasted, objects))
+
+    def _changed(self, picture: SourcePicture, slot: int) -> Sample:
+        with _blaming(picture):
+            return apply(self.policies, picture.load(), self._changes_of(picture, slot))
+
+    def _layer(self, picture: SourcePicture, sample: Sample) -> Layer:
+        with _blaming(picture):
+            resized = self.resize(sample, self._generator(RESIZE, BASE))  # all layers get the same size
+            return Layer(resized, resized.render_objects())
+
+    def _changes_of(self, picture: SourcePicture, slot: int) -> np.random.Generator:
+        """What policies draw from: for a replacement something else, as the change may have been to blame."""
+        if slot == BASE and picture.index == self.entropy[2]:
+            return np.random.default_rng(self.entropy)
+        return generator(self.entropy, CHANGE, slot, picture.index)
+
+    def _generator(self, purpose: int, slot: int) -> np.random.Generator:
+        return generator(self.entropy, purpose, slot)
+
+
+def generator(entropy: Sequence[int], *purpose: int) -> np.random.Generator:
+    """What a sample draws from for a purpose: a number for its kind, the slot, and what else it needs."""
+    return np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=purpose))
+
+
+@contextmanager
+def _blaming(picture: SourcePicture) -> Iterator[None]:
+    """Turns whatever is raised into a BadPicture, unless it is one."""
+    try:
+        yield
+    except BadPicture:
+        raise
+    except DatasetError as error:
+        is_named = str(picture.path) in str(error)
+        message = str(error) if is_named else f"{picture.path}: {error}"
+        raise BadPicture(message, picture.record) from error
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        raise BadPicture(
+            f"{picture.path}: cannot be made a training sample ({type(error).__name__}: {error}, in line "
+            f"{frame.lineno} of {Path(frame.filename).name}). Look at its annotations, or remove it.",
+            picture.record,
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -86,9 +193,14 @@ class TrainingSet:
     """The pictures of ``coco`` as training samples. Pictures without objects stay; crowds are left out.
 
     The class index of a category is its position in ``coco.categories``. What a sample looks like depends on
-    the seed, the epoch, its index and the one of ``resizes`` that its batch takes, the last of its policies.
-    ``spec`` says how its image is normalised and padded in the batch. Raises DatasetError when there are no
-    pictures, or a file name leads out of ``image_dir``.
+    the seed, the epoch, its ``Draw`` and the one of ``resizes`` that its batch takes, the last of its
+    policies. ``spec`` says how its image is normalised and padded in the batch. ``weights`` [num_pictures]
+    say how often each picture is in an epoch, once by default; see ``picture_weights``. Raises DatasetError
+    when there are no pictures, or a file name leads out of ``image_dir``.
+
+    With ``mixing``, samples have parts of other pictures, drawn in proportion to their weights. All pictures
+    of a sample go through the policies, each on its own, before they are mixed. ``image_id`` and
+    ``scale_factor`` of such a sample speak of the picture it was drawn for.
     """
 
     def __init__(
@@ -99,36 +211,107 @@ class TrainingSet:
         resizes: Sequence[Policy],
         spec: PreprocessSpec,
         seed: int,
+        *,
+        mixing: Mixing | None = None,
+        weights: NDArray[np.float64] | None = None,
     ) -> None:
         if not coco.images:
             raise DatasetError(
                 f"{coco.path}: lists no images; training needs at least one. Add pictures to the file."
             )
         self.resizes, self.spec, self.seed = tuple(resizes), spec, seed
+        self._mixing = mixing or Mixing()
         self._policies = tuple(policies)
+        self._path = coco.path
         self._records = coco.images
         self._paths = [image_path(image_dir, record.file_name) for record in coco.images]
         self._annotations_of_image = _group_without_crowds(coco)
         self._class_of_category = {category.id: index for index, category in enumerate(coco.categories)}
+        self._weights = np.ones(len(coco.images)) if weights is None else weights
+        has_objects = np.array([record.id in self._annotations_of_image for record in coco.images])
+        self._up_to_weight = np.cumsum(self._weights)
+        self._up_to_paste_weight = np.cumsum(self._weights * has_objects)
 
     def __len__(self) -> int:
+        """Pictures, however often they are in an epoch."""
         return len(self._records)
+
+    @property
+    def epoch_length(self) -> int:
+        """Samples in an epoch."""
+        return epoch_length(self._weights)
+
+    def draws(self, epoch: int) -> list[Draw]:
+        """The samples of an epoch in their order, ``epoch_length`` of them."""
+        return draw_epoch(self._weights, self.seed, epoch)
 
     def file_name(self, index: int) -> str:
         """The name of picture ``index`` as the annotation file has it, for messages."""
         return self._records[index].file_name
 
-    def task(self, epoch: int, index: int, resize: Policy) -> TrainTask:
-        """What to do for picture ``index``, to be sent to a worker."""
+    def task(self, epoch: int, draw: Draw, resize: Policy, bad: Container[str] = ()) -> TrainTask:
+        """What to do for a sample, to be sent to a worker.
+
+        In the place of a picture whose file name is in ``bad`` comes another one, drawn by seed, epoch and
+        draw only: of the candidates for a place, whose order is fixed, the first that is not bad. Raises
+        DatasetError when none is left.
+        """
+        entropy = (self.seed, epoch, draw.picture) + ((draw.occurrence,) if draw.occurrence else ())
+        base = self._pick(entropy, BASE, bad, self._up_to_weight, planned=draw.picture)
+        if base is None:
+            raise DatasetError(f"{self._path}: none of its pictures can be used. Repair them.")
+        partners: list[SourcePicture] = []
+        pasted = None
+        if self._mixing.is_on(epoch):
+            chances = generator(entropy, DECIDE, BASE).random(2)
+            if chances[0] < self._mixing.mosaic_prob:
+                picks = (self._pick(entropy, slot, bad, self._up_to_weight) for slot in MOSAIC_SLOTS)
+                partners = [picture for picture in picks if picture is not None]
+            if chances[1] < self._mixing.copy_paste_prob:
+                pasted = self._pick(entropy, PASTE_SLOT, bad, self._up_to_paste_weight)
+        return TrainTask(
+            base=base,
+            mosaic=tuple(partners),
+            pasted=pasted,
+            policies=self._policies,
+            resize=resize,
+            entropy=entropy,
+        )
+
+    def _pick(
+        self,
+        entropy: tuple[int, ...],
+        slot: int,
+        bad: Container[str],
+        up_to_weight: NDArray[np.float64],
+        planned: int | None = None,
+    ) -> SourcePicture | None:
+        """The first candidate that is not bad: the planned picture, one drawn by weight, all others."""
+        for index in self._candidates(generator(entropy, PICK, slot), up_to_weight, planned):
+            if self._records[index].file_name not in bad:
+                return self._source_picture(index)
+        return None
+
+    def _candidates(
+        self, rng: np.random.Generator, up_to_weight: NDArray[np.float64], planned: int | None
+    ) -> Iterator[int]:
+        if planned is not None:
+            yield planned
+        total = up_to_weight[-1]
+        if total > 0:
+            yield int(np.searchsorted(up_to_weight, rng.random() * total, side="right"))
+            weights = np.diff(up_to_weight, prepend=0)
+            yield from (int(index) for index in rng.permutation(len(weights)) if weights[index] > 0)
+
+    def _source_picture(self, index: int) -> SourcePicture:
         record = self._records[index]
         annotations = self._annotations_of_image.get(record.id, ())
-        return TrainTask(
+        return SourcePicture(
+            index=index,
             record=record,
             path=self._paths[index],
             annotations=tuple(annotations),
             class_ids=tuple(self._class_of_category[item.category_id] for item in annotations),
-            policies=(*self._policies, resize),
-            entropy=(self.seed, epoch, index),
         )
 
 

@@ -12,6 +12,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from functools import partial
+from itertools import accumulate, pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, TypeVar
@@ -19,14 +20,24 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from paddlex_seg.data.dataset import TrainingSet, TrainSample, TrainTask, evaluation_tasks
+from paddlex_seg.data.dataset import BadPicture, TrainingSet, TrainSample, TrainTask, evaluation_tasks
 from paddlex_seg.data.preprocess import NetworkInput, collate, input_size, normalize, padded_size
 from paddlex_seg.data.processes import prepare_worker, start_context
+from paddlex_seg.data.quarantine import BadSample, Quarantine
+from paddlex_seg.data.sampling import Draw
 from paddlex_seg.data.transforms import Policy
 from paddlex_seg.errors import PaddlexSegError
 from paddlex_seg.structures import Batch, CocoFile, ImageRecord, PreprocessSpec, Target
 
 T = TypeVar("T")
+
+
+class TrainBatch(NamedTuple):
+    """What a model trains on, and which pictures are in it."""
+
+    batch: Batch
+    # For each sample, as the annotation file has them: the name of its picture and of those mixed in.
+    file_names: tuple[tuple[str, ...], ...]
 
 
 class EvalBatch(NamedTuple):
@@ -36,25 +47,6 @@ class EvalBatch(NamedTuple):
     image: NDArray[np.float32]  # [B, 3, H, W]
     im_shape: NDArray[np.float32]  # [B, 2]
     scale_factor: NDArray[np.float32]  # [B, 2]
-
-
-class TrainBatch(NamedTuple):
-    """TEMP."""
-
-    batch: Batch
-    file_names: list[tuple[str, ...]]
-
-
-def split_batch(batch: Batch, parts: int) -> list[Batch]:
-    """TEMP."""
-    n = len(batch.targets)
-    bounds = np.linspace(0, n, min(parts, n) + 1).round().astype(int)
-    if len(bounds) == 2:
-        return [batch]
-    return [
-        Batch(batch.image[a:b], batch.im_shape[a:b], batch.scale_factor[a:b], batch.targets[a:b])
-        for a, b in zip(bounds[:-1], bounds[1:], strict=True)
-    ]
 
 
 class WorkerPool:
@@ -116,29 +108,45 @@ def train_batches(
     epoch: int,
     batch_size: int,
     pool: WorkerPool,
+    *,
     rank: int = 0,
     world_size: int = 1,
     first_batch: int = 0,
-) -> Generator[TrainBatch, None, None]:
+    quarantine: Quarantine | None = None,
+) -> Iterator[TrainBatch]:
     """The batches of one epoch for one of ``world_size`` ranks, ``batch_size`` pictures each.
 
-    All ranks get the same number of batches: see ``epoch_plan``. Raises DatasetError, naming the picture,
-    when one cannot be read.
+    All ranks get the same number of batches: see ``epoch_plan``. From ``first_batch`` on they are what they
+    would be without it, and those before are not made.
+
+    In the place of a picture that cannot be used comes another one, see ``TrainingSet.task``, and the bad one
+    is put into the ``quarantine`` when its turn comes. What batches are made of then depends neither on
+    workers nor on whether it was known to be bad. Raises DatasetError, naming the picture, without a
+    quarantine, and as ``Quarantine`` does beyond its budget.
     """
-    plan = epoch_plan(
-        len(dataset), batch_size, seed=dataset.seed, epoch=epoch, rank=rank, world_size=world_size
-    )
+    quarantine = Quarantine() if quarantine is None else quarantine
+    plan = epoch_plan(dataset.draws(epoch), batch_size, rank=rank, world_size=world_size)
     resizes = resize_plan(dataset.resizes, len(plan), seed=dataset.seed, epoch=epoch, rank=rank)
-    plan, resizes = plan[first_batch:], resizes[first_batch:]
-    tasks = (
-        partial(_make_packed, dataset.task(epoch, index, resize))
-        for batch, resize in zip(plan, resizes, strict=True)
-        for index in batch
-    )
-    with closing(pool.run(tasks, ahead=_look_ahead(pool, batch_size))) as samples:
-        for batch in plan:
-            made = to_batch([_unpack(next(samples)) for _ in batch], dataset.spec)
-            yield TrainBatch(made, [(dataset.file_name(index),) for index in batch])
+    planned = list(zip(plan, resizes, strict=True))[first_batch:]
+
+    def make(draw: Draw, resize: Policy) -> Callable[[], TrainSample | BadPicture]:
+        return partial(_make_packed, dataset.task(epoch, draw, resize, bad=quarantine))
+
+    def settle(result: TrainSample | BadPicture, draw: Draw, resize: Policy) -> TrainSample:
+        """The sample without bad pictures, also those found since its task was begun."""
+        while True:
+            if isinstance(result, BadPicture):
+                record = result.record
+                quarantine.add(BadSample(record.file_name, record.id, error=str(result), epoch=epoch))
+            elif not any(name in quarantine for name in result.file_names):
+                return _unpack(result)
+            (result,) = pool.run([make(draw, resize)], ahead=0)
+
+    tasks = (make(draw, resize) for draws, resize in planned for draw in draws)
+    with closing(pool.run(tasks, ahead=_look_ahead(pool, batch_size))) as results:
+        for draws, resize in planned:
+            samples = [settle(next(results), draw, resize) for draw in draws]
+            yield TrainBatch(to_batch(samples, dataset.spec), tuple(sample.file_names for sample in samples))
 
 
 def evaluation_batches(
@@ -170,26 +178,26 @@ def evaluation_plan(coco: CocoFile, spec: PreprocessSpec, batch_size: int) -> li
     ]
 
 
-def num_batches(num_samples: int, batch_size: int, world_size: int = 1) -> int:
-    """Batches that each rank gets in an epoch; at least one."""
-    return max(1, num_samples // (batch_size * world_size))
+def num_batches(epoch_length: int, batch_size: int, world_size: int = 1) -> int:
+    """Batches that each rank gets in an epoch of so many samples; at least one."""
+    return max(1, epoch_length // (batch_size * world_size))
 
 
 def epoch_plan(
-    num_samples: int, batch_size: int, seed: int, epoch: int, rank: int = 0, world_size: int = 1
-) -> list[list[int]]:
-    """The sample indices of each batch of one rank, in an order that depends on seed and epoch only.
+    draws: Sequence[Draw], batch_size: int, rank: int = 0, world_size: int = 1
+) -> list[list[Draw]]:
+    """The samples of an epoch that are in each batch of one rank; the order is kept.
 
-    A rest that does not fill a batch on every rank is left out, another one each epoch. Only when there is
-    no full batch at all do the samples make one smaller batch per rank; a few then serve two ranks or more,
-    since every rank needs as many as the others.
+    The first k batches of all ranks together are the same samples however their number divides into ranks and
+    batches. A rest that does not fill a batch on every rank is left out. Only when there is no full batch at
+    all do the samples make one smaller batch per rank; a few then serve two ranks or more, since every rank
+    needs as many as the others.
     """
-    order = np.random.default_rng([seed, epoch]).permutation(num_samples)
-    shape = (num_samples // (batch_size * world_size), world_size, batch_size)
-    if shape[0]:
-        return order[: shape[0] * shape[1] * shape[2]].reshape(shape)[:, rank].tolist()
-    per_rank = -(-num_samples // world_size)
-    return [np.resize(order, (world_size, per_rank))[rank].tolist()]  # np.resize repeats from the start
+    size, total = batch_size, len(draws) // (batch_size * world_size)
+    if total == 0:
+        size, total = -(-len(draws) // world_size), 1
+    starts = ((number * world_size + rank) * size for number in range(total))
+    return [[draws[place % len(draws)] for place in range(start, start + size)] for start in starts]
 
 
 def resize_plan(
@@ -220,6 +228,24 @@ def to_batch(samples: Sequence[TrainSample], spec: PreprocessSpec) -> Batch:
     return Batch(image, im_shape, scale_factor, targets)
 
 
+def split_batch(batch: Batch, parts: int) -> list[Batch]:
+    """The pictures of a batch, in order, in ``parts`` batches with their targets, or fewer: none is empty.
+
+    Sizes differ by one at most, larger ones first. Pictures keep the padding that they have.
+    """
+    import paddle
+
+    size, rest = divmod(len(batch.targets), parts)
+    sizes = [size + (part < rest) for part in range(min(parts, len(batch.targets)))]
+    batches = []
+    for start, stop in pairwise(accumulate(sizes, initial=0)):
+        image, im_shape, scale_factor = (
+            paddle.slice(tensor, axes=[0], starts=[start], ends=[stop]) for tensor in batch[:3]
+        )
+        batches.append(Batch(image, im_shape, scale_factor, batch.targets[start:stop]))
+    return batches
+
+
 def stack_images(
     samples: Sequence[TrainSample], size_hw: tuple[int, int], spec: PreprocessSpec
 ) -> NetworkInput:
@@ -232,9 +258,12 @@ def stack_images(
     return NetworkInput(images, im_shape, np.stack([sample.scale_factor for sample in samples]))
 
 
-def _make_packed(task: TrainTask) -> TrainSample:
+def _make_packed(task: TrainTask) -> TrainSample | BadPicture:
     """The sample with 8 mask pixels a byte: on the way from a worker, masks would outweigh the picture."""
-    sample = task()
+    try:
+        sample = task()
+    except BadPicture as error:
+        return error
     return sample._replace(masks=np.packbits(sample.masks, axis=2))
 
 

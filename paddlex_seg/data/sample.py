@@ -23,6 +23,16 @@ from paddlex_seg.structures import Polygons, Rle
 Segment = Polygons | Rle  # an RLE keeps what polygons cannot say: holes
 
 CUT_TOLERANCE = 1e-3  # source pixels; less than this is rounding of the map, not a cut object
+EDGE_TOLERANCE = 1e-6  # current pixels; rounding of the map opens no gap between two pictures side by side
+
+
+class RenderedObjects(NamedTuple):
+    """Objects of the current frame, [H, W]. n may be 0."""
+
+    boxes_xyxy: NDArray[np.float32]  # [n, 4]
+    class_ids: NDArray[np.int64]  # [n]
+    masks: NDArray[np.uint8]  # [n, H, W], 0 or 1, none of them empty
+    polygons: tuple[Polygons | None, ...]  # n of them, None where only the mask is exact
 
 
 class RenderedSample(NamedTuple):
@@ -94,6 +104,12 @@ class Sample:
         """Boxes [n, 4] of the objects, cut to what is visible, in the current frame."""
         return self._boxes_to_current(_clip_boxes(self.object_boxes_xyxy, self.visible_xyxy))
 
+    @property
+    def visible_shares(self) -> NDArray[np.float64]:
+        """What share of its box crops have left of each object, [n], 0 to 1. All boxes must have an area."""
+        visible = _areas(_clip_boxes(self.object_boxes_xyxy, self.visible_xyxy))
+        return visible / _areas(self.object_boxes_xyxy)
+
     def hflip(self) -> Sample:
         """Left becomes right."""
         mirror = np.array([-1.0, 1.0])
@@ -146,7 +162,13 @@ class Sample:
         )
 
     def render(self) -> RenderedSample:
-        """Draw image and masks, without the objects of which no pixel is left.
+        """Draw image and masks, see ``render_objects``."""
+        canvas = self.blank_image()
+        self.draw_image(canvas)
+        return RenderedSample(canvas, *self.render_objects())
+
+    def render_objects(self) -> RenderedObjects:
+        """The objects, without those of which no pixel is left.
 
         The box of an object that a crop or the border of the picture has cut is the tight box of its mask.
         All other boxes are those of the annotated polygons or RLEs, mapped exactly; so are the polygons.
@@ -156,21 +178,24 @@ class Sample:
         masks, shown = masks[kept], self.select(kept)
         boxes, is_cut = shown.boxes_xyxy, shown._is_cut()
         for index in np.flatnonzero(is_cut):
-            boxes[index] = _mask_box(masks[index])
+            boxes[index] = mask_box(masks[index])
         polygons = tuple(
             None if cut or isinstance(segment, dict) else self._polygons_to_current(segment)
             for cut, segment in zip(is_cut, shown.segments, strict=True)
         )
-        return RenderedSample(
-            self._render_image(), boxes.astype(np.float32), shown.class_ids, masks, polygons
-        )
+        return RenderedObjects(boxes.astype(np.float32), shown.class_ids, masks, polygons)
 
-    def _render_image(self) -> NDArray[np.uint8]:
+    def blank_image(self) -> NDArray[np.uint8]:
+        """An image [H, W, 3] of the current frame that is all fill colour."""
         canvas = np.empty((*self.size_hw, 3), np.uint8)
         canvas[:] = np.rint(self.fill).astype(np.uint8)
+        return canvas
+
+    def draw_image(self, canvas: NDArray[np.uint8]) -> None:
+        """Draw what is visible of the picture into ``canvas`` [H, W, 3]; the rest of it stays as it is."""
         window = self._window()
         if min(window.size_hw) == 0:
-            return canvas
+            return
         # OpenCV puts coordinate 0 at the centre of pixel 0, hence the halves.
         origin = (np.array([window.left, window.top]) + 0.5 - self.shift_xy) / self.scale_xy - 0.5
         to_source = np.column_stack([np.diag(1 / self.scale_xy), origin])
@@ -181,7 +206,6 @@ class Sample:
             flags=self.interpolation | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,  # as cv2.resize does: no fill colour bleeds into the picture
         )
-        return canvas
 
     def _render_masks(self) -> NDArray[np.uint8]:
         masks = np.zeros((len(self.segments), *self.size_hw), np.uint8)
@@ -213,7 +237,7 @@ class Sample:
     def _window(self) -> Window:
         """The pixels whose centres lie in what is visible."""
         limit = [self.size_hw[1], self.size_hw[0]] * 2
-        edges = np.ceil(self._boxes_to_current(self.visible_xyxy[None])[0] - 0.5)
+        edges = np.ceil(self._boxes_to_current(self.visible_xyxy[None])[0] - 0.5 - EDGE_TOLERANCE)
         left, top, right, bottom = (int(edge) for edge in np.clip(edges, 0, limit))
         return Window(left, top, right, bottom)
 
@@ -246,6 +270,7 @@ def _areas(boxes_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
     return (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(axis=1)
 
 
-def _mask_box(mask: NDArray[np.uint8]) -> NDArray[np.int64]:
+def mask_box(mask: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The tight box [4], xyxy, of a mask [H, W] that is not empty."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])

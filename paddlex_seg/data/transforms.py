@@ -131,6 +131,27 @@ class RandomCrop:
 
 
 @dataclass(frozen=True)
+class LargeScaleJitter:
+    """Shrink or enlarge the picture by a factor from ``scale`` in a frame that stays as large as it is.
+
+    A larger picture is cropped at random, a smaller one put somewhere into the frame, with ``fill`` around
+    it. Paper: G. Ghiasi et al., "Simple Copy-Paste is a Strong Data Augmentation Method for Instance
+    Segmentation", https://arxiv.org/abs/2012.07177. Differs from it: a smaller picture lies anywhere, not in
+    a corner, and the frame is the picture's own until the last resize.
+    """
+
+    scale: tuple[float, float] = (0.1, 2.0)
+    prob: float = 1.0
+    fill: tuple[float, float, float] = IMAGENET_MEAN
+
+    def __call__(self, sample: Sample, rng: Generator) -> Sample:
+        """A sample of the same frame, with the picture larger or smaller in it."""
+        if rng.random() >= self.prob:
+            return sample
+        return jitter(sample, rng.uniform(*self.scale), sample.size_hw, rng, fill=self.fill)
+
+
+@dataclass(frozen=True)
 class RandomFlip:
     """Swap left and right."""
 
@@ -167,6 +188,47 @@ class RandomResize:
         """The resized sample."""
         size_hw = self.sizes_hw[rng.integers(len(self.sizes_hw))]
         return Resize(size_hw, self.keep_ratio, self.interpolation)(sample, rng)
+
+
+def jitter(
+    sample: Sample,
+    scale: float,
+    frame_hw: tuple[int, int],
+    rng: Generator,
+    fill: tuple[float, float, float] = IMAGENET_MEAN,
+) -> Sample:
+    """``scale_to_fit``, then somewhere in the frame: all of the picture is in it, or it fills the frame."""
+    scaled = scale_to_fit(sample, frame_hw, scale)
+    slack = np.array(frame_hw) - scaled.size_hw
+    top, left = rng.integers(np.minimum(slack, 0), np.maximum(slack, 0) + 1)
+    return place(scaled, left=int(left), top=int(top), frame_hw=frame_hw, fill=fill)
+
+
+def scale_to_fit(sample: Sample, frame_hw: tuple[int, int], scale: float = 1.0) -> Sample:
+    """Resize, keeping the shape, to ``scale`` times the largest size that fits into ``frame_hw``."""
+    height, width = sample.size_hw
+    factor = scale * min(frame_hw[0] / height, frame_hw[1] / width)
+    return sample.resize((max(1, round(height * factor)), max(1, round(width * factor))))
+
+
+def place(
+    sample: Sample,
+    left: int,
+    top: int,
+    frame_hw: tuple[int, int],
+    fill: tuple[float, float, float] = IMAGENET_MEAN,
+) -> Sample:
+    """Put the sample into a frame with its top left corner at (left, top), which may lie outside.
+
+    What lies outside of the frame is cropped; ``fill`` is the colour around the picture.
+    """
+    (height, width), (frame_h, frame_w) = sample.size_hw, frame_hw
+    x1, y1 = max(0, -left), max(0, -top)
+    shown_w, shown_h = max(0, min(width, frame_w - left) - x1), max(0, min(height, frame_h - top) - y1)
+    left, top = max(left, 0), max(top, 0)
+    return sample.crop(x1, y1, width=shown_w, height=shown_h).pad(
+        left=left, top=top, right=frame_w - left - shown_w, bottom=frame_h - top - shown_h, fill=fill
+    )
 
 
 def change_brightness(image: Image, factor: float) -> Image:

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,12 @@ from paddlex_seg.data.checks import check
 from paddlex_seg.data.coco import dataset_paths
 from paddlex_seg.data.coco_categories import COCO_CATEGORIES
 from paddlex_seg.data.dataset import TrainingSet, TrainSample
-from paddlex_seg.data.loader import TrainBatch, WorkerPool, epoch_plan, num_batches, train_batches
+from paddlex_seg.data.loader import TrainBatch, WorkerPool, num_batches, train_batches
+from paddlex_seg.data.mixing import Mixing
 from paddlex_seg.data.publish import free_backup
+from paddlex_seg.data.quarantine import Quarantine, read_bad_samples
+from paddlex_seg.data.sampling import picture_weights
+from paddlex_seg.data.transforms import LargeScaleJitter
 from paddlex_seg.engine.checkpoint import (
     BEST,
     CHECKPOINTS,
@@ -73,12 +77,13 @@ from paddlex_seg.errors import ConfigError, DatasetError, PaddlexSegError, Weigh
 from paddlex_seg.metrics.coco_ap import CocoMetrics, evaluate_coco
 from paddlex_seg.models.base import InstanceSegmenter
 from paddlex_seg.models.synchronized_norm import synchronize_batch_norm
-from paddlex_seg.recipes import Recipe
+from paddlex_seg.recipes import ImageSize, Recipe
 from paddlex_seg.structures import CocoFile
 
 LOGGER = logging.getLogger(__name__)
 MOST_SKIPPED_IN_A_ROW = 10
 MOST_ROLLBACKS = 3
+BAD_SAMPLES = "bad_samples.json"
 MOST_SHOWN = 16  # training pictures on the page
 
 
@@ -98,6 +103,7 @@ class Run:
     stop: StopSignals
     numbers: MetricsLog | None = None  # the main rank has it, and the page
     page: TrainingPage | None = None
+    quarantine: Quarantine = field(default_factory=Quarantine)
 
     @property
     def batch_size(self) -> int:
@@ -107,7 +113,7 @@ class Run:
     @property
     def steps_per_epoch(self) -> int:
         """Steps of the optimizer, the same on all processes."""
-        return num_batches(len(self.dataset), self.batch_size, self.ranks.world_size)
+        return num_batches(self.dataset.epoch_length, self.batch_size, self.ranks.world_size)
 
     def num_epochs(self, progress: Progress) -> int:
         """Length of the run: as set, or as a time budget has decided so far."""
@@ -198,17 +204,45 @@ def prepare(cfg: Config, ranks: Ranks, stop: StopSignals) -> tuple[Run, Path | N
     checkpoint = find_checkpoint(cfg)
     if checkpoint is not None:
         require_same_run(checkpoint, cfg, spec, train)
-    dataset = TrainingSet(
+    dataset = training_set(cfg, recipe, train, image_dir, image_size)
+    info = ModelInfo(spec.name, train.categories, image_size)
+    output = Path(cfg.Global.output)
+    bad_file = output / BAD_SAMPLES
+    quarantine = Quarantine(
+        cfg.Train.max_bad_samples,
+        bad_file if ranks.is_main else None,
+        known=() if checkpoint is None else read_bad_samples(bad_file),
+    )
+    this = Run(
+        *(cfg, spec, recipe, info, dataset, val, image_dir, output, ranks, stop), quarantine=quarantine
+    )
+    return this, checkpoint
+
+
+def training_set(
+    cfg: Config, recipe: Recipe, train: CocoFile, image_dir: Path, image_size: ImageSize
+) -> TrainingSet:
+    """The training pictures with the changes of the recipe and those that the configuration adds."""
+    augment = cfg.Train.augment
+    jitter = (LargeScaleJitter(prob=augment.large_scale_jitter),) if augment.large_scale_jitter else ()
+    return TrainingSet(
         train,
         image_dir,
-        recipe.policies,
+        (*recipe.policies, *jitter),
         recipe.resizes(image_size),
         recipe.preprocess(image_size),
         seed=cfg.Train.seed,
+        mixing=Mixing(
+            augment.mosaic,
+            augment.copy_paste,
+            until_epoch=cfg.Train.epochs_iters - augment.plain_epochs if augment.plain_epochs else None,
+        ),
+        weights=picture_weights(
+            train,
+            repeat_threshold=cfg.Train.repeat_threshold,
+            negatives_ratio=cfg.Train.negatives_ratio,
+        ),
     )
-    info = ModelInfo(spec.name, train.categories, image_size)
-    output = Path(cfg.Global.output)
-    return Run(cfg, spec, recipe, info, dataset, val, image_dir, output, ranks, stop), checkpoint
 
 
 def read_data(cfg: Config) -> tuple[CocoFile, CocoFile, Path]:
@@ -318,6 +352,8 @@ def self_check(this: Run, state: TrainState, pool: WorkerPool) -> None:
 
 def begin_output(this: Run, *, is_new: bool) -> None:
     """Make the output folder that of this run. Nothing of a run that was in it is lost, or taken for this."""
+    if is_new:
+        (this.output / BAD_SAMPLES).unlink(missing_ok=True)
     for name in (CHECKPOINTS, BEST) if is_new else ():
         earlier = this.output / name
         if earlier.exists():
@@ -361,8 +397,11 @@ def recorded(this: Run, progress: Progress, checkpoint: Path | None) -> Iterator
 
 def first_samples(dataset: TrainingSet) -> list[TrainSample]:
     """Pictures as the network gets them, for people to look at: the first ones of the first epoch."""
-    order = epoch_plan(len(dataset), 1, seed=dataset.seed, epoch=0)[:MOST_SHOWN]
-    return [dataset.task(0, index, dataset.resizes[0])() for (index,) in order]
+    samples = []
+    for draw in dataset.draws(epoch=0)[:MOST_SHOWN]:
+        with suppress(DatasetError):  # told when its turn comes
+            samples.append(dataset.task(0, draw, dataset.resizes[0])())
+    return samples
 
 
 def train_epochs(this: Run, state: TrainState, pool: WorkerPool) -> None:
@@ -372,6 +411,7 @@ def train_epochs(this: Run, state: TrainState, pool: WorkerPool) -> None:
     while not is_finished(this, state.progress):
         train_one_epoch(this, state, clock, pool)
         progress = state.progress
+        this.quarantine.merge(bad for found in this.ranks.gather(this.quarantine.records) for bad in found)
         plan_by_time(this, state, clock)
         if this.is_due(progress.epoch + 1, state.progress):
             go_back_unless_finite(this, state)
@@ -417,6 +457,7 @@ def epoch_batches(this: Run, progress: Progress, pool: WorkerPool) -> Generator[
         rank=this.ranks.rank,
         world_size=this.ranks.world_size,
         first_batch=progress.epoch_step,
+        quarantine=this.quarantine,
     )
 
 

@@ -1,3 +1,6 @@
+import pickle
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -5,9 +8,18 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from paddlex_seg.data.dataset import TrainingSet, evaluation_tasks
+from paddlex_seg.data.dataset import BadPicture, TrainingSet, evaluation_tasks
+from paddlex_seg.data.mixing import Mixing
 from paddlex_seg.data.preprocess import preprocess
-from paddlex_seg.data.transforms import RandomCrop, RandomDistort, RandomExpand, RandomFlip, Resize
+from paddlex_seg.data.sampling import Draw
+from paddlex_seg.data.transforms import (
+    RandomCrop,
+    RandomDistort,
+    RandomExpand,
+    RandomFlip,
+    RandomResize,
+    Resize,
+)
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord, PreprocessSpec
 
@@ -35,12 +47,12 @@ def build_coco(folder, annotations=(), num_images=1, size_hw=(40, 60)):
     return CocoFile(folder / "train.json", tuple(records), tuple(annotations), categories)
 
 
-def training_set(coco, folder, policies=(), seed=0):
-    return TrainingSet(coco, image_dir=folder, policies=policies, resizes=(), spec=SPEC, seed=seed)
+def training_set(coco, folder, policies=(), seed=0, **kwargs):
+    return TrainingSet(coco, image_dir=folder, policies=policies, resizes=(), spec=SPEC, seed=seed, **kwargs)
 
 
-def sample_of(dataset, epoch=0, index=0, size_hw=(40, 60)):
-    return dataset.task(epoch, index, Resize(size_hw))()
+def sample_of(dataset, epoch=0, index=0, size_hw=(40, 60), **kwargs):
+    return dataset.task(epoch, Draw(index), Resize(size_hw), **kwargs)()
 
 
 def test_class_index_is_the_position_of_the_category(tmp_path):
@@ -157,3 +169,195 @@ def test_evaluation_tasks_preprocess_in_file_order(tmp_path):
     picture = cv2.imread(str(tmp_path / "1.png"))[:, :, ::-1]
     for a, b in zip(tasks[1](), preprocess(np.ascontiguousarray(picture), SPEC), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+# --- repeated and mixed pictures ------------------------------------------------------------------
+
+BOTH = Mixing(mosaic_prob=1.0, copy_paste_prob=1.0)
+
+
+def five_pictures(folder):
+    """Pictures of 40 x 60 with one object each, but for the last."""
+    objects = [Annotation(i, 5 + i, 7, [square(5 * i, 5, 20)]) for i in range(4)]
+    return build_coco(folder, objects, num_images=5)
+
+
+def assert_same(first, second):
+    for a, b in zip(first._replace(polygons=()), second._replace(polygons=()), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(first.polygons, second.polygons, strict=True):
+        assert (a is None) == (b is None)
+        for part, other_part in zip(a or (), b or (), strict=True):
+            np.testing.assert_array_equal(part, other_part)
+
+
+def test_a_picture_comes_with_other_pixels_the_second_time_in_an_epoch(tmp_path):
+    dataset = training_set(five_pictures(tmp_path), tmp_path, POLICIES, weights=np.array([3.0, 1, 1, 1, 0]))
+    assert dataset.epoch_length == 6 and len(dataset) == 5
+    assert Draw(0, 2) in dataset.draws(0) and Draw(4) not in dataset.draws(0)
+    samples = [dataset.task(0, Draw(0, occurrence), Resize((40, 60)))() for occurrence in range(3)]
+    assert [sample.file_names for sample in samples] == [("0.png",)] * 3
+    for i, j in [(0, 1), (1, 2), (0, 2)]:
+        assert (samples[i].image != samples[j].image).any()
+    assert_same(samples[1], dataset.task(0, Draw(0, 1), Resize((40, 60)))())
+
+
+def test_samples_that_are_not_mixed_are_as_without_mixing(tmp_path):
+    coco = five_pictures(tmp_path)
+    plain = training_set(coco, tmp_path, POLICIES)
+    for mixing in (Mixing(), Mixing(mosaic_prob=0.5), Mixing(copy_paste_prob=0.5)):
+        dataset = training_set(coco, tmp_path, POLICIES, mixing=mixing)
+        num_mixed = 0
+        for epoch in range(10):
+            sample = sample_of(dataset, epoch)
+            if len(sample.file_names) == 1:
+                assert_same(sample, sample_of(plain, epoch))
+            num_mixed += len(sample.file_names) > 1
+        assert (num_mixed > 0) == (mixing != Mixing())
+
+
+def test_a_mixed_sample_depends_on_seed_epoch_and_draw_only(tmp_path):
+    coco = five_pictures(tmp_path)
+    first, second = (training_set(coco, tmp_path, POLICIES, seed=1, mixing=BOTH) for _ in range(2))
+    sample_of(second, 0, 1), sample_of(second, 3, 0)
+    sample = sample_of(first, 2)
+    assert len(sample.file_names) == 5 and sample.file_names[0] == "0.png"
+    assert_same(sample, pickle.loads(pickle.dumps(second.task(2, Draw(0), Resize((40, 60)))))())
+    others = [
+        sample_of(first, 1),
+        sample_of(training_set(coco, tmp_path, POLICIES, seed=2, mixing=BOTH), 2),
+        first.task(2, Draw(0, 1), Resize((40, 60)))(),
+    ]
+    for other in others:
+        assert (other.image != sample.image).any()
+
+
+def test_mixing_of_one_kind_changes_nothing_in_the_other(tmp_path):
+    coco = five_pictures(tmp_path)
+    names = [
+        sample_of(training_set(coco, tmp_path, mixing=mixing)).file_names
+        for mixing in (BOTH, Mixing(mosaic_prob=1.0), Mixing(copy_paste_prob=1.0))
+    ]
+    assert names[0] == names[1] + names[2][1:]
+
+
+def test_mixing_ends_at_its_epoch(tmp_path):
+    coco = five_pictures(tmp_path)
+    dataset = training_set(coco, tmp_path, POLICIES, mixing=Mixing(1.0, 1.0, until_epoch=3))
+    plain = training_set(coco, tmp_path, POLICIES)
+    assert len(sample_of(dataset, epoch=2).file_names) == 5
+    assert_same(sample_of(dataset, epoch=3), sample_of(plain, epoch=3))
+
+
+def test_what_is_pasted_comes_from_pictures_with_objects(tmp_path):
+    dataset = training_set(five_pictures(tmp_path), tmp_path, mixing=Mixing(copy_paste_prob=1.0))
+    drawn = [sample_of(dataset, epoch).file_names[1] for epoch in range(60)]
+    assert set(drawn) == {"0.png", "1.png", "2.png", "3.png"}
+
+
+def test_partners_are_drawn_by_their_weights(tmp_path):
+    weights = np.array([1.0, 4.0, 0.0, 0.0, 1.0])
+    dataset = training_set(five_pictures(tmp_path), tmp_path, mixing=Mixing(mosaic_prob=1.0), weights=weights)
+    drawn = Counter(
+        name
+        for epoch in range(200)
+        for picture in dataset.task(epoch, Draw(0), Resize((8, 8))).mosaic
+        for name in [picture.record.file_name]
+    )
+    assert set(drawn) == {"0.png", "1.png", "4.png"}
+    assert 350 < drawn["1.png"] < 450
+
+
+def test_without_any_object_nothing_is_pasted(tmp_path):
+    dataset = training_set(build_coco(tmp_path, num_images=2), tmp_path, mixing=BOTH)
+    sample = sample_of(dataset)
+    assert len(sample.file_names) == 4 and len(sample.masks) == 0
+
+
+def test_a_single_picture_is_mixed_with_itself(tmp_path):
+    coco = build_coco(tmp_path, [one_object([square(5, 5, 20)]), one_object(compressed_rle(ring()))])
+    sample = sample_of(training_set(coco, tmp_path, POLICIES, mixing=BOTH))
+    assert sample.file_names == ("0.png",) * 5
+    assert len(sample.masks) == len(sample.boxes_xyxy) == len(sample.class_ids) == len(sample.polygons) > 0
+
+
+@pytest.mark.parametrize(
+    "resize", [Resize((384, 256)), RandomResize(((160, 360), (240, 280)))], ids=["one size", "drawn size"]
+)
+def test_mixed_pictures_of_different_sizes_show_objects_where_their_masks_are(tmp_path, resize):
+    """Bright objects on dark pictures."""
+    rng = np.random.default_rng(0)
+    records, annotations = [], []
+    for index, (height, width) in enumerate([(60, 80), (200, 50), (31, 300), (120, 121)]):
+        x, y = width // 4, height // 4
+        image = rng.integers(0, 60, (height, width, 3), dtype=np.uint8)
+        image[y : y + height // 2, x : x + width // 2] = 250
+        cv2.imwrite(str(tmp_path / f"{index}.png"), image)
+        records.append(ImageRecord(index, f"{index}.png", width, height))
+        x2, y2 = x + width // 2, y + height // 2
+        annotations.append(Annotation(index, index, 1, [[x, y, x2, y, x2, y2, x, y2]]))
+    coco = CocoFile(tmp_path / "train.json", tuple(records), tuple(annotations), (Category(1, "one"),))
+    dataset = training_set(coco, tmp_path, (RandomFlip(),), mixing=Mixing(0.6, 0.6))
+    for index in range(4):
+        for epoch in range(4):
+            sample = dataset.task(epoch, Draw(index), resize)()
+            assert sample.im_shape.tolist() == list(sample.image.shape[:2])
+            shown, expected = (sample.image > 170).all(axis=2), sample.masks.any(axis=0)
+            assert (shown & expected).sum() >= 0.93 * expected.sum() > 0
+            for box, mask in zip(sample.boxes_xyxy, sample.masks, strict=True):
+                rows, columns = np.nonzero(mask)
+                tight = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+                np.testing.assert_allclose(box, tight, atol=1.01)
+
+
+# --- bad pictures ---------------------------------------------------------------------------------
+
+
+def names_of(dataset, bad, epoch=0):
+    return [
+        picture.record.file_name for picture in dataset.task(epoch, Draw(0), Resize((8, 8)), bad).pictures
+    ]
+
+
+def test_in_the_place_of_a_bad_picture_comes_the_next_candidate_whatever_else_is_bad(tmp_path):
+    dataset = training_set(five_pictures(tmp_path), tmp_path, mixing=BOTH)
+    for epoch in range(30):
+        usual = names_of(dataset, bad=(), epoch=epoch)
+        for bad in ({"0.png"}, {"1.png"}, {"0.png", "3.png"}):
+            found = names_of(dataset, bad, epoch)
+            assert not bad & set(found)
+            for name, before in zip(found, usual, strict=True):
+                assert name == before or before in bad
+        # One after the other or at once is the same.
+        assert names_of(dataset, ("0.png", "1.png", "2.png", "4.png"), epoch) == ["3.png"] * 5
+
+
+def test_replacements_are_all_pictures(tmp_path):
+    dataset = training_set(five_pictures(tmp_path), tmp_path)
+    replaced = {name for epoch in range(60) for name in names_of(dataset, {"0.png"}, epoch)}
+    assert replaced == {"1.png", "2.png", "3.png", "4.png"}
+
+
+def test_when_all_pictures_are_bad_there_is_no_sample(tmp_path):
+    dataset = training_set(five_pictures(tmp_path), tmp_path)
+    with pytest.raises(DatasetError, match="none of its pictures"):
+        names_of(dataset, bad=[f"{index}.png" for index in range(5)])
+
+
+@pytest.mark.parametrize("part", ["base", "mosaic", "pasted"])
+def test_the_picture_that_broke_a_mixed_sample_is_named(tmp_path, part):
+    coco = five_pictures(tmp_path)
+    task = training_set(coco, tmp_path, mixing=BOTH).task(0, Draw(0), Resize((8, 8)))
+    broken = replace(coco.annotations[1], segmentation=[])
+    if part == "mosaic":
+        guilty = replace(task.mosaic[1], annotations=(broken,))
+        task = replace(task, mosaic=(task.mosaic[0], guilty, task.mosaic[2]))
+    else:
+        guilty = replace(getattr(task, part), annotations=(broken,))
+        task = replace(task, **{part: guilty})
+    with pytest.raises(BadPicture, match="ValueError") as caught:
+        task()
+    assert caught.value.record == guilty.record
+    assert guilty.record.file_name in str(caught.value)
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert (str(copy), copy.record) == (str(caught.value), guilty.record)

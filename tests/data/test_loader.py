@@ -19,10 +19,14 @@ from paddlex_seg.data.loader import (
     evaluation_plan,
     num_batches,
     resize_plan,
+    split_batch,
     to_batch,
     train_batches,
 )
+from paddlex_seg.data.mixing import Mixing
 from paddlex_seg.data.preprocess import preprocess
+from paddlex_seg.data.quarantine import Quarantine
+from paddlex_seg.data.sampling import Draw
 from paddlex_seg.data.transforms import RandomCrop, RandomDistort, RandomExpand, RandomFlip, Resize
 from paddlex_seg.errors import DatasetError, PaddlexSegError
 from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord, PreprocessSpec
@@ -59,16 +63,18 @@ def dataset(coco, tmp_path):
     return training_set(coco, tmp_path)
 
 
-def training_set(coco, folder, resizes=(RESIZE,), seed=3):
-    return TrainingSet(coco, image_dir=folder, policies=POLICIES, resizes=resizes, spec=SPEC, seed=seed)
+def training_set(coco, folder, resizes=(RESIZE,), seed=3, **kwargs):
+    return TrainingSet(coco, folder, policies=POLICIES, resizes=resizes, spec=SPEC, seed=seed, **kwargs)
 
 
 def numpy_batches(batches):
     """Plain arrays, in a fixed order, of everything in the batches."""
     arrays = []
-    for batch in batches:
+    for batch, _ in batches:
         arrays += [batch.image, batch.im_shape, batch.scale_factor]
-        arrays += [part for target in batch.targets for part in target]
+        for *tensors, polygons in batch.targets:
+            corners = [[np.nan] if parts is None else np.concatenate(parts).ravel() for parts in polygons]
+            arrays += [*tensors, np.concatenate([[], *corners])]
     return [np.asarray(array) for array in arrays]
 
 
@@ -107,6 +113,16 @@ def fail(message):
     raise DatasetError(message)
 
 
+def fail_sometimes(sample, rng):
+    if rng.random() < 0.1:
+        raise ValueError("bad luck")
+    return sample
+
+
+def die_with_sample(sample, rng):
+    die()
+
+
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -131,15 +147,16 @@ def test_a_batch_holds_the_samples_of_its_plan_in_the_size_drawn_for_it(coco, tm
     dataset = training_set(coco, tmp_path, resizes)
     found = set()
     for epoch in range(6):
-        plan = epoch_plan(len(dataset), batch_size=4, seed=3, epoch=epoch)
+        plan = epoch_plan(dataset.draws(epoch), batch_size=4)
         drawn = resize_plan(resizes, num_batches=len(plan), seed=3, epoch=epoch)
         batches = list(train_batches(dataset, epoch, batch_size=4, pool=WorkerPool(0)))
         assert len(batches) == len(plan) == num_batches(11, 4) == 2
-        for batch, indices, resize in zip(batches, plan, drawn, strict=True):
+        for (batch, file_names), draws, resize in zip(batches, plan, drawn, strict=True):
+            assert file_names == tuple((f"{draw.picture}.png",) for draw in draws)
             assert batch.image.shape == [4, 3, *resize.size_hw]
             assert batch.im_shape.numpy().tolist() == [list(resize.size_hw)] * 4  # none is padded
-            for row, target, index in zip(batch.image.numpy(), batch.targets, indices, strict=True):
-                sample = dataset.task(epoch, index, resize)()
+            for row, target, draw in zip(batch.image.numpy(), batch.targets, draws, strict=True):
+                sample = dataset.task(epoch, draw, resize)()
                 pixels = (sample.image / 255 - SPEC.mean) / SPEC.std
                 np.testing.assert_allclose(row.transpose(1, 2, 0), pixels, atol=1e-5)
                 np.testing.assert_array_equal(target.masks.numpy(), sample.masks)
@@ -163,7 +180,7 @@ def test_each_rank_trains_on_the_sizes_drawn_for_it(coco, tmp_path):
         found = [
             tuple(batch.image.shape[2:])
             for epoch in range(8)
-            for batch in train_batches(dataset, epoch, 2, WorkerPool(0), rank=rank, world_size=2)
+            for batch, _ in train_batches(dataset, epoch, 2, WorkerPool(0), rank=rank, world_size=2)
         ]
         assert found == drawn
 
@@ -179,6 +196,7 @@ def test_images_of_different_sizes_are_padded_with_their_masks():
             image_id=1,
             im_shape=np.array([height, width], np.float32),
             scale_factor=np.ones(2, np.float32),
+            file_names=("white.png",),
         )
 
     spec = PreprocessSpec(size_hw=(1, 1), mean=(0.5, 0.5, 0.5), pad_stride=16)
@@ -192,6 +210,127 @@ def test_images_of_different_sizes_are_padded_with_their_masks():
         inside[:height, :width] = 1
         np.testing.assert_array_equal(target.masks.numpy()[0], inside)
         np.testing.assert_allclose(image, np.stack([inside * 0.5] * 3))
+
+
+# --- resumed, repeated, mixed and replaced -------------------------------------------------------
+
+MIXED = Mixing(mosaic_prob=0.5, copy_paste_prob=0.5, until_epoch=2)
+WEIGHTS = np.array([0.4, 2.5] * 5 + [0.4])
+
+
+def assert_same_batches(first, second):
+    """Bytes and names."""
+    assert len(first) == len(second) > 0
+    for a, b in zip(numpy_batches(first), numpy_batches(second), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+    assert [batch.file_names for batch in first] == [batch.file_names for batch in second]
+
+
+@pytest.mark.parametrize("first_batch", [0, 1, 3, 7, 8])
+def test_the_rest_of_an_epoch_is_that_of_a_full_pass_and_nothing_before_it_is_made(
+    coco, tmp_path, pool, first_batch
+):
+    dataset = training_set(coco, tmp_path, RESIZES, weights=WEIGHTS)
+    full = list(train_batches(dataset, epoch=1, batch_size=2, pool=pool))
+    assert len(full) == 7
+    later = {name for batch in full[first_batch:] for names in batch.file_names for name in names}
+    for record in coco.images:
+        if record.file_name not in later:
+            (tmp_path / record.file_name).unlink()  # would be noticed
+    rest = list(train_batches(dataset, epoch=1, batch_size=2, pool=pool, first_batch=first_batch))
+    assert len(rest) == max(0, 7 - first_batch)
+    if rest:
+        assert_same_batches(rest, full[first_batch:])
+
+
+@pytest.mark.parametrize("epoch", [1, 2], ids=["mixed", "after mixing"])
+def test_workers_change_nothing_in_repeated_mixed_and_replaced_pictures(coco, tmp_path, pool, epoch):
+    """Also for bad pictures that are found in the middle of an epoch, as partners or by their annotations."""
+    (tmp_path / "5.png").write_bytes(b"")
+    broken = replace(coco.annotations[0], segmentation=[])  # of picture 1
+    coco = replace(coco, annotations=(broken, *coco.annotations[1:]))
+    runs = []
+    for workers in (WorkerPool(0), pool, pool):
+        dataset = training_set(coco, tmp_path, RESIZES, mixing=MIXED, weights=WEIGHTS)
+        quarantine = Quarantine(budget=2)
+        batches = train_batches(dataset, epoch, 2, workers, quarantine=quarantine)
+        runs.append((list(batches), quarantine.records))
+    for batches, records in runs:
+        assert_same_batches(batches, runs[0][0])
+        assert records == runs[0][1]
+        assert not {"1.png", "5.png"} & {
+            name for batch in batches for names in batch.file_names for name in names
+        }
+    assert {(record.file_name, record.image_id, record.epoch) for record in runs[0][1]} == {
+        ("1.png", 101, epoch),
+        ("5.png", 105, epoch),
+    }
+    is_mixed = [max(map(len, batch.file_names)) > 1 for batch in runs[0][0]]
+    assert any(is_mixed) == (epoch == 1)
+
+
+def test_a_picture_known_to_be_bad_is_replaced_by_the_same_one_and_not_tried_again(
+    coco, tmp_path, pool, caplog
+):
+    dataset = training_set(coco, tmp_path, mixing=MIXED)
+    (tmp_path / "4.png").write_bytes(b"")
+    quarantine = Quarantine(budget=1)
+    found = list(train_batches(dataset, 0, 2, pool, quarantine=quarantine))
+    assert len(caplog.records) == 1 and "4.png" in caplog.records[0].getMessage()
+    resumed = Quarantine(budget=1, known=quarantine.records)
+    for first_batch in (0, 3):
+        rest = list(train_batches(dataset, 0, 2, pool, first_batch=first_batch, quarantine=resumed))
+        assert_same_batches(rest, found[first_batch:])
+    assert len(caplog.records) == 1
+    picture = np.zeros((40, 54, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "4.png"), picture)  # sound again, but known to be bad
+    assert_same_batches(list(train_batches(dataset, 0, 2, pool, quarantine=resumed)), found)
+
+
+def test_a_bad_picture_does_not_change_the_samples_of_the_others(coco, tmp_path):
+    dataset = training_set(coco, tmp_path)
+    sound = list(train_batches(dataset, 0, 1, WorkerPool(0)))
+    (tmp_path / "4.png").write_bytes(b"")
+    with_bad = list(train_batches(dataset, 0, 1, WorkerPool(0), quarantine=Quarantine(budget=1)))
+    changed = [
+        before.file_names
+        for before, after in zip(sound, with_bad, strict=True)
+        if (before.batch.image.numpy() != after.batch.image.numpy()).any()
+    ]
+    assert changed == [("4.png",)]
+
+
+def test_failures_that_depend_on_the_draw_are_the_same_with_workers(coco, tmp_path, pool):
+    """What was begun before a picture was found to be bad must not decide whether it counts."""
+    runs = []
+    for workers in (WorkerPool(0), pool):
+        dataset = TrainingSet(
+            coco, tmp_path, (fail_sometimes,), (RESIZE,), SPEC, seed=0, weights=np.full(11, 4.0)
+        )
+        quarantine = Quarantine(budget=11)
+        runs.append((list(train_batches(dataset, 0, 4, workers, quarantine=quarantine)), quarantine.records))
+    assert_same_batches(runs[0][0], runs[1][0])
+    assert runs[0][1] == runs[1][1] and 0 < len(runs[0][1]) < 11
+
+
+@pytest.mark.parametrize("num_bad", [3, 11], ids=["some", "all"])
+def test_more_bad_pictures_than_the_budget_end_the_run_with_their_names(coco, tmp_path, pool, num_bad):
+    for index in range(num_bad):
+        (tmp_path / f"{index}.png").write_bytes(b"")
+    quarantine = Quarantine(budget=num_bad - 1, path=tmp_path / "bad_samples.json")
+    with pytest.raises(DatasetError, match="Train.max_bad_samples") as caught:
+        list(train_batches(training_set(coco, tmp_path), 0, 11, pool, quarantine=quarantine))
+    assert all(f"{index}.png" in str(caught.value) for index in range(num_bad))
+    assert len(quarantine.records) == num_bad
+
+
+def test_a_worker_that_dies_is_no_bad_picture(coco, tmp_path):
+    dataset = TrainingSet(coco, tmp_path, (die_with_sample,), (RESIZE,), SPEC, seed=0)
+    quarantine = Quarantine(budget=11)
+    with WorkerPool(1) as workers, pytest.raises(PaddlexSegError, match="memory"):
+        list(train_batches(dataset, 0, 4, workers, quarantine=quarantine))
+    assert quarantine.records == ()
 
 
 STRETCHED = PreprocessSpec(size_hw=(32, 64))
@@ -228,16 +367,20 @@ def test_evaluation_fills_batches_with_pictures_of_one_size_from_the_whole_file(
     assert plan == [[0, 2, 5], [6], [1, 4], [3]]
 
 
+@pytest.mark.parametrize(
+    ("parts", "sizes"), [(1, [5]), (2, [3, 2]), (4, [2, 1, 1, 1]), (5, [1] * 5), (9, [1] * 5)]
+)
+def test_a_batch_is_split_in_order_with_its_targets(dataset, parts, sizes):
+    (batch, _), *_ = train_batches(dataset, epoch=0, batch_size=5, pool=WorkerPool(0))
+    pieces = split_batch(batch, parts)
+    assert [len(piece.targets) for piece in pieces] == sizes
+    assert [target for piece in pieces for target in piece.targets] == batch.targets
+    for name in ("image", "im_shape", "scale_factor"):
+        together = np.concatenate([getattr(piece, name).numpy() for piece in pieces])
+        np.testing.assert_array_equal(together, getattr(batch, name).numpy())
+
+
 # --- the plan of an epoch -------------------------------------------------------------------------
-
-
-def test_every_epoch_has_another_order_and_a_resumed_one_the_same():
-    first, again, next_epoch, other_seed = (
-        epoch_plan(100, 10, seed=seed, epoch=epoch) for seed, epoch in [(0, 1), (0, 1), (0, 2), (1, 1)]
-    )
-    assert first == again
-    assert first != next_epoch and first != other_seed
-    assert sorted(sum(first, [])) == list(range(100))
 
 
 @pytest.mark.parametrize(
@@ -253,15 +396,30 @@ def test_every_epoch_has_another_order_and_a_resumed_one_the_same():
 )
 def test_all_ranks_get_the_same_number_of_batches(num_samples, batch_size, world_size, sizes):
     ranks = [
-        epoch_plan(num_samples, batch_size, seed=0, epoch=0, rank=rank, world_size=world_size)
+        epoch_plan(
+            [Draw(index) for index in range(num_samples)], batch_size, rank=rank, world_size=world_size
+        )
         for rank in range(world_size)
     ]
     for plan in ranks:
         assert [len(batch) for batch in plan] == sizes
         assert len(plan) == num_batches(num_samples, batch_size, world_size)
-    drawn = [index for plan in ranks for batch in plan for index in batch]
+    drawn = [draw.picture for plan in ranks for batch in plan for draw in batch]
     assert set(drawn) <= set(range(num_samples))
     assert len(set(drawn)) == min(num_samples, len(drawn))  # nothing twice unless all are drawn
+
+
+@pytest.mark.parametrize(("batch_size", "world_size"), [(6, 1), (3, 2), (2, 3), (1, 6)])
+def test_the_first_batches_of_all_ranks_are_the_same_pictures_however_they_are_divided(
+    batch_size, world_size
+):
+    draws = [Draw(picture) for picture in np.random.default_rng(0).permutation(40).tolist()]
+    ranks = [epoch_plan(draws, batch_size, rank=rank, world_size=world_size) for rank in range(world_size)]
+    assert len(ranks[0]) == 6
+    for k in range(7):
+        assert sorted(draw for plan in ranks for batch in plan[:k] for draw in batch) == sorted(
+            draws[: 6 * k]
+        )
 
 
 def test_sizes_are_drawn_anew_for_each_seed_epoch_and_rank_and_alike_for_the_same():
@@ -293,7 +451,7 @@ def test_every_size_is_drawn_as_often_as_it_is_listed():
 
 
 def test_workers_never_load_paddle_and_use_one_thread(pool, dataset):
-    list(pool.run([dataset.task(0, 0, RESIZE)] * 4, ahead=4))
+    list(pool.run([dataset.task(0, Draw(0), RESIZE)] * 4, ahead=4))
     for modules in pool.run([loaded_modules] * 4, ahead=4):
         assert "paddlex_seg.data.dataset" in modules
         assert "paddle" not in modules
