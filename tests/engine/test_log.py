@@ -1,5 +1,6 @@
 import io
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,14 @@ def test_progress_is_a_bar_on_a_terminal_with_its_text(terminal: Console) -> Non
         advance("a")
         advance("b")
     assert "epoch 1/2" in printed(terminal)
+
+
+def test_progress_fits_into_80_columns_with_all_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
+    monkeypatch.setattr(rich, "get_console", lambda: console)
+    with log.progress_bar("epoch 12/100", total=1234) as advance:
+        advance("loss 3.123 eta 0:12:03", steps=700)
+    assert re.search(r"epoch 12/100 ━+ +700/1234 loss 3\.123 eta 0:12:03", printed(console))
 
 
 def test_progress_prints_nothing_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -112,7 +112,7 @@ def test_after_evaluations_the_page_has_their_numbers(run: Run) -> None:
     assert "20\u202f% of it for pictures" in text
     assert "<td>4</td>" in curves and "loss_cls" in curves
     assert "step skipped" in section(text, "events")
-    assert "nan" not in text.lower().replace("nannot", "")
+    assert "nan" not in text.lower()
 
 
 def test_the_loss_falls_over_the_part_of_the_run_that_is_done(run: Run) -> None:
@@ -150,13 +150,12 @@ def test_the_page_needs_no_network_runs_no_script_and_escapes_names(run: Run) ->
 
 def test_a_long_run_has_a_small_page(run: Run) -> None:
     with (run.output / "metrics.jsonl").open("w") as file:
-        for step in range(1, 20_001):
-            file.write(
-                f'{{"kind": "step", "epoch": 1, "step": {step}, "loss": {step % 7}.5, "loss_a": 1.0, "time": 1}}\n'
-            )
+        for step in range(1, 5001):
+            losses = f'"loss": {step % 7}.5, "loss_a": 1.0'
+            file.write(f'{{"kind": "step", "epoch": 1, "step": {step}, {losses}, "time": 1}}\n')
     text = run.page()
     assert len(section(text, "curves")) < 100_000
-    assert "20000 of 1200 steps" in text  # the last one is among those that are read
+    assert "5000 of 1200 steps" in text  # the last one is among those that are read
 
 
 def test_curves_png_shows_what_was_logged(run: Run) -> None:
