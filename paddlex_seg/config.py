@@ -204,7 +204,7 @@ class AugmentConfig(_Section):
 
     large_scale_jitter: Fraction = Field(
         default=0.0,
-        description="Share of the pictures that are shrunk or enlarged, 0.1 to 2 times, in a frame of their size.",
+        description="Share of the pictures that are shrunk or enlarged, 0.1 to 2 times, in their frame.",
     )
     mosaic: Fraction = Field(default=0.0, description="Share of the samples that show four pictures.")
     copy_paste: Fraction = Field(

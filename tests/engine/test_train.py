@@ -661,19 +661,40 @@ def test_a_train_file_without_objects_is_refused(dataset: Path, tmp_path: Path) 
     assert "instance_train.json" in outcome.stderr
 
 
+def with_a_picture_cut(dataset: Path, folder: Path) -> str:
+    """A copy of the data set, and the picture of it whose header is sound, so that only reading finds it."""
+    shutil.copytree(dataset, folder)
+    name = read_coco(annotation_file(folder, "train")).images[5].file_name
+    picture = folder / "images" / name
+    picture.write_bytes(picture.read_bytes()[:2000])
+    assert Image.open(picture).size
+    return name
+
+
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_picture_that_cannot_be_read_ends_the_run_by_its_name(
+def test_a_picture_that_cannot_be_read_ends_the_run_by_its_name_when_none_may(
     dataset: Path, tmp_path: Path, num_workers: int
 ) -> None:
-    own = tmp_path / "own"
-    shutil.copytree(dataset, own)
-    name = read_coco(annotation_file(own, "train")).images[5].file_name
-    picture = own / "images" / name
-    picture.write_bytes(picture.read_bytes()[:2000])  # the header is sound, so that only reading finds it
-    assert Image.open(picture).size
-    outcome = run_slim("train", tmp_path / "output", **train_options(own, Train__num_workers=num_workers))
+    name = with_a_picture_cut(dataset, tmp_path / "own")
+    options = train_options(tmp_path / "own", Train__num_workers=num_workers, Train__max_bad_samples=0)
+    outcome = run_slim("train", tmp_path / "output", **options)
     assert outcome.code == 3
     assert name in outcome.stderr and "Traceback" not in outcome.stderr
+
+
+def test_a_picture_that_cannot_be_read_is_left_out_and_listed(
+    dataset: Path, tmp_path: Path, without_export: None
+) -> None:
+    name = with_a_picture_cut(dataset, tmp_path / "own")
+    outputs = [tmp_path / "without workers", tmp_path / "with"]
+    for num_workers, output in zip((0, 2), outputs, strict=True):
+        outcome = run_slim("train", output, **train_options(tmp_path / "own", Train__num_workers=num_workers))
+        assert outcome.code == 0, outcome.stderr
+        (warning,) = [line for line in outcome.stdout.splitlines() if "WARNING" in line]
+        assert name in warning and "1 of at most 10" in warning
+        (listed,) = json.loads((output / "bad_samples.json").read_text(encoding="utf-8"))["bad_samples"]
+        assert listed["file_name"] == name
+    assert_same_weights(*(last_checkpoint(output, "pdema") for output in outputs))
 
 
 # An output folder with an earlier run
