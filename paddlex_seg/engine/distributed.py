@@ -132,6 +132,7 @@ class Supervision:
         self, launcher: subprocess.Popen, plan: LaunchPlan, log_dir: Path, received: list[int]
     ) -> None:
         self.launcher, self.plan, self.log_dir, self.received = launcher, plan, log_dir, received
+        self.begun = False  # once all ranks have started
         self.passed_on = 0  # of the received signals
         self.stopped: float | None = None  # when the first signal came, in seconds since 1970
         self.deadline: float | None = None  # when ranks are killed
@@ -141,6 +142,7 @@ class Supervision:
     def look(self) -> None:
         """One look at everything; called several times a second."""
         self.show_log_lines()
+        self.begun = self.begun or len(read_workers(self.log_dir)) == self.plan.num_processes
         if len(self.received) > self.passed_on:
             self._pass_on()
         if self.deadline is None and read_failures(self.log_dir):
@@ -188,14 +190,15 @@ class Supervision:
 
     def _pass_on(self) -> None:
         """Pass the first signal on to all ranks; the second one, or one before all ranks run, ends them."""
-        number, workers = self.received[self.passed_on], read_workers(self.log_dir)
+        number = self.received[self.passed_on]
         self.passed_on += 1
-        if self.stopped is not None or len(workers) < self.plan.num_processes:
+        if self.stopped is not None or not self.begun:
             self.stopped = self.stopped or time.time()
             self.launcher.kill()  # the guards see it, and end the ranks
             return
-        self.stopped, self.deadline = time.time(), time.monotonic() + STOP_SECONDS
-        _signal_all(workers.values(), number)
+        self.stopped = time.time()
+        self.deadline = self.deadline or time.monotonic() + STOP_SECONDS
+        _signal_all(read_workers(self.log_dir).values(), number)
 
 
 @contextmanager
