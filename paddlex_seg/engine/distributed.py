@@ -101,7 +101,7 @@ def run_ranks(plan: LaunchPlan, command: Sequence[str], log_dir: Path) -> Failur
         plan = replace(plan, master=reachable_master(plan.master))
     clear_notes(log_dir)
     LOGGER.info(
-        "Starting %d processes%s; their logs are in %s.",
+        "Starting %d process(es)%s; logs are in %s.",
         plan.num_processes,
         f" on this machine; the run begins when all {plan.nnodes} have" if plan.nnodes > 1 else "",
         log_dir,
@@ -176,6 +176,9 @@ class Supervision:
         failures = read_failures(self.log_dir)
         if self.stopped is not None:
             failures = [failure for failure in failures if failure.time < self.stopped]
+        if failures and self.plan.nnodes > 1:
+            hint = "If the connection is gone, the reason is on another machine of the run."
+            return replace(failures[0], message=f"{failures[0].message}\n{hint}")
         if failures:
             return failures[0]
         code = self.launcher.returncode

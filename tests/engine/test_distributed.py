@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import read_result
+from command_line import read_result, run_cli
 from small_runs import MODEL
 
 from paddlex_seg.config import load_config
@@ -313,7 +313,7 @@ def test_ranks_talk_and_rank_0_reports(tmp_path: Path) -> None:
         "devices": ["cpu", "cpu"],
     }
     first, second, *rest = run.text().splitlines()
-    assert "Starting 2 processes" in first and "distributed_train_logs" in first
+    assert "Starting 2 process(es)" in first and "distributed_train_logs" in first
     assert "rank 0 of 2 works" in second
     assert not rest
     log = (output / "distributed_train_logs" / "workerlog.1").read_text(encoding="utf-8")
@@ -373,23 +373,19 @@ def test_nothing_is_left_of_a_killed_command(tmp_path: Path) -> None:
 def test_sharded_evaluation_gives_the_numbers_of_one_process(
     findable: Path, weights: Path, tmp_path: Path
 ) -> None:
-    results = []
-    for count in (1, 2):
-        with started(
-            "talk",
-            tmp_path / str(count),
-            Global__mode="evaluate",
-            Global__dataset_dir=findable,
-            Evaluate__weight_path=weights,
-            Evaluate__batch_size=3,
-            Train__num_workers=0,
-            Train__num_processes=count,
-        ) as run:
-            assert run.wait() == 0, run.text()
-            run.assert_all_end(1)
-        assert run.text().count("segm") == 1
-        results.append(read_result(run.output, "evaluate")["metrics"])
-    one, two = results
+    settings = {
+        "Global__dataset_dir": findable,
+        "Evaluate__weight_path": weights,
+        "Evaluate__batch_size": 3,
+        "Train__num_workers": 0,
+    }
+    outcome = run_cli("evaluate", tmp_path / "1", **settings)
+    assert outcome.code == 0, outcome.stderr
+    with started("talk", tmp_path / "2", Global__mode="evaluate", **settings) as run:
+        assert run.wait() == 0, run.text()
+        run.assert_all_end(1)
+    assert run.text().count("segm") == 1
+    one, two = (read_result(tmp_path / count, "evaluate")["metrics"] for count in ("1", "2"))
     assert 0.1 < one["AP"] < 0.9
     for kind in ("segm", "bbox"):
         assert two[kind] == pytest.approx(one[kind], abs=1e-9)
