@@ -16,6 +16,7 @@ ROWS = [
     {"catalog"},
     {"engine"},
     {"cli"},
+    {"__main__"},
 ]
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -101,7 +101,7 @@ def run_ranks(plan: LaunchPlan, command: Sequence[str], log_dir: Path) -> Failur
         plan = replace(plan, master=reachable_master(plan.master))
     clear_notes(log_dir)
     LOGGER.info(
-        "Starting %d processes%s; their logs are in %s.",
+        "Starting %d process(es)%s; logs are in %s.",
         plan.num_processes,
         f" on this machine; the run begins when all {plan.nnodes} have" if plan.nnodes > 1 else "",
         log_dir,
@@ -132,6 +132,7 @@ class Supervision:
         self, launcher: subprocess.Popen, plan: LaunchPlan, log_dir: Path, received: list[int]
     ) -> None:
         self.launcher, self.plan, self.log_dir, self.received = launcher, plan, log_dir, received
+        self.begun = False  # once all ranks have started
         self.passed_on = 0  # of the received signals
         self.stopped: float | None = None  # when the first signal came, in seconds since 1970
         self.deadline: float | None = None  # when ranks are killed
@@ -141,6 +142,7 @@ class Supervision:
     def look(self) -> None:
         """One look at everything; called several times a second."""
         self.show_log_lines()
+        self.begun = self.begun or len(read_workers(self.log_dir)) == self.plan.num_processes
         if len(self.received) > self.passed_on:
             self._pass_on()
         if self.deadline is None and read_failures(self.log_dir):
@@ -173,6 +175,10 @@ class Supervision:
         """How the run failed, if it did: by the first failure, unless it was told to end before that."""
         noted = read_failures(self.log_dir)
         failures = [note for note in noted if self.stopped is None or note.time < self.stopped]
+        if failures and self.plan.nnodes > 1:
+            hint = "If the connection is gone, the reason is on another machine of the run."
+            return replace(failures[0], message=f"{failures[0].message}
+{hint}")
         if failures:
             return failures[0]
         code = self.launcher.returncode
@@ -188,14 +194,15 @@ class Supervision:
 
     def _pass_on(self) -> None:
         """Pass the first signal on to all ranks; the second one, or one before all ranks run, ends them."""
-        number, workers = self.received[self.passed_on], read_workers(self.log_dir)
+        number = self.received[self.passed_on]
         self.passed_on += 1
-        if self.stopped is not None or len(workers) < self.plan.num_processes:
+        if self.stopped is not None or not self.begun:
             self.stopped = self.stopped or time.time()
             self.launcher.kill()  # the guards see it, and end the ranks
             return
-        self.stopped, self.deadline = time.time(), time.monotonic() + STOP_SECONDS
-        _signal_all(workers.values(), number)
+        self.stopped = time.time()
+        self.deadline = self.deadline or time.monotonic() + STOP_SECONDS
+        _signal_all(read_workers(self.log_dir).values(), number)
 
 
 @contextmanager

@@ -6,8 +6,14 @@ import subprocess
 import sys
 import time
 
-from paddlex_seg.engine.launch import Launched, launched, worker_environment
-from paddlex_seg.engine.rank_notes import NOTED_LATE_SECONDS, Failure, note_failure, note_worker
+from paddlex_seg.engine.launch import Launched, end_with_parent, launched, worker_environment
+from paddlex_seg.engine.rank_notes import (
+    NOTED_LATE_SECONDS,
+    Failure,
+    forget_worker,
+    note_failure,
+    note_worker,
+)
 
 POLL_SECONDS = 0.25
 
@@ -19,7 +25,7 @@ def main() -> int:
     launcher = os.getppid()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)  # the launcher signals the group, of which the rank is a part
-    worker = subprocess.Popen(sys.argv[1:], env=worker_environment())
+    worker = subprocess.Popen(sys.argv[1:], env=worker_environment(), preexec_fn=end_with_parent)
     note_worker(place.log_dir, place.rank, worker.pid)
     while True:
         try:
@@ -28,6 +34,7 @@ def main() -> int:
         except subprocess.TimeoutExpired:
             if os.getppid() != launcher:  # it was killed, and perhaps the command with it
                 worker.kill()
+    forget_worker(place.log_dir, place.rank)
     if code != 0 and os.getppid() == launcher:
         note_failure(place.log_dir, place.rank, unexplained_end(place, worker.pid, code))
     return code if code >= 0 else 128 - code

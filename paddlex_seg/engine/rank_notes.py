@@ -47,8 +47,13 @@ def note_worker(log_dir: Path, rank: int, pid: int) -> None:
     write_json(log_dir / f"worker.{rank}.json", {"pid": pid})
 
 
+def forget_worker(log_dir: Path, rank: int) -> None:
+    """Remove what ``note_worker`` left, since the system may use the number again."""
+    (log_dir / f"worker.{rank}.json").unlink()
+
+
 def read_workers(log_dir: Path) -> dict[int, int]:
-    """Process ids by rank, as far as they have started on this machine."""
+    """Process ids by rank, of the ranks that run on this machine."""
     return {int(path.name.split(".")[1]): data["pid"] for path, data in _read(log_dir, "worker.*.json")}
 
 

@@ -96,7 +96,8 @@ def join_ranks(device: str) -> Iterator[Ranks]:
     """Use the device of this process and, in a distributed run, meet the other ranks until the context ends.
 
     A process that was not started as one of several is rank 0 of 1. An error inside the context leaves it
-    without waiting for others. Raises BackendError when the device cannot be used.
+    without waiting for others, and soon after that they are ended: ranks that stop by agreement meet in
+    ``barrier`` first. Raises BackendError when the device cannot be used.
     """
     place = launched()
     use_device(device, place)

@@ -58,6 +58,8 @@ def work(ranks: Ranks, step: Callable[[int], None] = lambda number: None) -> dic
     """Steps without end in which the ranks agree to go on."""
     received: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
+    ranks.barrier()
+    train.LOGGER.info("all ranks listen")
     for number in range(3000):
         step(number)
         if ranks.any_of(bool(received)):
@@ -90,7 +92,9 @@ def leave(ranks: Ranks) -> dict[str, Any]:
 def sleep(ranks: Ranks) -> dict[str, Any]:
     """Hears no SIGTERM and does not end."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    time.sleep(300)
+    ranks.barrier()
+    train.LOGGER.info("all ranks listen")
+    time.sleep(600)
     return {}
 
 

@@ -1,12 +1,14 @@
 """Which device is used, and in what words one is refused."""
 
 import logging
+from pathlib import Path
 
 import paddle
 import pytest
 
 from paddlex_seg.engine import device
 from paddlex_seg.engine.device import use_device, warn_of_unproven_paddle
+from paddlex_seg.engine.launch import Launched
 from paddlex_seg.errors import BackendError
 
 
@@ -42,6 +44,26 @@ def test_auto_is_the_cpu_where_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) 
 )
 def test_the_first_gpu_that_is_named_is_used(three_gpus: None, name: str, used: str) -> None:
     assert use_device(name) == used
+
+
+@pytest.mark.parametrize(("rank", "local_rank", "used"), [(0, 0, "gpu:0"), (1, 1, "gpu:2"), (3, 1, "gpu:2")])
+def test_each_process_of_a_machine_has_a_device_of_its_own(
+    three_gpus: None, log: pytest.LogCaptureFixture, rank: int, local_rank: int, used: str
+) -> None:
+    place = Launched(rank, world_size=4, local_rank=local_rank, local_size=2, log_dir=Path())
+    assert use_device("gpu:0,2", place) == used
+    assert not log.text
+
+
+@pytest.mark.parametrize(("local_size", "expected"), [(2, 3), (3, 2), (16, 1)])
+def test_processes_of_a_machine_share_its_cores(
+    monkeypatch: pytest.MonkeyPatch, local_size: int, expected: int
+) -> None:
+    threads: list[int] = []
+    monkeypatch.setattr(paddle.base.core, "set_num_threads", threads.append)
+    monkeypatch.setattr(device, "num_usable_cores", lambda: 7)
+    use_device("cpu", Launched(5, world_size=32, local_rank=1, local_size=local_size, log_dir=Path()))
+    assert threads == [expected]
 
 
 def test_further_devices_are_noted(three_gpus: None, log: pytest.LogCaptureFixture) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import read_result
+from command_line import read_result, run_cli
 from small_runs import MODEL
 
 from paddlex_seg.config import load_config
@@ -43,7 +43,7 @@ from paddlex_seg.structures import CocoFile, ImageRecord
 
 TESTS = Path(__file__).parent.parent
 MARK = "PADDLEX_SEG_TEST_RUN"  # in the environment of all processes of a run
-START_SECONDS, END_SECONDS = 120, 15  # three processes import Paddle until a run has begun
+START_SECONDS, END_SECONDS = 600, 15  # a busy machine imports Paddle for long, three times until a run begins
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are looked up in /proc")
 
@@ -313,7 +313,7 @@ def test_ranks_talk_and_rank_0_reports(tmp_path: Path) -> None:
         "devices": ["cpu", "cpu"],
     }
     first, second, *rest = run.text().splitlines()
-    assert "Starting 2 processes" in first and "distributed_train_logs" in first
+    assert "Starting 2 process(es)" in first and "distributed_train_logs" in first
     assert "rank 0 of 2 works" in second
     assert not rest
     log = (output / "distributed_train_logs" / "workerlog.1").read_text(encoding="utf-8")
@@ -337,7 +337,7 @@ def test_an_error_of_a_rank_ends_the_run_and_is_told_once(tmp_path: Path) -> Non
 @pytest.mark.parametrize("rank", [1, pytest.param(0, marks=pytest.mark.slow)])
 def test_a_killed_rank_ends_the_run_and_is_named(tmp_path: Path, rank: int) -> None:
     with started("work", tmp_path / "output") as run:
-        run.wait_for("works")
+        run.wait_for("all ranks listen")
         pid = run.workers()[rank]
         os.kill(pid, signal.SIGKILL)
         killed = time.monotonic()
@@ -352,8 +352,7 @@ def test_a_killed_rank_ends_the_run_and_is_named(tmp_path: Path, rank: int) -> N
 @linux
 def test_the_ranks_are_told_once_to_stop_and_may_finish(tmp_path: Path) -> None:
     with started("work", tmp_path / "output") as run:
-        run.wait_for("works")
-        time.sleep(0.5)  # a rank says so before it listens to signals
+        run.wait_for("all ranks listen")
         run.process.send_signal(signal.SIGTERM)
         assert run.wait(END_SECONDS) == 0, run.text()
         run.assert_all_end(1)
@@ -363,7 +362,7 @@ def test_the_ranks_are_told_once_to_stop_and_may_finish(tmp_path: Path) -> None:
 @linux
 def test_nothing_is_left_of_a_killed_command(tmp_path: Path) -> None:
     with started("sleep", tmp_path / "output") as run:
-        run.wait_for("works")
+        run.wait_for("all ranks listen")
         assert len(run.processes()) >= 6  # the command, the launcher, two guards, two ranks
         run.process.kill()
         run.process.wait()
@@ -374,23 +373,19 @@ def test_nothing_is_left_of_a_killed_command(tmp_path: Path) -> None:
 def test_sharded_evaluation_gives_the_numbers_of_one_process(
     findable: Path, weights: Path, tmp_path: Path
 ) -> None:
-    results = []
-    for count in (1, 2):
-        with started(
-            "talk",
-            tmp_path / str(count),
-            Global__mode="evaluate",
-            Global__dataset_dir=findable,
-            Evaluate__weight_path=weights,
-            Evaluate__batch_size=3,
-            Train__num_workers=0,
-            Train__num_processes=count,
-        ) as run:
-            assert run.wait() == 0, run.text()
-            run.assert_all_end(1)
-        assert run.text().count("segm") == 1
-        results.append(read_result(run.output, "evaluate")["metrics"])
-    one, two = results
+    settings = {
+        "Global__dataset_dir": findable,
+        "Evaluate__weight_path": weights,
+        "Evaluate__batch_size": 3,
+        "Train__num_workers": 0,
+    }
+    outcome = run_cli("evaluate", tmp_path / "1", **settings)
+    assert outcome.code == 0, outcome.stderr
+    with started("talk", tmp_path / "2", Global__mode="evaluate", **settings) as run:
+        assert run.wait() == 0, run.text()
+        run.assert_all_end(1)
+    assert run.text().count("segm") == 1
+    one, two = (read_result(tmp_path / count, "evaluate")["metrics"] for count in ("1", "2"))
     assert 0.1 < one["AP"] < 0.9
     for kind in ("segm", "bbox"):
         assert two[kind] == pytest.approx(one[kind], abs=1e-9)
@@ -419,8 +414,7 @@ def test_a_rank_that_leaves_without_a_word_is_named(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_ranks_that_do_not_stop_are_killed(tmp_path: Path) -> None:
     with started("sleep", tmp_path / "output") as run:
-        run.wait_for("works")
-        time.sleep(0.5)
+        run.wait_for("all ranks listen")
         run.process.send_signal(signal.SIGTERM)
         assert run.wait(25) == 1
         run.assert_all_end(1)
@@ -431,14 +425,14 @@ def test_ranks_that_do_not_stop_are_killed(tmp_path: Path) -> None:
 @linux
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["launcher", "guard"])
-def test_a_killed_helper_of_the_run_ends_all(tmp_path: Path, victim: str) -> None:
-    with started("work", tmp_path / "output") as run:
-        run.wait_for("works")
+def test_a_killed_process_between_command_and_ranks_ends_all(tmp_path: Path, victim: str) -> None:
+    with started("sleep", tmp_path / "output") as run:
+        run.wait_for("all ranks listen")
         guard = _parent(run.workers()[1])
         os.kill(guard if victim == "guard" else _parent(guard), signal.SIGKILL)
         assert run.wait(END_SECONDS) == 1
         run.assert_all_end(END_SECONDS)
-    assert run.text().count("Error") == 1
+    assert "The launcher of the processes ended with code" in run.text()
 
 
 @linux
