@@ -53,9 +53,7 @@ def assert_trained_as_one(name: str, reports: Reports) -> None:
     for key, value in joined.items():
         first, second = (report[f"{name}: {key}"] for report in reports)
         np.testing.assert_array_equal(first, second, err_msg=key)
-        # Paddle's own batch norm has a momentum and an epsilon in float32, also in float64.
-        tolerance = 1e-6 if key.endswith(("._mean", "._variance")) else 1e-8
-        np.testing.assert_allclose(first, value, rtol=tolerance, atol=tolerance, err_msg=key)
+        np.testing.assert_allclose(first, value, rtol=1e-8, atol=1e-8, err_msg=key)
     assert sum(key.startswith("gradient of ") for key in joined) > 20
 
 
