@@ -113,7 +113,7 @@ def train_batches(
     world_size: int = 1,
     first_batch: int = 0,
     quarantine: Quarantine | None = None,
-) -> Iterator[TrainBatch]:
+) -> Generator[TrainBatch, None, None]:
     """The batches of one epoch for one of ``world_size`` ranks, ``batch_size`` pictures each.
 
     All ranks get the same number of batches: see ``epoch_plan``. From ``first_batch`` on they are what they

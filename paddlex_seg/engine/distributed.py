@@ -177,8 +177,7 @@ class Supervision:
         failures = [note for note in noted if self.stopped is None or note.time < self.stopped]
         if failures and self.plan.nnodes > 1:
             hint = "If the connection is gone, the reason is on another machine of the run."
-            return replace(failures[0], message=f"{failures[0].message}
-{hint}")
+            return replace(failures[0], message=f"{failures[0].message}\n{hint}")
         if failures:
             return failures[0]
         code = self.launcher.returncode

@@ -4,10 +4,13 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import paddle
+from small_runs import MODEL, slim_model
 
+from paddlex_seg.catalog import MODELS
 from paddlex_seg.config import Config
 from paddlex_seg.engine import train
 from paddlex_seg.engine.ranks import Ranks, join_ranks
@@ -17,7 +20,10 @@ Scenario = Callable[[Ranks], dict[str, Any]]
 
 
 def install(name: str) -> None:
-    """Let the command line of this process run a scenario instead of mode train."""
+    """Let the command line of this process run a scenario instead of mode train, or a small training."""
+    if name in ("train", "train slowly"):
+        train_small(slowly=name != "train")
+        return
 
     def run(cfg: Config) -> dict[str, Any]:
         with join_ranks(cfg.Global.device) as ranks:
@@ -25,6 +31,20 @@ def install(name: str) -> None:
             return SCENARIOS[name](ranks)
 
     train.run = run
+
+
+def train_small(*, slowly: bool) -> None:
+    """Mode train with a network of few channels and without an export; ``slowly``: half a second a step."""
+    MODELS[MODEL] = replace(MODELS[MODEL], build=slim_model)
+    train.export_model = lambda *args: None
+    step = train.train_step
+
+    def slow_step(*args: Any, **options: Any) -> train.StepResult:
+        time.sleep(0.5)
+        return step(*args, **options)
+
+    if slowly:
+        train.train_step = slow_step
 
 
 # Scenarios
