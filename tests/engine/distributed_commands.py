@@ -1,4 +1,4 @@
-"""The command line as a program of its own that runs with two processes on the CPU, and what is left of it."""
+"""The command line as a program of its own, with two processes on the CPU, and what is left of it."""
 
 import os
 import subprocess
