@@ -56,7 +56,7 @@ class TrainingPage:
         categories: Sequence[Category],
         settings: str,
     ) -> None:
-        self._output, self._title, self._schedule, self._settings = output, title, schedule, settings
+        self._output, self._title, self.schedule, self._settings = output, title, schedule, settings
         self._pictures = [_figure(sample, categories) for sample in samples[:_MAX_SAMPLES]]
 
     def write(self) -> None:
@@ -66,9 +66,9 @@ class TrainingPage:
         evaluations = [record for record in records if record["kind"] == "evaluation"]
         events = [record for record in records if record["kind"] == "event"]
         sections = [
-            _headline(self._title, self._schedule, steps, evaluations),
-            _curves_section(self._schedule, steps, evaluations),
-            _schedule_section(self._schedule, steps),
+            _headline(self._title, self.schedule, steps, evaluations),
+            _curves_section(self.schedule, steps, evaluations),
+            _schedule_section(self.schedule, steps),
             _pictures_section(self._pictures),
             _events_section(events),
             _settings_section(self._settings),

@@ -36,6 +36,7 @@ from paddlex_seg.engine import train
 from paddlex_seg.engine.checkpoint import ModelInfo, checkpoints, damage, write_checksums
 from paddlex_seg.engine.ranks import Ranks
 from paddlex_seg.engine.stop_signals import StopSignals
+from paddlex_seg.engine.train_setup import require_fitting_rate
 from paddlex_seg.engine.train_step import seed_step
 from paddlex_seg.engine.weights import read_weights
 from paddlex_seg.models.pp_yoloe_seg.model import PpYoloeSeg
@@ -738,4 +739,4 @@ def test_a_learning_rate_for_sgd_is_refused_where_the_recipe_from_random_weights
     assert "Train.learning_rate: found 0.01" in outcome.stderr
     assert "Set -o Train.learning_rate=0.0003" in outcome.stderr
     official = load_config("MaskRCNN-ResNet50-FPN.yaml")
-    train.require_fitting_rate(official, MASK_RCNN)
+    require_fitting_rate(official, MASK_RCNN)

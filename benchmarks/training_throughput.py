@@ -1,0 +1,137 @@
+"""Pictures a second in training on the CPU, and where the time goes: the table in docs/results.md.
+
+    python benchmarks/training_throughput.py [--steps 12] [--image-size 320] [--batch-size 2] [MODEL ...]
+
+Trains on the photographs of data/microcontrollers, looked for in the folder that the environment variable
+PADDLEX_SEG_SHARED names, from random weights, without and with worker processes. Prints for each model what
+a step takes and which share of it each part has. The first two steps are not counted. A few minutes with
+nothing beside it; shares say more than seconds on a machine that others use, too.
+"""
+
+import argparse
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from paddlex_seg.config import Config, load_config
+from paddlex_seg.engine.launch import prepare_process
+
+MODELS = ("PP-YOLOE_seg-S", "Mask-RT-DETR-S", "MaskRCNN-ResNet50-FPN")
+UNCOUNTED = 2
+PARTS = (
+    *("waiting for pictures", "to tensors", "forward and loss", "backward", "optimizer", "moving average"),
+    "guards",
+)
+
+
+class Parts:
+    """Seconds by part of a step, measured around functions that are replaced while the context lasts."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+
+    def around(self, owner: Any, name: str, part: str) -> None:
+        """Count the time in a function of ``owner``."""
+        function = getattr(owner, name)
+
+        def timed(*args: Any, **options: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return function(*args, **options)
+            finally:
+                self.seconds[part] += time.perf_counter() - start
+
+        setattr(owner, name, timed)
+
+
+def measure(cfg: Config, num_steps: int) -> tuple[float, dict[str, float]]:
+    """Seconds a step, and the seconds of it that each part takes."""
+    import paddle
+
+    from paddlex_seg.data import loader
+    from paddlex_seg.engine import train_step
+    from paddlex_seg.engine.device import use_device
+    from paddlex_seg.engine.ranks import ONE_RANK
+    from paddlex_seg.engine.stop_signals import StopSignals
+    from paddlex_seg.engine.train import epoch_batches
+    from paddlex_seg.engine.train_setup import prepare, start_training
+
+    use_device("cpu")
+    this, _ = prepare(cfg, ONE_RANK, StopSignals())
+    state = start_training(this, None)
+    state.model.train()
+    parts = Parts()
+    originals: list[tuple[Any, str, Callable[..., Any]]] = [
+        (owner, name, getattr(owner, name))
+        for owner, name in (
+            (loader, "to_batch"),
+            (paddle.Tensor, "backward"),
+            (train_step, "all_finite"),
+            (train_step, "running_statistics"),
+        )
+    ]
+    parts.around(loader, "to_batch", "to tensors")
+    parts.around(state.model, "loss", "forward and loss")
+    parts.around(paddle.Tensor, "backward", "backward")
+    parts.around(state.optimizer, "step", "optimizer")
+    parts.around(train_step, "all_finite", "guards")
+    parts.around(train_step, "running_statistics", "guards")
+    if state.ema is not None:
+        parts.around(state.ema, "update", "moving average")
+    try:
+        with loader.WorkerPool(cfg.Train.num_workers) as pool:
+            batches = epoch_batches(this, state.progress, pool)
+            start = 0.0
+            for number in range(UNCOUNTED + num_steps):
+                if number == UNCOUNTED:
+                    parts.seconds.clear()
+                    start = time.perf_counter()
+                before = time.perf_counter()
+                batch = next(batches)
+                parts.seconds["waiting for pictures"] += time.perf_counter() - before
+                train_step.train_step(state, batch, 1e-4, seed=0, ranks=ONE_RANK, stop=this.stop)
+            total = time.perf_counter() - start
+            batches.close()
+    finally:
+        for owner, name, function in originals:
+            setattr(owner, name, function)
+    parts.seconds["waiting for pictures"] -= parts.seconds["to tensors"]
+    return total / num_steps, {name: parts.seconds[name] / num_steps for name in PARTS}
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", nargs="*", default=MODELS)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--image-size", type=int, default=320)
+    parser.add_argument("--batch-size", type=int, default=2)
+    options = parser.parse_args()
+    shared = os.environ.get("PADDLEX_SEG_SHARED")
+    if shared is None:
+        parser.error("PADDLEX_SEG_SHARED is not set; it names the folder with data/microcontrollers")
+    prepare_process()
+    print(f"| model | workers | pictures/s | s a step | {' | '.join(PARTS)} | rest |")
+    print("|---" * (len(PARTS) + 5) + "|")
+    for model in options.models:
+        for num_workers in (0, 2):
+            settings = [
+                f"Global.dataset_dir={Path(shared) / 'data' / 'microcontrollers'}",
+                *("Global.mode=train", "Train.pretrain_weight_path=scratch", "Train.learning_rate=0.0001"),
+                f"Train.image_size={options.image_size}",
+                f"Train.batch_size={options.batch_size}",
+                f"Train.num_workers={num_workers}",
+            ]
+            seconds, parts = measure(load_config(model, settings), options.steps)
+            shares = [f"{value / seconds:.1%}" for value in (*parts.values(), seconds - sum(parts.values()))]
+            row = [model, num_workers, f"{options.batch_size / seconds:.2f}", f"{seconds:.2f}", *shares]
+            print("| " + " | ".join(map(str, row)) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
