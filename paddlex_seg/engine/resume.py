@@ -117,6 +117,15 @@ def save_state(
     return folder
 
 
+def is_saved(state: TrainState, output: Path) -> bool:
+    """Whether the newest checkpoint is of just this place in the run."""
+    newest = next(iter(checkpoints(output)), None)
+    if newest is None or damage(newest):
+        return False
+    saved = read_progress(weight_file(newest))
+    return replace(saved, seconds=state.progress.seconds) == state.progress
+
+
 def load_tensors(state: TrainState, weight_path: Path) -> None:
     """Weights, optimizer and moving average as a checkpoint has them."""
     raw_path = weight_path.with_suffix(".pdema")

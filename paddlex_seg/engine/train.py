@@ -20,7 +20,6 @@ from paddlex_seg.engine.checkpoint import (
     BEST,
     CHECKPOINTS,
     Progress,
-    checkpoint_folder,
     checkpoints,
     link_checkpoint,
     load_model,
@@ -36,10 +35,7 @@ from paddlex_seg.engine.log import format_seconds, log_file, progress_bar
 from paddlex_seg.engine.metrics_log import MetricsLog, bring_metrics, visualdl_file
 from paddlex_seg.engine.ranks import join_ranks
 from paddlex_seg.engine.result_file import write_result
-from paddlex_seg.engine.resume import (
-    load_tensors,
-    save_state,
-)
+from paddlex_seg.engine.resume import is_saved, load_tensors, save_state
 from paddlex_seg.engine.schedule_report import write_schedule
 from paddlex_seg.engine.self_check import check_evaluation, check_export, check_step
 from paddlex_seg.engine.stop_signals import StopSignals
@@ -127,7 +123,7 @@ def self_check(this: Run, state: TrainState, pool: WorkerPool) -> None:
 
 def begin_output(this: Run, *, is_new: bool) -> None:
     """Make the output folder that of this run. Nothing of a run that was in it is lost, or taken for this."""
-    if is_new:
+    if is_new and not this.quarantine.records:  # the self-check may have found some
         (this.output / BAD_SAMPLES).unlink(missing_ok=True)
     for name in (CHECKPOINTS, BEST) if is_new else ():
         earlier = this.output / name
@@ -372,9 +368,7 @@ def finish_epoch(this: Run, state: TrainState, clock: Clock, metrics: CocoMetric
         scores |= {"box_ap": metrics.bbox.AP, "box_ap50": metrics.bbox.AP50}
         this.numbers.evaluation(epoch=epoch, step=state.progress.step, losses=losses, **scores)
         this.page.write()
-    save_now(this, state, clock, score)
-    if is_best and this.ranks.is_main:
-        link_checkpoint(checkpoint_folder(this.output, state.progress.step), this.output / BEST)
+    save_now(this, state, clock, score=score, is_best=is_best)
     write_train_result(this, state)
 
 
@@ -384,18 +378,25 @@ def save_when_due(this: Run, state: TrainState, clock: Clock) -> bool:
     if interval is None or state.progress.step % interval:
         return False
     go_back_unless_finite(this, state)
-    save_now(this, state, clock, score=None)
+    save_now(this, state, clock)
     return True
 
 
-def save_now(this: Run, state: TrainState, clock: Clock, score: float | None) -> None:
-    """Save a checkpoint and delete the ones that are too old. Raises WeightsError when the disk refuses."""
+def save_now(
+    this: Run, state: TrainState, clock: Clock, *, score: float | None = None, is_best: bool = False
+) -> None:
+    """Save a checkpoint and delete the ones that are too old. Raises WeightsError when the disk refuses.
+
+    score: mask AP of the model, where it was evaluated.
+    """
     state.progress = replace(state.progress, seconds=state.progress.seconds + clock.passed())
     if not this.ranks.is_main:
         return
     step, keep_last = state.progress.step, this.cfg.Train.keep_last
     try:
-        save_state(state, this.output, this.info, score=score, config_yaml=this.cfg.to_yaml())
+        folder = save_state(state, this.output, this.info, score=score, config_yaml=this.cfg.to_yaml())
+        if is_best:
+            link_checkpoint(folder, this.output / BEST)
     except WeightsError as error:
         left = newest_sound_checkpoint(this.output)
         raise WeightsError(
@@ -411,9 +412,10 @@ def save_before_leaving(this: Run, state: TrainState) -> str:
     """Save where the run stands, and say how to continue."""
     if state.progress.step == 0:
         return "interrupted before the first step; nothing was to be saved"
-    go_back_unless_finite(this, state)
-    save_now(this, state, Clock(), score=None)
-    write_train_result(this, state)
+    if not is_saved(state, this.output):
+        go_back_unless_finite(this, state)
+        save_now(this, state, Clock())
+        write_train_result(this, state)
     this.ranks.barrier()
     return (
         f"interrupted after {state.progress.step} steps, which are saved. To continue, give the same command "

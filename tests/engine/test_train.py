@@ -363,6 +363,8 @@ def test_an_interrupted_run_leaves_its_last_checkpoint_and_says_how_to_go_on(
     last = output / result["models"]["last_1"]["pdparams"]
     assert last.is_file()
     assert "interrupted after 2 steps" in outcome.stderr and "Train.resume=auto" in outcome.stderr
+    described = json.loads(last_checkpoint(output, "info.json").read_text(encoding="utf-8"))
+    assert described["metric"] is not None  # that of the evaluation before, which saving again would lose
 
 
 def test_a_resumed_run_ends_as_one_that_was_never_interrupted(
