@@ -143,8 +143,8 @@ def load_state(state: TrainState, weight_path: Path, *, batch_size: int, steps_p
     batch_size: pictures a step now, of all processes; steps_per_epoch: with that size. Where it is another
     one than before, the position in the epoch is kept as nearly as whole steps can.
     """
-    load_tensors(state, weight_path)
     saved = read_progress(weight_path)
+    load_tensors(state, weight_path)
     state.progress = at_batch_size(saved, batch_size, steps_per_epoch)
     LOGGER.info(
         "Continuing at step %d (epoch %d, step %d of %d) with %s.",

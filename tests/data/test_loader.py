@@ -298,7 +298,7 @@ def test_a_bad_picture_does_not_change_the_samples_of_the_others(coco, tmp_path)
         for before, after in zip(sound, with_bad, strict=True)
         if (before.batch.image.numpy() != after.batch.image.numpy()).any()
     ]
-    assert changed == [("4.png",)]
+    assert changed == [(("4.png",),)]
 
 
 def test_failures_that_depend_on_the_draw_are_the_same_with_workers(coco, tmp_path, pool):

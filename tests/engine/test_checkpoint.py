@@ -67,7 +67,7 @@ def test_a_checkpoint_that_could_not_be_written_leaves_the_older_one(
         raise OSError("No space left on device")
 
     monkeypatch.setattr(checkpoint, "write_json", fail)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(WeightsError, match=r"last_model: the checkpoint could not be written: No space"):
         save(tmp_path / "last_model", value=2.0)
     assert read_weights(weight_path)["weight"].tolist() == [1.0]
     assert read_info(weight_path) == INFO

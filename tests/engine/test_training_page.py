@@ -38,6 +38,7 @@ def sample(num_objects: int, class_id: int = 0, size_hw: tuple[int, int] = (240,
         image_id=17,
         im_shape=np.array(size_hw, np.float32),
         scale_factor=np.ones(2, np.float32),
+        file_names=("17.jpg",),
     )
 
 
