@@ -35,6 +35,11 @@ CHECKSUMS = "checksums.json"
 CHECKPOINTS = "checkpoints"
 BEST = "best_model"
 _NAME = re.compile(r"step_(\d{8,})")
+# What a run writes under another name first, into its output folder and that of its checkpoints.
+_WRITTEN = (
+    *("step_", "best_model.", "train_result.json.", "schedule.json.", "bad_samples.json."),
+    *("metrics.jsonl.", "training.html.", "curves.png."),
+)
 
 
 @dataclass(frozen=True)
@@ -181,12 +186,14 @@ def remove_old_checkpoints(output: Path, *, step: int, keep_last: int) -> None:
 
 
 def remove_leftovers(output: Path) -> None:
-    """Delete what killed runs had begun to write or to delete: hidden names that end with a number."""
+    """Delete what killed runs had begun to write or to delete, under names such as ``.best_model.4711``."""
     for folder in (output, output / CHECKPOINTS):
         for path in folder.glob(".*"):
-            if path.is_dir() and path.suffix[1:].isdigit():
+            if not path.name[1:].startswith(_WRITTEN):
+                continue
+            if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
-            elif path.suffix[1:].isdigit():
+            else:
                 path.unlink(missing_ok=True)
 
 
@@ -225,6 +232,8 @@ def replace_folder(new: Path, folder: Path) -> None:
 
 def _flush(paths: Iterable[Path]) -> None:
     """Have files and folders on the disk before their names say so."""
+    if os.name == "nt":  # where neither folders nor files that are open for reading can be flushed
+        return
     for path in paths:
         handle = os.open(path, os.O_RDONLY)
         try:

@@ -82,21 +82,26 @@ def train_step(
                 [*gradients, *statistics]
             )
             refused = ranks.any_of(not finite)
-            if refused:
+            # At a scale that is too large it is no wonder, and the scale is about to be halved.
+            is_overflow = state.precision.loss_scale > 1 and all(map(math.isfinite, losses.values()))
+            if refused and not is_overflow:
                 result = _refuse(state, batch, losses, before, ranks)
     except BaseException:
         _put_back(state, before)
         raise
+    scale = state.precision.loss_scale
     state.precision.update(found_nonfinite=refused)
     if refused:
         _put_back(state, before)
+        if is_overflow:
+            result = StepResult(losses, f"gradients are too large for 16 bits at a loss scale of {scale:g}")
         state.progress = replace(
             state.progress,
             step=state.progress.step + 1,
             epoch_step=state.progress.epoch_step + 1,
             skipped=state.progress.skipped + 1,
             skipped_in_epoch=state.progress.skipped_in_epoch + 1,
-            skipped_in_a_row=state.progress.skipped_in_a_row + 1,
+            skipped_in_a_row=state.progress.skipped_in_a_row + (not is_overflow),
         )
         return result
     state.optimizer.set_lr(rate)

@@ -61,9 +61,11 @@ def mean_losses(losses: Mapping[str, Tensor]) -> dict[str, float]:
 
     One that is not finite in any process is not finite in all of them, so that all of them stop.
     """
-    own = paddle.stack([loss.detach().astype("float32").reshape([]) for loss in losses.values()])
-    means = sum_over_processes(own) / paddle.distributed.get_world_size()
-    return dict(zip(losses, means.tolist(), strict=True))
+    names = sorted(losses)  # their order may depend on what a process has in its batch
+    own = paddle.stack([losses[name].detach().astype("float32").reshape([]) for name in names])
+    means = (sum_over_processes(own) / paddle.distributed.get_world_size()).tolist()
+    mean_of_name = dict(zip(names, means, strict=True))
+    return {name: mean_of_name[name] for name in losses}
 
 
 @paddle.no_grad()
