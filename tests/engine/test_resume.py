@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,17 @@ def during_loss(patch: pytest.MonkeyPatch, call: int, action: Callable[[], None]
         return losses
 
     patch.setattr(PpYoloeSeg, "loss", wrapped)
+
+
+def give_scores(patch: pytest.MonkeyPatch, scores: Sequence[float]) -> None:
+    """Let the evaluations of a run find these mask APs, one after the other."""
+    evaluate, coming = train.evaluate_coco, iter(scores)
+
+    def scored(*args: Any) -> Any:
+        metrics = evaluate(*args)
+        return replace(metrics, segm=replace(metrics.segm, AP=next(coming)))
+
+    patch.setattr(train, "evaluate_coco", scored)
 
 
 # Signals
@@ -236,15 +247,8 @@ def test_a_full_disk_leaves_the_last_good_checkpoint_and_says_what_to_do(
 
 
 def test_checkpoints_that_are_too_old_are_deleted_and_the_best_is_kept(dataset: Path, tmp_path: Path) -> None:
-    scores = iter([0.1, 0.7, 0.3, 0.2, 0.5])
     with pytest.MonkeyPatch.context() as patch:
-        evaluate = train.evaluate_coco
-
-        def scored(*args: Any) -> Any:
-            metrics = evaluate(*args)
-            return replace(metrics, segm=replace(metrics.segm, AP=next(scores)))
-
-        patch.setattr(train, "evaluate_coco", scored)
+        give_scores(patch, [0.1, 0.7, 0.3, 0.2, 0.5])
         outcome = run(dataset, tmp_path, Train__epochs_iters=5, Train__batch_size=8, Train__keep_last=2)
     assert outcome.code == 0, outcome.stderr
     assert [step_of(path) for path in checkpoints(tmp_path)] == [5, 4, 2]
@@ -343,15 +347,8 @@ def test_the_place_in_an_epoch_is_counted_in_pictures(
 
 
 def test_a_run_that_no_longer_gets_better_stops_early(dataset: Path, tmp_path: Path) -> None:
-    scores = iter([0.1, 0.3, 0.2, 0.2, 0.1, 0.1])
     with pytest.MonkeyPatch.context() as patch:
-        evaluate = train.evaluate_coco
-
-        def scored(*args: Any) -> Any:
-            metrics = evaluate(*args)
-            return replace(metrics, segm=replace(metrics.segm, AP=next(scores)))
-
-        patch.setattr(train, "evaluate_coco", scored)
+        give_scores(patch, [0.1, 0.3, 0.2, 0.2, 0.1, 0.1])
         options = {"Train__epochs_iters": 9, "Train__batch_size": 8, "Train__early_stop": 2}
         outcome = run(dataset, tmp_path, **options)
         assert outcome.code == 0, outcome.stderr
