@@ -125,16 +125,16 @@ def begin_output(this: Run, *, is_new: bool) -> None:
     """Make the output folder that of this run. Nothing of a run that was in it is lost, or taken for this."""
     if is_new and not this.quarantine.records:  # the self-check may have found some
         (this.output / BAD_SAMPLES).unlink(missing_ok=True)
+    remove_leftovers(this.output)
     for name in (CHECKPOINTS, BEST) if is_new else ():
         earlier = this.output / name
-        if earlier.exists():
+        if earlier.exists() and any(earlier.iterdir()):  # none are there where the first one was not finished
             backup = free_backup(earlier)
             os.replace(earlier, backup)
             LOGGER.warning(
                 "%s is of an earlier run and is kept as %s. To continue a run: Train.resume=auto.",
                 *(earlier, backup),
             )
-    remove_leftovers(this.output)
     (this.output / "config.yaml").write_text(this.cfg.to_yaml(), encoding="utf-8")
 
 
