@@ -128,6 +128,24 @@ def fill_disk(dataset: Path, output: Path, rng: np.random.Generator) -> None:
     assert not [path for path in output.rglob(".*") if path.name.startswith(".step_")]
 
 
+def disaster(what: str, dataset: Path, output: Path, seconds: float, rng: np.random.Generator) -> bool:
+    """Let something happen to a training, and give back whether it did: the training may end before it."""
+    if what == "full disk":
+        fill_disk(dataset, output, rng)
+        return True
+    if what == "kill":
+        code, _ = forked(lambda: run_training(dataset, output), float(rng.uniform(0, seconds)))
+        return code == -signal.SIGKILL
+    number = int(rng.integers(1, 80))
+
+    def job() -> int:
+        kill_at_call(number)
+        return run_training(dataset, output)
+
+    code, _ = forked(job)
+    return code == -signal.SIGKILL and (what == "write" or damage_newest(output, rng))
+
+
 def main(folder: Path, kills: int, writes: int, damages: int, full_disks: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     write_demo_dataset(folder / "data", num_train=8, num_val=2)
@@ -136,34 +154,19 @@ def main(folder: Path, kills: int, writes: int, damages: int, full_disks: int, s
     assert code == 0
     expected = numbers(undisturbed)
     done: Counter[str] = Counter()
-    todo = ["kill"] * kills + ["write"] * writes + ["damage"] * damages + ["full disk"] * full_disks
+    todo = ["kill"] * kills + ["write"] * writes + ["damage"] * damages
     rng.shuffle(todo)
+    # A disk is full at the beginning of a training, since it is that of the whole training.
+    for place in range(full_disks):
+        todo.insert(place * (PER_TRIAL + 1), "full disk")
     while todo:
-        disasters, todo = todo[:PER_TRIAL], todo[PER_TRIAL:]
-        disasters.sort(key=lambda what: what != "full disk")  # the disk is that of the whole trial
-        mounted = False
-        for what in disasters:
-            if what == "full disk":
-                if mounted:
-                    subprocess.run(["umount", output], check=True)
-                    shutil.rmtree(output, ignore_errors=True)
-                fill_disk(dataset, output, rng)
-                mounted = True
-            elif what == "kill":
-                code, _ = forked(lambda: run_training(dataset, output), float(rng.uniform(0, 1.1 * seconds)))
-                done["ended before the kill"] += code == 0
-            else:
-                number = int(rng.integers(1, 80))
-
-                def job(number: int = number) -> int:
-                    kill_at_call(number)
-                    return run_training(dataset, output)
-
-                code, _ = forked(job)
-                done["ended before the kill"] += code == 0
-                if what == "damage":
-                    done["nothing to damage"] += not damage_newest(output, rng)
-            done[what] += 1
+        happened = 0
+        mounted = todo[0] == "full disk"
+        while todo and happened < PER_TRIAL and not (happened and todo[0] == "full disk"):
+            if not disaster(todo[0], dataset, output, seconds, rng):
+                break
+            happened += 1
+            done[todo.pop(0)] += 1
         code, _ = forked(lambda: run_training(dataset, output))
         assert code == 0, (folder / "log.txt").read_text(encoding="utf-8")[-3000:]
         assert_same(numbers(output), expected)

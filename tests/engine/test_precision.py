@@ -165,14 +165,7 @@ def catalog_model(name: str) -> Callable[[int], InstanceSegmenter]:
         pytest.param(slim, id="slim PP-YOLOE_seg"),
         *(
             pytest.param(catalog_model(name), id=name, marks=pytest.mark.slow)
-            for name in (
-                "PP-YOLOE_seg-S",
-                "Mask-RT-DETR-S",
-                "MaskRCNN-ResNet50",
-                "MaskRCNN-ResNet50-FPN",
-                "Cascade-MaskRCNN-ResNet50-FPN",
-                "SOLOv2",
-            )
+            for name in ("PP-YOLOE_seg-S", "Mask-RT-DETR-S", "SOLOv2")
         ),
     ],
 )
