@@ -24,6 +24,7 @@ from pydantic import (
 
 from paddlex_seg.errors import ConfigError
 
+SCRATCH = "scratch"  # as Train.pretrain_weight_path
 MODES = ("check_dataset", "train", "evaluate", "export", "predict")
 PACKAGE_DIR = Path(__file__).resolve().parent
 CONFIG_DIRS = (PACKAGE_DIR / "configs", PACKAGE_DIR.parent / "configs")  # installed wheel, source checkout
@@ -337,6 +338,11 @@ class TrainConfig(_Section):
         if self.resume is not None and self.resume_path is not None:
             raise ValueError("resume and resume_path mean the same; give one of them")
         return self
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether the first weights are random. A resumed run keeps the answer of its beginning."""
+        return self.pretrain_weight_path == SCRATCH
 
     @property
     def resumes_from(self) -> str | None:

@@ -65,7 +65,7 @@ class Progress:
     loss_sums: Mapping[str, float] = field(default_factory=dict)  # over the good steps of this epoch
     skipped_in_epoch: int = 0  # steps of this epoch without an update, because a number was not finite
     skipped_in_a_row: int = 0
-    skipped: int = 0
+    skipped: int = 0  # in the run; as in a row, without those of a loss scale that was too large
     rollbacks: int = 0
     micro_batches: int = 1  # parts that a batch is computed in, after memory ran out
     run_epochs: int = 0  # length of the run where a time budget decides on it

@@ -78,9 +78,7 @@ def _problem_of_objects(target: Target) -> str | None:
     boxes = target.boxes_xyxy.numpy()
     for number, (box, class_id) in enumerate(zip(boxes, target.class_ids.numpy(), strict=True), start=1):
         if not np.isfinite(box).all() or (box[2:] <= box[:2]).any():
-            return (
-                f"object {number} of class index {class_id} has the box {[round(float(x), 1) for x in box]}"
-            )
+            return f"object {number} of class index {class_id} has the box {_rounded(box)}"
     return None
 
 

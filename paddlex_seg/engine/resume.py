@@ -9,7 +9,7 @@ from typing import Any
 import paddle
 
 from paddlex_seg.catalog import ModelSpec
-from paddlex_seg.config import Config, load_config
+from paddlex_seg.config import SCRATCH, Config, load_config
 from paddlex_seg.engine.checkpoint import (
     BEST,
     CHECKPOINTS,
@@ -34,7 +34,6 @@ from paddlex_seg.structures import CocoFile
 
 LOGGER = logging.getLogger(__name__)
 AUTO = "auto"
-SCRATCH = "scratch"
 
 
 def find_checkpoint(cfg: Config) -> Path | None:
@@ -80,8 +79,8 @@ def require_same_run(weight_path: Path, cfg: Config, spec: ModelSpec, train: Coc
     saved = weight_path.with_name("config.yaml")
     if not saved.is_file():
         return
-    was_scratch = load_config(str(saved)).Train.pretrain_weight_path == SCRATCH
-    if was_scratch != (cfg.Train.pretrain_weight_path == SCRATCH):
+    was_scratch = load_config(str(saved)).Train.from_scratch
+    if was_scratch != cfg.Train.from_scratch:
         begun, now = ("with", "without") if was_scratch else ("without", "with")
         raise ConfigError(
             f"{weight_path} is of a run that was begun {begun} Train.pretrain_weight_path={SCRATCH}, and is "
@@ -145,7 +144,8 @@ def load_state(state: TrainState, weight_path: Path, *, batch_size: int, steps_p
     """
     saved = read_progress(weight_path)
     load_tensors(state, weight_path)
-    state.progress = at_batch_size(saved, batch_size, steps_per_epoch)
+    micro_batches = max(saved.micro_batches, state.progress.micro_batches)
+    state.progress = replace(at_batch_size(saved, batch_size, steps_per_epoch), micro_batches=micro_batches)
     LOGGER.info(
         "Continuing at step %d (epoch %d, step %d of %d) with %s.",
         *(state.progress.step + 1, saved.epoch + 1, state.progress.epoch_step + 1, steps_per_epoch),
@@ -165,7 +165,7 @@ def at_batch_size(progress: Progress, batch_size: int, steps_per_epoch: int) -> 
     if progress.batch_size in (0, batch_size):
         return replace(progress, batch_size=batch_size)
     epoch_step = min(progress.epoch_step * progress.batch_size // batch_size, steps_per_epoch)
-    return replace(progress, batch_size=batch_size, epoch_step=epoch_step, run_epochs=0)
+    return replace(progress, batch_size=batch_size, epoch_step=epoch_step)
 
 
 def bring_along(state: TrainState, weight_path: Path, output: Path, *, is_main: bool) -> None:

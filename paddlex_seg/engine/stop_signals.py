@@ -41,15 +41,11 @@ class StopSignals:
         """Work that may end anywhere: it changes nothing, or nothing that the caller does not put back."""
         self._interruptible = self._at_once
         try:
-            self.check_at_once()
+            if self._at_once:
+                self.check()
             yield
         finally:
             self._interruptible = False
-
-    def check_at_once(self) -> None:
-        """Raise KeyboardInterrupt when a signal has come and this process may stop by itself."""
-        if self._at_once:
-            self.check()
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.requested = True

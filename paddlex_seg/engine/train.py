@@ -35,7 +35,7 @@ from paddlex_seg.engine.log import format_seconds, log_file, progress_bar
 from paddlex_seg.engine.metrics_log import MetricsLog, bring_metrics, visualdl_file
 from paddlex_seg.engine.ranks import join_ranks
 from paddlex_seg.engine.result_file import write_result
-from paddlex_seg.engine.resume import is_saved, load_tensors, save_state
+from paddlex_seg.engine.resume import bring_along, is_saved, load_tensors, save_state
 from paddlex_seg.engine.schedule_report import write_schedule
 from paddlex_seg.engine.self_check import check_evaluation, check_export, check_step
 from paddlex_seg.engine.stop_signals import StopSignals
@@ -99,6 +99,7 @@ def run(cfg: Config) -> dict[str, Any]:
             if checkpoint is None and cfg.Train.self_check:
                 with stop.interruptible():
                     self_check(this, state, pool)
+            begin_output(this, state, checkpoint)
             with recorded(this, state.progress, checkpoint) as this:
                 try:
                     train_epochs(this, state, pool)
@@ -121,8 +122,23 @@ def self_check(this: Run, state: TrainState, pool: WorkerPool) -> None:
     this.ranks.barrier()
 
 
-def begin_output(this: Run, *, is_new: bool) -> None:
-    """Make the output folder that of this run. Nothing of a run that was in it is lost, or taken for this."""
+def begin_output(this: Run, state: TrainState, checkpoint: Path | None) -> None:
+    """Make the output folder that of this run, with what it goes on from.
+
+    Nothing of another run that was in it is lost, or taken for a part of this one.
+    """
+    if this.ranks.is_main:
+        goes_on_here = (
+            checkpoint is not None
+            and checkpoint.parent.parent.resolve() == (this.output / CHECKPOINTS).resolve()
+        )
+        clear_output(this, is_new=not goes_on_here)
+    if checkpoint is not None:
+        bring_along(state, checkpoint, this.output, is_main=this.ranks.is_main)
+
+
+def clear_output(this: Run, *, is_new: bool) -> None:
+    """Move aside what another run has left in the output folder, and delete what a killed one had begun."""
     if is_new and not this.quarantine.records:  # the self-check may have found some
         (this.output / BAD_SAMPLES).unlink(missing_ok=True)
     remove_leftovers(this.output)
@@ -147,7 +163,6 @@ def recorded(this: Run, progress: Progress, checkpoint: Path | None) -> Iterator
     if not this.ranks.is_main:
         yield this
         return
-    begin_output(this, is_new=checkpoint is None)
     if checkpoint is not None:
         bring_metrics(checkpoint.parent.parent.parent, this.output)
     viewers = {"tensorboard": this.cfg.Train.tensorboard, "visualdl": this.cfg.Train.visualdl}
@@ -201,7 +216,7 @@ def is_finished(this: Run, progress: Progress) -> bool:
         return True
     patience = this.cfg.Train.early_stop
     waited = sum(row["epoch"] > progress.best_epoch for row in progress.history)
-    return patience is not None and waited >= patience
+    return patience is not None and progress.best_epoch > 0 and waited >= patience
 
 
 def plan_by_time(this: Run, state: TrainState, clock: Clock) -> None:

@@ -30,7 +30,7 @@ from paddlex_seg.engine.optimizer import (
 )
 from paddlex_seg.engine.precision import choose_precision
 from paddlex_seg.engine.ranks import Ranks
-from paddlex_seg.engine.resume import SCRATCH, bring_along, find_checkpoint, load_state, require_same_run
+from paddlex_seg.engine.resume import find_checkpoint, load_state, require_same_run
 from paddlex_seg.engine.schedule_report import ScheduleReport, describe_schedule
 from paddlex_seg.engine.stop_signals import StopSignals
 from paddlex_seg.engine.train_step import TrainState
@@ -175,14 +175,9 @@ def read_data(cfg: Config) -> tuple[CocoFile, CocoFile, Path]:
     return train, val, dataset_paths(Path(cfg.Global.dataset_dir)).image_dir
 
 
-def starts_from_scratch(cfg: Config) -> bool:
-    """Whether the first weights are random. A resumed run keeps the answer of its beginning."""
-    return cfg.Train.pretrain_weight_path == SCRATCH
-
-
 def recipe_of(cfg: Config, spec: ModelSpec) -> Recipe:
     """The settings of the run: from random weights, training needs others than the official ones."""
-    return spec.scratch_recipe if starts_from_scratch(cfg) else spec.recipe
+    return spec.scratch_recipe if cfg.Train.from_scratch else spec.recipe
 
 
 def require_fitting_rate(cfg: Config, recipe: Recipe) -> None:
@@ -200,7 +195,7 @@ def start_training(this: Run, checkpoint: Path | None) -> TrainState:
     """The model with its first weights, optimizer and moving average, or as a checkpoint has them."""
     cfg, recipe = this.cfg, this.recipe
     paddle.seed(cfg.Train.seed)
-    model = this.spec.build(num_classes=len(this.info.categories), from_scratch=starts_from_scratch(cfg))
+    model = this.spec.build(num_classes=len(this.info.categories), from_scratch=cfg.Train.from_scratch)
     if checkpoint is None:
         load_first_weights(this, model)
     still = freeze(model, cfg.Train.freeze) if cfg.Train.freeze else ()
@@ -225,14 +220,13 @@ def start_training(this: Run, checkpoint: Path | None) -> TrainState:
     )
     if checkpoint is not None:
         load_state(state, checkpoint, batch_size=pictures, steps_per_epoch=this.steps_per_epoch)
-        bring_along(state, checkpoint, this.output, is_main=this.ranks.is_main)
     return state
 
 
 def load_first_weights(this: Run, model: InstanceSegmenter) -> None:
     """Load what a training starts from; ``scratch`` leaves the random weights."""
     source = this.cfg.Train.pretrain_weight_path or this.spec.official_weights
-    if source == SCRATCH:
+    if this.cfg.Train.from_scratch:
         LOGGER.info("Training starts from random weights.")
         return
     path = resolve_weights(source, config_key="Train.pretrain_weight_path")

@@ -99,7 +99,7 @@ def train_step(
             state.progress,
             step=state.progress.step + 1,
             epoch_step=state.progress.epoch_step + 1,
-            skipped=state.progress.skipped + 1,
+            skipped=state.progress.skipped + (not is_overflow),
             skipped_in_epoch=state.progress.skipped_in_epoch + 1,
             skipped_in_a_row=state.progress.skipped_in_a_row + (not is_overflow),
         )

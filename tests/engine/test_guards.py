@@ -151,6 +151,16 @@ def test_a_number_that_is_not_finite_ends_with_its_step(
     assert read_result(tmp_path, "train")["done_flag"] is True
 
 
+def test_an_object_whose_box_is_not_finite_leaves_the_run_finite(
+    dataset: Path, tmp_path: Path, at_step: Any
+) -> None:
+    """PP-YOLOE assigns no cell to such a box: its losses stay finite, so that no step is left out."""
+    at_step(poison_box)
+    outcome = run(dataset, tmp_path)
+    assert outcome.code == 0, outcome.stderr
+    assert_finite(tmp_path)
+
+
 def test_weights_that_stay_broken_end_the_run_with_the_culprit(dataset: Path, tmp_path: Path) -> None:
     """A learning rate that no network survives: going back does not help for ever."""
     outcome = run(dataset, tmp_path, Train__learning_rate=1e30, Train__epochs_iters=12, Train__warmup_steps=2)
@@ -272,6 +282,15 @@ def test_the_object_with_which_a_loss_is_not_finite_is_named(monkeypatch: pytest
     assert "operator log" in text
     assert "b.jpg:" not in text
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_an_object_whose_box_is_not_finite_is_named() -> None:
+    batch = make_batch()
+    poison(batch.targets[1].boxes_xyxy)
+    named = TrainBatch(batch, (("a.jpg",), ("b.jpg",)))
+    text = describe_culprit(slim_model(num_classes=2), named, {"loss": NAN}, [], several_processes=False)
+    assert "b.jpg: object 1 of class index 0 has the box [nan, 4.0, 24.0, 40.0]" in text
+    assert "a.jpg:" not in text
 
 
 def test_the_layer_that_makes_it_is_named() -> None:

@@ -302,6 +302,22 @@ def test_a_run_is_resumed_by_its_folder_its_checkpoint_or_its_file(
         assert_same_end(output, undisturbed)
 
 
+def test_a_run_that_goes_on_in_the_folder_of_another_keeps_that_one_aside(
+    dataset: Path, tmp_path: Path, undisturbed: Path
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        during_loss(patch, 6, lambda: os.kill(os.getpid(), signal.SIGINT))
+        run(dataset, tmp_path / "first")
+    assert run(dataset, tmp_path / "other", Train__seed=3, Train__epochs_iters=1).code == 0
+    others = last_checkpoint(tmp_path / "other").read_bytes()
+    outcome = run(dataset, tmp_path / "other", Train__resume=tmp_path / "first")
+    assert outcome.code == 0, outcome.stderr
+    assert_same_end(tmp_path / "other", undisturbed)
+    (kept,) = (tmp_path / "other" / "checkpoints.bak").iterdir()
+    assert damage(kept) is None
+    assert (kept / f"{kept.name}.pdparams").read_bytes() == others
+
+
 def test_resuming_what_is_not_there_says_what_is_expected(dataset: Path, tmp_path: Path) -> None:
     outcome = run(dataset, tmp_path / "output", Train__resume=tmp_path / "nothing")
     assert outcome.code == 1
@@ -338,9 +354,10 @@ def test_a_run_goes_on_at_the_same_picture_with_another_batch_size(dataset: Path
 def test_the_place_in_an_epoch_is_counted_in_pictures(
     done: int, batch_size: int, steps_per_epoch: int, expected: int
 ) -> None:
-    progress = Progress(epoch=2, epoch_step=done, step=50 + done, batch_size=4)
+    progress = Progress(epoch=2, epoch_step=done, step=50 + done, batch_size=4, run_epochs=7)
     found = at_batch_size(progress, batch_size, steps_per_epoch)
     assert (found.epoch, found.epoch_step, found.batch_size) == (2, expected, batch_size)
+    assert found.run_epochs == 7  # what a time budget has decided on
 
 
 # The length of a run

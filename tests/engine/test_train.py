@@ -457,7 +457,9 @@ def test_a_last_model_that_was_moved_alone_begins_anew_with_the_best(
     states.write_text(json.dumps(json.loads(states.read_text()) | {"best_step": 1}), encoding="utf-8")
     write_checksums(states.parent)
     last = folder / "moved" / name / f"{name}.pdparams"
-    outcome = run_slim("train", tmp_path / "output", **train_options(dataset, Train__resume_path=last))
+    outcome = run_slim(
+        "train", tmp_path / "output", **train_options(dataset, Train__resume_path=last, Train__early_stop=1)
+    )
     assert outcome.code == 0, outcome.stderr
     result = read_result(tmp_path / "output", "train")
     assert result["best_epoch"] == 2
