@@ -1,5 +1,6 @@
 """What a training does with numbers that are not finite, and when memory runs out."""
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -239,6 +240,8 @@ def test_a_loss_scale_that_is_too_large_is_halved_without_a_search_for_a_culprit
     assert_finite(tmp_path)
     written = read_weights(last_checkpoint(tmp_path, "pdopt"))
     assert 1 < written["precision/loss_scale"] < 2.0**127
+    states = json.loads(last_checkpoint(tmp_path, "pdstates").read_text(encoding="utf-8"))
+    assert states["skipped"] == 0  # the first ones that count have their culprit looked for
 
 
 # Whose fault it is

@@ -347,6 +347,26 @@ def test_a_run_goes_on_at_the_same_picture_with_another_batch_size(dataset: Path
     assert [(row["epoch"], row["step"]) for row in history] == [(1, 4), (2, 7)]  # two of 2 and one of 4
 
 
+def test_a_run_goes_on_with_its_steps_made_of_smaller_batches(dataset: Path, tmp_path: Path) -> None:
+    sizes: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        during_loss(patch, 7, lambda: os.kill(os.getpid(), signal.SIGINT))
+        run(dataset, tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        loss = PpYoloeSeg.loss
+
+        def noted(self: PpYoloeSeg, batch: Any) -> Any:
+            sizes.append(len(batch.targets))
+            return loss(self, batch)
+
+        patch.setattr(PpYoloeSeg, "loss", noted)
+        options = {"Train__batch_size": 1, "Train__accumulate_steps": 2}
+        outcome = run(dataset, tmp_path, Train__resume="auto", **options)
+    assert outcome.code == 0, outcome.stderr
+    assert sizes == [1] * 4  # two steps of two pictures
+    assert step_of(checkpoints(tmp_path)[0]) == STEPS
+
+
 @pytest.mark.parametrize(
     ("done", "batch_size", "steps_per_epoch", "expected"),
     [(3, 4, 25, 3), (3, 8, 12, 1), (3, 2, 50, 6), (25, 8, 12, 12), (25, 3, 33, 33), (0, 8, 12, 0)],
