@@ -93,8 +93,9 @@ def train_ours(output: Path, minutes: float, further: Sequence[str]) -> None:
     options = (
         *("Global.mode=train", f"Global.dataset_dir={dataset_dir()}", f"Global.output={output / 'ours'}"),
         *("Train.pretrain_weight_path=scratch", f"Train.image_size={IMAGE_SIZE}"),
-        *("Train.batch_size=4", "Train.learning_rate=0.002", "Train.eval_interval=4"),
-        *(f"Train.time_budget={minutes}", *further),
+        *("Global.device=cpu", f"Train.num_processes={NUM_CORES}", "Train.sync_bn=False"),
+        *("Train.batch_size=3", "Train.learning_rate=0.002", "Train.num_workers=1"),
+        *("Train.eval_interval=5", "Evaluate.batch_size=5", f"Train.time_budget={minutes}", *further),
     )
     run_ours(options)
 

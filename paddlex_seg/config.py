@@ -207,12 +207,16 @@ class AugmentConfig(_Section):
         default=0.0,
         description="Share of the pictures that are shrunk or enlarged, 0.1 to 2 times, in their frame.",
     )
-    mosaic: Fraction = Field(default=0.0, description="Share of the samples that show four pictures.")
+    mosaic: Fraction | None = Field(
+        default=None,
+        description="Share of the samples that show four pictures; null is what the model's recipe has: "
+        "none, but for PP-YOLOE_seg from random weights.",
+    )
     copy_paste: Fraction = Field(
         default=0.0, description="Share of the samples that get objects of another picture pasted onto them."
     )
-    plain_epochs: Count = Field(
-        default=0, description="Epochs at the end of the run without mosaic and copy-paste."
+    plain_share: Fraction = Field(
+        default=0.2, description="Share of the run, at its end, without mosaic and copy-paste."
     )
 
 
@@ -319,6 +323,11 @@ class TrainConfig(_Section):
         default=1,
         description="With `Global.device: cpu`: processes to train or evaluate with on this machine, which "
         "share its cores out. On other devices there is one for each device.",
+    )
+    sync_bn: bool = Field(
+        default=True,
+        description="With several processes: batch norms see the pictures of all of them. On the CPU that "
+        "doubles the time of a step; with `False` each process normalises by its own pictures.",
     )
     nnodes: Positive = Field(
         default=1, description="Machines to train or evaluate on; the same command runs on each."

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from paddlex_seg.recipes import (
     CosineDecay,
     PiecewiseDecay,
     Recipe,
+    SmallerInputs,
 )
 
 KEEP_SHAPE = {
@@ -194,6 +196,32 @@ def test_padding_is_the_official_one(official: tuple[Recipe, dict[str, Any]], re
 def test_one_size_is_the_size_of_the_run(recipe: Recipe) -> None:
     assert recipe.resizes((96, 64)) == (Resize((96, 64)),)
     assert recipe.preprocess((96, 64)).size_hw == (96, 64)
+
+
+@pytest.mark.parametrize(
+    ("progress", "sizes"),
+    [
+        (0.0, [(224, 160), (256, 192)]),
+        (0.299, [(224, 160), (256, 192)]),
+        (0.3, [(256, 192), (288, 192)]),
+        (0.65, [(320, 224)]),
+        (0.99, [(320, 224)]),
+    ],
+)
+def test_from_scratch_inputs_grow_over_the_run(progress: float, sizes: list[tuple[int, int]]) -> None:
+    assert PP_YOLOE_SEG_SCRATCH.resizes_at((320, 224), progress) == tuple(map(Resize, sizes))
+
+
+def test_the_smallest_input_does_not_shrink_to_nothing() -> None:
+    assert PP_YOLOE_SEG_SCRATCH.resizes_at((32, 32), 0.0) == (Resize((32, 32)), Resize((32, 32)))
+    tiny = replace(PP_YOLOE_SEG_SCRATCH, growth=(SmallerInputs(until=1.0, factors=(0.1,)),))
+    assert tiny.resizes_at((64, 96), 0.5) == (Resize((32, 32)),)
+
+
+@pytest.mark.parametrize("recipe", [PP_YOLOE_SEG, MASK_RT_DETR, MASK_RT_DETR_SCRATCH])
+def test_otherwise_inputs_are_whole_and_pictures_single(recipe: Recipe) -> None:
+    assert recipe.resizes_at((320, 224), 0.0) == recipe.resizes((320, 224))
+    assert recipe.mosaic_prob == 0
 
 
 @pytest.mark.parametrize("recipes", KEEP_SHAPE.values(), ids=KEEP_SHAPE)

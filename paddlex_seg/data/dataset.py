@@ -6,6 +6,7 @@ thus never hold the annotation file, and a sample is the same wherever and whene
 
 from __future__ import annotations
 
+import copy
 import traceback
 from collections import defaultdict
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -232,6 +233,13 @@ class TrainingSet:
         self._up_to_weight = np.cumsum(self._weights)
         self._up_to_paste_weight = np.cumsum(self._weights * has_objects)
 
+    def adapted(self, resizes: Sequence[Policy], *, is_mixed: bool) -> TrainingSet:
+        """The same samples at other sizes, and perhaps without parts of other pictures."""
+        other = copy.copy(self)
+        other.resizes = tuple(resizes)
+        other._mixing = self._mixing if is_mixed else Mixing()
+        return other
+
     def __len__(self) -> int:
         """Pictures, however often they are in an epoch."""
         return len(self._records)
@@ -262,13 +270,12 @@ class TrainingSet:
             raise DatasetError(f"{self._path}: none of its pictures can be used. Repair them.")
         partners: list[SourcePicture] = []
         pasted = None
-        if self._mixing.is_on(epoch):
-            chances = generator(entropy, DECIDE, BASE).random(2)
-            if chances[0] < self._mixing.mosaic_prob:
-                picks = (self._pick(entropy, slot, bad, self._up_to_weight) for slot in MOSAIC_SLOTS)
-                partners = [picture for picture in picks if picture is not None]
-            if chances[1] < self._mixing.copy_paste_prob:
-                pasted = self._pick(entropy, PASTE_SLOT, bad, self._up_to_paste_weight)
+        chances = generator(entropy, DECIDE, BASE).random(2)
+        if chances[0] < self._mixing.mosaic_prob:
+            picks = (self._pick(entropy, slot, bad, self._up_to_weight) for slot in MOSAIC_SLOTS)
+            partners = [picture for picture in picks if picture is not None]
+        if chances[1] < self._mixing.copy_paste_prob:
+            pasted = self._pick(entropy, PASTE_SLOT, bad, self._up_to_paste_weight)
         return TrainTask(
             base=base,
             mosaic=tuple(partners),

@@ -126,7 +126,7 @@ def train_batches(
     """
     quarantine = Quarantine() if quarantine is None else quarantine
     plan = epoch_plan(dataset.draws(epoch), batch_size, rank=rank, world_size=world_size)
-    resizes = resize_plan(dataset.resizes, len(plan), seed=dataset.seed, epoch=epoch, rank=rank)
+    resizes = resize_plan(dataset.resizes, len(plan), seed=dataset.seed, epoch=epoch)
     planned = list(zip(plan, resizes, strict=True))[first_batch:]
 
     def make(draw: Draw, resize: Policy) -> Callable[[], TrainSample | BadPicture]:
@@ -200,12 +200,13 @@ def epoch_plan(
     return [[draws[place % len(draws)] for place in range(start, start + size)] for start in starts]
 
 
-def resize_plan(
-    resizes: Sequence[Policy], num_batches: int, seed: int, epoch: int, rank: int = 0
-) -> list[Policy]:
-    """One of ``resizes`` for each batch of one rank, drawn by seed, epoch and rank only."""
-    # Not [seed, epoch, rank], from which sample number ``rank`` draws.
-    entropy = np.random.SeedSequence([seed, epoch], spawn_key=(rank,))
+def resize_plan(resizes: Sequence[Policy], num_batches: int, seed: int, epoch: int) -> list[Policy]:
+    """One of ``resizes`` for each batch, drawn by seed and epoch only.
+
+    Those of all ranks have the same size in a step, so that none waits for another.
+    """
+    # With a spawn key, since samples draw from [seed, epoch, picture].
+    entropy = np.random.SeedSequence([seed, epoch], spawn_key=(0,))
     drawn = np.random.default_rng(entropy).integers(len(resizes), size=num_batches)
     return [resizes[choice] for choice in drawn]
 

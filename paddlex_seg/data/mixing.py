@@ -15,9 +15,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from paddlex_seg.data.sample import RenderedObjects, RenderedSample, Sample, mask_box
-from paddlex_seg.data.transforms import jitter, place, scale_to_fit
+from paddlex_seg.data.transforms import MIN_VISIBLE, drop_slivers, jitter, place, scale_to_fit
 
-MIN_VISIBLE = 0.1  # an object of which less than this share is left is no longer one to be found
 MOSAIC_SIDES = (1.0, 2.0)  # sides of a mosaic over those of its first picture
 MOSAIC_CENTRES = (0.25, 0.75)  # where the four pictures meet, as a share of the side
 PASTE_SCALES = (0.8, 1.25)  # the paper's standard jitter; its larger one is a policy, ``LargeScaleJitter``
@@ -29,17 +28,11 @@ class Mixing:
     """How many of the training samples are made of several pictures.
 
     mosaic_prob: chance of a sample to show four pictures around a point. copy_paste_prob: chance that objects
-    of another picture are pasted onto it. Both may happen to one sample. From epoch ``until_epoch`` on,
-    counted from 0, neither happens, so that training ends on pictures as they are.
+    of another picture are pasted onto it. Both may happen to one sample.
     """
 
     mosaic_prob: float = 0.0
     copy_paste_prob: float = 0.0
-    until_epoch: int | None = None
-
-    def is_on(self, epoch: int) -> bool:
-        """Whether anything is mixed in this epoch."""
-        return self.until_epoch is None or epoch < self.until_epoch
 
 
 class Layer(NamedTuple):
@@ -65,7 +58,7 @@ def mosaic(samples: Sequence[Sample], rng: Generator) -> list[Sample]:
         fitted = scale_to_fit(sample, picture_hw)
         is_bottom, is_right = divmod(number, 2)
         top, left = y - (not is_bottom) * fitted.size_hw[0], x - (not is_right) * fitted.size_hw[1]
-        placed.append(_drop_slivers(place(fitted, left=left, top=top, frame_hw=(frame_h, frame_w))))
+        placed.append(drop_slivers(place(fitted, left=left, top=top, frame_hw=(frame_h, frame_w))))
     return placed
 
 
@@ -74,7 +67,7 @@ def objects_to_paste(sample: Sample, frame_hw: tuple[int, int], rng: Generator) 
 
     One object or more, unless there is none in the frame.
     """
-    placed = _drop_slivers(jitter(sample, rng.uniform(*PASTE_SCALES), frame_hw, rng))
+    placed = drop_slivers(jitter(sample, rng.uniform(*PASTE_SCALES), frame_hw, rng))
     num_objects = len(placed.class_ids)
     if num_objects == 0:
         return placed
@@ -125,10 +118,6 @@ def hide(objects: RenderedObjects, covered: NDArray[np.bool_]) -> RenderedObject
         masks=objects.masks if kept.all() else objects.masks[kept],
         polygons=tuple(parts for parts, is_kept in zip(polygons, kept, strict=True) if is_kept),
     )
-
-
-def _drop_slivers(sample: Sample) -> Sample:
-    return sample.select(sample.visible_shares >= MIN_VISIBLE)
 
 
 def _concatenate(parts: Sequence[RenderedObjects]) -> RenderedObjects:

@@ -23,6 +23,7 @@ Image = NDArray[np.uint8]  # [h, w, 3] RGB
 
 GRAY_WEIGHTS = np.array([0.299, 0.587, 0.114])  # ITU-R 601, of R, G, B
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # RGB 0..255
+MIN_VISIBLE = 0.1  # an object of which less than this share is left is no longer one to be found
 
 
 def apply(policies: Sequence[Policy], sample: Sample, rng: Generator) -> Sample:
@@ -135,9 +136,10 @@ class LargeScaleJitter:
     """Shrink or enlarge the picture by a factor from ``scale`` in a frame that stays as large as it is.
 
     A larger picture is cropped at random, a smaller one put somewhere into the frame, with ``fill`` around
-    it. Paper: G. Ghiasi et al., "Simple Copy-Paste is a Strong Data Augmentation Method for Instance
-    Segmentation", https://arxiv.org/abs/2012.07177. Differs from it: a smaller picture lies anywhere, not in
-    a corner, and the frame is the picture's own until the last resize.
+    it; objects with less than ``MIN_VISIBLE`` of their boxes left are dropped. Paper: G. Ghiasi et al.,
+    "Simple Copy-Paste is a Strong Data Augmentation Method for Instance Segmentation",
+    https://arxiv.org/abs/2012.07177. Differs from it: a smaller picture lies anywhere, not in a corner, and
+    the frame is the picture's own until the last resize.
     """
 
     scale: tuple[float, float] = (0.1, 2.0)
@@ -148,7 +150,7 @@ class LargeScaleJitter:
         """A sample of the same frame, with the picture larger or smaller in it."""
         if rng.random() >= self.prob:
             return sample
-        return jitter(sample, rng.uniform(*self.scale), sample.size_hw, rng, fill=self.fill)
+        return drop_slivers(jitter(sample, rng.uniform(*self.scale), sample.size_hw, rng, fill=self.fill))
 
 
 @dataclass(frozen=True)
@@ -229,6 +231,11 @@ def place(
     return sample.crop(x1, y1, width=shown_w, height=shown_h).pad(
         left=left, top=top, right=frame_w - left - shown_w, bottom=frame_h - top - shown_h, fill=fill
     )
+
+
+def drop_slivers(sample: Sample) -> Sample:
+    """Without the objects of whose boxes crops have left less than ``MIN_VISIBLE``."""
+    return sample.select(sample.visible_shares >= MIN_VISIBLE)
 
 
 def change_brightness(image: Image, factor: float) -> Image:

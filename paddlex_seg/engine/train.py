@@ -40,10 +40,17 @@ from paddlex_seg.engine.schedule_report import write_schedule
 from paddlex_seg.engine.self_check import check_evaluation, check_export, check_step
 from paddlex_seg.engine.stop_signals import StopSignals
 from paddlex_seg.engine.train_setup import BAD_SAMPLES, Run, prepare, start_training
-from paddlex_seg.engine.train_step import StepResult, TrainState, not_finite_parts, train_step
+from paddlex_seg.engine.train_step import (
+    StepResult,
+    TrainState,
+    not_finite_parts,
+    running_statistics,
+    train_step,
+)
 from paddlex_seg.engine.training_page import TrainingPage
 from paddlex_seg.errors import DatasetError, PaddlexSegError, WeightsError
 from paddlex_seg.metrics.coco_ap import CocoMetrics, evaluate_coco
+from paddlex_seg.ops.distributed import take_from_first_process
 
 LOGGER = logging.getLogger(__name__)
 MOST_SKIPPED_IN_A_ROW = 10
@@ -113,7 +120,7 @@ def run(cfg: Config) -> dict[str, Any]:
 
 def self_check(this: Run, state: TrainState, pool: WorkerPool) -> None:
     """Find in a minute what would otherwise end the run after its first epoch."""
-    with closing(epoch_batches(this, Progress(), pool)) as batches:
+    with closing(epoch_batches(this, this.dataset, Progress(), pool)) as batches:
         check_step(state, next(batches), this.ranks)
     if this.ranks.is_main:
         preprocess = this.spec.recipe.preprocess(this.info.image_size)
@@ -173,7 +180,7 @@ def recorded(this: Run, progress: Progress, checkpoint: Path | None) -> Iterator
             this.output,
             title=f"{this.spec.name}: {this.cfg.Global.dataset_dir}",
             schedule=report,
-            samples=first_samples(this.dataset),
+            samples=first_samples(this.training_set(Progress())),
             categories=this.info.categories,
             settings=this.cfg.to_yaml(),
         )
@@ -237,10 +244,12 @@ def plan_by_time(this: Run, state: TrainState, clock: Clock) -> None:
         write_schedule(this.output, this.page.schedule)
 
 
-def epoch_batches(this: Run, progress: Progress, pool: WorkerPool) -> Generator[TrainBatch, None, None]:
+def epoch_batches(
+    this: Run, dataset: TrainingSet, progress: Progress, pool: WorkerPool
+) -> Generator[TrainBatch, None, None]:
     """What is left of the epoch to train on, for this process."""
     return train_batches(
-        this.dataset,
+        dataset,
         progress.epoch,
         this.batch_size,
         pool,
@@ -263,7 +272,7 @@ def train_one_epoch(this: Run, state: TrainState, clock: Clock, pool: WorkerPool
     this.ranks.barrier()  # an evaluation or a checkpoint before may have taken one of them longer
     title = f"epoch {state.progress.epoch + 1}/{this.num_epochs(state.progress)}"
     with (
-        closing(epoch_batches(this, state.progress, pool)) as batches,
+        closing(epoch_batches(this, this.training_set(state.progress), state.progress, pool)) as batches,
         progress_bar(title, total=steps) as advance,
     ):
         advance(steps=state.progress.epoch_step)
@@ -338,6 +347,9 @@ def evaluate_now(this: Run, state: TrainState, pool: WorkerPool) -> CocoMetrics:
     cfg = this.cfg
     averaged = state.ema.applied(state.model) if state.ema else nullcontext()
     with averaged:
+        if not cfg.Train.sync_bn:
+            this.ranks.barrier()
+            take_from_first_process(running_statistics(state.model))
         results = predict_pictures(
             state.model,
             this.val,

@@ -54,7 +54,7 @@ class Run:
     spec: ModelSpec
     recipe: Recipe
     info: ModelInfo
-    dataset: TrainingSet
+    dataset: TrainingSet  # with whole inputs; what an epoch trains on is ``training_set``
     val: CocoFile
     image_dir: Path
     output: Path
@@ -77,6 +77,14 @@ class Run:
     def num_epochs(self, progress: Progress) -> int:
         """Length of the run: as set, or as a time budget has decided so far."""
         return progress.run_epochs or self.cfg.Train.epochs_iters
+
+    def training_set(self, progress: Progress) -> TrainingSet:
+        """The training pictures as they are at this point of the run."""
+        share = progress.epoch / self.num_epochs(progress)
+        return self.dataset.adapted(
+            self.recipe.resizes_at(self.info.image_size, share),
+            is_mixed=share < 1 - self.cfg.Train.augment.plain_share,
+        )
 
     def is_due(self, epoch: int, progress: Progress) -> bool:
         """Whether the model is evaluated after ``epoch`` epochs."""
@@ -131,7 +139,10 @@ def prepare(cfg: Config, ranks: Ranks, stop: StopSignals) -> tuple[Run, Path | N
 def training_set(
     cfg: Config, recipe: Recipe, train: CocoFile, image_dir: Path, image_size: ImageSize
 ) -> TrainingSet:
-    """The training pictures with the changes of the recipe and those that the configuration adds."""
+    """The training pictures with the changes of the recipe and those that the configuration adds.
+
+    Their inputs are whole from the beginning: see ``Run.training_set``.
+    """
     augment = cfg.Train.augment
     jitter = (LargeScaleJitter(prob=augment.large_scale_jitter),) if augment.large_scale_jitter else ()
     return TrainingSet(
@@ -142,9 +153,8 @@ def training_set(
         recipe.preprocess(image_size),
         seed=cfg.Train.seed,
         mixing=Mixing(
-            augment.mosaic,
+            recipe.mosaic_prob if augment.mosaic is None else augment.mosaic,
             augment.copy_paste,
-            until_epoch=cfg.Train.epochs_iters - augment.plain_epochs if augment.plain_epochs else None,
         ),
         weights=picture_weights(
             train,
@@ -200,7 +210,8 @@ def start_training(this: Run, checkpoint: Path | None) -> TrainState:
         load_first_weights(this, model)
     still = freeze(model, cfg.Train.freeze) if cfg.Train.freeze else ()
     scale_learning_rates(model, cfg.Train.lr_factors)
-    synchronize_batch_norm(model)
+    if cfg.Train.sync_bn:
+        synchronize_batch_norm(model)
     optimizer = build_optimizer(
         model,
         kind=recipe.optimizer,
@@ -220,7 +231,18 @@ def start_training(this: Run, checkpoint: Path | None) -> TrainState:
     )
     if checkpoint is not None:
         load_state(state, checkpoint, batch_size=pictures, steps_per_epoch=this.steps_per_epoch)
+        state.progress = within_budget(this, state.progress)
     return state
+
+
+def within_budget(this: Run, progress: Progress) -> Progress:
+    """Where a finished run goes on when it is resumed with a larger time budget than it has used."""
+    budget = this.cfg.Train.time_budget
+    if budget is None or progress.epoch < this.num_epochs(progress) or progress.seconds == 0:
+        return progress
+    left = 60 * budget - progress.seconds
+    more = int(left * progress.epoch / progress.seconds)
+    return replace(progress, run_epochs=progress.epoch + max(0, more))
 
 
 def load_first_weights(this: Run, model: InstanceSegmenter) -> None:

@@ -26,6 +26,14 @@ def sum_over_processes(value: Tensor) -> Tensor:
     return value
 
 
+@paddle.no_grad()
+def take_from_first_process(tensors: Iterable[Tensor]) -> None:
+    """Give tensors, in place, the values that they have in process 0."""
+    if paddle.distributed.get_world_size() > 1:
+        for tensor in tensors:
+            paddle.distributed.broadcast(tensor, src=0)
+
+
 def most_over_processes(value: int) -> int:
     """The largest of the values that the processes have."""
     if paddle.distributed.get_world_size() > 1:

@@ -241,12 +241,16 @@ def test_mixing_of_one_kind_changes_nothing_in_the_other(tmp_path):
     assert names[0] == names[1] + names[2][1:]
 
 
-def test_mixing_ends_at_its_epoch(tmp_path):
+def test_an_adapted_set_has_other_sizes_and_may_be_unmixed(tmp_path):
     coco = five_pictures(tmp_path)
-    dataset = training_set(coco, tmp_path, POLICIES, mixing=Mixing(1.0, 1.0, until_epoch=3))
+    dataset = training_set(coco, tmp_path, POLICIES, mixing=BOTH)
     plain = training_set(coco, tmp_path, POLICIES)
-    assert len(sample_of(dataset, epoch=2).file_names) == 5
-    assert_same(sample_of(dataset, epoch=3), sample_of(plain, epoch=3))
+    smaller = (Resize((4, 6)),)
+    assert_same(sample_of(dataset.adapted(smaller, is_mixed=True), 3), sample_of(dataset, 3))
+    assert_same(sample_of(dataset.adapted(smaller, is_mixed=False), 3), sample_of(plain, 3))
+    assert dataset.adapted(smaller, is_mixed=False).resizes == smaller
+    assert dataset.resizes != smaller
+    assert len(sample_of(dataset, 3).file_names) == 5
 
 
 def test_what_is_pasted_comes_from_pictures_with_objects(tmp_path):

@@ -169,13 +169,13 @@ def test_a_batch_holds_the_samples_of_its_plan_in_the_size_drawn_for_it(coco, tm
     assert found == set(resizes)
 
 
-def test_each_rank_trains_on_the_sizes_drawn_for_it(coco, tmp_path):
+def test_all_ranks_train_on_the_same_sizes(coco, tmp_path):
     dataset = training_set(coco, tmp_path, RESIZES)
     for rank in (0, 1):
         drawn = [
             resize.size_hw
             for epoch in range(8)
-            for resize in resize_plan(RESIZES, num_batches=2, seed=3, epoch=epoch, rank=rank)
+            for resize in resize_plan(RESIZES, num_batches=2, seed=3, epoch=epoch)
         ]
         found = [
             tuple(batch.image.shape[2:])
@@ -214,7 +214,7 @@ def test_images_of_different_sizes_are_padded_with_their_masks():
 
 # --- resumed, repeated, mixed and replaced -------------------------------------------------------
 
-MIXED = Mixing(mosaic_prob=0.5, copy_paste_prob=0.5, until_epoch=2)
+MIXED = Mixing(mosaic_prob=0.5, copy_paste_prob=0.5)
 WEIGHTS = np.array([0.4, 2.5] * 5 + [0.4])
 
 
@@ -244,17 +244,17 @@ def test_the_rest_of_an_epoch_is_that_of_a_full_pass_and_nothing_before_it_is_ma
         assert_same_batches(rest, full[first_batch:])
 
 
-@pytest.mark.parametrize("epoch", [1, 2], ids=["mixed", "after mixing"])
-def test_workers_change_nothing_in_repeated_mixed_and_replaced_pictures(coco, tmp_path, pool, epoch):
+@pytest.mark.parametrize("mixing", [MIXED, Mixing()], ids=["mixed", "plain"])
+def test_workers_change_nothing_in_repeated_mixed_and_replaced_pictures(coco, tmp_path, pool, mixing):
     """Also for bad pictures that are found in the middle of an epoch, as partners or by their annotations."""
     (tmp_path / "5.png").write_bytes(b"")
     broken = replace(coco.annotations[0], segmentation=[])  # of picture 1
     coco = replace(coco, annotations=(broken, *coco.annotations[1:]))
     runs = []
     for workers in (WorkerPool(0), pool, pool):
-        dataset = training_set(coco, tmp_path, RESIZES, mixing=MIXED, weights=WEIGHTS)
+        dataset = training_set(coco, tmp_path, RESIZES, mixing=mixing, weights=WEIGHTS)
         quarantine = Quarantine(budget=2)
-        batches = train_batches(dataset, epoch, 2, workers, quarantine=quarantine)
+        batches = train_batches(dataset, 1, 2, workers, quarantine=quarantine)
         runs.append((list(batches), quarantine.records))
     for batches, records in runs:
         assert_same_batches(batches, runs[0][0])
@@ -263,11 +263,11 @@ def test_workers_change_nothing_in_repeated_mixed_and_replaced_pictures(coco, tm
             name for batch in batches for names in batch.file_names for name in names
         }
     assert {(record.file_name, record.image_id, record.epoch) for record in runs[0][1]} == {
-        ("1.png", 101, epoch),
-        ("5.png", 105, epoch),
+        ("1.png", 101, 1),
+        ("5.png", 105, 1),
     }
     is_mixed = [max(map(len, batch.file_names)) > 1 for batch in runs[0][0]]
-    assert any(is_mixed) == (epoch == 1)
+    assert any(is_mixed) == (mixing == MIXED)
 
 
 def test_a_picture_known_to_be_bad_is_replaced_by_the_same_one_and_not_tried_again(
@@ -422,22 +422,22 @@ def test_the_first_batches_of_all_ranks_are_the_same_pictures_however_they_are_d
         )
 
 
-def test_sizes_are_drawn_anew_for_each_seed_epoch_and_rank_and_alike_for_the_same():
+def test_sizes_are_drawn_anew_for_each_seed_and_epoch_and_alike_for_the_same():
     choices = tuple(Resize((side, side)) for side in range(32, 132))
-    first = resize_plan(choices, 50, seed=1, epoch=2, rank=3)
-    assert resize_plan(choices, 50, seed=1, epoch=2, rank=3) == first
+    first = resize_plan(choices, 50, seed=1, epoch=2)
+    assert resize_plan(choices, 50, seed=1, epoch=2) == first
     others = [
-        resize_plan(choices, 50, seed=seed, epoch=epoch, rank=rank)
-        for seed, epoch, rank in [(0, 2, 3), (1, 0, 3), (1, 2, 0), (1, 3, 2)]
+        resize_plan(choices, 50, seed=seed, epoch=epoch) for seed, epoch in [(0, 2), (1, 0), (1, 3), (2, 1)]
     ]
     assert all(plan != first for plan in others)
 
 
 def test_sizes_are_drawn_apart_from_what_samples_draw():
     choices = tuple(Resize((side, side)) for side in range(32, 132))
-    drawn = resize_plan(choices, 50, seed=1, epoch=2, rank=3)
-    of_sample = np.random.default_rng((1, 2, 3)).integers(len(choices), size=50)
-    assert drawn != [choices[choice] for choice in of_sample]
+    drawn = resize_plan(choices, 50, seed=1, epoch=2)
+    for entropy in ((1, 2), (1, 2, 0)):
+        of_sample = np.random.default_rng(entropy).integers(len(choices), size=50)
+        assert drawn != [choices[choice] for choice in of_sample]
 
 
 def test_every_size_is_drawn_as_often_as_it_is_listed():

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from paddlex_seg.data.mixing import MIN_VISIBLE, Layer, Mixing, compose, hide, mosaic, objects_to_paste
+from paddlex_seg.data.mixing import Layer, compose, hide, mosaic, objects_to_paste
 from paddlex_seg.data.sample import RenderedObjects, Sample
-from paddlex_seg.data.transforms import LargeScaleJitter, RandomFlip, Resize, apply
+from paddlex_seg.data.transforms import MIN_VISIBLE, LargeScaleJitter, RandomFlip, Resize, apply
 
 GREEN, RED, BLUE, WHITE = (0, 255, 0), (255, 0, 0), (0, 0, 255), (255, 255, 255)
 SIZES = st.tuples(st.integers(1, 90), st.integers(1, 90))
@@ -106,6 +106,17 @@ def test_after_jitter_masks_are_what_the_same_geometry_draws_directly(size_hw, s
     expected = drawn_directly(jittered)
     rendered = jittered.render()
     np.testing.assert_array_equal(rendered.masks, expected[expected.any(axis=(1, 2))])
+
+
+def test_jitter_drops_objects_of_which_hardly_anything_is_left():
+    image = np.zeros((100, 100, 3), np.uint8)
+    sample = Sample.from_source(image, [(rectangle(0, 0, 30, 30),), (rectangle(40, 40, 60, 60),)], [0, 1])
+    shares = [
+        share
+        for seed in range(200)
+        for share in LargeScaleJitter(scale=(1.5, 2.0))(sample, np.random.default_rng(seed)).visible_shares
+    ]
+    assert 200 < len(shares) < 400 and MIN_VISIBLE <= min(shares) < 0.3
 
 
 # --- mosaic ---------------------------------------------------------------------------------------
@@ -297,8 +308,3 @@ def test_a_hole_in_what_is_pasted_shows_what_is_below():
     rendered = compose([Layer(below, below.render_objects())], Layer(above, above.render_objects()))
     np.testing.assert_array_equal(of_colour(rendered.image, GREEN), frame)
     np.testing.assert_array_equal(rendered.masks, [box_mask(10, 8, 20, 15), frame])
-
-
-def test_mixing_ends_with_its_epoch():
-    assert [Mixing(until_epoch=2).is_on(epoch) for epoch in range(4)] == [True, True, False, False]
-    assert Mixing().is_on(1000)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import paddle
 from small_runs import MODEL, slim_model
 
@@ -21,8 +22,10 @@ Scenario = Callable[[Ranks], dict[str, Any]]
 
 def install(name: str) -> None:
     """Let the command line of this process run a scenario instead of mode train, or a small training."""
-    if name in ("train", "train slowly"):
-        train_small(slowly=name != "train")
+    if name.startswith("train"):
+        train_small(slowly=name == "train slowly")
+        if name == "train and note statistics":
+            note_statistics()
         return
 
     def run(cfg: Config) -> dict[str, Any]:
@@ -45,6 +48,27 @@ def train_small(*, slowly: bool) -> None:
 
     if slowly:
         train.train_step = slow_step
+
+
+def note_statistics() -> None:
+    """Leave the running statistics of each rank, in training and in evaluation, in the output folder."""
+    evaluate, predict = train.evaluate_now, train.predict_pictures
+    noted: dict[str, Any] = {}
+
+    def statistics(model: paddle.nn.Layer) -> dict[str, Any]:
+        tensors = model.state_dict().items()
+        return {name: value.numpy() for name, value in tensors if name.endswith(("._mean", "._variance"))}
+
+    def predict_and_note(model: paddle.nn.Layer, *args: Any, **options: Any) -> Any:
+        noted.update({f"evaluated {name}": value for name, value in statistics(model).items()})
+        return predict(model, *args, **options)
+
+    def evaluate_and_note(this: train.Run, state: train.TrainState, *args: Any) -> Any:
+        metrics = evaluate(this, state, *args)
+        np.savez(this.output / f"statistics_{this.ranks.rank}.npz", **statistics(state.model), **noted)
+        return metrics
+
+    train.predict_pictures, train.evaluate_now = predict_and_note, evaluate_and_note
 
 
 # Scenarios

@@ -406,3 +406,7 @@ def test_a_time_budget_decides_on_the_number_of_epochs(dataset: Path, tmp_path: 
     seconds = json.loads(last_checkpoint(tmp_path, "pdstates").read_text(encoding="utf-8"))["seconds"]
     assert 2 < seconds < 12
     assert "epochs fit in the time budget of 0.1 minutes" in outcome.stdout
+
+    outcome = run(dataset, tmp_path, Train__time_budget=0.2, Train__resume="auto")
+    assert outcome.code == 0, outcome.stderr
+    assert len(read_result(tmp_path, "train")["history"]) > len(history) + 1

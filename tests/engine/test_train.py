@@ -31,11 +31,12 @@ from paddlex_seg.catalog import MODELS, find_model
 from paddlex_seg.config import load_config
 from paddlex_seg.data.coco import read_coco, write_coco
 from paddlex_seg.data.loader import WorkerPool, resize_plan
+from paddlex_seg.data.sampling import Draw
 from paddlex_seg.engine import train
-from paddlex_seg.engine.checkpoint import ModelInfo, checkpoints, damage, write_checksums
+from paddlex_seg.engine.checkpoint import ModelInfo, Progress, checkpoints, damage, write_checksums
 from paddlex_seg.engine.ranks import Ranks
 from paddlex_seg.engine.stop_signals import StopSignals
-from paddlex_seg.engine.train_setup import require_fitting_rate
+from paddlex_seg.engine.train_setup import prepare, require_fitting_rate
 from paddlex_seg.engine.train_step import seed_step
 from paddlex_seg.engine.weights import read_weights
 from paddlex_seg.models.pp_yoloe_seg.model import PpYoloeSeg
@@ -556,6 +557,38 @@ def test_the_moving_average_is_that_of_the_recipe(skip_frozen: bool) -> None:
     assert ("yolo_head.proj_conv.weight" in averaged) is not skip_frozen
     assert {"yolo_head.stem_cls.0.fc.weight", "yolo_head.stem_cls.0.conv.bn._mean"} <= averaged
     assert not any(name.startswith("neck") for name in averaged)
+
+
+# The course of a run
+
+
+@pytest.mark.parametrize(
+    ("epoch", "sizes", "is_mixed"),
+    [(0, {96}, True), (4, {96, 128}, True), (7, {128}, True), (8, {128}, False), (9, {128}, False)],
+)
+def test_inputs_grow_and_mosaics_end_at_their_share_of_the_run(
+    dataset: Path, tmp_path: Path, epoch: int, sizes: set[int], is_mixed: bool
+) -> None:
+    options = ["Train.pretrain_weight_path=scratch", f"Global.dataset_dir={dataset}", "Train.image_size=128"]
+    options += ["Train.epochs_iters=10", "Train.augment.mosaic=1.0", f"Global.output={tmp_path}"]
+    this, _ = prepare(load_config(f"{MODEL}.yaml", options), Ranks(), StopSignals())
+    # A time budget has the last word on the length.
+    for progress in (Progress(epoch=epoch), Progress(epoch=2 * epoch, run_epochs=20)):
+        samples = this.training_set(progress)
+        assert {resize.size_hw[0] for resize in samples.resizes} == sizes
+        task = samples.task(epoch, Draw(0), samples.resizes[0])
+        assert len(task.pictures) == (4 if is_mixed else 1)
+
+
+def test_mosaics_may_be_declined(dataset: Path) -> None:
+    options = ["Train.pretrain_weight_path=scratch", f"Global.dataset_dir={dataset}"]
+    sizes = {}
+    for more in ([], ["Train.augment.mosaic=0"]):
+        this, _ = prepare(load_config(f"{MODEL}.yaml", [*options, *more]), Ranks(), StopSignals())
+        samples = this.training_set(Progress())
+        tasks = [samples.task(epoch, Draw(0), samples.resizes[0]) for epoch in range(20)]
+        sizes[len(more)] = {len(task.pictures) for task in tasks}
+    assert sizes == {0: {1, 4}, 1: {1}}
 
 
 # First weights

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from command_line import read_result
 from distributed_commands import END_SECONDS, started
@@ -45,6 +46,23 @@ def test_two_processes_train_as_one_with_the_joined_batch(
     two, one = (read_result(tmp_path / name, "train") for name in ("two", "one"))
     assert [row["step"] for row in two["history"]] == [row["step"] for row in one["history"]] == [2, 4]
     assert two["done_flag"] is True
+
+
+def test_without_shared_norms_two_processes_evaluate_what_the_checkpoint_has(
+    dataset: Path, tmp_path: Path
+) -> None:
+    """Each has running statistics of its own; those of the first one count."""
+    options = options_of(dataset, Train__sync_bn=False, Train__augment__mosaic=0)
+    with started("train and note statistics", tmp_path / "output", **options) as run:
+        assert run.wait() == 0, run.text()
+        run.assert_all_end(1)
+    saved = read_weights(last_checkpoint(run.output))
+    noted = [np.load(run.output / f"statistics_{rank}.npz") for rank in (0, 1)]
+    names = [name for name in saved if name.endswith(("._mean", "._variance"))]
+    for name in names:
+        np.testing.assert_array_equal(noted[0][f"evaluated {name}"], saved[name])
+        np.testing.assert_array_equal(noted[1][f"evaluated {name}"], saved[name])
+    assert any((noted[0][name] != noted[1][name]).any() for name in names)
 
 
 def test_a_stopped_run_of_two_processes_is_saved_and_goes_on_with_one(

@@ -285,6 +285,25 @@ def test_training_from_scratch_divides_the_mask_loss_by_the_positives() -> None:
     assert float(model.loss(batch)["loss_mask"]) == pytest.approx(np.log(2), rel=0.2)
 
 
+def test_training_from_scratch_learns_classes_by_cross_entropy() -> None:
+    """Every cell without an object costs the same as one with, whatever its score is."""
+    losses = {}
+    for from_scratch in (False, True):
+        paddle.seed(0)
+        model = pp_yoloe_seg_s(3, from_scratch=from_scratch)
+        for layer in model.yolo_head.pred_cls:
+            layer.weight.set_value(paddle.zeros_like(layer.weight))
+            layer.bias.set_value(paddle.full_like(layer.bias, -2.0))
+        batch = drawn_batch(seed=1, image_hw=(64, 96), counts=(0, 0), num_classes=3)
+        losses[from_scratch] = {name: float(value) for name, value in model.loss(batch).items()}
+    score = 1 / (1 + np.exp(2.0))
+    entries = 2 * 3 * (2 * 3 + 4 * 6 + 8 * 12)
+    assert losses[True]["loss_cls"] == pytest.approx(-np.log(1 - score) * entries, rel=1e-4)
+    assert losses[True]["loss"] == pytest.approx(0.5 * losses[True]["loss_cls"], rel=1e-5)
+    assert losses[False]["loss_cls"] < 0.1 * losses[True]["loss_cls"]
+    assert losses[False]["loss"] == pytest.approx(losses[False]["loss_cls"], rel=1e-5)
+
+
 def test_training_from_scratch_gives_every_parameter_a_gradient_without_objects() -> None:
     model = pp_yoloe_seg_s(3, from_scratch=True)
     loss = model.loss(drawn_batch(seed=1, image_hw=(64, 64), counts=(0, 0), num_classes=3))["loss"]

@@ -21,6 +21,7 @@ from paddlex_seg.structures import Target
 IOU_WEIGHT = 2.5
 DFL_WEIGHT = 0.5
 MASK_WEIGHT = 2.5
+SCRATCH_CLASS_WEIGHT = 0.5
 
 
 def pp_yoloe_seg_losses(
@@ -31,18 +32,19 @@ def pp_yoloe_seg_losses(
     All terms but ``loss_l1``, the mean over the positives, are sums divided by the sum of the wanted scores
     (at least 1); in a distributed run the means over the processes are so.
 
-    ``from_scratch`` changes the mask loss in two ways. Its targets are the means of the 4x4 pixels under a
+    ``from_scratch`` changes three things. The targets of masks are the means of the 4x4 pixels under a
     prototype pixel instead of their first, which shifts every mask by 1.5 pixels, much of a thin object
-    (benchmarks/mask_target_ceiling.py). And it is divided by the number of positives instead of their
-    scores, which are next to nothing while boxes are poor, so that mask gradients drown all others.
-    Published weights were trained without either.
+    (benchmarks/mask_target_ceiling.py). The mask loss is divided by the number of positives instead of their
+    scores, which are next to nothing while boxes are poor, so that mask gradients drown all others. And
+    classes learn by binary cross entropy instead of the varifocal loss, which hardly lowers the scores of
+    the background once these are small. Published weights were trained without any of them.
     """
     parts = [*in_step(outputs[:4]), *outputs[4:]]  # centers and strides have no gradient
     outputs = HeadOutputs(*(tensor.astype("float32") for tensor in parts))  # they are less under AMP
     positives = _assign(head, outputs, targets)
     count = paddle.to_tensor(float(len(positives.cell)))
     score_sum, num_positives = shared_normalizer(paddle.stack([positives.score.sum(), count])).unbind()
-    losses = {"loss_cls": _class_loss(outputs.class_logits, positives, targets)}
+    losses = {"loss_cls": _class_loss(outputs.class_logits, positives, targets, is_plain=from_scratch)}
     if len(positives.cell) > 0:
         losses |= _box_losses(head, outputs, positives, targets)
         losses["loss_mask"] = _mask_loss(outputs, positives, targets, mean_targets=from_scratch)
@@ -53,7 +55,7 @@ def pp_yoloe_seg_losses(
         normalizers["loss_mask"] = num_positives
     losses = {name: loss / normalizers[name] for name, loss in losses.items()}
     total = (
-        losses["loss_cls"]
+        (SCRATCH_CLASS_WEIGHT if from_scratch else 1.0) * losses["loss_cls"]
         + IOU_WEIGHT * losses["loss_iou"]
         + DFL_WEIGHT * losses["loss_dfl"]
         + MASK_WEIGHT * losses["loss_mask"]
@@ -73,7 +75,10 @@ def _assign(head: PpYoloeSegHead, outputs: HeadOutputs, targets: Sequence[Target
     )
 
 
-def _class_loss(class_logits: Tensor, positives: Positives, targets: Sequence[Target]) -> Tensor:
+def _class_loss(
+    class_logits: Tensor, positives: Positives, targets: Sequence[Target], *, is_plain: bool
+) -> Tensor:
+    """Summed over cells and classes: varifocal loss, or plain binary cross entropy."""
     wanted = paddle.zeros([class_logits.size])
     is_positive = paddle.zeros([class_logits.size])
     if len(positives.cell) > 0:
@@ -81,7 +86,10 @@ def _class_loss(class_logits: Tensor, positives: Positives, targets: Sequence[Ta
         entry = positives.cell * class_logits.shape[-1] + classes
         wanted = paddle.scatter(wanted, entry, positives.score)
         is_positive = paddle.scatter(is_positive, entry, paddle.ones_like(positives.score))
-    return varifocal_loss(F.sigmoid(class_logits).flatten(), wanted, is_positive > 0)
+    logits = class_logits.flatten()
+    if is_plain:
+        return F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum")
+    return varifocal_loss(F.sigmoid(logits), wanted, is_positive > 0)
 
 
 def _box_losses(
