@@ -15,7 +15,7 @@ demo: install
 	$(RUN) -o Global.mode=check_dataset
 	$(RUN) -o Global.mode=train -o Train.pretrain_weight_path=scratch -o Train.image_size=224 \
 	    -o Train.batch_size=4 -o Train.epochs_iters=36 -o Train.eval_interval=6 \
-	    -o Train.learning_rate=0.002 -o Train.warmup_steps=60
+	    -o Train.learning_rate=0.002 -o Train.warmup_steps=60 -o Train.augment.mosaic=0
 	$(RUN) -o Global.mode=evaluate -o Evaluate.weight_path=$(BEST)/best_model.pdparams
 	$(RUN) -o Global.mode=export -o Export.weight_path=$(BEST)/best_model.pdparams -o Global.output=$(DEMO)/exported
 	$(RUN) -o Global.mode=predict -o Predict.model_dir=$(DEMO)/exported -o Global.output=$(DEMO)/predict \

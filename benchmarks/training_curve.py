@@ -47,7 +47,7 @@ class Case:
 
 DEMO = (
     *("Train.image_size=224", "Train.batch_size=4", "Train.epochs_iters=36", "Train.eval_interval=6"),
-    *("Train.learning_rate=0.002", "Train.warmup_steps=60"),
+    *("Train.learning_rate=0.002", "Train.warmup_steps=60", "Train.augment.mosaic=0"),
 )
 MICROCONTROLLERS = (
     *("Train.image_size=320", "Train.batch_size=4", "Train.eval_interval=4"),

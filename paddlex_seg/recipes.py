@@ -109,6 +109,13 @@ class Recipe:
                 return tuple(resize for size in sizes for resize in self.resizes(size))
         return self.resizes(image_size)
 
+    def input_pixels_at(self, progress: float) -> float:
+        """Pixels of an input after this fraction of the run, on average, over those of a whole one."""
+        for stage in self.growth:
+            if progress < stage.until:
+                return sum(factor**2 for factor in stage.factors) / len(stage.factors)
+        return 1.0
+
 
 def _stretched(image_size: ImageSize) -> PreprocessSpec:
     return PreprocessSpec(size_hw=image_size)

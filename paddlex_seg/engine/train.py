@@ -82,7 +82,8 @@ class Clock:
     def eta(self, run: Run, progress: Progress) -> str:
         """Time to the end of the run, evaluations included; a lower bound until the first one is measured."""
         epochs = run.num_epochs(progress)
-        steps = (epochs - progress.epoch) * run.steps_per_epoch - progress.epoch_step
+        pixels = [run.recipe.input_pixels_at(epoch / epochs) for epoch in range(progress.epoch, epochs)]
+        steps = run.steps_per_epoch * sum(pixels) / pixels[0] - progress.epoch_step  # of the present size
         evaluations = sum(run.is_due(epoch, progress) for epoch in range(progress.epoch + 1, epochs + 1))
         seconds = steps * self.step_seconds + evaluations * (self.evaluation_seconds or 0.0)
         return ("" if self.evaluation_seconds is not None else ">") + format_seconds(seconds)

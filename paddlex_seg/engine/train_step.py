@@ -6,6 +6,7 @@ A step either changes the model or leaves it, bit by bit, as it was: also when i
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,7 +24,7 @@ from paddlex_seg.engine.ranks import Ranks
 from paddlex_seg.engine.stop_signals import StopSignals
 from paddlex_seg.errors import BackendError
 from paddlex_seg.models.base import InstanceSegmenter
-from paddlex_seg.ops.distributed import average_gradients, mean_losses
+from paddlex_seg.ops.distributed import BatchInParts, average_gradients, mean_losses
 from paddlex_seg.structures import Batch
 
 LOGGER = logging.getLogger(__name__)
@@ -185,14 +186,15 @@ def _losses_and_gradients(
 def gradients_in_parts(state: TrainState, batch: Batch, parts: int) -> dict[str, Tensor]:
     """Leave the gradients of a batch in the parameters, and give back its losses.
 
-    Computed in ``parts`` smaller batches, both are the means over these, weighted by their pictures. They are
-    those of the whole batch as far as its pictures do not act on each other: batch normalisation and the
-    counts that losses are divided by are those of a part.
+    Computed in ``parts`` smaller batches, both are those of the whole batch, but for batch normalisation,
+    which sees the pictures of a part.
     """
     means: dict[str, Tensor] = {}
-    for part in split_batch(batch, parts):
+    batches = split_batch(batch, parts)
+    whole = count_totals(state, batches) if len(batches) > 1 else None
+    for part in batches:
         share = len(part.targets) / len(batch.targets)
-        with state.precision.autocast():
+        with whole.part(share) if whole else nullcontext(), state.precision.autocast():
             losses = state.model.loss(part)
         total = losses["loss"] if share == 1 else losses["loss"] * share
         state.precision.scale(total).backward()
@@ -200,6 +202,21 @@ def gradients_in_parts(state: TrainState, batch: Batch, parts: int) -> dict[str,
             value = loss.detach() * share
             means[name] = means[name] + value if name in means else value
     return means
+
+
+@paddle.no_grad()
+def count_totals(state: TrainState, parts: Sequence[Batch]) -> BatchInParts:
+    """What the losses of parts are divided by: another forward pass, that leaves the model as it was."""
+    whole = BatchInParts()
+    statistics = running_statistics(state.model)
+    before, drawn = [tensor.clone() for tensor in statistics], paddle.get_rng_state()
+    for part in parts:
+        with whole.counting(), state.precision.autocast():
+            state.model.loss(part)
+    paddle.set_rng_state(drawn)
+    for tensor, value in zip(statistics, before, strict=True):
+        tensor.set_value(value)
+    return whole
 
 
 def _refuse(

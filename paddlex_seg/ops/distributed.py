@@ -5,16 +5,20 @@ reported, are the means over the processes; `shared_normalizer` and `share_of_me
 such that these means are those of the joined batch, however objects and pictures are spread over the
 processes. All functions are calls that every process has to make, in the same order, also a process without
 objects. With one process they change nothing.
+
+The same functions serve a process that computes its batch in parts, one after the other: `BatchInParts`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TypeVar
 
 import paddle
 from paddle import Tensor
 from paddle.autograd import PyLayer
 from paddle.distributed import ReduceOp
 
+T = TypeVar("T")
 BUFFER_BYTES = 32 * 2**20  # of gradients that are sent at once
 
 
@@ -34,8 +38,77 @@ def take_from_first_process(tensors: Iterable[Tensor]) -> None:
             paddle.distributed.broadcast(tensor, src=0)
 
 
-def most_over_processes(value: int) -> int:
-    """The largest of the values that the processes have."""
+class BatchInParts:
+    """Lets the losses of the parts of a batch, weighted by their pictures, add up to those of the whole.
+
+    Each part goes through the loss twice: first in ``counting``, which notes what it contributes to totals,
+    then in ``part``, which knows those of the whole. Like processes, all parts make the same calls.
+    """
+
+    def __init__(self) -> None:
+        self._noted: list[list[Any]] = []  # for each call, the values of all parts
+        self._num_calls = 0
+        self._is_counting = False
+        self._share = 1.0
+
+    def counting(self) -> AbstractContextManager[None]:
+        """The context of a loss that is thrown away."""
+        self._is_counting = True
+        return self._active()
+
+    def part(self, share: float) -> AbstractContextManager[None]:
+        """The context of the loss of a part with this share of the pictures."""
+        self._is_counting, self._share = False, share
+        return self._active()
+
+    @contextmanager
+    def _active(self) -> Iterator[None]:
+        global _in_parts
+        self._num_calls, _in_parts = 0, self
+        try:
+            yield
+        finally:
+            _in_parts = None
+
+    def of_whole(self, value: T, combine: Callable[[list[T]], T]) -> T:
+        """What the values of all parts make together; while they are counted, that of this part."""
+        call = self._num_calls
+        self._num_calls += 1
+        if not self._is_counting:
+            return combine(self._noted[call])
+        if call == len(self._noted):
+            self._noted.append([])
+        self._noted[call].append(value)
+        return value
+
+    @property
+    def share(self) -> float:
+        """Of this part among the pictures."""
+        return 1.0 if self._is_counting else self._share
+
+
+_in_parts: BatchInParts | None = None
+
+
+def joined_total(value: Tensor) -> Tensor:
+    """The sum of a tensor without gradient over the joined batch."""
+    if _in_parts is not None:
+        value = _in_parts.of_whole(value, paddle.add_n)
+    return sum_over_processes(value)
+
+
+def own_share(total: Tensor) -> Tensor:
+    """What a sum over this part of the joined batch is divided by, where that over all is by ``total``."""
+    if _in_parts is not None:
+        total = total * _in_parts.share
+    num_processes = paddle.distributed.get_world_size()
+    return total / num_processes if num_processes > 1 else total
+
+
+def joined_maximum(value: int) -> int:
+    """The largest value in the joined batch."""
+    if _in_parts is not None:
+        value = _in_parts.of_whole(value, max)
     if paddle.distributed.get_world_size() > 1:
         most = paddle.to_tensor([value])
         paddle.distributed.all_reduce(most, op=ReduceOp.MAX)
@@ -47,11 +120,9 @@ def shared_normalizer(total: Tensor) -> Tensor:
     """What the sum of a loss is divided by, where the joined batch divides by a total of at least 1.
 
     total: what this process contributes to that total, of any shape and without gradient. The result is less
-    than 1 where the joined total is less than the number of processes.
+    than 1 where the joined total is less than the number of processes or parts.
     """
-    normalizer = sum_over_processes(total).clip(min=1.0)
-    num_processes = paddle.distributed.get_world_size()
-    return normalizer / num_processes if num_processes > 1 else normalizer
+    return own_share(joined_total(total).clip(min=1.0))
 
 
 def share_of_mean(count: int) -> Tensor:

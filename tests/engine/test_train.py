@@ -34,6 +34,7 @@ from paddlex_seg.data.loader import WorkerPool, resize_plan
 from paddlex_seg.data.sampling import Draw
 from paddlex_seg.engine import train
 from paddlex_seg.engine.checkpoint import ModelInfo, Progress, checkpoints, damage, write_checksums
+from paddlex_seg.engine.log import format_seconds
 from paddlex_seg.engine.ranks import Ranks
 from paddlex_seg.engine.stop_signals import StopSignals
 from paddlex_seg.engine.train_setup import prepare, require_fitting_rate
@@ -578,6 +579,21 @@ def test_inputs_grow_and_mosaics_end_at_their_share_of_the_run(
         assert {resize.size_hw[0] for resize in samples.resizes} == sizes
         task = samples.task(epoch, Draw(0), samples.resizes[0])
         assert len(task.pictures) == (4 if is_mixed else 1)
+
+
+def test_the_time_left_counts_on_inputs_that_grow_and_on_evaluations(dataset: Path) -> None:
+    options = ["Train.pretrain_weight_path=scratch", f"Global.dataset_dir={dataset}"]
+    options += ["Train.epochs_iters=10", "Train.eval_interval=5"]
+    this, _ = prepare(load_config(f"{MODEL}.yaml", options), Ranks(), StopSignals())
+    small, medium = (0.7**2 + 0.8**2) / 2, (0.8**2 + 0.9**2) / 2
+    of_whole_inputs = 50.0 * this.steps_per_epoch
+    clock = train.Clock(step_seconds=50.0 * small, evaluation_seconds=300.0)
+    expected = (3 * small + 4 * medium + 3) * of_whole_inputs + 2 * 300
+    assert clock.eta(this, Progress()) == format_seconds(expected)
+    clock = train.Clock(step_seconds=50.0)
+    half = Progress(epoch=9, epoch_step=this.steps_per_epoch // 2)
+    left = this.steps_per_epoch - this.steps_per_epoch // 2
+    assert clock.eta(this, half) == ">" + format_seconds(50.0 * left)
 
 
 def test_mosaics_may_be_declined(dataset: Path) -> None:

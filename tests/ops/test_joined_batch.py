@@ -13,7 +13,10 @@ import paddle
 import pytest
 import train_together
 from paddle import nn
+from reference import drawn_batch
 
+from paddlex_seg.data.loader import split_batch
+from paddlex_seg.engine.train_step import TrainState, count_totals, gradients_in_parts, running_statistics
 from paddlex_seg.models.layers import freeze_norms
 from paddlex_seg.models.synchronized_norm import SynchronizedBatchNorm2D, synchronize_batch_norm
 from paddlex_seg.ops.distributed import average_gradients, mean_losses, share_of_mean, shared_normalizer
@@ -65,6 +68,53 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Reports:
 @pytest.mark.parametrize("name", train_together.SHORT_CASES)
 def test_two_processes_train_as_one_with_the_joined_batch(name: str, reports: Reports) -> None:
     assert_trained_as_one(name, reports)
+
+
+@pytest.mark.parametrize("name", train_together.SHORT_CASES)
+def test_a_batch_in_parts_has_the_losses_and_gradients_of_the_whole(name: str) -> None:
+    """But for batch norms, which see a part; here they are still."""
+    found = []
+    with train_together.without_chance(), train_together.in_float64():
+        paddle.seed(1)
+        model = train_together.SHORT_CASES[name].build()
+        model.train()
+        for layer in model.sublayers():
+            if isinstance(layer, nn.BatchNorm2D):
+                layer._epsilon, layer._momentum, layer._use_global_stats = 2.0**-17, 0.875, True
+        counts = (3, 0, 1, 2, 2)
+        batch = drawn_batch(
+            seed=0, image_hw=train_together.IMAGE_HW, counts=counts, num_classes=train_together.NUM_CLASSES
+        )
+        optimizer = paddle.optimizer.SGD(0.1, parameters=model.parameters())
+        for parts in (1, 2, 5):
+            losses = gradients_in_parts(TrainState(model, optimizer, None), batch, parts)
+            gradients = {
+                key: parameter.grad.numpy().copy()
+                for key, parameter in model.named_parameters()
+                if parameter.grad is not None
+            }
+            optimizer.clear_grad(set_to_zero=False)
+            found.append(({key: float(loss) for key, loss in losses.items()}, gradients))
+    for losses, gradients in found[1:]:
+        assert losses == pytest.approx(found[0][0], rel=1e-8)
+        assert gradients.keys() == found[0][1].keys()
+        for key, gradient in gradients.items():
+            np.testing.assert_allclose(gradient, found[0][1][key], rtol=1e-8, atol=1e-8, err_msg=key)
+
+
+def test_counting_leaves_statistics_and_random_numbers_as_they_were() -> None:
+    model = train_together.SHORT_CASES["Mask-RT-DETR"].build()
+    model.train()
+    batch = drawn_batch(seed=0, image_hw=train_together.IMAGE_HW, counts=(1, 2), num_classes=3)
+    state = TrainState(model, paddle.optimizer.SGD(0.1, parameters=model.parameters()), None)
+    paddle.seed(5)
+    expected = paddle.rand([4]).numpy()
+    before = [tensor.numpy() for tensor in running_statistics(model)]
+    paddle.seed(5)
+    count_totals(state, split_batch(batch, 2))
+    np.testing.assert_array_equal(paddle.rand([4]).numpy(), expected)
+    for tensor, value in zip(running_statistics(model), before, strict=True):
+        np.testing.assert_array_equal(tensor.numpy(), value)
 
 
 @pytest.mark.slow

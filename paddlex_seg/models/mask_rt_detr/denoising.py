@@ -15,7 +15,7 @@ from paddle import Tensor
 
 from paddlex_seg.models.mask_rt_detr.objects import Matches, Objects
 from paddlex_seg.ops.boxes import inverse_sigmoid
-from paddlex_seg.ops.distributed import most_over_processes
+from paddlex_seg.ops.distributed import joined_maximum
 
 LABEL_NOISE = 0.25  # share of the queries with a random class
 BOX_NOISE = 1.0  # times this, centres move by up to half the size, and sizes change by up to themselves
@@ -68,7 +68,7 @@ def make_denoising(objects: Objects, num_classes: int, max_queries: int) -> Deno
 
     All objects are taken: images with more of them than ``max_queries`` get more queries.
     """
-    group_size = most_over_processes(max(objects.counts))
+    group_size = joined_maximum(max(objects.counts))
     if group_size == 0 or max_queries == 0:
         return None
     num_groups = max(max_queries // group_size, 1)

@@ -12,7 +12,7 @@ from paddle import Tensor
 
 from paddlex_seg.models.solov2.head import GridOutputs, cells_to_rows
 from paddlex_seg.models.solov2.targets import ImageTargets, assign_cells, shrink_masks
-from paddlex_seg.ops.distributed import share_of_mean, sum_over_processes
+from paddlex_seg.ops.distributed import joined_total, own_share, share_of_mean
 from paddlex_seg.structures import Target
 
 MASK_WEIGHT = 3.0
@@ -40,8 +40,8 @@ def _class_loss(class_logits: Tensor, assigned: Sequence[ImageTargets]) -> Tenso
     class_of_cell = np.stack([image.class_of_cell for image in assigned])  # [B, L]
     num_classes = class_logits.shape[-1]
     wanted = F.one_hot(paddle.to_tensor(class_of_cell + 1), num_classes + 1)[:, :, 1:]
-    assigned_cells = sum_over_processes(paddle.to_tensor([(class_of_cell >= 0).sum()], dtype="float32"))
-    count = (1.0 + assigned_cells) / paddle.distributed.get_world_size()
+    assigned_cells = joined_total(paddle.to_tensor([(class_of_cell >= 0).sum()], dtype="float32"))
+    count = own_share(1.0 + assigned_cells)
     return F.sigmoid_focal_loss(class_logits, wanted, normalizer=count, alpha=0.25, gamma=2.0)
 
 
