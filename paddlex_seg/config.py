@@ -258,7 +258,7 @@ class TrainConfig(_Section):
     amp: Annotated[Literal["OFF", "O1"], BeforeValidator(_amp)] = Field(
         default="OFF",
         description="`O1`: convolutions and products of matrices in 16 bits, on GPUs and their like; the CPU "
-        "stays with 32. Not for Mask R-CNN and Cascade Mask R-CNN.",
+        "stays with 32.",
     )
     amp_dtype: Literal["float16", "bfloat16"] = Field(
         default="float16", description="The 16 bits of `amp`; `bfloat16` needs no scaling of the loss."

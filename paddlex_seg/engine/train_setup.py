@@ -110,11 +110,6 @@ def prepare(cfg: Config, ranks: Ranks, stop: StopSignals) -> tuple[Run, Path | N
     spec = find_model(cfg.Global.model)
     recipe = recipe_of(cfg, spec)
     require_fitting_rate(cfg, recipe)
-    if cfg.Train.amp != "OFF" and spec.arch == "RCNN":
-        raise ConfigError(
-            f"Train.amp: found {cfg.Train.amp}, but the losses of {spec.name} are not kept in 32 bits yet. "
-            "Remove the key."
-        )
     image_size = recipe.input_size(cfg.Train.image_size)
     require_viewers(tensorboard=cfg.Train.tensorboard, visualdl=cfg.Train.visualdl)
     train, val, image_dir = read_data(cfg)

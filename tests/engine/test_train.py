@@ -794,15 +794,6 @@ def test_a_run_that_ends_before_its_first_step_leaves_an_earlier_one_where_it_is
     assert not list(output.glob("*.bak"))
 
 
-def test_mixed_precision_is_refused_where_the_losses_are_not_ready_for_it(
-    dataset: Path, tmp_path: Path
-) -> None:
-    argv = ["-c", "MaskRCNN-ResNet50-FPN", "-oGlobal.mode=train", f"-oGlobal.dataset_dir={dataset}"]
-    outcome = run_argv([*argv, f"-oGlobal.output={tmp_path}", "-oTrain.amp=O1"])
-    assert outcome.code == 2
-    assert "Train.amp: found O1" in outcome.stderr and "MaskRCNN-ResNet50-FPN" in outcome.stderr
-
-
 def test_a_learning_rate_for_sgd_is_refused_where_the_recipe_from_random_weights_has_adamw(
     dataset: Path, tmp_path: Path
 ) -> None:

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import paddle
 import pytest
 from detecting import detect
 from exported_graph import ExportedGraph
+from paddle import nn
 from reference import (
     Reference,
     assert_detections,
@@ -242,6 +244,36 @@ def test_outputs_that_are_not_numbers_make_a_loss_that_is_not_finite(place: str,
     model.train()
     losses = model.loss(drawn_batch(1, (90, 120), counts=(2, 0), num_classes=3, padded_hw=(96, 128)))
     assert not np.isfinite(float(losses["loss"]))
+
+
+@pytest.mark.parametrize("build", KINDS)
+def test_losses_are_float32_whatever_type_the_layers_give(build: Builder) -> None:
+    model = build(3)
+    model.train_limits = SMALL
+    model.train()
+    batch = drawn_batch(1, image_hw=(90, 120), counts=(2, 0), num_classes=3, padded_hw=(96, 128))
+    paddle.seed(0)
+    expected = model.loss(batch)
+
+    # Mixed precision leaves 16 bits, for which the CPU has too few operators. Of 64 bits, nothing is lost.
+    def in_float64(layer: nn.Layer, inputs: tuple, output: Any) -> Any:
+        if isinstance(output, list):
+            return [tensor.astype("float64") for tensor in output]
+        return output.astype("float64")
+
+    last_layers = ("rpn_rois_score", "rpn_rois_delta", "bbox_score", "bbox_delta")
+    layers = [layer for name, layer in model.named_sublayers() if any(part in name for part in last_layers)]
+    for layer in (model.backbone if model.neck is None else model.neck, model.mask_head, *layers):
+        layer.register_forward_post_hook(in_float64)
+    model.rpn_head.register_forward_pre_hook(
+        lambda layer, inputs: ([feature.astype("float32") for feature in inputs[0]],)
+    )
+    paddle.seed(0)
+    found = model.loss(batch)
+    assert {tensor.dtype for tensor in found.values()} == {paddle.float32}
+    assert {name: loss.item() for name, loss in found.items()} == {
+        name: loss.item() for name, loss in expected.items()
+    }
 
 
 def test_from_scratch_the_whole_backbone_learns() -> None:

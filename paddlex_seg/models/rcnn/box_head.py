@@ -34,7 +34,7 @@ class BoxLosses(NamedTuple):
 
     losses: dict[str, Tensor]
     samples: RoiSamples
-    features: Tensor  # float32 [n, ...] of the samples, as the head's layers made them
+    features: Tensor  # [n, ...] of the samples, as the head's layers made them
 
 
 class ScoredBoxes(NamedTuple):
@@ -109,7 +109,7 @@ class BoxHead(nn.Layer):
             foreground_iou=FOREGROUND_IOU,
         )
         roi_features = self.roi_features(features, samples.boxes_xyxy, samples.num)
-        logits, deltas = self._predict(roi_features)
+        logits, deltas = _in_float32(self._predict(roi_features))
         cls, reg = box_losses(logits, deltas.reshape([-1, self.num_classes, 4]), samples, DELTA_WEIGHTS)
         return BoxLosses({"loss_bbox_cls": cls, "loss_bbox_reg": reg}, samples, roi_features)
 
@@ -163,6 +163,7 @@ class CascadeBoxHead(nn.Layer):
         )
         for i in range(self.num_stages):
             logits, deltas, roi_features = self._predict(features, samples.boxes_xyxy, samples.num, stage=i)
+            logits, deltas = _in_float32((logits, deltas))
             cls, reg = box_losses(logits, deltas.unsqueeze(1), samples, CASCADE_DELTA_WEIGHTS[i])
             losses[f"loss_bbox_cls_stage{i}"] = cls / self.num_stages
             losses[f"loss_bbox_reg_stage{i}"] = reg / self.num_stages
@@ -208,7 +209,7 @@ def box_losses(
 ) -> tuple[Tensor, Tensor]:
     """Cross entropy of the classes, and L1 of the foreground's deltas, both over the number of samples.
 
-    logits: [n, K + 1]; deltas: [n, K, 4], or [n, 1, 4] where all classes share a box.
+    logits: float32 [n, K + 1]; deltas: float32 [n, K, 4], or [n, 1, 4] where all classes share a box.
     """
     share = share_of_mean(logits.shape[0])
     cls = share * F.cross_entropy(logits, samples.class_ids)
@@ -227,6 +228,12 @@ def split_images(rows: Tensor, num: Tensor) -> list[Tensor]:
     """The rows of each image. rows: [N, ...]; num: int32 [B]."""
     counts = num.tolist()
     return [rows[sum(counts[:b]) : sum(counts[: b + 1])] for b in range(len(counts))]
+
+
+def _in_float32(predicted: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    # For losses and refined boxes, which need more digits than mixed precision leaves.
+    logits, deltas = predicted
+    return logits.astype("float32"), deltas.astype("float32")
 
 
 def _not_empty(boxes_xyxy: Tensor) -> Tensor:

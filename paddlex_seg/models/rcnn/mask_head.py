@@ -84,7 +84,7 @@ class MaskFeatures(nn.Layer):
 def mask_loss(logits: Tensor, samples: RoiSamples, targets: Sequence[Target], rows: Tensor) -> Tensor:
     """Mean binary cross entropy of the masks of foreground samples.
 
-    logits: [f, M, M], of the samples at ``rows``, int64 [f].
+    logits: float32 [f, M, M], of the samples at ``rows``, int64 [f].
     """
     wanted = mask_targets(samples, targets, rows, resolution=logits.shape[-1])
     return F.binary_cross_entropy_with_logits(logits, wanted)

@@ -91,7 +91,9 @@ class MaskRcnn(InstanceSegmenter):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """``loss`` and its terms: ``loss_rpn_*``, ``loss_bbox_*`` and ``loss_mask``."""
         features = self._features(batch.image)
-        outputs = self.rpn_head(features)
+        outputs = self.rpn_head(features).in_float32()
+        # RoI align has no kernels of 16 bits, and wants features and boxes of one type.
+        features = [feature.astype("float32") for feature in features]
         with paddle.no_grad():
             proposals = propose(outputs, batch.im_shape, self.train_limits)
         boxes = self.bbox_head.loss(features, proposals, batch.im_shape, batch.targets)
@@ -147,7 +149,7 @@ class MaskRcnn(InstanceSegmenter):
                 features, samples.boxes_xyxy.gather(rows), num.astype("int32"), MASK_POOL_RESOLUTION
             )
         class_ids = samples.class_ids.gather(rows).clip(max=self.bbox_head.num_classes - 1)
-        logits = self.mask_head(pooled, class_ids)
+        logits = self.mask_head(pooled, class_ids).astype("float32")
         if not has_foreground:  # nothing to learn, but every layer gets a gradient
             return 0.0 * logits.mean()
         return share * mask_loss(logits, samples, batch.targets, rows)

@@ -55,6 +55,11 @@ class RpnOutputs(NamedTuple):
         Tensor
     ]  # float32 [h * w * a, 4], xyxy, pixels of the input; they may reach out of the image
 
+    def in_float32(self) -> "RpnOutputs":
+        """The same numbers for the losses, which need more digits than mixed precision leaves."""
+        scores, deltas = ([tensor.astype("float32") for tensor in part] for part in self[:2])
+        return RpnOutputs(scores, deltas, self.anchors)
+
 
 class RpnHead(nn.Layer):
     """Scores and refines anchors. ``anchor_sizes[i]`` are the side lengths at level i, of ``strides[i]``."""
