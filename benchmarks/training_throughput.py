@@ -61,7 +61,7 @@ def measure(cfg: Config, num_steps: int) -> tuple[float, dict[str, float]]:
 
     use_device("cpu")
     this, _ = prepare(cfg, ONE_RANK, StopSignals())
-    state = start_training(this, None)
+    this, state = start_training(this, None)
     state.model.train()
     parts = Parts()
     originals: list[tuple[Any, str, Callable[..., Any]]] = [

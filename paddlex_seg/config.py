@@ -99,6 +99,14 @@ def _format(value: Any) -> Any:
     return names.get(re.sub(r"[-_ ]", "", value).lower(), value) if isinstance(value, str) else value
 
 
+def _batch_size(value: Any) -> Any:
+    if isinstance(value, str) and value.strip().lower() == "auto":
+        return "auto"
+    if not str(value).isdecimal() or int(value) < 1:
+        raise ValueError("expected a number of pictures, 1 or more, or auto")
+    return int(value)
+
+
 Count = Annotated[int, BeforeValidator(_reject_bool), Field(ge=0)]
 Positive = Annotated[int, BeforeValidator(_reject_bool), Field(ge=1)]
 PositiveFloat = Annotated[float, BeforeValidator(_reject_bool), Field(gt=0)]
@@ -114,6 +122,7 @@ Text = Annotated[
 Names = Annotated[tuple[Text, ...], BeforeValidator(_names)]
 Device = Annotated[str, BeforeValidator(_device)]
 ImageSize = Annotated[int | tuple[int, int], BeforeValidator(_image_size)]
+BatchSize = Annotated[int | Literal["auto"], BeforeValidator(_batch_size)]
 Inputs = Annotated[tuple[str, ...], BeforeValidator(_inputs)]
 
 
@@ -227,7 +236,11 @@ class TrainConfig(_Section):
         default=None, description="Number of classes; read from the data when left out, checked when given."
     )
     epochs_iters: Positive = Field(default=40, description="Epochs to train; the whole schedule follows it.")
-    batch_size: Positive = Field(default=2, description="Pictures a step, per device.")
+    batch_size: BatchSize = Field(
+        default=2,
+        description="Pictures a step, per device; `auto` finds before the first epoch how many its memory "
+        "has room for.",
+    )
     learning_rate: PositiveFloat = Field(default=0.001, description="Learning rate after the warm-up.")
     pretrain_weight_path: Text | None = Field(
         default=None,
@@ -414,6 +427,10 @@ class Config(_Section):
     Evaluate: EvaluateConfig = EvaluateConfig()
     Export: ExportConfig = ExportConfig()
     Predict: PredictConfig = PredictConfig()
+
+    def with_batch_size(self, pictures: int) -> Self:
+        """The same with another ``Train.batch_size``."""
+        return self.model_copy(update={"Train": self.Train.model_copy(update={"batch_size": pictures})})
 
     def to_yaml(self) -> str:
         """The effective configuration, defaults included; `load_config` reads it back."""

@@ -257,6 +257,14 @@ class TrainingSet:
         """The name of picture ``index`` as the annotation file has it, for messages."""
         return self._records[index].file_name
 
+    def size_hw(self, index: int) -> tuple[int, int]:
+        """Height and width of picture ``index`` in its file."""
+        return self._records[index].height, self._records[index].width
+
+    def num_objects(self, index: int) -> int:
+        """Objects of picture ``index``, without crowds."""
+        return len(self._annotations_of_image.get(self._records[index].id, ()))
+
     def task(self, epoch: int, draw: Draw, resize: Policy, bad: Container[str] = ()) -> TrainTask:
         """What to do for a sample, to be sent to a worker.
 

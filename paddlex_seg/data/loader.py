@@ -211,11 +211,16 @@ def resize_plan(resizes: Sequence[Policy], num_batches: int, seed: int, epoch: i
     return [resizes[choice] for choice in drawn]
 
 
-def to_batch(samples: Sequence[TrainSample], spec: PreprocessSpec) -> Batch:
-    """Tensors on the current device: images normalised, images and masks padded with zeros to the largest."""
+def to_batch(
+    samples: Sequence[TrainSample], spec: PreprocessSpec, size_hw: tuple[int, int] | None = None
+) -> Batch:
+    """Tensors on the current device: images normalised, images and masks padded with zeros.
+
+    size_hw: what they are padded to, the largest of the samples when left out.
+    """
     import paddle
 
-    size_hw = padded_size([sample.image.shape[:2] for sample in samples], spec.pad_stride)
+    size_hw = size_hw or padded_size([sample.image.shape[:2] for sample in samples], spec.pad_stride)
     image, im_shape, scale_factor = map(paddle.to_tensor, stack_images(samples, size_hw, spec))
     targets = [
         Target(

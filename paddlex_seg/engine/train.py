@@ -102,7 +102,7 @@ def run(cfg: Config) -> dict[str, Any]:
     ):
         with stop.interruptible():
             this, checkpoint = prepare(cfg, ranks, stop)
-            state = start_training(this, checkpoint)
+            this, state = start_training(this, checkpoint)
         with WorkerPool(cfg.Train.num_workers) as pool:
             if checkpoint is None and cfg.Train.self_check:
                 with stop.interruptible():

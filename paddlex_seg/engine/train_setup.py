@@ -17,7 +17,8 @@ from paddlex_seg.data.mixing import Mixing
 from paddlex_seg.data.quarantine import Quarantine, read_bad_samples
 from paddlex_seg.data.sampling import picture_weights
 from paddlex_seg.data.transforms import LargeScaleJitter
-from paddlex_seg.engine.checkpoint import ModelInfo, Progress, read_info
+from paddlex_seg.engine.auto_batch import find_batch_size
+from paddlex_seg.engine.checkpoint import ModelInfo, Progress, read_info, read_progress
 from paddlex_seg.engine.download import resolve_weights
 from paddlex_seg.engine.ema import Ema
 from paddlex_seg.engine.metrics_log import MetricsLog, require_viewers
@@ -67,7 +68,9 @@ class Run:
     @property
     def batch_size(self) -> int:
         """Pictures a step and process."""
-        return self.cfg.Train.batch_size * self.cfg.Train.accumulate_steps
+        pictures = self.cfg.Train.batch_size
+        assert isinstance(pictures, int), "settled by start_training"
+        return pictures * self.cfg.Train.accumulate_steps
 
     @property
     def steps_per_epoch(self) -> int:
@@ -196,8 +199,11 @@ def require_fitting_rate(cfg: Config, recipe: Recipe) -> None:
         )
 
 
-def start_training(this: Run, checkpoint: Path | None) -> TrainState:
-    """The model with its first weights, optimizer and moving average, or as a checkpoint has them."""
+def start_training(this: Run, checkpoint: Path | None) -> tuple[Run, TrainState]:
+    """The model with its first weights, optimizer and moving average, or as a checkpoint has them.
+
+    The run comes back with its batch size, where ``Train.batch_size`` is auto.
+    """
     cfg, recipe = this.cfg, this.recipe
     paddle.seed(cfg.Train.seed)
     model = this.spec.build(num_classes=len(this.info.categories), from_scratch=cfg.Train.from_scratch)
@@ -215,19 +221,38 @@ def start_training(this: Run, checkpoint: Path | None) -> TrainState:
         momentum=recipe.momentum,
         clip_norm=recipe.clip_norm,
     )
-    pictures = this.batch_size * this.ranks.world_size
     ema = recipe.ema and replace(recipe.ema, skip=(*recipe.ema.skip, *still))
     state = TrainState(
         model,
         optimizer,
         Ema(model, **asdict(ema)) if ema else None,
         choose_precision(cfg.Train.amp, cfg.Train.amp_dtype),
-        progress=Progress(batch_size=pictures, micro_batches=cfg.Train.accumulate_steps),
     )
+    this = settle_batch_size(this, state, checkpoint)
+    pictures = this.batch_size * this.ranks.world_size
+    state.progress = Progress(batch_size=pictures, micro_batches=cfg.Train.accumulate_steps)
     if checkpoint is not None:
         load_state(state, checkpoint, batch_size=pictures, steps_per_epoch=this.steps_per_epoch)
         state.progress = within_budget(this, state.progress)
-    return state
+    return this, state
+
+
+def settle_batch_size(this: Run, state: TrainState, checkpoint: Path | None) -> Run:
+    """The run with a number as ``Train.batch_size``: as set, as it was before resuming, or measured now."""
+    cfg, ranks = this.cfg, this.ranks
+    if cfg.Train.batch_size != "auto":
+        return this
+    before = 0 if checkpoint is None else read_progress(checkpoint).batch_size
+    if before:
+        pictures = max(1, before // (cfg.Train.accumulate_steps * ranks.world_size))
+        LOGGER.info("Train.batch_size=auto: %d picture(s) a step, as the checkpoint says.", pictures)
+    else:
+        pictures = find_batch_size(
+            *(state, this.dataset, ranks),
+            optimizer=this.recipe.optimizer,
+            accumulate_steps=cfg.Train.accumulate_steps,
+        )
+    return replace(this, cfg=cfg.with_batch_size(pictures))
 
 
 def within_budget(this: Run, progress: Progress) -> Progress:

@@ -31,6 +31,10 @@ LOGGER = logging.getLogger(__name__)
 MOST_DESCRIBED = 3  # steps of a run whose culprit is looked for, which takes as long as some steps
 
 
+class OutOfMemoryError(BackendError):
+    """Memory ran out in a step."""
+
+
 @dataclass
 class TrainState:
     """All that changes while a model trains."""
@@ -132,6 +136,23 @@ def try_step(state: TrainState, batch: Batch, ranks: Ranks) -> None:
         _put_back(state, before)
 
 
+def try_whole(state: TrainState, batch: Batch) -> None:
+    """Forward and backward of a batch in one part, on this process alone, which leaves the model as it was.
+
+    Raises OutOfMemoryError.
+    """
+    before = [tensor.clone() for tensor in running_statistics(state.model)]
+    state.model.train()
+    try:
+        gradients_in_parts(state, batch, 1)
+    except Exception as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise _out_of_memory(batch, step=state.progress.step + 1, parts=1) from error
+    finally:
+        _put_back(state, before)
+
+
 def running_statistics(model: nn.Layer) -> list[Tensor]:
     """Means and variances of batch normalisation: what a forward pass changes."""
     return [
@@ -167,11 +188,8 @@ def _losses_and_gradients(
             _put_back(state, statistics_before)
             parts = 2 * state.progress.micro_batches
             if ranks.world_size > 1 or state.progress.micro_batches >= len(batch.targets):
-                raise BackendError(
-                    f"Memory ran out at step {state.progress.step + 1} for {len(batch.targets)} pictures of "
-                    f"{batch.image.shape[2]} x {batch.image.shape[3]} pixels, computed in "
-                    f"{state.progress.micro_batches} part(s). Lower Train.batch_size (and raise "
-                    "Train.accumulate_steps to keep the pictures per step), or lower Train.image_size."
+                raise _out_of_memory(
+                    batch, step=state.progress.step + 1, parts=state.progress.micro_batches
                 ) from error
             LOGGER.warning(
                 "Memory ran out at step %d. Each batch of %d pictures is computed in %d parts from now on; "
@@ -246,6 +264,14 @@ def _put_back(state: TrainState, statistics_before: Sequence[Tensor]) -> None:
     state.optimizer.clear_grad(set_to_zero=False)
     for tensor, before in zip(running_statistics(state.model), statistics_before, strict=True):
         tensor.set_value(before)
+
+
+def _out_of_memory(batch: Batch, *, step: int, parts: int) -> OutOfMemoryError:
+    return OutOfMemoryError(
+        f"Memory ran out at step {step} for {len(batch.targets)} pictures of {batch.image.shape[2]} x "
+        f"{batch.image.shape[3]} pixels, computed in {parts} part(s). Lower Train.batch_size (and raise "
+        "Train.accumulate_steps to keep the pictures per step), or lower Train.image_size."
+    )
 
 
 def _is_out_of_memory(error: Exception) -> bool:

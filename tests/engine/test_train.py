@@ -551,7 +551,7 @@ def test_the_moving_average_is_that_of_the_recipe(skip_frozen: bool) -> None:
     this = train.Run(
         *(cfg, spec, spec.scratch_recipe, info), *(nothing, nothing, Path(), Path()), Ranks(), StopSignals()
     )
-    state = train.start_training(this, None)
+    this, state = train.start_training(this, None)
     assert state.ema is not None
     assert (state.ema.decay, state.ema.kind) == (0.9, "normal")
     averaged = state.ema.state_dict().keys()
