@@ -339,8 +339,8 @@ class TrainConfig(_Section):
     )
     sync_bn: bool = Field(
         default=True,
-        description="With several processes: batch norms see the pictures of all of them. On the CPU that "
-        "doubles the time of a step; with `False` each process normalises by its own pictures.",
+        description="With several processes: batch norms see the pictures of all of them. With `False` each "
+        "process normalises by its own pictures, which is faster on the CPU.",
     )
     nnodes: Positive = Field(
         default=1, description="Machines to train or evaluate on; the same command runs on each."
