@@ -5,10 +5,9 @@ the moving average or the evaluation. The stored values are measurements of thes
 `python tests/test_regression.py` prints; after a wanted change store the new ones and say so in CHANGELOG.md.
 
 Rounding differs between machines and numbers of threads, and training amplifies it. Two epochs at a low
-rate are held to 0.1 % of each loss; with one thread, two threads and other matrix kernels they differed by
-0.001 %.
-Of a whole training, the losses then are up to 17 % apart, the box AP up to 0.12, the mask AP up to 0.03. What
-lies in the middle is stored, and held to 15 %, 0.15 and 0.08.
+rate are held to 0.1 % of each loss; with one thread and two threads they did not differ in the digits stored.
+Of a whole training, the losses then are up to 10 % apart, the box AP by 0.05, the mask AP by 0.02. What lies
+in the middle is stored, and held to 15 %, 0.15 and 0.045.
 """
 
 import shutil
@@ -31,23 +30,27 @@ OPTIONS = {
 }
 LOSSES = ("loss", "loss_cls", "loss_iou", "loss_dfl", "loss_mask")
 FIRST_EPOCHS = [
-    {"loss": 7.6522, "loss_cls": 1.7944, "loss_iou": 0.5306, "loss_dfl": 2.0885, "loss_mask": 1.3949},
-    {"loss": 7.1813, "loss_cls": 1.7475, "loss_iou": 0.5339, "loss_dfl": 2.0626, "loss_mask": 1.2271},
+    {"loss": 8.5283, "loss_cls": 5.4475, "loss_iou": 0.6848, "loss_dfl": 1.8582, "loss_mask": 1.2654},
+    {"loss": 8.5471, "loss_cls": 5.3763, "loss_iou": 0.6691, "loss_dfl": 1.8879, "loss_mask": 1.2968},
 ]
+WHOLE = {"Train__augment__mosaic": 0.0}  # 12 pictures, seen 40 times, are hardly learnt from mosaics
 LAST_EPOCH = {
-    **{"loss": 3.16, "loss_cls": 0.71, "loss_iou": 0.247, "loss_dfl": 0.95, "loss_mask": 0.54},
-    **{"box_ap": 0.40, "mask_ap": 0.11},
+    **{"loss": 4.75, "loss_cls": 3.31, "loss_iou": 0.386, "loss_dfl": 1.39, "loss_mask": 0.576},
+    **{"box_ap": 0.29, "mask_ap": 0.048},
 }
 
 
-def train(folder: Path, *, epochs: int, eval_interval: int, learning_rate: float) -> list[dict[str, Any]]:
+def train(
+    folder: Path, *, epochs: int, eval_interval: int, learning_rate: float, **options: Any
+) -> list[dict[str, Any]]:
     """The history of a training on 12 pictures, evaluated on the same, to have something to measure."""
     write_demo_dataset(folder, num_train=12, num_val=1)
     paths = dataset_paths(folder / COCO_FOLDER)
     shutil.copy(paths.train_json, paths.val_json)
     length = {"Train__epochs_iters": epochs, "Train__eval_interval": eval_interval}
     rate = {"Train__learning_rate": learning_rate}
-    outcome = run_cli("train", folder / "output", Global__dataset_dir=paths.root, **length, **rate, **OPTIONS)
+    options = {**OPTIONS, **length, **rate, **options}
+    outcome = run_cli("train", folder / "output", Global__dataset_dir=paths.root, **options)
     assert outcome.code == 0, outcome.stderr
     return read_result(folder / "output", "train")["history"]
 
@@ -60,12 +63,12 @@ def test_first_epochs_give_the_stored_losses(tmp_path: Path) -> None:
 
 
 def test_whole_training_gives_the_stored_losses_and_ap(tmp_path: Path) -> None:
-    row = train(tmp_path, epochs=40, eval_interval=40, learning_rate=2e-3)[-1]
+    row = train(tmp_path, epochs=40, eval_interval=40, learning_rate=2e-3, **WHOLE)[-1]
     assert {name: row[name] for name in LOSSES} == pytest.approx(
         {name: LAST_EPOCH[name] for name in LOSSES}, rel=0.15
     )
     assert row["box_ap"] == pytest.approx(LAST_EPOCH["box_ap"], abs=0.15)
-    assert row["mask_ap"] == pytest.approx(LAST_EPOCH["mask_ap"], abs=0.08)
+    assert row["mask_ap"] == pytest.approx(LAST_EPOCH["mask_ap"], abs=0.045)
 
 
 def print_values() -> None:
@@ -73,7 +76,7 @@ def print_values() -> None:
     with tempfile.TemporaryDirectory() as name:
         for row in train(Path(name) / "first", epochs=2, eval_interval=1, learning_rate=2e-4):
             print({key: round(row[key], 4) for key in LOSSES})
-        row = train(Path(name) / "whole", epochs=40, eval_interval=40, learning_rate=2e-3)[-1]
+        row = train(Path(name) / "whole", epochs=40, eval_interval=40, learning_rate=2e-3, **WHOLE)[-1]
         print({key: round(row[key], 4) for key in (*LOSSES, "box_ap", "mask_ap")})
 
 
