@@ -6,6 +6,7 @@ follows ``Train.epochs_iters``.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import product
 from typing import Literal
 
@@ -170,15 +171,15 @@ BATCH_INTERPOLATIONS = (
 
 def _many_sizes(image_size: ImageSize) -> tuple[Resize, ...]:
     """Three quarters to five quarters of the input size."""
-    sizes = [_scaled_size(image_size, side / 640) for side in BATCH_SIDES]
+    sizes = [_scaled_size(image_size, Fraction(side, 640)) for side in BATCH_SIDES]
     return tuple(
         Resize(size, interpolation=interpolation)
         for size, interpolation in product(sizes, BATCH_INTERPOLATIONS)
     )
 
 
-def _scaled_size(image_size: ImageSize, factor: float) -> ImageSize:
-    """In multiples of 32, the coarsest stride."""
+def _scaled_size(image_size: ImageSize, factor: float | Fraction) -> ImageSize:
+    """In multiples of 32, the coarsest stride; halves of 32 are rounded up."""
     height, width = (max(1, int(side * factor / 32 + 0.5)) * 32 for side in image_size)
     return height, width
 

@@ -312,3 +312,8 @@ def test_many_sizes_surround_the_size_of_the_run(
     assert min(sizes) == smallest and max(sizes) == largest
     assert image_size in sizes
     assert all(side >= 32 and side % 32 == 0 for size in sizes for side in size)
+
+
+def test_sizes_between_two_multiples_of_the_stride_are_rounded_up() -> None:
+    """1600 * 736 / 640 is 57.5 strides, and in floating point a little less."""
+    assert (1856, 1856) in {resize.size_hw for resize in MASK_RT_DETR.resizes((1600, 1600))}
