@@ -3,6 +3,7 @@
     python benchmarks/training_curve.py CASE [--output FOLDER]
 
 demo                 the generated demo set, as `make demo` trains it
+demo-mosaics         with the mosaics of the recipe
 demo-official        with the settings meant for official weights: ends with a loss that is not finite
 demo-official-slow   these with a quarter of the learning rate
 microcontrollers     120 photographs, 320 px, 32 epochs
@@ -55,6 +56,7 @@ MICROCONTROLLERS = (
 )
 CASES = {
     "demo": Case("demo", DEMO),
+    "demo-mosaics": Case("demo", (*DEMO, "Train.augment.mosaic=0.6")),
     "demo-official": Case("demo", DEMO, official_recipe=True),
     "demo-official-slow": Case("demo", (*DEMO, "Train.learning_rate=0.0005"), official_recipe=True),
     "microcontrollers": Case("data/microcontrollers", (*MICROCONTROLLERS, "Train.epochs_iters=32")),
