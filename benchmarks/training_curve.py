@@ -6,8 +6,6 @@ demo                 the generated demo set, as `make demo` trains it
 demo-mosaics         with the mosaics of the recipe
 demo-official        with the settings meant for official weights: ends with a loss that is not finite
 demo-official-slow   these with a quarter of the learning rate
-microcontrollers     120 photographs, 320 px, 32 epochs
-microcontrollers-long   44 epochs
 overfit              14 photographs of fruits and nuts, evaluated on themselves
 overfit-mask-rt-detr-s   two of them, with Mask-RT-DETR-S
 overfit-mask-rcnn   two of them, with MaskRCNN-ResNet50-FPN
@@ -42,25 +40,18 @@ class Case:
     options: Sequence[str]
     model: str = "PP-YOLOE_seg-S"
     official_recipe: bool = False
-    evaluate_on_train: bool = False
-    max_pictures: int | None = None  # with evaluate_on_train
+    max_pictures: int | None = None  # of photographs, which are evaluated on themselves
 
 
 DEMO = (
     *("Train.image_size=224", "Train.batch_size=4", "Train.epochs_iters=36", "Train.eval_interval=6"),
     *("Train.learning_rate=0.002", "Train.warmup_steps=60", "Train.augment.mosaic=0"),
 )
-MICROCONTROLLERS = (
-    *("Train.image_size=320", "Train.batch_size=4", "Train.eval_interval=4"),
-    "Train.learning_rate=0.002",
-)
 CASES = {
     "demo": Case("demo", DEMO),
     "demo-mosaics": Case("demo", (*DEMO, "Train.augment.mosaic=0.6")),
     "demo-official": Case("demo", DEMO, official_recipe=True),
     "demo-official-slow": Case("demo", (*DEMO, "Train.learning_rate=0.0005"), official_recipe=True),
-    "microcontrollers": Case("data/microcontrollers", (*MICROCONTROLLERS, "Train.epochs_iters=32")),
-    "microcontrollers-long": Case("data/microcontrollers", (*MICROCONTROLLERS, "Train.epochs_iters=44")),
     "overfit": Case(
         "data/fruits_nuts",
         (
@@ -72,7 +63,6 @@ CASES = {
             ),
             "Train.learning_rate=0.002",
         ),
-        evaluate_on_train=True,
     ),
     "overfit-mask-rt-detr-s": Case(
         "data/fruits_nuts",
@@ -86,7 +76,6 @@ CASES = {
             *("Train.learning_rate=0.0005", "Train.warmup_steps=30"),
         ),
         model="Mask-RT-DETR-S",
-        evaluate_on_train=True,
         max_pictures=2,
     ),
     "overfit-mask-rcnn": Case(
@@ -101,7 +90,6 @@ CASES = {
             *("Train.learning_rate=0.0003", "Train.warmup_steps=20"),
         ),
         model="MaskRCNN-ResNet50-FPN",
-        evaluate_on_train=True,
         max_pictures=2,
     ),
     "overfit-solov2": Case(
@@ -116,7 +104,6 @@ CASES = {
             *("Train.learning_rate=0.0003", "Train.warmup_steps=10"),
         ),
         model="SOLOv2",
-        evaluate_on_train=True,
         max_pictures=2,
     ),
 }
@@ -130,8 +117,6 @@ def prepare_dataset(case: Case, folder: Path) -> Path:
     source = (Path(os.environ.get("PADDLEX_SEG_SHARED", "../shared")) / case.dataset).resolve()
     if not source.is_dir():
         sys.exit(f"{source} is not there; set PADDLEX_SEG_SHARED to the folder with the reference data.")
-    if not case.evaluate_on_train:
-        return source
     (folder / "annotations").mkdir(parents=True)
     (folder / "images").symlink_to(source / "images")
     content = json.loads((source / "annotations" / "instance_train.json").read_text(encoding="utf-8"))

@@ -5,8 +5,8 @@ the pictures with the most objects, at the largest size that the recipe draws, s
 run needs more. The result is a power of two, for which at most ``SHARE`` of the memory is needed; the rest is
 for data workers, evaluations, and what an allocator cannot use. It is
 
-- at most 16, and at most 4 on the CPU, whose cores are busy with one picture already: more pictures a step
-  make fewer steps of an epoch there, and the epoch no shorter;
+- at most 16, and at most 4 on the CPU, whose cores are nearly as busy with a few pictures as with many: more
+  pictures a step make fewer steps of an epoch there, and the epoch hardly shorter;
 - and so that an epoch has at least 16 steps, as few steps learn little however many pictures they have.
 """
 
