@@ -83,7 +83,7 @@ def measure(cfg: Config, num_steps: int) -> tuple[float, dict[str, float]]:
         parts.around(state.ema, "update", "moving average")
     try:
         with loader.WorkerPool(cfg.Train.num_workers) as pool:
-            batches = epoch_batches(this, state.progress, pool)
+            batches = epoch_batches(this, this.dataset, state.progress, pool)
             start = 0.0
             for number in range(UNCOUNTED + num_steps):
                 if number == UNCOUNTED:
