@@ -20,7 +20,7 @@ demo: install
 	$(RUN) -o Global.mode=export -o Export.weight_path=$(BEST)/best_model.pdparams -o Global.output=$(DEMO)/exported
 	$(RUN) -o Global.mode=predict -o Predict.model_dir=$(DEMO)/exported -o Global.output=$(DEMO)/predict \
 	    -o 'Predict.input=dataset/instance_seg_coco_examples/images/line_00[89]?.jpg'
-	@$(BIN)/python -m paddlex_seg.engine.summary $(DEMO)
+	@$(BIN)/python -m paddlex_seg.modes.summary $(DEMO)
 
 install: $(VENV)/.installed
 

@@ -47,7 +47,7 @@ def dataset_dir() -> Path:
 
 def convert(output: Path) -> None:
     """The data set as Ultralytics reads it, in ``output/yolo``. Every polygon must be exactly its mask."""
-    from paddlex_seg.data.coco import read_coco
+    from paddlex_seg.data.coco.read import read_coco
     from paddlex_seg.data.formats.yolo import write_yolo
 
     source, target = dataset_dir(), output / "yolo"

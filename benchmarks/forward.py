@@ -70,8 +70,8 @@ def export(name: str, side: int | None, folder: Path) -> None:
     """Write our exported model, whose network takes the picture's size."""
     model = our_model(name)
     from paddlex_seg.catalog import find_model
-    from paddlex_seg.engine.checkpoint import ModelInfo
-    from paddlex_seg.engine.export import export_model
+    from paddlex_seg.checkpoints.files import ModelInfo
+    from paddlex_seg.modes.export import export_model
     from paddlex_seg.structures import Category
 
     spec = find_model(name)
@@ -82,7 +82,7 @@ def export(name: str, side: int | None, folder: Path) -> None:
 
 def exported_run(name: str, side: int | None, folder: Path, run_mode: Any) -> Run:
     """Our exported network, as prediction runs it."""
-    from paddlex_seg.engine.launch import prepare_process
+    from paddlex_seg.runtime.launch import prepare_process
 
     prepare_process()
     from paddlex_seg.inference.exported import PaddleBackend, read_inference_yml
@@ -102,7 +102,7 @@ def exported_run(name: str, side: int | None, folder: Path, run_mode: Any) -> Ru
 
 def paste(arrays: list[Any], inputs: list[Any], original_hw: tuple[int, int], mask_frame: Any) -> int:
     """Make instances with masks of the original picture; returns their number."""
-    from paddlex_seg.inference.paste import detections_to_instances
+    from paddlex_seg.masks.paste import detections_to_instances
 
     bbox, bbox_num, mask = arrays
     (instances,) = detections_to_instances(

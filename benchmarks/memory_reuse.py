@@ -1,4 +1,4 @@
-"""What a process on the CPU gains from using the memory of freed tensors again (engine/launch.py).
+"""What a process on the CPU gains from using the memory of freed tensors again (runtime/launch.py).
 
     python benchmarks/memory_reuse.py [--size 320] [--pairs 3]
 
@@ -21,13 +21,13 @@ JOBS = ("elementwise", "training step")
 
 def elementwise(size: int) -> Callable[[], object]:
     """ReLUs of 64 channels."""
-    from paddlex_seg.engine.launch import prepare_process
+    from paddlex_seg.runtime.launch import prepare_process
 
     prepare_process()
     import paddle
     import paddle.nn.functional as F
 
-    from paddlex_seg.engine.device import use_device
+    from paddlex_seg.runtime.device import use_device
 
     use_device("cpu")
     tensor = paddle.randn([4, 64, size, size])
@@ -43,7 +43,7 @@ def training_step(size: int) -> Callable[[], object]:
 
 def seconds_and_memory(job: str, size: int, keep: bool) -> dict[str, float]:
     """The median of five runs after two."""
-    from paddlex_seg.engine import launch
+    from paddlex_seg.runtime import launch
 
     if not keep:
         launch.keep_freed_memory = lambda: None

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import cv2
 
-from paddlex_seg.data.coco import dataset_paths, read_coco
-from paddlex_seg.data.dataset import TrainingSet
-from paddlex_seg.data.mixing import Mixing
+from paddlex_seg.data.coco.read import dataset_paths, read_coco
+from paddlex_seg.data.samples.mixing import Mixing
+from paddlex_seg.data.samples.tasks import TrainingSet
 from paddlex_seg.recipes import PP_YOLOE_SEG_SCRATCH
 
 WAYS = {

@@ -11,12 +11,12 @@ import os
 import subprocess
 import sys
 
-from paddlex_seg.engine.launch import CPU_INFO, mkl_code_path
+from paddlex_seg.runtime.launch import CPU_INFO, mkl_code_path
 
 STEP = """
 import time, paddle
 from paddlex_seg.catalog import MODELS
-from paddlex_seg.engine.device import use_device
+from paddlex_seg.runtime.device import use_device
 use_device("cpu")
 model = MODELS["PP-YOLOE_seg-S"].build(num_classes=2)
 image = paddle.randn([{batch}, 3, {size}, {size}])

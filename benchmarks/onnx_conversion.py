@@ -65,9 +65,9 @@ def model_and_export(name: str, side: int, folder: Path) -> dict[str, Any]:
     import paddle
 
     from paddlex_seg.catalog import find_model
-    from paddlex_seg.engine.checkpoint import ModelInfo
-    from paddlex_seg.engine.export import export_model
+    from paddlex_seg.checkpoints.files import ModelInfo
     from paddlex_seg.inference.exported import PaddleBackend
+    from paddlex_seg.modes.export import export_model
     from paddlex_seg.structures import Category
 
     spec = find_model(name)

@@ -123,13 +123,13 @@ def machine_and_date() -> tuple[str, str]:
 
 def our_model(name: str) -> Any:
     """A model of the catalog with weights by rule, in a process that is set up as by the command line."""
-    from paddlex_seg.engine.launch import prepare_process
+    from paddlex_seg.runtime.launch import prepare_process
 
     prepare_process()
     from reference import fill_model
 
     from paddlex_seg.catalog import find_model
-    from paddlex_seg.engine.device import use_device
+    from paddlex_seg.runtime.device import use_device
 
     use_device("cpu")
     model = find_model(name).build(num_classes=NUM_CLASSES)

@@ -41,7 +41,7 @@ def our_step(name: str, side: int | None, counts: tuple[int, int]) -> Callable[[
     from reference import drawn_batch
 
     from paddlex_seg.catalog import find_model
-    from paddlex_seg.engine.optimizer import build_optimizer
+    from paddlex_seg.training.optimizer import build_optimizer
 
     recipe = find_model(name).recipe
     model.train()

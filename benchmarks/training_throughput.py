@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from paddlex_seg.config import Config, load_config
-from paddlex_seg.engine.launch import prepare_process
+from paddlex_seg.runtime.launch import prepare_process
 
 MODELS = ("PP-YOLOE_seg-S", "Mask-RT-DETR-S", "MaskRCNN-ResNet50-FPN")
 UNCOUNTED = 2
@@ -51,13 +51,13 @@ def measure(cfg: Config, num_steps: int) -> tuple[float, dict[str, float]]:
     """Seconds a step, and the seconds of it that each part takes."""
     import paddle
 
-    from paddlex_seg.data import loader
-    from paddlex_seg.engine import train_step
-    from paddlex_seg.engine.device import use_device
-    from paddlex_seg.engine.ranks import ONE_RANK
-    from paddlex_seg.engine.stop_signals import StopSignals
-    from paddlex_seg.engine.train import epoch_batches
-    from paddlex_seg.engine.train_setup import prepare, start_training
+    from paddlex_seg.data.samples import loader
+    from paddlex_seg.runtime.device import use_device
+    from paddlex_seg.runtime.ranks import ONE_RANK
+    from paddlex_seg.runtime.stop_signals import StopSignals
+    from paddlex_seg.training import step as train_step
+    from paddlex_seg.training.loop import epoch_batches
+    from paddlex_seg.training.setup import prepare, start_training
 
     use_device("cpu")
     this, _ = prepare(cfg, ONE_RANK, StopSignals())

@@ -15,9 +15,9 @@ from paddlex_seg.errors import ConfigError, PaddlexSegError
 
 if TYPE_CHECKING:
     from paddlex_seg.config import Config
-    from paddlex_seg.engine.distributed import LaunchPlan
-    from paddlex_seg.engine.launch import Launched
-    from paddlex_seg.engine.rank_notes import Failure
+    from paddlex_seg.runtime.launch import Launched
+    from paddlex_seg.runtime.rank_notes import Failure
+    from paddlex_seg.runtime.supervisor import LaunchPlan
 
 EPILOG = """\
 examples:
@@ -36,10 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     # Configuration and engine are imported here, so that --help answers at once.
     from paddlex_seg.config import find_config, read_config, validate_config
-    from paddlex_seg.engine.distributed import launch_plan
-    from paddlex_seg.engine.launch import launched
-    from paddlex_seg.engine.rank_notes import Failure, note_failure
-    from paddlex_seg.engine.result_file import clear_result, write_result
+    from paddlex_seg.modes.result_file import clear_result, write_result
+    from paddlex_seg.runtime.launch import launched
+    from paddlex_seg.runtime.rank_notes import Failure, note_failure
+    from paddlex_seg.runtime.supervisor import launch_plan
 
     mode: str = "config"
     output: Path | None = None
@@ -79,8 +79,8 @@ def run_mode(cfg: "Config", place: "Launched | None" = None) -> dict[str, Any]:
     ``place``: which process of a distributed run this is. Rank 0 leaves its log lines for the command to
     print; the others only warn, in their own logs.
     """
-    from paddlex_seg.engine.log import ROOT, log_file, start_log
-    from paddlex_seg.engine.rank_notes import TERMINAL_LOG
+    from paddlex_seg.runtime.log import ROOT, log_file, start_log
+    from paddlex_seg.runtime.rank_notes import TERMINAL_LOG
 
     _make_output(cfg)
     start_log()
@@ -95,8 +95,8 @@ def run_mode(cfg: "Config", place: "Launched | None" = None) -> dict[str, Any]:
 
 def run_distributed(cfg: "Config", plan: "LaunchPlan", command: Sequence[str]) -> "Failure | None":
     """Run ``command`` as each process of a plan and return how that failed, if it did."""
-    from paddlex_seg.engine.distributed import log_folder, run_ranks
-    from paddlex_seg.engine.log import start_log
+    from paddlex_seg.runtime.log import start_log
+    from paddlex_seg.runtime.supervisor import log_folder, run_ranks
 
     _require_paddle()
     _make_output(cfg)
@@ -124,11 +124,12 @@ def _make_output(cfg: "Config") -> None:
 def _mode_function(mode: str) -> Callable[["Config"], dict[str, Any]]:
     """The engine function of a mode, imported only now: check_dataset needs no Paddle."""
     if mode == "check_dataset":
-        from paddlex_seg.engine.check_dataset import run as check_dataset
+        from paddlex_seg.modes.check_dataset import run as check_dataset
 
         return check_dataset
     _require_paddle()
-    from paddlex_seg.engine import evaluate, export, predict, train
+    from paddlex_seg.modes import evaluate, export, predict
+    from paddlex_seg.training import loop as train
 
     return {"train": train.run, "evaluate": evaluate.run, "export": export.run, "predict": predict.run}[mode]
 
@@ -136,7 +137,7 @@ def _mode_function(mode: str) -> Callable[["Config"], dict[str, Any]]:
 def _require_paddle() -> None:
     from importlib.util import find_spec
 
-    from paddlex_seg.engine.launch import prepare_process
+    from paddlex_seg.runtime.launch import prepare_process
 
     prepare_process()
     if find_spec("paddle") is None:
@@ -161,7 +162,7 @@ def _mode_and_output(data: Mapping[str, Any]) -> tuple[str, Path | None]:
 
 def _fail(failure: "Failure", *, mode: str, output: Path | None) -> int:
     """Print a failure, add it to the result file of the output folder, if any, and return the exit code."""
-    from paddlex_seg.engine.result_file import add_to_result
+    from paddlex_seg.modes.result_file import add_to_result
 
     print(failure.message, file=sys.stderr)
     if output is not None:

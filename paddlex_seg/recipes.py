@@ -12,7 +12,7 @@ from typing import Literal
 
 import cv2
 
-from paddlex_seg.data.transforms import (
+from paddlex_seg.data.samples.transforms import (
     LargeScaleJitter,
     Policy,
     RandomCrop,
@@ -46,7 +46,7 @@ class PiecewiseDecay:
 
 @dataclass(frozen=True)
 class EmaRecipe:
-    """Moving average of the weights; see `engine.ema.Ema` for the kinds."""
+    """Moving average of the weights; see `training.ema.Ema` for the kinds."""
 
     decay: float
     kind: Literal["threshold", "normal", "exponential"]

@@ -12,8 +12,8 @@ import pytest
 from official_recipes import OFFICIAL
 
 from paddlex_seg.data.preprocess import fitted_size
-from paddlex_seg.data.sample import Sample
-from paddlex_seg.data.transforms import (
+from paddlex_seg.data.samples.sample import Sample
+from paddlex_seg.data.samples.transforms import (
     Policy,
     RandomCrop,
     RandomDistort,

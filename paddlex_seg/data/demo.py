@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as mask_tools
 
-from paddlex_seg.data.coco import annotation_to_rle, mask_to_polygons, write_coco
+from paddlex_seg.data.coco.read import annotation_to_rle, mask_to_polygons, write_coco
 from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord
 
 COCO_FOLDER = "instance_seg_coco_examples"

@@ -11,9 +11,9 @@ from pycocotools import mask as coco_mask
 from paddlex_seg.data.preprocess import NetworkInput, collate, preprocess
 from paddlex_seg.errors import BackendError, DatasetError
 from paddlex_seg.inference.exported import PaddleBackend, RunMode, read_inference_yml
-from paddlex_seg.inference.paste import detections_to_instances, sorted_instances
 from paddlex_seg.inference.results import Result, clip_to_picture
 from paddlex_seg.inference.sources import Input, Picture, expand_inputs, read_pictures
+from paddlex_seg.masks.paste import detections_to_instances, sorted_instances
 from paddlex_seg.structures import Instances, Rle
 
 LOGGER = logging.getLogger(__name__)

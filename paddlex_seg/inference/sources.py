@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from paddlex_seg.data.pictures import load_image
+from paddlex_seg.data.images import load_image
 from paddlex_seg.errors import DatasetError
 
 PICTURE_SUFFIXES = frozenset(

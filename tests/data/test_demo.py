@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as mask_tools
 
-from paddlex_seg.data.coco import annotation_to_rle, read_coco
+from paddlex_seg.data.coco.read import annotation_to_rle, read_coco
 from paddlex_seg.data.demo import COCO_FOLDER, LABELME_FOLDER, draw_scene, main, write_demo_dataset
 from paddlex_seg.structures import Annotation
 

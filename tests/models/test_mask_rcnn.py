@@ -25,13 +25,14 @@ from reference import (
     normalized_input,
 )
 
+from paddlex_seg.models.rcnn import assign as sampling
 from paddlex_seg.models.rcnn import model as rcnn
-from paddlex_seg.models.rcnn import rpn, sampling
+from paddlex_seg.models.rcnn import rpn
+from paddlex_seg.models.rcnn.assign import RoiSamples, best_overlaps, label_rois, sample_rois
 from paddlex_seg.models.rcnn.box_head import BoxHead, BoxLosses
 from paddlex_seg.models.rcnn.mask_head import draw_polygons_in_box, mask_targets, sample_bitmap_in_box
 from paddlex_seg.models.rcnn.pooling import pool_rois, pyramid_level
 from paddlex_seg.models.rcnn.rpn import ProposalLimits, Proposals, cell_anchors, grid_anchors, propose
-from paddlex_seg.models.rcnn.sampling import RoiSamples, best_overlaps, label_rois, sample_rois
 from paddlex_seg.ops.masks import paste_masks
 from paddlex_seg.ops.nms import best_of_each_image
 from paddlex_seg.structures import Batch, Target

@@ -25,14 +25,14 @@ from reference import (
     picture,
 )
 
-from paddlex_seg.engine.optimizer import build_optimizer
-from paddlex_seg.engine.weights import load_into, read_weights
+from paddlex_seg.checkpoints.weights import load_into, read_weights
 from paddlex_seg.models.mask_rt_detr import denoising, loss, matcher, model, objects, transformer
 from paddlex_seg.models.mask_rt_detr.model import MaskRtDetr
-from paddlex_seg.ops import sampling
+from paddlex_seg.ops import point_sampling as sampling
 from paddlex_seg.ops.boxes import inverse_sigmoid
 from paddlex_seg.ops.masks import paste_masks
 from paddlex_seg.structures import Batch
+from paddlex_seg.training.optimizer import build_optimizer
 
 BUILDERS: dict[str, Callable[..., MaskRtDetr]] = {
     "S": model.mask_rt_detr_s,

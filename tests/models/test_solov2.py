@@ -23,17 +23,17 @@ from reference import (
     normalized_input,
 )
 
-from paddlex_seg.engine.checkpoint import ModelInfo, Progress, save_checkpoint
-from paddlex_seg.engine.ema import Ema
-from paddlex_seg.engine.optimizer import build_optimizer, load_optimizer_state, optimizer_state
-from paddlex_seg.engine.weights import load_into, read_weights
-from paddlex_seg.inference.paste import detections_to_instances
+from paddlex_seg.checkpoints.files import ModelInfo, Progress, save_checkpoint
+from paddlex_seg.checkpoints.weights import load_into, read_weights
+from paddlex_seg.masks.paste import detections_to_instances
 from paddlex_seg.models.solov2.head import GRID_SIZES, cells_to_rows
 from paddlex_seg.models.solov2.loss import dice_loss
 from paddlex_seg.models.solov2.model import SoloV2, peaks, solov2
 from paddlex_seg.models.solov2.targets import FIRST_CELLS, assign_cells, shrink_masks
 from paddlex_seg.ops.masks import paste_masks
 from paddlex_seg.structures import Category, Detections, Target
+from paddlex_seg.training.ema import Ema
+from paddlex_seg.training.optimizer import build_optimizer, load_optimizer_state, optimizer_state
 
 SECOND_NAMES = {
     "solov2_head.solo_kernel": "solov2_head.bbox_head.solo_kernel",

@@ -15,11 +15,11 @@ import train_together
 from paddle import nn
 from reference import drawn_batch
 
-from paddlex_seg.data.loader import split_batch
-from paddlex_seg.engine.train_step import TrainState, count_totals, gradients_in_parts, running_statistics
+from paddlex_seg.data.samples.loader import split_batch
 from paddlex_seg.models.layers import freeze_norms
 from paddlex_seg.models.synchronized_norm import SynchronizedBatchNorm2D, synchronize_batch_norm
-from paddlex_seg.ops.distributed import average_gradients, mean_losses, share_of_mean, shared_normalizer
+from paddlex_seg.ops.joined_batch import average_gradients, mean_losses, share_of_mean, shared_normalizer
+from paddlex_seg.training.step import TrainState, count_totals, gradients_in_parts, running_statistics
 
 TIMEOUT_SECONDS = 600  # of all cases; a process that waits for the other would wait for ever
 Reports = list[dict[str, np.ndarray]]

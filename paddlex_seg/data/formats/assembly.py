@@ -7,7 +7,7 @@ from typing import Any
 
 from pycocotools import mask as mask_tools
 
-from paddlex_seg.data.coco import segmentation_to_json
+from paddlex_seg.data.coco.read import segmentation_to_json
 from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord, Rle
 
 

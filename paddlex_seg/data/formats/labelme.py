@@ -21,7 +21,7 @@ from PIL import Image
 from pycocotools import mask as mask_tools
 from shapely.geometry import LineString, Polygon
 
-from paddlex_seg.data.coco import annotation_to_rle
+from paddlex_seg.data.coco.read import annotation_to_rle
 from paddlex_seg.data.findings import Finding, finding
 from paddlex_seg.data.formats.assembly import (
     SourceObject,
@@ -54,7 +54,7 @@ from paddlex_seg.data.formats.target_files import (
     unused,
     write_lines,
 )
-from paddlex_seg.data.pictures import DECODER_ERRORS
+from paddlex_seg.data.images import DECODER_ERRORS
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.structures import Annotation, CocoFile, ImageRecord, Rle
 

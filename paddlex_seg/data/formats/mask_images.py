@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as mask_tools
 
-from paddlex_seg.data.pictures import DECODER_ERRORS
+from paddlex_seg.data.images import DECODER_ERRORS
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.structures import Rle
 

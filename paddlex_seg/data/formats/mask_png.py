@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 from pycocotools import mask as mask_tools
 
-from paddlex_seg.data.coco import annotation_to_rle
+from paddlex_seg.data.coco.read import annotation_to_rle
 from paddlex_seg.data.findings import Finding, finding
 from paddlex_seg.data.formats.assembly import (
     SourceObject,

@@ -9,7 +9,7 @@ from typing import Any
 from paddlex_seg.data.formats.assembly import SourceObject, SourcePicture, assemble_splits
 from paddlex_seg.data.formats.conversion import ALL
 from paddlex_seg.data.formats.source_files import PICTURE_SUFFIXES, files_below
-from paddlex_seg.data.pictures import picture_size
+from paddlex_seg.data.images import picture_size
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.structures import CocoFile, Rle
 

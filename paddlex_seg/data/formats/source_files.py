@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from paddlex_seg.data.formats.conversion import ALL
-from paddlex_seg.data.pictures import DECODER_ERRORS, PictureSize, header_size, picture_size
+from paddlex_seg.data.images import DECODER_ERRORS, PictureSize, header_size, picture_size
 from paddlex_seg.errors import DatasetError
 
 CLASS_LISTS = ("label.txt", "labels.txt", "class_names.txt", "classes.txt")

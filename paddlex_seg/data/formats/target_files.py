@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from paddlex_seg.data.findings import Finding, finding
-from paddlex_seg.data.pictures import image_path
-from paddlex_seg.data.publish import link_or_copy
+from paddlex_seg.data.images import image_path
 from paddlex_seg.errors import DatasetError
+from paddlex_seg.files.publish import link_or_copy
 from paddlex_seg.structures import Annotation, CocoFile, ImageRecord
 
 

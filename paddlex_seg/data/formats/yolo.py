@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 from pycocotools import mask as mask_tools
 
-from paddlex_seg.data.coco import annotation_to_rle
+from paddlex_seg.data.coco.read import annotation_to_rle
 from paddlex_seg.data.findings import Finding, finding
 from paddlex_seg.data.formats.assembly import SourceObject, SourcePicture, assemble_splits
 from paddlex_seg.data.formats.conversion import ALL, Conversion
@@ -37,7 +37,7 @@ from paddlex_seg.data.formats.target_files import (
     place_picture,
     unused,
 )
-from paddlex_seg.data.pictures import picture_size
+from paddlex_seg.data.images import picture_size
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.structures import Annotation, CocoFile, ImageRecord, Rle
 

@@ -9,7 +9,7 @@ import paddle.nn.functional as F
 from paddle import ParamAttr, Tensor, nn
 from paddle.nn.initializer import Assign, Constant, Uniform, XavierUniform
 
-from paddlex_seg.ops.sampling import bilinear_taps
+from paddlex_seg.ops.point_sampling import bilinear_taps
 
 
 class MultiHeadAttention(nn.Layer):

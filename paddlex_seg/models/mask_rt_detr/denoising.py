@@ -15,7 +15,7 @@ from paddle import Tensor
 
 from paddlex_seg.models.mask_rt_detr.objects import Matches, Objects
 from paddlex_seg.ops.boxes import inverse_sigmoid
-from paddlex_seg.ops.distributed import joined_maximum
+from paddlex_seg.ops.joined_batch import joined_maximum
 
 LABEL_NOISE = 0.25  # share of the queries with a random class
 BOX_NOISE = 1.0  # times this, centres move by up to half the size, and sizes change by up to themselves

@@ -16,9 +16,9 @@ from paddlex_seg.models.mask_rt_detr.matcher import match
 from paddlex_seg.models.mask_rt_detr.objects import Matches, Objects
 from paddlex_seg.models.mask_rt_detr.transformer import Predictions
 from paddlex_seg.ops.boxes import cxcywh_to_xyxy, giou_loss, iou
-from paddlex_seg.ops.distributed import shared_normalizer
+from paddlex_seg.ops.joined_batch import shared_normalizer
 from paddlex_seg.ops.losses import varifocal_loss_with_logits
-from paddlex_seg.ops.sampling import RandomPoints, sample_masks, uncertain_points
+from paddlex_seg.ops.point_sampling import RandomPoints, sample_masks, uncertain_points
 
 SUFFIXES = ("", "_aux", "_dn", "_aux_dn")
 WEIGHTS = {"class": 4.0, "bbox": 5.0, "giou": 2.0, "mask": 5.0, "dice": 5.0}

@@ -16,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from paddlex_seg.models.mask_rt_detr.objects import Matches, Objects
 from paddlex_seg.models.mask_rt_detr.transformer import Predictions
 from paddlex_seg.ops.boxes import cxcywh_to_xyxy, giou_loss
-from paddlex_seg.ops.sampling import RandomPoints, sample_features, sample_masks
+from paddlex_seg.ops.point_sampling import RandomPoints, sample_features, sample_masks
 
 CLASS_COST, BOX_COST, GIOU_COST, MASK_COST, DICE_COST = 4.0, 5.0, 2.0, 5.0, 5.0
 NUM_POINTS = 12544  # per image, where masks are compared

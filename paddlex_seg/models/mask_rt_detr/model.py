@@ -30,7 +30,7 @@ from paddlex_seg.models.mask_rt_detr.transformer import (
     take_rows,
 )
 from paddlex_seg.ops.boxes import cxcywh_to_xyxy
-from paddlex_seg.ops.distributed import in_step
+from paddlex_seg.ops.joined_batch import in_step
 from paddlex_seg.ops.masks import original_sizes
 from paddlex_seg.structures import Batch, Detections, MaskFrame
 

@@ -14,7 +14,7 @@ from paddle import Tensor
 from paddlex_seg.models.pp_yoloe_seg.assigner import Positives, assign_positives
 from paddlex_seg.models.pp_yoloe_seg.head import NUM_BINS, HeadOutputs, PpYoloeSegHead
 from paddlex_seg.ops.boxes import boxes_to_distances, distances_to_boxes, giou_loss
-from paddlex_seg.ops.distributed import in_step, shared_normalizer
+from paddlex_seg.ops.joined_batch import in_step, shared_normalizer
 from paddlex_seg.ops.losses import distribution_focal_loss, varifocal_loss
 from paddlex_seg.structures import Target
 

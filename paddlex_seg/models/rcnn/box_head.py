@@ -15,11 +15,11 @@ from paddle.nn.initializer import Normal, XavierUniform
 
 from paddlex_seg.models.backbones.resnet import block_names, resnet_stage
 from paddlex_seg.models.base import ClassAxis
+from paddlex_seg.models.rcnn.assign import RoiSamples, foreground_rows, label_rois, sample_rois
 from paddlex_seg.models.rcnn.pooling import pool_rois
 from paddlex_seg.models.rcnn.rpn import Proposals
-from paddlex_seg.models.rcnn.sampling import RoiSamples, foreground_rows, label_rois, sample_rois
 from paddlex_seg.ops.boxes import boxes_to_deltas, clip_boxes, deltas_to_boxes
-from paddlex_seg.ops.distributed import share_of_mean
+from paddlex_seg.ops.joined_batch import share_of_mean
 from paddlex_seg.ops.ragged import image_of_rows
 from paddlex_seg.structures import Target
 

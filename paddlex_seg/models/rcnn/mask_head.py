@@ -15,7 +15,7 @@ from paddle.nn.initializer import KaimingNormal, Normal
 from pycocotools import mask as coco_mask
 
 from paddlex_seg.models.layers import BiasedConv2D, BiasedConv2DTranspose
-from paddlex_seg.models.rcnn.sampling import RoiSamples
+from paddlex_seg.models.rcnn.assign import RoiSamples
 from paddlex_seg.structures import Target
 
 SMALLEST_SIDE = 0.1  # pixels that a box counts as at least, in the scale of its mask target

@@ -17,6 +17,7 @@ from paddlex_seg.models.backbones.resnet import ResNet
 from paddlex_seg.models.base import ClassAxis, InstanceSegmenter
 from paddlex_seg.models.fpn import FeaturePyramid
 from paddlex_seg.models.layers import freeze_norms
+from paddlex_seg.models.rcnn.assign import UNIT_BOX, foreground_rows
 from paddlex_seg.models.rcnn.box_head import (
     BoxHead,
     BoxLosses,
@@ -33,9 +34,8 @@ from paddlex_seg.models.rcnn.pooling import (
     with_spare_box,
 )
 from paddlex_seg.models.rcnn.rpn import ProposalLimits, Proposals, RpnHead, propose, rpn_losses
-from paddlex_seg.models.rcnn.sampling import UNIT_BOX, foreground_rows
 from paddlex_seg.ops.boxes import clip_boxes
-from paddlex_seg.ops.distributed import share_of_mean
+from paddlex_seg.ops.joined_batch import share_of_mean
 from paddlex_seg.ops.masks import original_sizes
 from paddlex_seg.ops.nms import NOTHING, best_of_each_image, grouped_nms
 from paddlex_seg.ops.ragged import image_of_rows

@@ -11,7 +11,7 @@ import paddle
 from paddle import Tensor
 from paddle.vision.ops import roi_align
 
-from paddlex_seg.models.rcnn.sampling import UNIT_BOX
+from paddlex_seg.models.rcnn.assign import UNIT_BOX
 from paddlex_seg.ops.ragged import image_of_rows
 
 CANONICAL_SIDE = 224.0  # pixels: boxes of this size are as large as the pictures of ImageNet

@@ -15,9 +15,9 @@ from paddle import ParamAttr, Tensor, nn
 from paddle.nn.initializer import Normal
 
 from paddlex_seg.models.layers import BiasedConv2D, relu_
-from paddlex_seg.models.rcnn.sampling import best_overlaps, random_subset
+from paddlex_seg.models.rcnn.assign import best_overlaps, random_subset
 from paddlex_seg.ops.boxes import boxes_to_deltas, clip_boxes, deltas_to_boxes
-from paddlex_seg.ops.distributed import shared_normalizer
+from paddlex_seg.ops.joined_batch import shared_normalizer
 from paddlex_seg.ops.nms import NOTHING, best_of_each_image, grouped_nms
 from paddlex_seg.structures import Target
 

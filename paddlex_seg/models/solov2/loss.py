@@ -12,7 +12,7 @@ from paddle import Tensor
 
 from paddlex_seg.models.solov2.head import GridOutputs, cells_to_rows
 from paddlex_seg.models.solov2.targets import ImageTargets, assign_cells, shrink_masks
-from paddlex_seg.ops.distributed import joined_total, own_share, share_of_mean
+from paddlex_seg.ops.joined_batch import joined_total, own_share, share_of_mean
 from paddlex_seg.structures import Target
 
 MASK_WEIGHT = 3.0

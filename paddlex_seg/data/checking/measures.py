@@ -1,0 +1,191 @@
+"""What the masks of an annotation file measure, all at once: areas, boxes, and where they are broken."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from pycocotools import mask as mask_tools
+
+from paddlex_seg.data.coco.read import annotation_to_rle
+from paddlex_seg.structures import Annotation, CocoFile, Rle
+
+_CHUNK = 50_000  # annotations at a time, so that memory does not grow with the file a second time
+FLAT = 0.01  # square pixels: no mask comes of less
+
+_Floats = NDArray[np.float64]
+_Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Row i of each array belongs to ``coco.annotations[i]``. Lengths are in pixels, boxes xyxy.
+
+    Areas and outlines of polygons are those of their corners: sums over the parts, not cut at the borders of
+    the picture. Areas of RLEs, and of polygons that cross themselves, count pixels.
+    """
+
+    image_rows: NDArray[np.int64]  # place of the picture in coco.images
+    class_ids: NDArray[np.int64]  # place of the category in coco.categories
+    picture_hw: _Floats  # [n, 2]
+    areas: _Floats
+    outlines_xyxy: _Floats  # [n, 4]
+    perimeters: _Floats  # 0 for RLEs
+    is_rle: _Flags
+    is_crowd: _Flags
+    has_flat_part: _Flags  # a polygon that encloses nothing
+    is_flat: _Flags  # and no other part
+    crosses_itself: _Flags
+    file_boxes_xywh: _Floats  # [n, 4], NaN where the file has none
+    file_areas: _Floats  # NaN where the file has none
+
+    @property
+    def cut_outlines_xyxy(self) -> _Floats:
+        """The outlines as far as they lie in the picture; without extent where they lie outside."""
+        limit = np.tile(self.picture_hw[:, ::-1], 2)
+        return np.clip(self.outlines_xyxy, 0, limit)
+
+    @property
+    def reach_outside(self) -> _Floats:
+        """By how many pixels each mask leaves its picture, at its worst side; 0 or less where it does not."""
+        height, width = self.picture_hw.T
+        x1, y1, x2, y2 = self.outlines_xyxy.T
+        return np.max([-x1, -y1, x2 - width, y2 - height], axis=0) if len(x1) else np.zeros(0)
+
+
+def measure(coco: CocoFile) -> Measures:
+    """The measures of all masks. Every annotation must belong to a picture and a category of the file."""
+    row_of_image = {record.id: row for row, record in enumerate(coco.images)}
+    row_of_category = {category.id: row for row, category in enumerate(coco.categories)}
+    items = coco.annotations
+    image_rows = np.array([row_of_image[item.image_id] for item in items], np.int64)
+    sizes = np.array([(record.height, record.width) for record in coco.images], float).reshape(-1, 2)
+    nothing = (np.nan,) * 4
+    parts = [_measure_masks(items[i : i + _CHUNK]) for i in range(0, len(items), _CHUNK)]
+    masks = np.concatenate([np.zeros(0, _MASK_ROW), *parts])
+    crossing = np.flatnonzero(masks["crosses"])
+    masks["area"][crossing] = drawn(coco, crossing)[0]
+    return Measures(
+        image_rows=image_rows,
+        class_ids=np.array([row_of_category[item.category_id] for item in items], np.int64),
+        picture_hw=sizes[image_rows].reshape(-1, 2),
+        areas=masks["area"],
+        outlines_xyxy=masks["outline"],
+        perimeters=masks["perimeter"],
+        is_rle=masks["is_rle"],
+        is_crowd=np.array([item.iscrowd for item in items], bool),
+        has_flat_part=masks["has_flat_part"],
+        is_flat=masks["is_flat"],
+        crosses_itself=masks["crosses"],
+        file_boxes_xywh=np.array([item.bbox_xywh or nothing for item in items], float).reshape(-1, 4),
+        file_areas=np.array([np.nan if item.area is None else item.area for item in items], float),
+    )
+
+
+def drawn(coco: CocoFile, rows: NDArray[np.int64]) -> tuple[_Floats, _Floats]:
+    """Areas [n] in pixels and boxes [n, 4] xywh of the masks of these annotations, as they are drawn."""
+    size_of_id = {record.id: (record.height, record.width) for record in coco.images}
+    masks = []
+    for row in rows.tolist():
+        item = coco.annotations[row]
+        masks.append(annotation_to_rle(item, *size_of_id[item.image_id]))
+    if not masks:
+        return np.zeros(0), np.zeros((0, 4))
+    return _areas(masks), mask_tools.toBbox(masks).reshape(-1, 4)
+
+
+def _areas(masks: Sequence[Rle]) -> _Floats:
+    # One by one: of a list of more than 255, pycocotools makes an error with newer versions of NumPy.
+    return np.array([mask_tools.area(mask) for mask in masks], float)
+
+
+_MASK_ROW = np.dtype(
+    [
+        ("area", float),
+        ("outline", float, 4),
+        ("perimeter", float),
+        ("is_rle", bool),
+        ("has_flat_part", bool),
+        ("is_flat", bool),
+        ("crosses", bool),
+    ]
+)
+
+
+def _measure_masks(items: Sequence[Annotation]) -> NDArray[np.void]:
+    rows = np.zeros(len(items), _MASK_ROW)
+    rows["is_rle"] = [not isinstance(item.segmentation, list) for item in items]
+    _measure_rles(rows, items)
+    polygons = [item.segmentation if isinstance(item.segmentation, list) else () for item in items]
+    counts = np.array([len(parts) for parts in polygons])
+    parts = list(chain.from_iterable(polygons))
+    if parts:
+        _measure_polygons(rows, np.repeat(np.arange(len(items)), counts), parts)
+    return rows
+
+
+def _measure_rles(rows: NDArray[np.void], items: Sequence[Annotation]) -> None:
+    which = np.flatnonzero(rows["is_rle"])
+    if not len(which):
+        return
+    sizes = [items[row].segmentation["size"] for row in which]
+    masks = [annotation_to_rle(items[row], *size) for row, size in zip(which, sizes, strict=True)]
+    boxes = mask_tools.toBbox(masks).reshape(-1, 4)
+    rows["area"][which] = _areas(masks)
+    rows["outline"][which] = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+
+
+def _measure_polygons(
+    rows: NDArray[np.void], owners: NDArray[np.int64], parts: Sequence[Sequence[float]]
+) -> None:
+    """Fill in the rows that polygons belong to; ``owners[k]`` is the row of ``parts[k]``, in rising order."""
+    lengths = np.array([len(part) for part in parts]) // 2
+    corners = np.fromiter(chain.from_iterable(parts), float, 2 * int(lengths.sum())).reshape(-1, 2)
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    low, high = np.minimum.reduceat(corners, starts), np.maximum.reduceat(corners, starts)
+    following = np.arange(1, len(corners) + 1)
+    following[starts + lengths - 1] = starts
+    steps = corners[following] - corners
+    local = corners - np.repeat(low, lengths, axis=0)  # small numbers: products of large ones lose digits
+    doubled = local[:, 0] * steps[:, 1] - local[:, 1] * steps[:, 0]
+    areas = np.abs(np.add.reduceat(doubled, starts)) / 2
+    flat = areas < FLAT
+    flat[flat] = _hull_areas(corners, lengths, flat) < FLAT  # the two wings of a bow cancel out
+    first = np.flatnonzero(np.concatenate([[True], owners[1:] != owners[:-1]]))
+    which = owners[first]
+    rows["area"][which] = np.add.reduceat(areas, first)
+    rows["perimeter"][which] = np.add.reduceat(
+        np.add.reduceat(np.hypot(steps[:, 0], steps[:, 1]), starts), first
+    )
+    rows["outline"][which, :2] = np.minimum.reduceat(low, first)
+    rows["outline"][which, 2:] = np.maximum.reduceat(high, first)
+    rows["has_flat_part"][which] = np.logical_or.reduceat(flat, first)
+    rows["is_flat"][which] = np.logical_and.reduceat(flat, first)
+    crossing = np.zeros(len(parts), bool)
+    crossing[~flat] = _crossing(_polygons(corners, lengths, ~flat))
+    rows["crosses"][which] = np.logical_or.reduceat(crossing, first)
+
+
+def _polygons(corners: _Floats, lengths: NDArray[np.int64], wanted: _Flags) -> NDArray[np.object_]:
+    """The wanted ones as shapely's polygons."""
+    if not wanted.any():
+        return np.zeros(0, object)
+    ring_of_part = np.cumsum(wanted) - 1
+    inside = np.repeat(wanted, lengths)
+    rings = np.repeat(ring_of_part, lengths)[inside]
+    return shapely.polygons(shapely.linearrings(corners[inside], indices=rings))
+
+
+def _hull_areas(corners: _Floats, lengths: NDArray[np.int64], wanted: _Flags) -> _Floats:
+    return shapely.area(shapely.convex_hull(_polygons(corners, lengths, wanted)))
+
+
+def _crossing(polygons: NDArray[np.object_]) -> _Flags:
+    """Which polygons cross themselves; touching itself at a point is no crossing."""
+    crossing = ~shapely.is_valid(polygons)
+    invalid = np.flatnonzero(crossing)
+    reasons = shapely.is_valid_reason(polygons[invalid])
+    crossing[invalid] = [str(reason).startswith("Self-intersection") for reason in reasons]
+    return crossing

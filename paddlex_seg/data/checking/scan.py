@@ -1,0 +1,139 @@
+"""All pictures of a data set looked at in parallel, and what was seen kept for the next time."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import fields
+from functools import partial
+from operator import attrgetter
+from pathlib import Path
+
+from paddlex_seg.data.images import Decode, PictureFacts, image_path, inspect_picture
+from paddlex_seg.data.workers import prepare_worker, start_context
+from paddlex_seg.errors import DatasetError
+from paddlex_seg.files.publish import replace_file
+
+_CHUNK = 64  # pictures a task: its hand-over takes as long as the header of a picture
+_WORTH_PROCESSES = 20_000
+
+
+def scan_pictures(
+    image_dir: Path,
+    file_names: Sequence[str],
+    decode: Decode,
+    *,
+    cache_file: Path | None = None,
+    progress: Callable[[int], None] = lambda count: None,
+) -> list[PictureFacts]:
+    """The facts of each picture, in order; see `inspect_picture`.
+
+    cache_file: where facts are kept. A picture is not read again while its size, its time of change and the
+    first and last 4 KiB of its file are the same. ``progress`` is called with a number of finished pictures;
+    what it raises ends the scan.
+    """
+    known = _read_cache(cache_file, decode)
+    wanted = [(name, known.get(name)) for name in file_names]
+    chunks = [wanted[i : i + _CHUNK] for i in range(0, len(wanted), _CHUNK)]
+    look = partial(_look, image_dir, decode, cache_file is not None)
+    results: list[_Known] = []
+    with _pool(len(file_names)) as pool:
+        try:
+            for found in pool.map(look, chunks):
+                results += found
+                progress(len(found))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    if cache_file is not None:
+        seen = {name: known for name, known in zip(file_names, results, strict=True) if known[0] is not None}
+        if seen != known:
+            _write_cache(cache_file, decode, seen)
+    return [facts for _, facts in results]
+
+
+_Known = tuple[str | None, PictureFacts]  # the fingerprint of a file, and what was seen of it
+
+
+def _pool(num_pictures: int) -> Executor:
+    """Threads, as decoding leaves Python's lock; processes where so many are worth the start of them."""
+    num_cores = os.cpu_count() or 1
+    if num_pictures < _WORTH_PROCESSES:
+        return ThreadPoolExecutor(max_workers=min(32, 2 * num_cores))
+    return ProcessPoolExecutor(num_cores, mp_context=start_context(), initializer=prepare_worker)
+
+
+def _look(
+    image_dir: Path, decode: Decode, with_fingerprint: bool, wanted: Sequence[tuple[str, _Known | None]]
+) -> list[_Known]:
+    found: list[_Known] = []
+    for name, known in wanted:
+        try:
+            path = image_path(image_dir, name)
+        except DatasetError as error:
+            found.append((None, PictureFacts("file_name_outside", str(error).partition(". ")[0])))
+            continue
+        key = _fingerprint(path) if with_fingerprint else None
+        if key is None or known is None or known[0] != key:
+            known = (key, inspect_picture(path, decode))
+        found.append(known)
+    return found
+
+
+def content_digest(path: Path) -> bytes:
+    """A hash of all bytes of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+
+
+def _fingerprint(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            ends = file.read(4096)
+            if status.st_size > 8192:
+                file.seek(-4096, os.SEEK_END)
+            ends += file.read(4096)
+    except OSError:
+        return None
+    digest = hashlib.blake2b(ends, digest_size=8).hexdigest()
+    return f"{status.st_size}-{status.st_mtime_ns}-{digest}"
+
+
+_VERSION = 1  # of what inspect_picture sees: a cache of another version is not used
+
+
+def _read_cache(path: Path | None, decode: Decode) -> dict[str, _Known]:
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n") if path is not None else []
+        if not lines or json.loads(lines[0]) != [_VERSION, decode]:
+            return {}
+        return {name: (key, _facts(values)) for name, key, values in map(json.loads, lines[1:])}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}  # a cache that cannot be read is as good as none
+
+
+def _write_cache(path: Path, decode: Decode, facts: dict[str, _Known]) -> None:
+    rows = [[name, key, _plain(values)] for name, (key, values) in facts.items()]
+    replace_file(path, "\n".join(map(json.dumps, [[_VERSION, decode], *rows])).encode())
+
+
+def _plain(facts: PictureFacts) -> dict[str, object]:
+    values = {key: value for key, value in zip(_KEYS, _values(facts), strict=True) if value is not None}
+    if facts.thumbnail is not None:
+        values["thumbnail"] = facts.thumbnail.hex()
+    return values
+
+
+_KEYS = tuple(field.name for field in fields(PictureFacts))
+_values = attrgetter(*_KEYS)
+
+
+def _facts(values: dict[str, object]) -> PictureFacts:
+    plain: dict[str, object] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+    }
+    if "thumbnail" in plain:
+        plain["thumbnail"] = bytes.fromhex(str(plain["thumbnail"]))
+    return PictureFacts(**plain)  # type: ignore[arg-type]

@@ -1,0 +1,287 @@
+"""Batches, in order, from worker processes or without them.
+
+Workers read, decode and warp; training pixels cross the process border as uint8 and are normalised in the
+main process. Workers never import Paddle; ``to_batch`` does, in the main process.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from functools import partial
+from itertools import accumulate, pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paddlex_seg.data.preprocess import NetworkInput, collate, input_size, normalize, padded_size
+from paddlex_seg.data.samples.epochs import Draw
+from paddlex_seg.data.samples.quarantine import BadSample, Quarantine
+from paddlex_seg.data.samples.tasks import BadPicture, TrainingSet, TrainSample, TrainTask, evaluation_tasks
+from paddlex_seg.data.samples.transforms import Policy
+from paddlex_seg.data.workers import prepare_worker, start_context
+from paddlex_seg.errors import PaddlexSegError
+from paddlex_seg.structures import Batch, CocoFile, ImageRecord, PreprocessSpec, Target
+
+T = TypeVar("T")
+
+
+class TrainBatch(NamedTuple):
+    """What a model trains on, and which pictures are in it."""
+
+    batch: Batch
+    # For each sample, as the annotation file has them: the name of its picture and of those mixed in.
+    file_names: tuple[tuple[str, ...], ...]
+
+
+class EvalBatch(NamedTuple):
+    """Pictures ready for a network, and which they are."""
+
+    records: list[ImageRecord]
+    image: NDArray[np.float32]  # [B, 3, H, W]
+    im_shape: NDArray[np.float32]  # [B, 2]
+    scale_factor: NDArray[np.float32]  # [B, 2]
+
+
+class WorkerPool:
+    """Worker processes that do tasks; with ``num_workers`` 0, the calling process does them.
+
+    A context manager: at its end, however it comes, no worker is left. One pool can serve training and
+    evaluation.
+    """
+
+    def __init__(self, num_workers: int) -> None:
+        self.num_workers = num_workers
+        self._executor: ProcessPoolExecutor | None = None
+        if num_workers:
+            self._executor = ProcessPoolExecutor(
+                num_workers, mp_context=start_context(), initializer=prepare_worker
+            )
+
+    def __enter__(self) -> WorkerPool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Forget what is not begun, wait for what is, and end the workers."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def run(self, tasks: Iterable[Callable[[], T]], ahead: int) -> Generator[T, None, None]:
+        """Results in the order of the tasks, of which at most ``ahead`` are begun before they are asked for.
+
+        What a task raises is raised here, when its turn comes. Raises PaddlexSegError when a worker dies.
+        """
+        if self._executor is None:
+            yield from (task() for task in tasks)
+            return
+        pending: deque[Future[T]] = deque()
+        try:
+            for task in tasks:
+                pending.append(self._executor.submit(task))
+                if len(pending) > ahead:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        except BrokenProcessPool as error:
+            raise PaddlexSegError(
+                f"One of {self.num_workers} data workers was ended from outside, most often because memory "
+                "ran out. Use fewer workers or smaller batches."
+            ) from error
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def train_batches(
+    dataset: TrainingSet,
+    epoch: int,
+    batch_size: int,
+    pool: WorkerPool,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    first_batch: int = 0,
+    quarantine: Quarantine | None = None,
+) -> Generator[TrainBatch, None, None]:
+    """The batches of one epoch for one of ``world_size`` ranks, ``batch_size`` pictures each.
+
+    All ranks get the same number of batches: see ``epoch_plan``. From ``first_batch`` on they are what they
+    would be without it, and those before are not made.
+
+    In the place of a picture that cannot be used comes another one, see ``TrainingSet.task``, and the bad one
+    is put into the ``quarantine`` when its turn comes. What batches are made of then depends neither on
+    workers nor on whether it was known to be bad. Raises DatasetError, naming the picture, without a
+    quarantine, and as ``Quarantine`` does beyond its budget.
+    """
+    quarantine = Quarantine() if quarantine is None else quarantine
+    plan = epoch_plan(dataset.draws(epoch), batch_size, rank=rank, world_size=world_size)
+    resizes = resize_plan(dataset.resizes, len(plan), seed=dataset.seed, epoch=epoch)
+    planned = list(zip(plan, resizes, strict=True))[first_batch:]
+
+    def make(draw: Draw, resize: Policy) -> Callable[[], TrainSample | BadPicture]:
+        return partial(_make_packed, dataset.task(epoch, draw, resize, bad=quarantine))
+
+    def settle(result: TrainSample | BadPicture, draw: Draw, resize: Policy) -> TrainSample:
+        """The sample without bad pictures, also those found since its task was begun."""
+        while True:
+            if isinstance(result, BadPicture):
+                record = result.record
+                quarantine.add(BadSample(record.file_name, record.id, error=str(result), epoch=epoch))
+            elif not any(name in quarantine for name in result.file_names):
+                return _unpack(result)
+            (result,) = pool.run([make(draw, resize)], ahead=0)
+
+    tasks = (make(draw, resize) for draws, resize in planned for draw in draws)
+    with closing(pool.run(tasks, ahead=_look_ahead(pool, batch_size))) as results:
+        for draws, resize in planned:
+            samples = [settle(next(results), draw, resize) for draw in draws]
+            yield TrainBatch(to_batch(samples, dataset.spec), tuple(sample.file_names for sample in samples))
+
+
+def evaluation_batches(
+    coco: CocoFile, image_dir: Path, spec: PreprocessSpec, batch_size: int, pool: WorkerPool
+) -> Iterator[EvalBatch]:
+    """The batches of ``evaluation_plan``. Raises DatasetError, naming the picture that cannot be read."""
+    tasks = evaluation_tasks(coco, image_dir, spec)
+    plan = evaluation_plan(coco, spec, batch_size)
+    planned = (tasks[index] for batch in plan for index in batch)
+    with closing(pool.run(planned, ahead=_look_ahead(pool, batch_size))) as inputs:
+        for batch in plan:
+            records = [tasks[index].record for index in batch]
+            yield EvalBatch(records, *collate([next(inputs) for _ in batch]))
+
+
+def evaluation_plan(coco: CocoFile, spec: PreprocessSpec, batch_size: int) -> list[list[int]]:
+    """The picture indices of each batch: all pictures once, those of a batch with inputs of one size.
+
+    Padding an input to the size of another would change what the network sees near its edges, so that results
+    would depend on the company. Where all inputs have one size, the order is that of the file.
+    """
+    indices_of_size: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for index, record in enumerate(coco.images):
+        indices_of_size[input_size((record.height, record.width), spec)].append(index)
+    return [
+        indices[start : start + batch_size]
+        for indices in indices_of_size.values()
+        for start in range(0, len(indices), batch_size)
+    ]
+
+
+def num_batches(epoch_length: int, batch_size: int, world_size: int = 1) -> int:
+    """Batches that each rank gets in an epoch of so many samples; at least one."""
+    return max(1, epoch_length // (batch_size * world_size))
+
+
+def epoch_plan(
+    draws: Sequence[Draw], batch_size: int, rank: int = 0, world_size: int = 1
+) -> list[list[Draw]]:
+    """The samples of an epoch that are in each batch of one rank; the order is kept.
+
+    The first k batches of all ranks together are the same samples however their number divides into ranks and
+    batches. A rest that does not fill a batch on every rank is left out. Only when there is no full batch at
+    all do the samples make one smaller batch per rank; a few then serve two ranks or more, since every rank
+    needs as many as the others.
+    """
+    size, total = batch_size, len(draws) // (batch_size * world_size)
+    if total == 0:
+        size, total = -(-len(draws) // world_size), 1
+    starts = ((number * world_size + rank) * size for number in range(total))
+    return [[draws[place % len(draws)] for place in range(start, start + size)] for start in starts]
+
+
+def resize_plan(resizes: Sequence[Policy], num_batches: int, seed: int, epoch: int) -> list[Policy]:
+    """One of ``resizes`` for each batch, drawn by seed and epoch only.
+
+    Those of all ranks have the same size in a step, so that none waits for another.
+    """
+    # With a spawn key, since samples draw from [seed, epoch, picture].
+    entropy = np.random.SeedSequence([seed, epoch], spawn_key=(0,))
+    drawn = np.random.default_rng(entropy).integers(len(resizes), size=num_batches)
+    return [resizes[choice] for choice in drawn]
+
+
+def to_batch(
+    samples: Sequence[TrainSample], spec: PreprocessSpec, size_hw: tuple[int, int] | None = None
+) -> Batch:
+    """Tensors on the current device: images normalised, images and masks padded with zeros.
+
+    size_hw: what they are padded to, the largest of the samples when left out.
+    """
+    import paddle
+
+    size_hw = size_hw or padded_size([sample.image.shape[:2] for sample in samples], spec.pad_stride)
+    image, im_shape, scale_factor = map(paddle.to_tensor, stack_images(samples, size_hw, spec))
+    targets = [
+        Target(
+            boxes_xyxy=paddle.to_tensor(sample.boxes_xyxy),
+            class_ids=paddle.to_tensor(sample.class_ids),
+            masks=paddle.to_tensor(_pad_masks(sample.masks, size_hw)),
+            polygons=sample.polygons,
+        )
+        for sample in samples
+    ]
+    return Batch(image, im_shape, scale_factor, targets)
+
+
+def split_batch(batch: Batch, parts: int) -> list[Batch]:
+    """The pictures of a batch, in order, in ``parts`` batches with their targets, or fewer: none is empty.
+
+    Sizes differ by one at most, larger ones first. Pictures keep the padding that they have.
+    """
+    import paddle
+
+    size, rest = divmod(len(batch.targets), parts)
+    sizes = [size + (part < rest) for part in range(min(parts, len(batch.targets)))]
+    batches = []
+    for start, stop in pairwise(accumulate(sizes, initial=0)):
+        image, im_shape, scale_factor = (
+            paddle.slice(tensor, axes=[0], starts=[start], ends=[stop]) for tensor in batch[:3]
+        )
+        batches.append(Batch(image, im_shape, scale_factor, batch.targets[start:stop]))
+    return batches
+
+
+def stack_images(
+    samples: Sequence[TrainSample], size_hw: tuple[int, int], spec: PreprocessSpec
+) -> NetworkInput:
+    """Normalised images of the samples in one array [B, 3, H, W], with their sizes."""
+    images = np.zeros((len(samples), 3, *size_hw), np.float32)
+    for row, sample in zip(images, samples, strict=True):
+        height, width = sample.image.shape[:2]
+        normalize(sample.image, spec, out=row[:, :height, :width])
+    im_shape = np.stack([sample.im_shape for sample in samples])
+    return NetworkInput(images, im_shape, np.stack([sample.scale_factor for sample in samples]))
+
+
+def _make_packed(task: TrainTask) -> TrainSample | BadPicture:
+    """The sample with 8 mask pixels a byte: on the way from a worker, masks would outweigh the picture."""
+    try:
+        sample = task()
+    except BadPicture as error:
+        return error
+    return sample._replace(masks=np.packbits(sample.masks, axis=2))
+
+
+def _unpack(sample: TrainSample) -> TrainSample:
+    return sample._replace(masks=np.unpackbits(sample.masks, axis=2, count=sample.image.shape[1]))
+
+
+def _pad_masks(masks: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    bottom, right = (large - small for large, small in zip(size_hw, masks.shape[1:], strict=True))
+    return np.pad(masks, ((0, 0), (0, bottom), (0, right))) if bottom or right else masks
+
+
+def _look_ahead(pool: WorkerPool, batch_size: int) -> int:
+    """Two batches, so that one is ready while another is made; two tasks a worker, so that none waits."""
+    return 2 * max(batch_size, pool.num_workers)

@@ -1,0 +1,349 @@
+"""A data set picture by picture: tasks that need nothing but themselves, so that any process can do them.
+
+A task holds the few kilobytes of one picture's records and is a call away from its pixels. Worker processes
+thus never hold the annotation file, and a sample is the same wherever and whenever it is made.
+"""
+
+from __future__ import annotations
+
+import copy
+import traceback
+from collections import defaultdict
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paddlex_seg.data.coco.read import annotation_to_rle
+from paddlex_seg.data.images import image_path, load_image
+from paddlex_seg.data.preprocess import NetworkInput, preprocess
+from paddlex_seg.data.samples.epochs import Draw, draw_epoch, epoch_length
+from paddlex_seg.data.samples.mixing import Layer, Mixing, compose, mosaic, objects_to_paste
+from paddlex_seg.data.samples.sample import RenderedSample, Sample, Segment
+from paddlex_seg.data.samples.transforms import Policy, apply
+from paddlex_seg.errors import DatasetError
+from paddlex_seg.structures import Annotation, CocoFile, ImageRecord, Polygons, PreprocessSpec
+
+
+class TrainSample(NamedTuple):
+    """A picture to train on, in pixels of the network input, not yet normalised. n may be 0."""
+
+    image: NDArray[np.uint8]  # [H, W, 3] RGB
+    boxes_xyxy: NDArray[np.float32]  # [n, 4]
+    class_ids: NDArray[np.int64]  # [n], 0-based class index
+    masks: NDArray[np.uint8]  # [n, H, W], 0 or 1
+    polygons: tuple[Polygons | None, ...]  # n of them, None where only the mask is exact
+    image_id: int
+    im_shape: NDArray[np.float32]  # [2], height and width
+    scale_factor: NDArray[np.float32]  # [2], im_shape / size of the picture in its file
+    file_names: tuple[str, ...]  # of the picture, and of all others of which parts are in it
+
+
+@dataclass(frozen=True)
+class SourcePicture:
+    """A picture in its file, and its objects. ``annotations`` are without crowds."""
+
+    index: int  # in the annotation file
+    record: ImageRecord
+    path: Path
+    annotations: tuple[Annotation, ...]
+    class_ids: tuple[int, ...]  # 0-based class index of each annotation
+
+    def load(self) -> Sample:
+        """Picture and objects before any change. Raises DatasetError as ``load_image`` does."""
+        image = load_image(self.path, size_hw=(self.record.height, self.record.width))
+        segments = [_segment(annotation, self.record) for annotation in self.annotations]
+        return Sample.from_source(image, segments, self.class_ids)
+
+
+class BadPicture(DatasetError):
+    """A picture that cannot be made a sample, or part of one."""
+
+    def __init__(self, message: str, record: ImageRecord) -> None:
+        super().__init__(message)
+        self.record = record
+
+    def __reduce__(self) -> tuple[type[BadPicture], tuple[str, ImageRecord]]:  # on the way from a worker
+        return BadPicture, (str(self), self.record)
+
+
+# Parts of a sample. A picture in one of them, and what is done to it, is drawn apart from all others, so that
+# whether a sample is mixed changes nothing for the picture that it is made of.
+BASE, MOSAIC_SLOTS, PASTE_SLOT = 0, (1, 2, 3), 4
+# What is drawn for a part.
+PICK, CHANGE, DECIDE, ARRANGE, RESIZE = range(5)
+
+
+@dataclass(frozen=True)
+class TrainTask:
+    """All it takes to make one training sample."""
+
+    base: SourcePicture
+    mosaic: tuple[SourcePicture, ...]  # the three pictures beside the base, or none
+    pasted: SourcePicture | None  # whose objects are pasted onto the rest
+    policies: tuple[Policy, ...]  # for each picture on its own
+    resize: Policy  # for the whole
+    entropy: tuple[int, ...]  # seed, epoch, picture and, from the second time in an epoch on, occurrence
+
+    @property
+    def pictures(self) -> tuple[SourcePicture, ...]:
+        """All of them, the base first."""
+        return (self.base, *self.mosaic, *([self.pasted] if self.pasted is not None else []))
+
+    def __call__(self) -> TrainSample:
+        """The sample. Raises BadPicture for the picture that is unreadable, of another size than recorded, or
+        whose annotations cannot be drawn.
+        """
+        with _blaming(self.base):
+            sample, rng = self.base.load(), self._changes_of(self.base, BASE)
+            changed = apply(self.policies, sample, rng)
+            if self.mosaic or self.pasted is not None:
+                rendered = self._mix(changed)
+            else:
+                rendered = self.resize(changed, rng).render()
+        im_shape = np.array(rendered.image.shape[:2], np.float32)
+        source_shape = np.array(sample.image.shape[:2], np.float32)
+        return TrainSample(
+            image=rendered.image,
+            boxes_xyxy=rendered.boxes_xyxy,
+            class_ids=rendered.class_ids,
+            masks=rendered.masks,
+            polygons=rendered.polygons,
+            image_id=self.base.record.id,
+            im_shape=im_shape,
+            scale_factor=im_shape / source_shape,
+            file_names=tuple(picture.record.file_name for picture in self.pictures),
+        )
+
+    def _mix(self, base: Sample) -> RenderedSample:
+        samples = [base]
+        if self.mosaic:
+            samples += map(self._changed, self.mosaic, MOSAIC_SLOTS)
+            samples = mosaic(samples, self._generator(ARRANGE, BASE))
+        layers = list(map(self._layer, (self.base, *self.mosaic), samples))
+        if self.pasted is None:
+            return compose(layers)
+        with _blaming(self.pasted):
+            source = self._changed(self.pasted, PASTE_SLOT)
+            objects = objects_to_paste(source, samples[0].size_hw, self._generator(ARRANGE, PASTE_SLOT))
+        return compose(layers, self._layer(self.pasted, objects))
+
+    def _changed(self, picture: SourcePicture, slot: int) -> Sample:
+        with _blaming(picture):
+            return apply(self.policies, picture.load(), self._changes_of(picture, slot))
+
+    def _layer(self, picture: SourcePicture, sample: Sample) -> Layer:
+        with _blaming(picture):
+            resized = self.resize(sample, self._generator(RESIZE, BASE))  # all layers get the same size
+            return Layer(resized, resized.render_objects())
+
+    def _changes_of(self, picture: SourcePicture, slot: int) -> np.random.Generator:
+        """What policies draw from: for a replacement something else, as the change may have been to blame."""
+        if slot == BASE and picture.index == self.entropy[2]:
+            return np.random.default_rng(self.entropy)
+        return generator(self.entropy, CHANGE, slot, picture.index)
+
+    def _generator(self, purpose: int, slot: int) -> np.random.Generator:
+        return generator(self.entropy, purpose, slot)
+
+
+def generator(entropy: Sequence[int], *purpose: int) -> np.random.Generator:
+    """What a sample draws from for a purpose: a number for its kind, the slot, and what else it needs."""
+    return np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=purpose))
+
+
+@contextmanager
+def _blaming(picture: SourcePicture) -> Iterator[None]:
+    """Turns whatever is raised into a BadPicture, unless it is one."""
+    try:
+        yield
+    except BadPicture:
+        raise
+    except DatasetError as error:
+        is_named = str(picture.path) in str(error)
+        message = str(error) if is_named else f"{picture.path}: {error}"
+        raise BadPicture(message, picture.record) from error
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        raise BadPicture(
+            f"{picture.path}: cannot be made a training sample ({type(error).__name__}: {error}, in line "
+            f"{frame.lineno} of {Path(frame.filename).name}). Look at its annotations, or remove it.",
+            picture.record,
+        ) from error
+
+
+@dataclass(frozen=True)
+class EvalTask:
+    """All it takes to prepare one picture for evaluation."""
+
+    record: ImageRecord
+    path: Path
+    spec: PreprocessSpec
+
+    def __call__(self) -> NetworkInput:
+        """The network's input. Raises DatasetError as ``TrainTask`` does."""
+        image = load_image(self.path, size_hw=(self.record.height, self.record.width))
+        return preprocess(image, self.spec)
+
+
+class TrainingSet:
+    """The pictures of ``coco`` as training samples. Pictures without objects stay; crowds are left out.
+
+    The class index of a category is its position in ``coco.categories``. What a sample looks like depends on
+    the seed, the epoch, its ``Draw`` and the one of ``resizes`` that its batch takes, the last of its
+    policies. ``spec`` says how its image is normalised and padded in the batch. ``weights`` [num_pictures]
+    say how often each picture is in an epoch, once by default; see ``picture_weights``. Raises DatasetError
+    when there are no pictures, or a file name leads out of ``image_dir``.
+
+    With ``mixing``, samples have parts of other pictures, drawn in proportion to their weights. All pictures
+    of a sample go through the policies, each on its own, before they are mixed. ``image_id`` and
+    ``scale_factor`` of such a sample speak of the picture it was drawn for.
+    """
+
+    def __init__(
+        self,
+        coco: CocoFile,
+        image_dir: Path,
+        policies: Sequence[Policy],
+        resizes: Sequence[Policy],
+        spec: PreprocessSpec,
+        seed: int,
+        *,
+        mixing: Mixing | None = None,
+        weights: NDArray[np.float64] | None = None,
+    ) -> None:
+        if not coco.images:
+            raise DatasetError(
+                f"{coco.path}: lists no images; training needs at least one. Add pictures to the file."
+            )
+        self.resizes, self.spec, self.seed = tuple(resizes), spec, seed
+        self._mixing = mixing or Mixing()
+        self._policies = tuple(policies)
+        self._path = coco.path
+        self._records = coco.images
+        self._paths = [image_path(image_dir, record.file_name) for record in coco.images]
+        self._annotations_of_image = _group_without_crowds(coco)
+        self._class_of_category = {category.id: index for index, category in enumerate(coco.categories)}
+        self._weights = np.ones(len(coco.images)) if weights is None else weights
+        has_objects = np.array([record.id in self._annotations_of_image for record in coco.images])
+        self._up_to_weight = np.cumsum(self._weights)
+        self._up_to_paste_weight = np.cumsum(self._weights * has_objects)
+
+    def adapted(self, resizes: Sequence[Policy], *, is_mixed: bool) -> TrainingSet:
+        """The same samples at other sizes, and perhaps without parts of other pictures."""
+        other = copy.copy(self)
+        other.resizes = tuple(resizes)
+        other._mixing = self._mixing if is_mixed else Mixing()
+        return other
+
+    def __len__(self) -> int:
+        """Pictures, however often they are in an epoch."""
+        return len(self._records)
+
+    @property
+    def epoch_length(self) -> int:
+        """Samples in an epoch."""
+        return epoch_length(self._weights)
+
+    def draws(self, epoch: int) -> list[Draw]:
+        """The samples of an epoch in their order, ``epoch_length`` of them."""
+        return draw_epoch(self._weights, self.seed, epoch)
+
+    def file_name(self, index: int) -> str:
+        """The name of picture ``index`` as the annotation file has it, for messages."""
+        return self._records[index].file_name
+
+    def size_hw(self, index: int) -> tuple[int, int]:
+        """Height and width of picture ``index`` in its file."""
+        return self._records[index].height, self._records[index].width
+
+    def num_objects(self, index: int) -> int:
+        """Objects of picture ``index``, without crowds."""
+        return len(self._annotations_of_image.get(self._records[index].id, ()))
+
+    def task(self, epoch: int, draw: Draw, resize: Policy, bad: Container[str] = ()) -> TrainTask:
+        """What to do for a sample, to be sent to a worker.
+
+        In the place of a picture whose file name is in ``bad`` comes another one, drawn by seed, epoch and
+        draw only: of the candidates for a place, whose order is fixed, the first that is not bad. Raises
+        DatasetError when none is left.
+        """
+        entropy = (self.seed, epoch, draw.picture) + ((draw.occurrence,) if draw.occurrence else ())
+        base = self._pick(entropy, BASE, bad, self._up_to_weight, planned=draw.picture)
+        if base is None:
+            raise DatasetError(f"{self._path}: none of its pictures can be used. Repair them.")
+        partners: list[SourcePicture] = []
+        pasted = None
+        chances = generator(entropy, DECIDE, BASE).random(2)
+        if chances[0] < self._mixing.mosaic_prob:
+            picks = (self._pick(entropy, slot, bad, self._up_to_weight) for slot in MOSAIC_SLOTS)
+            partners = [picture for picture in picks if picture is not None]
+        if chances[1] < self._mixing.copy_paste_prob:
+            pasted = self._pick(entropy, PASTE_SLOT, bad, self._up_to_paste_weight)
+        return TrainTask(
+            base=base,
+            mosaic=tuple(partners),
+            pasted=pasted,
+            policies=self._policies,
+            resize=resize,
+            entropy=entropy,
+        )
+
+    def _pick(
+        self,
+        entropy: tuple[int, ...],
+        slot: int,
+        bad: Container[str],
+        up_to_weight: NDArray[np.float64],
+        planned: int | None = None,
+    ) -> SourcePicture | None:
+        """The first candidate that is not bad: the planned picture, one drawn by weight, all others."""
+        for index in self._candidates(generator(entropy, PICK, slot), up_to_weight, planned):
+            if self._records[index].file_name not in bad:
+                return self._source_picture(index)
+        return None
+
+    def _candidates(
+        self, rng: np.random.Generator, up_to_weight: NDArray[np.float64], planned: int | None
+    ) -> Iterator[int]:
+        if planned is not None:
+            yield planned
+        total = up_to_weight[-1]
+        if total > 0:
+            yield int(np.searchsorted(up_to_weight, rng.random() * total, side="right"))
+            weights = np.diff(up_to_weight, prepend=0)
+            yield from (int(index) for index in rng.permutation(len(weights)) if weights[index] > 0)
+
+    def _source_picture(self, index: int) -> SourcePicture:
+        record = self._records[index]
+        annotations = self._annotations_of_image.get(record.id, ())
+        return SourcePicture(
+            index=index,
+            record=record,
+            path=self._paths[index],
+            annotations=tuple(annotations),
+            class_ids=tuple(self._class_of_category[item.category_id] for item in annotations),
+        )
+
+
+def evaluation_tasks(coco: CocoFile, image_dir: Path, spec: PreprocessSpec) -> list[EvalTask]:
+    """A task for each picture, in file order. Raises DatasetError when a name leads out of ``image_dir``."""
+    return [EvalTask(record, image_path(image_dir, record.file_name), spec) for record in coco.images]
+
+
+def _group_without_crowds(coco: CocoFile) -> Mapping[int, Sequence[Annotation]]:
+    groups: dict[int, list[Annotation]] = defaultdict(list)
+    for annotation in coco.annotations:
+        if not annotation.iscrowd:
+            groups[annotation.image_id].append(annotation)
+    return groups
+
+
+def _segment(annotation: Annotation, record: ImageRecord) -> Segment:
+    if isinstance(annotation.segmentation, Mapping):
+        return annotation_to_rle(annotation, record.height, record.width)
+    return tuple(np.array(part, np.float64).reshape(-1, 2) for part in annotation.segmentation)

@@ -1,0 +1,97 @@
+"""Choosing the device before any work is done, with one sentence where it cannot be used."""
+
+import logging
+import os
+import re
+import warnings
+
+import paddle
+
+from paddlex_seg.errors import BackendError
+from paddlex_seg.runtime.launch import Launched
+
+SUPPORTED_PADDLE = "3.2.2"
+LOGGER = logging.getLogger(__name__)
+
+
+def use_device(name: str, place: Launched | None = None) -> str:
+    """Make Paddle use the device that ``Global.device`` names, and return it as Paddle spells it (``gpu:0``).
+
+    ``auto`` is the first GPU if one is usable, else the CPU. Of several ids the first is used, with a note;
+    in a distributed run, where ``place`` says which process this is, each process uses the one of its turn,
+    and those on the CPU of one machine share its cores out. Raises BackendError when this machine or this
+    Paddle cannot use the device.
+    """
+    warn_of_unproven_paddle()
+    kind, _, ids = name.partition(":")
+    if kind == "auto":
+        kind, ids = ("gpu", "0") if _count("gpu") > 0 else ("cpu", "")
+    if kind == "cpu":
+        # Paddle uses a single core unless OMP_NUM_THREADS is set before it is imported, and then warns of it.
+        paddle.base.core.set_num_threads(max(1, num_usable_cores() // (place.local_size if place else 1)))
+        return _set_device("cpu")
+    indices = [int(index) for index in ids.split(",")] if ids else [0]
+    available = _count(kind)
+    if available == 0:
+        raise BackendError(
+            f"Global.device is {name}, but {_why_unusable(kind)}. Use Global.device=cpu, or install the "
+            f"build of PaddlePaddle for this device (README.md, installation)."
+        )
+    if max(indices) >= available:
+        raise BackendError(
+            f"Global.device is {name}, but this machine has {available} {kind} device(s), numbered from 0."
+        )
+    if len(indices) > 1 and place is None:
+        LOGGER.warning("Only the first of the devices %s is used: this mode runs on one device.", name)
+    return _set_device(f"{kind}:{indices[place.local_rank if place else 0]}")
+
+
+def num_usable_cores() -> int:
+    """The cores that this process may run on, which in a container can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def warn_of_unproven_paddle() -> None:
+    """Log a warning when Paddle is not the version that the toolkit is tested with, and why that matters."""
+    version = re.match(r"\d+\.\d+\.\d+", paddle.__version__)
+    if version is None or version.group() == SUPPORTED_PADDLE:
+        return
+    LOGGER.warning(
+        "PaddlePaddle %s is installed; this toolkit is tested with %s. Paddle 3.3.0 and 3.3.1 crash some CPU "
+        "graphs when oneDNN is on, and paddle2onnx 2.1.0 cannot convert what they export.",
+        paddle.__version__,
+        SUPPORTED_PADDLE,
+    )
+
+
+def _set_device(device: str) -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        paddle.device.set_device(device)
+    return device
+
+
+def _count(kind: str) -> int:
+    """How many devices of a kind Paddle can use. Asking for one that is absent aborts the process."""
+    if kind == "gpu":
+        return paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0
+    if kind == "xpu":
+        return paddle.device.xpu.device_count() if paddle.device.is_compiled_with_xpu() else 0
+    if kind not in paddle.device.get_all_custom_device_type():
+        return 0
+    return sum(
+        device.startswith(f"{kind}:") or device == kind
+        for device in paddle.device.get_available_custom_device()
+    )
+
+
+def _why_unusable(kind: str) -> str:
+    if kind == "gpu":
+        if not paddle.device.is_compiled_with_cuda():
+            return "the installed PaddlePaddle is the build for the CPU"
+        return "no GPU is visible to PaddlePaddle"
+    if kind == "xpu" and paddle.device.is_compiled_with_xpu():
+        return "no XPU is visible to PaddlePaddle"
+    return f"the installed PaddlePaddle has no support for {kind}"

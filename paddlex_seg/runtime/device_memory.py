@@ -1,0 +1,114 @@
+"""How much memory the device of this process has for it, and how much Paddle has taken of that."""
+
+import ctypes
+from collections.abc import Iterator
+from pathlib import Path
+
+import paddle
+from paddle.base import core
+
+from paddlex_seg.errors import ConfigError
+from paddlex_seg.runtime.launch import launched
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def reset_peak() -> None:
+    """Begin anew to note the most that is taken at once."""
+    if _is_cpu():
+        core.host_memory_stat_reset_peak_value("Allocated", 0)
+    else:
+        paddle.device.cuda.reset_max_memory_allocated()
+
+
+def peak_bytes() -> int:
+    """The most that tensors took at once since ``reset_peak``, what was there before included."""
+    if _is_cpu():
+        return core.host_memory_stat_peak_value("Allocated", 0)
+    return paddle.device.cuda.max_memory_allocated()
+
+
+def allocated_bytes() -> int:
+    """What tensors take now."""
+    if _is_cpu():
+        return core.host_memory_stat_current_value("Allocated", 0)
+    return paddle.device.cuda.memory_allocated()
+
+
+def room_bytes() -> int:
+    """What this process can have in all: what its tensors take, and what nobody has taken.
+
+    On the CPU, the processes of a run on this machine share that out. Raises ConfigError where it is not
+    known.
+    """
+    device = paddle.get_device()
+    if device == "cpu":
+        place = launched()
+        return _free_host_bytes() // (place.local_size if place else 1) + allocated_bytes()
+    if not device.startswith("gpu"):
+        raise ConfigError(
+            f"Train.batch_size: found auto, but how much memory is free is not known on {device}. Expected a "
+            "number."
+        )
+    free = _free_gpu_bytes()
+    if free is None:
+        return paddle.device.cuda.get_device_properties().total_memory
+    return free + paddle.device.cuda.memory_reserved()
+
+
+def _is_cpu() -> bool:
+    return paddle.get_device() == "cpu"
+
+
+def _free_gpu_bytes() -> int | None:
+    """What the driver says of the current GPU, as Paddle has no call for it; None where it says nothing."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    failed = driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total))
+    return None if failed else free.value
+
+
+def _free_host_bytes() -> int:
+    """Of the machine, or of the control groups that this process is in, whichever has less."""
+    try:
+        meminfo = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        (available,) = (line.split()[1] for line in meminfo if line.startswith("MemAvailable:"))
+        groups = Path("/proc/self/cgroup").read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            "Train.batch_size: found auto, but this system does not say in /proc how much memory is free. "
+            "Expected a number."
+        ) from error
+    return min([int(available) * 1024, *cgroup_bytes(groups, CGROUPS)])
+
+
+def cgroup_bytes(groups: str, root: Path) -> Iterator[int]:
+    """What is left of each memory limit. groups: the text of ``/proc/self/cgroup``, of version 1 or 2.
+
+    Pages of files that were not used for long count as free, as the kernel drops them first.
+    """
+    for line in groups.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            base, limit_name, usage_name = root, "memory.max", "memory.current"
+        elif "memory" in controllers.split(","):
+            base, limit_name, usage_name = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            continue
+        own = base / path.lstrip("/")
+        for folder in (own, *own.parents):
+            if not folder.is_relative_to(base):
+                break
+            # The root has no limit, and in a container folders above its own are not there.
+            limit = _read(folder / limit_name)
+            if limit.isdecimal():
+                statistics = dict(row.split() for row in _read(folder / "memory.stat").splitlines())
+                droppable = statistics.get("total_inactive_file", statistics.get("inactive_file", "0"))
+                yield int(limit) - int(_read(folder / usage_name)) + int(droppable)
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="ascii").strip() if path.is_file() else ""

@@ -1,0 +1,173 @@
+"""Where a number that is not finite comes from: the weight, picture, object, layer or operator."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import paddle
+from numpy.typing import NDArray
+from paddle import Tensor, nn
+
+from paddlex_seg.data.samples.loader import TrainBatch, split_batch
+from paddlex_seg.models.base import InstanceSegmenter
+from paddlex_seg.structures import Batch, Target
+
+MOST_OBJECTS = 32  # tried one by one
+
+
+def describe_culprit(
+    model: InstanceSegmenter,
+    batch: TrainBatch,
+    losses: Mapping[str, float],
+    bad_gradients: Sequence[str],
+    *,
+    several_processes: bool,
+) -> str:
+    """A sentence on the pictures of a step, its losses, and what is not finite first.
+
+    losses: of the step; bad_gradients: the parameters whose gradients are not finite. The model's weights
+    stay as they are; its gradients are cleared, its running statistics may change.
+    """
+    pictures = [", ".join(names) for names in batch.file_names]
+    bad_losses = [name for name, value in losses.items() if not np.isfinite(value)]
+    parts = [f"the pictures of this step are {', '.join(pictures)}"]
+    if bad_losses:
+        parts.append(f"not finite are {', '.join(bad_losses)}")
+    else:
+        parts.append(f"the losses are finite, the gradients of {_some(bad_gradients)} are not")
+    weights = [name for name, tensor in model.state_dict().items() if not _is_finite(tensor)]
+    if weights:
+        return "; ".join([*parts, f"the weights of {_some(weights)} are not finite"])
+    found = [
+        f"{picture}: {problem}"
+        for picture, single in zip(pictures, split_batch(batch.batch, len(pictures)), strict=True)
+        if (problem := _problem_of_picture(model, single, several_processes=several_processes))
+    ]
+    return "; ".join([*parts, *(found or ["no picture of them does it alone"])])
+
+
+def _problem_of_picture(model: InstanceSegmenter, batch: Batch, *, several_processes: bool) -> str | None:
+    """What is wrong with a batch of one picture; None when its loss and gradients are finite.
+
+    Where several processes take part, each must call the losses as often as the others: then exactly once.
+    """
+    target = batch.targets[0]
+    problem = _problem_of_pixels(batch.image) or _problem_of_objects(target)
+    with _watched(model) as layers:
+        is_finite = _step_is_finite(model, batch)
+    if several_processes or is_finite:
+        if is_finite and problem is None:
+            return None
+        return problem or _said_of_layers(layers) or "its loss or gradient is not finite"
+    if problem is None:
+        problem = _said_of_layers(layers)
+        if objects := _guilty_objects(model, batch):
+            problem = f"{problem}, {objects}" if problem else objects
+    operator = _first_operator(model, batch)
+    return (problem or "its loss or gradient is not finite") + (
+        f", first in operator {operator}" if operator else ""
+    )
+
+
+def _problem_of_pixels(image: Tensor) -> str | None:
+    return None if _is_finite(image) else "its pixels are not finite"
+
+
+def _problem_of_objects(target: Target) -> str | None:
+    boxes = target.boxes_xyxy.numpy()
+    for number, (box, class_id) in enumerate(zip(boxes, target.class_ids.numpy(), strict=True), start=1):
+        if not np.isfinite(box).all() or (box[2:] <= box[:2]).any():
+            return f"object {number} of class index {class_id} has the box {_rounded(box)}"
+    return None
+
+
+def _guilty_objects(model: InstanceSegmenter, batch: Batch) -> str | None:
+    """The objects with which alone the loss is not finite either."""
+    (target,) = batch.targets
+    count = target.class_ids.shape[0]
+    guilty = [
+        index
+        for index in range(min(count, MOST_OBJECTS))
+        if not _step_is_finite(model, batch._replace(targets=[_one_object(target, index)]))
+    ]
+    if not guilty or len(guilty) == count > 1:
+        return None
+    boxes = target.boxes_xyxy.numpy()
+    return "also with object " + ", ".join(
+        f"{index + 1} alone (box {_rounded(boxes[index])} of the network's input)" for index in guilty
+    )
+
+
+def _one_object(target: Target, index: int) -> Target:
+    return Target(*(values[index : index + 1] for values in target))
+
+
+def _step_is_finite(model: InstanceSegmenter, batch: Batch) -> bool:
+    """Whether the loss and all gradients are finite. Leaves no gradients."""
+    try:
+        losses = model.loss(batch)
+        losses["loss"].backward()
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        return all(map(_is_finite, [*losses.values(), *gradients]))
+    finally:
+        model.clear_gradients(set_to_zero=False)
+
+
+@contextmanager
+def _watched(model: nn.Layer) -> Iterator[list[str]]:
+    """The names of the layers that make something that is not finite of something finite, in order."""
+    found: list[str] = []
+
+    def watch(name: str) -> Any:
+        def look(layer: nn.Layer, inputs: Any, outputs: Any) -> None:
+            if all(map(_is_finite, _tensors(inputs))) and not all(map(_is_finite, _tensors(outputs))):
+                found.append(f"{name} ({type(layer).__name__})")
+
+        return look
+
+    leaves = [(name, layer) for name, layer in model.named_sublayers() if not layer._sub_layers]
+    handles = [layer.register_forward_post_hook(watch(name)) for name, layer in leaves]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _said_of_layers(layers: Sequence[str]) -> str | None:
+    return f"the first layer that makes it is {layers[0]}" if layers else None
+
+
+def _first_operator(model: InstanceSegmenter, batch: Batch) -> str | None:
+    """The operator whose result is not finite first, forward or backward, as Paddle's own check names it."""
+    paddle.set_flags({"FLAGS_check_nan_inf": True})
+    try:
+        model.loss(batch)["loss"].backward()
+    except Exception as error:
+        text = str(error)
+        return text.split("op=", 1)[1].split(",", 1)[0].split("]", 1)[0] if "op=" in text else None
+    finally:
+        paddle.set_flags({"FLAGS_check_nan_inf": False})
+        model.clear_gradients(set_to_zero=False)
+    return None
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(paddle.isfinite(tensor.detach()).all())
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _rounded(box: NDArray[np.float32]) -> list[float]:
+    return [round(float(edge), 1) for edge in box]

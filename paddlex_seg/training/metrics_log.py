@@ -1,0 +1,285 @@
+"""The numbers of a training run as it goes: ``metrics.jsonl``, and records for TensorBoard and VisualDL.
+
+``metrics.jsonl`` has a JSON object in each line, with ``kind`` (step, evaluation or event), ``epoch``,
+``step`` and ``time`` (seconds since 1970). Fields whose names begin with ``loss`` are losses, ``loss`` is the
+total. Two equal runs differ in `VARYING_FIELDS` only. Records of the viewers hold the same numbers; they are
+optional, and written anew from ``metrics.jsonl`` when a run is resumed, with at most 1000 of the steps.
+"""
+
+import json
+import math
+import shutil
+import socket
+import time
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from paddlex_seg.errors import ConfigError
+from paddlex_seg.files.publish import replace_file
+
+METRICS_FILE = "metrics.jsonl"
+TENSORBOARD_FOLDER = "tensorboard"
+VISUALDL_FILES = "vdlrecords.*.log"  # named by VisualDL; in the output folder itself, where PaddleX has them
+
+VARYING_FIELDS = ("time", "data_seconds", "step_seconds", "images_per_second")
+
+_STEPS_SHOWN_AGAIN = 1000  # when a run is resumed; VisualDL takes a millisecond for each number
+_STEP_LINE = '{"kind": "step",'
+_NOT_SHOWN = {"kind", "epoch", "step", "time"}
+
+Record = dict[str, Any]
+
+
+class MetricsLog:
+    """Writes the numbers of a run into the folder ``output``; each line is on disk when its call returns.
+
+    ``resume_step`` is the number of optimizer steps that the run continues after: lines beyond it are
+    dropped, and so is a line that a killed run has left incomplete. None begins a new run, whose file
+    replaces that of an earlier one. Raises ConfigError when the package of a viewer is missing.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        *,
+        resume_step: int | None = None,
+        tensorboard: bool = False,
+        visualdl: bool = False,
+    ) -> None:
+        require_viewers(tensorboard=tensorboard, visualdl=visualdl)
+        path = output / METRICS_FILE
+        kept = (
+            [] if resume_step is None else [one for one in read_metrics(path) if one["step"] <= resume_step]
+        )
+        replace_file(path, "".join(map(_line, kept)).encode())
+        if resume_step is None or tensorboard:
+            shutil.rmtree(output / TENSORBOARD_FOLDER, ignore_errors=True)
+        if resume_step is None or visualdl:
+            for old in output.glob(VISUALDL_FILES):
+                old.unlink()
+        self._viewers: list[_Viewer] = []
+        if tensorboard:
+            self._viewers.append(_TensorBoard(output / TENSORBOARD_FOLDER))
+        if visualdl:
+            self._viewers.append(_VisualDL(output))
+        for record in read_metrics(path, max_steps=_STEPS_SHOWN_AGAIN) if self._viewers else []:
+            self._show(record)
+        self._file = path.open("a", encoding="utf-8")
+
+    def step(
+        self,
+        *,
+        epoch: int,
+        step: int,
+        learning_rate: float,
+        losses: Mapping[str, float],
+        data_seconds: float,
+        step_seconds: float,
+        images_per_second: float,
+        **more: Any,
+    ) -> None:
+        """A finished training step: ``step`` counts from 1 over the whole run, as ``epoch`` does.
+
+        data_seconds: of ``step_seconds``, those spent waiting for pictures. more: further numbers, such as
+        the norm of the gradient.
+        """
+        self._write(
+            "step",
+            epoch=epoch,
+            step=step,
+            learning_rate=learning_rate,
+            **losses,
+            data_seconds=data_seconds,
+            step_seconds=step_seconds,
+            images_per_second=images_per_second,
+            **more,
+        )
+
+    def evaluation(self, *, epoch: int, step: int, losses: Mapping[str, float], **metrics: Any) -> None:
+        """An evaluation after so many epochs and steps.
+
+        losses: means over the epoch. metrics: 0..1, or None where there are none.
+        """
+        self._write("evaluation", epoch=epoch, step=step, **losses, **metrics)
+
+    def event(self, name: str, *, epoch: int, step: int, **details: Any) -> None:
+        """Something out of the ordinary, such as a skipped step. name: a few words; details: JSON values."""
+        self._write("event", epoch=epoch, step=step, event=name, **details)
+
+    def close(self) -> None:
+        """Complete the files."""
+        self._file.close()
+        for viewer in self._viewers:
+            viewer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _write(self, kind: str, **values: Any) -> None:
+        record = {"kind": kind, **_plain(values), "time": round(time.time(), 3)}
+        self._file.write(_line(record))
+        self._file.flush()
+        self._show(record)
+
+    def _show(self, record: Record) -> None:
+        scalars = {
+            name: float(value)
+            for name, value in record.items()
+            if name not in _NOT_SHOWN and isinstance(value, int | float) and not isinstance(value, bool)
+        }
+        for viewer in self._viewers:
+            viewer.add(record, scalars)
+
+
+def read_metrics(path: Path, *, max_steps: int | None = None) -> list[Record]:
+    """The records of a ``metrics.jsonl``, without lines that a killed run left incomplete; [] without it.
+
+    max_steps: read no more than so many of the steps, evenly spaced up to the last one, which is quick
+    however long the file is.
+    """
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    if max_steps is not None:
+        steps = [number for number, line in enumerate(lines) if line.startswith(_STEP_LINE)]
+        skipped = set(steps) - set(steps[:: -(-(-len(steps) // max_steps) or 1)])
+        lines = [line for number, line in enumerate(lines) if number not in skipped]
+    return [record for record in map(_parse, lines) if record is not None]
+
+
+def bring_metrics(source: Path, output: Path) -> None:
+    """Have the numbers of the run in ``source`` in ``output``, too, when it goes on in another folder."""
+    file, target = source / METRICS_FILE, output / METRICS_FILE
+    if file.is_file() and file.resolve() != target.resolve():
+        replace_file(target, file.read_bytes())
+
+
+def require_viewers(*, tensorboard: bool, visualdl: bool) -> None:
+    """Raise ConfigError when the package of a viewer that is switched on is missing or cannot be loaded."""
+    for extra, wanted in (("tensorboard", tensorboard), ("visualdl", visualdl)):
+        if wanted:
+            _viewer_package(extra)
+
+
+def visualdl_file(output: Path) -> str:
+    """The name of VisualDL's file in the output folder; empty where there is none."""
+    return next((path.name for path in sorted(output.glob(VISUALDL_FILES))), "")
+
+
+def losses_of(record: Mapping[str, Any]) -> dict[str, float]:
+    """The losses of a record that are numbers, by name."""
+    return {
+        name: value for name, value in record.items() if name.startswith("loss") and isinstance(value, float)
+    }
+
+
+def _parse(line: str) -> Record | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    complete = isinstance(record, dict) and {"kind", "epoch", "step", "time"} <= record.keys()
+    return record if complete else None
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """The value for JSON: NumPy's numbers as Python's, and null for what is not finite."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+# ---- Viewers
+
+
+class _Viewer(Protocol):
+    """Takes the numbers of a record."""
+
+    def add(self, record: Record, scalars: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _TensorBoard:
+    """Tags are ``train/<name>``, ``val/<name>``, and ``train_epoch/<name>`` for means over an epoch.
+
+    A record is one event, on disk at once. The package's own writers hand each scalar to a thread, which
+    takes ten times as long.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        self._event = _viewer_package("tensorboard", "compat.proto.event_pb2").Event
+        self._summary = _viewer_package("tensorboard", "compat.proto.summary_pb2").Summary
+        writer = _viewer_package("tensorboard", "summary.writer.record_writer").RecordWriter
+        file = folder / f"events.out.tfevents.{round(time.time())}.{socket.gethostname()}"
+        self._writer = writer(file.open("wb"))
+        self._write(self._event(wall_time=time.time(), file_version="brain.Event:2"))
+
+    def add(self, record: Record, scalars: Mapping[str, float]) -> None:
+        values = [
+            self._summary.Value(tag=f"{_group(record, name)}/{name}", simple_value=value)
+            for name, value in scalars.items()
+        ]
+        summary = self._summary(value=values)
+        self._write(self._event(wall_time=record["time"], step=record["step"], summary=summary))
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def _write(self, event: Any) -> None:
+        self._writer.write(event.SerializeToString())
+        self._writer.flush()
+
+
+class _VisualDL:
+    """Losses of steps and the two APs have the tags of PaddleX, all else those of TensorBoard."""
+
+    def __init__(self, output: Path) -> None:
+        # It writes in a thread; the seconds are what a killed run may lose.
+        self._writer = _viewer_package("visualdl").LogWriter(logdir=str(output), flush_secs=10)
+
+    def add(self, record: Record, scalars: Mapping[str, float]) -> None:
+        for name, value in scalars.items():
+            group = _group(record, name)
+            tag = name if group == "train" and name.startswith("loss") else f"{group}/{name}"
+            tag = {"val/mask_ap": "mask-mAP", "val/box_ap": "bbox-mAP"}.get(tag, tag)
+            self._writer.add_scalar(tag, value, record["step"], walltime=round(1000 * record["time"]))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _group(record: Record, name: str) -> str:
+    if record["kind"] == "evaluation":
+        return "train_epoch" if name.startswith("loss") else "val"
+    return "train" if record["kind"] == "step" else "event"
+
+
+def _viewer_package(extra: str, module: str = "") -> ModuleType:
+    """A module of a viewer's package, which is named as its extra and as its key in the configuration."""
+    try:
+        return import_module(f"{extra}.{module}" if module else extra)
+    except ImportError as error:
+        raise ConfigError(
+            f"Train.{extra} is on, but its package cannot be loaded ({error}). Install it with "
+            f"pip install 'paddlex_seg[{extra}]', or set -o Train.{extra}=False."
+        ) from error

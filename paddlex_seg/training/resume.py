@@ -1,0 +1,202 @@
+"""From the state of a training to a checkpoint, and exactly back."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import paddle
+
+from paddlex_seg.catalog import ModelSpec
+from paddlex_seg.checkpoints.files import (
+    BEST,
+    CHECKPOINTS,
+    CHECKSUMS,
+    ModelInfo,
+    Progress,
+    checkpoint_folder,
+    checkpoints,
+    damage,
+    link_checkpoint,
+    newest_sound_checkpoint,
+    read_progress,
+    save_checkpoint,
+    weight_file,
+)
+from paddlex_seg.checkpoints.weights import load_into, read_weights
+from paddlex_seg.config import SCRATCH, Config, load_config
+from paddlex_seg.errors import ConfigError, WeightsError
+from paddlex_seg.modes.evaluate import describe_weights, require_categories_of_model
+from paddlex_seg.structures import CocoFile
+from paddlex_seg.training.optimizer import load_optimizer_state, optimizer_state
+from paddlex_seg.training.step import TrainState
+
+LOGGER = logging.getLogger(__name__)
+AUTO = "auto"
+
+
+def find_checkpoint(cfg: Config) -> Path | None:
+    """The ``.pdparams`` file that ``Train.resume`` means; None to begin a new run.
+
+    Raises WeightsError where a checkpoint is named that is not there or is damaged.
+    """
+    wanted = cfg.Train.resumes_from
+    if wanted is None:
+        return None
+    if wanted == AUTO:
+        output = Path(cfg.Global.output)
+        found = newest_sound_checkpoint(output)
+        if found is None and checkpoints(output):
+            raise WeightsError(
+                f"Train.resume={AUTO}: none of the checkpoints in {output / CHECKPOINTS} is sound, see the "
+                "warnings. Restore one of them, or begin a new run without Train.resume."
+            )
+        if found is None:
+            LOGGER.info("Train.resume=%s: %s holds no checkpoint, so a new run begins.", AUTO, output)
+        return None if found is None else weight_file(found)
+    path = Path(wanted)
+    if path.is_dir() and (folder := newest_sound_checkpoint(path)) is not None:
+        return weight_file(folder)
+    weight_path = weight_file(path) if path.is_dir() else path
+    if not weight_path.is_file():
+        raise WeightsError(
+            f"Train.resume: found {wanted}, where no checkpoint is. Expected {AUTO}, the output folder of a "
+            f"run, a folder in its {CHECKPOINTS}/, or the .pdparams file in one."
+        )
+    if (weight_path.parent / CHECKSUMS).is_file() and (problem := damage(weight_path.parent)):
+        raise WeightsError(
+            f"{weight_path.parent} is damaged: {problem}. Resume from an earlier checkpoint; "
+            f"Train.resume={AUTO} takes the newest sound one."
+        )
+    return weight_path
+
+
+def require_same_run(weight_path: Path, cfg: Config, spec: ModelSpec, train: CocoFile) -> None:
+    """Raise unless a checkpoint is of this model, these categories and this recipe."""
+    info = describe_weights(spec, weight_path, cfg, source=str(weight_path))
+    require_categories_of_model(weight_path, info, train)
+    saved = weight_path.with_name("config.yaml")
+    if not saved.is_file():
+        return
+    was_scratch = load_config(str(saved)).Train.from_scratch
+    if was_scratch != cfg.Train.from_scratch:
+        begun, now = ("with", "without") if was_scratch else ("without", "with")
+        raise ConfigError(
+            f"{weight_path} is of a run that was begun {begun} Train.pretrain_weight_path={SCRATCH}, and is "
+            f"resumed {now} it. The two have different optimizers; resume with the settings of the beginning."
+        )
+
+
+def save_state(
+    state: TrainState, output: Path, info: ModelInfo, *, score: float | None, config_yaml: str
+) -> Path:
+    """Write a checkpoint of this step and give back its folder. score: mask AP of its weights, if known."""
+    training_state = {
+        f"optimizer/{name}": tensor for name, tensor in optimizer_state(state.optimizer, state.model).items()
+    }
+    training_state |= {
+        f"precision/{name}": paddle.to_tensor(number, dtype="float64")
+        for name, number in state.precision.state_dict().items()
+    }
+    if state.ema is not None:
+        training_state |= {f"ema/{name}": tensor for name, tensor in state.ema.state_dict().items()}
+    raw = state.model.state_dict()
+    folder = checkpoint_folder(output, state.progress.step)
+    save_checkpoint(
+        folder,
+        weights=state.ema.weights(state.model) if state.ema else raw,
+        raw_weights=raw if state.ema else None,
+        training_state=training_state,
+        progress=state.progress,
+        score=score,
+        info=info,
+        config_yaml=config_yaml,
+    )
+    return folder
+
+
+def is_saved(state: TrainState, output: Path) -> bool:
+    """Whether the newest checkpoint is of just this place in the run."""
+    newest = next(iter(checkpoints(output)), None)
+    if newest is None or damage(newest):
+        return False
+    saved = read_progress(weight_file(newest))
+    return replace(saved, seconds=state.progress.seconds) == state.progress
+
+
+def load_tensors(state: TrainState, weight_path: Path) -> None:
+    """Weights, optimizer and moving average as a checkpoint has them."""
+    raw_path = weight_path.with_suffix(".pdema")
+    load_into(state.model, read_weights(raw_path if raw_path.is_file() else weight_path), source=weight_path)
+    saved = read_weights(weight_path.with_suffix(".pdopt"))
+    load_optimizer_state(state.optimizer, state.model, _part(saved, "optimizer"))
+    state.precision.load_state_dict(_part(saved, "precision"))
+    if state.ema is not None:
+        state.ema.load_state_dict(_part(saved, "ema"))
+
+
+def load_state(state: TrainState, weight_path: Path, *, batch_size: int, steps_per_epoch: int) -> None:
+    """Continue where a checkpoint stands.
+
+    batch_size: pictures a step now, of all processes; steps_per_epoch: with that size. Where it is another
+    one than before, the position in the epoch is kept as nearly as whole steps can.
+    """
+    saved = read_progress(weight_path)
+    load_tensors(state, weight_path)
+    micro_batches = max(saved.micro_batches, state.progress.micro_batches)
+    state.progress = replace(at_batch_size(saved, batch_size, steps_per_epoch), micro_batches=micro_batches)
+    LOGGER.info(
+        "Continuing at step %d (epoch %d, step %d of %d) with %s.",
+        *(state.progress.step + 1, saved.epoch + 1, state.progress.epoch_step + 1, steps_per_epoch),
+        weight_path,
+    )
+    if saved.batch_size not in (0, batch_size):
+        LOGGER.warning(
+            "A step was of %d pictures and is of %d now: the run goes on at the same picture, but its steps "
+            "are others, and so its result will be.",
+            saved.batch_size,
+            batch_size,
+        )
+
+
+def at_batch_size(progress: Progress, batch_size: int, steps_per_epoch: int) -> Progress:
+    """The same place in the epoch, counted in steps of another number of pictures."""
+    if progress.batch_size in (0, batch_size):
+        return replace(progress, batch_size=batch_size)
+    epoch_step = min(progress.epoch_step * progress.batch_size // batch_size, steps_per_epoch)
+    return replace(progress, batch_size=batch_size, epoch_step=epoch_step)
+
+
+def bring_along(state: TrainState, weight_path: Path, output: Path, *, is_main: bool) -> None:
+    """Have the resumed checkpoint and the best model in the output folder, also when that is another one.
+
+    Where the best was not kept beside the checkpoint that is resumed, the next evaluated model counts as it.
+    All ranks decide on that, and the main one makes the files.
+    """
+    best = checkpoint_folder(output, state.progress.best_step)
+    kept = weight_path.parent.parent / best.name
+    if is_main and damage(weight_path.parent) is None:
+        _adopt(weight_path.parent, checkpoint_folder(output, state.progress.step))
+    if state.progress.best_epoch == 0:
+        return
+    if damage(kept) is None:
+        if is_main:
+            _adopt(kept, best)
+            link_checkpoint(best, output / BEST)
+    else:
+        LOGGER.warning("%s is not sound: the best model is looked for among the coming epochs.", kept)
+        state.progress = replace(state.progress, best_score=-1.0, best_epoch=0, best_step=0)
+
+
+def _adopt(source: Path, folder: Path) -> None:
+    if source.resolve() != folder.resolve():
+        link_checkpoint(source, folder)
+
+
+def _part(saved: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {
+        name.removeprefix(f"{prefix}/"): value
+        for name, value in saved.items()
+        if name.startswith(f"{prefix}/")
+    }

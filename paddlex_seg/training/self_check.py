@@ -1,0 +1,54 @@
+"""Everything a training will do, done once before it: errors show in a minute, not at the end of an epoch."""
+
+import logging
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from paddlex_seg.catalog import ModelSpec
+from paddlex_seg.checkpoints.files import ModelInfo
+from paddlex_seg.data.samples.loader import TrainBatch, WorkerPool
+from paddlex_seg.metrics.coco_ap import evaluate_coco
+from paddlex_seg.modes.evaluate import predict_pictures
+from paddlex_seg.modes.export import export_model
+from paddlex_seg.runtime.ranks import Ranks
+from paddlex_seg.structures import CocoFile, PreprocessSpec
+from paddlex_seg.training.step import TrainState, try_step
+
+LOGGER = logging.getLogger(__name__)
+MOST_PICTURES = 2
+
+
+def check_step(state: TrainState, batch: TrainBatch, ranks: Ranks) -> None:
+    """A batch forward and backward, which leaves the model as it was; for every process of a run."""
+    start = time.perf_counter()
+    try_step(state, batch.batch, ranks)
+    LOGGER.info("Self-check: a batch forward and backward, %.1f s.", time.perf_counter() - start)
+
+
+def check_evaluation(
+    state: TrainState, val: CocoFile, image_dir: Path, preprocess: PreprocessSpec, pool: WorkerPool
+) -> None:
+    """The evaluation of the first val pictures."""
+    start = time.perf_counter()
+    images = val.images[:MOST_PICTURES]
+    ids = {image.id for image in images}
+    few = replace(
+        val, images=images, annotations=tuple(item for item in val.annotations if item.image_id in ids)
+    )
+    results = predict_pictures(
+        state.model, few, image_dir, preprocess, batch_size=1, pool=pool, log_interval=MOST_PICTURES + 1
+    )
+    evaluate_coco(few, results, [category.id for category in few.categories])
+    LOGGER.info("Self-check: an evaluation of %d pictures, %.1f s.", len(images), time.perf_counter() - start)
+
+
+def check_export(spec: ModelSpec, info: ModelInfo) -> None:
+    """The export of a network of the same kind; nothing of it stays."""
+    start = time.perf_counter()
+    model = spec.build(num_classes=len(info.categories))
+    model.eval()
+    with tempfile.TemporaryDirectory(prefix="paddlex_seg.") as folder:
+        export_model(model, spec, info, Path(folder))
+    LOGGER.info("Self-check: an export, %.1f s.", time.perf_counter() - start)

@@ -1,0 +1,280 @@
+"""One step of training, and what happens when its numbers are not finite or memory runs out.
+
+A step either changes the model or leaves it, bit by bit, as it was: also when it is interrupted.
+"""
+
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import paddle
+from paddle import Tensor, nn
+
+from paddlex_seg.checkpoints.files import Progress
+from paddlex_seg.data.samples.loader import TrainBatch, split_batch
+from paddlex_seg.errors import BackendError
+from paddlex_seg.models.base import InstanceSegmenter
+from paddlex_seg.ops.joined_batch import BatchInParts, average_gradients, mean_losses
+from paddlex_seg.runtime.ranks import Ranks
+from paddlex_seg.runtime.stop_signals import StopSignals
+from paddlex_seg.structures import Batch
+from paddlex_seg.training.diagnosis import describe_culprit
+from paddlex_seg.training.ema import RUNNING_STATISTICS, Ema
+from paddlex_seg.training.optimizer import optimizer_state
+from paddlex_seg.training.precision import Precision
+
+LOGGER = logging.getLogger(__name__)
+MOST_DESCRIBED = 3  # steps of a run whose culprit is looked for, which takes as long as some steps
+
+
+class OutOfMemoryError(BackendError):
+    """Memory ran out in a step."""
+
+
+@dataclass
+class TrainState:
+    """All that changes while a model trains."""
+
+    model: InstanceSegmenter
+    optimizer: paddle.optimizer.Optimizer
+    ema: Ema | None
+    precision: Precision = field(default_factory=Precision)
+    progress: Progress = Progress()
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """The trainable ones."""
+        return [parameter for parameter in self.model.parameters() if not parameter.stop_gradient]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step gave. ``problem`` says why the model was left as it was; None when it was changed."""
+
+    losses: Mapping[str, float]
+    problem: str | None = None
+    weights_are_finite: bool = True
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Let what a network draws in a step depend on these alone, so that resuming needs no random state."""
+    (number,) = np.random.SeedSequence([seed, step, rank]).generate_state(1)
+    paddle.seed(int(number))
+
+
+def train_step(
+    state: TrainState, batch: TrainBatch, rate: float, *, seed: int, ranks: Ranks, stop: StopSignals
+) -> StepResult:
+    """Forward, backward, one step of the optimizer and of the moving average.
+
+    With several processes, all do the same. Raises BackendError when memory runs out for a single picture,
+    KeyboardInterrupt when ``stop`` says so.
+    """
+    statistics = running_statistics(state.model)
+    before = [tensor.clone() for tensor in statistics]
+    try:
+        with stop.interruptible():
+            seed_step(seed, state.progress.step, ranks.rank)
+            losses = mean_losses(_losses_and_gradients(state, batch.batch, before, ranks))
+            average_gradients(state.parameters)
+            state.precision.unscale(state.parameters)
+            gradients = [p.grad for p in state.parameters if p.grad is not None]
+            finite = all(math.isfinite(value) for value in losses.values()) and all_finite(
+                [*gradients, *statistics]
+            )
+            refused = ranks.any_of(not finite)
+            # At a scale that is too large it is no wonder, and the scale is about to be halved.
+            is_overflow = state.precision.loss_scale > 1 and all(map(math.isfinite, losses.values()))
+            if refused and not is_overflow:
+                result = _refuse(state, batch, losses, before, ranks)
+    except BaseException:
+        _put_back(state, before)
+        raise
+    scale = state.precision.loss_scale
+    state.precision.update(found_nonfinite=refused)
+    if refused:
+        _put_back(state, before)
+        if is_overflow:
+            result = StepResult(losses, f"gradients are too large for 16 bits at a loss scale of {scale:g}")
+        state.progress = replace(
+            state.progress,
+            step=state.progress.step + 1,
+            epoch_step=state.progress.epoch_step + 1,
+            skipped=state.progress.skipped + (not is_overflow),
+            skipped_in_epoch=state.progress.skipped_in_epoch + 1,
+            skipped_in_a_row=state.progress.skipped_in_a_row + (not is_overflow),
+        )
+        return result
+    state.optimizer.set_lr(rate)
+    state.optimizer.step()
+    state.optimizer.clear_grad(set_to_zero=False)
+    if state.ema is not None:
+        state.ema.update(state.model)
+    sums = state.progress.loss_sums
+    state.progress = replace(
+        state.progress,
+        step=state.progress.step + 1,
+        epoch_step=state.progress.epoch_step + 1,
+        skipped_in_a_row=0,
+        loss_sums={name: sums.get(name, 0.0) + value for name, value in losses.items()},
+    )
+    return StepResult(losses)
+
+
+def try_step(state: TrainState, batch: Batch, ranks: Ranks) -> None:
+    """Forward and backward of a batch, as in ``train_step``, which leaves the model as it was."""
+    before = [tensor.clone() for tensor in running_statistics(state.model)]
+    state.model.train()
+    try:
+        _losses_and_gradients(state, batch, before, ranks)
+        average_gradients(state.parameters)
+    finally:
+        _put_back(state, before)
+
+
+def try_whole(state: TrainState, batch: Batch) -> None:
+    """Forward and backward of a batch in one part, on this process alone, which leaves the model as it was.
+
+    Raises OutOfMemoryError.
+    """
+    before = [tensor.clone() for tensor in running_statistics(state.model)]
+    state.model.train()
+    try:
+        gradients_in_parts(state, batch, 1)
+    except Exception as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise _out_of_memory(batch, step=state.progress.step + 1, parts=1) from error
+    finally:
+        _put_back(state, before)
+
+
+def running_statistics(model: nn.Layer) -> list[Tensor]:
+    """Means and variances of batch normalisation: what a forward pass changes."""
+    return [
+        tensor for name, tensor in model.state_dict().items() if name.split(".")[-1] in RUNNING_STATISTICS
+    ]
+
+
+def not_finite_parts(state: TrainState) -> str:
+    """Which of weights, optimizer and moving averages hold numbers that are not finite; empty for none."""
+    parts: dict[str, Iterable[Any]] = {
+        "weights": state.model.state_dict().values(),
+        "numbers of the optimizer": optimizer_state(state.optimizer, state.model).values(),
+        "moving averages": state.ema.state_dict().values() if state.ema else (),
+    }
+    return " and ".join(name for name, tensors in parts.items() if not all_finite(tensors))
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether no number of any tensor is infinite or NaN."""
+    sums = [tensor.detach().astype("float32").sum() for tensor in tensors if tensor.is_floating_point()]
+    return not sums or math.isfinite(float(paddle.add_n(sums)))
+
+
+def _losses_and_gradients(
+    state: TrainState, batch: Batch, statistics_before: Sequence[Tensor], ranks: Ranks
+) -> dict[str, Tensor]:
+    while True:
+        try:
+            return gradients_in_parts(state, batch, state.progress.micro_batches)
+        except Exception as error:
+            if not _is_out_of_memory(error):
+                raise
+            _put_back(state, statistics_before)
+            parts = 2 * state.progress.micro_batches
+            if ranks.world_size > 1 or state.progress.micro_batches >= len(batch.targets):
+                raise _out_of_memory(
+                    batch, step=state.progress.step + 1, parts=state.progress.micro_batches
+                ) from error
+            LOGGER.warning(
+                "Memory ran out at step %d. Each batch of %d pictures is computed in %d parts from now on; "
+                "their gradients are added up, so that the step stays one over all of them.",
+                state.progress.step + 1,
+                len(batch.targets),
+                parts,
+            )
+            state.progress = replace(state.progress, micro_batches=parts)
+
+
+def gradients_in_parts(state: TrainState, batch: Batch, parts: int) -> dict[str, Tensor]:
+    """Leave the gradients of a batch in the parameters, and give back its losses.
+
+    Computed in ``parts`` smaller batches, both are those of the whole batch, but for batch normalisation,
+    which sees the pictures of a part.
+    """
+    means: dict[str, Tensor] = {}
+    batches = split_batch(batch, parts)
+    whole = count_totals(state, batches) if len(batches) > 1 else None
+    for part in batches:
+        share = len(part.targets) / len(batch.targets)
+        with whole.part(share) if whole else nullcontext(), state.precision.autocast():
+            losses = state.model.loss(part)
+        total = losses["loss"] if share == 1 else losses["loss"] * share
+        state.precision.scale(total).backward()
+        for name, loss in losses.items():
+            value = loss.detach() * share
+            means[name] = means[name] + value if name in means else value
+    return means
+
+
+@paddle.no_grad()
+def count_totals(state: TrainState, parts: Sequence[Batch]) -> BatchInParts:
+    """What the losses of parts are divided by: another forward pass, that leaves the model as it was."""
+    whole = BatchInParts()
+    statistics = running_statistics(state.model)
+    before, drawn = [tensor.clone() for tensor in statistics], paddle.get_rng_state()
+    for part in parts:
+        with whole.counting(), state.precision.autocast():
+            state.model.loss(part)
+    paddle.set_rng_state(drawn)
+    for tensor, value in zip(statistics, before, strict=True):
+        tensor.set_value(value)
+    return whole
+
+
+def _refuse(
+    state: TrainState, batch: TrainBatch, losses: Mapping[str, float], before: Sequence[Tensor], ranks: Ranks
+) -> StepResult:
+    """What a step whose numbers are not finite has to say; all processes get the same."""
+    weights_are_finite = not ranks.any_of("weights" in not_finite_parts(state))
+    problem = f"a loss or gradient is not finite ({losses_to_text(losses)})"
+    if state.progress.skipped < MOST_DESCRIBED:
+        gradients = {name: p.grad for name, p in state.model.named_parameters() if p.grad is not None}
+        bad = [name for name, gradient in gradients.items() if not all_finite([gradient])]
+        _put_back(state, before)
+        culprit = describe_culprit(state.model, batch, losses, bad, several_processes=ranks.world_size > 1)
+        told = ranks.gather(culprit)
+        problem = "; ".join(dict.fromkeys(told))
+    return StepResult(losses, problem, weights_are_finite)
+
+
+def losses_to_text(losses: Mapping[str, float]) -> str:
+    """Such as ``loss nan, loss_cls 0.213``."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
+
+
+@paddle.no_grad()
+def _put_back(state: TrainState, statistics_before: Sequence[Tensor]) -> None:
+    """Undo what a step has done before its update."""
+    state.optimizer.clear_grad(set_to_zero=False)
+    for tensor, before in zip(running_statistics(state.model), statistics_before, strict=True):
+        tensor.set_value(before)
+
+
+def _out_of_memory(batch: Batch, *, step: int, parts: int) -> OutOfMemoryError:
+    return OutOfMemoryError(
+        f"Memory ran out at step {step} for {len(batch.targets)} pictures of {batch.image.shape[2]} x "
+        f"{batch.image.shape[3]} pixels, computed in {parts} part(s). Lower Train.batch_size (and raise "
+        "Train.accumulate_steps to keep the pictures per step), or lower Train.image_size."
+    )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Paddle has one type of error for it on the CPU and several on GPUs, known by their text."""
+    text = str(error)
+    return isinstance(error, MemoryError) or "ResourceExhausted" in text or "out of memory" in text.lower()

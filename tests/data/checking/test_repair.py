@@ -1,0 +1,296 @@
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from planted import PLANTS, Planted, write_sound_dataset
+from pycocotools import mask as mask_tools
+
+from paddlex_seg.data.checking.repair import main, repair_dataset, undo_repair
+from paddlex_seg.data.checking.rules import check
+from paddlex_seg.data.coco.read import annotation_to_rle, load_document, read_coco
+from paddlex_seg.data.findings import KINDS
+from paddlex_seg.errors import DatasetError
+
+REPAIRED = [code for code, kind in KINDS.items() if kind.repair and code in PLANTS]
+LEFT = [code for code, kind in KINDS.items() if not kind.repair and code in PLANTS]
+UNREADABLE = {"json_missing", "json_unreadable", "json_top_level", "key_missing"}
+
+# Variants of which only a person can say what is right.
+UNDECIDABLE = {
+    ("image_entry_invalid", 2),  # no file name
+    ("annotation_entry_invalid", 0),
+    ("annotation_entry_invalid", 1),
+    ("annotation_entry_invalid", 2),
+    ("category_id_duplicate", 0),  # one id, two names
+    ("category_id_duplicate", 1),
+    ("category_id_duplicate", 2),
+    ("file_name_outside", 0),  # the picture lies elsewhere
+    ("file_name_outside", 1),
+    ("file_name_outside", 2),
+}
+
+
+def planted_at(folder: Path, code: str, variant: int) -> Planted:
+    planted = write_sound_dataset(folder)
+    PLANTS[code][variant](planted)
+    planted.save()
+    return planted
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("variant", range(3))
+@pytest.mark.parametrize("code", REPAIRED)
+def test_a_repair_cures_its_defect_and_can_be_undone(tmp_path: Path, code: str, variant: int) -> None:
+    planted = planted_at(tmp_path / "data", code, variant)
+    before = contents(planted.root)
+    repair = repair_dataset(planted.root)
+    assert repair.root == tmp_path / "data_fixed"
+    assert contents(planted.root) == before
+    report = check(repair.root)
+    if (code, variant) in UNDECIDABLE:
+        assert report.counts[code]
+    else:
+        assert repair.counts[code]
+        assert code not in report.counts
+        assert not report.errors
+    for name, document in undo_repair(repair.root).items():
+        original = load_document(planted.root / "annotations" / name)
+        assert json.dumps(document) == json.dumps(original)
+
+
+@pytest.mark.parametrize("code", sorted(set(LEFT) - UNREADABLE))
+def test_what_would_be_a_guess_is_left_and_still_listed(tmp_path: Path, code: str) -> None:
+    planted = planted_at(tmp_path / "data", code, 0)
+    repair = repair_dataset(planted.root)
+    assert code not in repair.counts
+    if code not in (
+        "image_unreferenced",
+        "dataset_nested",
+    ):  # the copy has what is listed, and no folder around it
+        assert check(repair.root).counts[code] == check(planted.root).counts[code]
+
+
+@pytest.mark.parametrize("code", REPAIRED)
+def test_a_second_repair_changes_nothing(tmp_path: Path, code: str) -> None:
+    planted = planted_at(tmp_path / "data", code, 0)
+    first = repair_dataset(planted.root)
+    before = contents(first.root)
+    again = repair_dataset(planted.root)
+    assert (first.written, again.written) == (True, False)
+    of_copy = repair_dataset(first.root, tmp_path / "copy of copy")
+    assert not of_copy.counts
+    assert contents(first.root) == before
+    for name in ("instance_train.json", "instance_val.json"):
+        copies = [load_document(repair.root / "annotations" / name) for repair in (first, of_copy)]
+        assert copies[0] == copies[1]
+
+
+def test_a_sound_data_set_is_copied_as_it_is(tmp_path: Path) -> None:
+    planted = write_sound_dataset(tmp_path / "data")
+    repair = repair_dataset(planted.root)
+    assert repair.counts == {}
+    for split, document in planted.documents.items():
+        assert load_document(repair.root / "annotations" / f"instance_{split}.json") == document
+    pictures = {path.name for path in (planted.root / "images").iterdir()}
+    assert {path.name for path in (repair.root / "images").iterdir()} == pictures
+
+
+def test_every_defect_at_once_is_repaired_as_far_as_possible(tmp_path: Path) -> None:
+    planted = write_sound_dataset(tmp_path / "data")
+    planted.annotation("train", 0)["segmentation"] = planted.annotation("train", 0)["segmentation"][0]
+    planted.annotation("train", 2)["bbox"] = [1, 2, -3, 4]
+    planted.annotation("val", 1)["area"] = 1
+    planted.annotation("val", 2)["image_id"] = 12345
+    planted.documents["val"]["categories"].reverse()
+    os.truncate(planted.picture("train", 3), 100)
+    planted.save()
+    repair = repair_dataset(planted.root)
+    assert not check(repair.root).errors
+    assert set(repair.counts) >= {
+        "polygon_flat_list",
+        "bbox_negative",
+        "area_mismatch",
+        "image_id_dangling",
+        "categories_differ_order",
+        "image_truncated",
+    }
+    for name, document in undo_repair(repair.root).items():
+        assert json.dumps(document) == json.dumps(load_document(planted.root / "annotations" / name))
+
+
+def test_classes_keep_their_objects_when_lists_are_joined(tmp_path: Path) -> None:
+    planted = planted_at(tmp_path / "data", "categories_differ_names", 0)
+    before = classes_of(planted.root)
+    assert classes_of(repair_dataset(planted.root).root) == before
+
+
+def classes_of(root: Path) -> dict[tuple[str, int], str]:
+    found = {}
+    for split in ("train", "val"):
+        coco = read_coco(root / "annotations" / f"instance_{split}.json")
+        names = {category.id: category.name for category in coco.categories}
+        found |= {(split, item.id): names[item.category_id] for item in coco.annotations}
+    return found
+
+
+@pytest.mark.parametrize("variant", range(3))
+def test_a_cut_polygon_draws_what_it_drew_before(tmp_path: Path, variant: int) -> None:
+    planted = planted_at(tmp_path / "data", "polygon_outside", variant)
+    repaired = repair_dataset(planted.root).root
+    for split in ("train", "val"):
+        files = [
+            read_coco(root / "annotations" / f"instance_{split}.json") for root in (planted.root, repaired)
+        ]
+        for old, new in zip(files[0].annotations, files[1].annotations, strict=True):
+            first, second = (mask_tools.decode(annotation_to_rle(item, 72, 96)) for item in (old, new))
+            union, common = (first | second).sum(), (first & second).sum()
+            assert common / union > 0.99
+            assert np.isclose(new.area, second.sum())
+
+
+def test_a_crossing_polygon_that_reaches_outside_keeps_its_drawn_mask(tmp_path: Path) -> None:
+    planted = write_sound_dataset(tmp_path / "data")
+    bow = [60.0, 20, 120, 60, 120, 20, 60, 60]
+    planted.annotation("train", 0)["segmentation"] = [bow]
+    planted.save()
+    repaired = repair_dataset(planted.root).root
+    old, new = (
+        read_coco(root / "annotations" / "instance_train.json").annotations[0]
+        for root in (planted.root, repaired)
+    )
+    masks = [mask_tools.decode(annotation_to_rle(item, 72, 96)) for item in (old, new)]
+    assert (masks[0] == masks[1]).all()
+    assert masks[0].sum() > 100
+
+
+def test_a_name_that_leads_back_into_the_folder_becomes_relative(tmp_path: Path) -> None:
+    planted = write_sound_dataset(tmp_path / "data")
+    names = [planted.image(split)["file_name"] for split in ("train", "val")]
+    planted.image("train")["file_name"] = str(planted.picture("train").resolve())
+    planted.image("val")["file_name"] = f"../images/{names[1]}"
+    planted.save()
+    assert check(planted.root).counts["file_name_outside"] == 2
+    repaired = repair_dataset(planted.root).root
+    found = [
+        read_coco(repaired / "annotations" / f"instance_{split}.json").images[0].file_name
+        for split in ("train", "val")
+    ]
+    assert found == names
+
+
+def test_an_older_copy_is_kept(tmp_path: Path) -> None:
+    planted = planted_at(tmp_path / "data", "area_mismatch", 0)
+    target = tmp_path / "mine"
+    target.mkdir()
+    (target / "notes.txt").write_text("mine")
+    repair = repair_dataset(planted.root, target)
+    assert repair.root == target
+    assert (tmp_path / "mine.bak" / "notes.txt").read_text() == "mine"
+
+
+def test_the_copy_cannot_take_the_place_of_the_data_set(tmp_path: Path) -> None:
+    planted = write_sound_dataset(tmp_path / "data")
+    with pytest.raises(DatasetError, match="cannot take the place"):
+        repair_dataset(planted.root, tmp_path / "data")
+
+
+@pytest.mark.parametrize("target", ["..", "images", "annotations/fixed"])
+def test_the_copy_cannot_lie_in_the_data_set_nor_around_it(tmp_path: Path, target: str) -> None:
+    planted = write_sound_dataset(tmp_path / "data")
+    before = contents(tmp_path)
+    with pytest.raises(DatasetError, match="cannot take the place"):
+        repair_dataset(planted.root, planted.root / target)
+    assert contents(tmp_path) == before
+
+
+def test_a_record_that_is_null_survives_beside_a_repair(tmp_path: Path) -> None:
+    planted = write_sound_dataset(tmp_path / "data")
+    planted.documents["train"]["annotations"].insert(1, None)
+    planted.annotation("train", 0)["image_id"] = 12345  # leaves
+    planted.annotation("train", 3)["bbox"] = [0, 0, -1, 4]
+    planted.save()
+    repair = repair_dataset(planted.root)
+    assert repair.counts == {"image_id_dangling": 1, "bbox_negative": 1}
+    assert undo_repair(repair.root)["instance_train.json"] == planted.documents["train"]
+
+
+def test_a_size_that_the_exif_orientation_leaves_open_is_not_guessed(tmp_path: Path) -> None:
+    planted = write_sound_dataset(tmp_path / "data")
+    PLANTS["image_exif_frame"][0](planted)
+    planted.image("train")["width"] = None
+    planted.save()
+    assert "image_entry_invalid" not in repair_dataset(planted.root).counts
+
+
+def test_of_a_sliver_within_the_picture_the_drawn_pixels_stay(tmp_path: Path) -> None:
+    planted = write_sound_dataset(tmp_path / "data")
+    planted.annotation("train", 0)["segmentation"] = [[-40, 10, 0.6, 10, 0.6, 40, -40, 40]]
+    planted.save()
+    root = repair_dataset(planted.root).root
+    masks = [
+        annotation_to_rle(read_coco(place / "annotations" / "instance_train.json").annotations[0], 72, 96)
+        for place in (planted.root, root)
+    ]
+    assert mask_tools.area(masks[0]) == mask_tools.area(masks[1]) > 0
+    assert not check(root).errors and "segmentation_empty" not in check(root).counts
+
+
+def test_a_file_that_is_no_json_cannot_be_repaired(tmp_path: Path) -> None:
+    planted = planted_at(tmp_path / "data", "json_unreadable", 0)
+    with pytest.raises(DatasetError, match=r"instance_val\.json"):
+        repair_dataset(planted.root)
+    assert not (tmp_path / "data_fixed").exists()
+
+
+def test_without_annotations_there_is_nothing_to_repair(tmp_path: Path) -> None:
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    with pytest.raises(DatasetError, match="to repair"):
+        repair_dataset(tmp_path / "data")
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_undo_writes_the_original_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    planted = planted_at(tmp_path / "data", "area_mismatch", 0)
+    repair_dataset(planted.root)
+    main([str(tmp_path / "data_fixed"), "--into", str(tmp_path / "original")])
+    assert "instance_train.json" in capsys.readouterr().out
+    assert load_document(tmp_path / "original" / "instance_train.json") == planted.documents["train"]
+    with pytest.raises(DatasetError, match="repair_log.json"):
+        undo_repair(tmp_path / "original")
+
+
+def test_values_of_any_kind_are_left_where_they_mean_nothing(tmp_path: Path) -> None:
+    planted = write_sound_dataset(tmp_path / "data")
+    planted.annotation("train", 0)["category_id"] = [1]
+    planted.annotation("train", 1)["image_id"] = {"id": 3}
+    planted.annotation("train", 2)["id"] = "seven"
+    planted.image("train", 3)["id"] = [4]
+    planted.documents["train"]["annotations"][4] = "no record"
+    planted.documents["train"]["annotations"][5] = None
+    planted.save()
+    repair = repair_dataset(planted.root)
+    assert repair.counts == {}
+    assert load_document(repair.root / "annotations" / "instance_train.json") == planted.documents["train"]
+
+
+def test_other_supercategories_are_no_difference(tmp_path: Path) -> None:
+    planted = write_sound_dataset(tmp_path / "data")
+    planted.documents["val"]["categories"][0]["supercategory"] = "metal"
+    planted.save()
+    assert not check(planted.root).counts
+    assert repair_dataset(planted.root).counts == {}
+
+
+def test_a_missing_annotation_id_is_given(tmp_path: Path) -> None:
+    planted = write_sound_dataset(tmp_path / "data")
+    del planted.annotation("train", 2)["id"]
+    planted.save()
+    assert check(planted.root).counts == {"annotation_entry_invalid": 1}
+    repair = repair_dataset(planted.root)
+    assert repair.counts == {"annotation_entry_invalid": 1}
+    assert not check(repair.root).counts

@@ -1,0 +1,240 @@
+"""Mode evaluate, from a checkpoint to COCO's numbers."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import paddle
+import pytest
+from command_line import read_result, run_cli
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from small_runs import (
+    CATEGORIES,
+    IMAGE_SIZE,
+    annotation_file,
+    blind_model,
+    change_split,
+    copy_dataset,
+    filled_model,
+    save_model,
+    with_new_categories,
+)
+
+from paddlex_seg.checkpoints.files import ModelInfo
+from paddlex_seg.data.coco.read import annotations_to_instances, read_coco, write_coco
+from paddlex_seg.data.samples.loader import WorkerPool
+from paddlex_seg.models.base import InstanceSegmenter
+from paddlex_seg.modes import evaluate
+from paddlex_seg.recipes import MASK_RCNN
+from paddlex_seg.structures import CocoFile, Detections, ImageRecord, Instances, MaskFrame
+
+NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
+
+
+def run_evaluate(dataset: Path, weight_path: Path, output: Path, **options: Any) -> dict[str, Any]:
+    outcome = run_cli(
+        "evaluate",
+        output,
+        Global__dataset_dir=dataset,
+        Evaluate__weight_path=weight_path,
+        Train__num_workers=0,
+        **options,
+    )
+    assert outcome.code == 0, outcome.stderr
+    return read_result(output, "evaluate")["metrics"]
+
+
+def pycocotools_numbers(dataset: Path, predictions: Path, iou_type: str) -> dict[str, float | None]:
+    truth = COCO(str(annotation_file(dataset, "val")))
+    evaluation = COCOeval(truth, truth.loadRes(str(predictions)), iou_type)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    return {
+        name: None if value == -1 else value for name, value in zip(NAMES, evaluation.stats[:9], strict=True)
+    }
+
+
+def assert_as_pycocotools(metrics: Mapping[str, Any], dataset: Path, output: Path) -> None:
+    for kind in ("segm", "bbox"):
+        expected = pycocotools_numbers(dataset, output / f"{kind}.json", kind)
+        assert metrics[kind] == pytest.approx(expected, abs=1e-9)
+
+
+def noisy_truth(coco: CocoFile) -> dict[int, Instances]:
+    """Annotated objects, shifted or of a wrong class here and there, some missing, with random scores."""
+    random = np.random.default_rng(1)
+    found = {}
+    for record in coco.images:
+        own = [item for item in coco.annotations if item.image_id == record.id]
+        kept = [replace(item, bbox_xywh=None) for item in own if random.random() < 0.8]
+        truth = annotations_to_instances(kept, record, coco.categories)
+        flipped = random.random(len(truth)) < 0.2
+        found[record.id] = replace(
+            truth,
+            class_ids=np.where(flipped, 1 - truth.class_ids, truth.class_ids),
+            scores=random.random(len(truth)).astype(np.float32),
+            boxes_xyxy=truth.boxes_xyxy + random.normal(0, 3, (len(truth), 4)).astype(np.float32),
+        )
+    return found
+
+
+def test_numbers_are_those_of_pycocotools_on_the_written_predictions(
+    findable: Path, weights: Path, tmp_path: Path
+) -> None:
+    metrics = run_evaluate(findable, weights, tmp_path)
+    assert 0.1 < metrics["AP"] < 0.9
+    assert metrics["AP"] == metrics["segm"]["AP"]
+    assert_as_pycocotools(metrics, findable, tmp_path)
+
+
+def test_noisy_masks_of_the_annotated_objects_are_measured_as_by_pycocotools(
+    dataset: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = copy_dataset(dataset, tmp_path / "own")
+    val = with_new_categories(read_coco(annotation_file(own, "val")))
+    write_coco(val, val.path)
+    monkeypatch.setattr(evaluate, "predict_pictures", lambda *args, **options: noisy_truth(val))
+    metrics = run_evaluate(own, weights, tmp_path)
+    assert 0.1 < metrics["AP"] < 0.9
+    assert_as_pycocotools(metrics, own, tmp_path)
+
+
+def test_predictions_carry_the_category_ids_of_the_data_set(
+    findable: Path, weights: Path, tmp_path: Path
+) -> None:
+    run_evaluate(findable, weights, tmp_path)
+    rows = json.loads((tmp_path / "segm.json").read_text(encoding="utf-8"))
+    assert {row["category_id"] for row in rows} == {category.id for category in CATEGORIES}
+    assert set(rows[0]) == {"image_id", "category_id", "segmentation", "score"}
+    images = {image.id: image for image in read_coco(annotation_file(findable, "val")).images}
+    for row in rows:
+        image = images[row["image_id"]]
+        assert row["segmentation"]["size"] == [image.height, image.width]
+
+
+def test_the_batch_size_does_not_change_the_predictions(
+    findable: Path, weights: Path, tmp_path: Path
+) -> None:
+    one = run_evaluate(findable, weights, tmp_path / "1", Evaluate__batch_size=1)
+    three = run_evaluate(findable, weights, tmp_path / "3", Evaluate__batch_size=3)
+    for kind in ("segm", "bbox"):
+        assert one[kind] == pytest.approx(three[kind], abs=1e-6)
+    alone, together = (
+        json.loads((tmp_path / size / "bbox.json").read_text(encoding="utf-8")) for size in ("1", "3")
+    )
+    assert len(alone) == len(together) > 100
+    for left, right in zip(alone, together, strict=True):
+        assert (left["image_id"], left["category_id"]) == (right["image_id"], right["category_id"])
+        assert left["score"] == pytest.approx(right["score"], abs=1e-5)
+        assert left["bbox"] == pytest.approx(right["bbox"], abs=1e-3)
+
+
+class WholeView(InstanceSegmenter):
+    """Finds one thing in each picture. Its score and mask depend on every pixel of the input, padding too."""
+
+    mask_frame: MaskFrame = "box"
+
+    def forward(
+        self, image: paddle.Tensor, im_shape: paddle.Tensor, scale_factor: paddle.Tensor
+    ) -> Detections:
+        score = paddle.nn.functional.sigmoid(image.mean([1, 2, 3])).unsqueeze(1)  # [B, 1]
+        size = im_shape / scale_factor
+        bbox = paddle.concat([0 * score, score, 0 * size, size.flip(-1)], axis=1)
+        mask = paddle.nn.functional.adaptive_avg_pool2d(image, 28).mean(1)
+        return Detections(bbox, paddle.ones([len(image)], "int32"), paddle.nn.functional.sigmoid(mask))
+
+
+@pytest.mark.parametrize("pad_stride", [0, 32])
+def test_pictures_of_many_sizes_are_seen_as_if_each_were_alone(tmp_path: Path, pad_stride: int) -> None:
+    rng = np.random.default_rng(0)
+    sizes = [(40, 60), (60, 40), (40, 55), (40, 60), (61, 40), (40, 54), (60, 40)]
+    records = tuple(ImageRecord(7 - i, f"{i}.png", width=w, height=h) for i, (h, w) in enumerate(sizes))
+    for record in records:
+        pixels = rng.integers(0, 256, (record.height, record.width, 3), dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / record.file_name), pixels)
+    coco = CocoFile(tmp_path / "val.json", images=records, annotations=(), categories=CATEGORIES)
+    spec = replace(MASK_RCNN.preprocess((64, 107)), pad_stride=pad_stride)
+    with WorkerPool(0) as pool:
+        alone, together = (
+            evaluate.predict_pictures(
+                WholeView(), coco, tmp_path, spec, batch_size=batch_size, pool=pool, log_interval=1
+            )
+            for batch_size in (1, 4)
+        )
+    assert list(alone) == list(together) == [record.id for record in records]
+    for one, other in zip(alone.values(), together.values(), strict=True):
+        assert one.masks == other.masks
+        np.testing.assert_allclose(one.scores, other.scores, rtol=1e-6)
+        np.testing.assert_array_equal(one.boxes_xyxy, other.boxes_xyxy)
+
+
+def test_a_network_that_finds_nothing_has_an_ap_of_zero(dataset: Path, tmp_path: Path) -> None:
+    categories = read_coco(annotation_file(dataset, "val")).categories
+    info = ModelInfo("PP-YOLOE_seg-S", categories, IMAGE_SIZE)
+    metrics = run_evaluate(dataset, save_model(blind_model(), tmp_path / "blind", info), tmp_path)
+    assert metrics["AP"] == 0
+    assert json.loads((tmp_path / "segm.json").read_text()) == []
+
+
+@pytest.mark.parametrize("change", ["reversed", "renamed", "fewer"])
+def test_val_categories_other_than_the_models_are_refused(
+    findable: Path, weights: Path, tmp_path: Path, change: str
+) -> None:
+    own = copy_dataset(findable, tmp_path / "own")
+    first, second = CATEGORIES
+    changed = {
+        "reversed": (second, first),
+        "renamed": (first, replace(second, name="nut")),
+        "fewer": (first,),
+    }[change]
+    kept = tuple(
+        item
+        for item in read_coco(annotation_file(own, "val")).annotations
+        if item.category_id in {category.id for category in changed}
+    )
+    change_split(own, "val", categories=changed, annotations=kept)
+    outcome = run_cli("evaluate", tmp_path / "output", Global__dataset_dir=own, Evaluate__weight_path=weights)
+    assert outcome.code == 3
+    assert weights.name in outcome.stderr and "instance_val.json" in outcome.stderr
+    assert read_result(tmp_path / "output", "evaluate")["done_flag"] is False
+
+
+def test_missing_weights_hint_at_the_best_model_of_the_output_folder(
+    dataset: Path, weights: Path, tmp_path: Path
+) -> None:
+    best = save_model(filled_model(), tmp_path / "output" / "best_model")
+    outcome = run_cli(
+        "evaluate",
+        tmp_path / "output",
+        Global__dataset_dir=dataset,
+        Evaluate__weight_path=tmp_path / "nowhere.pdparams",
+    )
+    assert outcome.code == 1
+    assert "nowhere.pdparams" in outcome.stderr
+    assert f"Evaluate.weight_path={best}" in outcome.stderr
+
+
+def test_weights_of_another_model_are_refused(dataset: Path, tmp_path: Path) -> None:
+    info = ModelInfo("Mask-RT-DETR-L", CATEGORIES, (640, 640))
+    other = save_model(filled_model(), tmp_path / "other", info)
+    outcome = run_cli(
+        "evaluate", tmp_path / "output", Global__dataset_dir=dataset, Evaluate__weight_path=other
+    )
+    assert outcome.code == 1
+    assert "Mask-RT-DETR-L" in outcome.stderr and "PP-YOLOE_seg-S" in outcome.stderr
+
+
+def test_weights_without_a_description_are_for_the_classes_of_the_data_set(
+    findable: Path, weights: Path, tmp_path: Path
+) -> None:
+    bare = tmp_path / "bare.pdparams"
+    bare.symlink_to(weights)
+    described = run_evaluate(findable, weights, tmp_path / "described")
+    metrics = run_evaluate(findable, bare, tmp_path / "bare output", Train__image_size="[96, 64]")
+    assert metrics == described

@@ -1,0 +1,176 @@
+import base64
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from paddlex_seg.data.samples.tasks import TrainSample
+from paddlex_seg.reports.curves import line_chart
+from paddlex_seg.reports.schedule import describe_schedule
+from paddlex_seg.reports.training import TrainingPage
+from paddlex_seg.structures import Category
+from paddlex_seg.training.metrics_log import MetricsLog
+from paddlex_seg.training.optimizer import PiecewiseSchedule
+from paddlex_seg.visualize import Curve, class_colour
+
+NAUGHTY = "<script>alert('1')</script>&\"é花"
+CATEGORIES = (Category(7, "nut"), Category(3, NAUGHTY))
+SCHEDULE = describe_schedule(
+    PiecewiseSchedule(0.01, 1200, (800, 1100), (0.1, 0.01), warmup_steps=100), steps_per_epoch=100
+)
+
+
+def sample(num_objects: int, class_id: int = 0, size_hw: tuple[int, int] = (240, 120)) -> TrainSample:
+    """A black picture, whose objects fill the left half of its upper half."""
+    height, width = size_hw
+    masks = np.zeros((num_objects, height, width), np.uint8)
+    masks[:, : height // 2, : width // 2] = 1
+    return TrainSample(
+        image=np.zeros((height, width, 3), np.uint8),
+        boxes_xyxy=np.array([[0, 0, width // 2, height // 2]] * num_objects, np.float32).reshape(-1, 4),
+        class_ids=np.full(num_objects, class_id, np.int64),
+        masks=masks,
+        polygons=(None,) * num_objects,
+        image_id=17,
+        im_shape=np.array(size_hw, np.float32),
+        scale_factor=np.ones(2, np.float32),
+        file_names=("17.jpg",),
+    )
+
+
+@dataclass
+class Run:
+    output: Path
+    samples: list[TrainSample]
+
+    def page(self) -> str:
+        page = TrainingPage(
+            self.output,
+            title=f"model {NAUGHTY}",
+            schedule=SCHEDULE,
+            samples=self.samples,
+            categories=CATEGORIES,
+            settings="Train:\n  seed: <7>\n",
+        )
+        page.write()
+        return (self.output / "training.html").read_text(encoding="utf-8")
+
+    def curves(self) -> Image.Image:
+        return Image.open(self.output / "curves.png")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(tmp_path, [sample(1), sample(0), sample(1, class_id=1, size_hw=(900, 1300))])
+
+
+def log_run(output: Path, *, epochs: int) -> None:
+    with MetricsLog(output) as log:
+        for epoch in range(1, epochs + 1):
+            for step in range(100 * epoch - 90, 100 * epoch + 1, 10):
+                losses = {"loss": 500 / step, "loss_cls": float("nan") if step == 50 else 2.0}
+                speed = {"data_seconds": 0.1, "step_seconds": 0.5, "images_per_second": 8.0}
+                log.step(epoch=epoch, step=step, learning_rate=0.01, losses=losses, **speed)
+            score = 0.1 * min(epoch, 6 - epoch)
+            metrics = {"mask_ap": score, "box_ap": None if epoch == 1 else score}
+            log.evaluation(epoch=epoch, step=100 * epoch, losses={"loss": 500 / (100 * epoch)}, **metrics)
+        log.event("step skipped", epoch=2, step=150, reason=NAUGHTY)
+
+
+def section(text: str, name: str) -> str:
+    return text.partition(f'id="{name}"')[2].partition("</section>")[0]
+
+
+def embedded(text: str) -> list[Image.Image]:
+    found = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', text)
+    return [Image.open(io.BytesIO(base64.b64decode(data))) for data in found]
+
+
+def points(path: str) -> list[tuple[float, float]]:
+    return [(float(x), float(y)) for x, y in re.findall(r"[ML]([\d.]+) ([\d.]+)", path)]
+
+
+def test_before_training_there_are_schedule_and_pictures_and_no_curves(run: Run) -> None:
+    text = run.page()
+    assert "Training has not begun" in text and "0 of 12" in text and "Not evaluated yet" in text
+    assert 'class="line' not in section(text, "curves")
+    assert "0.001 from step 800 (epoch 9)" in section(text, "schedule")
+    assert section(text, "schedule").count('class="mark"') == 3
+    assert [picture.size for picture in embedded(text)] == [(240, 480), (240, 480), (480, 332)]
+    assert run.curves().size[0] > 1000
+
+
+def test_after_evaluations_the_page_has_their_numbers(run: Run) -> None:
+    log_run(run.output, epochs=4)
+    text = run.page()
+    curves = section(text, "curves")
+    assert "<b>4 of 12</b>" in text and "400 of 1200 steps" in text
+    assert "<b>0.200</b> mask AP now" in text and "<b>0.300</b> best mask AP, of epoch 3" in text
+    assert "20\u202f% of it for pictures" in text
+    assert "<td>4</td>" in curves and "loss_cls" in curves
+    assert "step skipped" in section(text, "events")
+    assert "nan" not in text.lower()
+
+
+def test_the_loss_falls_over_the_part_of_the_run_that_is_done(run: Run) -> None:
+    log_run(run.output, epochs=4)
+    (loss,) = re.findall(r'<path class="line s0" d="([^"]+)"', section(run.page(), "curves"))[:1]
+    drawn = points(loss)
+    assert len(drawn) == 40
+    xs, ys = np.array(drawn).T
+    assert (np.diff(xs) > 0).all() and (np.diff(ys) >= 0).all()  # y grows downwards
+    assert 100 < xs.max() < 240  # a third of the run
+
+
+def test_masks_boxes_and_names_are_drawn_where_the_objects_are(run: Run) -> None:
+    with_object, without, second_class = (np.asarray(one).astype(int) for one in embedded(run.page()))
+    assert without.max() < 10
+    assert np.abs(with_object[150, 60] - 0.45 * np.array(class_colour(0))).max() < 12
+    assert with_object[400, 200].max() < 10
+    assert np.abs(second_class[100, 100] - 0.45 * np.array(class_colour(1))).max() < 12
+
+
+def test_at_most_16_pictures_are_shown(run: Run) -> None:
+    run.samples = [sample(0)] * 20
+    assert len(embedded(run.page())) == 16
+
+
+def test_the_page_needs_no_network_runs_no_script_and_escapes_names(run: Run) -> None:
+    log_run(run.output, epochs=1)
+    text = run.page()
+    assert "<script" not in text and "http:" not in text and "https:" not in text and "url(" not in text
+    assert text.count("&lt;script&gt;") >= 4  # title twice, class, event
+    assert "seed: &lt;7&gt;" in section(text, "settings")
+    for tag in ("figure", "div", "svg", "section", "p", "ul", "main", "header", "details"):
+        assert len(re.findall(f"<{tag}[ >]", text)) == text.count(f"</{tag}>"), tag
+
+
+def test_a_long_run_has_a_small_page(run: Run) -> None:
+    with (run.output / "metrics.jsonl").open("w") as file:
+        for step in range(1, 5001):
+            losses = f'"loss": {step % 7}.5, "loss_a": 1.0'
+            file.write(f'{{"kind": "step", "epoch": 1, "step": {step}, {losses}, "time": 1}}\n')
+    text = run.page()
+    assert len(section(text, "curves")) < 100_000
+    assert "5000 of 1200 steps" in text  # the last one is among those that are read
+
+
+def test_curves_png_shows_what_was_logged(run: Run) -> None:
+    run.page()
+    empty = np.asarray(run.curves())
+    log_run(run.output, epochs=4)
+    run.page()
+    drawn = np.asarray(run.curves())
+    left, right = (slice(None), slice(0, 720)), (slice(None), slice(720, None))
+    assert all((drawn[half] != empty[half]).any() for half in (left, right))
+
+
+def test_a_single_high_value_does_not_flatten_the_rest() -> None:
+    y = np.array([1.0] * 99 + [1000.0])
+    chart = line_chart("loss", [Curve("a", np.arange(100.0), y)], x_range=(0, 99), x_unit="step")
+    heights = {round(y) for _, y in points(re.findall(r'class="line s0" d="([^"]+)"', chart)[0])}
+    assert heights == {30, 110}  # the upper edge, and the middle

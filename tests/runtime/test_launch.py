@@ -1,0 +1,48 @@
+import subprocess
+import sys
+
+import pytest
+
+from paddlex_seg.runtime.launch import mkl_code_path
+
+PAGE_FAULTS = """
+import resource, sys
+from paddlex_seg.runtime.launch import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+import numpy as np
+np.ones(20_000_000, np.float32)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    np.ones(20_000_000, np.float32)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+AVX512 = "avx2 fma avx512f avx512dq avx512bw avx512vl"
+
+
+@pytest.mark.parametrize(
+    ("vendor", "flags", "path"),
+    [
+        ("GenuineIntel", AVX512, None),
+        ("AuthenticAMD", AVX512, "7"),
+        ("AuthenticAMD", "sse4_2 avx avx2 fma", "5"),
+        ("AuthenticAMD", "sse4_2 avx", None),
+    ],
+    ids=["intel", "amd avx512", "amd avx2", "old amd"],
+)
+def test_mkl_is_asked_only_for_what_an_amd_cpu_can_do(vendor: str, flags: str, path: str | None) -> None:
+    assert mkl_code_path(f"processor : 0\nvendor_id : {vendor}\nflags\t\t: fpu {flags} sha_ni\n") == path
+
+
+def test_unknown_cpu_is_left_alone() -> None:
+    assert mkl_code_path("") is None
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a setting of the C library of Linux")
+def test_freed_memory_is_used_again() -> None:
+    plain, kept = (
+        int(subprocess.run([sys.executable, "-c", PAGE_FAULTS, how], capture_output=True, check=True).stdout)
+        for how in ("plain", "keep")
+    )
+    assert kept < plain / 10

@@ -1,0 +1,67 @@
+import io
+import logging
+import re
+from pathlib import Path
+
+import pytest
+import rich
+from rich.console import Console
+
+from paddlex_seg.runtime import log
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Console:
+    """A terminal of 40 columns that remembers what was printed."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=40)
+    monkeypatch.setattr(rich, "get_console", lambda: console)
+    return console
+
+
+def printed(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def record(message: str) -> logging.LogRecord:
+    return logging.LogRecord("paddlex_seg", logging.INFO, "", 0, message, None, None)
+
+
+def test_long_lines_and_brackets_are_printed_as_they_are(terminal: Console) -> None:
+    message = "segm [red] " + "0.123  " * 12
+    log.ConsoleHandler().emit(record(message))
+    assert message.strip() in printed(terminal)
+
+
+def test_progress_is_a_bar_on_a_terminal_with_its_text(terminal: Console) -> None:
+    with log.progress_bar("epoch 1/2", total=2) as advance:
+        advance("a")
+        advance("b")
+    assert "epoch 1/2" in printed(terminal)
+
+
+def test_progress_fits_into_80_columns_with_all_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
+    monkeypatch.setattr(rich, "get_console", lambda: console)
+    with log.progress_bar("epoch 12/100", total=1234) as advance:
+        advance("loss 3.123 eta 0:12:03", steps=700)
+    assert re.search(r"epoch 12/100 ━+ +700/1234 loss 3\.123 eta 0:12:03", printed(console))
+
+
+def test_progress_prints_nothing_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with log.progress_bar("epoch 1/2", total=2) as advance:
+        advance("a")
+    assert capsys.readouterr().out == ""
+
+
+def test_log_file_holds_the_lines_of_its_time_in_utf_8(tmp_path: Path) -> None:
+    log.ROOT.setLevel(logging.INFO)
+    with log.log_file(tmp_path / "train.log"):
+        log.ROOT.info("größe")
+    log.ROOT.info("later")
+    content = (tmp_path / "train.log").read_text(encoding="utf-8")
+    assert "größe" in content and "later" not in content
+
+
+def test_seconds_are_shown_as_a_clock() -> None:
+    assert log.format_seconds(3723.4) == "1:02:03"
