@@ -33,10 +33,8 @@ def module_name(path: Path) -> str:
 
 
 UPWARD = {  # left by the move of files; cured by the splits that follow
-    ("checkpoints.files", "modes.result_file"),
     ("reports.schedule", "training.optimizer"),
     ("reports.training", "training.metrics_log"),
-    ("runtime.rank_notes", "modes.result_file"),
     ("training.loop", "modes.result_file"),
     ("training.resume", "modes.evaluate"),
     ("training.self_check", "modes.evaluate"),

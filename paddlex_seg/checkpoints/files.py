@@ -25,9 +25,9 @@ from paddlex_seg import __version__
 from paddlex_seg.catalog import ModelSpec
 from paddlex_seg.checkpoints.weights import load_into, read_weights, write_weights
 from paddlex_seg.errors import WeightsError
+from paddlex_seg.files.json import write_json
 from paddlex_seg.files.publish import link_or_copy
 from paddlex_seg.models.base import InstanceSegmenter
-from paddlex_seg.modes.result_file import write_json
 from paddlex_seg.structures import Category
 
 LOGGER = logging.getLogger(__name__)

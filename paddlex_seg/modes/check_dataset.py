@@ -24,7 +24,8 @@ from paddlex_seg.data.findings import KINDS, Finding
 from paddlex_seg.data.images import Decode, image_path, load_image
 from paddlex_seg.data.preparation.prepare import prepare
 from paddlex_seg.errors import DatasetError
-from paddlex_seg.modes.result_file import result_path, write_json, write_result
+from paddlex_seg.files.json import write_json
+from paddlex_seg.modes.result_file import result_path, write_result
 from paddlex_seg.reports.dataset import write_report
 from paddlex_seg.runtime.log import progress_bar
 from paddlex_seg.structures import Annotation, CocoFile

@@ -17,10 +17,10 @@ from paddlex_seg.data.coco.read import dataset_paths, read_coco, same_categories
 from paddlex_seg.data.samples.loader import WorkerPool, evaluation_batches, evaluation_plan
 from paddlex_seg.errors import WeightsError
 from paddlex_seg.files.download import resolve_weights
+from paddlex_seg.files.json import write_json
 from paddlex_seg.masks.paste import detections_to_instances
 from paddlex_seg.metrics.coco_ap import evaluate_coco, results_to_coco_json
 from paddlex_seg.models.base import InstanceSegmenter
-from paddlex_seg.modes.result_file import write_json
 from paddlex_seg.runtime.log import progress_bar
 from paddlex_seg.runtime.ranks import ONE_RANK, Ranks, join_ranks
 from paddlex_seg.runtime.stop_signals import StopSignals

@@ -1,18 +1,12 @@
 """``<output>/<mode>_result.json``: what a mode did, for programs to read."""
 
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-
-def write_json(path: Path, data: Any, *, indent: int | None = 2) -> None:
-    """Write a JSON file, complete or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(data, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+from paddlex_seg.files.json import write_json
 
 
 def result_path(output_dir: Path, mode: str) -> Path:

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from paddlex_seg.modes.result_file import write_json
+from paddlex_seg.files.json import write_json
 from paddlex_seg.training.optimizer import PiecewiseSchedule, Schedule, capped_warmup_steps
 
 SCHEDULE_FILE = "schedule.json"

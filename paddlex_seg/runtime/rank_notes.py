@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from paddlex_seg.modes.result_file import write_json
+from paddlex_seg.files.json import write_json
 
 TERMINAL_LOG = "terminal.log"  # the log lines of rank 0, which the command repeats
 LAUNCHER_LOG = "launcher.log"

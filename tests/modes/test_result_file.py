@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from paddlex_seg.modes.result_file import add_to_result, clear_result, write_json, write_result
+from paddlex_seg.files.json import write_json
+from paddlex_seg.modes.result_file import add_to_result, clear_result, write_result
 
 
 def test_a_failure_keeps_what_the_run_had_reported(tmp_path: Path) -> None:
