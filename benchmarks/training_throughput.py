@@ -56,12 +56,12 @@ def measure(cfg: Config, num_steps: int) -> tuple[float, dict[str, float]]:
     from paddlex_seg.runtime.ranks import ONE_RANK
     from paddlex_seg.runtime.stop_signals import StopSignals
     from paddlex_seg.training import step as train_step
-    from paddlex_seg.training.loop import epoch_batches
+    from paddlex_seg.training.run import epoch_batches
     from paddlex_seg.training.setup import prepare, start_training
 
     use_device("cpu")
-    this, _ = prepare(cfg, ONE_RANK, StopSignals())
-    this, state = start_training(this, None)
+    run, _ = prepare(cfg, ONE_RANK, StopSignals())
+    run, state = start_training(run, None)
     state.model.train()
     parts = Parts()
     originals: list[tuple[Any, str, Callable[..., Any]]] = [
@@ -83,7 +83,7 @@ def measure(cfg: Config, num_steps: int) -> tuple[float, dict[str, float]]:
         parts.around(state.ema, "update", "moving average")
     try:
         with loader.WorkerPool(cfg.Train.num_workers) as pool:
-            batches = epoch_batches(this, this.dataset, state.progress, pool)
+            batches = epoch_batches(run, run.dataset, state.progress, pool)
             start = 0.0
             for number in range(UNCOUNTED + num_steps):
                 if number == UNCOUNTED:
@@ -92,7 +92,7 @@ def measure(cfg: Config, num_steps: int) -> tuple[float, dict[str, float]]:
                 before = time.perf_counter()
                 batch = next(batches)
                 parts.seconds["waiting for pictures"] += time.perf_counter() - before
-                train_step.train_step(state, batch, 1e-4, seed=0, ranks=ONE_RANK, stop=this.stop)
+                train_step.train_step(state, batch, 1e-4, seed=0, ranks=ONE_RANK, stop=run.stop)
             total = time.perf_counter() - start
             batches.close()
     finally:

@@ -6,7 +6,9 @@ Exit codes: 0 success; 2 wrong options or configuration; 3 the data; 1 anything 
 import argparse
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if plan is not None:
             failure = run_distributed(cfg, plan, _own_command(argv))
         else:
-            result = run_mode(cfg, place)
+            run = mode_function(mode)
+            with console_log(cfg, place):
+                result = run(cfg)
             if place is None or place.rank == 0:
                 write_result(Path(cfg.Global.output), mode, {"done_flag": True, **result})
     except KeyboardInterrupt as interrupt:
@@ -73,8 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _fail(failure, mode=mode, output=output if place is None else None)
 
 
-def run_mode(cfg: "Config", place: "Launched | None" = None) -> dict[str, Any]:
-    """Run the mode that the configuration names and return what belongs into its result file.
+@contextmanager
+def console_log(cfg: "Config", place: "Launched | None") -> Iterator[None]:
+    """Log lines on the console while a mode runs, in an output folder that is made where it is missing.
 
     ``place``: which process of a distributed run this is. Rank 0 leaves its log lines for the command to
     print; the others only warn, in their own logs.
@@ -84,13 +89,10 @@ def run_mode(cfg: "Config", place: "Launched | None" = None) -> dict[str, Any]:
 
     _make_output(cfg)
     start_log()
-    if place is None:
-        return _mode_function(cfg.Global.mode)(cfg)
-    if place.rank != 0:
+    if place is not None and place.rank != 0:
         ROOT.setLevel("WARNING")
-        return _mode_function(cfg.Global.mode)(cfg)
-    with log_file(place.log_dir / TERMINAL_LOG):
-        return _mode_function(cfg.Global.mode)(cfg)
+    with nullcontext() if place is None or place.rank != 0 else log_file(place.log_dir / TERMINAL_LOG):
+        yield
 
 
 def run_distributed(cfg: "Config", plan: "LaunchPlan", command: Sequence[str]) -> "Failure | None":
@@ -121,17 +123,15 @@ def _make_output(cfg: "Config") -> None:
         ) from error
 
 
-def _mode_function(mode: str) -> Callable[["Config"], dict[str, Any]]:
-    """The engine function of a mode, imported only now: check_dataset needs no Paddle."""
-    if mode == "check_dataset":
-        from paddlex_seg.modes.check_dataset import run as check_dataset
+def mode_function(mode: str) -> Callable[["Config"], dict[str, Any]]:
+    """The function of a mode, which returns what belongs into its result file.
 
-        return check_dataset
-    _require_paddle()
-    from paddlex_seg.modes import evaluate, export, predict
-    from paddlex_seg.training import loop as train
-
-    return {"train": train.run, "evaluate": evaluate.run, "export": export.run, "predict": predict.run}[mode]
+    Imported only now: check_dataset needs no Paddle.
+    """
+    if mode != "check_dataset":
+        _require_paddle()
+    function: Callable[[Config], dict[str, Any]] = import_module(f"paddlex_seg.modes.{mode}").run
+    return function
 
 
 def _require_paddle() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,6 +115,28 @@ class Target(NamedTuple):
     polygons: tuple[Polygons | None, ...] = ()
 
 
+class JoinedTotals(Protocol):
+    """What a loss asks instead of dividing by a number of its own batch; `ops.joined_batch` answers."""
+
+    num_calls: int  # how often it was asked
+    share: float  # of this batch among the images of its process, 0..1
+
+    def total(self, value: Tensor) -> Tensor:
+        """The sum of a tensor without gradient over the joined batch."""
+
+    def maximum(self, value: int) -> int:
+        """The largest value in the joined batch."""
+
+    def own_part(self, total: Tensor) -> Tensor:
+        """What a sum over this batch is divided by, where the sum over the joined batch is by ``total``."""
+
+    def normalizer(self, value: Tensor) -> Tensor:
+        """``own_part`` of the total of ``value``, at least 1."""
+
+    def share_of_mean(self, count: int) -> Tensor:
+        """What a mean over ``count`` items is multiplied by, to have the mean over the joined batch."""
+
+
 class Batch(NamedTuple):
     """What a model trains on."""
 
@@ -122,6 +144,7 @@ class Batch(NamedTuple):
     im_shape: Tensor  # float32 [B, 2], height and width before padding
     scale_factor: Tensor  # float32 [B, 2], im_shape / size of the original image
     targets: list[Target]
+    joined: JoinedTotals
 
 
 class Detections(NamedTuple):

@@ -41,6 +41,7 @@ UPWARD = {  # left by the move of files; cured by the splits that follow
     ("training.self_check", "modes.export"),
     ("training.loop", "modes.evaluate"),
     ("training.loop", "modes.export"),
+    ("training.output", "modes.export"),
 }
 NAMES = {module_name(path) for path in MODULES}
 

@@ -40,8 +40,10 @@ class InstanceSegmenter(nn.Layer):
         gradient is missing. Outputs that are not finite make a loss that is not finite, not an exception:
         the training loop then names the pictures.
 
-        In a distributed run the means over the processes, of losses and of gradients, are those of the joined
-        batch. All processes get the same names.
+        A batch may be a part of a larger one: on one of several processes, or computed in parts. A loss
+        divides by what ``batch.joined`` says, never by a number of its own images, objects or samples; then
+        the means over processes and parts, of losses and of gradients, are those of the joined batch. All
+        processes and parts make the same calls and return the same names.
         """
         raise NotImplementedError
 

@@ -9,7 +9,7 @@ import paddle
 from paddle import Tensor, nn
 from paddle.autograd import PyLayer
 
-from paddlex_seg.ops.joined_batch import sum_over_processes
+from paddlex_seg.ops.processes import sum_over_processes
 
 
 def synchronize_batch_norm(model: nn.Layer) -> None:

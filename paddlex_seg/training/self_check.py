@@ -3,17 +3,19 @@
 import logging
 import tempfile
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 from paddlex_seg.catalog import ModelSpec
-from paddlex_seg.checkpoints.files import ModelInfo
+from paddlex_seg.checkpoints.files import ModelInfo, Progress
 from paddlex_seg.data.samples.loader import TrainBatch, WorkerPool
 from paddlex_seg.metrics.coco_ap import evaluate_coco
 from paddlex_seg.modes.evaluate import predict_pictures
 from paddlex_seg.modes.export import export_model
 from paddlex_seg.runtime.ranks import Ranks
 from paddlex_seg.structures import CocoFile, PreprocessSpec
+from paddlex_seg.training.run import Run, epoch_batches
 from paddlex_seg.training.step import TrainState, try_step
 
 LOGGER = logging.getLogger(__name__)
@@ -52,3 +54,14 @@ def check_export(spec: ModelSpec, info: ModelInfo) -> None:
     with tempfile.TemporaryDirectory(prefix="paddlex_seg.") as folder:
         export_model(model, spec, info, Path(folder))
     LOGGER.info("Self-check: an export, %.1f s.", time.perf_counter() - start)
+
+
+def self_check(run: Run, state: TrainState, pool: WorkerPool) -> None:
+    """Find in a minute what would otherwise end the run after its first epoch."""
+    with closing(epoch_batches(run, run.dataset, Progress(), pool)) as batches:
+        check_step(state, next(batches), run.ranks)
+    if run.ranks.is_main:
+        preprocess = run.spec.recipe.preprocess(run.info.image_size)
+        check_evaluation(state, run.val, run.image_dir, preprocess, pool)
+        check_export(run.spec, run.info)
+    run.ranks.barrier()

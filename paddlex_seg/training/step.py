@@ -6,7 +6,6 @@ A step either changes the model or leaves it, bit by bit, as it was: also when i
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +17,8 @@ from paddlex_seg.checkpoints.files import Progress
 from paddlex_seg.data.samples.loader import TrainBatch, split_batch
 from paddlex_seg.errors import BackendError
 from paddlex_seg.models.base import InstanceSegmenter
-from paddlex_seg.ops.joined_batch import BatchInParts, average_gradients, mean_losses
+from paddlex_seg.ops.joined_batch import CountedPart, PartOfBatch
+from paddlex_seg.ops.processes import average_gradients, mean_losses
 from paddlex_seg.runtime.ranks import Ranks
 from paddlex_seg.runtime.stop_signals import StopSignals
 from paddlex_seg.structures import Batch
@@ -79,7 +79,9 @@ def train_step(
     try:
         with stop.interruptible():
             seed_step(seed, state.progress.step, ranks.rank)
-            losses = mean_losses(_losses_and_gradients(state, batch.batch, before, ranks))
+            losses = mean_losses(
+                forward_backward(state, batch.batch, before, may_split=ranks.world_size == 1)
+            )
             average_gradients(state.parameters)
             state.precision.unscale(state.parameters)
             gradients = [p.grad for p in state.parameters if p.grad is not None]
@@ -125,12 +127,86 @@ def train_step(
     return StepResult(losses)
 
 
+def forward_backward(
+    state: TrainState, batch: Batch, statistics_before: Sequence[Tensor], *, may_split: bool
+) -> dict[str, Tensor]:
+    """Leave the gradients of a batch in the parameters, and return its losses.
+
+    It is computed in ``progress.micro_batches`` parts, whose losses and gradients are those of the whole, but
+    for batch normalisation, which sees the images of a part. Where memory runs out, there are twice as many
+    parts from then on. Raises OutOfMemoryError where ``may_split`` is false or a part has one image.
+    """
+    while True:
+        means: dict[str, Tensor] = {}
+        try:
+            for part in parts_of_batch(state, batch):
+                with state.precision.autocast():
+                    losses = state.model.loss(part)
+                require_joined(state.model, part)
+                share = part.joined.share
+                total = losses["loss"] if share == 1 else losses["loss"] * share
+                state.precision.scale(total).backward()
+                for name, loss in losses.items():
+                    value = loss.detach() * share
+                    means[name] = means[name] + value if name in means else value
+            return means
+        except Exception as error:
+            if not _is_out_of_memory(error):
+                raise
+            parts = state.progress.micro_batches
+            if not may_split or parts >= len(batch.targets):
+                raise _out_of_memory(batch, step=state.progress.step + 1, parts=parts) from error
+            _put_back(state, statistics_before)
+            state.progress = replace(state.progress, micro_batches=2 * parts)
+            LOGGER.warning(
+                "Memory ran out at step %d. Each batch of %d images is computed in %d parts from now on; "
+                "their gradients are added up, so that the step stays one over all of them.",
+                *(state.progress.step + 1, len(batch.targets), 2 * parts),
+            )
+
+
+def parts_of_batch(state: TrainState, batch: Batch) -> list[Batch]:
+    """The parts that a batch is computed in, each with the totals of all that its loss divides by."""
+    parts = split_batch(batch, state.progress.micro_batches)
+    if len(parts) == 1:
+        return parts
+    counted = count_totals(state, parts)
+    return [
+        part._replace(joined=PartOfBatch(counted, share=len(part.targets) / len(batch.targets)))
+        for part in parts
+    ]
+
+
+@paddle.no_grad()
+def count_totals(state: TrainState, parts: Sequence[Batch]) -> list[CountedPart]:
+    """What the losses of parts are divided by: another forward pass, that leaves the model as it was."""
+    statistics = running_statistics(state.model)
+    before, drawn = [tensor.clone() for tensor in statistics], paddle.get_rng_state()
+    counted = [CountedPart() for _ in parts]
+    for part, joined in zip(parts, counted, strict=True):
+        with state.precision.autocast():
+            state.model.loss(part._replace(joined=joined))
+    paddle.set_rng_state(drawn)
+    for tensor, value in zip(statistics, before, strict=True):
+        tensor.set_value(value)
+    return counted
+
+
+def require_joined(model: InstanceSegmenter, batch: Batch) -> None:
+    """Raise AssertionError for a loss that divides by numbers of its own part: wrong gradients, silently."""
+    if batch.joined.num_calls == 0:
+        raise AssertionError(
+            f"{type(model).__name__}.loss never asks batch.joined what to divide by. On several processes, "
+            "or in parts, its gradients would depend on how the images are spread; see ops/joined_batch.py."
+        )
+
+
 def try_step(state: TrainState, batch: Batch, ranks: Ranks) -> None:
     """Forward and backward of a batch, as in ``train_step``, which leaves the model as it was."""
     before = [tensor.clone() for tensor in running_statistics(state.model)]
     state.model.train()
     try:
-        _losses_and_gradients(state, batch, before, ranks)
+        forward_backward(state, batch, before, may_split=ranks.world_size == 1)
         average_gradients(state.parameters)
     finally:
         _put_back(state, before)
@@ -144,11 +220,7 @@ def try_whole(state: TrainState, batch: Batch) -> None:
     before = [tensor.clone() for tensor in running_statistics(state.model)]
     state.model.train()
     try:
-        gradients_in_parts(state, batch, 1)
-    except Exception as error:
-        if not _is_out_of_memory(error):
-            raise
-        raise _out_of_memory(batch, step=state.progress.step + 1, parts=1) from error
+        forward_backward(state, batch, before, may_split=False)
     finally:
         _put_back(state, before)
 
@@ -174,67 +246,6 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
     """Whether no number of any tensor is infinite or NaN."""
     sums = [tensor.detach().astype("float32").sum() for tensor in tensors if tensor.is_floating_point()]
     return not sums or math.isfinite(float(paddle.add_n(sums)))
-
-
-def _losses_and_gradients(
-    state: TrainState, batch: Batch, statistics_before: Sequence[Tensor], ranks: Ranks
-) -> dict[str, Tensor]:
-    while True:
-        try:
-            return gradients_in_parts(state, batch, state.progress.micro_batches)
-        except Exception as error:
-            if not _is_out_of_memory(error):
-                raise
-            _put_back(state, statistics_before)
-            parts = 2 * state.progress.micro_batches
-            if ranks.world_size > 1 or state.progress.micro_batches >= len(batch.targets):
-                raise _out_of_memory(
-                    batch, step=state.progress.step + 1, parts=state.progress.micro_batches
-                ) from error
-            LOGGER.warning(
-                "Memory ran out at step %d. Each batch of %d pictures is computed in %d parts from now on; "
-                "their gradients are added up, so that the step stays one over all of them.",
-                state.progress.step + 1,
-                len(batch.targets),
-                parts,
-            )
-            state.progress = replace(state.progress, micro_batches=parts)
-
-
-def gradients_in_parts(state: TrainState, batch: Batch, parts: int) -> dict[str, Tensor]:
-    """Leave the gradients of a batch in the parameters, and give back its losses.
-
-    Computed in ``parts`` smaller batches, both are those of the whole batch, but for batch normalisation,
-    which sees the pictures of a part.
-    """
-    means: dict[str, Tensor] = {}
-    batches = split_batch(batch, parts)
-    whole = count_totals(state, batches) if len(batches) > 1 else None
-    for part in batches:
-        share = len(part.targets) / len(batch.targets)
-        with whole.part(share) if whole else nullcontext(), state.precision.autocast():
-            losses = state.model.loss(part)
-        total = losses["loss"] if share == 1 else losses["loss"] * share
-        state.precision.scale(total).backward()
-        for name, loss in losses.items():
-            value = loss.detach() * share
-            means[name] = means[name] + value if name in means else value
-    return means
-
-
-@paddle.no_grad()
-def count_totals(state: TrainState, parts: Sequence[Batch]) -> BatchInParts:
-    """What the losses of parts are divided by: another forward pass, that leaves the model as it was."""
-    whole = BatchInParts()
-    statistics = running_statistics(state.model)
-    before, drawn = [tensor.clone() for tensor in statistics], paddle.get_rng_state()
-    for part in parts:
-        with whole.counting(), state.precision.autocast():
-            state.model.loss(part)
-    paddle.set_rng_state(drawn)
-    for tensor, value in zip(statistics, before, strict=True):
-        tensor.set_value(value)
-    return whole
 
 
 def _refuse(

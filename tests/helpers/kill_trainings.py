@@ -28,13 +28,13 @@ from small_runs import run_slim, train_options
 from paddlex_seg.checkpoints.files import checkpoints
 from paddlex_seg.checkpoints.weights import read_weights
 from paddlex_seg.data.demo import COCO_FOLDER, write_demo_dataset
-from paddlex_seg.training import loop as train
+from paddlex_seg.training import output as training_output
 
 PER_TRIAL = 5  # disasters that one training gets
 
 
 def run_training(dataset: Path, output: Path) -> int:
-    train.export_model = lambda *args: None  # type: ignore[assignment]  # takes longer than all else
+    training_output.export_model = lambda *args: None  # type: ignore[assignment]  # takes longer than all else
     options = train_options(
         dataset,
         Train__epochs_iters=6,

@@ -14,8 +14,12 @@ from small_runs import MODEL, slim_model
 from paddlex_seg.catalog import MODELS
 from paddlex_seg.config import Config
 from paddlex_seg.errors import DatasetError
+from paddlex_seg.modes import train as train_mode
 from paddlex_seg.runtime.ranks import Ranks, join_ranks
-from paddlex_seg.training import loop as train
+from paddlex_seg.training import loop
+from paddlex_seg.training import output as training_output
+from paddlex_seg.training.run import Run
+from paddlex_seg.training.step import StepResult, TrainState
 
 Scenario = Callable[[Ranks], dict[str, Any]]
 
@@ -30,29 +34,29 @@ def install(name: str) -> None:
 
     def run(cfg: Config) -> dict[str, Any]:
         with join_ranks(cfg.Global.device) as ranks:
-            train.LOGGER.info("rank %d of %d works", ranks.rank, ranks.world_size)
+            loop.LOGGER.info("rank %d of %d works", ranks.rank, ranks.world_size)
             return SCENARIOS[name](ranks)
 
-    train.run = run
+    train_mode.run = run
 
 
 def train_small(*, slowly: bool) -> None:
     """Mode train with a network of few channels and without an export; ``slowly``: half a second a step."""
     MODELS[MODEL] = replace(MODELS[MODEL], build=slim_model)
-    train.export_model = lambda *args: None
-    step = train.train_step
+    training_output.export_model = lambda *args: None
+    step = loop.train_step
 
-    def slow_step(*args: Any, **options: Any) -> train.StepResult:
+    def slow_step(*args: Any, **options: Any) -> StepResult:
         time.sleep(0.5)
         return step(*args, **options)
 
     if slowly:
-        train.train_step = slow_step
+        loop.train_step = slow_step
 
 
 def note_statistics() -> None:
     """Leave the running statistics of each rank, in training and in evaluation, in the output folder."""
-    evaluate, predict = train.evaluate_now, train.predict_pictures
+    evaluate, predict = loop.evaluate_now, loop.predict_pictures
     noted: dict[str, Any] = {}
 
     def statistics(model: paddle.nn.Layer) -> dict[str, Any]:
@@ -63,12 +67,12 @@ def note_statistics() -> None:
         noted.update({f"evaluated {name}": value for name, value in statistics(model).items()})
         return predict(model, *args, **options)
 
-    def evaluate_and_note(this: train.Run, state: train.TrainState, *args: Any) -> Any:
-        metrics = evaluate(this, state, *args)
-        np.savez(this.output / f"statistics_{this.ranks.rank}.npz", **statistics(state.model), **noted)
+    def evaluate_and_note(run: Run, state: TrainState, *args: Any) -> Any:
+        metrics = evaluate(run, state, *args)
+        np.savez(run.output / f"statistics_{run.ranks.rank}.npz", **statistics(state.model), **noted)
         return metrics
 
-    train.predict_pictures, train.evaluate_now = predict_and_note, evaluate_and_note
+    loop.predict_pictures, loop.evaluate_now = predict_and_note, evaluate_and_note
 
 
 # Scenarios
@@ -78,8 +82,8 @@ def talk(ranks: Ranks) -> dict[str, Any]:
     """What ranks can say to each other, some megabytes of it."""
     gathered = ranks.gather({"rank": ranks.rank, "payload": os.urandom(5_000_000 + ranks.rank)})
     if ranks.rank == 1:
-        train.LOGGER.info("rank 1 says something")
-        train.LOGGER.warning("rank 1 warns")
+        loop.LOGGER.info("rank 1 says something")
+        loop.LOGGER.warning("rank 1 warns")
     ranks.barrier()
     return {
         "ranks": [value["rank"] for value in gathered],
@@ -103,7 +107,7 @@ def work(ranks: Ranks, step: Callable[[int], None] = lambda number: None) -> dic
     received: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
     ranks.barrier()
-    train.LOGGER.info("all ranks listen")
+    loop.LOGGER.info("all ranks listen")
     for number in range(3000):
         step(number)
         if ranks.any_of(bool(received)):
@@ -137,7 +141,7 @@ def sleep(ranks: Ranks) -> dict[str, Any]:
     """Hears no SIGTERM and does not end."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     ranks.barrier()
-    train.LOGGER.info("all ranks listen")
+    loop.LOGGER.info("all ranks listen")
     time.sleep(600)
     return {}
 

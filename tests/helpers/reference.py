@@ -15,6 +15,7 @@ import numpy as np
 import paddle
 from numpy.typing import ArrayLike, NDArray
 
+from paddlex_seg.ops.joined_batch import JoinedBatch
 from paddlex_seg.structures import Batch, Target
 
 # (regular expression searched in the name, value); the last match wins
@@ -195,6 +196,7 @@ def drawn_batch(
         targets=[
             drawn_target(s, image_hw, n, num_classes, padded_hw) for s, n in zip(seeds, counts, strict=True)
         ],
+        joined=JoinedBatch(),
     )
 
 

@@ -42,8 +42,9 @@ from paddlex_seg.models.solov2.head import SoloV2Head
 from paddlex_seg.models.solov2.mask_features import MaskFeatures
 from paddlex_seg.models.solov2.model import SoloV2
 from paddlex_seg.models.synchronized_norm import synchronize_batch_norm
-from paddlex_seg.ops import joined_batch as distributed
-from paddlex_seg.ops.joined_batch import average_gradients, mean_losses
+from paddlex_seg.ops import processes
+from paddlex_seg.ops.joined_batch import JoinedBatch
+from paddlex_seg.ops.processes import average_gradients, mean_losses
 from paddlex_seg.structures import Batch
 from paddlex_seg.training.optimizer import build_optimizer
 
@@ -214,7 +215,7 @@ def train(case: Case, rank: int | None) -> dict[str, NDArray]:
 
 def part_of(batch: Batch, num_first: int, rank: int) -> Batch:
     own = slice(num_first) if rank == 0 else slice(num_first, None)
-    return Batch(*(value[own] for value in batch))
+    return Batch(*(value[own] for value in batch[:4]), joined=JoinedBatch())
 
 
 @contextmanager
@@ -272,7 +273,7 @@ def in_float64() -> Iterator[None]:
 
 def average_some_gradients(rank: int) -> dict[str, NDArray]:
     """Gradients of parameters of two types, in several buffers, that one, the other, both or none have."""
-    with patch.object(distributed, "BUFFER_BYTES", 16):
+    with patch.object(processes, "BUFFER_BYTES", 16):
         parameters = {
             "first": paddle.create_parameter([3], "float32"),
             "wide": paddle.create_parameter([2, 4], "float64"),

@@ -382,7 +382,7 @@ def test_cells_at_the_very_edge_are_not_chosen() -> None:
 def test_denoising_groups_see_themselves_and_the_queries_but_not_each_other() -> None:
     batch = drawn_batch(seed=1, image_hw=(64, 64), counts=(2, 1), num_classes=3)
     noisy = denoising.make_denoising(
-        objects.gather_objects(batch.targets, (64, 64)), num_classes=3, max_queries=5
+        objects.gather_objects(batch.targets, (64, 64)), num_classes=3, max_queries=5, joined=batch.joined
     )
     assert (noisy.num_groups, noisy.group_size) == (2, 2)
     assert noisy.class_ids.numpy()[1, 1] == noisy.class_ids.numpy()[1, 3] == 3  # padding

@@ -6,20 +6,25 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import paddle
 import pytest
 import train_together
-from paddle import nn
+from paddle import Tensor, nn
 from reference import drawn_batch
 
+from paddlex_seg.catalog import MODELS
+from paddlex_seg.checkpoints.files import Progress
 from paddlex_seg.data.samples.loader import split_batch
+from paddlex_seg.models.base import InstanceSegmenter
 from paddlex_seg.models.layers import freeze_norms
 from paddlex_seg.models.synchronized_norm import SynchronizedBatchNorm2D, synchronize_batch_norm
-from paddlex_seg.ops.joined_batch import average_gradients, mean_losses, share_of_mean, shared_normalizer
-from paddlex_seg.training.step import TrainState, count_totals, gradients_in_parts, running_statistics
+from paddlex_seg.ops.joined_batch import JoinedBatch
+from paddlex_seg.ops.processes import average_gradients, mean_losses
+from paddlex_seg.structures import Batch
+from paddlex_seg.training.step import TrainState, count_totals, forward_backward, running_statistics
 
 TIMEOUT_SECONDS = 600  # of all cases; a process that waits for the other would wait for ever
 Reports = list[dict[str, np.ndarray]]
@@ -87,7 +92,8 @@ def test_a_batch_in_parts_has_the_losses_and_gradients_of_the_whole(name: str) -
         )
         optimizer = paddle.optimizer.SGD(0.1, parameters=model.parameters())
         for parts in (1, 2, 5):
-            losses = gradients_in_parts(TrainState(model, optimizer, None), batch, parts)
+            state = TrainState(model, optimizer, None, progress=Progress(micro_batches=parts))
+            losses = forward_backward(state, batch, (), may_split=False)
             gradients = {
                 key: parameter.grad.numpy().copy()
                 for key, parameter in model.named_parameters()
@@ -100,6 +106,33 @@ def test_a_batch_in_parts_has_the_losses_and_gradients_of_the_whole(name: str) -
         assert gradients.keys() == found[0][1].keys()
         for key, gradient in gradients.items():
             np.testing.assert_allclose(gradient, found[0][1][key], rtol=1e-8, atol=1e-8, err_msg=key)
+
+
+def test_every_network_of_the_catalog_is_among_these() -> None:
+    """So that the loss of a new one is compared, too."""
+    listed = {get_type_hints(spec.build)["return"] for spec in MODELS.values()}
+    assert listed == {type(case.build()) for case in train_together.SHORT_CASES.values()}
+
+
+class OwnMean(InstanceSegmenter):
+    """A network whose loss is a mean over its own objects."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        return {"loss": self.layer(paddle.ones([sum(len(one.class_ids) for one in batch.targets), 1])).mean()}
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_loss_that_asks_for_no_totals_ends_the_training(parts: int) -> None:
+    model = OwnMean()
+    batch = drawn_batch(seed=0, image_hw=train_together.IMAGE_HW, counts=(3, 1), num_classes=3)
+    optimizer = paddle.optimizer.SGD(0.1, parameters=model.parameters())
+    state = TrainState(model, optimizer, None, progress=Progress(micro_batches=parts))
+    with pytest.raises(AssertionError, match="OwnMean.loss never asks batch.joined"):
+        forward_backward(state, batch, (), may_split=False)
 
 
 def test_counting_leaves_statistics_and_random_numbers_as_they_were() -> None:
@@ -142,8 +175,8 @@ def test_one_process_keeps_its_gradients_losses_and_norms() -> None:
     assert unused.grad is None
     losses = {"loss": paddle.to_tensor(1.5), "loss_cate": paddle.to_tensor([2.5])}
     assert mean_losses(losses) == {"loss": 1.5, "loss_cate": 2.5}
-    assert float(share_of_mean(7)) == 1
-    assert shared_normalizer(paddle.to_tensor([0.25, 3.0])).tolist() == [1.0, 3.0]
+    assert float(JoinedBatch().share_of_mean(7)) == 1
+    assert JoinedBatch().normalizer(paddle.to_tensor([0.25, 3.0])).tolist() == [1.0, 3.0]
     norm = nn.BatchNorm2D(2)
     network = nn.Sequential(norm)
     synchronize_batch_norm(network)
@@ -153,8 +186,8 @@ def test_one_process_keeps_its_gradients_losses_and_norms() -> None:
 def test_a_process_without_items_has_no_share_of_a_mean(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paddle.distributed, "get_world_size", lambda: 2)
     monkeypatch.setattr(paddle.distributed, "all_reduce", lambda tensor: None)  # nor has the other any
-    assert float(share_of_mean(0)) == 0
-    assert float(shared_normalizer(paddle.to_tensor(0.5))) == 0.5  # the joined total counts as 1
+    assert float(JoinedBatch().share_of_mean(0)) == 0
+    assert float(JoinedBatch().normalizer(paddle.to_tensor(0.5))) == 0.5  # the joined total counts as 1
 
 
 def test_norms_that_learn_are_synchronized_under_the_same_names(monkeypatch: pytest.MonkeyPatch) -> None:

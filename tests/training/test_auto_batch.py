@@ -24,7 +24,7 @@ from paddlex_seg.runtime import device_memory
 from paddlex_seg.runtime.ranks import ONE_RANK, Ranks
 from paddlex_seg.structures import PreprocessSpec
 from paddlex_seg.training import auto_batch
-from paddlex_seg.training import loop as train
+from paddlex_seg.training import output as training_output
 from paddlex_seg.training.auto_batch import (
     MemoryLine,
     choose,
@@ -291,7 +291,7 @@ def weights_of(output: Path) -> dict[str, bytes]:
 def test_a_run_with_auto_is_that_with_the_number_it_finds_also_when_resumed(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "export_model", lambda *args: None)
+    monkeypatch.setattr(training_output, "export_model", lambda *args: None)
     monkeypatch.setattr(auto_batch, "FEWEST_STEPS", 2)
     monkeypatch.setattr(auto_batch, "room_bytes", lambda: PLENTY)
     auto, fixed = tmp_path / "auto", tmp_path / "fixed"

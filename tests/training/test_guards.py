@@ -12,16 +12,19 @@ import pytest
 from command_line import Outcome, read_result
 from small_runs import annotation_file, last_checkpoint, run_slim, slim_model, train_options
 
+from paddlex_seg.checkpoints.files import Progress
 from paddlex_seg.checkpoints.weights import read_weights
 from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.samples.loader import TrainBatch, split_batch
 from paddlex_seg.models.pp_yoloe_seg.model import PpYoloeSeg
+from paddlex_seg.ops.joined_batch import JoinedBatch
 from paddlex_seg.structures import Batch, Target
-from paddlex_seg.training import loop as train
-from paddlex_seg.training import setup as train_setup
-from paddlex_seg.training import step as train_step
+from paddlex_seg.training import loop, setup
+from paddlex_seg.training import output as training_output
+from paddlex_seg.training import step as step_module
 from paddlex_seg.training.diagnosis import describe_culprit
 from paddlex_seg.training.precision import Precision
+from paddlex_seg.training.step import TrainState
 
 Losses = dict[str, paddle.Tensor]
 NAN = float("nan")
@@ -31,24 +34,24 @@ GUILTY = 4  # step, the second of the second epoch
 @pytest.fixture(autouse=True)
 def without_export(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exporting takes longer than all else here."""
-    monkeypatch.setattr(train, "export_model", lambda *args: None)
+    monkeypatch.setattr(training_output, "export_model", lambda *args: None)
 
 
 @pytest.fixture
 def at_step(
     monkeypatch: pytest.MonkeyPatch,
-) -> Callable[[Callable[[train.TrainState, TrainBatch], None]], None]:
+) -> Callable[[Callable[[TrainState, TrainBatch], None]], None]:
     """Have something done to the state and the batch just before step `GUILTY`."""
 
-    def install(action: Callable[[train.TrainState, TrainBatch], None]) -> None:
-        step = train.train_step
+    def install(action: Callable[[TrainState, TrainBatch], None]) -> None:
+        step = loop.train_step
 
-        def wrapped(state: train.TrainState, batch: TrainBatch, rate: float, **options: Any) -> Any:
+        def wrapped(state: TrainState, batch: TrainBatch, rate: float, **options: Any) -> Any:
             if state.progress.step + 1 == GUILTY:
                 action(state, batch)
             return step(state, batch, rate, **options)
 
-        monkeypatch.setattr(train, "train_step", wrapped)
+        monkeypatch.setattr(loop, "train_step", wrapped)
 
     return install
 
@@ -60,40 +63,40 @@ def poison(tensor: paddle.Tensor) -> None:
     tensor.set_value(values)
 
 
-def poison_pixels(state: train.TrainState, batch: TrainBatch) -> None:
+def poison_pixels(state: TrainState, batch: TrainBatch) -> None:
     poison(batch.batch.image)
 
 
-def poison_box(state: train.TrainState, batch: TrainBatch) -> None:
+def poison_box(state: TrainState, batch: TrainBatch) -> None:
     poison(next(target.boxes_xyxy for target in batch.batch.targets if len(target.boxes_xyxy)))
 
 
-def poison_weight(state: train.TrainState, batch: TrainBatch) -> None:
+def poison_weight(state: TrainState, batch: TrainBatch) -> None:
     poison(state.model.yolo_head.pred_cls[0].weight)
 
 
-def poison_statistics(state: train.TrainState, batch: TrainBatch) -> None:
-    poison(train_step.running_statistics(state.model)[3])
+def poison_statistics(state: TrainState, batch: TrainBatch) -> None:
+    poison(step_module.running_statistics(state.model)[3])
 
 
-def poison_average(state: train.TrainState, batch: TrainBatch) -> None:
+def poison_average(state: TrainState, batch: TrainBatch) -> None:
     assert state.ema is not None
     poison(next(iter(state.ema.state_dict().values())))
 
 
-def poison_moment(state: train.TrainState, batch: TrainBatch) -> None:
+def poison_moment(state: TrainState, batch: TrainBatch) -> None:
     poison(next(value for name, value in state.optimizer.state_dict().items() if name.endswith("moment1_0")))
 
 
-def poison_gradient(state: train.TrainState, batch: TrainBatch) -> None:
+def poison_gradient(state: TrainState, batch: TrainBatch) -> None:
     state.model.neck.parameters()[0].register_hook(_once(lambda gradient: gradient * NAN))
 
 
-def poison_layer(state: train.TrainState, batch: TrainBatch) -> None:
+def poison_layer(state: TrainState, batch: TrainBatch) -> None:
     state.model.backbone.stem.register_forward_post_hook(_once(lambda layer, inputs, output: output * NAN))
 
 
-def poison_loss(state: train.TrainState, batch: TrainBatch) -> None:
+def poison_loss(state: TrainState, batch: TrainBatch) -> None:
     loss = state.model.loss
 
     def broken(batch: Batch) -> Losses:
@@ -178,7 +181,7 @@ def test_the_pictures_of_a_skipped_step_are_named_and_no_others(
 ) -> None:
     seen: list[tuple[str, ...]] = []
 
-    def note_and_poison(state: train.TrainState, batch: TrainBatch) -> None:
+    def note_and_poison(state: TrainState, batch: TrainBatch) -> None:
         seen.extend(batch.file_names)
         poison_pixels(state, batch)
 
@@ -198,14 +201,14 @@ def test_a_skipped_step_changes_nothing_but_the_place_in_the_run(
 ) -> None:
     before: dict[str, np.ndarray] = {}
 
-    def note_and_poison(state: train.TrainState, batch: TrainBatch) -> None:
+    def note_and_poison(state: TrainState, batch: TrainBatch) -> None:
         before.update(weights_of(state))
         poison_pixels(state, batch)
 
     at_step(note_and_poison)
-    step = train.train_step
+    step = loop.train_step
 
-    def compare(state: train.TrainState, *args: Any, **options: Any) -> Any:
+    def compare(state: TrainState, *args: Any, **options: Any) -> Any:
         result = step(state, *args, **options)
         if state.progress.step == GUILTY:
             assert result.problem is not None
@@ -214,12 +217,12 @@ def test_a_skipped_step_changes_nothing_but_the_place_in_the_run(
             assert all(parameter.grad is None for parameter in state.parameters)
         return result
 
-    monkeypatch.setattr(train, "train_step", compare)
+    monkeypatch.setattr(loop, "train_step", compare)
     assert run(dataset, tmp_path).code == 0
     assert before
 
 
-def weights_of(state: train.TrainState) -> dict[str, np.ndarray]:
+def weights_of(state: TrainState) -> dict[str, np.ndarray]:
     tensors = {**state.model.state_dict(), **state.optimizer.state_dict()}
     tensors |= {f"ema {name}": value for name, value in (state.ema.state_dict() if state.ema else {}).items()}
     return {name: tensor.numpy().copy() for name, tensor in tensors.items() if hasattr(tensor, "numpy")}
@@ -233,8 +236,8 @@ def test_a_loss_scale_that_is_too_large_is_halved_without_a_search_for_a_culprit
         precision.loss_scale = 2.0**127
         return precision
 
-    monkeypatch.setattr(train_setup, "choose_precision", too_large)
-    monkeypatch.setattr(train_step, "describe_culprit", lambda *args, **options: pytest.fail("searched"))
+    monkeypatch.setattr(setup, "choose_precision", too_large)
+    monkeypatch.setattr(step_module, "describe_culprit", lambda *args, **options: pytest.fail("searched"))
     outcome = run(dataset, tmp_path, Train__epochs_iters=8)
     assert outcome.code == 0, outcome.stderr
     assert "gradients are too large for 16 bits at a loss scale of 1.70141e+38" in outcome.stdout
@@ -265,7 +268,8 @@ def make_batch(num_pictures: int = 2, num_objects: int = 3) -> Batch:
         for _ in range(num_pictures)
     ]
     sizes = paddle.full([num_pictures, 2], 64.0)
-    return Batch(paddle.rand([num_pictures, 3, 64, 64]), sizes, paddle.ones([num_pictures, 2]), targets)
+    image = paddle.rand([num_pictures, 3, 64, 64])
+    return Batch(image, sizes, paddle.ones([num_pictures, 2]), targets, JoinedBatch())
 
 
 def test_the_object_with_which_a_loss_is_not_finite_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,7 +356,7 @@ def test_accumulated_gradients_are_those_of_the_joined_batch() -> None:
             self.conv = paddle.nn.Conv2D(3, 2, 3)
 
         def loss(self, batch: Batch) -> Losses:
-            loss = (self.conv(batch.image) ** 2).mean()
+            loss = batch.joined.share_of_mean(len(batch.image)) * (self.conv(batch.image) ** 2).mean()
             return {"loss": loss, "half": loss / 2}
 
     model: Any = Toy()
@@ -360,8 +364,8 @@ def test_accumulated_gradients_are_those_of_the_joined_batch() -> None:
     results = []
     for parts in (1, 2, 3, 5):
         optimizer = paddle.optimizer.SGD(0.1, parameters=model.parameters())
-        state = train.TrainState(model, optimizer, None)
-        losses = train_step.gradients_in_parts(state, batch, parts)
+        state = TrainState(model, optimizer, None, progress=Progress(micro_batches=parts))
+        losses = step_module.forward_backward(state, batch, (), may_split=False)
         results.append(
             ({name: float(loss) for name, loss in losses.items()}, model.conv.weight.grad.numpy().copy())
         )

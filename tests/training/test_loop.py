@@ -33,16 +33,19 @@ from paddlex_seg.checkpoints.weights import read_weights
 from paddlex_seg.config import load_config
 from paddlex_seg.data.coco.read import read_coco, write_coco
 from paddlex_seg.data.samples.epochs import Draw
-from paddlex_seg.data.samples.loader import WorkerPool, resize_plan
+from paddlex_seg.data.samples.loader import resize_plan
 from paddlex_seg.models.pp_yoloe_seg.model import PpYoloeSeg
+from paddlex_seg.modes import train as train_mode
 from paddlex_seg.recipes import MASK_RCNN, MASK_RT_DETR, EmaRecipe
 from paddlex_seg.runtime.log import format_seconds
 from paddlex_seg.runtime.ranks import Ranks
 from paddlex_seg.runtime.stop_signals import StopSignals
 from paddlex_seg.structures import Batch
-from paddlex_seg.training import loop as train
-from paddlex_seg.training.setup import prepare, require_fitting_rate
-from paddlex_seg.training.step import seed_step
+from paddlex_seg.training import loop
+from paddlex_seg.training import output as training_output
+from paddlex_seg.training.run import Clock, Run
+from paddlex_seg.training.setup import prepare, require_fitting_rate, start_training
+from paddlex_seg.training.step import StepResult, TrainState, seed_step
 
 KEYS = ["model_name", "label_dict", "visualdl_log", "train_log", "config", "models"]
 CHECKPOINT = ("pdparams", "pdema", "pdopt", "pdstates", "info.json")
@@ -51,7 +54,7 @@ CHECKPOINT = ("pdparams", "pdema", "pdopt", "pdstates", "info.json")
 @pytest.fixture
 def without_export(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exporting takes longer than all else here; the run of `trained` has it."""
-    monkeypatch.setattr(train, "export_model", lambda *args: None)
+    monkeypatch.setattr(training_output, "export_model", lambda *args: None)
 
 
 @pytest.fixture(scope="module")
@@ -66,14 +69,14 @@ def interrupted(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 def before_step(patch: pytest.MonkeyPatch, number: int, action: Callable[[], None]) -> None:
     """Do something when step ``number`` of a training, counted from 1, is about to begin."""
-    step = train.train_step
+    step = loop.train_step
 
-    def wrapped(state: train.TrainState, *args: Any, **options: Any) -> train.StepResult:
+    def wrapped(state: TrainState, *args: Any, **options: Any) -> StepResult:
         if state.progress.step + 1 == number:
             action()
         return step(state, *args, **options)
 
-    patch.setattr(train, "train_step", wrapped)
+    patch.setattr(loop, "train_step", wrapped)
 
 
 @pytest.fixture
@@ -329,11 +332,11 @@ def test_random_first_weights_depend_on_the_seed_alone(
 ) -> None:
     found: dict[str, paddle.Tensor] = {}
 
-    def stop(this: train.Run, state: train.TrainState, pool: WorkerPool) -> None:
+    def stop(run: Run, state: TrainState, *rest: object) -> None:
         found.update(state.model.state_dict())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "train_epochs", stop)
+    monkeypatch.setattr(train_mode, "train_one_epoch", stop)
     run_slim("train", tmp_path, **train_options(dataset, Train__seed=5))
     paddle.seed(5)
     expected = slim_model(num_classes=2, from_scratch=True).state_dict()
@@ -548,10 +551,10 @@ def test_the_moving_average_is_that_of_the_recipe(skip_frozen: bool) -> None:
     cfg = load_config(f"{MODEL}.yaml", ["Train.pretrain_weight_path=scratch"])
     info = ModelInfo(MODEL, CATEGORIES, (64, 64))
     nothing: Any = None
-    this = train.Run(
+    run = Run(
         *(cfg, spec, spec.scratch_recipe, info), *(nothing, nothing, Path(), Path()), Ranks(), StopSignals()
     )
-    this, state = train.start_training(this, None)
+    run, state = start_training(run, None)
     assert state.ema is not None
     assert (state.ema.decay, state.ema.kind) == (0.9, "normal")
     averaged = state.ema.state_dict().keys()
@@ -572,10 +575,10 @@ def test_inputs_grow_and_mosaics_end_at_their_share_of_the_run(
 ) -> None:
     options = ["Train.pretrain_weight_path=scratch", f"Global.dataset_dir={dataset}", "Train.image_size=128"]
     options += ["Train.epochs_iters=10", "Train.augment.mosaic=1.0", f"Global.output={tmp_path}"]
-    this, _ = prepare(load_config(f"{MODEL}.yaml", options), Ranks(), StopSignals())
+    run, _ = prepare(load_config(f"{MODEL}.yaml", options), Ranks(), StopSignals())
     # A time budget has the last word on the length.
     for progress in (Progress(epoch=epoch), Progress(epoch=2 * epoch, run_epochs=20)):
-        samples = this.training_set(progress)
+        samples = run.training_set(progress)
         assert {resize.size_hw[0] for resize in samples.resizes} == sizes
         task = samples.task(epoch, Draw(0), samples.resizes[0])
         assert len(task.pictures) == (4 if is_mixed else 1)
@@ -584,24 +587,24 @@ def test_inputs_grow_and_mosaics_end_at_their_share_of_the_run(
 def test_the_time_left_counts_on_inputs_that_grow_and_on_evaluations(dataset: Path) -> None:
     options = ["Train.pretrain_weight_path=scratch", f"Global.dataset_dir={dataset}"]
     options += ["Train.epochs_iters=10", "Train.eval_interval=5"]
-    this, _ = prepare(load_config(f"{MODEL}.yaml", options), Ranks(), StopSignals())
+    run, _ = prepare(load_config(f"{MODEL}.yaml", options), Ranks(), StopSignals())
     small, medium = (0.7**2 + 0.8**2) / 2, (0.8**2 + 0.9**2) / 2
-    of_whole_inputs = 50.0 * this.steps_per_epoch
-    clock = train.Clock(step_seconds=50.0 * small, evaluation_seconds=300.0)
+    of_whole_inputs = 50.0 * run.steps_per_epoch
+    clock = Clock(step_seconds=50.0 * small, evaluation_seconds=300.0)
     expected = (3 * small + 4 * medium + 3) * of_whole_inputs + 2 * 300
-    assert clock.eta(this, Progress()) == format_seconds(expected)
-    clock = train.Clock(step_seconds=50.0)
-    half = Progress(epoch=9, epoch_step=this.steps_per_epoch // 2)
-    left = this.steps_per_epoch - this.steps_per_epoch // 2
-    assert clock.eta(this, half) == ">" + format_seconds(50.0 * left)
+    assert clock.eta(run, Progress()) == format_seconds(expected)
+    clock = Clock(step_seconds=50.0)
+    half = Progress(epoch=9, epoch_step=run.steps_per_epoch // 2)
+    left = run.steps_per_epoch - run.steps_per_epoch // 2
+    assert clock.eta(run, half) == ">" + format_seconds(50.0 * left)
 
 
 def test_mosaics_may_be_declined(dataset: Path) -> None:
     options = ["Train.pretrain_weight_path=scratch", f"Global.dataset_dir={dataset}"]
     sizes = {}
     for more in ([], ["Train.augment.mosaic=0"]):
-        this, _ = prepare(load_config(f"{MODEL}.yaml", [*options, *more]), Ranks(), StopSignals())
-        samples = this.training_set(Progress())
+        run, _ = prepare(load_config(f"{MODEL}.yaml", [*options, *more]), Ranks(), StopSignals())
+        samples = run.training_set(Progress())
         tasks = [samples.task(epoch, Draw(0), samples.resizes[0]) for epoch in range(20)]
         sizes[len(more)] = {len(task.pictures) for task in tasks}
     assert sizes == {0: {1, 4}, 1: {1}}
@@ -723,16 +726,16 @@ def with_a_picture_to_cut(dataset: Path, folder: Path, patch: pytest.MonkeyPatch
     name = read_coco(annotation_file(folder, "train")).images[5].file_name
     picture = folder / "images" / name
     content = picture.read_bytes()
-    train_epochs = train.train_epochs
+    train_one_epoch = train_mode.train_one_epoch
 
     def cut_first(*args: Any) -> None:
         picture.write_bytes(content[:2000])
         try:
-            train_epochs(*args)
+            train_one_epoch(*args)
         finally:
             picture.write_bytes(content)
 
-    patch.setattr(train, "train_epochs", cut_first)
+    patch.setattr(train_mode, "train_one_epoch", cut_first)
     return name
 
 

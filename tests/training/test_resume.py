@@ -20,8 +20,10 @@ from paddlex_seg.checkpoints import files as checkpoint
 from paddlex_seg.checkpoints.files import Progress, checkpoints, damage, step_of
 from paddlex_seg.checkpoints.weights import read_weights
 from paddlex_seg.models.pp_yoloe_seg.model import PpYoloeSeg
+from paddlex_seg.modes import train as train_mode
 from paddlex_seg.runtime.stop_signals import StopSignals
-from paddlex_seg.training import loop as train
+from paddlex_seg.training import loop
+from paddlex_seg.training import output as training_output
 from paddlex_seg.training.resume import at_batch_size
 
 STEPS = 8  # of `run`: two epochs of four steps
@@ -30,7 +32,7 @@ STEPS = 8  # of `run`: two epochs of four steps
 @pytest.fixture(autouse=True)
 def without_export(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exporting takes longer than all else here."""
-    monkeypatch.setattr(train, "export_model", lambda *args: None)
+    monkeypatch.setattr(training_output, "export_model", lambda *args: None)
 
 
 def run(dataset: Path, output: Path, **changes: Any) -> Outcome:
@@ -42,7 +44,7 @@ def undisturbed(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     """A run that nothing happened to."""
     output = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "export_model", lambda *args: None)
+        patch.setattr(training_output, "export_model", lambda *args: None)
         outcome = run(dataset, output)
     assert outcome.code == 0, outcome.stderr
     return output
@@ -74,13 +76,13 @@ def during_loss(patch: pytest.MonkeyPatch, call: int, action: Callable[[], None]
 
 def give_scores(patch: pytest.MonkeyPatch, scores: Sequence[float]) -> None:
     """Let the evaluations of a run find these mask APs, one after the other."""
-    evaluate, coming = train.evaluate_coco, iter(scores)
+    evaluate, coming = loop.evaluate_coco, iter(scores)
 
     def scored(*args: Any) -> Any:
         metrics = evaluate(*args)
         return replace(metrics, segm=replace(metrics.segm, AP=next(coming)))
 
-    patch.setattr(train, "evaluate_coco", scored)
+    patch.setattr(loop, "evaluate_coco", scored)
 
 
 # Signals
@@ -278,7 +280,7 @@ def test_a_kill_between_two_names_of_the_best_model_is_mended_by_resuming(
 
         patch.setattr(checkpoint.os, "replace", interrupted)
         with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(train, "save_before_leaving", lambda *args: "gone")
+            inner.setattr(train_mode, "save_before_leaving", lambda *args: "gone")
             run(dataset, tmp_path)
     assert not (tmp_path / "best_model").exists()
     outcome = run(dataset, tmp_path, Train__resume="auto")

@@ -16,7 +16,7 @@ from small_runs import last_checkpoint, run_slim, train_options
 
 from paddlex_seg.checkpoints.files import checkpoints, step_of
 from paddlex_seg.checkpoints.weights import read_weights
-from paddlex_seg.training import loop as train
+from paddlex_seg.training import output as training_output
 from paddlex_seg.training.metrics_log import read_metrics
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ranks are looked up in /proc")
@@ -38,7 +38,7 @@ def test_two_processes_train_as_one_with_the_joined_batch(
     with started("train", tmp_path / "two", **options_of(dataset)) as run:
         assert run.wait() == 0, run.text()
         run.assert_all_end(1)
-    monkeypatch.setattr(train, "export_model", lambda *args: None)
+    monkeypatch.setattr(training_output, "export_model", lambda *args: None)
     outcome = run_slim("train", tmp_path / "one", **options_of(dataset, Train__batch_size=4))
     assert outcome.code == 0, outcome.stderr
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=2e-3)
@@ -79,7 +79,7 @@ def test_a_stopped_run_of_two_processes_is_saved_and_goes_on_with_one(
     assert text.count("To continue, give the same command with -o Train.resume=auto") == 1, text
     assert "Traceback" not in text
     saved = step_of(checkpoints(run.output)[0])
-    monkeypatch.setattr(train, "export_model", lambda *args: None)
+    monkeypatch.setattr(training_output, "export_model", lambda *args: None)
     outcome = run_slim(
         "train", run.output, **options_of(dataset, Train__resume="auto", Train__epochs_iters=2)
     )

@@ -220,6 +220,8 @@ def to_batch(
     """
     import paddle
 
+    from paddlex_seg.ops.joined_batch import JoinedBatch
+
     size_hw = size_hw or padded_size([sample.image.shape[:2] for sample in samples], spec.pad_stride)
     image, im_shape, scale_factor = map(paddle.to_tensor, stack_images(samples, size_hw, spec))
     targets = [
@@ -231,15 +233,18 @@ def to_batch(
         )
         for sample in samples
     ]
-    return Batch(image, im_shape, scale_factor, targets)
+    return Batch(image, im_shape, scale_factor, targets, JoinedBatch())
 
 
 def split_batch(batch: Batch, parts: int) -> list[Batch]:
-    """The pictures of a batch, in order, in ``parts`` batches with their targets, or fewer: none is empty.
+    """The images of a batch, in order, in ``parts`` batches with their targets, or fewer: none is empty.
 
-    Sizes differ by one at most, larger ones first. Pictures keep the padding that they have.
+    Sizes differ by one at most, larger ones first. Images keep their padding. Each part is a joined batch of
+    its own.
     """
     import paddle
+
+    from paddlex_seg.ops.joined_batch import JoinedBatch
 
     size, rest = divmod(len(batch.targets), parts)
     sizes = [size + (part < rest) for part in range(min(parts, len(batch.targets)))]
@@ -248,7 +253,7 @@ def split_batch(batch: Batch, parts: int) -> list[Batch]:
         image, im_shape, scale_factor = (
             paddle.slice(tensor, axes=[0], starts=[start], ends=[stop]) for tensor in batch[:3]
         )
-        batches.append(Batch(image, im_shape, scale_factor, batch.targets[start:stop]))
+        batches.append(Batch(image, im_shape, scale_factor, batch.targets[start:stop], JoinedBatch()))
     return batches
 
 

@@ -15,7 +15,7 @@ from paddle import Tensor
 
 from paddlex_seg.models.mask_rt_detr.objects import Matches, Objects
 from paddlex_seg.ops.boxes import inverse_sigmoid
-from paddlex_seg.ops.joined_batch import joined_maximum
+from paddlex_seg.structures import JoinedTotals
 
 LABEL_NOISE = 0.25  # share of the queries with a random class
 BOX_NOISE = 1.0  # times this, centres move by up to half the size, and sizes change by up to themselves
@@ -63,12 +63,14 @@ class Denoising:
 
 
 @paddle.no_grad()
-def make_denoising(objects: Objects, num_classes: int, max_queries: int) -> Denoising | None:
+def make_denoising(
+    objects: Objects, num_classes: int, max_queries: int, joined: JoinedTotals
+) -> Denoising | None:
     """About ``max_queries`` queries per image, at least one group; None for a batch without objects.
 
     All objects are taken: images with more of them than ``max_queries`` get more queries.
     """
-    group_size = joined_maximum(max(objects.counts))
+    group_size = joined.maximum(max(objects.counts))
     if group_size == 0 or max_queries == 0:
         return None
     num_groups = max(max_queries // group_size, 1)

@@ -16,9 +16,9 @@ from paddlex_seg.models.mask_rt_detr.matcher import match
 from paddlex_seg.models.mask_rt_detr.objects import Matches, Objects
 from paddlex_seg.models.mask_rt_detr.transformer import Predictions
 from paddlex_seg.ops.boxes import cxcywh_to_xyxy, giou_loss, iou
-from paddlex_seg.ops.joined_batch import shared_normalizer
 from paddlex_seg.ops.losses import varifocal_loss_with_logits
 from paddlex_seg.ops.point_sampling import RandomPoints, sample_masks, uncertain_points
+from paddlex_seg.structures import JoinedTotals
 
 SUFFIXES = ("", "_aux", "_dn", "_aux_dn")
 WEIGHTS = {"class": 4.0, "bbox": 5.0, "giou": 2.0, "mask": 5.0, "dice": 5.0}
@@ -34,6 +34,7 @@ def mask_rt_detr_losses(
     mask_features: Tensor,
     objects: Objects,
     denoising: Denoising | None,
+    joined: JoinedTotals,
 ) -> dict[str, Tensor]:
     """Named scalars: the weighted ``loss_class``, ``loss_bbox``, ``loss_giou``, ``loss_mask`` and
     ``loss_dice`` of the last predictions; ``..._aux``, sums over all predictions before; the same with
@@ -44,7 +45,7 @@ def mask_rt_detr_losses(
     of denoising also by the number of groups; in a distributed run the means over the processes are so. When
     a cost of the matching is not finite, none of them is a number.
     """
-    count = shared_normalizer(paddle.to_tensor(float(sum(objects.counts))))
+    count = joined.normalizer(paddle.to_tensor(float(sum(objects.counts))))
     names = [f"loss_{name}{suffix}" for suffix in SUFFIXES for name in WEIGHTS]
     matches = match(matching, mask_features, objects)
     if matches is None:

@@ -30,8 +30,8 @@ from paddlex_seg.models.mask_rt_detr.transformer import (
     take_rows,
 )
 from paddlex_seg.ops.boxes import cxcywh_to_xyxy
-from paddlex_seg.ops.joined_batch import in_step
 from paddlex_seg.ops.masks import original_sizes
+from paddlex_seg.ops.processes import in_step
 from paddlex_seg.structures import Batch, Detections, MaskFrame
 
 
@@ -67,7 +67,7 @@ class MaskRtDetr(InstanceSegmenter):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """``loss`` and its weighted terms; see ``mask_rt_detr_losses``."""
         objects = gather_objects(batch.targets, batch.image.shape[2:])
-        denoising = make_denoising(objects, self.num_classes, self.denoising_queries)
+        denoising = make_denoising(objects, self.num_classes, self.denoising_queries, batch.joined)
         levels, mask_features = self.neck(self.backbone(batch.image))
         *levels, mask_features = in_step([*levels, mask_features])
         selection, layers = self.transformer(levels, mask_features, denoising)
@@ -80,6 +80,7 @@ class MaskRtDetr(InstanceSegmenter):
                 mask_features=mask_features.astype("float32"),
                 objects=objects,
                 denoising=denoising,
+                joined=batch.joined,
             )
         # Without objects there is no denoising; its embedding still needs a gradient.
         losses["loss"] = losses["loss"] + 0.0 * self.transformer.denoising_class_embed.weight.sum()

@@ -14,9 +14,9 @@ from paddle import Tensor
 from paddlex_seg.models.pp_yoloe_seg.assigner import Positives, assign_positives
 from paddlex_seg.models.pp_yoloe_seg.head import NUM_BINS, HeadOutputs, PpYoloeSegHead
 from paddlex_seg.ops.boxes import boxes_to_distances, distances_to_boxes, giou_loss
-from paddlex_seg.ops.joined_batch import in_step, shared_normalizer
 from paddlex_seg.ops.losses import distribution_focal_loss, varifocal_loss
-from paddlex_seg.structures import Target
+from paddlex_seg.ops.processes import in_step
+from paddlex_seg.structures import JoinedTotals, Target
 
 IOU_WEIGHT = 2.5
 DFL_WEIGHT = 0.5
@@ -25,7 +25,12 @@ SCRATCH_CLASS_WEIGHT = 0.5
 
 
 def pp_yoloe_seg_losses(
-    head: PpYoloeSegHead, outputs: HeadOutputs, targets: Sequence[Target], *, from_scratch: bool = False
+    head: PpYoloeSegHead,
+    outputs: HeadOutputs,
+    targets: Sequence[Target],
+    joined: JoinedTotals,
+    *,
+    from_scratch: bool = False,
 ) -> dict[str, Tensor]:
     """Named scalars: ``loss`` to minimise, its terms before weighting, and ``loss_l1`` for the log.
 
@@ -43,7 +48,7 @@ def pp_yoloe_seg_losses(
     outputs = HeadOutputs(*(tensor.astype("float32") for tensor in parts))  # they are less under AMP
     positives = _assign(head, outputs, targets)
     count = paddle.to_tensor(float(len(positives.cell)))
-    score_sum, num_positives = shared_normalizer(paddle.stack([positives.score.sum(), count])).unbind()
+    score_sum, num_positives = joined.normalizer(paddle.stack([positives.score.sum(), count])).unbind()
     losses = {"loss_cls": _class_loss(outputs.class_logits, positives, targets, is_plain=from_scratch)}
     if len(positives.cell) > 0:
         losses |= _box_losses(head, outputs, positives, targets)

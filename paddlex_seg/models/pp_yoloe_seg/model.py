@@ -58,7 +58,9 @@ class PpYoloeSeg(InstanceSegmenter):
         """
         outputs = self.yolo_head(self.neck(self.backbone(batch.image)))
         with paddle.amp.auto_cast(enable=False):
-            return pp_yoloe_seg_losses(self.yolo_head, outputs, batch.targets, from_scratch=self.from_scratch)
+            return pp_yoloe_seg_losses(
+                self.yolo_head, outputs, batch.targets, batch.joined, from_scratch=self.from_scratch
+            )
 
     def forward(self, image: Tensor, im_shape: Tensor, scale_factor: Tensor) -> Detections:
         """Detections, per image sorted by class, then by falling score. Boxes may reach out of the image.

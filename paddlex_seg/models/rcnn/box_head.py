@@ -19,9 +19,8 @@ from paddlex_seg.models.rcnn.assign import RoiSamples, foreground_rows, label_ro
 from paddlex_seg.models.rcnn.pooling import pool_rois
 from paddlex_seg.models.rcnn.rpn import Proposals
 from paddlex_seg.ops.boxes import boxes_to_deltas, clip_boxes, deltas_to_boxes
-from paddlex_seg.ops.joined_batch import share_of_mean
 from paddlex_seg.ops.ragged import image_of_rows
-from paddlex_seg.structures import Target
+from paddlex_seg.structures import Batch, JoinedTotals
 
 DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 FOREGROUND_IOU = 0.5
@@ -98,19 +97,18 @@ class BoxHead(nn.Layer):
             ClassAxis(self.bbox_delta.bias, axis=0, entries_per_class=4),
         )
 
-    def loss(
-        self, features: Sequence[Tensor], proposals: Proposals, im_shape: Tensor, targets: Sequence[Target]
-    ) -> BoxLosses:
+    def loss(self, features: Sequence[Tensor], proposals: Proposals, batch: Batch) -> BoxLosses:
         """``loss_bbox_cls`` and ``loss_bbox_reg``, means over sampled proposals."""
         samples = sample_rois(
             split_images(proposals.boxes_xyxy, proposals.num),
-            targets,
+            batch.targets,
             num_classes=self.num_classes,
             foreground_iou=FOREGROUND_IOU,
         )
         roi_features = self.roi_features(features, samples.boxes_xyxy, samples.num)
         logits, deltas = _in_float32(self._predict(roi_features))
-        cls, reg = box_losses(logits, deltas.reshape([-1, self.num_classes, 4]), samples, DELTA_WEIGHTS)
+        deltas = deltas.reshape([-1, self.num_classes, 4])
+        cls, reg = box_losses(logits, deltas, samples, DELTA_WEIGHTS, batch.joined)
         return BoxLosses({"loss_bbox_cls": cls, "loss_bbox_reg": reg}, samples, roi_features)
 
     def forward(self, features: Sequence[Tensor], proposals: Proposals, im_shape: Tensor) -> ScoredBoxes:
@@ -150,30 +148,31 @@ class CascadeBoxHead(nn.Layer):
         layers = [getattr(self, f"bbox_score_stage{i}") for i in range(self.num_stages)]
         return tuple(axis for layer in layers for axis in _score_axes(layer))
 
-    def loss(
-        self, features: Sequence[Tensor], proposals: Proposals, im_shape: Tensor, targets: Sequence[Target]
-    ) -> BoxLosses:
+    def loss(self, features: Sequence[Tensor], proposals: Proposals, batch: Batch) -> BoxLosses:
         """``loss_bbox_cls_stage<i>`` and ``loss_bbox_reg_stage<i>``, each a third of a mean over boxes."""
         losses: dict[str, Tensor] = {}
         samples = first = sample_rois(
             split_images(proposals.boxes_xyxy, proposals.num),
-            targets,
+            batch.targets,
             num_classes=self.num_classes,
             foreground_iou=CASCADE_FOREGROUND_IOU[0],
         )
         for i in range(self.num_stages):
             logits, deltas, roi_features = self._predict(features, samples.boxes_xyxy, samples.num, stage=i)
             logits, deltas = _in_float32((logits, deltas))
-            cls, reg = box_losses(logits, deltas.unsqueeze(1), samples, CASCADE_DELTA_WEIGHTS[i])
+            weights = CASCADE_DELTA_WEIGHTS[i]
+            cls, reg = box_losses(logits, deltas.unsqueeze(1), samples, weights, batch.joined)
             losses[f"loss_bbox_cls_stage{i}"] = cls / self.num_stages
             losses[f"loss_bbox_reg_stage{i}"] = reg / self.num_stages
             if i == 0:
                 first_features = roi_features
             if i + 1 < self.num_stages:
-                boxes = self._refine(samples.boxes_xyxy, samples.num, deltas.detach(), im_shape, stage=i)
+                boxes = self._refine(
+                    samples.boxes_xyxy, samples.num, deltas.detach(), batch.im_shape, stage=i
+                )
                 samples = label_rois(
                     [_not_empty(own) for own in split_images(boxes, samples.num)],
-                    targets,
+                    batch.targets,
                     num_classes=self.num_classes,
                     foreground_iou=CASCADE_FOREGROUND_IOU[i + 1],
                 )
@@ -205,13 +204,17 @@ class CascadeBoxHead(nn.Layer):
 
 
 def box_losses(
-    logits: Tensor, deltas: Tensor, samples: RoiSamples, delta_weights: Sequence[float]
+    logits: Tensor,
+    deltas: Tensor,
+    samples: RoiSamples,
+    delta_weights: Sequence[float],
+    joined: JoinedTotals,
 ) -> tuple[Tensor, Tensor]:
     """Cross entropy of the classes, and L1 of the foreground's deltas, both over the number of samples.
 
     logits: float32 [n, K + 1]; deltas: float32 [n, K, 4], or [n, 1, 4] where all classes share a box.
     """
-    share = share_of_mean(logits.shape[0])
+    share = joined.share_of_mean(logits.shape[0])
     cls = share * F.cross_entropy(logits, samples.class_ids)
     foreground = foreground_rows(samples, num_classes=logits.shape[1] - 1)
     if len(foreground) == 0:

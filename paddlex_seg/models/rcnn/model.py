@@ -35,7 +35,6 @@ from paddlex_seg.models.rcnn.pooling import (
 )
 from paddlex_seg.models.rcnn.rpn import ProposalLimits, Proposals, RpnHead, propose, rpn_losses
 from paddlex_seg.ops.boxes import clip_boxes
-from paddlex_seg.ops.joined_batch import share_of_mean
 from paddlex_seg.ops.masks import original_sizes
 from paddlex_seg.ops.nms import NOTHING, best_of_each_image, grouped_nms
 from paddlex_seg.ops.ragged import image_of_rows
@@ -96,9 +95,9 @@ class MaskRcnn(InstanceSegmenter):
         features = [feature.astype("float32") for feature in features]
         with paddle.no_grad():
             proposals = propose(outputs, batch.im_shape, self.train_limits)
-        boxes = self.bbox_head.loss(features, proposals, batch.im_shape, batch.targets)
+        boxes = self.bbox_head.loss(features, proposals, batch)
         terms = {
-            **rpn_losses(outputs, batch.targets),
+            **rpn_losses(outputs, batch),
             **boxes.losses,
             "loss_mask": self._mask_loss(features, boxes, batch),
         }
@@ -137,7 +136,7 @@ class MaskRcnn(InstanceSegmenter):
         samples = boxes.samples
         rows = foreground_rows(samples, self.bbox_head.num_classes)
         has_foreground = len(rows) > 0
-        share = share_of_mean(len(rows))
+        share = batch.joined.share_of_mean(len(rows))
         if not has_foreground:
             rows = paddle.zeros([1], dtype="int64")
         if self.neck is None:

@@ -17,9 +17,8 @@ from paddle.nn.initializer import Normal
 from paddlex_seg.models.layers import BiasedConv2D, relu_
 from paddlex_seg.models.rcnn.assign import best_overlaps, random_subset
 from paddlex_seg.ops.boxes import boxes_to_deltas, clip_boxes, deltas_to_boxes
-from paddlex_seg.ops.joined_batch import shared_normalizer
 from paddlex_seg.ops.nms import NOTHING, best_of_each_image, grouped_nms
-from paddlex_seg.structures import Target
+from paddlex_seg.structures import Batch, Target
 
 ASPECT_RATIOS = (0.5, 1.0, 2.0)  # height over width
 DELTA_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
@@ -120,13 +119,13 @@ def propose(outputs: RpnOutputs, im_shape: Tensor, limits: ProposalLimits) -> Pr
     return Proposals(boxes.gather(best), num)
 
 
-def rpn_losses(outputs: RpnOutputs, targets: Sequence[Target]) -> dict[str, Tensor]:
+def rpn_losses(outputs: RpnOutputs, batch: Batch) -> dict[str, Tensor]:
     """``loss_rpn_cls`` and ``loss_rpn_reg``: sums over samples, divided by the most that a batch can have."""
     anchors = paddle.concat(outputs.anchors)  # [A, 4]
     scores, deltas = paddle.concat(outputs.scores, axis=1), paddle.concat(outputs.deltas, axis=1)
-    normalizer = shared_normalizer(paddle.to_tensor(float(SAMPLES_PER_IMAGE * len(targets))))
+    normalizer = batch.joined.normalizer(paddle.to_tensor(float(SAMPLES_PER_IMAGE * len(batch.targets))))
     cls_terms, reg_terms = [], []
-    for b, target in enumerate(targets):
+    for b, target in enumerate(batch.targets):
         positive, negative, matched = sample_anchors(anchors, target)
         sampled = paddle.concat([positive, negative])
         wanted = (paddle.arange(len(sampled)) < len(positive)).astype("float32")

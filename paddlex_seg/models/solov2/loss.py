@@ -12,14 +12,13 @@ from paddle import Tensor
 
 from paddlex_seg.models.solov2.head import GridOutputs, cells_to_rows
 from paddlex_seg.models.solov2.targets import ImageTargets, assign_cells, shrink_masks
-from paddlex_seg.ops.joined_batch import joined_total, own_share, share_of_mean
-from paddlex_seg.structures import Target
+from paddlex_seg.structures import JoinedTotals, Target
 
 MASK_WEIGHT = 3.0
 
 
 def solov2_losses(
-    outputs: GridOutputs, mask_features: Tensor, targets: Sequence[Target]
+    outputs: GridOutputs, mask_features: Tensor, targets: Sequence[Target], joined: JoinedTotals
 ) -> dict[str, Tensor]:
     """``loss``, the sum of ``loss_cate`` and ``loss_ins``, which are weighted already.
 
@@ -30,23 +29,27 @@ def solov2_losses(
     class_logits, kernels = (cells_to_rows(levels).astype("float32") for levels in outputs)
     mask_features = mask_features.astype("float32")
     assigned = [assign_cells(target) for target in targets]
-    loss_cate = _class_loss(class_logits, assigned)
-    loss_ins = MASK_WEIGHT * _mask_loss(kernels, mask_features, assigned, targets)
+    loss_cate = _class_loss(class_logits, assigned, joined)
+    loss_ins = MASK_WEIGHT * _mask_loss(kernels, mask_features, assigned, targets, joined)
     return {"loss": loss_cate + loss_ins, "loss_cate": loss_cate, "loss_ins": loss_ins}
 
 
-def _class_loss(class_logits: Tensor, assigned: Sequence[ImageTargets]) -> Tensor:
+def _class_loss(class_logits: Tensor, assigned: Sequence[ImageTargets], joined: JoinedTotals) -> Tensor:
     """class_logits: [B, L, K]. The sum over all cells, per cell that has an object (and one more)."""
     class_of_cell = np.stack([image.class_of_cell for image in assigned])  # [B, L]
     num_classes = class_logits.shape[-1]
     wanted = F.one_hot(paddle.to_tensor(class_of_cell + 1), num_classes + 1)[:, :, 1:]
-    assigned_cells = joined_total(paddle.to_tensor([(class_of_cell >= 0).sum()], dtype="float32"))
-    count = own_share(1.0 + assigned_cells)
+    assigned_cells = joined.total(paddle.to_tensor([(class_of_cell >= 0).sum()], dtype="float32"))
+    count = joined.own_part(1.0 + assigned_cells)
     return F.sigmoid_focal_loss(class_logits, wanted, normalizer=count, alpha=0.25, gamma=2.0)
 
 
 def _mask_loss(
-    kernels: Tensor, mask_features: Tensor, assigned: Sequence[ImageTargets], targets: Sequence[Target]
+    kernels: Tensor,
+    mask_features: Tensor,
+    assigned: Sequence[ImageTargets],
+    targets: Sequence[Target],
+    joined: JoinedTotals,
 ) -> Tensor:
     """kernels: [B, L, C]. The mean over the assigned cells of all images."""
     dice = []
@@ -61,7 +64,7 @@ def _mask_loss(
             # Not kernel[cells]: Paddle 3.2.2 takes wrong rows of a tensor that is a transposed view.
             logits = paddle.matmul(kernel.gather(paddle.to_tensor(cells)), features.flatten(1))  # [P, h * w]
             dice.append(dice_loss(F.sigmoid(logits), wanted, paddle.to_tensor(objects)))
-    share = share_of_mean(sum(len(rows) for rows in dice))
+    share = joined.share_of_mean(sum(len(rows) for rows in dice))
     if not dice:
         return 0.0 * (kernels.mean() + mask_features.mean())
     return share * paddle.concat(dice).mean()

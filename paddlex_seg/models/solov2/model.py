@@ -63,7 +63,7 @@ class SoloV2(InstanceSegmenter):
         features = self.neck(self.backbone(batch.image))
         outputs, mask_features = self.solov2_head(features), self.mask_head(features)
         with paddle.amp.auto_cast(enable=False):
-            return solov2_losses(outputs, mask_features, batch.targets)
+            return solov2_losses(outputs, mask_features, batch.targets, batch.joined)
 
     def forward(self, image: Tensor, im_shape: Tensor, scale_factor: Tensor) -> Detections:
         """Detections, per image by falling score. Boxes lie around the masks and inside the image.

@@ -1,0 +1,56 @@
+"""Mode train: from annotated images to checkpoints, a best model and its export."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from paddlex_seg.config import Config
+from paddlex_seg.data.samples.loader import WorkerPool
+from paddlex_seg.runtime.log import log_file
+from paddlex_seg.runtime.ranks import join_ranks
+from paddlex_seg.runtime.stop_signals import StopSignals
+from paddlex_seg.training.loop import end_epoch, save_before_leaving, train_one_epoch
+from paddlex_seg.training.output import (
+    begin_output,
+    export_best,
+    recorded,
+    train_result,
+    write_train_result,
+)
+from paddlex_seg.training.run import Clock
+from paddlex_seg.training.self_check import self_check
+from paddlex_seg.training.setup import prepare, start_training
+
+
+def run(cfg: Config) -> dict[str, Any]:
+    """Train ``Global.model`` on ``Global.dataset_dir`` and leave the results in ``Global.output``.
+
+    Raises ConfigError, DatasetError or WeightsError before the first step where something is wrong, and
+    KeyboardInterrupt, with how to continue, when it is stopped.
+    """
+    with (
+        join_ranks(cfg.Global.device) as ranks,
+        log_file(Path(cfg.Global.output) / "train.log") if ranks.is_main else nullcontext(),
+        StopSignals(at_once=ranks.world_size == 1) as stop,
+    ):
+        with stop.interruptible():
+            run, checkpoint = prepare(cfg, ranks, stop)
+            run, state = start_training(run, checkpoint)
+        with WorkerPool(cfg.Train.num_workers) as pool:
+            if checkpoint is None and cfg.Train.self_check:
+                with stop.interruptible():
+                    self_check(run, state, pool)
+            begin_output(run, state, checkpoint)
+            with recorded(run, state.progress, checkpoint) as run:
+                clock = Clock()
+                write_train_result(run, state)
+                try:
+                    while not run.is_finished(state.progress):
+                        train_one_epoch(run, state, clock, pool)
+                        end_epoch(run, state, clock, pool)
+                except KeyboardInterrupt:
+                    raise KeyboardInterrupt(save_before_leaving(run, state)) from None
+        if ranks.is_main:
+            with stop.interruptible():
+                export_best(run, state.progress)
+        return train_result(run, state.progress)

@@ -1,0 +1,197 @@
+"""What a training leaves in its output folder: checkpoints, best model, log of numbers, page, result file."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from paddlex_seg.checkpoints.files import (
+    BEST,
+    CHECKPOINTS,
+    Progress,
+    checkpoints,
+    link_checkpoint,
+    load_model,
+    newest_sound_checkpoint,
+    remove_leftovers,
+    remove_old_checkpoints,
+    step_of,
+)
+from paddlex_seg.data.samples.tasks import TrainingSet, TrainSample
+from paddlex_seg.errors import DatasetError, WeightsError
+from paddlex_seg.files.json import write_json
+from paddlex_seg.files.publish import free_backup
+from paddlex_seg.modes.export import export_model
+from paddlex_seg.reports.schedule import write_schedule
+from paddlex_seg.reports.training import TrainingPage
+from paddlex_seg.training.metrics_log import MetricsLog, bring_metrics, visualdl_file
+from paddlex_seg.training.resume import bring_along, save_state
+from paddlex_seg.training.run import BAD_SAMPLES, Clock, Run
+from paddlex_seg.training.step import TrainState
+
+LOGGER = logging.getLogger(__name__)
+RESULT_FILE = "train_result.json"
+MOST_SHOWN = 16  # training images on the page
+
+
+def begin_output(run: Run, state: TrainState, checkpoint: Path | None) -> None:
+    """Make the output folder that of this run, with what it goes on from.
+
+    Nothing of another run that was in it is lost, or taken for a part of this one.
+    """
+    if run.ranks.is_main:
+        goes_on_here = (
+            checkpoint is not None
+            and checkpoint.parent.parent.resolve() == (run.output / CHECKPOINTS).resolve()
+        )
+        clear_output(run, is_new=not goes_on_here)
+    if checkpoint is not None:
+        bring_along(state, checkpoint, run.output, is_main=run.ranks.is_main)
+
+
+def clear_output(run: Run, *, is_new: bool) -> None:
+    """Move aside what another run has left in the output folder, and delete what a killed one had begun."""
+    if is_new and not run.quarantine.records:  # the self-check may have found some
+        (run.output / BAD_SAMPLES).unlink(missing_ok=True)
+    remove_leftovers(run.output)
+    for name in (CHECKPOINTS, BEST) if is_new else ():
+        earlier = run.output / name
+        if earlier.exists() and any(earlier.iterdir()):  # none are there where the first one was not finished
+            backup = free_backup(earlier)
+            os.replace(earlier, backup)
+            LOGGER.warning(
+                "%s is of an earlier run and is kept as %s. To continue a run: Train.resume=auto.",
+                *(earlier, backup),
+            )
+    (run.output / "config.yaml").write_text(run.cfg.to_yaml(), encoding="utf-8")
+
+
+@contextmanager
+def recorded(run: Run, progress: Progress, checkpoint: Path | None) -> Iterator[Run]:
+    """The run with what it leaves for people to look at, begun or gone on with, on the main rank."""
+    report = run.schedule_report(progress)
+    for line in report.lines():
+        LOGGER.info(line)
+    if not run.ranks.is_main:
+        yield run
+        return
+    if checkpoint is not None:
+        bring_metrics(checkpoint.parent.parent.parent, run.output)
+    viewers = {"tensorboard": run.cfg.Train.tensorboard, "visualdl": run.cfg.Train.visualdl}
+    resume_step = None if checkpoint is None else progress.step
+    with MetricsLog(run.output, resume_step=resume_step, **viewers) as numbers:
+        write_schedule(run.output, report)
+        page = TrainingPage(
+            run.output,
+            title=f"{run.spec.name}: {run.cfg.Global.dataset_dir}",
+            schedule=report,
+            samples=first_samples(run.training_set(Progress())),
+            categories=run.info.categories,
+            settings=run.cfg.to_yaml(),
+        )
+        page.write()
+        yield replace(run, numbers=numbers, page=page)
+
+
+def first_samples(dataset: TrainingSet) -> list[TrainSample]:
+    """Pictures as the network gets them, for people to look at: the first ones of the first epoch."""
+    samples = []
+    for draw in dataset.draws(epoch=0)[:MOST_SHOWN]:
+        with suppress(DatasetError):  # told when its turn comes
+            samples.append(dataset.task(0, draw, dataset.resizes[0])())
+    return samples
+
+
+def note_event(run: Run, progress: Progress, name: str, **details: Any) -> None:
+    """Have something out of the ordinary among the numbers of the run."""
+    if run.numbers is not None:
+        run.numbers.event(name, epoch=progress.epoch + 1, step=progress.step, **details)
+
+
+def save_now(
+    run: Run, state: TrainState, clock: Clock, *, score: float | None = None, is_best: bool = False
+) -> None:
+    """Save a checkpoint and delete the ones that are too old. Raises WeightsError when the disk refuses.
+
+    score: mask AP of the model, where it was evaluated.
+    """
+    state.progress = replace(state.progress, seconds=state.progress.seconds + clock.passed())
+    if not run.ranks.is_main:
+        return
+    step, keep_last = state.progress.step, run.cfg.Train.keep_last
+    try:
+        folder = save_state(state, run.output, run.info, score=score, config_yaml=run.cfg.to_yaml())
+        if is_best:
+            link_checkpoint(folder, run.output / BEST)
+    except WeightsError as error:
+        left = newest_sound_checkpoint(run.output)
+        raise WeightsError(
+            f"{error} "
+            + (f"{left} is whole. " if left else "There is no earlier checkpoint. ")
+            + "Make room, or name another Global.output, and continue with -o Train.resume="
+            + (f"{left}" if left else "auto")
+        ) from error
+    remove_old_checkpoints(run.output, step=step, keep_last=keep_last)
+
+
+def export_best(run: Run, progress: Progress) -> None:
+    """Export the best model beside its weights."""
+    best = run.output / BEST
+    model = load_model(run.spec, best / f"{BEST}.pdparams", num_classes=len(run.info.categories))
+    export_model(model, run.spec, run.info, best / "inference")
+    LOGGER.info("Export inference config file to %s", best / "inference" / "inference.yml")
+    LOGGER.info(
+        "Best mask AP %s, of epoch %d: %s", score_text(progress.best_score), progress.best_epoch, best
+    )
+
+
+def write_train_result(run: Run, state: TrainState) -> None:
+    """Rewrite the result file, so that programs can follow the run."""
+    if run.ranks.is_main:
+        write_json(run.output / RESULT_FILE, train_result(run, state.progress))
+
+
+def train_result(run: Run, progress: Progress) -> dict[str, Any]:
+    """What ``train_result.json`` says: the keys of PaddleX, and the history of the evaluations."""
+    last = checkpoints(run.output)[:5]
+    best = progress.best_score
+    models: dict[str, dict[str, Any]] = {f"last_{number}": {} for number in range(1, 6)}
+    scores = {row["step"]: row["mask_ap"] for row in progress.history}
+    for number, folder in enumerate(last, start=1):
+        models[f"last_{number}"] = _model_entry(run.output, folder, scores.get(step_of(folder)))
+    models["best"] = (
+        _model_entry(run.output, run.output / BEST, best if best >= 0 else None) if progress.history else {}
+    )
+    return {
+        "model_name": run.spec.name,
+        "label_dict": "",
+        "visualdl_log": visualdl_file(run.output) if run.cfg.Train.visualdl else "",
+        "train_log": "train.log",
+        "config": "config.yaml",
+        "models": models,
+        "done_flag": run.is_finished(progress),
+        "best_epoch": progress.best_epoch,
+        "history": progress.history,
+    }
+
+
+def _model_entry(output: Path, folder: Path, score: float | None) -> dict[str, Any]:
+    """Score and files of a checkpoint, relative to the output folder."""
+    stem = folder / folder.name
+    files = {suffix: Path(f"{stem}.{suffix}") for suffix in ("pdparams", "pdema", "pdopt", "pdstates")}
+    inference = {
+        "inference_config": folder / "inference" / "inference.yml",
+        "pdmodel": folder / "inference" / "inference.json",
+        "pdiparams": folder / "inference" / "inference.pdiparams",
+    }
+    all_files = {**files, **inference}
+    present = {key: file.relative_to(output).as_posix() for key, file in all_files.items() if file.is_file()}
+    return {"score": score, **present}
+
+
+def score_text(score: float | None) -> str:
+    """Such as ``0.412``; "undefined" for None and below 0."""
+    return "undefined" if score is None or score < 0 else f"{score:.3f}"

@@ -1,0 +1,140 @@
+"""What stays the same while a model trains, and what its steps have cost so far."""
+
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from paddlex_seg.catalog import ModelSpec
+from paddlex_seg.checkpoints.files import ModelInfo, Progress
+from paddlex_seg.config import Config
+from paddlex_seg.data.samples.loader import TrainBatch, WorkerPool, num_batches, train_batches
+from paddlex_seg.data.samples.quarantine import Quarantine
+from paddlex_seg.data.samples.tasks import TrainingSet
+from paddlex_seg.recipes import Recipe
+from paddlex_seg.reports.schedule import ScheduleReport, describe_schedule
+from paddlex_seg.reports.training import TrainingPage
+from paddlex_seg.runtime.log import format_seconds
+from paddlex_seg.runtime.ranks import Ranks
+from paddlex_seg.runtime.stop_signals import StopSignals
+from paddlex_seg.structures import CocoFile
+from paddlex_seg.training.metrics_log import MetricsLog
+from paddlex_seg.training.optimizer import Schedule, build_schedule
+
+BAD_SAMPLES = "bad_samples.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What stays the same while a model trains."""
+
+    cfg: Config
+    spec: ModelSpec
+    recipe: Recipe
+    info: ModelInfo
+    dataset: TrainingSet  # with whole inputs; what an epoch trains on is ``training_set``
+    val: CocoFile
+    image_dir: Path
+    output: Path
+    ranks: Ranks
+    stop: StopSignals
+    numbers: MetricsLog | None = None  # the main rank has it, and the page
+    page: TrainingPage | None = None
+    quarantine: Quarantine = field(default_factory=Quarantine)
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures a step and process."""
+        pictures = self.cfg.Train.batch_size
+        assert isinstance(pictures, int), "settled by start_training"
+        return pictures * self.cfg.Train.accumulate_steps
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of the optimizer, the same on all processes."""
+        return num_batches(self.dataset.epoch_length, self.batch_size, self.ranks.world_size)
+
+    def num_epochs(self, progress: Progress) -> int:
+        """Length of the run: as set, or as a time budget has decided so far."""
+        return progress.run_epochs or self.cfg.Train.epochs_iters
+
+    def training_set(self, progress: Progress) -> TrainingSet:
+        """The training pictures as they are at run point of the run."""
+        share = progress.epoch / self.num_epochs(progress)
+        return self.dataset.adapted(
+            self.recipe.resizes_at(self.info.image_size, share),
+            is_mixed=share < 1 - self.cfg.Train.augment.plain_share,
+        )
+
+    def is_due(self, epoch: int, progress: Progress) -> bool:
+        """Whether the model is evaluated after ``epoch`` epochs."""
+        return epoch % self.cfg.Train.eval_interval == 0 or epoch == self.num_epochs(progress)
+
+    def is_finished(self, progress: Progress) -> bool:
+        """Whether the run is at its end, by length or because it no longer gets better."""
+        if progress.epoch >= self.num_epochs(progress):
+            return True
+        patience = self.cfg.Train.early_stop
+        waited = sum(row["epoch"] > progress.best_epoch for row in progress.history)
+        return patience is not None and progress.best_epoch > 0 and waited >= patience
+
+    def schedule(self, progress: Progress) -> Schedule:
+        """The learning rate over the whole run."""
+        return build_schedule(
+            self.recipe.decay,
+            base_lr=self.cfg.Train.learning_rate,
+            run_steps=self.num_epochs(progress) * self.steps_per_epoch,
+            warmup_steps=self.cfg.Train.warmup_steps,
+            warmup_start_factor=self.recipe.warmup_start,
+        )
+
+    def schedule_report(self, progress: Progress) -> ScheduleReport:
+        """The same for people."""
+        return describe_schedule(self.schedule(progress), steps_per_epoch=self.steps_per_epoch)
+
+
+@dataclass
+class Clock:
+    """What steps and evaluations have cost so far, and so what the rest will."""
+
+    step_seconds: float = 0.0  # running mean
+    data_seconds: float = 0.0  # of it, waiting for pictures
+    evaluation_seconds: float | None = None
+    last: float = field(default_factory=time.perf_counter)
+
+    def count_step(self, data_seconds: float, step_seconds: float) -> None:
+        """Take one finished step into account."""
+        weight = 0.1 if self.step_seconds else 1.0
+        self.step_seconds += weight * (step_seconds - self.step_seconds)
+        self.data_seconds += weight * (data_seconds - self.data_seconds)
+
+    def passed(self) -> float:
+        """Seconds since the last call."""
+        now = time.perf_counter()
+        seconds, self.last = now - self.last, now
+        return seconds
+
+    def eta(self, run: Run, progress: Progress) -> str:
+        """Time to the end of the run, evaluations included; a lower bound until the first one is measured."""
+        epochs = run.num_epochs(progress)
+        pixels = [run.recipe.input_pixels_at(epoch / epochs) for epoch in range(progress.epoch, epochs)]
+        steps = run.steps_per_epoch * sum(pixels) / pixels[0] - progress.epoch_step  # of the present size
+        evaluations = sum(run.is_due(epoch, progress) for epoch in range(progress.epoch + 1, epochs + 1))
+        seconds = steps * self.step_seconds + evaluations * (self.evaluation_seconds or 0.0)
+        return ("" if self.evaluation_seconds is not None else ">") + format_seconds(seconds)
+
+
+def epoch_batches(
+    run: Run, dataset: TrainingSet, progress: Progress, pool: WorkerPool
+) -> Generator[TrainBatch, None, None]:
+    """What is left of the epoch to train on, for this process."""
+    return train_batches(
+        dataset,
+        progress.epoch,
+        run.batch_size,
+        pool,
+        rank=run.ranks.rank,
+        world_size=run.ranks.world_size,
+        first_batch=progress.epoch_step,
+        quarantine=run.quarantine,
+    )
