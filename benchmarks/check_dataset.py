@@ -143,7 +143,7 @@ OURS = """
 import logging, sys, time
 from pathlib import Path
 import paddlex_seg.modes.check_dataset as mode
-from paddlex_seg.config import CheckDatasetConfig
+from paddlex_seg.config.schema import CheckDatasetConfig
 from paddlex_seg.data.preparation.prepare import prepare
 what, root, output = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 start = time.perf_counter()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from paddlex_seg import __version__
-from paddlex_seg.config import Config
+from paddlex_seg.config.schema import Config
 from paddlex_seg.data.checking.repair import Repair, repair_dataset
 from paddlex_seg.data.checking.rules import CheckReport, check
 from paddlex_seg.data.checking.scan import content_digest

@@ -25,7 +25,7 @@ from paddlex_seg.checkpoints.files import (
     step_of,
     weight_file,
 )
-from paddlex_seg.config import Config
+from paddlex_seg.config.schema import Config
 from paddlex_seg.data.samples.loader import TrainBatch, WorkerPool, train_batches
 from paddlex_seg.data.samples.tasks import TrainingSet, TrainSample
 from paddlex_seg.errors import DatasetError, PaddlexSegError, WeightsError

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from paddlex_seg.config import CheckDatasetConfig, SplitConfig
+from paddlex_seg.config.schema import CheckDatasetConfig, SplitConfig
 from paddlex_seg.data.checking.duplicates import clusters, near_duplicates
 from paddlex_seg.data.checking.scan import scan_pictures
 from paddlex_seg.data.coco.read import coco_to_json, dataset_paths, read_coco

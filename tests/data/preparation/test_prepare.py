@@ -12,7 +12,7 @@ import pytest
 from command_line import read_result, run_cli
 from pycocotools import mask as mask_tools
 
-from paddlex_seg.config import CheckDatasetConfig
+from paddlex_seg.config.schema import CheckDatasetConfig
 from paddlex_seg.data.checking.rules import check
 from paddlex_seg.data.coco.read import annotation_to_rle, dataset_paths, read_coco
 from paddlex_seg.data.demo import COCO_FOLDER, LABELME_FOLDER, write_demo_dataset
