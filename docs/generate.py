@@ -20,7 +20,7 @@ def config_page() -> str:
     lines = [
         "# Configuration keys",
         "",
-        "Written by `python docs/generate.py` from `paddlex_seg/config/schema.py`; a test holds them together.",
+        "Written by `python docs/generate.py` from `paddlex_seg/config/schema.py`; a test checks it.",
         "How options are typed is explained in [command_line.md](command_line.md).",
     ]
     for name, info in Config.model_fields.items():

@@ -19,8 +19,9 @@ from paddlex_seg.data.checking.repair import Repair, repair_dataset
 from paddlex_seg.data.checking.rules import CheckReport, check
 from paddlex_seg.data.checking.scan import content_digest
 from paddlex_seg.data.checking.statistics import class_table, picture_table, size_table
-from paddlex_seg.data.coco.read import annotations_to_instances, dataset_paths, summarize_problems
-from paddlex_seg.data.findings import KINDS, Finding
+from paddlex_seg.data.coco.instances import annotations_to_instances
+from paddlex_seg.data.coco.paths import dataset_paths
+from paddlex_seg.data.findings import KINDS, Finding, summarize_problems
 from paddlex_seg.data.images import Decode, image_path, load_image
 from paddlex_seg.data.preparation.prepare import prepare
 from paddlex_seg.errors import DatasetError

@@ -12,7 +12,7 @@ from paddlex_seg.checkpoints.weights import load_pretrained
 from paddlex_seg.config.schema import Config
 from paddlex_seg.data.checking.rules import check
 from paddlex_seg.data.coco.official_categories import COCO_CATEGORIES
-from paddlex_seg.data.coco.read import dataset_paths
+from paddlex_seg.data.coco.paths import dataset_paths
 from paddlex_seg.data.samples.epochs import picture_weights
 from paddlex_seg.data.samples.loader import num_batches
 from paddlex_seg.data.samples.mixing import Mixing

@@ -10,7 +10,9 @@ from pathlib import Path
 from paddlex_seg.config.schema import CheckDatasetConfig, SplitConfig
 from paddlex_seg.data.checking.duplicates import clusters, near_duplicates
 from paddlex_seg.data.checking.scan import scan_pictures
-from paddlex_seg.data.coco.read import coco_to_json, dataset_paths, read_coco
+from paddlex_seg.data.coco.paths import dataset_paths
+from paddlex_seg.data.coco.read import read_coco
+from paddlex_seg.data.coco.write import coco_to_json
 from paddlex_seg.data.findings import Finding
 from paddlex_seg.data.formats.conversion import ALL, Conversion
 from paddlex_seg.data.formats.labelme import read_labelme, write_labelme

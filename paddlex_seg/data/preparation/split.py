@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from paddlex_seg.data.coco.read import summarize_problems
+from paddlex_seg.data.findings import summarize_problems
 from paddlex_seg.errors import ConfigError, DatasetError
+from paddlex_seg.masks.rle import rle_to_json
 from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord
 
 
@@ -262,9 +263,8 @@ def _content(annotation: Annotation) -> tuple[Hashable, ...]:
     segmentation = annotation.segmentation
     shape: Hashable
     if isinstance(segmentation, Mapping):
-        counts = segmentation["counts"]
-        text = counts.decode("ascii") if isinstance(counts, bytes) else counts
-        shape = (tuple(segmentation["size"]), tuple(text))
+        rle = rle_to_json(segmentation)
+        shape = (tuple(rle["size"]), tuple(rle["counts"]))
     else:
         shape = tuple(map(tuple, segmentation))
     return shape, annotation.bbox_xywh, annotation.area, annotation.iscrowd

@@ -14,10 +14,12 @@ from pycocotools import mask as mask_tools
 
 from paddlex_seg.config.schema import CheckDatasetConfig
 from paddlex_seg.data.checking.rules import check
-from paddlex_seg.data.coco.read import annotation_to_rle, dataset_paths, read_coco
+from paddlex_seg.data.coco.paths import dataset_paths
+from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.demo import COCO_FOLDER, LABELME_FOLDER, write_demo_dataset
 from paddlex_seg.data.preparation.prepare import WRITERS, prepare
 from paddlex_seg.errors import ConfigError, DatasetError
+from paddlex_seg.masks.rle import annotation_to_rle
 from paddlex_seg.structures import CocoFile
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paddlex_seg.data.coco.read import same_categories
+from paddlex_seg.data.coco.categories import same_categories
 from paddlex_seg.data.preparation.split import (
     ClassBalance,
     fold_coco,
