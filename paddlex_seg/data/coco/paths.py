@@ -3,6 +3,7 @@
 A data set is a folder with ``images/`` and ``annotations/instance_train.json`` and ``instance_val.json``.
 """
 
+import posixpath
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,11 @@ def dataset_paths(dataset_dir: Path) -> DatasetPaths:
         val_json=annotations / "instance_val.json",
         test_json=annotations / "instance_test.json",
     )
+
+
+def plain_name(file_name: str) -> str:
+    """``file_name`` of an image with forward slashes, without ``.`` and ``..`` where these lead nowhere."""
+    return posixpath.normpath(file_name.replace("\\", "/"))
 
 
 def _dataset_root(dataset_dir: Path) -> Path:
