@@ -143,16 +143,16 @@ OURS = """
 import logging, sys, time
 from pathlib import Path
 import paddlex_seg.modes.check_dataset as mode
-from paddlex_seg.config import CheckDatasetConfig
 from paddlex_seg.data.preparation.prepare import prepare
+from paddlex_seg.data.preparation.settings import ConvertSettings, SplitSettings
 what, root, output = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 start = time.perf_counter()
 if what == "check":
     result = mode.check_and_draw(root, output)
     print("findings", result["finding_counts"], file=sys.stderr)
 else:
-    settings = CheckDatasetConfig.model_validate({"convert": {"enable": True, "src_dataset_type": "LabelMe"}})
-    assert prepare(settings, root, output) == []
+    labelme = ConvertSettings(enable=True, src_dataset_type="LabelMe")
+    assert prepare(root, output, labelme, SplitSettings()) == []
 print(time.perf_counter() - start)
 """
 

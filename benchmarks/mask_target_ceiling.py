@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from paddlex_seg.data.coco.read import annotations_to_instances, dataset_paths, read_coco
+from paddlex_seg.data.coco.instances import annotations_to_instances
+from paddlex_seg.data.coco.paths import dataset_paths
+from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.masks.paste import detections_to_instances
 from paddlex_seg.metrics.coco_ap import evaluate_coco
 from paddlex_seg.structures import CocoFile, Instances, Rle

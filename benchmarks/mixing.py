@@ -13,7 +13,8 @@ from pathlib import Path
 
 import cv2
 
-from paddlex_seg.data.coco.read import dataset_paths, read_coco
+from paddlex_seg.data.coco.paths import dataset_paths
+from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.samples.mixing import Mixing
 from paddlex_seg.data.samples.tasks import TrainingSet
 from paddlex_seg.recipes import PP_YOLOE_SEG_SCRATCH

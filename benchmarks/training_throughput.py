@@ -16,7 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from paddlex_seg.config import Config, load_config
+from paddlex_seg.config.read import load_config
+from paddlex_seg.config.schema import Config
 from paddlex_seg.runtime.launch import prepare_process
 
 MODELS = ("PP-YOLOE_seg-S", "Mask-RT-DETR-S", "MaskRCNN-ResNet50-FPN")

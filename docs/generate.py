@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from paddlex_seg.config import Config, load_config
+from paddlex_seg.config.read import load_config
+from paddlex_seg.config.schema import Config
 
 DOCS = Path(__file__).parent
 FIGURES = DOCS / "model_figures.json"
@@ -19,7 +20,7 @@ def config_page() -> str:
     lines = [
         "# Configuration keys",
         "",
-        "Written by `python docs/generate.py` from `paddlex_seg/config.py`; a test holds the two together.",
+        "Written by `python docs/generate.py` from `paddlex_seg/config/schema.py`; a test checks it.",
         "How options are typed is explained in [command_line.md](command_line.md).",
     ]
     for name, info in Config.model_fields.items():

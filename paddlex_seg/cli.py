@@ -16,7 +16,7 @@ from paddlex_seg import __version__
 from paddlex_seg.errors import ConfigError, PaddlexSegError
 
 if TYPE_CHECKING:
-    from paddlex_seg.config import Config
+    from paddlex_seg.config.schema import Config
     from paddlex_seg.runtime.launch import Launched
     from paddlex_seg.runtime.rank_notes import Failure
     from paddlex_seg.runtime.supervisor import LaunchPlan
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(argv)
     # Configuration and engine are imported here, so that --help answers at once.
-    from paddlex_seg.config import find_config, read_config, validate_config
+    from paddlex_seg.config.read import find_config, read_config, validate_config
     from paddlex_seg.modes.result_file import clear_result, write_result
     from paddlex_seg.runtime.launch import launched
     from paddlex_seg.runtime.rank_notes import Failure, note_failure

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from pycocotools import mask as mask_tools
 
+from paddlex_seg.masks.rle import rle_area, rle_box_xywh, rle_to_mask
 from paddlex_seg.structures import Instances, Rle
 
 _MASK_OPACITY = 0.45
@@ -59,7 +59,7 @@ def draw_instances(
         raise ValueError(f"the image is {image.shape[:2]}, the instances are for {instances.size_hw}")
     drawn = np.ascontiguousarray(image).copy()
     colours = _shades(instances.class_ids)
-    order = np.argsort([-int(mask_tools.area(mask)) for mask in instances.masks], kind="stable")
+    order = np.argsort([-rle_area(mask) for mask in instances.masks], kind="stable")
     for i in order:
         _draw_mask(drawn, instances.masks[i], colours[i])
     for i in order:
@@ -144,10 +144,10 @@ def _shade(colour: _Colour, amount: float) -> _Colour:
 
 def _draw_mask(image: _Image, rle: Rle, colour: _Colour) -> None:
     """Blend one mask into ``image``, in place; only the inside of its box is touched."""
-    x, y, width, height = (int(value) for value in mask_tools.toBbox(rle))
+    x, y, width, height = (int(value) for value in rle_box_xywh(rle))
     if width == 0 or height == 0:
         return
-    mask = np.ascontiguousarray(mask_tools.decode(rle)[y : y + height, x : x + width])
+    mask = np.ascontiguousarray(rle_to_mask(rle)[y : y + height, x : x + width])
     window = image[y : y + height, x : x + width]
     inside = mask.astype(bool)
     window[inside] = np.rint(window[inside] * (1 - _MASK_OPACITY) + np.array(colour) * _MASK_OPACITY)

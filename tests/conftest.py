@@ -30,7 +30,8 @@ from small_runs import (  # noqa: E402
     with_new_categories,
 )
 
-from paddlex_seg.data.coco.read import read_coco, write_coco  # noqa: E402
+from paddlex_seg.data.coco.read import read_coco  # noqa: E402
+from paddlex_seg.data.coco.write import write_coco  # noqa: E402
 from paddlex_seg.data.demo import COCO_FOLDER, write_demo_dataset  # noqa: E402
 from paddlex_seg.runtime.device import use_device  # noqa: E402
 

@@ -12,7 +12,7 @@ import pytest
 from command_line import read_result, run_argv, run_cli
 
 from paddlex_seg import cli
-from paddlex_seg.config import MODES
+from paddlex_seg.config.schema import MODES
 from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.demo import COCO_FOLDER, write_demo_dataset
 from paddlex_seg.structures import CocoFile

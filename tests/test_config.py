@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from paddlex_seg.config import Config, find_config, load_config, parse_value
+from paddlex_seg.config.read import find_config, load_config, parse_value
+from paddlex_seg.config.schema import Config
 from paddlex_seg.errors import ConfigError
 
 SHIPPED = sorted((Path(__file__).parent.parent / "configs" / "modules").rglob("*.yaml"))

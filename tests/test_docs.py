@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from paddlex_seg.catalog import MODELS
-from paddlex_seg.config import load_config
+from paddlex_seg.config.read import load_config
 from paddlex_seg.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent

@@ -93,6 +93,35 @@ def test_no_files_import_each_other_in_a_circle() -> None:
         visit(module, ())
 
 
+# Who may read a configuration; all else takes plain values.
+READS_CONFIG = {"cli", "modes", "runtime", "pipelines", "serving"}
+READS_CONFIG_TODAY = {  # cured by their splits
+    "paddlex_seg.training.loop",
+    "paddlex_seg.training.resume",
+}
+
+
+def test_few_rooms_know_the_configuration() -> None:
+    importers = {
+        module
+        for module, others in IMPORTS.items()
+        if room_of(module) != "config" and any(room_of(other) == "config" for other in others)
+    }
+    surprising = {module for module in importers if room_of(module) not in READS_CONFIG}
+    assert surprising - READS_CONFIG_TODAY <= {"paddlex_seg.training.setup"}
+
+
+def test_only_one_file_calls_pycocotools() -> None:
+    importers = {
+        module_name(path)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if (isinstance(node, ast.ImportFrom) and str(node.module).startswith("pycocotools"))
+        or (isinstance(node, ast.Import) and any(one.name.startswith("pycocotools") for one in node.names))
+    }
+    assert importers == {"paddlex_seg.masks.rle"}
+
+
 def loaded_after(statement: str) -> set[str]:
     code = f"import sys\ntry:\n    {statement}\nexcept SystemExit:\n    pass\nprint(*sorted(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -39,7 +39,7 @@ def test_the_wheel_holds_every_shipped_configuration(built: Path) -> None:
 
 
 def test_a_configuration_is_found_by_name_outside_the_repository(built: Path, tmp_path: Path) -> None:
-    code = "from paddlex_seg.config import find_config; print(find_config('PP-YOLOE_seg-S.yaml'))"
+    code = "from paddlex_seg.config.read import find_config; print(find_config('PP-YOLOE_seg-S.yaml'))"
     result = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from command_line import read_result, run_cli
 
-from paddlex_seg.data.coco.read import dataset_paths
+from paddlex_seg.data.coco.paths import dataset_paths
 from paddlex_seg.data.demo import COCO_FOLDER, write_demo_dataset
 
 OPTIONS = {

@@ -20,9 +20,18 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
-from pycocotools import mask as mask_tools
 
-from paddlex_seg.data.coco.read import annotation_to_rle, mask_to_polygons, write_coco
+from paddlex_seg.data.coco.write import write_coco
+from paddlex_seg.masks.polygons import mask_to_polygons
+from paddlex_seg.masks.rle import (
+    annotation_to_rle,
+    mask_to_rle,
+    mask_to_runs,
+    rle_area,
+    rle_box_xywh,
+    rle_to_json,
+    rle_to_mask,
+)
 from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord
 
 COCO_FOLDER = "instance_seg_coco_examples"
@@ -108,9 +117,10 @@ def _annotate(mask: NDArray[np.bool_], label: str, id: int, image_id: int) -> An
     """A mask with a hole becomes an RLE, compressed in every second picture, another mask polygons."""
     segmentation: Any = mask_to_polygons(mask)
     if _has_hole(mask):
-        rle = mask_tools.encode(np.asfortranarray(mask, dtype=np.uint8))
-        counts = _runs(mask) if image_id % 2 else rle["counts"].decode("ascii")
-        segmentation = {"size": list(mask.shape), "counts": counts}
+        if image_id % 2:
+            segmentation = {"size": list(mask.shape), "counts": mask_to_runs(mask)}
+        else:
+            segmentation = rle_to_json(mask_to_rle(mask))
     category_id = CLASS_NAMES.index(label) + 1
     annotation = Annotation(id=id, image_id=image_id, category_id=category_id, segmentation=segmentation)
     drawn = annotation_to_rle(annotation, *mask.shape)
@@ -119,21 +129,14 @@ def _annotate(mask: NDArray[np.bool_], label: str, id: int, image_id: int) -> An
         image_id=image_id,
         category_id=category_id,
         segmentation=segmentation,
-        bbox_xywh=tuple(mask_tools.toBbox(drawn).tolist()),
-        area=int(mask_tools.area(drawn)),
+        bbox_xywh=tuple(rle_box_xywh(drawn).tolist()),
+        area=rle_area(drawn),
     )
 
 
 def _has_hole(mask: NDArray[np.bool_]) -> bool:
     contours, hierarchy = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     return any(parent >= 0 for parent in hierarchy[0, :, 3])
-
-
-def _runs(mask: NDArray[np.bool_]) -> list[int]:
-    """COCO's uncompressed counts: column by column, the first run is of background."""
-    values = np.concatenate([[False], mask.ravel(order="F")])
-    borders = np.flatnonzero(values[1:] != values[:-1])
-    return np.diff(np.concatenate([[0], borders, [mask.size]])).tolist()
 
 
 def _write_coco_twin(folder: Path, train: Sequence[_Page], val: Sequence[_Page]) -> None:
@@ -187,7 +190,7 @@ def _labelme_shapes(annotation: Annotation, record: ImageRecord) -> list[dict[st
     label = CLASS_NAMES[annotation.category_id - 1]
     blank: dict[str, Any] = {"label": label, "group_id": None, "description": "", "flags": {}, "mask": None}
     if isinstance(annotation.segmentation, dict):
-        mask = mask_tools.decode(annotation_to_rle(annotation, record.height, record.width))
+        mask = rle_to_mask(annotation_to_rle(annotation, record.height, record.width))
         return [{**blank, "shape_type": "mask", **_labelme_mask(mask)}]
     parts = [np.reshape(part, (-1, 2)).tolist() for part in annotation.segmentation]
     group = annotation.id if len(parts) > 1 else None

@@ -526,3 +526,13 @@ KINDS: dict[str, Kind] = {
         "Keep the original, or choose a format that holds masks.",
     ),
 }
+
+
+def summarize_problems(
+    where: str, problems: Sequence[str], *, count: int | None = None, shown: int = 20
+) -> str:
+    """One message for many problems: the first ones in full, and how many more of ``count`` there are."""
+    count = len(problems) if count is None else count
+    more = count - min(shown, len(problems))
+    lines = [f"{where}: {count} problem{'s' if count > 1 else ''}", *problems[:shown]]
+    return "\n  ".join(lines + [f"... and {more} more"] * (more > 0))

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
 from paddlex_seg.data.preprocess import NetworkInput, collate, preprocess
 from paddlex_seg.errors import BackendError, DatasetError
@@ -14,6 +13,7 @@ from paddlex_seg.inference.exported import PaddleBackend, RunMode, read_inferenc
 from paddlex_seg.inference.results import Result, clip_to_picture
 from paddlex_seg.inference.sources import Input, Picture, expand_inputs, read_pictures
 from paddlex_seg.masks.paste import detections_to_instances, sorted_instances
+from paddlex_seg.masks.rle import mask_to_rle
 from paddlex_seg.structures import Instances, Rle
 
 LOGGER = logging.getLogger(__name__)
@@ -143,6 +143,5 @@ def _encode_pasted(masks: NDArray, size_hw: tuple[int, int]) -> list[Rle]:
         whole = np.zeros(size_hw, np.uint8, order="F")
         part = mask[: size_hw[0], : size_hw[1]]
         whole[: part.shape[0], : part.shape[1]] = part > 0
-        rle = coco_mask.encode(whole)
-        encoded.append(Rle(size=list(size_hw), counts=rle["counts"]))
+        encoded.append(mask_to_rle(whole))
     return encoded

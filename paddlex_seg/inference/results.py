@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from paddlex_seg.masks.rle import rle_to_json
 from paddlex_seg.structures import Instances
 from paddlex_seg.visualize import draw_instances
 
@@ -53,9 +54,7 @@ class Result:
                 }
                 for class_id, score, box in zip(found.class_ids, found.scores, found.boxes_xyxy, strict=True)
             ],
-            "masks": [
-                {"size": list(mask["size"]), "counts": mask["counts"].decode("ascii")} for mask in found.masks
-            ],
+            "masks": [rle_to_json(mask) for mask in found.masks],
         }
 
     def draw(self) -> NDArray[np.uint8]:

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
+from paddlex_seg.masks.rle import rle_boxes_xywh, runs_to_rle
 from paddlex_seg.structures import Instances, MaskFrame, Rle
 
 THRESHOLD = np.float32(0.5)
@@ -71,7 +71,7 @@ def detections_to_instances(
 
 def boxes_of_masks(masks: Sequence[Rle]) -> NDArray[np.float32]:
     """Boxes [N, 4], xyxy, that hold all pixels of a mask; all 0 for an empty one."""
-    boxes_xywh = np.array([coco_mask.toBbox(mask) for mask in masks], np.float32).reshape(-1, 4)
+    boxes_xywh = rle_boxes_xywh(masks).astype(np.float32)
     return np.concatenate([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], axis=1)
 
 
@@ -306,5 +306,4 @@ def _flips_to_rle(flips: NDArray[np.int64], size_hw: tuple[int, int]) -> Rle:
     counts = np.diff(np.concatenate([[0], positions, [height * width]]))
     if len(positions) and positions[-1] == height * width:
         counts = counts[:-1]
-    rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
-    return Rle(size=[height, width], counts=rle["counts"])
+    return runs_to_rle(counts.tolist(), size_hw)

@@ -14,9 +14,9 @@ from typing import Any, Literal
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
-from paddlex_seg.structures import Annotation, CocoFile, ImageRecord, Instances, Rle
+from paddlex_seg.masks.rle import annotation_to_rle, rle_area, rle_box_xywh, rle_to_json
+from paddlex_seg.structures import Annotation, CocoFile, ImageRecord, Instances
 
 IouType = Literal["segm", "bbox"]
 
@@ -110,7 +110,7 @@ def results_to_coco_json(
         {
             "image_id": int(image_id),
             "category_id": int(category_ids[class_id]),
-            "segmentation": {"size": list(mask["size"]), "counts": mask["counts"].decode("ascii")},
+            "segmentation": rle_to_json(mask),
             "bbox": _xyxy_to_xywh(box),
             "score": float(score),
         }
@@ -134,26 +134,17 @@ def _truth_document(coco: CocoFile) -> dict[str, Any]:
 
 
 def _truth_entry(number: int, annotation: Annotation, image: ImageRecord) -> dict[str, Any]:
-    rle = _annotation_rle(annotation, image.height, image.width)
+    rle = annotation_to_rle(annotation, image.height, image.width)
     box, area = annotation.bbox_xywh, annotation.area
     return {
         "id": number,
         "image_id": annotation.image_id,
         "category_id": annotation.category_id,
         "segmentation": rle,
-        "bbox": list(box) if box is not None else coco_mask.toBbox(rle).tolist(),
-        "area": float(area) if area is not None else float(coco_mask.area(rle)),
+        "bbox": list(box) if box is not None else rle_box_xywh(rle).tolist(),
+        "area": float(area) if area is not None else float(rle_area(rle)),
         "iscrowd": int(annotation.iscrowd),
     }
-
-
-def _annotation_rle(annotation: Annotation, height: int, width: int) -> Rle:
-    segmentation = annotation.segmentation
-    if isinstance(segmentation, Mapping):
-        if isinstance(segmentation["counts"], list):
-            return coco_mask.frPyObjects(dict(segmentation), height, width)
-        return Rle(size=list(segmentation["size"]), counts=segmentation["counts"])
-    return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
 
 
 def _accumulate(

@@ -14,15 +14,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from paddlex_seg import __version__
-from paddlex_seg.config import Config
+from paddlex_seg.config.schema import Config
 from paddlex_seg.data.checking.repair import Repair, repair_dataset
 from paddlex_seg.data.checking.rules import CheckReport, check
 from paddlex_seg.data.checking.scan import content_digest
 from paddlex_seg.data.checking.statistics import class_table, picture_table, size_table
-from paddlex_seg.data.coco.read import annotations_to_instances, dataset_paths, summarize_problems
-from paddlex_seg.data.findings import KINDS, Finding
+from paddlex_seg.data.coco.instances import annotations_to_instances
+from paddlex_seg.data.coco.paths import dataset_paths
+from paddlex_seg.data.findings import KINDS, Finding, summarize_problems
 from paddlex_seg.data.images import Decode, image_path, load_image
 from paddlex_seg.data.preparation.prepare import prepare
+from paddlex_seg.data.preparation.settings import ConvertSettings, SplitSettings
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.json import write_json
 from paddlex_seg.modes.result_file import result_path, write_result
@@ -48,7 +50,12 @@ def run(cfg: Config) -> dict[str, Any]:
     settings = cfg.CheckDataset
     dataset_dir, output_dir = Path(cfg.Global.dataset_dir), Path(cfg.Global.output)
     try:
-        converted = prepare(settings, dataset_dir, output_dir)
+        converted = prepare(
+            dataset_dir,
+            output_dir,
+            ConvertSettings(**settings.convert.model_dump()),
+            SplitSettings(**settings.split.model_dump()),
+        )
         repair = None
         if settings.fix.enable:
             repair = repair_dataset(dataset_dir, Path(settings.fix.dst_dir) if settings.fix.dst_dir else None)

@@ -11,9 +11,11 @@ import paddle
 
 from paddlex_seg.catalog import ModelSpec, find_model
 from paddlex_seg.checkpoints.files import ModelInfo, load_model, read_info
-from paddlex_seg.config import Config
+from paddlex_seg.config.schema import Config
+from paddlex_seg.data.coco.categories import same_categories
 from paddlex_seg.data.coco.official_categories import COCO_CATEGORIES
-from paddlex_seg.data.coco.read import dataset_paths, read_coco, same_categories
+from paddlex_seg.data.coco.paths import dataset_paths
+from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.samples.loader import WorkerPool, evaluation_batches, evaluation_plan
 from paddlex_seg.errors import WeightsError
 from paddlex_seg.files.download import resolve_weights

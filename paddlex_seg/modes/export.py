@@ -20,7 +20,7 @@ from paddle.static import InputSpec
 
 from paddlex_seg.catalog import ModelSpec, find_model
 from paddlex_seg.checkpoints.files import ModelInfo, load_model
-from paddlex_seg.config import Config
+from paddlex_seg.config.schema import Config
 from paddlex_seg.inference.exported import ExportedSpec, write_inference_yml
 from paddlex_seg.models.base import InstanceSegmenter
 from paddlex_seg.modes.evaluate import describe_weights, find_weights

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from paddlex_seg.config import Config
+from paddlex_seg.config.schema import Config
 from paddlex_seg.errors import ConfigError
 from paddlex_seg.inference.predictor import Predictor
 from paddlex_seg.runtime.device import use_device

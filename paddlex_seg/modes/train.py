@@ -4,7 +4,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from paddlex_seg.config import Config
+from paddlex_seg.config.schema import Config
 from paddlex_seg.data.samples.loader import WorkerPool
 from paddlex_seg.runtime.log import log_file
 from paddlex_seg.runtime.ranks import join_ranks

@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
-from pycocotools import mask as mask_tools
 
 from paddlex_seg.data.checking.statistics import (
     Shapes,
@@ -33,7 +32,7 @@ from paddlex_seg.data.checking.statistics import (
     position_heat_map,
     size_table,
 )
-from paddlex_seg.data.coco.read import annotation_to_rle, annotations_to_instances
+from paddlex_seg.data.coco.instances import annotations_to_instances
 from paddlex_seg.data.findings import KINDS, Finding, Severity
 from paddlex_seg.data.images import (
     DECODER_ERRORS,
@@ -44,6 +43,7 @@ from paddlex_seg.data.images import (
 )
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.publish import replace_file
+from paddlex_seg.masks.rle import annotation_to_rle, mask_to_rle, rle_to_mask
 from paddlex_seg.reports import charts, markup
 from paddlex_seg.reports.images import encode_jpeg
 from paddlex_seg.structures import Annotation, Category, ImageRecord
@@ -400,11 +400,11 @@ def _into_window(annotation: Annotation, view: _View, size_wh: tuple[int, int]) 
     if not isinstance(segmentation, Mapping):
         parts = [((np.reshape(part, (-1, 2)) - start) * scale).reshape(-1).tolist() for part in segmentation]
         return replace(annotation, segmentation=parts, bbox_xywh=box)
-    mask = mask_tools.decode(annotation_to_rle(annotation, view.record.height, view.record.width))
+    mask = rle_to_mask(annotation_to_rle(annotation, view.record.height, view.record.width))
     left, top = math.floor(window.x), math.floor(window.y)
     part_of_mask = mask[top : top + math.ceil(window.height), left : left + math.ceil(window.width)]
     small = cv2.resize(part_of_mask.astype(np.float32), size_wh, interpolation=cv2.INTER_AREA) >= 0.5
-    rle = mask_tools.encode(np.asfortranarray(small, np.uint8))
+    rle = mask_to_rle(small)
     return replace(annotation, segmentation=rle, bbox_xywh=box)
 
 

@@ -17,10 +17,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pycocotools import mask as mask_tools
 
 from paddlex_seg.data.samples.tasks import TrainSample
 from paddlex_seg.files.publish import replace_file
+from paddlex_seg.masks.rle import mask_to_rle
 from paddlex_seg.reports import markup
 from paddlex_seg.reports.curves import Mark, line_chart
 from paddlex_seg.reports.images import encode_jpeg
@@ -149,7 +149,7 @@ def _draw(sample: TrainSample, categories: Sequence[Category]) -> NDArray[np.uin
         class_ids=sample.class_ids[largest],
         scores=np.ones(len(largest), np.float32),
         boxes_xyxy=sample.boxes_xyxy[largest] * scale_xyxy,
-        masks=tuple(mask_tools.encode(np.asfortranarray(mask, np.uint8)) for mask in masks),
+        masks=tuple(mask_to_rle(mask) for mask in masks),
     )
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     image = cv2.resize(sample.image, size_wh, interpolation=method)

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
-from paddlex_seg.config import Config
+from paddlex_seg.config.schema import Config
 from paddlex_seg.errors import BackendError, ConfigError
 from paddlex_seg.runtime.launch import end_with_parent, launcher_environment, visible_devices
 from paddlex_seg.runtime.rank_notes import (

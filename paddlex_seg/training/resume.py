@@ -25,7 +25,8 @@ from paddlex_seg.checkpoints.files import (
     weight_file,
 )
 from paddlex_seg.checkpoints.weights import load_into, read_weights
-from paddlex_seg.config import SCRATCH, Config, load_config
+from paddlex_seg.config.read import load_config
+from paddlex_seg.config.schema import SCRATCH, Config
 from paddlex_seg.errors import ConfigError, WeightsError
 from paddlex_seg.modes.evaluate import describe_weights, require_categories_of_model
 from paddlex_seg.structures import CocoFile

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 from pycocotools import mask as mask_tools
 
-from paddlex_seg.data.coco.read import annotation_to_rle, read_coco
+from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.demo import COCO_FOLDER, LABELME_FOLDER, draw_scene, main, write_demo_dataset
+from paddlex_seg.masks.rle import annotation_to_rle
 from paddlex_seg.structures import Annotation
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as mask_tools
 
-from paddlex_seg.data.coco.read import annotation_to_rle
+from paddlex_seg.masks.rle import annotation_to_rle
 from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord
 
 

@@ -17,29 +17,29 @@ from pathlib import Path
 
 import numpy as np
 
-from paddlex_seg.config import CheckDatasetConfig
 from paddlex_seg.data.checking.repair import repair_dataset
 from paddlex_seg.data.demo import COCO_FOLDER, LABELME_FOLDER, write_demo_dataset
 from paddlex_seg.data.preparation.prepare import prepare
+from paddlex_seg.data.preparation.settings import ConvertSettings, SplitSettings
 from paddlex_seg.files.publish import recover
 
 State = dict[str, bytes]
 
 
 def convert(root: Path) -> None:
-    settings = {"convert": {"enable": True, "src_dataset_type": "LabelMe"}, "split": SPLIT}
-    prepare(CheckDatasetConfig.model_validate(settings), root, root.parent / "output")
+    labelme = ConvertSettings(enable=True, src_dataset_type="LabelMe")
+    prepare(root, root.parent / "output", labelme, SPLIT)
 
 
 def split(root: Path) -> None:
-    prepare(CheckDatasetConfig.model_validate({"split": SPLIT}), root, root.parent / "output")
+    prepare(root, root.parent / "output", ConvertSettings(), SPLIT)
 
 
 def fix(root: Path) -> None:
     repair_dataset(root)
 
 
-SPLIT = {"enable": True, "train_percent": 60, "val_percent": 30, "test_percent": 10}
+SPLIT = SplitSettings(enable=True, train_percent=60, val_percent=30, test_percent=10)
 JOBS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "convert": (LABELME_FOLDER, convert),
     "split": (COCO_FOLDER, split),

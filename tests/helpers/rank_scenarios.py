@@ -12,7 +12,7 @@ import paddle
 from small_runs import MODEL, slim_model
 
 from paddlex_seg.catalog import MODELS
-from paddlex_seg.config import Config
+from paddlex_seg.config.schema import Config
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.modes import train as train_mode
 from paddlex_seg.runtime.ranks import Ranks, join_ranks

@@ -13,7 +13,8 @@ from reference import fill_model
 
 from paddlex_seg.catalog import MODELS, find_model
 from paddlex_seg.checkpoints.files import ModelInfo, Progress, checkpoints, save_checkpoint
-from paddlex_seg.data.coco.read import read_coco, write_coco
+from paddlex_seg.data.coco.read import read_coco
+from paddlex_seg.data.coco.write import write_coco
 from paddlex_seg.data.samples.loader import WorkerPool
 from paddlex_seg.models.backbones.csp_resnet import CspResNet
 from paddlex_seg.models.base import InstanceSegmenter

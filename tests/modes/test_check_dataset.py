@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from paddlex_seg.data.coco.read import read_coco, write_coco
+from paddlex_seg.data.coco.read import read_coco
+from paddlex_seg.data.coco.write import write_coco
 from paddlex_seg.data.demo import COCO_FOLDER, write_demo_dataset
 from paddlex_seg.data.images import Decode, load_image
 from paddlex_seg.errors import DatasetError

@@ -26,7 +26,9 @@ from small_runs import (
 )
 
 from paddlex_seg.checkpoints.files import ModelInfo
-from paddlex_seg.data.coco.read import annotations_to_instances, read_coco, write_coco
+from paddlex_seg.data.coco.instances import annotations_to_instances
+from paddlex_seg.data.coco.read import read_coco
+from paddlex_seg.data.coco.write import write_coco
 from paddlex_seg.data.samples.loader import WorkerPool
 from paddlex_seg.models.base import InstanceSegmenter
 from paddlex_seg.modes import evaluate

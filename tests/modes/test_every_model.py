@@ -11,7 +11,8 @@ from reference import drawn_batch, fill_model, normalized_input
 
 from paddlex_seg.catalog import MODELS, find_model
 from paddlex_seg.checkpoints.files import ModelInfo
-from paddlex_seg.config import Config, load_config
+from paddlex_seg.config.read import load_config
+from paddlex_seg.config.schema import Config
 from paddlex_seg.inference.exported import PaddleBackend, read_inference_yml
 from paddlex_seg.masks.paste import detections_to_instances
 from paddlex_seg.models.base import InstanceSegmenter

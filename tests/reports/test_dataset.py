@@ -13,8 +13,8 @@ from PIL import Image
 from pycocotools import mask as mask_tools
 
 from paddlex_seg.data.checking.statistics import Shapes, SplitShapes
-from paddlex_seg.data.coco.read import annotation_to_rle
 from paddlex_seg.data.findings import Finding, finding
+from paddlex_seg.masks.rle import annotation_to_rle
 from paddlex_seg.reports.dataset import write_report
 from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord
 

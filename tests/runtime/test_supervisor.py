@@ -17,7 +17,7 @@ from command_line import read_result, run_cli
 from distributed_commands import END_SECONDS, started
 from small_runs import MODEL
 
-from paddlex_seg.config import load_config
+from paddlex_seg.config.read import load_config
 from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.samples.loader import evaluation_plan
 from paddlex_seg.errors import BackendError, ConfigError, DatasetError

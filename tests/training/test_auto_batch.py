@@ -13,7 +13,7 @@ from command_line import Outcome
 from small_runs import MODEL, annotation_file, last_checkpoint, run_slim, slim_model, train_options
 
 from paddlex_seg.checkpoints.weights import read_weights
-from paddlex_seg.config import load_config
+from paddlex_seg.config.read import load_config
 from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.samples.tasks import TrainingSet
 from paddlex_seg.data.samples.transforms import RandomResize, Resize

@@ -30,8 +30,9 @@ from small_runs import (
 from paddlex_seg.catalog import MODELS, find_model
 from paddlex_seg.checkpoints.files import ModelInfo, Progress, checkpoints, damage, write_checksums
 from paddlex_seg.checkpoints.weights import read_weights
-from paddlex_seg.config import load_config
-from paddlex_seg.data.coco.read import read_coco, write_coco
+from paddlex_seg.config.read import load_config
+from paddlex_seg.data.coco.read import read_coco
+from paddlex_seg.data.coco.write import write_coco
 from paddlex_seg.data.samples.epochs import Draw
 from paddlex_seg.data.samples.loader import resize_plan
 from paddlex_seg.models.pp_yoloe_seg.model import PpYoloeSeg

@@ -7,10 +7,9 @@ from itertools import chain
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from pycocotools import mask as mask_tools
 
-from paddlex_seg.data.coco.read import annotation_to_rle
-from paddlex_seg.structures import Annotation, CocoFile, Rle
+from paddlex_seg.masks.rle import annotation_to_rle, rle_areas, rle_boxes_xywh
+from paddlex_seg.structures import Annotation, CocoFile
 
 _CHUNK = 50_000  # annotations at a time, so that memory does not grow with the file a second time
 FLAT = 0.01  # square pixels: no mask comes of less
@@ -93,12 +92,7 @@ def drawn(coco: CocoFile, rows: NDArray[np.int64]) -> tuple[_Floats, _Floats]:
         masks.append(annotation_to_rle(item, *size_of_id[item.image_id]))
     if not masks:
         return np.zeros(0), np.zeros((0, 4))
-    return _areas(masks), mask_tools.toBbox(masks).reshape(-1, 4)
-
-
-def _areas(masks: Sequence[Rle]) -> _Floats:
-    # One by one: of a list of more than 255, pycocotools makes an error with newer versions of NumPy.
-    return np.array([mask_tools.area(mask) for mask in masks], float)
+    return rle_areas(masks), rle_boxes_xywh(masks)
 
 
 _MASK_ROW = np.dtype(
@@ -132,8 +126,8 @@ def _measure_rles(rows: NDArray[np.void], items: Sequence[Annotation]) -> None:
         return
     sizes = [items[row].segmentation["size"] for row in which]
     masks = [annotation_to_rle(items[row], *size) for row, size in zip(which, sizes, strict=True)]
-    boxes = mask_tools.toBbox(masks).reshape(-1, 4)
-    rows["area"][which] = _areas(masks)
+    boxes = rle_boxes_xywh(masks)
+    rows["area"][which] = rle_areas(masks)
     rows["outline"][which] = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import shapely
-from pycocotools import mask as mask_tools
 
 from paddlex_seg.data.checking.measures import FLAT, Measures, drawn, measure
 from paddlex_seg.data.checking.rules import (
@@ -23,21 +22,15 @@ from paddlex_seg.data.checking.rules import (
     box_problems,
     empty_masks,
     repeated_annotations,
-    unused_dummies,
 )
 from paddlex_seg.data.checking.scan import content_digest, scan_pictures
-from paddlex_seg.data.coco.read import (
-    ParsedCoco,
-    annotation_to_rle,
-    category_differences,
-    dataset_paths,
-    load_document,
-    parse_coco,
-    segmentation_to_json,
-)
+from paddlex_seg.data.coco.categories import category_differences, unused_dummies
+from paddlex_seg.data.coco.paths import dataset_paths
+from paddlex_seg.data.coco.read import ParsedCoco, load_document, parse_coco
 from paddlex_seg.data.images import image_path
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.publish import fresh_folder, link_or_copy
+from paddlex_seg.masks.rle import annotation_to_rle, rle_area, segmentation_to_json
 from paddlex_seg.structures import Annotation, Category, CocoFile, Rle
 
 LOG_NAME = "repair_log.json"
@@ -460,7 +453,7 @@ def _cut(slot: _Slot, height: int, width: int) -> None:
         pieces = [shapely.get_parts(polygon.intersection(frame)) for polygon in polygons]
         solid = [piece for group in pieces for piece in group if piece.area >= FLAT]
         parts = [shapely.get_coordinates(piece.exterior)[:-1].reshape(-1).tolist() for piece in solid]
-        if parts and mask_tools.area(_drawn_mask(parts, height, width)):
+        if parts and rle_area(_drawn_mask(parts, height, width)):
             segmentation = parts
     slot.change("polygon_outside", segmentation=segmentation_to_json(segmentation))
 

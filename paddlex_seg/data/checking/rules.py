@@ -6,7 +6,7 @@ listed in `findings.KINDS`.
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,20 +21,13 @@ from paddlex_seg.data.checking.duplicates import near_duplicates
 from paddlex_seg.data.checking.measures import Measures, drawn, measure
 from paddlex_seg.data.checking.scan import content_digest, scan_pictures
 from paddlex_seg.data.checking.statistics import SplitShapes
-from paddlex_seg.data.coco.read import (
-    DatasetPaths,
-    ParsedCoco,
-    UnreadableFile,
-    category_differences,
-    dataset_paths,
-    load_document,
-    parse_coco,
-    summarize_problems,
-)
-from paddlex_seg.data.findings import KINDS, Finding, FindingLog
+from paddlex_seg.data.coco.categories import category_differences, unused_dummies
+from paddlex_seg.data.coco.paths import DatasetPaths, dataset_paths
+from paddlex_seg.data.coco.read import ParsedCoco, UnreadableFile, load_document, parse_coco
+from paddlex_seg.data.findings import KINDS, Finding, FindingLog, summarize_problems
 from paddlex_seg.data.images import Decode, PictureFacts
 from paddlex_seg.errors import DatasetError
-from paddlex_seg.structures import Category, CocoFile, ImageRecord
+from paddlex_seg.structures import CocoFile, ImageRecord
 
 Progress = Callable[[int, int], None]  # pictures finished since the last call, pictures in all
 
@@ -486,12 +479,6 @@ def _classes_have_instances(splits: Mapping[str, Split], log: FindingLog) -> Non
     for name in categories:
         if name not in used:
             log.add("class_without_instances", f"class {name!r} has no annotations")
-
-
-def unused_dummies(categories: Collection[Category], used: Set[str]) -> list[str]:
-    """Names of classes without annotations that only group others."""
-    groups = {category.supercategory for category in categories if category.supercategory != category.name}
-    return [category.name for category in categories if category.name in groups - used]
 
 
 def _pictures_are_different(image_dir: Path, splits: Mapping[str, Split]) -> None:

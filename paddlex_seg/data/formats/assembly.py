@@ -5,9 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pycocotools import mask as mask_tools
-
-from paddlex_seg.data.coco.read import segmentation_to_json
+from paddlex_seg.masks.rle import (
+    polygons_to_rle,
+    polygons_to_rles,
+    rle_area,
+    rle_boxes_xywh,
+    segmentation_to_json,
+)
 from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord, Rle
 
 
@@ -55,11 +59,6 @@ def labels_in_order(pictures: Mapping[str, Sequence[SourcePicture]]) -> list[str
     return list(dict.fromkeys(labels))
 
 
-def polygons_to_rle(polygons: list[list[float]], size_hw: tuple[int, int]) -> Rle:
-    """The union of ``polygons`` in a picture of that size."""
-    return mask_tools.merge(mask_tools.frPyObjects(polygons, *size_hw))
-
-
 def _image_record(picture: SourcePicture, id: int) -> ImageRecord:
     height, width = picture.size_hw
     return ImageRecord(id=id, file_name=picture.file_name, width=width, height=height)
@@ -70,8 +69,7 @@ def _annotate(
 ) -> Iterator[Annotation]:
     for picture in pictures:
         masks = _rasterise(picture)
-        # Areas one by one: of a list of more than 255, pycocotools makes an error with newer NumPy.
-        areas, boxes = [int(mask_tools.area(mask)) for mask in masks], mask_tools.toBbox(masks).tolist()
+        areas, boxes = [rle_area(mask) for mask in masks], rle_boxes_xywh(masks).tolist()
         for item, box, area in zip(picture.objects, boxes, areas, strict=True):
             yield Annotation(
                 id=annotation_id,
@@ -91,7 +89,7 @@ def _rasterise(picture: SourcePicture) -> list[Rle]:
     masks: list[Any] = [item.segmentation for item in picture.objects]
     alone = [index for index, mask in enumerate(masks) if isinstance(mask, list) and len(mask) == 1]
     if alone:
-        drawn = mask_tools.frPyObjects([masks[index][0] for index in alone], *picture.size_hw)
+        drawn = polygons_to_rles([masks[index][0] for index in alone], picture.size_hw)
         for index, mask in zip(alone, drawn, strict=True):
             masks[index] = mask
     return [polygons_to_rle(mask, picture.size_hw) if isinstance(mask, list) else mask for mask in masks]

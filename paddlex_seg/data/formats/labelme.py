@@ -18,20 +18,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pycocotools import mask as mask_tools
 from shapely.geometry import LineString, Polygon
 
-from paddlex_seg.data.coco.read import annotation_to_rle
 from paddlex_seg.data.findings import Finding, finding
 from paddlex_seg.data.formats.assembly import (
     SourceObject,
     SourcePicture,
     assemble_splits,
     labels_in_order,
-    polygons_to_rle,
 )
 from paddlex_seg.data.formats.conversion import ALL, Conversion
-from paddlex_seg.data.formats.mask_images import mask_to_rle
 from paddlex_seg.data.formats.outlines import join_rings
 from paddlex_seg.data.formats.source_files import (
     IGNORED_LABELS,
@@ -56,6 +52,7 @@ from paddlex_seg.data.formats.target_files import (
 )
 from paddlex_seg.data.images import DECODER_ERRORS
 from paddlex_seg.errors import DatasetError
+from paddlex_seg.masks.rle import annotation_to_rle, mask_to_rle, merge_rles, polygons_to_rle, rle_to_mask
 from paddlex_seg.structures import Annotation, CocoFile, ImageRecord, Rle
 
 VERSION = "5.5.0"  # the LabelMe whose form of file is written
@@ -354,7 +351,7 @@ def _unite(group: _Group, size_hw: tuple[int, int]) -> list[list[float]] | Rle:
     if not group.masks:
         return group.polygons
     drawn = [polygons_to_rle(group.polygons, size_hw)] if group.polygons else []
-    return mask_tools.merge([*group.masks, *drawn]) if len(group.masks) + len(drawn) > 1 else group.masks[0]
+    return merge_rles([*group.masks, *drawn]) if len(group.masks) + len(drawn) > 1 else group.masks[0]
 
 
 def _draw(shape: Mapping[str, Any], size_hw: tuple[int, int]) -> list[list[float]] | Rle:
@@ -510,7 +507,7 @@ def _shapes(
             "mask": None,
         }
         if isinstance(annotation.segmentation, Mapping) or annotation.iscrowd:
-            mask = mask_tools.decode(annotation_to_rle(annotation, record.height, record.width))
+            mask = rle_to_mask(annotation_to_rle(annotation, record.height, record.width))
             if mask.any():
                 shapes.append({**blank, "shape_type": "mask", **_mask_entries(mask)})
             else:

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pycocotools import mask as mask_tools
 
 from paddlex_seg.data.images import DECODER_ERRORS
 from paddlex_seg.errors import DatasetError
+from paddlex_seg.masks.rle import runs_to_rle
 from paddlex_seg.structures import Rle
 
 IdMap = NDArray[np.integer[Any]]  # [H, W]
@@ -35,11 +35,6 @@ def read_binary_mask(path: Path) -> NDArray[np.bool_]:
     return (colours != 0).any(axis=2)
 
 
-def mask_to_rle(mask: NDArray[np.bool_]) -> Rle:
-    """COCO's compressed encoding of ``mask`` [H, W]."""
-    return mask_tools.encode(np.asfortranarray(mask, dtype=np.uint8))
-
-
 def id_map_to_rles(ids: IdMap) -> dict[int, Rle]:
     """The mask of each number but 0, in the order of the numbers, in one pass over the pixels."""
     flat = ids.ravel(order="F")
@@ -54,8 +49,7 @@ def id_map_to_rles(ids: IdMap) -> dict[int, Rle]:
             borders = np.stack([starts[runs], ends[runs]], axis=1).ravel()
             counts = np.diff(np.concatenate([[0], borders, [flat.size]]))
             counts = counts[:-1] if counts[-1] == 0 else counts
-            size = list(ids.shape)
-            masks[number] = mask_tools.frPyObjects({"size": size, "counts": counts.tolist()}, *size)
+            masks[number] = runs_to_rle(counts.tolist(), (ids.shape[0], ids.shape[1]))
     return masks
 
 

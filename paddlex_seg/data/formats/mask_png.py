@@ -9,9 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from PIL import Image
-from pycocotools import mask as mask_tools
 
-from paddlex_seg.data.coco.read import annotation_to_rle
 from paddlex_seg.data.findings import Finding, finding
 from paddlex_seg.data.formats.assembly import (
     SourceObject,
@@ -24,7 +22,6 @@ from paddlex_seg.data.formats.mask_images import (
     IdMap,
     class_of_ids,
     id_map_to_rles,
-    mask_to_rle,
     read_binary_mask,
     read_id_map,
 )
@@ -49,6 +46,7 @@ from paddlex_seg.data.formats.target_files import (
     write_lines,
 )
 from paddlex_seg.errors import DatasetError
+from paddlex_seg.masks.rle import annotation_to_rle, mask_to_rle, rle_to_mask
 from paddlex_seg.structures import Annotation, CocoFile, ImageRecord, Rle
 
 INDEX = "instances.json"  # in the folder of a picture's masks: file, label and iscrowd of each
@@ -304,7 +302,7 @@ def _write_masks(
     place.mkdir(parents=True, exist_ok=True)
     findings, index = [], []
     for annotation in annotations:
-        mask = mask_tools.decode(annotation_to_rle(annotation, record.height, record.width))
+        mask = rle_to_mask(annotation_to_rle(annotation, record.height, record.width))
         if not mask.any():
             message = "its mask covers no pixel; it was left out"
             findings.append(

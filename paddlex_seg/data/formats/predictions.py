@@ -11,7 +11,8 @@ from paddlex_seg.data.formats.conversion import ALL
 from paddlex_seg.data.formats.source_files import PICTURE_SUFFIXES, files_below
 from paddlex_seg.data.images import picture_size
 from paddlex_seg.errors import DatasetError
-from paddlex_seg.structures import CocoFile, Rle
+from paddlex_seg.masks.rle import rle_from_json
+from paddlex_seg.structures import CocoFile
 
 _ENDING = "_res.json"
 
@@ -52,7 +53,7 @@ def _read_result(path: Path) -> dict[str, Any]:
 def _to_picture(name: str, result: dict[str, Any], image_dir: Path) -> SourcePicture:
     file_name = _file_name(name, result, image_dir)
     objects = tuple(
-        SourceObject(box["label"], Rle(size=mask["size"], counts=mask["counts"].encode("ascii")))
+        SourceObject(box["label"], rle_from_json(mask))
         for box, mask in zip(result["boxes"], result["masks"], strict=True)
     )
     sizes = {tuple(mask["size"]) for mask in result["masks"]}

@@ -12,9 +12,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from pycocotools import mask as mask_tools
 
-from paddlex_seg.data.coco.read import annotation_to_rle
 from paddlex_seg.data.findings import Finding, finding
 from paddlex_seg.data.formats.assembly import SourceObject, SourcePicture, assemble_splits
 from paddlex_seg.data.formats.conversion import ALL, Conversion
@@ -39,6 +37,7 @@ from paddlex_seg.data.formats.target_files import (
 )
 from paddlex_seg.data.images import picture_size
 from paddlex_seg.errors import DatasetError
+from paddlex_seg.masks.rle import annotation_to_rle, polygons_to_rle, rle_area, rle_iou, rle_to_mask
 from paddlex_seg.structures import Annotation, CocoFile, ImageRecord, Rle
 
 
@@ -314,7 +313,7 @@ def _write_line(
     line, message = "", ""
     if annotation.iscrowd:
         message = "it is a crowd region, which YOLO does not have; it was left out"
-    elif not mask_tools.area(mask):
+    elif not rle_area(mask):
         message = "its mask covers no pixel; it was left out"
     else:
         values, iou = _best_polygon(annotation, mask, record)
@@ -335,7 +334,7 @@ def _best_polygon(annotation: Annotation, mask: Rle, record: ImageRecord) -> tup
         values = _normalised(join_rings(parts), record)
         if _drawn_iou(values, mask, record) == 1:  # not where parts overlap
             return values, 1.0
-    values = _normalised(join_rings(mask_to_rings(mask_tools.decode(mask).astype(bool))), record)
+    values = _normalised(join_rings(mask_to_rings(rle_to_mask(mask).astype(bool))), record)
     return values, _drawn_iou(values, mask, record)
 
 
@@ -347,7 +346,7 @@ def _drawn_iou(values: Sequence[str], mask: Rle, record: ImageRecord) -> float:
     """The IoU of ``mask`` and what a reader of these coordinates draws."""
     size_hw = (record.height, record.width)
     polygon = _to_pixels([float(value) for value in values], size_hw)
-    return float(mask_tools.iou(mask_tools.frPyObjects([polygon], *size_hw), [mask], [0])[0, 0])
+    return rle_iou(polygons_to_rle([polygon], size_hw), mask)
 
 
 def _write_settings(path: Path, splits: Sequence[str], names: Sequence[str]) -> None:

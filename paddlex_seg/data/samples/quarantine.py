@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from paddlex_seg.data.coco.read import summarize_problems
+from paddlex_seg.data.findings import summarize_problems
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.publish import replace_file
 

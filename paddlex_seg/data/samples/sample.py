@@ -16,8 +16,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
+from paddlex_seg.masks.rle import polygons_to_rle, rle_box_xywh, rle_to_mask
 from paddlex_seg.structures import Polygons, Rle
 
 Segment = Polygons | Rle  # an RLE keeps what polygons cannot say: holes
@@ -222,13 +222,13 @@ class Sample:
     def _render_polygons(self, polygons: Polygons, window: Window) -> NDArray[np.uint8]:
         origin = [window.left, window.top]
         corners = [(part - origin).ravel() for part in self._polygons_to_current(polygons)]
-        return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(corners, *window.size_hw)))
+        return rle_to_mask(polygons_to_rle(corners, window.size_hw))
 
     def _render_rle(self, rle: Rle, window: Window) -> NDArray[np.uint8]:
         """Nearest neighbour by index: along the axes of a picture it is exact."""
         columns = self._source_index(np.arange(window.left, window.right), axis=0)
         rows = self._source_index(np.arange(window.top, window.bottom), axis=1)
-        return coco_mask.decode(rle)[rows][:, columns]
+        return rle_to_mask(rle)[rows][:, columns]
 
     def _source_index(self, pixels: NDArray[np.int64], axis: int) -> NDArray[np.int64]:
         source = (pixels + 0.5 - self.shift_xy[axis]) / self.scale_xy[axis]
@@ -255,7 +255,7 @@ class Sample:
 
 def _segment_box(segment: Segment) -> NDArray[np.float64]:
     if isinstance(segment, dict):
-        x, y, width, height = coco_mask.toBbox(segment)
+        x, y, width, height = rle_box_xywh(segment)
         return np.array([x, y, x + width, y + height])
     corners = np.concatenate(segment)
     return np.concatenate([corners.min(axis=0), corners.max(axis=0)])

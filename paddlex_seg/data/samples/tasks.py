@@ -18,7 +18,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from paddlex_seg.data.coco.read import annotation_to_rle
 from paddlex_seg.data.images import image_path, load_image
 from paddlex_seg.data.preprocess import NetworkInput, preprocess
 from paddlex_seg.data.samples.epochs import Draw, draw_epoch, epoch_length
@@ -26,6 +25,7 @@ from paddlex_seg.data.samples.mixing import Layer, Mixing, compose, mosaic, obje
 from paddlex_seg.data.samples.sample import RenderedSample, Sample, Segment
 from paddlex_seg.data.samples.transforms import Policy, apply
 from paddlex_seg.errors import DatasetError
+from paddlex_seg.masks.rle import annotation_to_rle
 from paddlex_seg.structures import Annotation, CocoFile, ImageRecord, Polygons, PreprocessSpec
 
 

@@ -12,8 +12,8 @@ import paddle.nn.functional as F
 from numpy.typing import NDArray
 from paddle import ParamAttr, Tensor, nn
 from paddle.nn.initializer import KaimingNormal, Normal
-from pycocotools import mask as coco_mask
 
+from paddlex_seg.masks.rle import polygons_to_rle, rle_to_mask
 from paddlex_seg.models.layers import BiasedConv2D, BiasedConv2DTranspose
 from paddlex_seg.models.rcnn.assign import RoiSamples
 from paddlex_seg.structures import Target
@@ -115,7 +115,7 @@ def draw_polygons_in_box(
     corner, size = box_xyxy[:2].astype(np.float64), (box_xyxy[2:] - box_xyxy[:2]).astype(np.float64)
     scale = resolution / np.maximum(size, SMALLEST_SIDE)
     parts = [((part - corner) * scale).ravel() for part in polygons]
-    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(parts, resolution, resolution)))
+    return rle_to_mask(polygons_to_rle(parts, (resolution, resolution)))
 
 
 def sample_bitmap_in_box(

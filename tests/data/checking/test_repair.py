@@ -9,9 +9,10 @@ from pycocotools import mask as mask_tools
 
 from paddlex_seg.data.checking.repair import main, repair_dataset, undo_repair
 from paddlex_seg.data.checking.rules import check
-from paddlex_seg.data.coco.read import annotation_to_rle, load_document, read_coco
+from paddlex_seg.data.coco.read import load_document, read_coco
 from paddlex_seg.data.findings import KINDS
 from paddlex_seg.errors import DatasetError
+from paddlex_seg.masks.rle import annotation_to_rle
 
 REPAIRED = [code for code, kind in KINDS.items() if kind.repair and code in PLANTS]
 LEFT = [code for code, kind in KINDS.items() if not kind.repair and code in PLANTS]

@@ -7,17 +7,15 @@ import pytest
 from PIL import Image
 from pycocotools import mask as mask_tools
 
-from paddlex_seg.data.coco.read import (
-    annotation_to_rle,
-    annotations_to_instances,
-    dataset_paths,
-    mask_to_polygons,
-    read_coco,
-    same_categories,
-    write_coco,
-)
+from paddlex_seg.data.coco.categories import same_categories
+from paddlex_seg.data.coco.instances import annotations_to_instances
+from paddlex_seg.data.coco.paths import dataset_paths
+from paddlex_seg.data.coco.read import read_coco
+from paddlex_seg.data.coco.write import write_coco
 from paddlex_seg.data.images import image_path, load_image, picture_size
 from paddlex_seg.errors import DatasetError
+from paddlex_seg.masks.polygons import mask_to_polygons
+from paddlex_seg.masks.rle import annotation_to_rle
 from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord
 
 SQUARE = [2, 1, 6, 1, 6, 5, 2, 5]  # 4 x 4 pixels

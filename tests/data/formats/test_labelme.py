@@ -10,11 +10,12 @@ from converted import assert_same_objects, coco_file, encode, labelled_masks, ri
 from PIL import Image
 from pycocotools import mask as mask_tools
 
-from paddlex_seg.data.coco.read import annotation_to_rle, read_coco
+from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.demo import COCO_FOLDER, LABELME_FOLDER, write_demo_dataset
 from paddlex_seg.data.formats.conversion import Conversion
 from paddlex_seg.data.formats.labelme import read_labelme, write_labelme
 from paddlex_seg.errors import DatasetError
+from paddlex_seg.masks.rle import annotation_to_rle
 from paddlex_seg.structures import CocoFile
 
 TRIANGLE = [[10, 10], [30, 10], [10, 30]]

@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as mask_tools
 
-from paddlex_seg.data.coco.read import read_coco, write_coco
+from paddlex_seg.data.coco.read import read_coco
+from paddlex_seg.data.coco.write import write_coco
 from paddlex_seg.data.demo import COCO_FOLDER, write_demo_dataset
 from paddlex_seg.data.findings import Finding
 from paddlex_seg.data.formats.conversion import Conversion

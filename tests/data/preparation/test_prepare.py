@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ import pytest
 from command_line import read_result, run_cli
 from pycocotools import mask as mask_tools
 
-from paddlex_seg.config import CheckDatasetConfig
 from paddlex_seg.data.checking.rules import check
-from paddlex_seg.data.coco.read import annotation_to_rle, dataset_paths, read_coco
+from paddlex_seg.data.coco.paths import dataset_paths
+from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.demo import COCO_FOLDER, LABELME_FOLDER, write_demo_dataset
-from paddlex_seg.data.preparation.prepare import WRITERS, prepare
+from paddlex_seg.data.preparation.convert import WRITERS
+from paddlex_seg.data.preparation.prepare import prepare
+from paddlex_seg.data.preparation.settings import ConvertSettings, SplitSettings
 from paddlex_seg.errors import ConfigError, DatasetError
+from paddlex_seg.masks.rle import annotation_to_rle
 from paddlex_seg.structures import CocoFile
 
 
@@ -38,8 +42,11 @@ def labelme_set(demo: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(demo / LABELME_FOLDER, tmp_path / "labelme set ü"))
 
 
-def run(root: Path, **settings: Any) -> list[Any]:
-    return prepare(CheckDatasetConfig.model_validate(settings), root, root.parent / "output")
+def run(
+    root: Path, convert: Mapping[str, Any] | None = None, split: Mapping[str, Any] | None = None
+) -> list[Any]:
+    settings = ConvertSettings(**convert or {}), SplitSettings(**split or {})
+    return prepare(root, root.parent / "output", *settings)
 
 
 def splits_of(root: Path) -> dict[str, CocoFile]:

@@ -13,17 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paddlex_seg.data.coco.read import same_categories
-from paddlex_seg.data.preparation.split import (
-    ClassBalance,
-    fold_coco,
-    groups_by_folder,
-    groups_by_name,
-    merge_coco,
-    split_balance,
-    split_coco,
-    split_sizes,
-)
+from paddlex_seg.data.coco.categories import same_categories
+from paddlex_seg.data.preparation.balance import ClassBalance, split_balance
+from paddlex_seg.data.preparation.groups import groups_by_folder, groups_by_name
+from paddlex_seg.data.preparation.merge import merge_coco
+from paddlex_seg.data.preparation.split import fold_coco, split_coco, split_sizes
 from paddlex_seg.errors import ConfigError, DatasetError
 from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord
 

@@ -1,129 +1,35 @@
-"""The configuration of a run: a short YAML file plus ``-o Section.key=value`` options, checked at once.
+"""The sections of a configuration: every key with its type, its default and its meaning.
 
-`load_config` reads both, checks everything and either returns a frozen `Config` or raises one `ConfigError`
-that lists every problem with its place, what was found, what was expected and the nearest valid key.
+`docs/config.md` is written from the descriptions here.
 """
 
-import ast
-import difflib
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from paddlex_seg.errors import ConfigError
+from paddlex_seg.config.values import (
+    Addresses,
+    BatchSize,
+    Count,
+    Device,
+    Folds,
+    Fraction,
+    ImageSize,
+    Inputs,
+    Names,
+    Percent,
+    Positive,
+    PositiveFloat,
+    Precision,
+    Ratio,
+    SourceFormat,
+    TargetFormat,
+    Text,
+)
 
 SCRATCH = "scratch"  # as Train.pretrain_weight_path
 MODES = ("check_dataset", "train", "evaluate", "export", "predict")
-PACKAGE_DIR = Path(__file__).resolve().parent
-CONFIG_DIRS = (PACKAGE_DIR / "configs", PACKAGE_DIR.parent / "configs")  # installed wheel, source checkout
-DEVICE_PATTERN = re.compile(r"auto|cpu|(gpu|npu|xpu|mlu)(:\d+(,\d+)*)?")
-
-
-def _reject_bool(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("a number is expected, not true or false")
-    return value
-
-
-def _device(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    text = value.strip().lower()
-    text = re.sub(r"^cuda(?=$|:)", "gpu", text)
-    if not DEVICE_PATTERN.fullmatch(text):
-        raise ValueError("expected auto, cpu, gpu, gpu:0 or gpu:0,1 (likewise npu, xpu, mlu)")
-    return text
-
-
-def _image_size(value: Any) -> Any:
-    """One number or two. What they mean, and whether they must be multiples of 32, is up to the recipe."""
-    sides = value if isinstance(value, list | tuple) else [value]
-    whole = [int(side) for side in sides if str(side).isdigit()]
-    expected = 2 if isinstance(value, list | tuple) else 1
-    if not len(sides) == len(whole) == expected or min(whole) < 32:
-        raise ValueError("expected a size of 32 pixels or more, or two, such as 640 or [480, 640]")
-    return whole[0] if expected == 1 else tuple(whole)
-
-
-def _inputs(value: Any) -> Any:
-    items = value if isinstance(value, list | tuple) else [value]
-    if not items or not all(isinstance(item, str) and item for item in items):
-        raise ValueError("expected a file, a folder, a pattern, a URL, or a list of these")
-    return tuple(items)
-
-
-def _names(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
-
-
-def _amp(value: Any) -> Any:
-    """YAML reads OFF as false."""
-    if value is False:
-        return "OFF"
-    if value == "O2":
-        raise ValueError(
-            "O2 keeps the weights themselves in 16 bits, which is not supported; O1 computes convolutions "
-            "and products of matrices in 16 bits, too"
-        )
-    return value
-
-
-def _addresses(value: Any) -> Any:
-    items = value.split(",") if isinstance(value, str) else value
-    if not isinstance(items, list | tuple) or not all(
-        isinstance(item, str) and item.strip() for item in items
-    ):
-        raise ValueError("expected the addresses of the machines, such as 10.0.0.1,10.0.0.2")
-    return tuple(item.strip() for item in items)
-
-
-SourceFormat = Literal["LabelMe", "VOC", "YOLO", "MaskPNG", "COCO"]
-TargetFormat = Literal["COCO", "LabelMe", "YOLO", "MaskPNG"]
-
-
-def _format(value: Any) -> Any:
-    """The name of an annotation format, whatever its case and hyphens."""
-    names = {name.lower(): name for name in get_args(SourceFormat)}
-    return names.get(re.sub(r"[-_ ]", "", value).lower(), value) if isinstance(value, str) else value
-
-
-def _batch_size(value: Any) -> Any:
-    if isinstance(value, str) and value.strip().lower() == "auto":
-        return "auto"
-    if not str(value).isdecimal() or int(value) < 1:
-        raise ValueError("expected a number of pictures, 1 or more, or auto")
-    return int(value)
-
-
-Count = Annotated[int, BeforeValidator(_reject_bool), Field(ge=0)]
-Positive = Annotated[int, BeforeValidator(_reject_bool), Field(ge=1)]
-PositiveFloat = Annotated[float, BeforeValidator(_reject_bool), Field(gt=0)]
-Fraction = Annotated[float, BeforeValidator(_reject_bool), Field(ge=0, le=1)]
-Percent = Annotated[int, BeforeValidator(_reject_bool), Field(ge=0, le=100)]
-Text = Annotated[
-    str,
-    BeforeValidator(
-        lambda value: str(value) if type(value) in (int, float) else value
-    ),  # a folder called 2024
-    StringConstraints(min_length=1),
-]
-Names = Annotated[tuple[Text, ...], BeforeValidator(_names)]
-Device = Annotated[str, BeforeValidator(_device)]
-ImageSize = Annotated[int | tuple[int, int], BeforeValidator(_image_size)]
-BatchSize = Annotated[int | Literal["auto"], BeforeValidator(_batch_size)]
-Inputs = Annotated[tuple[str, ...], BeforeValidator(_inputs)]
 
 
 class _Section(BaseModel):
@@ -153,12 +59,12 @@ class ConvertConfig(_Section):
     """Conversion from and to other annotation formats."""
 
     enable: bool = Field(default=False, description="Convert before the check.")
-    src_dataset_type: Annotated[SourceFormat, BeforeValidator(_format)] | None = Field(
+    src_dataset_type: SourceFormat | None = Field(
         default=None,
         description="Format to convert from: `LabelMe`, `VOC`, `YOLO`, `MaskPNG`; or `COCO` with "
         "`dst_dataset_type`.",
     )
-    dst_dataset_type: Annotated[TargetFormat, BeforeValidator(_format)] = Field(
+    dst_dataset_type: TargetFormat = Field(
         default="COCO",
         description="Format to convert to. Other than `COCO`: the data set is written to "
         "`<Global.output>/check_dataset/` as `LabelMe`, `YOLO` or `MaskPNG`.",
@@ -174,7 +80,7 @@ class SplitConfig(_Section):
     test_percent: Percent | None = Field(
         default=None, description="Share of the pictures to keep apart in `instance_test.json`."
     )
-    folds: Annotated[int, BeforeValidator(_reject_bool), Field(ge=2)] | None = Field(
+    folds: Folds | None = Field(
         default=None,
         description="Instead of percents: the number of folds for cross-validation, each a data set of its "
         "own in `folds/`.",
@@ -268,7 +174,7 @@ class TrainConfig(_Section):
         description="Batches whose gradients make one step of the optimizer, as one batch of that many times "
         "`batch_size` pictures would.",
     )
-    amp: Annotated[Literal["OFF", "O1"], BeforeValidator(_amp)] = Field(
+    amp: Precision = Field(
         default="OFF",
         description="`O1`: convolutions and products of matrices in 16 bits, on GPUs and their like; the CPU "
         "stays with 32.",
@@ -316,7 +222,7 @@ class TrainConfig(_Section):
         description="Pictures of a class that fewer than this share of the pictures have come more often, "
         "such as 0.1; null for each picture once an epoch.",
     )
-    negatives_ratio: Annotated[float, BeforeValidator(_reject_bool), Field(ge=0)] | None = Field(
+    negatives_ratio: Ratio | None = Field(
         default=None,
         description="Most pictures without objects in an epoch, for each picture with objects; null for all.",
     )
@@ -349,7 +255,7 @@ class TrainConfig(_Section):
         default=None,
         description="With `nnodes`: address and a free port of the first machine, `10.0.0.1:6070`.",
     )
-    dist_ips: Annotated[tuple[str, ...], BeforeValidator(_addresses)] | None = Field(
+    dist_ips: Addresses | None = Field(
         default=None,
         description="Instead of `nnodes` and `master`: the addresses of all machines, `10.0.0.1,10.0.0.2`; "
         "the first one is the master.",
@@ -435,187 +341,3 @@ class Config(_Section):
     def to_yaml(self) -> str:
         """The effective configuration, defaults included; `load_config` reads it back."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-# Keys that PaddleX understands and this toolkit deliberately does not, with what to do instead.
-RETIRED_KEYS = {
-    "Train.dy2st": "training runs in dynamic mode; remove the key",
-    "Train.uniform_output_enabled": "the uniform output layout is always on; remove the key",
-    "Train.basic_config_path": "there is no second configuration file behind this one; remove the key",
-    "Evaluate.basic_config_path": "there is no second configuration file behind this one; remove the key",
-    "Export.basic_config_path": "there is no second configuration file behind this one; remove the key",
-    "Global.export_with_pir": "models are always exported in Paddle 3's JSON format; remove the key",
-    "Benchmark": "this section of PaddleX has no use here; remove it",
-}
-
-
-def find_config(name: str) -> Path:
-    """The file meant by ``-c``: an existing path, else the shipped file of that name in any folder."""
-    path = Path(name)
-    if path.is_file():
-        return path
-    folder = next((folder for folder in CONFIG_DIRS if folder.is_dir()), CONFIG_DIRS[0])
-    shipped = {file.name: file for file in sorted(folder.rglob("*.yaml"))}
-    base = name.replace("\\", "/").rsplit("/", 1)[-1]
-    for candidate in (base, f"{base}.yaml"):
-        if candidate in shipped:
-            return shipped[candidate]
-    raise ConfigError(
-        f"{name}: there is no such file, and no shipped configuration of that name.{_suggest(base, shipped)} "
-        f"Shipped are: {', '.join(sorted(shipped))}."
-    )
-
-
-def read_config(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """The YAML file with the ``-o`` options applied, not checked yet.
-
-    Raises ConfigError when the file is not a YAML mapping or an option has not the form ``key=value``.
-    """
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected sections such as Global and Train, found {type(data).__name__}.")
-    data = _none_strings_to_null(data)
-    problems = [problem for option in overrides if (problem := _apply_override(data, option))]
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return data
-
-
-def validate_config(data: Mapping[str, Any], path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Check what `read_config` gave. Raises one ConfigError with all problems."""
-    try:
-        return Config.model_validate(data)
-    except ValidationError as error:
-        places = _Places(path, overrides)
-        lines = [_problem_to_text(problem, places) for problem in error.errors()]
-        raise ConfigError("\n".join(lines)) from None
-
-
-def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
-    """Find, read, override and check a configuration; see the module's first lines."""
-    path = find_config(name)
-    return validate_config(read_config(path, overrides), path, overrides)
-
-
-def parse_value(text: str) -> Any:
-    """The value of an ``-o`` option: a YAML or Python literal where it reads as one, else the text itself.
-
-    ``None``, ``null`` and ``~`` are null; ``1e-4`` is a number; lists and mappings may be written either way.
-    ``gpu:0,1``, URLs, paths and ``on`` stay text. Nothing is ever evaluated.
-    """
-    words: dict[str, Any] = {"None": None, "null": None, "~": None, "true": True, "false": False}
-    if text in words:
-        return words[text]
-    try:
-        value = ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        value = None
-    if type(value) in (bool, int, float, str, list, dict):
-        return value
-    if text[:1] in ("[", "{"):
-        try:
-            return yaml.safe_load(text)
-        except yaml.YAMLError:
-            return text
-    return text
-
-
-def _apply_override(data: dict[str, Any], option: str) -> str | None:
-    """Set one value in place. Returns what is wrong with the option, if anything."""
-    key, equals, text = option.partition("=")
-    parts = key.strip().split(".")
-    if not equals or not all(parts):
-        return f"-o {option}: expected Section.key=value, such as Train.epochs_iters=20."
-    node = data
-    for depth, part in enumerate(parts[:-1], start=1):
-        child = node.setdefault(part, {})
-        if child is None:
-            child = node[part] = {}
-        if not isinstance(child, dict):
-            return (
-                f"-o {option}: {'.'.join(parts[:depth])} is a value ({child!r}), it has no keys of its own."
-            )
-        node = child
-    node[parts[-1]] = parse_value(text)
-    return None
-
-
-def _none_strings_to_null(value: Any) -> Any:
-    """``None`` in a YAML file is the text "None"; users of PaddleX mean null."""
-    if isinstance(value, dict):
-        return {key: _none_strings_to_null(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_none_strings_to_null(item) for item in value]
-    return None if value == "None" else value
-
-
-class _Places:
-    """Where a key was set: an ``-o`` option, a line of the file, or only the file."""
-
-    def __init__(self, path: Path, overrides: Sequence[str]):
-        self.path = path
-        self.options = {option.partition("=")[0].strip() for option in overrides}
-        try:
-            root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-            self.lines = dict(_key_lines(root, ()))
-        except (OSError, yaml.YAMLError):
-            self.lines = {}
-
-    def find(self, key: str) -> str:
-        if any(option == key or option.startswith(f"{key}.") for option in self.options):
-            return "-o"
-        if key in self.lines:
-            return f"{self.path}:{self.lines[key]}"
-        return str(self.path)
-
-
-def _key_lines(node: Any, prefix: tuple[str, ...]) -> Iterator[tuple[str, int]]:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            path = (*prefix, str(key.value))
-            yield ".".join(path), key.start_mark.line + 1
-            yield from _key_lines(value, path)
-
-
-def _valid_keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    for name, info in section.model_fields.items():
-        yield prefix + name
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            yield from _valid_keys(info.annotation, f"{prefix}{name}.")
-
-
-def _problem_to_text(problem: Any, places: _Places) -> str:
-    valid = set(_valid_keys(Config))
-    key = ".".join(str(part) for part in problem["loc"])
-    where = f"{places.find(key)}: {key}"
-    if problem["type"] == "extra_forbidden":
-        if key in RETIRED_KEYS:
-            return f"{where}: {RETIRED_KEYS[key]}."
-        return f"{where}: there is no such key.{_suggest_key(key, valid)}"
-    if problem["type"] == "missing":
-        return f"{where}: the key is missing; add it."
-    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return f"{where}: found {problem['input']!r}; {message}."
-
-
-def _suggest_key(key: str, valid: set[str]) -> str:
-    """The nearest key of the same section, else the same last word in another section."""
-    section, _, leaf = key.rpartition(".")
-    siblings = [name for name in valid if name.rpartition(".")[0] == section]
-    if near := difflib.get_close_matches(key, siblings, n=1, cutoff=0.75):
-        return f" Did you mean {near[0]}?"
-    if same_leaf := sorted(name for name in valid if name.rpartition(".")[2].lower() == leaf.lower()):
-        return f" Did you mean {' or '.join(same_leaf)}?"
-    if near := difflib.get_close_matches(key, sorted(valid), n=1, cutoff=0.6):
-        return f" Did you mean {near[0]}?"
-    if siblings:
-        return f" Valid here are: {', '.join(sorted(name.rpartition('.')[2] for name in siblings))}."
-    return ""
-
-
-def _suggest(word: str, valid: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(word, list(valid), n=1, cutoff=0.6)
-    return f" Did you mean {near[0]}?" if near else ""

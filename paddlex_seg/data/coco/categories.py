@@ -1,0 +1,56 @@
+"""Whether files list the same categories: a class index is a position in the list of the train file."""
+
+from collections.abc import Collection, Sequence, Set
+
+from paddlex_seg.data.findings import summarize_problems
+from paddlex_seg.errors import DatasetError
+from paddlex_seg.structures import Category, CocoFile
+
+
+def category_differences(train: CocoFile, other: CocoFile) -> list[tuple[str, str]]:
+    """How the categories of two files differ: the code of a finding and its message, for each difference.
+
+    Ids, names and order must agree: a class index is a position in this list, so that with another order or
+    other names a class would be evaluated against the masks of a different one.
+    """
+    expected_in, found_in = train.path.name, other.path.name
+    names, other_names = _id_to_name(train.categories), _id_to_name(other.categories)
+    lists = [(names, found_in, other_names), (other_names, expected_in, names)]
+    differences = [
+        ("categories_differ_ids", f"{place} lacks category {id} ({owners[id]})")
+        for owners, place, others in lists
+        for id in owners
+        if id not in others
+    ]
+    differences += [
+        (
+            "categories_differ_names",
+            f"category {id} is {names[id]!r} in {expected_in} and {other_names[id]!r} in {found_in}",
+        )
+        for id in names
+        if id in other_names and names[id] != other_names[id]
+    ]
+    if not differences and list(names) != list(other_names):
+        order = (
+            f"the order of the ids is {list(names)} in {expected_in} and {list(other_names)} in {found_in}"
+        )
+        differences = [("categories_differ_order", order)]
+    return differences
+
+
+def same_categories(train: CocoFile, val: CocoFile) -> None:
+    """Nothing, when both files list the same ids and names in the same order; else raises DatasetError."""
+    differences = [message for _, message in category_differences(train, val)]
+    if differences:
+        where = f"categories of {train.path.name} and {val.path.name} (both need the same list)"
+        raise DatasetError(summarize_problems(where, differences))
+
+
+def unused_dummies(categories: Collection[Category], used: Set[str]) -> list[str]:
+    """Names of classes without annotations that only group others."""
+    groups = {category.supercategory for category in categories if category.supercategory != category.name}
+    return [category.name for category in categories if category.name in groups - used]
+
+
+def _id_to_name(categories: Sequence[Category]) -> dict[int, str]:
+    return {category.id: category.name for category in categories}

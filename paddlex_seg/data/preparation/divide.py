@@ -1,0 +1,80 @@
+"""Division of a data set in its folder: new annotation files, or folds."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from paddlex_seg.data.coco.paths import dataset_paths
+from paddlex_seg.data.coco.read import read_coco
+from paddlex_seg.data.preparation.balance import balance_table
+from paddlex_seg.data.preparation.groups import groups_by_content, groups_by_folder, groups_by_name
+from paddlex_seg.data.preparation.layouts import annotation_files, existing_annotations, write_folds
+from paddlex_seg.data.preparation.merge import in_name_order, merge_coco
+from paddlex_seg.data.preparation.settings import SplitSettings
+from paddlex_seg.data.preparation.split import fold_coco, split_coco
+from paddlex_seg.errors import ConfigError, DatasetError
+from paddlex_seg.files.publish import publish
+from paddlex_seg.structures import CocoFile
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def divide_dataset(dataset_dir: Path, split: SplitSettings) -> None:
+    """Divide the COCO data set in ``dataset_dir`` anew, in its place, or into ``folds/``.
+
+    Raises ConfigError for settings that do not fit the data, and DatasetError when there is
+    nothing to divide.
+    """
+    paths = dataset_paths(dataset_dir)
+    existing = existing_annotations(paths.root)
+    if not existing:
+        raise DatasetError(
+            f"{paths.root}: has no annotations/instance_train.json, _val.json or _test.json to split. "
+            "Convert the annotations first, or name the file so."
+        )
+    whole = in_name_order(merge_coco([read_coco(path) for path in existing.values()]))
+    if split.folds:
+        divide_into_folds(paths.root, whole, split)
+    else:
+        splits = divide(whole, paths.image_dir, split)
+        publish(paths.root, annotation_files(paths.root, splits))
+    _LOGGER.info("Split dataset successfully !")
+
+
+def divide(
+    whole: CocoFile,
+    image_dir: Path,
+    split: SplitSettings,
+    to_place: Mapping[str, Path | bytes] | None = None,
+) -> dict[str, CocoFile]:
+    """The parts of ``whole``, by name. ``to_place``: images that are not in ``image_dir`` yet."""
+    groups = _groups(whole, image_dir, split, to_place or {})
+    splits = split_coco(whole, split.percents(), seed=split.seed, groups=groups)
+    _LOGGER.info(balance_table(splits))
+    return splits
+
+
+def divide_into_folds(root: Path, whole: CocoFile, split: SplitSettings) -> None:
+    """Write the folds of ``whole``, whose images lie in ``root``, into ``root/folds``."""
+    assert split.folds is not None
+    groups = _groups(whole, root / "images", split, {})
+    write_folds(root, fold_coco(whole, split.folds, seed=split.seed, groups=groups))
+    _LOGGER.info(f"{split.folds} folds are in {root / 'folds'}; set Global.dataset_dir to one of them.")
+
+
+def _groups(
+    whole: CocoFile, image_dir: Path, split: SplitSettings, to_place: Mapping[str, Path | bytes]
+) -> Sequence[int] | None:
+    names = [record.file_name for record in whole.images]
+    if split.group_by is None:
+        return None
+    if split.group_by == "folder":
+        return groups_by_folder(names)
+    if split.group_by != "duplicates":
+        return groups_by_name(names, split.group_by)
+    if to_place:
+        raise ConfigError(
+            "CheckDataset.split.group_by=duplicates needs pictures in the folder images, where the "
+            "conversion is yet to put them. Convert first, then split."
+        )
+    return groups_by_content(image_dir, names)

@@ -1,0 +1,58 @@
+"""The files of a prepared data set: annotation files, lists, and the folders of folds."""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from paddlex_seg.data.coco.write import coco_to_json
+from paddlex_seg.files.publish import fresh_folder
+from paddlex_seg.structures import CocoFile
+
+SPLITS = ("train", "val", "test")
+
+
+def existing_annotations(root: Path) -> dict[str, Path]:
+    """The annotation files that are there, by split."""
+    paths = {name: root / "annotations" / f"instance_{name}.json" for name in SPLITS}
+    return {name: path for name, path in paths.items() if path.is_file()}
+
+
+def annotation_files(root: Path, splits: Mapping[str, CocoFile]) -> dict[Path, bytes | Path | None]:
+    """The new annotation files; one of an earlier split that the new one has no part for is to go."""
+    files: dict[Path, bytes | Path | None] = {
+        root / "annotations" / f"instance_{name}.json": coco_to_json(coco).encode()
+        for name, coco in splits.items()
+    }
+    return {root / "annotations" / f"instance_{name}.json": None for name in SPLITS} | files
+
+
+def list_files(
+    root: Path, splits: Mapping[str, CocoFile], lines: Mapping[str, str]
+) -> dict[Path, bytes | Path | None]:
+    """A list file for each split; ``lines`` has the line of each image, by ``file_name``."""
+    return {
+        root / f"{name}_anno_list.txt": "".join(
+            f"{lines[record.file_name]}\n" for record in coco.images if record.file_name in lines
+        ).encode()
+        for name, coco in splits.items()
+    }
+
+
+def write_folds(root: Path, folds: Sequence[Mapping[str, CocoFile]]) -> None:
+    """``folds/1`` and so on below ``root``: data sets that share its images. All of them appear, or none."""
+    with fresh_folder(root / "folds") as new:
+        for number, parts in enumerate(folds, start=1):
+            annotations = new / str(number) / "annotations"
+            annotations.mkdir(parents=True)
+            for name, coco in parts.items():
+                (annotations / f"instance_{name}.json").write_text(coco_to_json(coco), encoding="utf-8")
+            _share_images(root / "images", new / str(number) / "images", up="../../images")
+
+
+def _share_images(source: Path, target: Path, up: str) -> None:
+    """A second place for a folder of images: a link by the relative path ``up``, or else copies."""
+    try:
+        os.symlink(up, target, target_is_directory=True)
+    except OSError:
+        shutil.copytree(source, target)

@@ -1,0 +1,55 @@
+"""What preparing a data set can be told; the names are those of the configuration."""
+
+from dataclasses import dataclass
+
+from paddlex_seg.errors import ConfigError
+
+_DEFAULT_PERCENTS = {"train": 80, "val": 20}  # of a converted data set that says nothing about a split
+
+
+@dataclass(frozen=True)
+class ConvertSettings:
+    """Conversion from and to other annotation formats; see the section ``CheckDataset.convert``."""
+
+    enable: bool = False
+    src_dataset_type: str | None = None
+    dst_dataset_type: str = "COCO"
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """A new division into train and val; see the section ``CheckDataset.split``."""
+
+    enable: bool = False
+    train_percent: int | None = None
+    val_percent: int | None = None
+    test_percent: int | None = None
+    folds: int | None = None
+    seed: int = 0
+    group_by: str | None = None
+
+    def require_sound(self) -> None:
+        """Raises ConfigError when a split is asked for whose percents or folds make no sense."""
+        if self.enable:
+            self._given_percents()
+
+    def percents(self) -> dict[str, int]:
+        """The share of each part; that of a conversion where none is asked for."""
+        return self._given_percents() if self.enable and not self.folds else _DEFAULT_PERCENTS
+
+    def _given_percents(self) -> dict[str, int]:
+        given = {"train": self.train_percent, "val": self.val_percent, "test": self.test_percent}
+        if self.folds:
+            if any(value is not None for value in given.values()):
+                raise ConfigError(
+                    "CheckDataset.split: folds and percents exclude each other. Set one of them to null."
+                )
+            return {}
+        percents = {name: value or 0 for name, value in given.items()}
+        if sum(percents.values()) != 100 or not percents["train"] or not percents["val"]:
+            found = ", ".join(f"{name}_percent {value}" for name, value in given.items())
+            raise ConfigError(
+                f"CheckDataset.split: {found}. Expected whole numbers that sum to 100, those of train and "
+                "val above 0."
+            )
+        return {name: value for name, value in percents.items() if value}

@@ -1,0 +1,232 @@
+"""Spreads the images of every class over parts in the proportion of their sizes.
+
+The iterative stratification of K. Sechidis, G. Tsoumakas and I. Vlahavas, "On the Stratification of
+Multi-Label Data", ECML PKDD 2011: the rarest class first, as its images leave the least choice. Differs from
+it: what a part lacks counts in proportion to the size of the part, so that large groups do not all go to the
+largest one; a class reaches as many parts as it has images for; and what must stay together is assigned as a
+whole.
+
+All comparisons are of whole numbers, so that no rounding decides one.
+"""
+
+import heapq
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paddlex_seg.data.preparation.references import references
+from paddlex_seg.structures import CocoFile
+
+
+def stratify(
+    coco: CocoFile, sizes: Sequence[int], group_of_image: NDArray[np.int64], seed: int
+) -> NDArray[np.int64]:
+    """The part [N] of each of the N images, by its place in ``sizes``, which are numbers of images.
+
+    group_of_image: integers [N] from 0; images of one group go to one part, and sizes only come near then.
+    """
+    items = _items(coco, group_of_image)
+    if not items.sizes:
+        return np.zeros(0, np.int64)
+    parts = _Parts(sizes=sizes, items=items)
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(items.sizes)).tolist()
+    for item, label, count in _rarest_first(items, order, parts.unassigned_with):
+        parts.put(item, _choose_part(parts, size=items.sizes[item], label=label, count=count, rng=rng))
+    _even_sizes(parts, order)
+    return np.array(parts.part_of_item, np.int64)[group_of_image]
+
+
+@dataclass(frozen=True)
+class _Items:
+    """What is assigned as a whole: groups of pictures, most often of one picture each."""
+
+    sizes: list[int]  # pictures
+    # Of each item: a label and the number of its pictures that have it. Labels are the classes by their place
+    # in the file, and one more for pictures without objects.
+    labels: list[list[tuple[int, int]]]
+    num_labels: int
+
+
+class _Parts:
+    """What is assigned so far, and what the parts still lack."""
+
+    def __init__(self, sizes: Sequence[int], items: _Items):
+        totals = [0] * items.num_labels
+        self.unassigned_with = [0] * items.num_labels  # items, by label
+        for labels in items.labels:
+            for label, count in labels:
+                totals[label] += count
+                self.unassigned_with[label] += 1
+        self.items = items
+        self.scale = sum(sizes)
+        # Parts of no size are never chosen.
+        self.all = [part for part, size in enumerate(sizes) if size]
+        multiple = math.lcm(*(sizes[part] for part in self.all))
+        self.weights = [multiple // size if size else 0 for size in sizes]  # in proportion to 1 / size
+        self.room = list(sizes)  # pictures; negative where a group was too large
+        self.lack = [
+            [size * total for total in totals] for size in sizes
+        ]  # pictures x scale, by part and label
+        self.items_with = [[0] * items.num_labels for _ in sizes]  # by part and label
+        self.num_items = [0] * len(sizes)
+        self.num_unassigned = len(items.sizes)
+        self.part_of_item = [-1] * len(items.sizes)
+
+    def put(self, item: int, part: int) -> None:
+        """Assign ``item``, which is in no part yet."""
+        self._count(item, part, sign=1)
+        self.part_of_item[item] = part
+        self.num_unassigned -= 1
+        for label, _ in self.items.labels[item]:
+            self.unassigned_with[label] -= 1
+
+    def move(self, item: int, part: int) -> None:
+        self._count(item, self.part_of_item[item], sign=-1)
+        self._count(item, part, sign=1)
+        self.part_of_item[item] = part
+
+    def _count(self, item: int, part: int, sign: int) -> None:
+        lack, items_with = self.lack[part], self.items_with[part]
+        self.room[part] -= sign * self.items.sizes[item]
+        self.num_items[part] += sign
+        for label, count in self.items.labels[item]:
+            lack[label] -= sign * count * self.scale
+            items_with[label] += sign
+
+
+def _items(coco: CocoFile, group_of_image: NDArray[np.int64]) -> _Items:
+    num_labels = len(coco.categories) + 1
+    image_of, category_of = references(coco)
+    pairs = np.unique(image_of * num_labels + category_of)  # each class once per picture
+    without = np.setdiff1d(np.arange(len(coco.images)), pairs // num_labels) * num_labels + num_labels - 1
+    pairs = np.concatenate([pairs, without])
+    keys, counts = np.unique(
+        group_of_image[pairs // num_labels] * num_labels + pairs % num_labels, return_counts=True
+    )
+    sizes = np.bincount(group_of_image).tolist()
+    labels: list[list[tuple[int, int]]] = [[] for _ in sizes]
+    for key, count in zip(keys.tolist(), counts.tolist(), strict=True):
+        labels[key // num_labels].append((key % num_labels, count))
+    return _Items(sizes=sizes, labels=labels, num_labels=num_labels)
+
+
+def _rarest_first(
+    items: _Items, order: Sequence[int], unassigned_with: Sequence[int]
+) -> Iterator[tuple[int, int, int]]:
+    """Each item once, with the label that brought it up and the number of its pictures that have it.
+
+    The caller assigns each before it asks for the next. Large items come first, as the small ones fill the
+    gaps; among those of one size the rarest label does.
+    """
+    of_size: dict[int, list[int]] = {}
+    for item in order:
+        of_size.setdefault(items.sizes[item], []).append(item)
+    for size in sorted(of_size, reverse=True):
+        with_label: dict[int, list[tuple[int, int]]] = {}  # item, pictures of it with the label
+        for item in of_size[size]:
+            for label, num_images in items.labels[item]:
+                with_label.setdefault(label, []).append((item, num_images))
+        done: set[int] = set()
+        # Counts only fall. A label whose count fell is put in again; its older entries are skipped.
+        heap = [(unassigned_with[label], label) for label in with_label]
+        heapq.heapify(heap)
+        while heap:
+            count, label = heapq.heappop(heap)
+            if label not in with_label or count != unassigned_with[label]:
+                continue
+            touched: set[int] = set()
+            for item, num_images in with_label.pop(label):
+                if item not in done:
+                    done.add(item)
+                    yield item, label, num_images
+                    touched.update([other for other, _ in items.labels[item]])
+            for other in touched:  # in any order: what a heap gives back does not depend on it
+                if other in with_label:
+                    heapq.heappush(heap, (unassigned_with[other], other))
+
+
+def _choose_part(parts: _Parts, size: int, label: int, count: int, rng: np.random.Generator) -> int:
+    """The part for ``size`` pictures of which ``count`` have ``label``.
+
+    It is the one that they bring nearest to its share of the label, among those with room for them.
+    """
+    candidates = parts.all
+    # The outer conditions of these two save time only.
+    if parts.num_unassigned <= len(parts.all):
+        empty = [part for part in parts.all if not parts.num_items[part]]
+        candidates = empty if parts.num_unassigned <= len(empty) else candidates
+    fitting = [part for part in candidates if parts.room[part] >= size]
+    if not fitting:
+        largest = max(parts.room[part] for part in candidates)
+        fitting = [part for part in candidates if parts.room[part] == largest]
+    if parts.unassigned_with[label] <= len(parts.all):
+        missing = [part for part in parts.all if not parts.items_with[part][label]]
+        if parts.unassigned_with[label] <= len(missing):
+            fitting = [part for part in fitting if part in missing] or fitting
+    if len(fitting) == 1:
+        return fitting[0]
+    equal: list[int] = []
+    best = None
+    for part in fitting:
+        # The fall of (lack^2 / share), summed over parts, if they join this one; constant factors left out.
+        fall = (2 * parts.lack[part][label] - count * parts.scale) * parts.weights[part]
+        gain = (fall, parts.room[part])
+        if best is None or gain > best:
+            best, equal = gain, [part]
+        elif gain == best:
+            equal.append(part)
+    return equal[0] if len(equal) == 1 else equal[int(rng.integers(len(equal)))]
+
+
+def _even_sizes(parts: _Parts, order: Sequence[int]) -> None:
+    """Move and exchange groups while that brings the sizes nearer, and takes no class away from a part."""
+    while any(parts.room):
+        if not any(
+            _exchange(parts, order, source=source, target=target)
+            for source in parts.all
+            for target in parts.all
+            if parts.room[source] < parts.room[target]
+        ):
+            return
+
+
+def _exchange(parts: _Parts, order: Sequence[int], source: int, target: int) -> bool:
+    """Give a group of ``source`` to ``target``, or one for another; False if that brings no size nearer."""
+    giving = _movable(parts, order, source=source, target=target)
+    taking = _movable(parts, order, source=target, target=source)
+    room, wanted = parts.room[source], parts.room[target]
+    # Behind it goes whatever leaves the sizes as uneven: each exchange is progress, and they come to an end.
+    best: tuple[int, float, int, int] = (abs(room) + abs(wanted), -math.inf, -1, -1)
+    for size, (harm, item) in giving.items():
+        for other_size, (other_harm, other) in [(0, (0, -1)), *taking.items()]:
+            moved = size - other_size
+            if other >= 0 or parts.num_items[source] > 1:
+                best = min(best, (abs(room + moved) + abs(wanted - moved), harm + other_harm, item, other))
+    _, _, item, other = best
+    if item < 0:
+        return False
+    parts.move(item, target)
+    if other >= 0:
+        parts.move(other, source)
+    return True
+
+
+def _movable(parts: _Parts, order: Sequence[int], source: int, target: int) -> dict[int, tuple[int, int]]:
+    """By size, the group of ``source`` whose classes suffer least if it goes, after how much they do."""
+    movable: dict[int, tuple[int, int]] = {}
+    for item in order:
+        labels = parts.items.labels[item]
+        leaves = parts.part_of_item[item] == source
+        if leaves and all(parts.items_with[source][label] > 1 for label, _ in labels):
+            harm = sum(
+                count * (count * parts.scale + 2 * parts.lack[source][label]) * parts.weights[source]
+                + count * (count * parts.scale - 2 * parts.lack[target][label]) * parts.weights[target]
+                for label, count in labels
+            )
+            size = parts.items.sizes[item]
+            movable[size] = min(movable.get(size, (harm, item)), (harm, item))
+    return movable
