@@ -36,11 +36,6 @@ UPWARD = {  # left by the move of files; cured by the splits that follow
     ("reports.schedule", "training.optimizer"),
     ("reports.training", "training.metrics_log"),
     ("training.loop", "modes.result_file"),
-    ("training.resume", "modes.evaluate"),
-    ("training.self_check", "modes.evaluate"),
-    ("training.self_check", "modes.export"),
-    ("training.loop", "modes.evaluate"),
-    ("training.loop", "modes.export"),
 }
 NAMES = {module_name(path) for path in MODULES}
 

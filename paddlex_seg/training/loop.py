@@ -15,24 +15,25 @@ from typing import Any
 from paddlex_seg.checkpoints.files import (
     BEST,
     CHECKPOINTS,
-    Progress,
     checkpoints,
     link_checkpoint,
-    load_model,
     newest_sound_checkpoint,
     remove_leftovers,
     remove_old_checkpoints,
     step_of,
     weight_file,
 )
+from paddlex_seg.checkpoints.progress import Progress
+from paddlex_seg.checkpoints.weights import load_model
 from paddlex_seg.config import Config
 from paddlex_seg.data.samples.loader import TrainBatch, WorkerPool, train_batches
 from paddlex_seg.data.samples.tasks import TrainingSet, TrainSample
 from paddlex_seg.errors import DatasetError, PaddlexSegError, WeightsError
+from paddlex_seg.evaluation.predict import predict_dataset
+from paddlex_seg.export.graphs import export_model
 from paddlex_seg.files.publish import free_backup
 from paddlex_seg.metrics.coco_ap import CocoMetrics, evaluate_coco
-from paddlex_seg.modes.evaluate import predict_pictures
-from paddlex_seg.modes.export import export_model
+from paddlex_seg.models.network_backend import NetworkBackend
 from paddlex_seg.modes.result_file import write_result
 from paddlex_seg.ops.joined_batch import take_from_first_process
 from paddlex_seg.reports.schedule import write_schedule
@@ -351,11 +352,10 @@ def evaluate_now(this: Run, state: TrainState, pool: WorkerPool) -> CocoMetrics:
         if not cfg.Train.sync_bn:
             this.ranks.barrier()
             take_from_first_process(running_statistics(state.model))
-        results = predict_pictures(
-            state.model,
+        results = predict_dataset(
+            NetworkBackend(state.model, this.spec.recipe.preprocess(this.info.image_size)),
             this.val,
             this.image_dir,
-            this.spec.recipe.preprocess(this.info.image_size),
             batch_size=cfg.Evaluate.batch_size,
             pool=pool,
             log_interval=cfg.Evaluate.log_interval,

@@ -14,6 +14,7 @@ from small_runs import MODEL, slim_model
 from paddlex_seg.catalog import MODELS
 from paddlex_seg.config import Config
 from paddlex_seg.errors import DatasetError
+from paddlex_seg.models.network_backend import NetworkBackend
 from paddlex_seg.runtime.ranks import Ranks, join_ranks
 from paddlex_seg.training import loop as train
 
@@ -52,23 +53,23 @@ def train_small(*, slowly: bool) -> None:
 
 def note_statistics() -> None:
     """Leave the running statistics of each rank, in training and in evaluation, in the output folder."""
-    evaluate, predict = train.evaluate_now, train.predict_pictures
+    evaluate, predict = train.evaluate_now, train.predict_dataset
     noted: dict[str, Any] = {}
 
     def statistics(model: paddle.nn.Layer) -> dict[str, Any]:
         tensors = model.state_dict().items()
         return {name: value.numpy() for name, value in tensors if name.endswith(("._mean", "._variance"))}
 
-    def predict_and_note(model: paddle.nn.Layer, *args: Any, **options: Any) -> Any:
-        noted.update({f"evaluated {name}": value for name, value in statistics(model).items()})
-        return predict(model, *args, **options)
+    def predict_and_note(backend: NetworkBackend, *args: Any, **options: Any) -> Any:
+        noted.update({f"evaluated {name}": value for name, value in statistics(backend.model).items()})
+        return predict(backend, *args, **options)
 
     def evaluate_and_note(this: train.Run, state: train.TrainState, *args: Any) -> Any:
         metrics = evaluate(this, state, *args)
         np.savez(this.output / f"statistics_{this.ranks.rank}.npz", **statistics(state.model), **noted)
         return metrics
 
-    train.predict_pictures, train.evaluate_now = predict_and_note, evaluate_and_note
+    train.predict_dataset, train.evaluate_now = predict_and_note, evaluate_and_note
 
 
 # Scenarios
