@@ -1,5 +1,6 @@
 """Prediction over a data set."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,12 +8,13 @@ import cv2
 import numpy as np
 import paddle
 import pytest
-from small_runs import (
-    CATEGORIES,
-)
+from pycocotools import mask as coco_mask
+from small_runs import CATEGORIES, annotation_file, filled_model
 
+from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.samples.loader import WorkerPool
 from paddlex_seg.evaluation.predict import predict_dataset
+from paddlex_seg.inference.backends.paddle import PaddleBackend
 from paddlex_seg.models.base import InstanceSegmenter
 from paddlex_seg.models.network_backend import NetworkBackend
 from paddlex_seg.recipes import MASK_RCNN
@@ -55,3 +57,32 @@ def test_pictures_of_many_sizes_are_seen_as_if_each_were_alone(tmp_path: Path, p
         assert one.masks == other.masks
         np.testing.assert_allclose(one.scores, other.scores, rtol=1e-6)
         np.testing.assert_array_equal(one.boxes_xyxy, other.boxes_xyxy)
+
+
+@pytest.mark.parametrize("graph", ["network", "inference"])
+def test_a_network_in_memory_and_its_exported_graphs_find_the_same(
+    exported: Path, dataset: Path, tmp_path: Path, graph: str
+) -> None:
+    """Of the official graph, whose masks are full-size, too."""
+    folder = tmp_path / "exported"
+    shutil.copytree(exported, folder)
+    if graph == "inference":
+        (folder / "network.json").unlink()
+    backend = PaddleBackend(folder)
+    assert backend.mask_frame == {"network": "image", "inference": "original"}[graph]
+    network = NetworkBackend(filled_model(), backend.preprocess)
+    coco = read_coco(annotation_file(dataset, "val"))
+    with WorkerPool(0) as pool:
+        found, expected = (
+            predict_dataset(one, coco, dataset / "images", batch_size=2, pool=pool, log_interval=10)
+            for one in (backend, network)
+        )
+    for image_id, theirs in expected.items():
+        ours = found[image_id]
+        assert len(ours) == len(theirs) > 5
+        assert ours.class_ids.tolist() == theirs.class_ids.tolist()
+        np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-4)
+        np.testing.assert_allclose(ours.boxes_xyxy, theirs.boxes_xyxy, atol=1e-3)
+        for one, other in zip(ours.masks, theirs.masks, strict=True):
+            area = coco_mask.area(other)
+            assert coco_mask.area(one) == area == 0 or coco_mask.iou([one], [other], [0])[0, 0] >= 0.99
