@@ -70,8 +70,8 @@ def export(name: str, side: int | None, folder: Path) -> None:
     """Write our exported model, whose network takes the picture's size."""
     model = our_model(name)
     from paddlex_seg.catalog import find_model
-    from paddlex_seg.checkpoints.files import ModelInfo
-    from paddlex_seg.modes.export import export_model
+    from paddlex_seg.checkpoints.info import ModelInfo
+    from paddlex_seg.export.graphs import export_model
     from paddlex_seg.structures import Category
 
     spec = find_model(name)
@@ -85,17 +85,16 @@ def exported_run(name: str, side: int | None, folder: Path, run_mode: Any) -> Ru
     from paddlex_seg.runtime.launch import prepare_process
 
     prepare_process()
-    from paddlex_seg.inference.exported import PaddleBackend, read_inference_yml
+    from paddlex_seg.inference.backends.paddle import PaddleBackend
 
     backend = PaddleBackend(folder, run_mode=run_mode)
-    frame = read_inference_yml(folder / "inference.yml").mask_frame
     inputs, original_hw = network_inputs(name, side)
 
     def run() -> tuple[float, int]:
         start = time.perf_counter()
-        arrays = list(backend.run(*inputs))
+        arrays = list(backend(*inputs))
         seconds = time.perf_counter() - start
-        return seconds, paste(arrays, inputs, original_hw, frame)
+        return seconds, paste(arrays, inputs, original_hw, backend.mask_frame)
 
     return run
 

@@ -32,7 +32,8 @@ from pycocotools import mask as coco_mask
 os.environ.setdefault("PADDLE_PDX_DISABLE_MODEL_SOURCE_CHECK", "True")
 from paddlex import create_model, create_pipeline
 
-from paddlex_seg.inference.predictor import Predictor
+from paddlex_seg.inference.export_spec import read_inference_yml
+from paddlex_seg.inference.predictor import open_predictor
 from paddlex_seg.structures import Instances
 
 LOWEST_MASK_IOU = 0.99
@@ -57,8 +58,8 @@ class Comparison:
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
-    name = Predictor(options.model_dir).spec.model_name
-    ours = Predictor(options.model_dir, threshold=options.threshold)
+    name = read_inference_yml(options.model_dir / "inference.yml").model_name
+    ours = open_predictor(options.model_dir, threshold=options.threshold)
     model = create_model(name, model_dir=str(options.model_dir), device="cpu", threshold=options.threshold)
     pictures = {str(path): _read(path) for path in options.pictures} | {"uniformly gray": GRAY}
     print(f"{name}, score threshold {options.threshold}")

@@ -65,9 +65,9 @@ def model_and_export(name: str, side: int, folder: Path) -> dict[str, Any]:
     import paddle
 
     from paddlex_seg.catalog import find_model
-    from paddlex_seg.checkpoints.files import ModelInfo
-    from paddlex_seg.inference.exported import PaddleBackend
-    from paddlex_seg.modes.export import export_model
+    from paddlex_seg.checkpoints.info import ModelInfo
+    from paddlex_seg.export.graphs import export_model
+    from paddlex_seg.inference.backends.paddle import PaddleBackend
     from paddlex_seg.structures import Category
 
     spec = find_model(name)
@@ -81,7 +81,7 @@ def model_and_export(name: str, side: int, folder: Path) -> dict[str, Any]:
             outputs = [output.numpy() for output in model(*map(paddle.to_tensor, inputs))]
         _save(folder / f"input{number}.npz", inputs)
         _save(folder / f"model{number}.npz", outputs)
-        seconds.append(median_seconds(partial(backend.run, *inputs)))
+        seconds.append(median_seconds(partial(backend, *inputs)))
     return {"seconds": seconds}
 
 

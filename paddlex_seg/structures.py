@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from paddle import Tensor
 
-MaskFrame = Literal["box", "image", "image_uncut", "image_logits"]
+MaskFrame = Literal["box", "image", "image_uncut", "image_logits", "original"]
 """What a row of ``Detections.mask`` holds, which decides how it is pasted to the original image.
 
 ``"box"``: probabilities inside its box. ``"image"``: probabilities of the whole (padded) network input, which
 count inside the box only. ``"image_uncut"``: the same, and the box does not cut them. ``"image_logits"``:
-logits of the whole network input, which is not padded; the box does not cut them.
+logits of the whole network input, which is not padded; the box does not cut them. ``"original"``: 0 and 1 at
+the size of the original image, as official exported graphs paste them; no network has it.
 """
 
 
@@ -153,6 +154,43 @@ class Detections(NamedTuple):
     bbox: Tensor  # float32 [N, 6]: class index, score, x1, y1, x2, y2 in pixels of the original image
     bbox_num: Tensor  # int32 [B]
     mask: Tensor  # float32 [N, h, w] at network resolution, probabilities or logits, see MaskFrame
+
+
+class DetectionArrays(NamedTuple):
+    """`Detections` as NumPy arrays: what a `Backend` gives back. Every row is a detection; N may be 0."""
+
+    bbox: NDArray[np.float32]  # [N, 6]: class index, score, x1, y1, x2, y2 in pixels of the original image
+    bbox_num: NDArray[np.integer]  # [B]: rows of each image
+    # float32 [N, h, w] as MaskFrame says; with "original" integers [N, H, W] of the largest original image
+    mask: NDArray[Any]
+
+
+class Backend(Protocol):
+    """What finds objects in a batch, whatever computes it: a network in memory or an exported graph.
+
+    Evaluation and prediction know nothing else of a model.
+    """
+
+    @property
+    def mask_frame(self) -> MaskFrame:
+        """What the masks hold, which decides how they are pasted."""
+
+    @property
+    def preprocess(self) -> PreprocessSpec:
+        """How an image becomes the input."""
+
+    def __call__(
+        self,
+        image: NDArray[np.float32],
+        im_shape: NDArray[np.float32],
+        scale_factor: NDArray[np.float32],
+    ) -> DetectionArrays:
+        """Detections of a batch of images whose inputs have one size.
+
+        image: float32 [B, 3, H, W], normalised, padded at the right and bottom; im_shape: float32 [B, 2],
+        height and width before padding; scale_factor: float32 [B, 2], im_shape over the size of the original
+        image.
+        """
 
 
 @dataclass(frozen=True)

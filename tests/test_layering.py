@@ -36,12 +36,6 @@ UPWARD = {  # left by the move of files; cured by the splits that follow
     ("reports.schedule", "training.optimizer"),
     ("reports.training", "training.metrics_log"),
     ("training.loop", "modes.result_file"),
-    ("training.resume", "modes.evaluate"),
-    ("training.self_check", "modes.evaluate"),
-    ("training.self_check", "modes.export"),
-    ("training.loop", "modes.evaluate"),
-    ("training.loop", "modes.export"),
-    ("training.output", "modes.export"),
 }
 NAMES = {module_name(path) for path in MODULES}
 
@@ -141,7 +135,14 @@ def test_loader_workers_do_not_import_paddle() -> None:
     assert "paddle" not in loaded_after("import paddlex_seg.data.samples.loader")
 
 
+KNOWS_NETWORKS = ("paddlex_seg.models", "paddlex_seg.training", "paddlex_seg.checkpoints")
+
+
 def test_inference_needs_no_training_code() -> None:
     loaded = loaded_after("import paddlex_seg.inference.predictor")
-    heavy = ("paddlex_seg.models", "paddlex_seg.training", "paddlex_seg.checkpoints")
-    assert not any(name.startswith(heavy) for name in loaded)
+    assert not any(name.startswith(KNOWS_NETWORKS) for name in loaded)
+
+
+@pytest.mark.parametrize("module", ["evaluation.predict", "inference.backends.paddle"])
+def test_evaluation_and_backends_know_no_network(module: str) -> None:
+    assert not any(name.startswith(KNOWS_NETWORKS) for name in loaded_after(f"import paddlex_seg.{module}"))

@@ -15,20 +15,16 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import paddle
 
-from paddlex_seg import __version__
-from paddlex_seg.catalog import ModelSpec
-from paddlex_seg.checkpoints.weights import load_into, read_weights, write_weights
+from paddlex_seg.checkpoints.info import ModelInfo, write_info
+from paddlex_seg.checkpoints.progress import Progress, read_progress, write_progress
+from paddlex_seg.checkpoints.weights import write_weights
 from paddlex_seg.errors import WeightsError
 from paddlex_seg.files.json import write_json
 from paddlex_seg.files.publish import link_or_copy
-from paddlex_seg.models.base import InstanceSegmenter
-from paddlex_seg.structures import Category
 
 LOGGER = logging.getLogger(__name__)
 CHECKSUMS = "checksums.json"
@@ -40,40 +36,6 @@ _WRITTEN = (
     *("step_", "best_model.", "train_result.json.", "schedule.json.", "bad_samples.json."),
     *("metrics.jsonl.", "training.html.", "curves.png."),
 )
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """What a weight file is: enough to evaluate and export it without asking the user."""
-
-    model_name: str
-    categories: tuple[Category, ...]  # in the order of the class indices
-    image_size: tuple[int, int]  # as in recipes.ImageSize
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a training run is: all of its state that is not a tensor.
-
-    Random numbers need no place here: they depend on the seed and the position in the run alone.
-    """
-
-    epoch: int = 0  # epochs finished, evaluation included
-    epoch_step: int = 0  # steps done in the epoch after these
-    step: int = 0  # steps done in the run, skipped ones included
-    batch_size: int = 0  # pictures a step, of all processes together
-    loss_sums: Mapping[str, float] = field(default_factory=dict)  # over the good steps of this epoch
-    skipped_in_epoch: int = 0  # steps of this epoch without an update, because a number was not finite
-    skipped_in_a_row: int = 0
-    skipped: int = 0  # in the run; as in a row, without those of a loss scale that was too large
-    rollbacks: int = 0
-    micro_batches: int = 1  # parts that a batch is computed in, after memory ran out
-    run_epochs: int = 0  # length of the run where a time budget decides on it
-    seconds: float = 0.0  # of training, over all sittings
-    best_score: float = -1.0  # highest mask AP so far
-    best_epoch: int = 0
-    best_step: int = 0  # names the checkpoint
-    history: tuple[Mapping[str, Any], ...] = ()  # a row for each evaluation: epoch, step, mean losses, AP
 
 
 def checkpoint_folder(output: Path, step: int) -> Path:
@@ -96,24 +58,16 @@ def save_checkpoint(
 
     Raises WeightsError when the disk refuses; what was there before is then untouched.
     """
-    stem = folder.name
     with _published(folder) as new:
-        write_weights(weights, new / f"{stem}.pdparams")
+        weight_path = new / f"{folder.name}.pdparams"
+        write_weights(weights, weight_path)
         if raw_weights is not None:
-            write_weights(raw_weights, new / f"{stem}.pdema")
-        write_weights(training_state, new / f"{stem}.pdopt")
-        write_json(new / f"{stem}.pdstates", asdict(progress))
-        write_json(
-            new / f"{stem}.info.json", {"metric": score, "epoch": progress.epoch, **info_to_json(info)}
-        )
+            write_weights(raw_weights, weight_path.with_suffix(".pdema"))
+        write_weights(training_state, weight_path.with_suffix(".pdopt"))
+        write_progress(weight_path, progress)
+        write_info(weight_path, info, score=score, epoch=progress.epoch)
         (new / "config.yaml").write_text(config_yaml, encoding="utf-8")
         write_checksums(new)
-
-
-def write_checksums(folder: Path) -> None:
-    """Note what the files of a checkpoint folder are like now."""
-    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != CHECKSUMS)
-    write_json(folder / CHECKSUMS, {path.name: _checksum(path) for path in files})
 
 
 def link_checkpoint(source: Path, folder: Path) -> None:
@@ -173,6 +127,17 @@ def damage(checkpoint: Path) -> str | None:
     return None
 
 
+def write_checksums(folder: Path) -> None:
+    """Note what the files of a checkpoint folder are like now."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != CHECKSUMS)
+    write_json(folder / CHECKSUMS, {path.name: _checksum(path) for path in files})
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def remove_old_checkpoints(output: Path, *, step: int, keep_last: int) -> None:
     """Delete all but the last checkpoints up to ``step``, and the best ones that these refer to.
 
@@ -185,6 +150,13 @@ def remove_old_checkpoints(output: Path, *, step: int, keep_last: int) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
+def _best_step(checkpoint: Path) -> int:
+    try:
+        return read_progress(weight_file(checkpoint)).best_step
+    except WeightsError:  # a damaged one refers to none
+        return -1
+
+
 def remove_leftovers(output: Path) -> None:
     """Delete what killed runs had begun to write or to delete, under names such as ``.best_model.4711``."""
     for folder in (output, output / CHECKPOINTS):
@@ -195,13 +167,6 @@ def remove_leftovers(output: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
-
-
-def _best_step(checkpoint: Path) -> int:
-    try:
-        return read_progress(weight_file(checkpoint)).best_step
-    except WeightsError:  # a damaged one refers to none
-        return -1
 
 
 @contextmanager
@@ -243,70 +208,3 @@ def _flush(paths: Iterable[Path]) -> None:
                 raise
         finally:
             os.close(handle)
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def info_to_json(info: ModelInfo) -> dict[str, Any]:
-    """The part of ``.info.json`` that says what the weights are."""
-    return {
-        "model_name": info.model_name,
-        "categories": [{"id": category.id, "name": category.name} for category in info.categories],
-        "image_size": list(info.image_size),
-        "paddlex_seg_version": __version__,
-        "paddle_version": paddle.__version__,
-    }
-
-
-def read_info(weight_path: Path) -> ModelInfo | None:
-    """What a weight file says of itself in the ``.info.json`` beside it; None when there is none.
-
-    Raises WeightsError when the file is there and cannot be understood.
-    """
-    path = weight_path.with_suffix(".info.json")
-    if not path.is_file():
-        return None
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(data, dict) and "model_name" not in data:  # of PaddleX: only the score and the epoch
-            return None
-        height, width = data["image_size"]
-        return ModelInfo(
-            model_name=data["model_name"],
-            categories=tuple(Category(id=item["id"], name=item["name"]) for item in data["categories"]),
-            image_size=(int(height), int(width)),
-        )
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise WeightsError(
-            f"{path}: expected model_name, categories and image_size as training writes them, but reading "
-            f"failed ({type(error).__name__}: {error}). Restore the file, or delete it to have the data "
-            f"set's categories used."
-        ) from error
-
-
-def load_model(spec: ModelSpec, weight_path: Path, num_classes: int) -> InstanceSegmenter:
-    """Build a model in evaluation mode with all of its weights. Raises WeightsError when some do not fit."""
-    model = spec.build(num_classes=num_classes)
-    report = load_into(model, read_weights(weight_path), source=weight_path)
-    if report.missing or report.skipped:
-        raise WeightsError(
-            f"{weight_path} does not fit {spec.name} with {num_classes} classes. {report.message()}"
-        )
-    model.eval()
-    return model
-
-
-def read_progress(weight_path: Path) -> Progress:
-    """How far the run was when the checkpoint was written. Raises WeightsError when that cannot be read."""
-    path = weight_path.with_suffix(".pdstates")
-    try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-        return Progress(**{**state, "history": tuple(state["history"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise WeightsError(
-            f"{path}: cannot be read as the state of a training run of this toolkit ({error}). To start a "
-            f"new run from these weights, set Train.pretrain_weight_path instead of Train.resume."
-        ) from error

@@ -1,19 +1,15 @@
-"""Weight files: reading them without running what they contain, writing them, using them.
+"""Weights: reading and writing their files, and loading them into a network.
 
-A .pdparams file is a pickle, and a pickle can call any function it names. The reader here knows only
-containers, numbers, text and NumPy arrays of numbers, and builds the arrays itself: no class or function of
-another module is ever reachable from a file, not even NumPy's own, whose ``dtype`` can be made to treat
-bytes as addresses.
+A .pdparams file is a pickle; `pickle_reader` reads it without running what it contains.
 """
 
 import os
 import pickle
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import paddle
@@ -21,6 +17,9 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from paddle import Tensor, nn
 
+from paddlex_seg.catalog import ModelSpec
+from paddlex_seg.checkpoints.names import find_takers, match_classes
+from paddlex_seg.checkpoints.pickle_reader import PickledArray, RefusedError, read_pickle
 from paddlex_seg.errors import WeightsError
 from paddlex_seg.models.base import ClassAxis, InstanceSegmenter
 from paddlex_seg.structures import Category
@@ -99,40 +98,16 @@ def write_weights(weights: Mapping[str, Tensor], path: str | Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def load_into(
-    model: nn.Layer, weights: Mapping[str, NDArray[Any]], *, source: str | Path = "the weights"
-) -> LoadReport:
-    """Copy arrays into the tensors of the same name and shape, as the model's type.
-
-    An entry whose name is no name of the model goes to the one tensor whose name ends with it after a dot
-    ("res2.conv.weight" to "backbone.res2.conv.weight"); where several entries fit a tensor, the longest
-    name wins. Raises WeightsError, which names ``source``, when nothing at all fits.
-    """
-    tensors = model.state_dict()
-    takers = _takers(tensors, weights)
-    fitting: dict[str, str] = {}  # name in the model -> name in the file
-    skipped: list[tuple[str, str]] = []
-    for entry, array in weights.items():
-        names = takers.get(entry, [])
-        reason = _reason_to_skip(array, [tensors[name] for name in names], names)
-        if reason:
-            skipped.append((entry, reason))
-        else:
-            fitting.update(dict.fromkeys(names, entry))
-    if not fitting:
+def load_model(spec: ModelSpec, weight_path: Path, num_classes: int) -> InstanceSegmenter:
+    """Build a model in evaluation mode with all of its weights. Raises WeightsError when some do not fit."""
+    model = spec.build(num_classes=num_classes)
+    report = load_into(model, read_weights(weight_path), source=weight_path)
+    if report.missing or report.skipped:
         raise WeightsError(
-            f"{source}: none of its {len(weights)} entries fits this model, which has {len(tensors)} "
-            f"tensors: {_group_by_reason(skipped)}. Give weights of this model or of its backbone."
+            f"{weight_path} does not fit {spec.name} with {num_classes} classes. {report.message()}"
         )
-    for name, entry in fitting.items():
-        _assign(tensors[name], weights[entry])
-    # A tensor can stand under two names in a model; the file may know it by one of them.
-    filled = {id(tensors[name]) for name in fitting}
-    return LoadReport(
-        loaded=tuple(name for name, tensor in tensors.items() if id(tensor) in filled),
-        skipped=tuple(skipped),
-        missing=tuple(name for name, tensor in tensors.items() if id(tensor) not in filled),
-    )
+    model.eval()
+    return model
 
 
 def load_pretrained(
@@ -158,7 +133,7 @@ def load_pretrained(
     index_in_file = match_classes(categories, source_categories)
     added = len(source_categories) - len(categories)
     tensors = model.state_dict()
-    takers = _takers(tensors, weights)
+    takers = find_takers(tensors, weights)
     class_entries, begun_anew = 0, []
     for axis in model.class_axes():
         # A tensor can stand under two names, in the model and in the file.
@@ -185,32 +160,40 @@ def load_pretrained(
     )
 
 
-def match_classes(categories: Sequence[Category], source_categories: Sequence[Category]) -> dict[int, int]:
-    """For each class that has a namesake in the source, its index and that of the namesake.
+def load_into(
+    model: nn.Layer, weights: Mapping[str, NDArray[Any]], *, source: str | Path = "the weights"
+) -> LoadReport:
+    """Copy arrays into the tensors of the same name and shape, as the model's type.
 
-    A name that is the same to the letter goes before one that differs in capitals, spaces and underscores.
+    An entry whose name is no name of the model goes to the one tensor whose name ends with it after a dot
+    ("res2.conv.weight" to "backbone.res2.conv.weight"); where several entries fit a tensor, the longest
+    name wins. Raises WeightsError, which names ``source``, when nothing at all fits.
     """
-    exact, alike = {}, {}
-    for index, category in reversed(list(enumerate(source_categories))):  # of several the first one
-        exact[category.name] = alike[_plain(category.name)] = index
-    found = (exact.get(item.name, alike.get(_plain(item.name))) for item in categories)
-    return {index: other for index, other in enumerate(found) if other is not None}
-
-
-def _plain(name: str) -> str:
-    return "".join(name.replace("_", " ").split()).casefold()
-
-
-def _takers(tensors: Mapping[str, Tensor], weights: Mapping[str, Any]) -> dict[str, list[str]]:
-    """For each entry of the file, the names of the model that want it."""
-    takers: dict[str, list[str]] = {}
-    for name in tensors:
-        parts = name.split(".")
-        endings = (".".join(parts[start:]) for start in range(len(parts)))
-        entry = next((ending for ending in endings if ending in weights), None)
-        if entry is not None and (entry == name or entry not in tensors):
-            takers.setdefault(entry, []).append(name)
-    return takers
+    tensors = model.state_dict()
+    takers = find_takers(tensors, weights)
+    fitting: dict[str, str] = {}  # name in the model -> name in the file
+    skipped: list[tuple[str, str]] = []
+    for entry, array in weights.items():
+        names = takers.get(entry, [])
+        reason = _reason_to_skip(array, [tensors[name] for name in names], names)
+        if reason:
+            skipped.append((entry, reason))
+        else:
+            fitting.update(dict.fromkeys(names, entry))
+    if not fitting:
+        raise WeightsError(
+            f"{source}: none of its {len(weights)} entries fits this model, which has {len(tensors)} "
+            f"tensors: {_group_by_reason(skipped)}. Give weights of this model or of its backbone."
+        )
+    for name, entry in fitting.items():
+        _assign(tensors[name], weights[entry])
+    # A tensor can stand under two names in a model; the file may know it by one of them.
+    filled = {id(tensors[name]) for name in fitting}
+    return LoadReport(
+        loaded=tuple(name for name, tensor in tensors.items() if id(tensor) in filled),
+        skipped=tuple(skipped),
+        missing=tuple(name for name, tensor in tensors.items() if id(tensor) not in filled),
+    )
 
 
 def _reason_to_skip(array: NDArray[Any], tensors: list[Tensor], names: list[str]) -> str:
@@ -286,8 +269,8 @@ def _read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
 def _read_pdparams(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with open(path, "rb") as file:
-            return _named_arrays(_DataUnpickler(file, encoding="latin1").load())  # old files are of Python 2
-    except _RefusedError as refused:
+            return _named_arrays(read_pickle(file))
+    except RefusedError as refused:
         raise WeightsError(
             f"{path}: the file {refused}, which no weight file needs. Such a file can run code on this "
             f"machine when it is opened, so it was not read. Get the weights from a source you trust, as "
@@ -332,7 +315,7 @@ def _named_arrays(content: Any) -> dict[str, NDArray[Any]]:
 def _array_of(value: Any) -> NDArray[Any] | None:
     if isinstance(value, tuple) and len(value) == 2:  # how Paddle pickles a Tensor: its name and its values
         value = value[1]
-    return value.array if isinstance(value, _Array) else None
+    return value.array if isinstance(value, PickledArray) else None
 
 
 def _join_slices(arrays: dict[str, NDArray[Any]], sliced: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
@@ -341,107 +324,3 @@ def _join_slices(arrays: dict[str, NDArray[Any]], sliced: Mapping[str, Any]) -> 
         pieces = [arrays.pop(piece) for piece in info["slices"]]
         arrays[name] = np.concatenate(pieces).reshape(info["OriginShape"])
     return arrays
-
-
-class _RefusedError(Exception):
-    """A pickle wants something that no weight file needs."""
-
-
-class _DataUnpickler(pickle.Unpickler):
-    """Unpickles data, and refuses every name that is not in DATA_FUNCTIONS."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        function = DATA_FUNCTIONS.get((module, name))
-        if function is None:
-            raise _RefusedError(f"asks for {module}.{name}")
-        return function
-
-
-class _DataFunction:
-    """What a pickle gets for a name: it can call it, but neither look into it nor change it."""
-
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._function(*arguments)
-
-    def __setstate__(self, state: Any) -> None:
-        raise _RefusedError("tries to change a function")
-
-
-class _Dtype:
-    """Stands for numpy.dtype while a file is read: a type of numbers, and nothing of dtype's other powers."""
-
-    __slots__ = ("numpy",)
-
-    def __init__(self, code: str, *_flags: Any) -> None:
-        self.numpy = np.dtype(code)
-        if self.numpy.kind not in "biufc":
-            raise _RefusedError(f"holds an array of type {code!r}")
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.numpy = self.numpy.newbyteorder(">" if state[1] == ">" else "<")
-
-
-class _Array:
-    """Stands for numpy.ndarray while a file is read."""
-
-    __slots__ = ("array",)
-
-    def __init__(self, *_arguments: Any) -> None:
-        self.array: NDArray[Any] | None = None
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        shape, dtype, is_fortran, raw = state[-4:]  # a version number may stand in front
-        self.array = _decode(raw, dtype, shape, "F" if is_fortran else "C")
-
-
-def _decode(raw: Any, dtype: _Dtype, shape: tuple[int, ...], order: Literal["C", "F"]) -> NDArray[Any]:
-    """The array over the bytes themselves, without a copy where the byte order is this machine's."""
-    data = raw.encode("latin1") if isinstance(raw, str) else raw  # text: written by Python 2
-    if not isinstance(data, bytes | bytearray) or not isinstance(dtype, _Dtype):
-        raise _RefusedError("holds an array whose values are not plain numbers")
-    array = np.frombuffer(data, dtype=dtype.numpy) if data else np.empty(0, dtype.numpy)
-    array = array.reshape(shape, order=order)
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
-
-
-def _decode_buffer(buffer: Any, dtype: _Dtype, shape: tuple[int, ...], order: Literal["C", "F"]) -> _Array:
-    array = _Array()
-    array.array = _decode(buffer, dtype, shape, order)
-    return array
-
-
-def _decode_number(dtype: _Dtype, raw: Any) -> Any:
-    return _decode(raw, dtype, (), "C").item()
-
-
-def _latin1_bytes(text: str = "", encoding: str = "latin1") -> bytes:
-    """How pickle writes bytes for Python 2."""
-    if encoding != "latin1":
-        raise _RefusedError(f"holds bytes written as {encoding!r}")
-    return text.encode("latin1")
-
-
-def _data_functions() -> dict[tuple[str, str], _DataFunction]:
-    functions: dict[tuple[str, str], Callable[..., Any]] = {
-        ("collections", "OrderedDict"): dict,
-        ("_codecs", "encode"): _latin1_bytes,
-        ("numpy", "dtype"): _Dtype,
-        ("numpy", "ndarray"): _Array,
-    }
-    for builtins in ("builtins", "__builtin__"):  # Python 3 and Python 2, which pickle's protocol 2 imitates
-        for container in (tuple, list, dict, set):
-            functions[builtins, container.__name__] = container
-        functions[builtins, "bytes"] = _latin1_bytes
-    for core in ("numpy.core", "numpy._core"):  # NumPy 1 and NumPy 2
-        functions[f"{core}.multiarray", "_reconstruct"] = _Array
-        functions[f"{core}.multiarray", "scalar"] = _decode_number
-        functions[f"{core}.numeric", "_frombuffer"] = _decode_buffer
-    return {name: _DataFunction(function) for name, function in functions.items()}
-
-
-DATA_FUNCTIONS = MappingProxyType(_data_functions())

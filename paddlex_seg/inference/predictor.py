@@ -1,22 +1,40 @@
-"""Prediction with an exported model: pictures in, results out, one after the other."""
+"""Prediction: pictures in, results out, one after the other, by any `structures.Backend`."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from paddlex_seg.data.preprocess import NetworkInput, collate, preprocess
 from paddlex_seg.errors import BackendError, DatasetError
-from paddlex_seg.inference.exported import PaddleBackend, RunMode, read_inference_yml
+from paddlex_seg.inference.backends.base import find_instances, fitting_batch_size
+from paddlex_seg.inference.backends.paddle import PaddleBackend, RunMode
 from paddlex_seg.inference.results import Result, clip_to_picture
 from paddlex_seg.inference.sources import Input, Picture, expand_inputs, read_pictures
-from paddlex_seg.masks.paste import detections_to_instances, sorted_instances
-from paddlex_seg.masks.rle import mask_to_rle
-from paddlex_seg.structures import Instances, Rle
+from paddlex_seg.structures import Backend, Instances
 
 LOGGER = logging.getLogger(__name__)
+
+
+def open_predictor(
+    model_dir: Path | str,
+    device: str = "cpu",
+    run_mode: RunMode = "paddle",
+    batch_size: int = 1,
+    threshold: float | None = None,
+) -> "Predictor":
+    """A predictor of the model in a folder that mode export or PaddleX wrote.
+
+    threshold: keep what scores more than this; None takes the ``draw_threshold`` stored with the model. See
+    `PaddleBackend` for device and run_mode, `Predictor` for batch_size. Raises BackendError when files are
+    missing or damaged, or the device cannot be used.
+    """
+    backend = PaddleBackend(Path(model_dir), device=device, run_mode=run_mode)
+    return Predictor(
+        backend,
+        labels=backend.spec.labels,
+        threshold=backend.spec.draw_threshold if threshold is None else threshold,
+        batch_size=batch_size,
+    )
 
 
 def warn_of_unreadable(error: DatasetError) -> None:
@@ -25,28 +43,21 @@ def warn_of_unreadable(error: DatasetError) -> None:
 
 
 class Predictor:
-    """An exported model, ready for pictures."""
+    """A model, ready for pictures."""
 
     def __init__(
-        self,
-        model_dir: Path | str,
-        device: str = "cpu",
-        run_mode: RunMode = "paddle",
-        batch_size: int = 1,
-        threshold: float | None = None,
+        self, backend: Backend, *, labels: Sequence[str], threshold: float = 0.5, batch_size: int = 1
     ) -> None:
-        """Load a folder that mode export or PaddleX wrote. Raises BackendError when that fails.
+        """Predict with ``backend``, whose classes have these names.
 
-        threshold: keep what scores more than this; None takes the ``draw_threshold`` stored with the model.
-        batch_size: pictures that the network sees at once; results do not depend on it.
+        threshold: keep what scores more than this; batch_size: images that the backend sees at once; results
+        do not depend on it.
         """
         assert batch_size >= 1, batch_size
-        model_dir = Path(model_dir)
-        self._backend = PaddleBackend(model_dir, device=device, run_mode=run_mode)
-        self.spec = read_inference_yml(model_dir / "inference.yml")
-        self.threshold = self.spec.draw_threshold if threshold is None else threshold
-        # A graph that pastes the masks makes all of a batch as large as its largest picture.
-        self._batch_size = 1 if self._backend.pasted_masks else batch_size
+        self._backend = backend
+        self.labels = tuple(labels)
+        self.threshold = threshold
+        self._batch_size = fitting_batch_size(backend, batch_size)
 
     def predict(
         self,
@@ -72,7 +83,7 @@ class Predictor:
                     page_index=picture.page_index,
                     image=picture.image,
                     instances=clip_to_picture(instances),
-                    labels=self.spec.labels,
+                    labels=self.labels,
                     save_name=picture.save_name,
                 )
 
@@ -84,7 +95,7 @@ class Predictor:
         """
         batch: list[tuple[Picture, NetworkInput]] = []
         for picture in pictures:
-            network_input = preprocess(picture.image, self.spec.preprocess)
+            network_input = preprocess(picture.image, self._backend.preprocess)
             if batch and batch[0][1].image.shape != network_input.image.shape:
                 yield batch
                 batch = []
@@ -98,50 +109,16 @@ class Predictor:
     def _find_instances(
         self, batch: Sequence[tuple[Picture, NetworkInput]], threshold: float
     ) -> list[Instances]:
-        image, im_shape, scale_factor = collate([network_input for _, network_input in batch])
-        bbox, bbox_num, mask = self._backend.run(image, im_shape, scale_factor)
-        bbox, bbox_num, mask = _drop_low_scores(bbox, bbox_num, mask, threshold)
-        self._check_classes(bbox)
+        inputs = collate([network_input for _, network_input in batch])
         sizes = [(picture.image.shape[0], picture.image.shape[1]) for picture, _ in batch]
-        if self._backend.pasted_masks:
-            return [sorted_instances(bbox, _encode_pasted(mask, sizes[0]), sizes[0])]
-        return detections_to_instances(
-            bbox,
-            bbox_num,
-            mask,
-            im_shape,
-            scale_factor,
-            input_hw=image.shape[2:],
-            original_sizes=sizes,
-            mask_frame=self.spec.mask_frame,
-        )
+        found = find_instances(self._backend, inputs, sizes, score_threshold=threshold)
+        self._check_classes(found)
+        return found
 
-    def _check_classes(self, bbox: NDArray[np.float32]) -> None:
-        if len(bbox) and bbox[:, 0].max() >= len(self.spec.labels):
+    def _check_classes(self, found: Sequence[Instances]) -> None:
+        largest = max((int(one.class_ids.max()) for one in found if len(one)), default=-1)
+        if largest >= len(self.labels):
             raise BackendError(
-                f"The model found class {int(bbox[:, 0].max())}, but label_list in its inference.yml has "
-                f"{len(self.spec.labels)} names. The files are not of the same model; export it again."
+                f"The model found class {largest}, but label_list in its inference.yml has "
+                f"{len(self.labels)} names. The files are not of the same model; export it again."
             )
-
-
-def _drop_low_scores(
-    bbox: NDArray[np.float32], bbox_num: NDArray[np.integer], mask: NDArray, threshold: float
-) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray]:
-    """Without the rows below the threshold: most of the masks need not be pasted.
-
-    Official graphs also mark rows that are no detection, by class -1 or score 0.
-    """
-    keep = (bbox[:, 1] > threshold) & (bbox[:, 0] >= 0)
-    picture_of_row = np.repeat(np.arange(len(bbox_num)), bbox_num)
-    return bbox[keep], np.bincount(picture_of_row[keep], minlength=len(bbox_num)), mask[keep]
-
-
-def _encode_pasted(masks: NDArray, size_hw: tuple[int, int]) -> list[Rle]:
-    """RLE of masks that the graph pasted. Official graphs may lose the last row or column to rounding."""
-    encoded = []
-    for mask in masks:
-        whole = np.zeros(size_hw, np.uint8, order="F")
-        part = mask[: size_hw[0], : size_hw[1]]
-        whole[: part.shape[0], : part.shape[1]] = part > 0
-        encoded.append(mask_to_rle(whole))
-    return encoded

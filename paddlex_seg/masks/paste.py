@@ -6,6 +6,7 @@ the original size and compared with 0.5. ``mask_frame="image_uncut"`` (SOLOv2): 
 nothing, and of the network input only the picture is enlarged, not its padding. ``mask_frame="box"`` (R-CNN):
 they are stretched (bilinear, zero outside) over the box. ``mask_frame="image_logits"`` (Mask-RT-DETR): logits
 are enlarged once (bilinear), from their own size to the original one, and compared with 0.
+``mask_frame="original"`` (official exported graphs): masks are full-size already, and are only encoded.
 
 Bilinear enlargement is separable, so columns are interpolated first. Down a column the values are then linear
 between two known ones: a mask can begin or end there once at most, at a place that follows from the two
@@ -18,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from paddlex_seg.masks.rle import rle_boxes_xywh, runs_to_rle
+from paddlex_seg.masks.rle import mask_to_rle, rle_boxes_xywh, runs_to_rle
 from paddlex_seg.structures import Instances, MaskFrame, Rle
 
 THRESHOLD = np.float32(0.5)
@@ -29,7 +30,7 @@ COLUMNS_AT_ONCE = 512  # keeps the working set in the processor's cache, a few M
 def detections_to_instances(
     bbox: NDArray[np.float32],
     bbox_num: NDArray[np.integer],
-    mask: NDArray[np.float32],
+    mask: NDArray,
     im_shape: NDArray[np.float32],
     scale_factor: NDArray[np.float32],
     *,
@@ -39,9 +40,8 @@ def detections_to_instances(
 ) -> list[Instances]:
     """Instances of each picture of a batch, best score first: what evaluate and predict both use.
 
-    bbox: float32 [N, 6], class, score, xyxy in pixels of the original picture; bbox_num: integers [B]; mask:
-    float32 [N, h, w], holding what ``mask_frame`` says; im_shape, scale_factor: float32 [B, 2]; input_hw: the
-    size of the (padded) network input; original_sizes: (height, width) of the B pictures.
+    bbox, bbox_num, mask: as in `DetectionArrays`; im_shape, scale_factor: float32 [B, 2]; input_hw: the size
+    of the (padded) network input; original_sizes: (height, width) of the B images.
 
     ``original_sizes`` decides how large the masks are. PaddleDetection cuts them to ``int(im_shape /
     scale_factor)`` instead, which float32 makes 599 for some pictures of 600 pixels. Boxes are not clipped to
@@ -55,7 +55,9 @@ def detections_to_instances(
         original_sizes, ends - bbox_num, ends, im_shape, scale_factor, strict=True
     ):
         boxes, small = bbox[start:end, 2:], mask[start:end]
-        if mask_frame == "box":
+        if mask_frame == "original":
+            masks = encode_original_masks(small, original_hw=size_hw)
+        elif mask_frame == "box":
             masks = paste_box_masks(small, boxes, original_hw=size_hw)
         elif mask_frame == "image_logits":
             masks = paste_image_logits(small, original_hw=size_hw)
@@ -147,6 +149,21 @@ def paste_box_masks(
     A value of 0.5 belongs to the mask here, unlike in ``paste_image_masks``: both as PaddleDetection has it.
     """
     return [_paste_box_mask(small, box, original_hw) for small, box in zip(mask, boxes_xyxy, strict=True)]
+
+
+def encode_original_masks(mask: NDArray, *, original_hw: tuple[int, int]) -> list[Rle]:
+    """RLE of masks [N, H, W] that a graph has pasted, 0 outside and more than 0 inside.
+
+    H and W are those of the largest image of the batch; official graphs may lose the last row or column to
+    rounding, which is then 0.
+    """
+    encoded = []
+    for one in mask:
+        whole = np.zeros(original_hw, np.uint8, order="F")
+        part = one[: original_hw[0], : original_hw[1]]
+        whole[: part.shape[0], : part.shape[1]] = part > 0
+        encoded.append(mask_to_rle(whole))
+    return encoded
 
 
 def source_coordinates(size_in: int, size_out: int) -> NDArray[np.float32]:

@@ -1,137 +1,32 @@
-"""Mode export: write the directory that official PaddleX, Paddle's deployment code and our own predictor
-load.
+"""Mode export: from a checkpoint to a directory that deployment code and mode predict load."""
 
-Two graphs share one file of parameters: ``inference.json`` is the official one, whose masks are pasted to
-the size of the original picture; ``network.json`` is the network alone, whose masks stay small. Our
-predictor prefers the latter, because the full-size masks of one large photograph can take more memory than a
-machine has.
-"""
-
-import filecmp
 import logging
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
-import paddle
-from paddle import Tensor, nn
-from paddle.static import InputSpec
-
-from paddlex_seg.catalog import ModelSpec, find_model
-from paddlex_seg.checkpoints.files import ModelInfo, load_model
+from paddlex_seg.catalog import find_model
+from paddlex_seg.checkpoints.identity import describe_weights, find_weights
+from paddlex_seg.checkpoints.weights import load_model
 from paddlex_seg.config.schema import Config
-from paddlex_seg.inference.exported import ExportedSpec, write_inference_yml
-from paddlex_seg.models.base import InstanceSegmenter
-from paddlex_seg.modes.evaluate import describe_weights, find_weights
-from paddlex_seg.ops.masks import paste_masks
+from paddlex_seg.export.graphs import FILES, export_model
 from paddlex_seg.runtime.device import use_device
-from paddlex_seg.structures import Detections, PreprocessSpec
 
 LOGGER = logging.getLogger(__name__)
-FILES = ("inference.json", "inference.pdiparams", "network.json", "inference.yml")
 
 
 def run(cfg: Config) -> dict[str, Any]:
     """Export ``Export.weight_path`` into ``Global.output``."""
     use_device(cfg.Global.device)
-    spec = find_model(cfg.Global.model)
-    weight_path = find_weights(cfg, cfg.Export.weight_path, key="Export.weight_path")
-    info = describe_weights(spec, weight_path, cfg, source=cfg.Export.weight_path)
-    model = load_model(spec, weight_path, num_classes=len(info.categories))
-    export_model(model, spec, info, Path(cfg.Global.output))
-    LOGGER.info("Export inference config file to %s", Path(cfg.Global.output) / "inference.yml")
-    return {"model_dir": cfg.Global.output, "files": list(FILES)}
-
-
-def export_model(model: InstanceSegmenter, spec: ModelSpec, info: ModelInfo, folder: Path) -> None:
-    """Write the exported directory. All files are complete before the first one appears in ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export.", dir=folder) as name:
-        temporary = Path(name)
-        inputs = _input_spec(spec.recipe.preprocess(info.image_size))
-        official = WithoutBoxes if spec.arch == "SOLOv2" else WithPastedMasks
-        _save_graph(official(model), inputs, temporary / "inference")
-        _save_graph(WithSmallMasks(model), inputs, temporary / "network")
-        same = filecmp.cmp(temporary / "inference.pdiparams", temporary / "network.pdiparams", shallow=False)
-        assert same, "the two exported graphs must read the same parameters"
-        write_inference_yml(temporary / "inference.yml", exported_spec(model, spec, info))
-        for file in FILES:
-            shutil.move(temporary / file, folder / file)
-
-
-class WithPastedMasks(nn.Layer):
-    """The official graph: boxes, count per image, and int32 masks at the size of the original picture."""
-
-    def __init__(self, model: InstanceSegmenter):
-        super().__init__()
-        self.model = model
-
-    def forward(self, image: Tensor, im_shape: Tensor, scale_factor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """See `InstanceSegmenter.forward`; the third output is [N, height, width] of 0 and 1."""
-        bbox, bbox_num, mask = self.model(image, im_shape, scale_factor)
-        pasted = paste_masks(
-            Detections(bbox, bbox_num, mask),
-            im_shape,
-            scale_factor,
-            input_hw=image.shape[2:],
-            mask_frame=self.model.mask_frame,
-        )
-        return bbox, bbox_num, pasted
-
-
-class WithoutBoxes(nn.Layer):
-    """The official graph of SOLOv2: count per image, classes, scores, and masks as ``WithPastedMasks``."""
-
-    def __init__(self, model: InstanceSegmenter):
-        super().__init__()
-        self.pasting = WithPastedMasks(model)
-
-    def forward(
-        self, image: Tensor, im_shape: Tensor, scale_factor: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Rows as in `Detections`: int32 [B], int64 [N], float32 [N] and uint8 [N, height, width]."""
-        bbox, bbox_num, pasted = self.pasting(image, im_shape, scale_factor)
-        return bbox_num, bbox[:, 0].astype("int64"), bbox[:, 1], pasted.astype("uint8")
-
-
-class WithSmallMasks(nn.Layer):
-    """The network alone. A layer of its own, so that exporting leaves the model's ``forward`` as it is."""
-
-    def __init__(self, model: InstanceSegmenter):
-        super().__init__()
-        self.model = model
-
-    def forward(self, image: Tensor, im_shape: Tensor, scale_factor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """See `InstanceSegmenter.forward`."""
-        bbox, bbox_num, mask = self.model(image, im_shape, scale_factor)
-        return bbox, bbox_num, mask
-
-
-def exported_spec(model: InstanceSegmenter, spec: ModelSpec, info: ModelInfo) -> ExportedSpec:
-    """What ``inference.yml`` says of a model."""
-    return ExportedSpec(
-        model_name=spec.name,
-        arch=spec.arch,
-        min_subgraph_size=spec.min_subgraph_size,
-        labels=tuple(category.name for category in info.categories),
-        preprocess=spec.recipe.preprocess(info.image_size),
-        draw_threshold=0.5,
-        mask_frame=model.mask_frame,
+    spec, source, output = find_model(cfg.Global.model), cfg.Export.weight_path, Path(cfg.Global.output)
+    weight_path = find_weights(source, key="Export.weight_path", output=output)
+    info = describe_weights(
+        spec,
+        weight_path,
+        source=source,
+        dataset_dir=Path(cfg.Global.dataset_dir),
+        image_size=cfg.Train.image_size,
     )
-
-
-def _input_spec(preprocess: PreprocessSpec) -> list[InputSpec]:
-    """What the graphs take. Where pictures keep their shape, height and width are open."""
-    height, width = (-1, -1) if preprocess.keep_ratio else preprocess.size_hw
-    return [
-        InputSpec([-1, 3, height, width], "float32", name="image"),
-        InputSpec([-1, 2], "float32", name="im_shape"),
-        InputSpec([-1, 2], "float32", name="scale_factor"),
-    ]
-
-
-def _save_graph(layer: nn.Layer, inputs: list[InputSpec], prefix: Path) -> None:
-    layer.eval()
-    with paddle.no_grad():
-        paddle.jit.save(paddle.jit.to_static(layer, input_spec=inputs, full_graph=True), str(prefix))
+    model = load_model(spec, weight_path, num_classes=len(info.categories))
+    export_model(model, spec, info, output)
+    LOGGER.info("Export inference config file to %s", output / "inference.yml")
+    return {"model_dir": cfg.Global.output, "files": list(FILES)}

@@ -1,4 +1,4 @@
-"""Mode predict: run an exported model over pictures and write drawings and JSON."""
+"""Mode predict: run an exported model over images and write drawings and JSON."""
 
 import logging
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 from paddlex_seg.config.schema import Config
 from paddlex_seg.errors import ConfigError
-from paddlex_seg.inference.predictor import Predictor
+from paddlex_seg.inference.predictor import open_predictor
 from paddlex_seg.runtime.device import use_device
 
 LOGGER = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ def run(cfg: Config) -> dict[str, Any]:
             "Predict.input is empty; name a picture, a folder, a pattern, a URL, or a list of these."
         )
     device = use_device(cfg.Global.device)
-    predictor = Predictor(
+    predictor = open_predictor(
         Path(cfg.Predict.model_dir),
         device=device,
         run_mode=cfg.Predict.kernel_option.run_mode,

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from contextlib import closing, nullcontext
 from dataclasses import replace
 
-from paddlex_seg.checkpoints.files import Progress
+from paddlex_seg.checkpoints.progress import Progress
 from paddlex_seg.data.samples.loader import WorkerPool
+from paddlex_seg.evaluation.predict import predict_dataset
 from paddlex_seg.metrics.coco_ap import CocoMetrics, evaluate_coco
-from paddlex_seg.modes.evaluate import predict_pictures
+from paddlex_seg.models.network_backend import NetworkBackend
 from paddlex_seg.ops.processes import take_from_first_process
 from paddlex_seg.reports.schedule import write_schedule
 from paddlex_seg.runtime.log import progress_bar
@@ -104,11 +105,10 @@ def evaluate_now(run: Run, state: TrainState, pool: WorkerPool) -> CocoMetrics:
         if not cfg.Train.sync_bn:
             run.ranks.barrier()
             take_from_first_process(running_statistics(state.model))
-        results = predict_pictures(
-            state.model,
+        results = predict_dataset(
+            NetworkBackend(state.model, run.spec.recipe.preprocess(run.info.image_size)),
             run.val,
             run.image_dir,
-            run.spec.recipe.preprocess(run.info.image_size),
             batch_size=cfg.Evaluate.batch_size,
             pool=pool,
             log_interval=cfg.Evaluate.log_interval,

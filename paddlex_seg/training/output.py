@@ -11,20 +11,20 @@ from typing import Any
 from paddlex_seg.checkpoints.files import (
     BEST,
     CHECKPOINTS,
-    Progress,
     checkpoints,
     link_checkpoint,
-    load_model,
     newest_sound_checkpoint,
     remove_leftovers,
     remove_old_checkpoints,
     step_of,
 )
+from paddlex_seg.checkpoints.progress import Progress
+from paddlex_seg.checkpoints.weights import load_model
 from paddlex_seg.data.samples.tasks import TrainingSet, TrainSample
 from paddlex_seg.errors import DatasetError, WeightsError
+from paddlex_seg.export.graphs import export_model
 from paddlex_seg.files.json import write_json
 from paddlex_seg.files.publish import free_backup
-from paddlex_seg.modes.export import export_model
 from paddlex_seg.reports.schedule import write_schedule
 from paddlex_seg.reports.training import TrainingPage
 from paddlex_seg.training.metrics_log import MetricsLog, bring_metrics, visualdl_file

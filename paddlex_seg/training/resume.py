@@ -13,22 +13,21 @@ from paddlex_seg.checkpoints.files import (
     BEST,
     CHECKPOINTS,
     CHECKSUMS,
-    ModelInfo,
-    Progress,
     checkpoint_folder,
     checkpoints,
     damage,
     link_checkpoint,
     newest_sound_checkpoint,
-    read_progress,
     save_checkpoint,
     weight_file,
 )
+from paddlex_seg.checkpoints.identity import describe_weights, require_categories_of_model
+from paddlex_seg.checkpoints.info import ModelInfo
+from paddlex_seg.checkpoints.progress import Progress, read_progress
 from paddlex_seg.checkpoints.weights import load_into, read_weights
 from paddlex_seg.config.read import load_config
 from paddlex_seg.config.schema import SCRATCH, Config
 from paddlex_seg.errors import ConfigError, WeightsError
-from paddlex_seg.modes.evaluate import describe_weights, require_categories_of_model
 from paddlex_seg.structures import CocoFile
 from paddlex_seg.training.optimizer import load_optimizer_state, optimizer_state
 from paddlex_seg.training.step import TrainState
@@ -75,7 +74,13 @@ def find_checkpoint(cfg: Config) -> Path | None:
 
 def require_same_run(weight_path: Path, cfg: Config, spec: ModelSpec, train: CocoFile) -> None:
     """Raise unless a checkpoint is of this model, these categories and this recipe."""
-    info = describe_weights(spec, weight_path, cfg, source=str(weight_path))
+    info = describe_weights(
+        spec,
+        weight_path,
+        source=str(weight_path),
+        dataset_dir=Path(cfg.Global.dataset_dir),
+        image_size=cfg.Train.image_size,
+    )
     require_categories_of_model(weight_path, info, train)
     saved = weight_path.with_name("config.yaml")
     if not saved.is_file():

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from paddlex_seg.catalog import ModelSpec
-from paddlex_seg.checkpoints.files import ModelInfo, Progress
+from paddlex_seg.checkpoints.info import ModelInfo
+from paddlex_seg.checkpoints.progress import Progress
 from paddlex_seg.config.schema import Config
 from paddlex_seg.data.samples.loader import TrainBatch, WorkerPool, num_batches, train_batches
 from paddlex_seg.data.samples.quarantine import Quarantine

@@ -8,11 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from paddlex_seg.catalog import ModelSpec
-from paddlex_seg.checkpoints.files import ModelInfo, Progress
+from paddlex_seg.checkpoints.info import ModelInfo
+from paddlex_seg.checkpoints.progress import Progress
 from paddlex_seg.data.samples.loader import TrainBatch, WorkerPool
+from paddlex_seg.evaluation.predict import predict_dataset
+from paddlex_seg.export.graphs import export_model
 from paddlex_seg.metrics.coco_ap import evaluate_coco
-from paddlex_seg.modes.evaluate import predict_pictures
-from paddlex_seg.modes.export import export_model
+from paddlex_seg.models.network_backend import NetworkBackend
 from paddlex_seg.runtime.ranks import Ranks
 from paddlex_seg.structures import CocoFile, PreprocessSpec
 from paddlex_seg.training.run import Run, epoch_batches
@@ -39,8 +41,9 @@ def check_evaluation(
     few = replace(
         val, images=images, annotations=tuple(item for item in val.annotations if item.image_id in ids)
     )
-    results = predict_pictures(
-        state.model, few, image_dir, preprocess, batch_size=1, pool=pool, log_interval=MOST_PICTURES + 1
+    backend = NetworkBackend(state.model, preprocess)
+    results = predict_dataset(
+        backend, few, image_dir, batch_size=1, pool=pool, log_interval=MOST_PICTURES + 1
     )
     evaluate_coco(few, results, [category.id for category in few.categories])
     LOGGER.info("Self-check: an evaluation of %d pictures, %.1f s.", len(images), time.perf_counter() - start)

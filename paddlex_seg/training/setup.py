@@ -7,7 +7,8 @@ from pathlib import Path
 import paddle
 
 from paddlex_seg.catalog import ModelSpec, find_model
-from paddlex_seg.checkpoints.files import ModelInfo, Progress, read_info, read_progress
+from paddlex_seg.checkpoints.info import ModelInfo, read_info
+from paddlex_seg.checkpoints.progress import Progress, read_progress
 from paddlex_seg.checkpoints.weights import load_pretrained
 from paddlex_seg.config.schema import Config
 from paddlex_seg.data.checking.rules import check

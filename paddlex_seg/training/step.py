@@ -13,7 +13,7 @@ import numpy as np
 import paddle
 from paddle import Tensor, nn
 
-from paddlex_seg.checkpoints.files import Progress
+from paddlex_seg.checkpoints.progress import Progress
 from paddlex_seg.data.samples.loader import TrainBatch, split_batch
 from paddlex_seg.errors import BackendError
 from paddlex_seg.models.base import InstanceSegmenter

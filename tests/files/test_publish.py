@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from paddlex_seg.errors import DatasetError
-from paddlex_seg.files import publish as module
 from paddlex_seg.files.publish import JOURNAL, fresh_folder, link_or_copy, publish, recover
+from paddlex_seg.files.publish import publish as module
 
 
 def read(folder: Path) -> dict[str, str]:

@@ -14,6 +14,7 @@ from small_runs import MODEL, slim_model
 from paddlex_seg.catalog import MODELS
 from paddlex_seg.config.schema import Config
 from paddlex_seg.errors import DatasetError
+from paddlex_seg.models.network_backend import NetworkBackend
 from paddlex_seg.modes import train as train_mode
 from paddlex_seg.runtime.ranks import Ranks, join_ranks
 from paddlex_seg.training import loop
@@ -56,23 +57,23 @@ def train_small(*, slowly: bool) -> None:
 
 def note_statistics() -> None:
     """Leave the running statistics of each rank, in training and in evaluation, in the output folder."""
-    evaluate, predict = loop.evaluate_now, loop.predict_pictures
+    evaluate, predict = loop.evaluate_now, loop.predict_dataset
     noted: dict[str, Any] = {}
 
     def statistics(model: paddle.nn.Layer) -> dict[str, Any]:
         tensors = model.state_dict().items()
         return {name: value.numpy() for name, value in tensors if name.endswith(("._mean", "._variance"))}
 
-    def predict_and_note(model: paddle.nn.Layer, *args: Any, **options: Any) -> Any:
-        noted.update({f"evaluated {name}": value for name, value in statistics(model).items()})
-        return predict(model, *args, **options)
+    def predict_and_note(backend: NetworkBackend, *args: Any, **options: Any) -> Any:
+        noted.update({f"evaluated {name}": value for name, value in statistics(backend.model).items()})
+        return predict(backend, *args, **options)
 
     def evaluate_and_note(run: Run, state: TrainState, *args: Any) -> Any:
         metrics = evaluate(run, state, *args)
         np.savez(run.output / f"statistics_{run.ranks.rank}.npz", **statistics(state.model), **noted)
         return metrics
 
-    loop.predict_pictures, loop.evaluate_now = predict_and_note, evaluate_and_note
+    loop.predict_dataset, loop.evaluate_now = predict_and_note, evaluate_and_note
 
 
 # Scenarios

@@ -12,16 +12,19 @@ from pycocotools import mask as coco_mask
 from reference import fill_model
 
 from paddlex_seg.catalog import MODELS, find_model
-from paddlex_seg.checkpoints.files import ModelInfo, Progress, checkpoints, save_checkpoint
+from paddlex_seg.checkpoints.files import checkpoints, save_checkpoint
+from paddlex_seg.checkpoints.info import ModelInfo
+from paddlex_seg.checkpoints.progress import Progress
 from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.coco.write import write_coco
 from paddlex_seg.data.samples.loader import WorkerPool
+from paddlex_seg.evaluation.predict import predict_dataset
 from paddlex_seg.models.backbones.csp_resnet import CspResNet
 from paddlex_seg.models.base import InstanceSegmenter
+from paddlex_seg.models.network_backend import NetworkBackend
 from paddlex_seg.models.pp_yoloe_seg.head import PpYoloeSegHead
 from paddlex_seg.models.pp_yoloe_seg.model import PpYoloeSeg
 from paddlex_seg.models.pp_yoloe_seg.neck import CspPan
-from paddlex_seg.modes.evaluate import predict_pictures
 from paddlex_seg.structures import Annotation, Category, CocoFile
 
 MODEL = "PP-YOLOE_seg-S"
@@ -122,9 +125,9 @@ def annotation_file(dataset: Path, split: str) -> Path:
 
 
 def labelled_by(model: InstanceSegmenter, coco: CocoFile, image_dir: Path) -> CocoFile:
-    preprocess = find_model(MODEL).recipe.preprocess(IMAGE_SIZE)
+    backend = NetworkBackend(model, find_model(MODEL).recipe.preprocess(IMAGE_SIZE))
     with WorkerPool(0) as pool:
-        found = predict_pictures(model, coco, image_dir, preprocess, batch_size=1, pool=pool, log_interval=10)
+        found = predict_dataset(backend, coco, image_dir, batch_size=1, pool=pool, log_interval=10)
     rows = [
         (image_id, class_id, mask)
         for image_id, instances in found.items()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from paddle import Tensor, nn
 from paddle.static import InputSpec
 
-from paddlex_seg.inference.exported import ExportedSpec, write_inference_yml
+from paddlex_seg.inference.export_spec import ExportedSpec, write_inference_yml
 from paddlex_seg.structures import PreprocessSpec
 
 INPUT_HW = (64, 96)

@@ -12,9 +12,9 @@ from pycocotools import mask as coco_mask
 from toy_model import SPEC, export_toy, picture_with
 
 from paddlex_seg.errors import BackendError, DatasetError
-from paddlex_seg.inference.exported import write_inference_yml
-from paddlex_seg.inference.predictor import Predictor
-from paddlex_seg.structures import PreprocessSpec
+from paddlex_seg.inference.export_spec import write_inference_yml
+from paddlex_seg.inference.predictor import Predictor, open_predictor
+from paddlex_seg.structures import DetectionArrays, MaskFrame, PreprocessSpec
 
 
 def to_bgr(image: np.ndarray) -> np.ndarray:
@@ -47,7 +47,7 @@ def pictures() -> list[np.ndarray]:
 
 @pytest.mark.parametrize("graph", ["small_dir", "official_dir"])
 def test_objects_are_found_with_the_right_colour_place_and_label(graph: str, request: pytest.FixtureRequest):
-    predictor = Predictor(request.getfixturevalue(graph))
+    predictor = open_predictor(request.getfixturevalue(graph))
     where = np.s_[40:120, 50:150]  # whole cells of the mask
     (result,) = predictor.predict(to_bgr(picture_with((160, 240), green=where)))
     assert result.to_json()["boxes"] == [
@@ -59,7 +59,9 @@ def test_objects_are_found_with_the_right_colour_place_and_label(graph: str, req
 
 def test_both_graphs_give_the_same_results(small_dir: Path, official_dir: Path, pictures: list[np.ndarray]):
     for ours, official in zip(
-        Predictor(small_dir).predict(pictures), Predictor(official_dir).predict(pictures), strict=True
+        open_predictor(small_dir).predict(pictures),
+        open_predictor(official_dir).predict(pictures),
+        strict=True,
     ):
         assert ours.to_json()["boxes"] == official.to_json()["boxes"]
         for one, other in zip(ours.instances.masks, official.instances.masks, strict=True):
@@ -72,7 +74,9 @@ def test_a_graph_without_boxes_gives_the_same_objects(
     official_dir: Path, boxless_dir: Path, pictures: list[np.ndarray]
 ):
     for official, boxless in zip(
-        Predictor(official_dir).predict(pictures), Predictor(boxless_dir).predict(pictures), strict=True
+        open_predictor(official_dir).predict(pictures),
+        open_predictor(boxless_dir).predict(pictures),
+        strict=True,
     ):
         assert boxless.instances.masks == official.instances.masks
         assert np.array_equal(boxless.instances.class_ids, official.instances.class_ids)
@@ -86,8 +90,8 @@ def test_a_graph_without_boxes_gives_the_same_objects(
 @pytest.mark.parametrize("batch_size", [2, 3, 8])
 def test_results_do_not_depend_on_the_batch(graph: str, batch_size: int, request, pictures: list[np.ndarray]):
     folder = request.getfixturevalue(graph)
-    alone = [comparable(next(Predictor(folder).predict(picture))) for picture in pictures]
-    together = list(map(comparable, Predictor(folder, batch_size=batch_size).predict(pictures)))
+    alone = [comparable(next(open_predictor(folder).predict(picture))) for picture in pictures]
+    together = list(map(comparable, open_predictor(folder, batch_size=batch_size).predict(pictures)))
     assert [len(one["boxes"]) for one in alone] == [2, 1, 0, 1, 1]
     for one, other in zip(alone, together, strict=True):
         assert one["masks"] == other["masks"]
@@ -96,31 +100,38 @@ def test_results_do_not_depend_on_the_batch(graph: str, batch_size: int, request
         )
 
 
+class Counting:
+    """Finds nothing, and notes the shapes of its inputs."""
+
+    def __init__(self, preprocess: PreprocessSpec, mask_frame: MaskFrame = "image") -> None:
+        self.preprocess, self.mask_frame = preprocess, mask_frame
+        self.seen: list[tuple[int, ...]] = []
+
+    def __call__(self, image: np.ndarray, im_shape: np.ndarray, scale_factor: np.ndarray) -> DetectionArrays:
+        self.seen.append(image.shape)
+        rows, numbers = np.zeros((0, 6), np.float32), np.zeros(len(image), np.int32)
+        return DetectionArrays(rows, numbers, np.zeros((0, 16, 24), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("backend", "order", "expected"),
+    [
+        (Counting(SPEC.preprocess), (0, 1, 2, 3, 4), [(2, 3, 64, 96), (2, 3, 64, 96), (1, 3, 64, 96)]),
+        (
+            Counting(PreprocessSpec((64, 96), keep_ratio=True)),
+            (0, 1, 2, 3, 3),
+            [(2, 3, 64, 96), (1, 3, 64, 64), (2, 3, 64, 96)],
+        ),
+        (Counting(SPEC.preprocess, "original"), (0, 1), [(1, 3, 64, 96)] * 2),
+    ],
+    ids=["one size", "several sizes", "full-size masks"],
+)
 def test_a_batch_holds_several_pictures_and_only_of_one_input_size(
-    small_dir: Path, pictures: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+    backend: Counting, order: tuple[int, ...], expected: list, pictures: list[np.ndarray]
 ):
-    predictor = Predictor(small_dir, batch_size=2)
-    seen: list[tuple[int, ...]] = []
-    run = predictor._backend.run
-    monkeypatch.setattr(
-        predictor._backend, "run", lambda image, *others: seen.append(image.shape) or run(image, *others)
-    )
-    assert len(list(predictor.predict(pictures))) == 5
-    assert seen == [(2, 3, 64, 96), (2, 3, 64, 96), (1, 3, 64, 96)]
-
-    monkeypatch.setattr(
-        predictor, "spec", replace(SPEC, preprocess=PreprocessSpec((64, 96), keep_ratio=True))
-    )
-    monkeypatch.setattr(
-        predictor._backend, "run", lambda image, *others: seen.append(image.shape) or empty(image)
-    )
-    seen.clear()
-    assert len(list(predictor.predict([pictures[i] for i in (0, 1, 2, 3, 3)]))) == 5
-    assert seen == [(2, 3, 64, 96), (1, 3, 64, 64), (2, 3, 64, 96)]
-
-
-def empty(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return np.zeros((0, 6), np.float32), np.zeros(len(image), np.int32), np.zeros((0, 16, 24), np.float32)
+    predictor = Predictor(backend, labels=SPEC.labels, batch_size=2)
+    assert len(list(predictor.predict([pictures[i] for i in order]))) == len(order)
+    assert backend.seen == expected
 
 
 @pytest.fixture
@@ -136,20 +147,20 @@ def count(predictor: Predictor, picture: np.ndarray, threshold: float | None = N
 def test_the_threshold_of_the_call_beats_the_constructors_which_beats_the_models(
     small_dir: Path, half_red: np.ndarray
 ):
-    assert count(Predictor(small_dir), half_red) == 1  # 0.5 in inference.yml
-    assert count(Predictor(small_dir, threshold=0.7), half_red) == 0
-    assert count(Predictor(small_dir, threshold=0.7), half_red, threshold=0.55) == 1
-    assert count(Predictor(small_dir, threshold=0.1), half_red, threshold=0.65) == 0
+    assert count(open_predictor(small_dir), half_red) == 1  # 0.5 in inference.yml
+    assert count(open_predictor(small_dir, threshold=0.7), half_red) == 0
+    assert count(open_predictor(small_dir, threshold=0.7), half_red, threshold=0.55) == 1
+    assert count(open_predictor(small_dir, threshold=0.1), half_red, threshold=0.65) == 0
 
 
 @pytest.mark.parametrize("graph", ["small_dir", "official_dir"])
 def test_a_threshold_of_zero_is_honoured_and_adds_no_false_rows(graph: str, request: pytest.FixtureRequest):
     faint = to_bgr(picture_with((64, 96), red=np.s_[8:40, 8:80]) // 10)
     folder = request.getfixturevalue(graph)
-    assert count(Predictor(folder), faint) == 0
-    assert count(Predictor(folder, threshold=0), faint) == 1
-    assert count(Predictor(folder), faint, threshold=0) == 1
-    assert count(Predictor(folder), np.zeros((64, 96, 3), np.uint8), threshold=0) == 0
+    assert count(open_predictor(folder), faint) == 0
+    assert count(open_predictor(folder, threshold=0), faint) == 1
+    assert count(open_predictor(folder), faint, threshold=0) == 1
+    assert count(open_predictor(folder), np.zeros((64, 96, 3), np.uint8), threshold=0) == 0
 
 
 def test_a_folder_is_predicted_and_saved_without_overwriting(small_dir: Path, tmp_path: Path):
@@ -162,7 +173,7 @@ def test_a_folder_is_predicted_and_saved_without_overwriting(small_dir: Path, tm
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture_with((64, 96), **{colour: np.s_[8:40, 8:80]})).save(path)
     labels = {}
-    for result in Predictor(small_dir, batch_size=2).predict(tmp_path / "in"):
+    for result in open_predictor(small_dir, batch_size=2).predict(tmp_path / "in"):
         written = json.loads(result.save_to_json(tmp_path / "out").read_text(encoding="utf-8"))
         labels[written["input_path"]] = written["boxes"][0]["label"]
         result.save_to_img(tmp_path / "out")
@@ -184,20 +195,20 @@ def test_an_unreadable_file_is_logged_and_the_others_are_predicted(
 ):
     (tmp_path / "broken.jpg").write_bytes(b"nothing")
     with caplog.at_level(logging.WARNING):
-        results = list(Predictor(small_dir).predict([half_red, tmp_path / "broken.jpg", half_red]))
+        results = list(open_predictor(small_dir).predict([half_red, tmp_path / "broken.jpg", half_red]))
     assert len(results) == 2
     assert "broken.jpg" in caplog.text
     with pytest.raises(DatasetError, match="broken.jpg"):
-        list(Predictor(small_dir).predict(tmp_path / "broken.jpg"))
+        list(open_predictor(small_dir).predict(tmp_path / "broken.jpg"))
 
 
 def test_an_empty_folder_is_an_error_before_the_first_result_is_asked_for(small_dir: Path, tmp_path: Path):
     with pytest.raises(DatasetError, match=tmp_path.name):
-        Predictor(small_dir).predict(tmp_path)
+        open_predictor(small_dir).predict(tmp_path)
 
 
 def test_more_classes_than_labels_are_an_error_not_a_wrong_label(tmp_path: Path):
     folder = export_toy(tmp_path)
     write_inference_yml(folder / "inference.yml", replace(SPEC, labels=("red thing",)))
     with pytest.raises(BackendError, match="label_list"):
-        list(Predictor(folder).predict(to_bgr(picture_with((64, 96), green=np.s_[8:40, 8:80]))))
+        list(open_predictor(folder).predict(to_bgr(picture_with((64, 96), green=np.s_[8:40, 8:80]))))

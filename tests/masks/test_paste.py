@@ -14,6 +14,7 @@ from pycocotools import mask as coco_mask
 from paddlex_seg.masks.paste import (
     boxes_of_masks,
     detections_to_instances,
+    encode_original_masks,
     paste_box_masks,
     paste_image_logits,
     paste_image_masks,
@@ -206,10 +207,15 @@ def batch_arguments(
     for row, owner in enumerate(owners):
         bbox[row, 2:] = random_boxes(rng, 4, size_hws[owner])[3]
     mask = smooth_masks(rng, num, (16, 16)) if num else np.zeros((0, 16, 16), np.float32)
+    largest = [max(sides) for sides in zip(*size_hws, strict=True)]
+    mask_of_frame = dict.fromkeys(get_args(MaskFrame), mask) | {
+        "image_logits": mask - 0.5,
+        "original": rng.integers(0, 2, (num, *largest)),
+    }
     return {
         "bbox": bbox,
         "bbox_num": np.array(counts, np.int32),
-        "mask": mask - 0.5 if mask_frame == "image_logits" else mask,
+        "mask": mask_of_frame[mask_frame],
         "im_shape": np.full((len(counts), 2), 64, np.float32),
         "scale_factor": (64 / np.array(size_hws)).astype(np.float32),
         "input_hw": input_hw,
@@ -274,6 +280,22 @@ def test_the_mask_frame_decides_how_masks_are_pasted():
         assert found.masks == tuple(masks)
 
 
+def test_masks_of_the_original_size_are_cut_from_those_of_the_batch():
+    arguments = batch_arguments([(90, 120), (30, 140)], [2, 1], "original")
+    assert arguments["mask"].shape == (3, 90, 140)
+    found = detections_to_instances(**arguments)
+    for start, one in zip([0, 2], found, strict=True):
+        order = np.argsort(-arguments["bbox"][start : start + len(one), 1])
+        height, width = one.size_hw
+        for row, rle in zip(start + order, one.masks, strict=True):
+            assert np.array_equal(coco_mask.decode(rle), arguments["mask"][row, :height, :width])
+
+
+def test_a_mask_that_lost_its_last_row_to_rounding_is_empty_there():
+    (rle,) = encode_original_masks(np.ones((1, 9, 12), np.int32), original_hw=(10, 12))
+    assert coco_mask.decode(rle).sum(axis=1).tolist() == [12] * 9 + [0]
+
+
 def test_the_size_is_that_of_the_picture_not_of_rounded_scales():
     scale_factor = np.array([[640 / 480, 640 / 600]], np.float32)
     assert int(np.float32(640) / scale_factor[0, 1]) == 599
@@ -302,7 +324,7 @@ def test_memory_does_not_grow_with_the_number_of_large_masks():
     assert peak_bytes < 50e6  # one full-size mask alone is 24 MB as bytes, 96 MB as floats
 
 
-@pytest.mark.parametrize("mask_frame", get_args(MaskFrame))
+@pytest.mark.parametrize("mask_frame", ["box", "image", "image_uncut", "image_logits"])
 def test_the_graphs_pasting_and_ours_give_the_same_pixels(mask_frame: MaskFrame):
     from paddlex_seg.ops.masks import paste_masks
 

@@ -23,7 +23,9 @@ from reference import (
     normalized_input,
 )
 
-from paddlex_seg.checkpoints.files import ModelInfo, Progress, save_checkpoint
+from paddlex_seg.checkpoints.files import save_checkpoint
+from paddlex_seg.checkpoints.info import ModelInfo
+from paddlex_seg.checkpoints.progress import Progress
 from paddlex_seg.checkpoints.weights import load_into, read_weights
 from paddlex_seg.masks.paste import detections_to_instances
 from paddlex_seg.models.solov2.head import GRID_SIZES, cells_to_rows

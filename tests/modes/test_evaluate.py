@@ -6,9 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import paddle
 import pytest
 from command_line import read_result, run_cli
 from pycocotools.coco import COCO
@@ -25,15 +23,12 @@ from small_runs import (
     with_new_categories,
 )
 
-from paddlex_seg.checkpoints.files import ModelInfo
+from paddlex_seg.checkpoints.info import ModelInfo
 from paddlex_seg.data.coco.instances import annotations_to_instances
 from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.coco.write import write_coco
-from paddlex_seg.data.samples.loader import WorkerPool
-from paddlex_seg.models.base import InstanceSegmenter
 from paddlex_seg.modes import evaluate
-from paddlex_seg.recipes import MASK_RCNN
-from paddlex_seg.structures import CocoFile, Detections, ImageRecord, Instances, MaskFrame
+from paddlex_seg.structures import CocoFile, Instances
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
 
@@ -101,7 +96,7 @@ def test_noisy_masks_of_the_annotated_objects_are_measured_as_by_pycocotools(
     own = copy_dataset(dataset, tmp_path / "own")
     val = with_new_categories(read_coco(annotation_file(own, "val")))
     write_coco(val, val.path)
-    monkeypatch.setattr(evaluate, "predict_pictures", lambda *args, **options: noisy_truth(val))
+    monkeypatch.setattr(evaluate, "predict_dataset", lambda *args, **options: noisy_truth(val))
     metrics = run_evaluate(own, weights, tmp_path)
     assert 0.1 < metrics["AP"] < 0.9
     assert_as_pycocotools(metrics, own, tmp_path)
@@ -135,45 +130,6 @@ def test_the_batch_size_does_not_change_the_predictions(
         assert (left["image_id"], left["category_id"]) == (right["image_id"], right["category_id"])
         assert left["score"] == pytest.approx(right["score"], abs=1e-5)
         assert left["bbox"] == pytest.approx(right["bbox"], abs=1e-3)
-
-
-class WholeView(InstanceSegmenter):
-    """Finds one thing in each picture. Its score and mask depend on every pixel of the input, padding too."""
-
-    mask_frame: MaskFrame = "box"
-
-    def forward(
-        self, image: paddle.Tensor, im_shape: paddle.Tensor, scale_factor: paddle.Tensor
-    ) -> Detections:
-        score = paddle.nn.functional.sigmoid(image.mean([1, 2, 3])).unsqueeze(1)  # [B, 1]
-        size = im_shape / scale_factor
-        bbox = paddle.concat([0 * score, score, 0 * size, size.flip(-1)], axis=1)
-        mask = paddle.nn.functional.adaptive_avg_pool2d(image, 28).mean(1)
-        return Detections(bbox, paddle.ones([len(image)], "int32"), paddle.nn.functional.sigmoid(mask))
-
-
-@pytest.mark.parametrize("pad_stride", [0, 32])
-def test_pictures_of_many_sizes_are_seen_as_if_each_were_alone(tmp_path: Path, pad_stride: int) -> None:
-    rng = np.random.default_rng(0)
-    sizes = [(40, 60), (60, 40), (40, 55), (40, 60), (61, 40), (40, 54), (60, 40)]
-    records = tuple(ImageRecord(7 - i, f"{i}.png", width=w, height=h) for i, (h, w) in enumerate(sizes))
-    for record in records:
-        pixels = rng.integers(0, 256, (record.height, record.width, 3), dtype=np.uint8)
-        cv2.imwrite(str(tmp_path / record.file_name), pixels)
-    coco = CocoFile(tmp_path / "val.json", images=records, annotations=(), categories=CATEGORIES)
-    spec = replace(MASK_RCNN.preprocess((64, 107)), pad_stride=pad_stride)
-    with WorkerPool(0) as pool:
-        alone, together = (
-            evaluate.predict_pictures(
-                WholeView(), coco, tmp_path, spec, batch_size=batch_size, pool=pool, log_interval=1
-            )
-            for batch_size in (1, 4)
-        )
-    assert list(alone) == list(together) == [record.id for record in records]
-    for one, other in zip(alone.values(), together.values(), strict=True):
-        assert one.masks == other.masks
-        np.testing.assert_allclose(one.scores, other.scores, rtol=1e-6)
-        np.testing.assert_array_equal(one.boxes_xyxy, other.boxes_xyxy)
 
 
 def test_a_network_that_finds_nothing_has_an_ap_of_zero(dataset: Path, tmp_path: Path) -> None:

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from reference import drawn_batch, fill_model, normalized_input
 
 from paddlex_seg.catalog import MODELS, find_model
-from paddlex_seg.checkpoints.files import ModelInfo
+from paddlex_seg.checkpoints.info import ModelInfo
 from paddlex_seg.config.read import load_config
 from paddlex_seg.config.schema import Config
-from paddlex_seg.inference.exported import PaddleBackend, read_inference_yml
+from paddlex_seg.export.graphs import export_model
+from paddlex_seg.inference.backends.paddle import PaddleBackend
+from paddlex_seg.inference.export_spec import read_inference_yml
 from paddlex_seg.masks.paste import detections_to_instances
 from paddlex_seg.models.base import InstanceSegmenter
-from paddlex_seg.modes.export import export_model
 from paddlex_seg.structures import Category, Instances
 from paddlex_seg.training.ema import Ema
 from paddlex_seg.training.optimizer import build_optimizer
@@ -106,7 +107,7 @@ def test_exported_equals_dynamic_on_two_sizes_and_batches(
             model.eval()
             with paddle.no_grad():
                 expected = [tensor.numpy() for tensor in model(*map(paddle.to_tensor, inputs))]
-            found = backend.run(*inputs)
+            found = backend(*inputs)
             assert found[1].tolist() == expected[1].tolist()
             assert (len(found[0]) == 0) == finds_nothing
             assert_same_instances(instances(found, inputs, model), instances(expected, inputs, model))

@@ -15,9 +15,10 @@ from small_runs import CATEGORIES, IMAGE_SIZE, annotation_file, filled_model
 from paddlex_seg.catalog import find_model
 from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.samples.loader import WorkerPool
-from paddlex_seg.inference.exported import PaddleBackend
+from paddlex_seg.evaluation.predict import predict_dataset
+from paddlex_seg.inference.backends.paddle import PaddleBackend
 from paddlex_seg.inference.results import clip_to_picture
-from paddlex_seg.modes.evaluate import predict_pictures
+from paddlex_seg.models.network_backend import NetworkBackend
 
 THRESHOLD = 0.05  # of the some 40 detections in a picture, half have more
 
@@ -142,10 +143,10 @@ def test_prediction_and_evaluation_find_the_same(
     files = [str(dataset / "images" / record.file_name) for record in coco.images]
     outcome = run_predict(exported, repr(files), tmp_path, Predict__batch_size=batch_size)
     assert outcome.code == 0, outcome.stderr
-    preprocess = find_model("PP-YOLOE_seg-S").recipe.preprocess(IMAGE_SIZE)
+    backend = NetworkBackend(filled_model(), find_model("PP-YOLOE_seg-S").recipe.preprocess(IMAGE_SIZE))
     with WorkerPool(0) as pool:
-        evaluated = predict_pictures(
-            filled_model(), coco, dataset / "images", preprocess, batch_size=1, pool=pool, log_interval=10
+        evaluated = predict_dataset(
+            backend, coco, dataset / "images", batch_size=1, pool=pool, log_interval=10
         )
     for record in coco.images:
         expected = clip_to_picture(evaluated[record.id].above(THRESHOLD))
@@ -164,13 +165,13 @@ def test_prediction_and_evaluation_find_the_same(
 def test_pictures_are_given_to_the_network_in_batches(
     exported: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, sizes = PaddleBackend.run, []
+    run, sizes = PaddleBackend.__call__, []
 
     def counted(self: PaddleBackend, image: Any, *others: Any) -> Any:
         sizes.append(len(image))
         return run(self, image, *others)
 
-    monkeypatch.setattr(PaddleBackend, "run", counted)
+    monkeypatch.setattr(PaddleBackend, "__call__", counted)
     assert run_predict(exported, str(photos), tmp_path, Predict__batch_size=2).code == 0
     assert sizes == [2, 1]
 

@@ -16,7 +16,7 @@ from paddle import Tensor, nn
 from reference import drawn_batch
 
 from paddlex_seg.catalog import MODELS
-from paddlex_seg.checkpoints.files import Progress
+from paddlex_seg.checkpoints.progress import Progress
 from paddlex_seg.data.samples.loader import split_batch
 from paddlex_seg.models.base import InstanceSegmenter
 from paddlex_seg.models.layers import freeze_norms

@@ -21,7 +21,7 @@ from paddlex_seg.config.read import load_config
 from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.samples.loader import evaluation_plan
 from paddlex_seg.errors import BackendError, ConfigError, DatasetError
-from paddlex_seg.modes.evaluate import pictures_of_rank
+from paddlex_seg.evaluation.predict import images_of_rank
 from paddlex_seg.recipes import MASK_RCNN
 from paddlex_seg.runtime import supervisor as distributed
 from paddlex_seg.runtime.launch import Launched, launcher_environment, worker_environment
@@ -212,7 +212,7 @@ def test_ranks_have_the_batches_of_a_single_one(world_size: int) -> None:
     def batches(part: CocoFile) -> set[tuple[int, ...]]:
         return {tuple(part.images[i].id for i in batch) for batch in evaluation_plan(part, spec, 2)}
 
-    parts = [pictures_of_rank(coco, spec, 2, Ranks(rank, world_size)) for rank in range(world_size)]
+    parts = [images_of_rank(coco, spec, 2, Ranks(rank, world_size)) for rank in range(world_size)]
     counts = [len(batches(part)) for part in parts]
     assert max(counts) - min(counts) <= 1
     assert sum(counts) == len(batches(coco))

@@ -28,7 +28,9 @@ from small_runs import (
 )
 
 from paddlex_seg.catalog import MODELS, find_model
-from paddlex_seg.checkpoints.files import ModelInfo, Progress, checkpoints, damage, write_checksums
+from paddlex_seg.checkpoints.files import checkpoints, damage, write_checksums
+from paddlex_seg.checkpoints.info import ModelInfo
+from paddlex_seg.checkpoints.progress import Progress
 from paddlex_seg.checkpoints.weights import read_weights
 from paddlex_seg.config.read import load_config
 from paddlex_seg.data.coco.read import read_coco

@@ -17,7 +17,8 @@ from command_line import Outcome, read_result
 from small_runs import last_checkpoint, run_slim, train_options
 
 from paddlex_seg.checkpoints import files as checkpoint
-from paddlex_seg.checkpoints.files import Progress, checkpoints, damage, step_of
+from paddlex_seg.checkpoints.files import checkpoints, damage, step_of
+from paddlex_seg.checkpoints.progress import Progress
 from paddlex_seg.checkpoints.weights import read_weights
 from paddlex_seg.models.pp_yoloe_seg.model import PpYoloeSeg
 from paddlex_seg.modes import train as train_mode

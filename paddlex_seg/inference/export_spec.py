@@ -1,26 +1,16 @@
-"""An exported directory: what ``inference.yml`` says, and a runtime for the graphs beside it.
-
-A directory holds one or both of two graphs over the same parameters. ``inference.json``
-(``inference.pdmodel`` before Paddle 3) is the official one: it pastes every mask to the size of the original
-picture itself. ``network.json`` is the network alone; its masks stay small, and it is preferred where
-present: 300 full-size masks of a photograph of 12 megapixels take 14 GB.
-"""
+"""``inference.yml``: what an exported model is, as PaddleX and this toolkit write it."""
 
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
-import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from paddlex_seg.errors import BackendError
 from paddlex_seg.structures import MaskFrame, PreprocessSpec
 
-RunMode = Literal["paddle", "mkldnn"]
-INPUT_NAMES = ("image", "im_shape", "scale_factor")
 INTERPOLATION_NAMES = ("NEAREST", "LINEAR", "BICUBIC", "AREA", "LANCZOS4")  # PaddleX's, by OpenCV's number
 
 
@@ -79,144 +69,6 @@ def read_inference_yml(path: Path) -> ExportedSpec:
     return spec
 
 
-class PaddleBackend:
-    """An exported graph that runs: arrays in, arrays out. One thread at a time may use it."""
-
-    def __init__(self, model_dir: Path, device: str = "cpu", run_mode: RunMode = "paddle") -> None:
-        """Load a graph of ``model_dir`` for ``device``: cpu, gpu or gpu:<id>.
-
-        run_mode: ``mkldnn`` turns oneDNN on for the CPU. It is off by default, because some oneDNN kernels
-        end the process when a graph finds nothing. Raises BackendError when files are missing or damaged, or
-        the device cannot be used.
-        """
-        graph = find_graph(model_dir)
-        self._run_mode = run_mode
-        self.pasted_masks = graph.stem != "network"
-        config = _inference_config(graph, model_dir / "inference.pdiparams", device, run_mode)
-        self._predictor = _create_predictor(config, graph)
-        names = self._predictor.get_input_names()
-        if sorted(names) != sorted(INPUT_NAMES):
-            raise BackendError(
-                f"{graph}: the graph takes {', '.join(names)}; expected {', '.join(INPUT_NAMES)}. It is not "
-                "an exported instance segmentation model."
-            )
-        if (found := len(self._predictor.get_output_names())) not in (3, 4):
-            raise BackendError(
-                f"{graph}: the graph gives {found} outputs; expected 3 (boxes, their number, masks), or "
-                "the 4 of SOLOv2 (number, labels, scores, masks). This kind of model is not supported."
-            )
-
-    def run(
-        self,
-        image: NDArray[np.float32],
-        im_shape: NDArray[np.float32],
-        scale_factor: NDArray[np.float32],
-    ) -> tuple[NDArray[np.float32], NDArray[np.integer], NDArray]:
-        """Boxes [N, 6] (class, score, xyxy of the original picture), their number per picture [B], and masks.
-
-        image: [B, 3, H, W]; im_shape, scale_factor: [B, 2]. Masks are float32 [N, h, w], or with
-        ``pasted_masks`` integers [N, height, width] of the largest original picture of the batch. Raises
-        BackendError when Paddle's runtime cannot run the graph.
-        """
-        for name, array in zip(INPUT_NAMES, (image, im_shape, scale_factor), strict=True):
-            handle = self._predictor.get_input_handle(name)
-            handle.reshape(array.shape)
-            handle.copy_from_cpu(np.ascontiguousarray(array, np.float32))
-        try:
-            self._predictor.run()
-        except (RuntimeError, NotImplementedError, ValueError) as error:
-            advice = " Set Predict.kernel_option.run_mode=paddle." if self._run_mode == "mkldnn" else ""
-            raise BackendError(
-                f"Paddle's runtime could not run the model with run_mode {self._run_mode}: {error}{advice}"
-            ) from error
-        outputs = [
-            self._predictor.get_output_handle(name).copy_to_cpu()
-            for name in self._predictor.get_output_names()
-        ]
-        if len(outputs) == 4:
-            bbox_num, labels, scores, mask = outputs
-            return _rows_around_masks(labels, scores, mask), bbox_num, mask
-        bbox, bbox_num, mask = outputs
-        return bbox, bbox_num, mask
-
-
-def _rows_around_masks(labels: NDArray, scores: NDArray, masks: NDArray) -> NDArray[np.float32]:
-    """Rows [N, 6] of ``PaddleBackend.run`` with boxes around full-size masks [N, H, W]; all 0 if empty."""
-    edges = []
-    for other_axis in (1, 2):  # x, then y
-        line: NDArray[np.bool_] = np.max(masks, axis=other_axis, initial=0) > 0
-        is_empty = np.logical_not(line.max(axis=1))
-        begin, end = line.argmax(axis=1), line.shape[1] - line[:, ::-1].argmax(axis=1)
-        edges.append((np.where(is_empty, 0, begin), np.where(is_empty, 0, end)))
-    (left, right), (top, bottom) = edges
-    return np.stack([labels, scores, left, top, right, bottom], axis=1).astype(np.float32)
-
-
-def find_graph(model_dir: Path) -> Path:
-    """The graph file to run. Raises BackendError saying which file of an exported directory is missing."""
-    if not model_dir.is_dir():
-        raise BackendError(
-            f"{model_dir}: there is no such folder. Export a model, or correct Predict.model_dir."
-        )
-    graphs = [model_dir / name for name in ("network.json", "inference.json", "inference.pdmodel")]
-    present = [graph for graph in graphs if graph.is_file()]
-    missing = [name for name in ("inference.yml", "inference.pdiparams") if not (model_dir / name).is_file()]
-    if not present:
-        missing.append("inference.json (or network.json, inference.pdmodel)")
-    if missing:
-        raise BackendError(
-            f"{model_dir}: {', '.join(missing)} missing. Expected a folder that mode export wrote; copy all "
-            "its files, or export again."
-        )
-    return present[0]
-
-
-def _inference_config(graph: Path, params: Path, device: str, run_mode: RunMode) -> Any:
-    from paddle import inference
-
-    config = inference.Config(str(graph), str(params))
-    kind, _, index = device.partition(":")
-    if kind == "gpu" and (not index or index.isdigit()):
-        _require_cuda(device)
-        initial_memory_mb = 256
-        config.enable_use_gpu(initial_memory_mb, int(index or 0))
-    elif device == "cpu":
-        config.disable_gpu()
-        config.set_cpu_math_library_num_threads(os.cpu_count() or 1)
-        if run_mode == "mkldnn":
-            config.enable_mkldnn()
-        else:
-            config.disable_mkldnn()
-    else:
-        raise BackendError(f"Device {device!r} cannot run exported models; use cpu, gpu or gpu:<number>.")
-    config.disable_glog_info()
-    return config
-
-
-def _require_cuda(device: str) -> None:
-    import paddle
-
-    if not paddle.device.is_compiled_with_cuda():
-        raise BackendError(
-            f"Device {device} was asked for, but the installed PaddlePaddle is the build for the CPU. Use "
-            "cpu, or install paddlepaddle-gpu."
-        )
-
-
-def _create_predictor(config: Any, graph: Path) -> Any:
-    """A predictor; Paddle reports damaged files by many kinds of exceptions with a C++ trace in the text."""
-    from paddle import inference
-
-    try:
-        return inference.create_predictor(config)
-    except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise BackendError(
-            f"{graph}: Paddle cannot load it ({lines[-1] if lines else type(error).__name__}). The file is "
-            "damaged, does not fit inference.pdiparams, or is of a newer Paddle. Export the model again."
-        ) from error
-
-
 def _load_yaml(path: Path) -> Mapping[str, Any]:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -260,8 +112,9 @@ def _read_count(section: Mapping[str, Any], key: str, default: int, problems: li
 
 def _read_mask_frame(document: Mapping[str, Any], problems: list[str]) -> MaskFrame:
     frame = document.get("mask_frame", "image")
-    if frame not in get_args(MaskFrame):
-        problems.append(f"mask_frame is {frame!r}, expected one of {', '.join(get_args(MaskFrame))}")
+    expected = [name for name in get_args(MaskFrame) if name != "original"]  # which no network has
+    if frame not in expected:
+        problems.append(f"mask_frame is {frame!r}, expected one of {', '.join(expected)}")
         return "image"
     return frame
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from paddle import nn
 from small_runs import slim_model
 
-from paddlex_seg.checkpoints.weights import LoadReport, load_pretrained, match_classes, write_weights
+from paddlex_seg.checkpoints.names import match_classes
+from paddlex_seg.checkpoints.weights import LoadReport, load_pretrained, write_weights
 from paddlex_seg.models.base import InstanceSegmenter
 from paddlex_seg.models.mask_rt_detr.model import MaskRtDetr
 from paddlex_seg.models.mask_rt_detr.transformer import MaskRtDetrTransformer

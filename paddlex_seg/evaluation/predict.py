@@ -1,0 +1,64 @@
+"""What a model finds in the images of a data set, by any `structures.Backend`, shared out over processes."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from paddlex_seg.data.preprocess import NetworkInput
+from paddlex_seg.data.samples.loader import WorkerPool, evaluation_batches, evaluation_plan
+from paddlex_seg.inference.backends.base import find_instances, fitting_batch_size
+from paddlex_seg.runtime.log import progress_bar
+from paddlex_seg.runtime.ranks import ONE_RANK, Ranks
+from paddlex_seg.runtime.stop_signals import StopSignals
+from paddlex_seg.structures import Backend, CocoFile, Instances, PreprocessSpec
+
+LOGGER = logging.getLogger(__name__)
+
+
+def predict_dataset(
+    backend: Backend,
+    coco: CocoFile,
+    image_dir: Path,
+    *,
+    batch_size: int,
+    pool: WorkerPool,
+    log_interval: int,
+    ranks: Ranks = ONE_RANK,
+    stop: StopSignals | None = None,
+) -> dict[int, Instances]:
+    """What a model finds in each image of a COCO file, by image id, in the order of the file.
+
+    Of several ranks, each looks at every n-th batch, and all get the results of all. The batches are those of
+    a single rank, so that nothing depends on the number of ranks. Raises KeyboardInterrupt, on all ranks and
+    between two batches, when ``stop`` of one says so.
+    """
+    batch_size, preprocess = fitting_batch_size(backend, batch_size), backend.preprocess
+    results: dict[int, Instances] = {}
+    own = images_of_rank(coco, preprocess, batch_size, ranks)
+    num_batches = len(evaluation_plan(own, preprocess, batch_size))
+    batches = evaluation_batches(own, image_dir, preprocess, batch_size=batch_size, pool=pool)
+    with progress_bar("evaluate", num_batches) as advance:
+        for number, (records, *inputs) in enumerate(batches, start=1):
+            sizes = [(record.height, record.width) for record in records]
+            found = find_instances(backend, NetworkInput(*inputs), sizes)
+            results |= {record.id: instances for record, instances in zip(records, found, strict=True)}
+            advance("")
+            if stop is not None and stop.requested:
+                break
+            if number % log_interval == 0:
+                LOGGER.info("Evaluate: [%d/%d]", number, num_batches)
+    parts = ranks.gather((results, stop is not None and stop.requested))
+    if any(stopped for _, stopped in parts):
+        raise KeyboardInterrupt
+    everything = {image_id: found for part, _ in parts for image_id, found in part.items()}
+    return {record.id: everything[record.id] for record in coco.images}
+
+
+def images_of_rank(coco: CocoFile, preprocess: PreprocessSpec, batch_size: int, ranks: Ranks) -> CocoFile:
+    """The images in every n-th batch of ``evaluation_plan``, whose own plan makes the same batches of them.
+
+    For of each size of input only the last batch can be smaller than ``batch_size``.
+    """
+    plan = evaluation_plan(coco, preprocess, batch_size)[ranks.rank :: ranks.world_size]
+    indices = sorted(index for batch in plan for index in batch)
+    return replace(coco, images=tuple(coco.images[index] for index in indices))

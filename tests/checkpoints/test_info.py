@@ -1,0 +1,34 @@
+"""What weights say of themselves."""
+
+from pathlib import Path
+
+import pytest
+
+from paddlex_seg.checkpoints.info import read_info
+from paddlex_seg.errors import WeightsError
+
+
+def test_weights_without_a_description_have_none(tmp_path: Path) -> None:
+    assert read_info(tmp_path / "bare.pdparams") is None
+
+
+def test_a_description_of_paddlex_says_nothing_of_the_model(tmp_path: Path) -> None:
+    (tmp_path / "best_model.info.json").write_text('{"metric": 0.4, "epoch": 7}')
+    assert read_info(tmp_path / "best_model.pdparams") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "7",
+        '{"model_name": "PP-YOLOE_seg-S"}',
+        '{"model_name": "M", "categories": [{"id": 1}], "image_size": [64, 64]}',
+        '{"model_name": "M", "categories": [], "image_size": 64}',
+    ],
+)
+def test_a_damaged_description_is_an_error_that_names_it(tmp_path: Path, text: str) -> None:
+    (tmp_path / "best_model.info.json").write_text(text)
+    with pytest.raises(WeightsError, match=r"best_model\.info\.json"):
+        read_info(tmp_path / "best_model.pdparams")

@@ -1,0 +1,143 @@
+"""inference.yml: written, and read with all its problems."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from toy_model import SPEC
+
+from paddlex_seg.errors import BackendError
+from paddlex_seg.inference.export_spec import read_inference_yml, write_inference_yml
+from paddlex_seg.structures import MaskFrame, PreprocessSpec
+
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+PREPROCESSES = {
+    "pp-yoloe_seg": PreprocessSpec(size_hw=(640, 640)),
+    "r-cnn": PreprocessSpec(size_hw=(800, 1333), keep_ratio=True, pad_stride=32, **IMAGENET),
+    "solov2": PreprocessSpec((800, 1333), True, 1, **IMAGENET, pad_stride=32, normalize_first=True),
+}
+
+
+@pytest.mark.parametrize("mask_frame", ["box", "image", "image_uncut", "image_logits"])
+@pytest.mark.parametrize("preprocess", PREPROCESSES.values(), ids=PREPROCESSES)
+def test_inference_yml_reads_back_as_written(
+    tmp_path: Path, preprocess: PreprocessSpec, mask_frame: MaskFrame
+):
+    labels = ("yes", "1", "no: way", "螺栓")
+    spec = replace(SPEC, preprocess=preprocess, labels=labels, mask_frame=mask_frame)
+    write_inference_yml(tmp_path / "inference.yml", spec)
+    assert read_inference_yml(tmp_path / "inference.yml") == spec
+    assert [file.name for file in tmp_path.iterdir()] == ["inference.yml"]
+
+
+def test_inference_yml_has_the_keys_and_arguments_that_paddlex_reads(tmp_path: Path):
+    write_inference_yml(tmp_path / "inference.yml", replace(SPEC, preprocess=PREPROCESSES["r-cnn"]))
+    document = yaml.safe_load((tmp_path / "inference.yml").read_text(encoding="utf-8"))
+    assert list(document) == [
+        "mode",
+        "draw_threshold",
+        "metric",
+        "use_dynamic_shape",
+        "Global",
+        "arch",
+        "min_subgraph_size",
+        "mask",
+        "mask_frame",
+        "Preprocess",
+        "label_list",
+    ]
+    assert document["Global"] == {"model_name": "PP-YOLOE_seg-S"}
+    assert document["Preprocess"] == [
+        {"interp": 2, "keep_ratio": True, "target_size": [800, 1333], "type": "Resize"},
+        {
+            "is_scale": True,
+            "mean": [0.485, 0.456, 0.406],
+            "norm_type": "mean_std",
+            "std": [0.229, 0.224, 0.225],
+            "type": "NormalizeImage",
+        },
+        {"type": "Permute"},
+        {"stride": 32, "type": "PadStride"},
+    ]
+
+
+def test_an_official_inference_yml_is_read(tmp_path: Path):
+    text = """
+mode: paddle
+draw_threshold: 0.5
+metric: COCO
+use_dynamic_shape: false
+Global:
+  model_name: PP-YOLOE_seg-S
+arch: PPYOLOE
+min_subgraph_size: 3
+mask: true
+Preprocess:
+- interp: BICUBIC
+  keep_ratio: false
+  target_size:
+  - 640
+  - 640
+  type: Resize
+- mean: [0.0, 127.5, 255.0]
+  is_scale: false
+  norm_type: none
+  std: [255.0, 51.0, 25.5]
+  type: NormalizeImage
+- type: Permute
+label_list: [person, bicycle]
+Hpi: {}
+"""
+    (tmp_path / "inference.yml").write_text(text)
+    spec = read_inference_yml(tmp_path / "inference.yml")
+    assert spec.labels == ("person", "bicycle")
+    assert spec.mask_frame == "image"
+    assert spec.preprocess.interpolation == 2
+    assert spec.preprocess.mean == pytest.approx((0.0, 0.5, 1.0))
+    assert spec.preprocess.std == pytest.approx((1.0, 0.2, 0.1))
+
+
+@pytest.mark.parametrize("mask_frame", ["window", "original"])
+def test_all_problems_of_an_inference_yml_are_reported_at_once(tmp_path: Path, mask_frame: str):
+    write_inference_yml(tmp_path / "inference.yml", SPEC)
+    document = yaml.safe_load((tmp_path / "inference.yml").read_text(encoding="utf-8"))
+    del document["label_list"]
+    document["draw_threshold"] = "high"
+    document["mask_frame"] = mask_frame
+    document["Preprocess"][0] |= {"target_size": 640, "interp": "MAGIC"}
+    document["Preprocess"][1]["std"] = [1.0, 0.0, 1.0]
+    (tmp_path / "inference.yml").write_text(yaml.safe_dump(document))
+    with pytest.raises(BackendError) as caught:
+        read_inference_yml(tmp_path / "inference.yml")
+    for words in (
+        "inference.yml",
+        "label_list",
+        "draw_threshold",
+        "'high'",
+        f"mask_frame is {mask_frame!r}, expected one of box, image, image_uncut, image_logits",
+        "target_size is 640",
+        "MAGIC",
+        "zero",
+    ):
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "operators",
+    [None, [], [{"type": "WarpAffine"}], [{"type": "Resize", "target_size": [64, 64]}], "Resize"],
+    ids=["missing", "empty", "unsupported", "incomplete", "no list"],
+)
+def test_a_preprocess_that_cannot_be_followed_is_refused(tmp_path: Path, operators):
+    write_inference_yml(tmp_path / "inference.yml", SPEC)
+    document = yaml.safe_load((tmp_path / "inference.yml").read_text(encoding="utf-8"))
+    document["Preprocess"] = operators
+    (tmp_path / "inference.yml").write_text(yaml.safe_dump(document))
+    with pytest.raises(BackendError, match="Preprocess"):
+        read_inference_yml(tmp_path / "inference.yml")
+
+
+def test_text_that_is_no_yaml_is_refused_with_the_file_named(tmp_path: Path):
+    (tmp_path / "inference.yml").write_text("a: [1, 2")
+    with pytest.raises(BackendError, match="inference.yml"):
+        read_inference_yml(tmp_path / "inference.yml")
