@@ -35,13 +35,13 @@ from paddlex_seg.modes.evaluate import predict_pictures
 from paddlex_seg.modes.export import export_model
 from paddlex_seg.modes.result_file import write_result
 from paddlex_seg.ops.joined_batch import take_from_first_process
-from paddlex_seg.reports.schedule import write_schedule
 from paddlex_seg.reports.training import TrainingPage
 from paddlex_seg.runtime.log import format_seconds, log_file, progress_bar
 from paddlex_seg.runtime.ranks import join_ranks
 from paddlex_seg.runtime.stop_signals import StopSignals
 from paddlex_seg.training.metrics_log import MetricsLog, bring_metrics, visualdl_file
 from paddlex_seg.training.resume import bring_along, is_saved, load_tensors, save_state
+from paddlex_seg.training.schedule import write_schedule
 from paddlex_seg.training.self_check import check_evaluation, check_export, check_step
 from paddlex_seg.training.setup import BAD_SAMPLES, Run, prepare, start_training
 from paddlex_seg.training.step import (

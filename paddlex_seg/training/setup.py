@@ -24,23 +24,21 @@ from paddlex_seg.files.download import resolve_weights
 from paddlex_seg.models.base import InstanceSegmenter
 from paddlex_seg.models.synchronized_norm import synchronize_batch_norm
 from paddlex_seg.recipes import ImageSize, Recipe
-from paddlex_seg.reports.schedule import ScheduleReport, describe_schedule
 from paddlex_seg.reports.training import TrainingPage
 from paddlex_seg.runtime.ranks import Ranks
 from paddlex_seg.runtime.stop_signals import StopSignals
-from paddlex_seg.structures import CocoFile
+from paddlex_seg.structures import CocoFile, ScheduleReport
 from paddlex_seg.training.auto_batch import find_batch_size
 from paddlex_seg.training.ema import Ema
 from paddlex_seg.training.metrics_log import MetricsLog, require_viewers
 from paddlex_seg.training.optimizer import (
-    Schedule,
     build_optimizer,
-    build_schedule,
     freeze,
     scale_learning_rates,
 )
 from paddlex_seg.training.precision import choose_precision
 from paddlex_seg.training.resume import find_checkpoint, load_state, require_same_run
+from paddlex_seg.training.schedule import Schedule, build_schedule, describe_schedule
 from paddlex_seg.training.step import TrainState
 
 LOGGER = logging.getLogger(__name__)
