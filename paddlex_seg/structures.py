@@ -216,3 +216,59 @@ class Instances:
             boxes_xyxy=self.boxes_xyxy[keep],
             masks=tuple(self.masks[i] for i in keep),
         )
+
+
+@dataclass(frozen=True)
+class RateChange:
+    """A step from which on the learning rate is another one."""
+
+    step: int  # counted from 0
+    epoch: int  # the one that the step is in, counted from 1
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class ScheduleReport:
+    """What a schedule comes to in a run. Steps are counted from 0, epochs from 1."""
+
+    kind: str  # "cosine", "piecewise" or "constant"
+    base_learning_rate: float
+    first_learning_rate: float
+    final_learning_rate: float  # of the last step
+    epochs: int
+    steps_per_epoch: int
+    total_steps: int
+    warmup_steps: int  # after capping
+    asked_warmup_steps: int
+    milestones: tuple[RateChange, ...]  # those within the run
+    learning_rates: tuple[tuple[int, float], ...]  # step, rate: with straight lines between, the curve
+
+    def lines(self) -> list[str]:
+        """The schedule in words, for the log."""
+        text = [
+            f"Schedule: {self.epochs} epochs of {self.steps_per_epoch} steps, {self.total_steps} in all.",
+            f"Learning rate: {self._warmup_text()}{self._decay_text()}",
+        ]
+        if self.warmup_steps < self.asked_warmup_steps:
+            text.append(
+                f"Warm-up is {self.warmup_steps} steps instead of {self.asked_warmup_steps}, "
+                "a third of the run: the run is short."
+            )
+        return text
+
+    def _warmup_text(self) -> str:
+        if not self.warmup_steps:
+            return f"{self.base_learning_rate:g} from the first step"
+        return (
+            f"from {self.first_learning_rate:g} up to {self.base_learning_rate:g} "
+            f"in the first {self.warmup_steps} steps (warm-up)"
+        )
+
+    def _decay_text(self) -> str:
+        if self.kind == "cosine":
+            return f", then along a cosine to {self.final_learning_rate:.3g} at the last step."
+        changes = [
+            f"{change.learning_rate:g} from step {change.step} (epoch {change.epoch})"
+            for change in self.milestones
+        ]
+        return ", then " + ", ".join(changes) + "." if changes else ", then constant."

@@ -24,9 +24,8 @@ from paddlex_seg.masks.rle import mask_to_rle
 from paddlex_seg.reports import markup
 from paddlex_seg.reports.curves import Mark, line_chart
 from paddlex_seg.reports.images import encode_jpeg
-from paddlex_seg.reports.schedule import ScheduleReport
-from paddlex_seg.structures import Category, Instances
-from paddlex_seg.training.metrics_log import METRICS_FILE, Record, losses_of, read_metrics
+from paddlex_seg.reports.metrics_file import METRICS_FILE, Record, losses_of, read_metrics
+from paddlex_seg.structures import Category, Instances, ScheduleReport
 from paddlex_seg.visualize import Curve, draw_curves, draw_instances
 
 PAGE_FILE = "training.html"

@@ -16,12 +16,12 @@ from paddlex_seg.evaluation.predict import predict_dataset
 from paddlex_seg.metrics.coco_ap import CocoMetrics, evaluate_coco
 from paddlex_seg.models.network_backend import NetworkBackend
 from paddlex_seg.ops.processes import take_from_first_process
-from paddlex_seg.reports.schedule import write_schedule
 from paddlex_seg.runtime.log import progress_bar
 from paddlex_seg.training.guards import answer_refused_step, go_back_unless_finite
 from paddlex_seg.training.output import save_now, score_text, write_train_result
 from paddlex_seg.training.resume import is_saved
 from paddlex_seg.training.run import Clock, Run, epoch_batches
+from paddlex_seg.training.schedule import write_schedule
 from paddlex_seg.training.step import TrainState, running_statistics, train_step
 
 LOGGER = logging.getLogger(__name__)

@@ -21,18 +21,15 @@ import numpy as np
 
 from paddlex_seg.errors import ConfigError
 from paddlex_seg.files.publish import replace_file
+from paddlex_seg.reports.metrics_file import METRICS_FILE, Record, read_metrics
 
-METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
 VISUALDL_FILES = "vdlrecords.*.log"  # named by VisualDL; in the output folder itself, where PaddleX has them
 
 VARYING_FIELDS = ("time", "data_seconds", "step_seconds", "images_per_second")
 
 _STEPS_SHOWN_AGAIN = 1000  # when a run is resumed; VisualDL takes a millisecond for each number
-_STEP_LINE = '{"kind": "step",'
 _NOT_SHOWN = {"kind", "epoch", "step", "time"}
-
-Record = dict[str, Any]
 
 
 class MetricsLog:
@@ -141,22 +138,6 @@ class MetricsLog:
             viewer.add(record, scalars)
 
 
-def read_metrics(path: Path, *, max_steps: int | None = None) -> list[Record]:
-    """The records of a ``metrics.jsonl``, without lines that a killed run left incomplete; [] without it.
-
-    max_steps: read no more than so many of the steps, evenly spaced up to the last one, which is quick
-    however long the file is.
-    """
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    if max_steps is not None:
-        steps = [number for number, line in enumerate(lines) if line.startswith(_STEP_LINE)]
-        skipped = set(steps) - set(steps[:: -(-(-len(steps) // max_steps) or 1)])
-        lines = [line for number, line in enumerate(lines) if number not in skipped]
-    return [record for record in map(_parse, lines) if record is not None]
-
-
 def bring_metrics(source: Path, output: Path) -> None:
     """Have the numbers of the run in ``source`` in ``output``, too, when it goes on in another folder."""
     file, target = source / METRICS_FILE, output / METRICS_FILE
@@ -174,22 +155,6 @@ def require_viewers(*, tensorboard: bool, visualdl: bool) -> None:
 def visualdl_file(output: Path) -> str:
     """The name of VisualDL's file in the output folder; empty where there is none."""
     return next((path.name for path in sorted(output.glob(VISUALDL_FILES))), "")
-
-
-def losses_of(record: Mapping[str, Any]) -> dict[str, float]:
-    """The losses of a record that are numbers, by name."""
-    return {
-        name: value for name, value in record.items() if name.startswith("loss") and isinstance(value, float)
-    }
-
-
-def _parse(line: str) -> Record | None:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    complete = isinstance(record, dict) and {"kind", "epoch", "step", "time"} <= record.keys()
-    return record if complete else None
 
 
 def _line(record: Record) -> str:

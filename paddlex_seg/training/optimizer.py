@@ -1,15 +1,8 @@
-"""The optimizer of a recipe, and the learning rate at each step.
-
-A schedule is a pure function of the step number; the training loop calls
-``optimizer.set_lr(schedule.lr_at_step(n))`` before each step, so that resuming needs the step number and
-nothing else. All lengths are in steps, counted from 0 and chosen by the caller: milestones and the cosine's
-length follow the number of epochs of the run.
-"""
+"""The optimizer of a recipe, which parameters it trains, and how fast each of them."""
 
 import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -20,83 +13,7 @@ from paddle.optimizer import AdamW, Momentum, Optimizer
 from paddle.regularizer import L2Decay
 
 from paddlex_seg.errors import ConfigError
-from paddlex_seg.recipes import CosineDecay, PiecewiseDecay
 from paddlex_seg.training.ema import RUNNING_STATISTICS
-
-
-@dataclass(frozen=True)
-class CosineSchedule:
-    """Linear warm-up to ``base_lr``, then half a cosine that is 0 from step ``cosine_steps`` on.
-
-    The warm-up starts at ``warmup_start_factor * base_lr`` and is capped, see ``capped_warmup_steps``.
-    """
-
-    base_lr: float
-    run_steps: int
-    cosine_steps: int  # may lie beyond run_steps, so that the run ends above 0
-    warmup_steps: int = 0
-    warmup_start_factor: float = 0.0
-
-    def lr_at_step(self, step: int) -> float:
-        """The learning rate of step number ``step``, the first being 0."""
-        warmup_steps = capped_warmup_steps(self.warmup_steps, self.run_steps)
-        if step < warmup_steps:
-            return self.base_lr * _warmup_factor(step, warmup_steps, self.warmup_start_factor)
-        progress = min((step - warmup_steps) / max(self.cosine_steps - warmup_steps, 1), 1.0)
-        return self.base_lr * 0.5 * (math.cos(math.pi * progress) + 1)
-
-
-@dataclass(frozen=True)
-class PiecewiseSchedule:
-    """Linear warm-up to ``base_lr``; from step ``milestones[i]`` on ``base_lr * factors[i]``.
-
-    The warm-up starts at ``warmup_start_factor * base_lr`` and is capped, see ``capped_warmup_steps``; a
-    milestone within it takes effect all the same.
-    """
-
-    base_lr: float
-    run_steps: int
-    milestones: tuple[int, ...] = ()  # ascending
-    factors: tuple[float, ...] = ()
-    warmup_steps: int = 0
-    warmup_start_factor: float = 0.0
-
-    def lr_at_step(self, step: int) -> float:
-        """The learning rate of step number ``step``, the first being 0."""
-        lr = self.base_lr
-        for milestone, factor in zip(self.milestones, self.factors, strict=True):
-            if step >= milestone:
-                lr = self.base_lr * factor
-        warmup_steps = capped_warmup_steps(self.warmup_steps, self.run_steps)
-        return lr * _warmup_factor(step, warmup_steps, self.warmup_start_factor)
-
-
-Schedule = CosineSchedule | PiecewiseSchedule
-
-
-def build_schedule(
-    decay: CosineDecay | PiecewiseDecay,
-    *,
-    base_lr: float,
-    run_steps: int,
-    warmup_steps: int,
-    warmup_start_factor: float,
-) -> Schedule:
-    """The schedule of a run of ``run_steps`` steps, which stretch the relative lengths of ``decay``."""
-    if isinstance(decay, CosineDecay):
-        cosine_steps = round(decay.stretch * run_steps)
-        return CosineSchedule(base_lr, run_steps, cosine_steps, warmup_steps, warmup_start_factor)
-    milestones = tuple(round(fraction * run_steps) for fraction in decay.milestones)
-    return PiecewiseSchedule(base_lr, run_steps, milestones, decay.factors, warmup_steps, warmup_start_factor)
-
-
-def capped_warmup_steps(warmup_steps: int, run_steps: int) -> int:
-    """The warm-up that a run of ``run_steps`` steps really gets: at most a third of it.
-
-    Recipes warm up for 1000 steps or more. A fine-tuning run on a few dozen pictures may be shorter than
-    that as a whole, and would end without ever having trained at the learning rate it was given.
-    """
-    return min(warmup_steps, run_steps // 3)
 
 
 def freeze(model: nn.Layer, patterns: Sequence[str], *, config_key: str = "Train.freeze") -> tuple[str, ...]:
@@ -251,10 +168,3 @@ def _fix_statistics(model: nn.Layer) -> set[int]:
                 layer._use_global_stats = True  # as eval() would do, but train() does not undo it
                 fixed |= {id(layer._mean), id(layer._variance)}
     return fixed
-
-
-def _warmup_factor(step: int, warmup_steps: int, start_factor: float) -> float:
-    if step >= warmup_steps:
-        return 1.0
-    done = step / warmup_steps
-    return start_factor * (1 - done) + done

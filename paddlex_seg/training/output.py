@@ -25,11 +25,11 @@ from paddlex_seg.errors import DatasetError, WeightsError
 from paddlex_seg.export.graphs import export_model
 from paddlex_seg.files.json import write_json
 from paddlex_seg.files.publish import free_backup
-from paddlex_seg.reports.schedule import write_schedule
 from paddlex_seg.reports.training import TrainingPage
 from paddlex_seg.training.metrics_log import MetricsLog, bring_metrics, visualdl_file
 from paddlex_seg.training.resume import bring_along, save_state
 from paddlex_seg.training.run import BAD_SAMPLES, Clock, Run
+from paddlex_seg.training.schedule import write_schedule
 from paddlex_seg.training.step import TrainState
 
 LOGGER = logging.getLogger(__name__)

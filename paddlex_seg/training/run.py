@@ -13,14 +13,13 @@ from paddlex_seg.data.samples.loader import TrainBatch, WorkerPool, num_batches,
 from paddlex_seg.data.samples.quarantine import Quarantine
 from paddlex_seg.data.samples.tasks import TrainingSet
 from paddlex_seg.recipes import Recipe
-from paddlex_seg.reports.schedule import ScheduleReport, describe_schedule
 from paddlex_seg.reports.training import TrainingPage
 from paddlex_seg.runtime.log import format_seconds
 from paddlex_seg.runtime.ranks import Ranks
 from paddlex_seg.runtime.stop_signals import StopSignals
-from paddlex_seg.structures import CocoFile
+from paddlex_seg.structures import CocoFile, ScheduleReport
 from paddlex_seg.training.metrics_log import MetricsLog
-from paddlex_seg.training.optimizer import Schedule, build_schedule
+from paddlex_seg.training.schedule import Schedule, build_schedule, describe_schedule
 
 BAD_SAMPLES = "bad_samples.json"
 

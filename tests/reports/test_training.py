@@ -10,11 +10,10 @@ from PIL import Image
 
 from paddlex_seg.data.samples.tasks import TrainSample
 from paddlex_seg.reports.curves import line_chart
-from paddlex_seg.reports.schedule import describe_schedule
 from paddlex_seg.reports.training import TrainingPage
 from paddlex_seg.structures import Category
 from paddlex_seg.training.metrics_log import MetricsLog
-from paddlex_seg.training.optimizer import PiecewiseSchedule
+from paddlex_seg.training.schedule import PiecewiseSchedule, describe_schedule
 from paddlex_seg.visualize import Curve, class_colour
 
 NAUGHTY = "<script>alert('1')</script>&\"é花"

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from paddlex_seg.errors import ConfigError
+from paddlex_seg.reports.metrics_file import losses_of, read_metrics
 from paddlex_seg.training import metrics_log
-from paddlex_seg.training.metrics_log import MetricsLog, bring_metrics, losses_of, read_metrics
+from paddlex_seg.training.metrics_log import MetricsLog, bring_metrics
 
 SPEED = {"data_seconds": 0.1, "step_seconds": 0.5, "images_per_second": 8.0}
 

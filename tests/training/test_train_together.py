@@ -16,8 +16,8 @@ from small_runs import last_checkpoint, run_slim, train_options
 
 from paddlex_seg.checkpoints.files import checkpoints, step_of
 from paddlex_seg.checkpoints.weights import read_weights
+from paddlex_seg.reports.metrics_file import read_metrics
 from paddlex_seg.training import output as training_output
-from paddlex_seg.training.metrics_log import read_metrics
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ranks are looked up in /proc")
 
