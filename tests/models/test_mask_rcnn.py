@@ -10,7 +10,7 @@ import pytest
 from detecting import detect
 from exported_graph import ExportedGraph
 from paddle import nn
-from reference import (
+from rule import (
     Reference,
     assert_detections,
     assert_filled,
@@ -112,8 +112,8 @@ def one_picture(golden: dict) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tens
 
 
 @pytest.mark.parametrize("name", BUILDERS)
-def test_weights_have_the_published_names_shapes_and_order(shared_dir: Path, name: str) -> None:
-    reference = Reference(shared_dir, name)
+def test_weights_have_the_published_names_shapes_and_order(name: str) -> None:
+    reference = Reference(name)
     model = BUILDERS[name](80)
     assert_manifest(model, reference.manifest())
     fill_model(model)
@@ -121,10 +121,8 @@ def test_weights_have_the_published_names_shapes_and_order(shared_dir: Path, nam
 
 
 @pytest.mark.parametrize(("name", "run"), every_model("eval_small", "eval_native"))
-def test_features_proposals_detections_and_masks_equal_the_reference(
-    shared_dir: Path, name: str, run: str
-) -> None:
-    golden = Reference(shared_dir, name).golden(run)
+def test_features_proposals_detections_and_masks_equal_the_reference(name: str, run: str) -> None:
+    golden = Reference(name).golden(run)
     model = BUILDERS[name](80)
     fill_model(model)
     model.eval()
@@ -156,9 +154,9 @@ def test_features_proposals_detections_and_masks_equal_the_reference(
 
 @pytest.mark.parametrize(("name", "run"), every_model("train"))
 def test_losses_gradients_and_one_step_equal_the_reference(
-    shared_dir: Path, name: str, run: str, monkeypatch: pytest.MonkeyPatch
+    name: str, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    golden = Reference(shared_dir, name).golden(run)
+    golden = Reference(name).golden(run)
     for module in (rpn, sampling):
         monkeypatch.setattr(module, "random_subset", lambda positions, count: positions[:count])
     monkeypatch.setattr(rpn, "best_of_each_image", few_stay_in_order)

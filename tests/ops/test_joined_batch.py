@@ -13,7 +13,7 @@ import paddle
 import pytest
 import train_together
 from paddle import nn
-from reference import drawn_batch
+from rule import drawn_batch
 
 from paddlex_seg.data.samples.loader import split_batch
 from paddlex_seg.models.layers import freeze_norms
