@@ -159,7 +159,7 @@ def torchvision_run(picture_file: Path, side: int | None) -> Run:
 def network_inputs(name: str, side: int | None) -> tuple[list[Any], tuple[int, int]]:
     """Image, im_shape and scale_factor of one picture, and the size of the original picture."""
     import numpy as np
-    from reference import normalized_input, picture
+    from rule import normalized_input, picture
 
     image_hw, padded_hw = picture_size(name, side)
     if is_square(name):
@@ -253,7 +253,7 @@ def _alone(
 
 def _write_picture(name: str, side: int | None, file: Path) -> None:
     import numpy as np
-    from reference import picture
+    from rule import picture
 
     image_hw, _ = picture_size(name, side)
     np.save(file, picture(0, *(int(size / PUBLISHED_SCALE + 0.5) for size in image_hw)))

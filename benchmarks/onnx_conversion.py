@@ -40,7 +40,7 @@ paddle2onnx.export(network, params, onnx, opset_version=int(opset))
 
 def pictures(name: str, side: int) -> list[Arrays]:
     """Two inputs of a network."""
-    from reference import normalized_input, picture
+    from rule import normalized_input, picture
 
     def inputs(images: Arrays, image_hw: tuple[int, int], scales: Arrays) -> Arrays:
         return [
@@ -130,7 +130,7 @@ def convert(folder: Path, python: str, opset: int) -> str | None:
 
 def compare(ours: Arrays, theirs: Arrays) -> tuple[str, float]:
     """How many detections have their pair, and the largest difference of the pairs' masks."""
-    from reference import match_detections
+    from rule import match_detections
 
     pairs, found = 0, 0
     difference = 0.0

@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(PROJECT), str(PROJECT / "tests")]
+sys.path[:0] = [str(PROJECT), str(PROJECT / "tests" / "reference")]
 NUM_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 NUM_CLASSES = 80
 SQUARE_MODELS = ("Mask-RT-DETR", "PP-YOLOE_seg")  # the others take pictures of 4:3 in their own shape
@@ -126,7 +126,7 @@ def our_model(name: str) -> Any:
     from paddlex_seg.runtime.launch import prepare_process
 
     prepare_process()
-    from reference import fill_model
+    from rule import fill_model
 
     from paddlex_seg.catalog import find_model
     from paddlex_seg.runtime.device import use_device
@@ -143,7 +143,7 @@ def official_model(name: str, checkout: Path, input_hw: tuple[int, int]) -> Any:
     sys.path.insert(0, str(checkout))
     for module in ("", ".augmenters", ".augmentables", ".augmentables.lines", ".augmentables.segmaps"):
         sys.modules[f"imgaug{module}"] = _Anything(f"imgaug{module}")  # for lanes only, and hard to install
-    from reference import fill_model
+    from rule import fill_model
 
     importlib.import_module("ppdet.modeling")
     importlib.import_module("ppdet.optimizer")

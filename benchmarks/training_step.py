@@ -38,7 +38,7 @@ def our_step(name: str, side: int | None, counts: tuple[int, int]) -> Callable[[
     """A function that does one step and returns the loss."""
     model = our_model(name)
     import paddle
-    from reference import drawn_batch
+    from rule import drawn_batch
 
     from paddlex_seg.catalog import find_model
     from paddlex_seg.training.optimizer import build_optimizer
@@ -66,7 +66,7 @@ def official_step(
     image_hw, padded_hw = picture_size(name, side)
     model = official_model(name, checkout, padded_hw or image_hw)
     import paddle
-    from reference import drawn_batch
+    from rule import drawn_batch
 
     model.train()
     optimizer = importlib.import_module("ppdet.core.workspace").create("OptimizerBuilder")(

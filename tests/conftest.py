@@ -20,6 +20,7 @@ os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "0")
 prepare_process()
 
 from command_line import Outcome, run_cli  # noqa: E402 - these import Paddle, which reads the above only once
+from rule import REFERENCE_DIR  # noqa: E402
 from small_runs import (  # noqa: E402
     annotation_file,
     filled_model,
@@ -40,11 +41,17 @@ use_device("cpu")  # all of its cores; Paddle would take one
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
-    """The folder with reference numbers and real data; tests that need it skip where it is absent."""
+    """The folder with real data sets; tests that need it skip where it is absent."""
     folder = Path(os.environ.get("PADDLEX_SEG_SHARED", "../shared"))
     if not folder.is_dir():
-        pytest.skip(f"reference data not found at {folder}; set PADDLEX_SEG_SHARED")
+        pytest.skip(f"real data not found at {folder}; set PADDLEX_SEG_SHARED")
     return folder
+
+
+@pytest.fixture(scope="session")
+def reference_dir() -> Path:
+    """The folder with numbers recorded from a reference implementation."""
+    return REFERENCE_DIR
 
 
 @pytest.fixture(scope="session")

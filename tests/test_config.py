@@ -28,11 +28,11 @@ def test_shipped_configuration_is_valid_and_named_after_its_model(path: Path) ->
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_shipped_configuration_has_the_defaults_of_paddlex(path: Path, shared_dir: Path) -> None:
+def test_shipped_configuration_has_the_defaults_of_paddlex(path: Path, reference_dir: Path) -> None:
     name = path.stem
     if name == "MaskRCNN-ResNet50-vd-SSLDv2-FPN":  # PaddleX lists it, but has no configuration of it
         name = "MaskRCNN-ResNet50-vd-FPN"
-    facts = json.loads((shared_dir / f"reference/manifests/{name}.config.json").read_text())
+    facts = json.loads((reference_dir / f"manifests/{name}.config.json").read_text())
     official = facts["paddlex_user_config"]
     cfg = load_config(str(path))
     for key in (

@@ -57,9 +57,9 @@ OFFICIAL_INTERPOLATIONS = (
 
 
 @pytest.fixture(params=OFFICIAL)
-def official(request: pytest.FixtureRequest, shared_dir: Path) -> tuple[Recipe, dict[str, Any]]:
+def official(request: pytest.FixtureRequest, reference_dir: Path) -> tuple[Recipe, dict[str, Any]]:
     """A recipe, and the configuration of a model that it is for."""
-    path = shared_dir / f"reference/manifests/{request.param}.config.json"
+    path = reference_dir / f"manifests/{request.param}.config.json"
     return OFFICIAL[request.param], json.loads(path.read_text())
 
 

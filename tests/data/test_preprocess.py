@@ -37,8 +37,8 @@ def reference_picture(height, width, seed=42):
 
 @pytest.mark.parametrize("family", SPECS)
 @pytest.mark.parametrize("size_hw", [(123, 217), (480, 640), (333, 200), (1200, 900)], ids=str)
-def test_preprocess_equals_the_reference(shared_dir, family, size_hw):
-    recorded = np.load(shared_dir / "reference/goldens/preprocess.npz")
+def test_preprocess_equals_the_reference(reference_dir, family, size_hw):
+    recorded = np.load(reference_dir / "goldens/preprocess.npz")
     key = f"{family}.{size_hw[0]}x{size_hw[1]}"
     image, im_shape, scale_factor = preprocess(reference_picture(*size_hw), SPECS[family])
     assert image.dtype == im_shape.dtype == scale_factor.dtype == np.float32

@@ -12,7 +12,7 @@ import yaml
 from numpy.typing import NDArray
 from paddle import inference, nn
 from pycocotools import mask as coco_mask
-from reference import fill_model, picture
+from rule import fill_model, picture
 from small_runs import CATEGORIES, IMAGE_SIZE, MODEL, filled_model
 
 from paddlex_seg.catalog import find_model

@@ -2,7 +2,7 @@
 
 import numpy as np
 import paddle
-from reference import picture
+from rule import picture
 
 from paddlex_seg.models.base import InstanceSegmenter
 from paddlex_seg.structures import Detections

@@ -69,7 +69,12 @@ def started(scenario: str, output: Path, **options: Any) -> Iterator[Run]:
     settings |= {"Train.num_processes": 2}
     settings |= {name.replace("__", "."): value for name, value in options.items()}
     mark = f"{os.getpid()}-{time.time()}"
-    paths = [str(PROJECT), str(HELPERS), os.environ.get("PYTHONPATH", "")]
+    paths = [
+        str(PROJECT),
+        str(HELPERS),
+        str(HELPERS.with_name("reference")),
+        os.environ.get("PYTHONPATH", ""),
+    ]
     printed = output.with_name(f"{output.name}.txt")
     with printed.open("wb") as file:
         process = subprocess.Popen(

@@ -23,6 +23,9 @@ from pathlib import Path
 
 import numpy as np
 import paddle  # noqa: F401  once, before the processes are forked
+
+sys.path.append(str(Path(__file__).parents[1] / "reference"))
+
 from small_runs import run_slim, train_options
 
 from paddlex_seg.checkpoints.files import checkpoints

@@ -9,7 +9,7 @@ import paddle
 import pytest
 from command_line import Outcome, run_cli
 from pycocotools import mask as coco_mask
-from reference import fill_model
+from rule import fill_model
 
 from paddlex_seg.catalog import MODELS, find_model
 from paddlex_seg.checkpoints.files import checkpoints, save_checkpoint

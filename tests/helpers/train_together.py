@@ -16,7 +16,7 @@ import numpy as np
 import paddle
 from numpy.typing import NDArray
 from paddle import Tensor, nn
-from reference import drawn_batch
+from rule import drawn_batch
 
 from paddlex_seg.models.backbones.csp_resnet import CspResNet
 from paddlex_seg.models.backbones.hgnetv2 import HgStageConfig, PpHgNetV2

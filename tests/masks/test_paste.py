@@ -349,17 +349,17 @@ def test_the_graphs_pasting_and_ours_give_the_same_pixels(mask_frame: MaskFrame)
             assert np.count_nonzero(coco_mask.decode(rle) != pasted[row, :height, :width]) <= 1
 
 
-def test_the_recorded_masks_of_the_reference_come_out(shared_dir: Path):
-    import reference
+def test_the_recorded_masks_of_the_reference_come_out(reference_dir: Path):
+    import rule
 
     from paddlex_seg.models.pp_yoloe_seg.model import pp_yoloe_seg_s
 
-    golden = np.load(shared_dir / "reference" / "goldens" / "PP-YOLOE_seg-S.eval_small.npz")
+    golden = np.load(reference_dir / "goldens" / "PP-YOLOE_seg-S.eval_small.npz")
     size_hw, input_hw = (200, 300), (320, 320)
     model = pp_yoloe_seg_s(num_classes=80)
-    reference.fill_model(model)
+    rule.fill_model(model)
     model.eval()
-    image = reference.picture(int(golden["meta.input_seed"]), *input_hw)[None]
+    image = rule.picture(int(golden["meta.input_seed"]), *input_hw)[None]
     im_shape = np.array([input_hw], np.float32)
     scale_factor = (im_shape / size_hw).astype(np.float32)
     with paddle.no_grad():
@@ -373,5 +373,5 @@ def test_the_recorded_masks_of_the_reference_come_out(shared_dir: Path):
         mask_frame=model.mask_frame,
     )
     rows = np.column_stack([found.class_ids, found.scores, found.boxes_xyxy])
-    pairs = reference.assert_detections(rows, golden["final0.bbox"])
-    reference.assert_masks(np.stack([coco_mask.decode(rle) for rle in found.masks]), golden, pairs)
+    pairs = rule.assert_detections(rows, golden["final0.bbox"])
+    rule.assert_masks(np.stack([coco_mask.decode(rle) for rle in found.masks]), golden, pairs)

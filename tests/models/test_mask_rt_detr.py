@@ -7,7 +7,7 @@ import pytest
 from detecting import detect, inputs_of
 from exported_graph import ExportedGraph
 from paddle.distributed import ReduceOp
-from reference import (
+from rule import (
     Reference,
     assert_batch_norm,
     assert_detections,
@@ -49,8 +49,8 @@ S_FAST = [pytest.param(size, marks=() if size == "S" else pytest.mark.slow) for 
 QUERIES_THAT_MAY_DIFFER = {("M", "eval_native"): 29}
 
 
-def reference_of(shared_dir: Path, size: str) -> Reference:
-    return Reference(shared_dir, f"Mask-RT-DETR-{size}")
+def reference_of(size: str) -> Reference:
+    return Reference(f"Mask-RT-DETR-{size}")
 
 
 def filled_model(size: str) -> MaskRtDetr:
@@ -88,8 +88,8 @@ def drawn_by_rule(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_weights_have_the_published_names_shapes_and_order(shared_dir: Path, size: str) -> None:
-    reference = reference_of(shared_dir, size)
+def test_weights_have_the_published_names_shapes_and_order(size: str) -> None:
+    reference = reference_of(size)
     network = BUILDERS[size](80)
     assert_manifest(network, reference.manifest())
     fill_model(network)
@@ -114,10 +114,8 @@ def test_official_weights_load_also_for_another_number_of_classes(size: str, tmp
 
 @pytest.mark.parametrize("run", ["eval_small", pytest.param("eval_native", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("size", SIZES)
-def test_features_queries_detections_and_masks_equal_the_reference(
-    shared_dir: Path, size: str, run: str
-) -> None:
-    golden = reference_of(shared_dir, size).golden(run)
+def test_features_queries_detections_and_masks_equal_the_reference(size: str, run: str) -> None:
+    golden = reference_of(size).golden(run)
     height, width = golden["meta.size"][:2].tolist()
     image = paddle.to_tensor(picture(int(golden["meta.input_seed"]), height, width)[None])
     im_shape = paddle.to_tensor([[height, width]], dtype="float32")
@@ -179,8 +177,8 @@ def assert_queries(
 @pytest.mark.parametrize("run", ["nodn", "dn"])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.usefixtures("drawn_by_rule")
-def test_losses_gradients_and_one_step_equal_the_reference(shared_dir: Path, size: str, run: str) -> None:
-    golden = reference_of(shared_dir, size).golden("train")
+def test_losses_gradients_and_one_step_equal_the_reference(size: str, run: str) -> None:
+    golden = reference_of(size).golden("train")
     batch = drawn_batch(int(golden["meta.input_seed"]), (320, 320), counts=(3, 2), num_classes=80)
     for b, target in enumerate(batch.targets):
         np.testing.assert_allclose(target.boxes_xyxy.numpy(), golden[f"gt{b}.box"], rtol=1e-6)

@@ -6,7 +6,7 @@ import paddle.nn.functional as F
 import pytest
 from detecting import detect, inputs_of
 from exported_graph import ExportedGraph
-from reference import (
+from rule import (
     Reference,
     assert_batch_norm,
     assert_detections,
@@ -31,8 +31,8 @@ from paddlex_seg.structures import Target
 
 
 @pytest.fixture(scope="module")
-def reference(shared_dir: Path) -> Reference:
-    return Reference(shared_dir, "PP-YOLOE_seg-S")
+def reference() -> Reference:
+    return Reference("PP-YOLOE_seg-S")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from detecting import detect
 from exported_graph import ExportedGraph
 from pycocotools import mask as coco_mask
-from reference import (
+from rule import (
     Reference,
     assert_batch_norm,
     assert_filled,
@@ -45,8 +45,8 @@ SECOND_NAMES = {
 
 
 @pytest.fixture(scope="module")
-def reference(shared_dir: Path) -> Reference:
-    return Reference(shared_dir, "SOLOv2")
+def reference() -> Reference:
+    return Reference("SOLOv2")
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import numpy as np
 import paddle
 import pytest
 from numpy.typing import NDArray
-from reference import drawn_batch, fill_model, normalized_input
+from rule import drawn_batch, fill_model, normalized_input
 
 from paddlex_seg.catalog import MODELS, find_model
 from paddlex_seg.checkpoints.info import ModelInfo

@@ -13,7 +13,7 @@ import paddle
 import pytest
 import train_together
 from paddle import Tensor, nn
-from reference import drawn_batch
+from rule import drawn_batch
 
 from paddlex_seg.catalog import MODELS
 from paddlex_seg.checkpoints.progress import Progress

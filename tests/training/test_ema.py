@@ -33,8 +33,8 @@ def values(state: dict[str, paddle.Tensor]) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("kind", ["exponential", "threshold", "normal"])
-def test_averages_equal_the_reference_after_each_update(shared_dir: Path, kind: str) -> None:
-    golden = json.loads((shared_dir / "reference/goldens/ema.json").read_text())["results"][kind]
+def test_averages_equal_the_reference_after_each_update(reference_dir: Path, kind: str) -> None:
+    golden = json.loads((reference_dir / "goldens/ema.json").read_text())["results"][kind]
     model = Net()
     ema = Ema(model, decay=golden["decay"], kind=kind, skip=("proj_conv.weight",))  # type: ignore[arg-type]
     found = []

@@ -5,7 +5,7 @@ import paddle
 import pytest
 from paddle import ParamAttr, nn
 from paddle.regularizer import L2Decay
-from reference import drawn_batch
+from rule import drawn_batch
 from small_runs import slim_model
 
 from paddlex_seg.checkpoints.weights import load_into, read_weights, write_weights

@@ -6,7 +6,7 @@ import paddle
 import pytest
 from emulated_amp import EmulatedAmp, emulate_amp
 from paddle import nn
-from reference import drawn_batch
+from rule import drawn_batch
 from small_runs import slim_model
 
 from paddlex_seg.catalog import find_model

@@ -84,20 +84,20 @@ def schedule_of(recipe: dict, steps_per_epoch: int) -> CosineSchedule | Piecewis
     return PiecewiseSchedule(base_lr, run_steps, milestones, tuple(decay["gamma"]), warmup_steps, start)
 
 
-def test_learning_rates_of_every_recipe_equal_the_reference(shared_dir: Path) -> None:
-    golden = json.loads((shared_dir / "reference/goldens/lr_schedules.json").read_text())
+def test_learning_rates_of_every_recipe_equal_the_reference(reference_dir: Path) -> None:
+    golden = json.loads((reference_dir / "goldens/lr_schedules.json").read_text())
     assert len(golden["lr_at_step"]) >= 15
     for model, expected in golden["lr_at_step"].items():
-        facts = json.loads((shared_dir / f"reference/manifests/{model}.config.json").read_text())
+        facts = json.loads((reference_dir / f"manifests/{model}.config.json").read_text())
         schedule = schedule_of(facts["recipe"], golden["steps_per_epoch"])
         found = [schedule.lr_at_step(int(step)) for step in expected]
         np.testing.assert_allclose(found, list(expected.values()), rtol=1e-12, err_msg=model)
 
 
 @pytest.mark.parametrize("model", OFFICIAL)
-def test_the_official_length_gives_the_official_learning_rates(shared_dir: Path, model: str) -> None:
-    golden = json.loads((shared_dir / "reference/goldens/lr_schedules.json").read_text())
-    facts = json.loads((shared_dir / f"reference/manifests/{model}.config.json").read_text())["recipe"]
+def test_the_official_length_gives_the_official_learning_rates(reference_dir: Path, model: str) -> None:
+    golden = json.loads((reference_dir / "goldens/lr_schedules.json").read_text())
+    facts = json.loads((reference_dir / f"manifests/{model}.config.json").read_text())["recipe"]
     steps_per_epoch, rate = golden["steps_per_epoch"], facts["learning_rate"]
     warmup = rate["schedulers"][1]
     schedule = build_schedule(

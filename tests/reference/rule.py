@@ -1,7 +1,7 @@
 """Weights, pictures and objects made by rule, and comparisons with numbers recorded from a reference
 implementation.
 
-The rules and the layout of the recorded files are described in the README of the reference data.
+README.md beside this file describes the rules and the layout of the recorded files.
 """
 
 import json
@@ -17,6 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from paddlex_seg.ops.joined_batch import JoinedBatch
 from paddlex_seg.structures import Batch, Target
+
+REFERENCE_DIR = Path(__file__).parent
 
 # (regular expression searched in the name, value); the last match wins
 ALIASES = ((".bbox_head.", "."), (".mask_feat_head.conv_pred.0.", ".conv_pred."))
@@ -203,19 +205,18 @@ def drawn_batch(
 class Reference:
     """The recorded numbers of one model."""
 
-    def __init__(self, shared_dir: Path, model_name: str) -> None:
-        self.folder = shared_dir / "reference"
+    def __init__(self, model_name: str) -> None:
         self.model_name = model_name
 
     def manifest(self) -> dict[str, Any]:
-        return json.loads((self.folder / "manifests" / f"{self.model_name}.json").read_text())
+        return json.loads((REFERENCE_DIR / "manifests" / f"{self.model_name}.json").read_text())
 
     def fill_check(self) -> dict[str, Any]:
-        return json.loads((self.folder / "goldens" / "fill.json").read_text())[self.model_name]
+        return json.loads((REFERENCE_DIR / "goldens" / "fill.json").read_text())[self.model_name]
 
     def golden(self, run: str) -> dict[str, NDArray[Any]]:
         """``run`` is eval_small, eval_native or train."""
-        with np.load(self.folder / "goldens" / f"{self.model_name}.{run}.npz") as file:
+        with np.load(REFERENCE_DIR / "goldens" / f"{self.model_name}.{run}.npz") as file:
             return dict(file)
 
 
