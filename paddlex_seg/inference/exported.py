@@ -16,6 +16,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from paddlex_seg.cores import num_usable_cores
 from paddlex_seg.errors import BackendError
 from paddlex_seg.structures import MaskFrame, PreprocessSpec
 
@@ -182,7 +183,7 @@ def _inference_config(graph: Path, params: Path, device: str, run_mode: RunMode)
         config.enable_use_gpu(initial_memory_mb, int(index or 0))
     elif device == "cpu":
         config.disable_gpu()
-        config.set_cpu_math_library_num_threads(os.cpu_count() or 1)
+        config.set_cpu_math_library_num_threads(num_usable_cores())
         if run_mode == "mkldnn":
             config.enable_mkldnn()
         else:
