@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from paddlex_seg.config import Config, load_config
-from paddlex_seg.runtime.launch import prepare_process
+from paddlex_seg.runtime.environment import prepare_process
 
 MODELS = ("PP-YOLOE_seg-S", "Mask-RT-DETR-S", "MaskRCNN-ResNet50-FPN")
 UNCOUNTED = 2

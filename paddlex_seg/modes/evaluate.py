@@ -22,6 +22,7 @@ from paddlex_seg.masks.paste import detections_to_instances
 from paddlex_seg.metrics.coco_ap import evaluate_coco, results_to_coco_json
 from paddlex_seg.models.base import InstanceSegmenter
 from paddlex_seg.runtime.log import progress_bar
+from paddlex_seg.runtime.network import expand_home, network
 from paddlex_seg.runtime.ranks import ONE_RANK, Ranks, join_ranks
 from paddlex_seg.runtime.stop_signals import StopSignals
 from paddlex_seg.structures import Category, CocoFile, Instances, PreprocessSpec
@@ -140,7 +141,7 @@ def inference_mode(model: InstanceSegmenter) -> Iterator[None]:
 def find_weights(cfg: Config, value: str, *, key: str) -> Path:
     """The weight file of a setting. The error for a missing one points to the run's own best model."""
     try:
-        return resolve_weights(value, config_key=key)
+        return resolve_weights(expand_home(value), config_key=key, network=network())
     except WeightsError as error:
         best = Path(cfg.Global.output) / "best_model" / "best_model.pdparams"
         if best.is_file() and Path(value) != best:

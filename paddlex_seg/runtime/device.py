@@ -8,7 +8,7 @@ import paddle
 
 from paddlex_seg.cores import num_usable_cores
 from paddlex_seg.errors import BackendError
-from paddlex_seg.runtime.launch import Launched
+from paddlex_seg.runtime.environment import Launched
 
 SUPPORTED_PADDLE = "3.2.2"
 LOGGER = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from paddle.base import core
 
 from paddlex_seg.cores import CGROUPS, OWN_GROUPS, control_groups, read_setting
 from paddlex_seg.errors import ConfigError
-from paddlex_seg.runtime.launch import launched
+from paddlex_seg.runtime.environment import launched
 
 
 def reset_peak() -> None:

@@ -26,6 +26,7 @@ from paddlex_seg.models.synchronized_norm import synchronize_batch_norm
 from paddlex_seg.recipes import ImageSize, Recipe
 from paddlex_seg.reports.schedule import ScheduleReport, describe_schedule
 from paddlex_seg.reports.training import TrainingPage
+from paddlex_seg.runtime.network import expand_home, network
 from paddlex_seg.runtime.ranks import Ranks
 from paddlex_seg.runtime.stop_signals import StopSignals
 from paddlex_seg.structures import CocoFile
@@ -271,7 +272,7 @@ def load_first_weights(this: Run, model: InstanceSegmenter) -> None:
     if this.cfg.Train.from_scratch:
         LOGGER.info("Training starts from random weights.")
         return
-    path = resolve_weights(source, config_key="Train.pretrain_weight_path")
+    path = resolve_weights(expand_home(source), config_key="Train.pretrain_weight_path", network=network())
     described = read_info(path)
     known = described.categories if described else None
     report = load_pretrained(
