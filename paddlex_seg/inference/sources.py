@@ -19,13 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from paddlex_seg.data.images import load_image
+from paddlex_seg.data.images import IMAGE_SUFFIXES, load_image
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.download import DownloadError, LimitError, Limits, Network, download
 
-PICTURE_SUFFIXES = frozenset(
-    ".bmp .dib .jpeg .jpg .png .webp .pbm .pgm .ppm .pnm .sr .ras .tif .tiff".split()
-)
 URL_PATTERN = re.compile(r"https?://", re.IGNORECASE)
 DOWNLOAD_LIMITS = Limits(num_bytes=200_000_000, seconds=60.0, redirects=5)
 
@@ -113,7 +110,9 @@ def _expand_one(item: Input) -> Iterator[Source]:
 
 
 def _pictures_below(folder: Path) -> Iterator[Source]:
-    files = sorted(path for path in folder.rglob("*") if _looks_like_picture(path))
+    found = [path for path in folder.rglob("*") if _looks_like_picture(path)]
+    # Hidden ones are no images of the user: files of macOS, or what is being written here right now.
+    files = sorted(path for path in found if not _is_hidden(path.relative_to(folder)))
     if not files:
         raise DatasetError(
             f"{folder}: no picture in this folder or below it. Known endings are {_known_endings()}."
@@ -133,11 +132,15 @@ def _pictures_matching(pattern: str) -> Iterator[Source]:
 
 
 def _looks_like_picture(path: Path) -> bool:
-    return path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _known_endings() -> str:
-    return ", ".join(sorted(suffix.lstrip(".") for suffix in PICTURE_SUFFIXES))
+    return ", ".join(sorted(suffix.lstrip(".") for suffix in IMAGE_SUFFIXES))
 
 
 def _unique_name(name: str, taken: set[str]) -> str:

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from written_images import write_image
 
+from paddlex_seg.data.images import IMAGE_SUFFIXES
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.download import Limits, Network
 from paddlex_seg.inference import sources
@@ -48,6 +50,21 @@ def test_a_folder_is_walked_in_order_and_keeps_its_sub_folders(tmp_path: Path):
         else:
             write_picture(tmp_path / name)
     assert [picture.save_name for picture in read_all(tmp_path)] == ["a/deep/x", "a/x", "b/x", "c"]
+
+
+@pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
+def test_a_folder_is_searched_for_all_kinds_of_images(tmp_path: Path, suffix: str):
+    write_image(tmp_path / f"x{suffix.upper()}")
+    ((picture,), (by_pattern,)) = read_all(tmp_path), read_all(f"{tmp_path}/x*")
+    assert picture.image.shape == by_pattern.image.shape == (16, 24, 3)
+
+
+def test_hidden_files_and_folders_are_left_out(tmp_path: Path):
+    for name in ("a.png", "._a.png", ".a.new-1-2-00000000.png", ".trash/b.png", "c/.d/e.png"):
+        write_picture(tmp_path / name)
+    assert [picture.save_name for picture in read_all(tmp_path)] == ["a"]
+    hidden = tmp_path / ".trash"
+    assert [picture.save_name for picture in read_all([hidden, hidden / "b.png"])] == ["b", "b_2"]
 
 
 def test_a_pattern_finds_its_files_in_order(tmp_path: Path):

@@ -35,7 +35,6 @@ from paddlex_seg.data.formats.mask_images import mask_to_rle
 from paddlex_seg.data.formats.outlines import join_rings
 from paddlex_seg.data.formats.source_files import (
     IGNORED_LABELS,
-    PICTURE_SUFFIXES,
     SPLITS,
     PictureNames,
     agreed_size,
@@ -54,7 +53,7 @@ from paddlex_seg.data.formats.target_files import (
     unused,
     write_lines,
 )
-from paddlex_seg.data.images import DECODER_ERRORS
+from paddlex_seg.data.images import DECODER_ERRORS, IMAGE_SUFFIXES
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.structures import Annotation, CocoFile, ImageRecord, Rle
 
@@ -282,7 +281,7 @@ class _PictureFinder:
 
     def _by_stem(self) -> dict[str, str]:
         if self._stems is None:
-            files = files_below(Path(self._image_dir), PICTURE_SUFFIXES)
+            files = files_below(Path(self._image_dir), IMAGE_SUFFIXES)
             self._stems = {os.path.splitext(file)[0]: file for file in reversed(files)}
         return self._stems
 
