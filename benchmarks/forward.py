@@ -82,7 +82,7 @@ def export(name: str, side: int | None, folder: Path) -> None:
 
 def exported_run(name: str, side: int | None, folder: Path, run_mode: Any) -> Run:
     """Our exported network, as prediction runs it."""
-    from paddlex_seg.runtime.launch import prepare_process
+    from paddlex_seg.runtime.environment import prepare_process
 
     prepare_process()
     from paddlex_seg.inference.backends.paddle import PaddleBackend

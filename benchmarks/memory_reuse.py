@@ -1,4 +1,4 @@
-"""What a process on the CPU gains from using the memory of freed tensors again (runtime/launch.py).
+"""What a process on the CPU gains from using the memory of freed tensors again (runtime/environment.py).
 
     python benchmarks/memory_reuse.py [--size 320] [--pairs 3]
 
@@ -21,7 +21,7 @@ JOBS = ("elementwise", "training step")
 
 def elementwise(size: int) -> Callable[[], object]:
     """ReLUs of 64 channels."""
-    from paddlex_seg.runtime.launch import prepare_process
+    from paddlex_seg.runtime.environment import prepare_process
 
     prepare_process()
     import paddle

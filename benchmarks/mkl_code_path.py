@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 
-from paddlex_seg.runtime.launch import CPU_INFO, mkl_code_path
+from paddlex_seg.runtime.environment import CPU_INFO, mkl_code_path
 
 STEP = """
 import time, paddle

@@ -123,7 +123,7 @@ def machine_and_date() -> tuple[str, str]:
 
 def our_model(name: str) -> Any:
     """A model of the catalog with weights by rule, in a process that is set up as by the command line."""
-    from paddlex_seg.runtime.launch import prepare_process
+    from paddlex_seg.runtime.environment import prepare_process
 
     prepare_process()
     from rule import fill_model

@@ -18,7 +18,7 @@ from typing import Any
 
 from paddlex_seg.config.read import load_config
 from paddlex_seg.config.schema import Config
-from paddlex_seg.runtime.launch import prepare_process
+from paddlex_seg.runtime.environment import prepare_process
 
 MODELS = ("PP-YOLOE_seg-S", "Mask-RT-DETR-S", "MaskRCNN-ResNet50-FPN")
 UNCOUNTED = 2
@@ -52,13 +52,14 @@ def measure(cfg: Config, num_steps: int) -> tuple[float, dict[str, float]]:
     """Seconds a step, and the seconds of it that each part takes."""
     import paddle
 
+    from paddlex_seg.data.preparation.prepare import prepare
     from paddlex_seg.data.samples import loader
     from paddlex_seg.runtime.device import use_device
     from paddlex_seg.runtime.ranks import ONE_RANK
     from paddlex_seg.runtime.stop_signals import StopSignals
     from paddlex_seg.training import step as train_step
     from paddlex_seg.training.run import epoch_batches
-    from paddlex_seg.training.setup import prepare, start_training
+    from paddlex_seg.training.setup import start_training
 
     use_device("cpu")
     run, _ = prepare(cfg, ONE_RANK, StopSignals())

@@ -17,7 +17,7 @@ from paddlex_seg.errors import ConfigError, PaddlexSegError
 
 if TYPE_CHECKING:
     from paddlex_seg.config.schema import Config
-    from paddlex_seg.runtime.launch import Launched
+    from paddlex_seg.runtime.environment import Launched
     from paddlex_seg.runtime.rank_notes import Failure
     from paddlex_seg.runtime.supervisor import LaunchPlan
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Configuration and engine are imported here, so that --help answers at once.
     from paddlex_seg.config.read import find_config, read_config, validate_config
     from paddlex_seg.modes.result_file import clear_result, write_result
-    from paddlex_seg.runtime.launch import launched
+    from paddlex_seg.runtime.environment import launched
     from paddlex_seg.runtime.rank_notes import Failure, note_failure
     from paddlex_seg.runtime.supervisor import launch_plan
 
@@ -137,7 +137,7 @@ def mode_function(mode: str) -> Callable[["Config"], dict[str, Any]]:
 def _require_paddle() -> None:
     from importlib.util import find_spec
 
-    from paddlex_seg.runtime.launch import prepare_process
+    from paddlex_seg.runtime.environment import prepare_process
 
     prepare_process()
     if find_spec("paddle") is None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from paddlex_seg.runtime.launch import prepare_process
+from paddlex_seg.runtime.environment import prepare_process
 
 # Workers that run side by side (pytest -n) share the cores out, with all that they start: threads of two that
 # wait for each other's core take longer than one thread.

@@ -15,6 +15,13 @@ from PIL import Image
 
 from paddlex_seg.errors import DatasetError
 
+# Endings of files that are taken for images where a folder is searched; what is named is read whatever it is
+# called. All are formats that Pillow reads. The first ones are the most usual.
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"),
+    *(".dib", ".pbm", ".pgm", ".pnm", ".ras", ".sr"),
+)
+
 
 def image_path(image_dir: Path, file_name: str) -> Path:
     """Where the picture ``file_name`` of an annotation file lies; back-slashes count as slashes.

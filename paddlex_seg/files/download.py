@@ -1,19 +1,19 @@
-"""Fetching weight files once: resumed after a cut, checked, and kept in a cache folder."""
+"""Fetching files from the network: resumed after a cut, checked, within limits; weights are cached."""
 
 import hashlib
 import logging
-import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
-from urllib.request import (
+from urllib.request import (  # type: ignore[attr-defined]  # typeshed lacks proxy_bypass_environment
     HTTPDefaultErrorHandler,
     HTTPErrorProcessor,
     HTTPHandler,
@@ -23,6 +23,7 @@ from urllib.request import (
     ProxyHandler,
     Request,
     UnknownHandler,
+    proxy_bypass_environment,
     url2pathname,
 )
 
@@ -37,6 +38,7 @@ from rich.progress import (
 )
 
 from paddlex_seg.errors import WeightsError
+from paddlex_seg.files.atomic import put_in_place
 
 LOGGER = logging.getLogger(__name__)
 TIMEOUT_SECONDS = 30.0  # without an answer or a byte
@@ -44,16 +46,42 @@ ATTEMPTS = 3  # how often a transfer that was cut is taken up again before the u
 CHUNK_BYTES = 1 << 18
 
 
-def resolve_weights(
-    value: str, config_key: str, *, sha256: str | None = None, cache_dir: Path | None = None
-) -> Path:
+@dataclass(frozen=True)
+class Network:
+    """What a download has to know of this machine; `runtime.network` reads it from the environment."""
+
+    cache_dir: Path  # where weights are kept
+    proxies: Mapping[str, str]  # address by scheme; "no" lists the hosts that are asked without one
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a server may do before a download is given up."""
+
+    num_bytes: int | None = None
+    seconds: float | None = None  # for all of it; a silence is given up after TIMEOUT_SECONDS in any case
+    redirects: int = 10
+
+
+NO_LIMITS = Limits()
+
+
+class DownloadError(Exception):
+    """Why an address could not be downloaded, without the address."""
+
+
+class LimitError(DownloadError):
+    """What was to be downloaded exceeds a limit."""
+
+
+def resolve_weights(value: str, config_key: str, *, network: Network, sha256: str | None = None) -> Path:
     """The local file that a configuration value names: a path, or an address that ``fetch`` then gets.
 
     Raises WeightsError, which names ``config_key``, when there is no such file.
     """
     if "://" in value:
-        return fetch(value, sha256=sha256, config_key=config_key, cache_dir=cache_dir)
-    path = Path(value).expanduser()
+        return fetch(value, sha256=sha256, config_key=config_key, network=network)
+    path = Path(value)
     if path.is_file():
         return path
     state = "is a folder" if path.is_dir() else "does not exist"
@@ -63,13 +91,12 @@ def resolve_weights(
     )
 
 
-def fetch(url: str, *, sha256: str | None = None, config_key: str, cache_dir: Path | None = None) -> Path:
+def fetch(url: str, *, sha256: str | None = None, config_key: str, network: Network) -> Path:
     """The file at an http, https or file address; the first two are downloaded unless the cache has them.
 
-    The cache is ``$XDG_CACHE_HOME/paddlex_seg/weights`` (XDG_CACHE_HOME being ~/.cache unless set) or
-    ``cache_dir``. Processes that want the same file at the same time wait for the one that downloads it.
-    ``sha256`` is the expected checksum in hexadecimal. Raises WeightsError, which names the address and
-    ``config_key``, whatever goes wrong.
+    Processes that want the same file at the same time wait for the one that downloads it. ``sha256`` is the
+    expected checksum in hexadecimal. Raises WeightsError, which names the address and ``config_key``,
+    whatever goes wrong.
     """
     parts = urlsplit(url)
     if parts.scheme == "file":
@@ -78,25 +105,54 @@ def fetch(url: str, *, sha256: str | None = None, config_key: str, cache_dir: Pa
         raise WeightsError(
             f"{config_key}: {url!r} is no address of a kind that can be fetched (http, https, file)."
         )
-    target = (cache_dir or default_cache_dir()) / cached_name(url)
+    target = network.cache_dir / cached_name(url)
     if _is_good(target, sha256):
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _one_process_at_a_time(target.with_name(target.name + ".lock"), target.name):
             if not _is_good(target, sha256):  # another process may have got it meanwhile
-                _download(url, target, sha256)
-    except (OSError, HTTPException) as problem:
+                download(url, target, network=network, sha256=sha256)
+    except (DownloadError, OSError) as problem:
         raise WeightsError(
-            f"{url} could not be downloaded: {problem or type(problem).__name__}. Fetch it by hand, "
+            f"{url} could not be downloaded: {problem}. Fetch it by hand, "
             f"for example on another machine, and set {config_key} to the path of that file."
         ) from problem
     return target
 
 
-def default_cache_dir() -> Path:
-    """Where weights are kept unless a caller says otherwise."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "paddlex_seg" / "weights"
+def download(
+    url: str,
+    target: Path,
+    *,
+    network: Network,
+    limits: Limits = NO_LIMITS,
+    sha256: str | None = None,
+    quiet: bool = False,
+) -> None:
+    """Get an http or https address into the file ``target``, whole or not at all.
+
+    The folder must be there. What a cut transfer had brought stays beside the target as ``.part``, and the
+    next call goes on from it if the server still has the same version. ``quiet``: without a line in the log
+    or a bar. Raises DownloadError whatever goes wrong, and its subclass LimitError beyond a limit.
+    """
+    transfer = _Transfer(url, target, network, limits, quiet)
+    try:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                transfer.receive()
+                break
+            except _CutError as problem:
+                if attempt == ATTEMPTS:
+                    raise
+                LOGGER.info("%s: %s; trying again.", url, problem)
+        if sha256 is not None and (found := _sha256_of(transfer.part)) != sha256.lower():
+            transfer.part.unlink()
+            raise DownloadError(f"what arrived has SHA-256 {found}, expected {sha256}")
+        put_in_place(transfer.part, target)
+        transfer.validator.unlink(missing_ok=True)
+    except (OSError, HTTPException, ValueError) as problem:  # ValueError: a malformed address
+        raise DownloadError(str(problem) or type(problem).__name__) from problem
 
 
 def cached_name(url: str) -> str:
@@ -106,10 +162,6 @@ def cached_name(url: str) -> str:
     )
     digest = hashlib.sha256(url.encode()).hexdigest()[:8]
     return f"{name.stem[:80]}-{digest}{name.suffix[:20]}"
-
-
-class _WrongFileError(OSError):
-    """What arrived is not the file that was expected."""
 
 
 class _CutError(OSError):
@@ -133,58 +185,100 @@ def _sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _download(url: str, target: Path, sha256: str | None) -> None:
-    part = target.with_name(target.name + ".part")
-    validator = target.with_name(target.name + ".validator")
-    for attempt in range(1, ATTEMPTS + 1):
+class _Transfer:
+    """One file on its way: ``part`` is what has arrived, ``validator`` says of which version it is."""
+
+    def __init__(self, url: str, target: Path, network: Network, limits: Limits, quiet: bool) -> None:
+        self.part = target.with_name(target.name + ".part")
+        self.validator = target.with_name(target.name + ".validator")  # with the server's ETag or date
+        self._url, self._limits, self._quiet = url, limits, quiet
+        self._deadline = None if limits.seconds is None else time.monotonic() + limits.seconds
+        self._opener = _opener(network.proxies, _Redirection(limits.redirects, self._timeout))
+
+    def receive(self) -> None:
+        """Make ``part`` the whole file, keeping what it holds if the server still has the same version."""
+        request = Request(self._url, headers={"User-Agent": "paddlex_seg", "Accept-Encoding": "identity"})
+        start = self.part.stat().st_size if self.part.is_file() and self.validator.is_file() else 0
+        if start > 0:
+            request.add_header("Range", f"bytes={start}-")
+            request.add_header("If-Range", self.validator.read_text(encoding="latin1"))
         try:
-            _receive(url, part, validator)
-            break
-        except _CutError as problem:
-            if attempt == ATTEMPTS:
+            response = self._opener.open(request, timeout=self._timeout())
+        except HTTPError as problem:
+            if problem.code != 416 or start == 0:
                 raise
-            LOGGER.info("%s: %s; trying again.", url, problem)
-    if sha256 is not None and (found := _sha256_of(part)) != sha256.lower():
-        part.unlink()
-        raise _WrongFileError(f"what arrived has SHA-256 {found}, expected {sha256}")
-    os.replace(part, target)
-    validator.unlink(missing_ok=True)
+            self.part.unlink()  # longer than the file on the server, or complete: not worth telling apart
+            return self.receive()
+        with response:
+            if response.status != 206:
+                _remember_version(response.headers, self.validator)
+                start = 0
+            self._copy(response, start=start, total=_total_bytes(response.headers, start))
+
+    def _copy(self, response: Any, *, start: int, total: int | None) -> None:
+        self._check_limits(total or 0)
+        bar = _no_progress() if self._quiet else _progress(self.part, start, total)
+        with open(self.part, "ab" if start else "wb") as file, bar as advance:
+            try:
+                while chunk := response.read1(CHUNK_BYTES):  # not read: it would wait for a whole chunk
+                    file.write(chunk)
+                    advance(len(chunk))
+                    self._check_limits(file.tell())
+            except (ConnectionError, TimeoutError, HTTPException) as problem:
+                raise _CutError(f"the transfer broke off after {file.tell()} bytes ({problem})") from problem
+            if total is not None and file.tell() != total:
+                raise _CutError(f"the transfer broke off after {file.tell()} of {total} bytes")
+
+    def _timeout(self) -> float:
+        self._check_limits(0)
+        if self._deadline is None:
+            return TIMEOUT_SECONDS
+        return min(TIMEOUT_SECONDS, max(0.001, self._deadline - time.monotonic()))
+
+    def _check_limits(self, num_bytes: int) -> None:
+        limits = self._limits
+        if limits.num_bytes is not None and num_bytes > limits.num_bytes:
+            raise LimitError(f"larger than {limits.num_bytes // 10**6} MB")
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            raise LimitError(f"not complete after {limits.seconds:.0f} s")
 
 
-def _receive(url: str, part: Path, validator: Path) -> None:
-    """Make ``part`` the whole file, keeping what it holds if the server still has the same version.
+class _GivenProxies(ProxyHandler):
+    """Asks the given proxies, but for the hosts that they list under "no"."""
 
-    ``validator`` is a file beside it with the ETag or the date that the server gave for that beginning.
-    """
-    request = Request(url, headers={"User-Agent": "paddlex_seg", "Accept-Encoding": "identity"})
-    start = part.stat().st_size if part.is_file() and validator.is_file() else 0
-    if start > 0:
-        request.add_header("Range", f"bytes={start}-")
-        request.add_header("If-Range", validator.read_text(encoding="latin1"))
-    try:
-        response = _opener().open(request, timeout=TIMEOUT_SECONDS)
-    except HTTPError as problem:
-        if problem.code != 416 or start == 0:
-            raise
-        part.unlink()  # longer than the file on the server, or complete: not worth telling apart
-        return _receive(url, part, validator)
-    with response:
-        if response.status != 206:
-            _remember_version(response.headers, validator)
-            start = 0
-        _copy(response, part, start=start, total=_total_bytes(response.headers, start))
+    def __init__(self, proxies: Mapping[str, str]) -> None:
+        super().__init__(dict(proxies))
+        self._given = dict(proxies)
+
+    def proxy_open(self, req: Request, proxy: str, type: str) -> Any:
+        if proxy_bypass_environment(req.host, self._given):
+            return None
+        return super().proxy_open(req, proxy, type)
 
 
-def _opener() -> OpenerDirector:
+class _Redirection(HTTPRedirectHandler):
+    """Follows so many redirections, within the time that is left."""
+
+    def __init__(self, most: int, timeout: Callable[[], float]) -> None:
+        self.max_redirections = most  # type: ignore[misc]
+        self._timeout = timeout
+
+    def redirect_request(self, req: Request, fp: IO[bytes], *answer: Any) -> Request | None:
+        fp.close()  # what comes with a redirection would be read whole, however long it is
+        req.timeout = self._timeout()
+        return super().redirect_request(req, fp, *answer)
+
+
+def _opener(proxies: Mapping[str, str], redirection: _Redirection) -> OpenerDirector:
     """Speaks http and https only, so that a redirection cannot lead to any other protocol."""
     opener = OpenerDirector()
     for handler in (
-        ProxyHandler(),
+        _GivenProxies(proxies),
         UnknownHandler(),
         HTTPHandler(),
         HTTPSHandler(),
         HTTPDefaultErrorHandler(),
-        HTTPRedirectHandler(),
+        redirection,
         HTTPErrorProcessor(),
     ):
         opener.add_handler(handler)
@@ -209,18 +303,9 @@ def _total_bytes(headers: Any, start: int) -> int | None:
     return None if length is None else start + int(length)
 
 
-def _copy(response: IO[bytes], part: Path, *, start: int, total: int | None) -> None:
-    with open(part, "ab" if start else "wb") as file, _progress(part, start, total) as advance:
-        try:
-            while chunk := response.read(CHUNK_BYTES):
-                file.write(chunk)
-                advance(len(chunk))
-        except (ConnectionError, TimeoutError, HTTPException) as problem:
-            raise _CutError(f"the transfer broke off after {file.tell()} bytes ({problem})") from problem
-        file.flush()
-        os.fsync(file.fileno())
-        if total is not None and file.tell() != total:
-            raise _CutError(f"the transfer broke off after {file.tell()} of {total} bytes")
+@contextmanager
+def _no_progress() -> Iterator[Callable[[int], None]]:
+    yield lambda num_bytes: None
 
 
 @contextmanager

@@ -1,13 +1,12 @@
 """JSON files."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from paddlex_seg.files.atomic import write_text
+
 
 def write_json(path: Path, data: Any, *, indent: int | None = 2) -> None:
-    """Write a JSON file, complete or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(data, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    """Write a JSON file, whole or not at all; its folder is made when missing."""
+    write_text(path, json.dumps(data, indent=indent, ensure_ascii=False) + "\n")

@@ -1,22 +1,24 @@
-"""Files and folders that appear complete or not at all, also several files of a data set at once.
+"""Several files of a data set that change at once, and folders whose old content is kept.
 
 `publish`: whenever it is stopped, the old set is there or the new one. The new files are written beside the
 old ones. A journal in the folder of the data set then says what is to be renamed; from that moment the new
 set counts. A run that is killed between two renames is completed by `recover`, which everything calls that
-opens a data set.
+opens a data set. New files that a journal lists must outlive the process that wrote them, so their names are
+not the temporary ones of `files.atomic`.
 """
 
 import json
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from paddlex_seg.errors import DatasetError
+from paddlex_seg.files.atomic import flush_all, new_file, new_folder, remove_leftovers, write_bytes
+from paddlex_seg.files.json import write_json
 
 _LOGGER = logging.getLogger(__name__)
 JOURNAL = ".paddlex_seg_journal.json"
@@ -43,15 +45,18 @@ def publish(root: Path, files: Mapping[Path, bytes | Path | None]) -> None:
         }
         for path, source in changes.items()
     ]
-    _write_journal(root, {"committed": False, "moves": moves})
+    write_json(root / JOURNAL, {"committed": False, "moves": moves}, indent=None)
     try:
         for (path, source), move in zip(changes.items(), moves, strict=True):
             if source is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 _write_new(root / str(move["new"]), source)
-        if not all((root / move["new"]).exists() for move in moves if move["new"] is not None):
+        new = [root / move["new"] for move in moves if move["new"] is not None]
+        if not all(path.exists() for path in new):
             raise DatasetError(f"{root}: another run changes this data set. Wait for its end, and run again.")
-        _write_journal(root, {"committed": True, "moves": moves})
+        flush_all(new)
+        flush_all({path.parent for path in new})
+        write_json(root / JOURNAL, {"committed": True, "moves": moves}, indent=None)
     except BaseException:
         _clear_away(root)
         raise
@@ -76,7 +81,7 @@ def _clear_away(root: Path) -> None:
             if move["new"] is not None:
                 (root / move["new"]).unlink(missing_ok=True)
         (root / JOURNAL).unlink(missing_ok=True)
-    (root / f"{JOURNAL}.new").unlink(missing_ok=True)
+    remove_leftovers(root)  # of the journal itself
 
 
 def _read_journal(root: Path) -> Any:
@@ -87,17 +92,8 @@ def _read_journal(root: Path) -> Any:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write one file, complete or not at all; its folder is made when missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)  # a temporary file is private to its owner, a data set is not
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    """Write one file, whole or not at all; its folder is made when missing."""
+    write_bytes(path, content)
 
 
 @contextmanager
@@ -107,19 +103,16 @@ def fresh_folder(target: Path) -> Iterator[Path]:
     A folder that was there becomes ``target.bak``. What a killed run had filled is removed by the next one.
     Of a kill between the two renames at the end, the backup is left and no target.
     """
-    new = target.with_name(f".{target.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    try:
+    remove_leftovers(target.parent)
+    shutil.rmtree(target.with_name(f".{target.name}.new"), ignore_errors=True)  # as it was called once
+    with new_folder(target, backup=_kept_backup) as new:
         yield new
-        backup = free_backup(target) if target.exists() else None
-        if backup is not None:
-            os.replace(target, backup)
-            _say_kept(backup)
-        os.replace(new, target)
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
-        raise
+
+
+def _kept_backup(path: Path) -> Path:
+    backup = free_backup(path)
+    _say_kept(backup)
+    return backup
 
 
 def _say_kept(backup: Path) -> None:
@@ -149,6 +142,8 @@ def _roll_forward(root: Path, moves: list[dict[str, Any]]) -> None:
             _back_up(path, root / move["backup"])
         with suppress(FileNotFoundError):
             os.replace(root / move["new"], path)
+    folders = {(root / move["path"]).parent for move in moves}
+    flush_all(folder for folder in folders if folder.is_dir())
     (root / JOURNAL).unlink(missing_ok=True)
 
 
@@ -160,29 +155,16 @@ def _back_up(path: Path, backup: Path) -> None:
         except FileExistsError:
             raise
         except OSError:  # a file system without links
-            temporary = backup.with_name(f".{backup.name}.new")
-            shutil.copy2(path, temporary)
-            os.replace(temporary, backup)
+            with new_file(backup) as temporary:
+                shutil.copy2(path, temporary)
 
 
 def _write_new(path: Path, source: bytes | Path) -> None:
     path.unlink(missing_ok=True)
     if isinstance(source, Path):
         link_or_copy(source, path)
-        return
-    with path.open("wb") as file:
-        file.write(source)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _write_journal(root: Path, journal: Mapping[str, Any]) -> None:
-    temporary = root / f"{JOURNAL}.new"
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(journal, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, root / JOURNAL)
+    else:
+        path.write_bytes(source)
 
 
 def _is_there(path: Path, source: bytes | Path | None) -> bool:

@@ -10,6 +10,7 @@ from paddlex_seg.inference.backends.base import find_instances, fitting_batch_si
 from paddlex_seg.inference.backends.paddle import PaddleBackend, RunMode
 from paddlex_seg.inference.results import Result, clip_to_picture
 from paddlex_seg.inference.sources import Input, Picture, expand_inputs, read_pictures
+from paddlex_seg.runtime.network import network
 from paddlex_seg.structures import Backend, Instances
 
 LOGGER = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ class Predictor:
         """
         sources = expand_inputs(inputs)
         chosen = self.threshold if threshold is None else threshold
-        return self._predict_pictures(read_pictures(sources, on_unreadable), chosen)
+        return self._predict_pictures(read_pictures(sources, on_unreadable, network()), chosen)
 
     def _predict_pictures(self, pictures: Iterator[Picture], threshold: float) -> Iterator[Result]:
         for batch in self._batches(pictures):

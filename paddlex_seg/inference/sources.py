@@ -7,12 +7,9 @@ that cannot be read is reported and left out, unless nothing else is there to re
 import os
 import re
 import tempfile
-import time
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from glob import glob
-from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
@@ -22,15 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from paddlex_seg.data.images import load_image
+from paddlex_seg.data.images import IMAGE_SUFFIXES, load_image
 from paddlex_seg.errors import DatasetError
+from paddlex_seg.files.download import DownloadError, LimitError, Limits, Network, download
 
-PICTURE_SUFFIXES = frozenset(
-    ".bmp .dib .jpeg .jpg .png .webp .pbm .pgm .ppm .pnm .sr .ras .tif .tiff".split()
-)
 URL_PATTERN = re.compile(r"https?://", re.IGNORECASE)
-DOWNLOAD_LIMIT_BYTES = 200_000_000
-DOWNLOAD_LIMIT_SECONDS = 60.0
+DOWNLOAD_LIMITS = Limits(num_bytes=200_000_000, seconds=60.0, redirects=5)
 
 Input = str | os.PathLike[str] | NDArray[np.uint8]
 
@@ -73,18 +67,18 @@ def expand_inputs(inputs: Input | Sequence[Input]) -> list[Source]:
 
 
 def read_pictures(
-    sources: Sequence[Source], on_unreadable: Callable[[DatasetError], None]
+    sources: Sequence[Source], on_unreadable: Callable[[DatasetError], None], network: Network
 ) -> Iterator[Picture]:
     """The pictures of all sources, one in memory at a time; arrays are taken as BGR, as OpenCV reads them.
 
-    ``on_unreadable`` is told of each source that cannot be read. Raises DatasetError, naming them, when that
-    is every one.
+    ``on_unreadable`` is told of each source that cannot be read; ``network`` is what URLs are downloaded
+    with. Raises DatasetError, naming them, when no source at all can be read.
     """
     problems: list[str] = []
     taken: set[str] = set()
     for source in sources:
         try:
-            for picture in _read_one(source):
+            for picture in _read_one(source, network):
                 yield replace(picture, save_name=_unique_name(picture.save_name, taken))
         except DatasetError as error:
             problems.append(str(error))
@@ -116,7 +110,9 @@ def _expand_one(item: Input) -> Iterator[Source]:
 
 
 def _pictures_below(folder: Path) -> Iterator[Source]:
-    files = sorted(path for path in folder.rglob("*") if _looks_like_picture(path))
+    found = [path for path in folder.rglob("*") if _looks_like_picture(path)]
+    # Hidden ones are no images of the user: files of macOS, or what is being written here right now.
+    files = sorted(path for path in found if not _is_hidden(path.relative_to(folder)))
     if not files:
         raise DatasetError(
             f"{folder}: no picture in this folder or below it. Known endings are {_known_endings()}."
@@ -136,11 +132,15 @@ def _pictures_matching(pattern: str) -> Iterator[Source]:
 
 
 def _looks_like_picture(path: Path) -> bool:
-    return path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _known_endings() -> str:
-    return ", ".join(sorted(suffix.lstrip(".") for suffix in PICTURE_SUFFIXES))
+    return ", ".join(sorted(suffix.lstrip(".") for suffix in IMAGE_SUFFIXES))
 
 
 def _unique_name(name: str, taken: set[str]) -> str:
@@ -153,7 +153,7 @@ def _unique_name(name: str, taken: set[str]) -> str:
     return candidate
 
 
-def _read_one(source: Source) -> Iterator[Picture]:
+def _read_one(source: Source, network: Network) -> Iterator[Picture]:
     if isinstance(source.origin, np.ndarray):
         yield Picture(_bgr_to_rgb(source.origin), None, None, source.name)
     elif isinstance(source.origin, Path):
@@ -161,12 +161,12 @@ def _read_one(source: Source) -> Iterator[Picture]:
     else:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "download"
-            _download(source.origin, file)
+            _download(source.origin, file, network)
             try:
                 yield from _read_file(file, source.origin, source.name)
             except DatasetError as error:
                 raise DatasetError(
-                    f"{source.origin}: what was downloaded is not a readable picture."
+                    f"{source.origin}: what was downloaded is not a readable image."
                 ) from error
 
 
@@ -212,28 +212,13 @@ def _load_page(path: Path, page: int) -> NDArray[np.uint8]:
         return load_image(single)
 
 
-def _download(url: str, file: Path) -> None:
+def _download(url: str, file: Path, network: Network) -> None:
     """Raises DatasetError when the address does not answer, or with too much, or for too long."""
-    deadline = time.monotonic() + DOWNLOAD_LIMIT_SECONDS
-    request = urllib.request.Request(url, headers={"User-Agent": "paddlex_seg"})
     try:
-        with urllib.request.urlopen(request, timeout=DOWNLOAD_LIMIT_SECONDS / 2) as response:
-            with open(file, "wb") as target:
-                while chunk := response.read1(1 << 20):
-                    target.write(chunk)
-                    _check_limits(url, target.tell(), deadline)
-    except (OSError, ValueError, HTTPException) as error:  # ValueError: a malformed address
+        download(url, file, network=network, limits=DOWNLOAD_LIMITS, quiet=True)
+    except LimitError as error:
+        raise DatasetError(f"{url}: {error}. Download it by other means.") from error
+    except DownloadError as error:
         raise DatasetError(
-            f"{url}: the picture could not be downloaded ({error}). Check the address."
+            f"{url}: the image could not be downloaded ({error}). Check the address."
         ) from error
-
-
-def _check_limits(url: str, num_bytes: int, deadline: float) -> None:
-    if num_bytes > DOWNLOAD_LIMIT_BYTES:
-        raise DatasetError(
-            f"{url}: larger than {DOWNLOAD_LIMIT_BYTES // 10**6} MB. Download it by other means."
-        )
-    if time.monotonic() > deadline:
-        raise DatasetError(
-            f"{url}: not complete after {DOWNLOAD_LIMIT_SECONDS:.0f} s. Download it by other means."
-        )

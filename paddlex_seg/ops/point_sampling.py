@@ -5,7 +5,6 @@ pixel. Outside of a map everything is 0. The values are those of ``F.grid_sample
 whose kernel for the CPU takes several times as long as what is here (benchmarks/training_step.py).
 """
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,6 +15,8 @@ import paddle.nn.functional as F
 from numpy.typing import NDArray
 from paddle import Tensor
 from paddle.autograd import PyLayer
+
+from paddlex_seg.cores import num_usable_cores
 
 MAX_THREADS = 8  # beyond, they wait for each other
 ROWS_AT_ONCE = 8  # of points: fewer cost more for the calls of NumPy, more leave the processor's cache
@@ -225,6 +226,6 @@ def _blend(
 def _for_blocks(work: Callable[[NDArray[np.intp]], None], rows: NDArray[np.intp]) -> None:
     """Do the work for some rows at a time, in several threads. What one raises is raised."""
     blocks = [rows[begin : begin + ROWS_AT_ONCE] for begin in range(0, len(rows), ROWS_AT_ONCE)]
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_THREADS)) as threads:
+    with ThreadPoolExecutor(min(num_usable_cores(), MAX_THREADS)) as threads:
         for _ in threads.map(work, blocks):
             pass

@@ -6,7 +6,6 @@ the data set is escaped. Its size is bounded whatever the data set is: see the l
 
 import io
 import math
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
+from paddlex_seg.cores import num_usable_cores
 from paddlex_seg.data.checking.statistics import (
     Shapes,
     SplitShapes,
@@ -325,7 +325,7 @@ def _render(views: _Views, image_dir: Path) -> dict[_Key, str]:
     The value is empty where the picture cannot be read, and absent where the budget ends.
     """
     largest = max(map(_megapixels, views.values()), default=0)
-    workers = 1 if largest > 30 else min(4, os.cpu_count() or 1)  # several large ones could fill the memory
+    workers = 1 if largest > 30 else min(4, num_usable_cores())  # several large ones could fill the memory
     with ThreadPoolExecutor(workers) as pool:
         jpegs = list(pool.map(lambda view: _draw(view, image_dir), views.values()))
     budget = _Budget(_PICTURE_BUDGET_BYTES)

@@ -1,14 +1,14 @@
 """Choosing the device before any work is done, with one sentence where it cannot be used."""
 
 import logging
-import os
 import re
 import warnings
 
 import paddle
 
+from paddlex_seg.cores import num_usable_cores
 from paddlex_seg.errors import BackendError
-from paddlex_seg.runtime.launch import Launched
+from paddlex_seg.runtime.environment import Launched
 
 SUPPORTED_PADDLE = "3.2.2"
 LOGGER = logging.getLogger(__name__)
@@ -44,13 +44,6 @@ def use_device(name: str, place: Launched | None = None) -> str:
     if len(indices) > 1 and place is None:
         LOGGER.warning("Only the first of the devices %s is used: this mode runs on one device.", name)
     return _set_device(f"{kind}:{indices[place.local_rank if place else 0]}")
-
-
-def num_usable_cores() -> int:
-    """The cores that this process may run on, which in a container can be fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def warn_of_unproven_paddle() -> None:

@@ -7,10 +7,9 @@ from pathlib import Path
 import paddle
 from paddle.base import core
 
+from paddlex_seg.cores import CGROUPS, OWN_GROUPS, control_groups, read_setting
 from paddlex_seg.errors import ConfigError
-from paddlex_seg.runtime.launch import launched
-
-CGROUPS = Path("/sys/fs/cgroup")
+from paddlex_seg.runtime.environment import launched
 
 
 def reset_peak() -> None:
@@ -76,7 +75,7 @@ def _free_host_bytes() -> int:
     try:
         meminfo = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         (available,) = (line.split()[1] for line in meminfo if line.startswith("MemAvailable:"))
-        groups = Path("/proc/self/cgroup").read_text(encoding="utf-8")
+        groups = OWN_GROUPS.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise ConfigError(
             "Train.batch_size: found auto, but this system does not say in /proc how much memory is free. "
@@ -90,25 +89,12 @@ def cgroup_bytes(groups: str, root: Path) -> Iterator[int]:
 
     Pages of files that were not used for long count as free, as the kernel drops them first.
     """
-    for line in groups.splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            base, limit_name, usage_name = root, "memory.max", "memory.current"
-        elif "memory" in controllers.split(","):
-            base, limit_name, usage_name = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
-        else:
-            continue
-        own = base / path.lstrip("/")
-        for folder in (own, *own.parents):
-            if not folder.is_relative_to(base):
-                break
-            # The root has no limit, and in a container folders above its own are not there.
-            limit = _read(folder / limit_name)
-            if limit.isdecimal():
-                statistics = dict(row.split() for row in _read(folder / "memory.stat").splitlines())
-                droppable = statistics.get("total_inactive_file", statistics.get("inactive_file", "0"))
-                yield int(limit) - int(_read(folder / usage_name)) + int(droppable)
-
-
-def _read(path: Path) -> str:
-    return path.read_text(encoding="ascii").strip() if path.is_file() else ""
+    for version, folder in control_groups("memory", groups, root):
+        names = ("memory.max", "memory.current")
+        if version == 1:
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        limit, usage = (read_setting(folder / name) for name in names)
+        if limit.isdecimal():  # the root has none
+            statistics = dict(row.split() for row in read_setting(folder / "memory.stat").splitlines())
+            droppable = statistics.get("total_inactive_file", statistics.get("inactive_file", "0"))
+            yield int(limit) - int(usage) + int(droppable)

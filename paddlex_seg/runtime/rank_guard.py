@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from paddlex_seg.runtime.launch import Launched, end_with_parent, launched, worker_environment
+from paddlex_seg.runtime.environment import Launched, end_with_parent, launched, worker_environment
 from paddlex_seg.runtime.rank_notes import (
     NOTED_LATE_SECONDS,
     Failure,

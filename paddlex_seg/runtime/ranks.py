@@ -11,7 +11,7 @@ import paddle
 import paddle.distributed as dist
 
 from paddlex_seg.runtime.device import use_device
-from paddlex_seg.runtime.launch import launched
+from paddlex_seg.runtime.environment import launched
 
 T = TypeVar("T")
 MEETING_KEY = "paddlex_seg/arrivals"

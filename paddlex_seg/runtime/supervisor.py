@@ -24,7 +24,7 @@ from types import FrameType
 
 from paddlex_seg.config.schema import Config
 from paddlex_seg.errors import BackendError, ConfigError
-from paddlex_seg.runtime.launch import end_with_parent, launcher_environment, visible_devices
+from paddlex_seg.runtime.environment import end_with_parent, launcher_environment, visible_devices
 from paddlex_seg.runtime.rank_notes import (
     LAUNCHER_LOG,
     TERMINAL_LOG,

@@ -4,7 +4,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -13,7 +15,18 @@ import pytest
 
 from paddlex_seg.errors import WeightsError
 from paddlex_seg.files import download
-from paddlex_seg.files.download import cached_name, default_cache_dir, fetch, resolve_weights
+from paddlex_seg.files.download import (
+    DownloadError,
+    LimitError,
+    Limits,
+    Network,
+    cached_name,
+    fetch,
+    resolve_weights,
+)
+from paddlex_seg.files.download import (
+    download as get_file,
+)
 
 CONTENT = np.random.default_rng(0).bytes(1_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -29,6 +42,8 @@ class Server(ThreadingHTTPServer):
         self.version_headers = {"ETag": '"one"'}
         self.ranges = True
         self.send_length = True
+        self.pause_seconds = 0.0  # before every 1,000 bytes
+        self.endless_redirection = False
         self.cuts: list[int] = []  # bytes after which the next answers break off
         self.requests: list[dict[str, str]] = []  # headers
 
@@ -50,6 +65,9 @@ class Handler(BaseHTTPRequestHandler):
             self.send_response(302)
             self.send_header("Location", self.path.removeprefix("/elsewhere?"))
             self.end_headers()
+            with suppress(OSError):
+                while server.endless_redirection:
+                    self.wfile.write(bytes(1000))
             return
         start = self.first_byte()
         if start >= len(server.content):
@@ -65,7 +83,16 @@ class Handler(BaseHTTPRequestHandler):
             total = len(server.content)
             self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
         self.end_headers()
+        if server.pause_seconds:
+            self.drip(body)
+            return
         self.wfile.write(body[: server.cuts.pop(0)] if server.cuts else body)
+
+    def drip(self, body: bytes) -> None:
+        with suppress(OSError):
+            for begin in range(0, len(body), 1000):
+                time.sleep(self.server.pause_seconds)
+                self.wfile.write(body[begin : begin + 1000])
 
     def first_byte(self) -> int:
         versions = self.server.version_headers.values()
@@ -78,9 +105,8 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "*")
+def network(cache_dir: Path, **proxies: str) -> Network:
+    return Network(cache_dir=cache_dir, proxies=proxies)
 
 
 @pytest.fixture
@@ -98,7 +124,7 @@ def files_in(folder: Path) -> set[str]:
 
 
 def get(server: Server, folder: Path, **options: str) -> Path:
-    return fetch(server.url, config_key=KEY, cache_dir=folder, **options)  # type: ignore[arg-type]
+    return fetch(server.url, config_key=KEY, network=network(folder), **options)  # type: ignore[arg-type]
 
 
 # Fetching
@@ -119,10 +145,10 @@ def test_a_file_without_a_length_is_fetched(server: Server, tmp_path: Path) -> N
 
 
 def test_two_addresses_never_share_a_file(server: Server, tmp_path: Path) -> None:
-    first = fetch(server.url, config_key=KEY, cache_dir=tmp_path)
+    first = fetch(server.url, config_key=KEY, network=network(tmp_path))
     server.content = b"another"
-    second = fetch(server.url.replace("models", "others"), config_key=KEY, cache_dir=tmp_path)
-    third = fetch(server.url + "?v=2", config_key=KEY, cache_dir=tmp_path)
+    second = fetch(server.url.replace("models", "others"), config_key=KEY, network=network(tmp_path))
+    third = fetch(server.url + "?v=2", config_key=KEY, network=network(tmp_path))
     assert first.read_bytes() == CONTENT
     assert second.read_bytes() == third.read_bytes() == b"another"
     assert len({first, second, third}) == 3
@@ -141,22 +167,14 @@ def test_cached_names_are_plain_file_names(url: str, pattern: str) -> None:
     assert re.fullmatch(pattern, cached_name(url))
 
 
-def test_the_cache_lies_where_xdg_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_cache_dir() == tmp_path / "paddlex_seg" / "weights"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert default_cache_dir() == tmp_path / "home" / ".cache" / "paddlex_seg" / "weights"
-
-
 def test_a_redirection_is_followed_over_http_and_to_nothing_else(server: Server, tmp_path: Path) -> None:
     elsewhere = server.url.replace("models/net.pdparams", "elsewhere?")
-    assert fetch(elsewhere + server.url, config_key=KEY, cache_dir=tmp_path).read_bytes() == CONTENT
+    assert fetch(elsewhere + server.url, config_key=KEY, network=network(tmp_path)).read_bytes() == CONTENT
     secret = tmp_path / "secret"
     secret.write_text("x")
     for target in (secret.as_uri(), "ftp://127.0.0.1/x"):
         with pytest.raises(WeightsError, match="could not be downloaded"):
-            fetch(elsewhere + target, config_key=KEY, cache_dir=tmp_path)
+            fetch(elsewhere + target, config_key=KEY, network=network(tmp_path))
 
 
 # Cut connections
@@ -233,7 +251,7 @@ def test_a_silent_server_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/net.pdparams"
         with pytest.raises(WeightsError, match="timed out"):
-            fetch(url, config_key=KEY, cache_dir=tmp_path)
+            fetch(url, config_key=KEY, network=network(tmp_path))
 
 
 # Errors
@@ -253,7 +271,7 @@ def test_a_cached_file_with_another_checksum_is_fetched_again(server: Server, tm
 def test_a_missing_file_names_the_address_and_the_key_to_set(server: Server, tmp_path: Path) -> None:
     url = server.url.replace("models", "missing")
     with pytest.raises(WeightsError, match="404") as error:
-        fetch(url, config_key=KEY, cache_dir=tmp_path)
+        fetch(url, config_key=KEY, network=network(tmp_path))
     assert url in str(error.value) and f"set {KEY} to the path of that file" in str(error.value)
 
 
@@ -262,7 +280,7 @@ def test_a_missing_file_names_the_address_and_the_key_to_set(server: Server, tmp
 )
 def test_without_a_network_the_error_tells_what_to_do(tmp_path: Path, url: str) -> None:
     with pytest.raises(WeightsError, match="Fetch it by hand") as error:
-        fetch(url, config_key=KEY, cache_dir=tmp_path)
+        fetch(url, config_key=KEY, network=network(tmp_path))
     assert url in str(error.value) and KEY in str(error.value)
 
 
@@ -275,7 +293,91 @@ def test_a_cache_that_cannot_be_made_is_an_error_with_advice(server: Server, tmp
 @pytest.mark.parametrize("url", ["ftp://h/net.pdparams", "data://x", "ppdet://models/net.pdparams"])
 def test_other_kinds_of_addresses_are_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=f"{KEY}: '{url}' is no address of a kind"):
-        fetch(url, config_key=KEY, cache_dir=tmp_path)
+        fetch(url, config_key=KEY, network=network(tmp_path))
+
+
+# Limits and proxies
+
+
+def limited(server: Server, folder: Path, url: str | None = None, **limits: float) -> Path:
+    target = folder / "image.png"
+    get_file(url or server.url, target, network=network(folder), limits=Limits(**limits), quiet=True)  # type: ignore[arg-type]
+    return target
+
+
+@pytest.mark.parametrize("send_length", [True, False])
+def test_what_is_larger_than_the_limit_is_refused(server: Server, tmp_path: Path, send_length: bool) -> None:
+    server.send_length = send_length
+    assert limited(server, tmp_path, num_bytes=len(CONTENT)).read_bytes() == CONTENT
+    (tmp_path / "image.png").unlink()
+    with pytest.raises(LimitError, match="larger than 0 MB"):
+        limited(server, tmp_path, num_bytes=len(CONTENT) - 1)
+    assert not (tmp_path / "image.png").exists()
+
+
+def test_a_stated_size_beyond_the_limit_is_refused_before_it_arrives(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(LimitError):
+        limited(server, tmp_path, num_bytes=10)
+    assert not (tmp_path / "image.png.part").exists()
+
+
+def test_a_server_that_drips_is_given_up_at_the_deadline(server: Server, tmp_path: Path) -> None:
+    server.pause_seconds = 0.05
+    start = time.monotonic()
+    with pytest.raises(LimitError, match="not complete after 0 s"):
+        limited(server, tmp_path, seconds=0.3)
+    assert time.monotonic() - start < 3
+
+
+def test_a_silent_server_is_not_waited_for_beyond_the_deadline(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/net.pdparams"
+        start = time.monotonic()
+        with pytest.raises(DownloadError, match="timed out"):
+            get_file(url, tmp_path / "x", network=network(tmp_path), limits=Limits(seconds=0.2))
+        assert time.monotonic() - start < 3
+
+
+def test_redirections_are_followed_up_to_the_limit(server: Server, tmp_path: Path) -> None:
+    elsewhere = server.url.replace("models/net.pdparams", "elsewhere?")
+    url = 3 * elsewhere + server.url
+    assert limited(server, tmp_path, url, redirects=3).read_bytes() == CONTENT
+    with pytest.raises(DownloadError, match="302"):
+        limited(server, tmp_path, url, redirects=2)
+
+
+def test_what_a_redirection_brings_along_is_not_read(server: Server, tmp_path: Path) -> None:
+    server.endless_redirection = True
+    elsewhere = server.url.replace("models/net.pdparams", "elsewhere?")
+    assert limited(server, tmp_path, elsewhere + server.url, seconds=10).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("url", ["http://[::1/x", "http://127.0.0.1:port/x", "http://", "ftp://127.0.0.1/x"])
+def test_an_address_that_is_none_is_an_error(tmp_path: Path, url: str) -> None:
+    with pytest.raises(DownloadError):
+        get_file(url, tmp_path / "x", network=network(tmp_path))
+
+
+def test_a_server_that_lies_about_the_length_is_an_error(server: Server, tmp_path: Path) -> None:
+    server.version_headers = {"Content-Length": "many"}
+    server.send_length = False
+    with pytest.raises(DownloadError, match="many"):
+        limited(server, tmp_path)
+
+
+def test_the_given_proxy_is_asked_but_for_the_hosts_without_one(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # is not for downloads to read
+    monkeypatch.setenv("no_proxy", "")
+    proxy = f"http://127.0.0.1:{server.server_address[1]}"
+    url = "http://no-such-host.invalid/net.pdparams"
+    get_file(url, tmp_path / "x", network=network(tmp_path, http=proxy))
+    assert (tmp_path / "x").read_bytes() == CONTENT
+    assert server.requests[-1]["Host"] == "no-such-host.invalid"
+    with pytest.raises(DownloadError):
+        get_file(url, tmp_path / "y", network=network(tmp_path, http=proxy, no=".invalid"))
+    get_file(server.url, tmp_path / "z", network=network(tmp_path))
 
 
 # Several at once
@@ -283,8 +385,8 @@ def test_other_kinds_of_addresses_are_refused(url: str, tmp_path: Path) -> None:
 
 def test_processes_that_want_the_same_file_download_it_once(server: Server, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from paddlex_seg.files.download import fetch;"
-        "print(fetch(sys.argv[1], config_key='k', cache_dir=Path(sys.argv[2])))"
+        "import sys; from pathlib import Path; from paddlex_seg.files.download import Network, fetch;"
+        "print(fetch(sys.argv[1], config_key='k', network=Network(Path(sys.argv[2]), {})))"
     )
     command = [sys.executable, "-c", code, server.url, str(tmp_path)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
@@ -317,22 +419,22 @@ def test_a_second_download_waits_until_the_first_is_done(tmp_path: Path) -> None
 def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "net.pdparams"
     path.write_bytes(b"x")
-    assert resolve_weights(str(path), KEY) == path
+    assert resolve_weights(str(path), KEY, network=network(tmp_path)) == path
 
 
 def test_an_address_is_fetched(server: Server, tmp_path: Path) -> None:
-    path = resolve_weights(server.url, KEY, sha256=SHA256, cache_dir=tmp_path)
+    path = resolve_weights(server.url, KEY, sha256=SHA256, network=network(tmp_path))
     assert path.read_bytes() == CONTENT
 
 
 def test_a_file_address_is_the_file_itself(tmp_path: Path) -> None:
     path = tmp_path / "a b.pdparams"
     path.write_bytes(CONTENT)
-    assert resolve_weights(path.as_uri(), KEY, sha256=SHA256) == path
+    assert resolve_weights(path.as_uri(), KEY, sha256=SHA256, network=network(tmp_path)) == path
     with pytest.raises(WeightsError, match=f"{KEY}: .* has SHA-256 {SHA256}, expected 00"):
-        resolve_weights(path.as_uri(), KEY, sha256="00")
+        resolve_weights(path.as_uri(), KEY, sha256="00", network=network(tmp_path))
     with pytest.raises(WeightsError, match=f"{KEY}: .* does not exist"):
-        resolve_weights(path.as_uri() + "x", KEY)
+        resolve_weights(path.as_uri() + "x", KEY, network=network(tmp_path))
 
 
 @pytest.mark.parametrize(("name", "words"), [("none.pdparams", "does not exist"), (".", "is a folder")])
@@ -341,7 +443,7 @@ def test_a_path_that_is_no_file_is_an_error(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(WeightsError, match=f"{KEY}: '{name}' {words}") as error:
-        resolve_weights(name, KEY)
+        resolve_weights(name, KEY, network=network(tmp_path))
     assert str(tmp_path) in str(error.value)
 
 

@@ -6,7 +6,7 @@ In ranks, the scenario of that name takes the place of mode train.
 import sys
 
 from paddlex_seg import cli
-from paddlex_seg.runtime.launch import launched, prepare_process
+from paddlex_seg.runtime.environment import launched, prepare_process
 
 if __name__ == "__main__":
     scenario = sys.argv.pop(1)  # not from sys.orig_argv, from which the ranks are started

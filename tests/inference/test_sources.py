@@ -9,10 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from written_images import write_image
 
+from paddlex_seg.data.images import IMAGE_SUFFIXES
 from paddlex_seg.errors import DatasetError
+from paddlex_seg.files.download import Limits, Network
 from paddlex_seg.inference import sources
 from paddlex_seg.inference.sources import Picture, expand_inputs, read_pictures
+
+NETWORK = Network(cache_dir=Path("never used"), proxies={})
 
 
 def write_picture(path: Path, colour: tuple[int, int, int] = (200, 0, 0), **options) -> Path:
@@ -27,7 +32,7 @@ def read_all(inputs) -> list[Picture]:
     def fail(error: DatasetError) -> None:
         raise AssertionError(error)
 
-    return list(read_pictures(expand_inputs(inputs), fail))
+    return list(read_pictures(expand_inputs(inputs), fail, NETWORK))
 
 
 def test_a_file_with_spaces_and_foreign_letters_is_read_as_rgb(tmp_path: Path):
@@ -45,6 +50,21 @@ def test_a_folder_is_walked_in_order_and_keeps_its_sub_folders(tmp_path: Path):
         else:
             write_picture(tmp_path / name)
     assert [picture.save_name for picture in read_all(tmp_path)] == ["a/deep/x", "a/x", "b/x", "c"]
+
+
+@pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
+def test_a_folder_is_searched_for_all_kinds_of_images(tmp_path: Path, suffix: str):
+    write_image(tmp_path / f"x{suffix.upper()}")
+    ((picture,), (by_pattern,)) = read_all(tmp_path), read_all(f"{tmp_path}/x*")
+    assert picture.image.shape == by_pattern.image.shape == (16, 24, 3)
+
+
+def test_hidden_files_and_folders_are_left_out(tmp_path: Path):
+    for name in ("a.png", "._a.png", ".a.new-1-2-00000000.png", ".trash/b.png", "c/.d/e.png"):
+        write_picture(tmp_path / name)
+    assert [picture.save_name for picture in read_all(tmp_path)] == ["a"]
+    hidden = tmp_path / ".trash"
+    assert [picture.save_name for picture in read_all([hidden, hidden / "b.png"])] == ["b", "b_2"]
 
 
 def test_a_pattern_finds_its_files_in_order(tmp_path: Path):
@@ -125,7 +145,7 @@ def test_unreadable_files_are_reported_and_left_out(tmp_path: Path):
     (tmp_path / "broken.jpg").write_bytes(good[0].read_bytes()[:60])
     inputs = [good[0], tmp_path / "broken.jpg", tmp_path / "missing.png", good[1]]
     problems: list[DatasetError] = []
-    found = list(read_pictures(expand_inputs(inputs), problems.append))
+    found = list(read_pictures(expand_inputs(inputs), problems.append, NETWORK))
     assert [picture.save_name for picture in found] == ["0", "1"]
     assert [
         word in str(error) for word, error in zip(("broken.jpg", "missing.png"), problems, strict=True)
@@ -139,7 +159,9 @@ def test_nothing_readable_at_all_is_an_error_that_names_the_files(tmp_path: Path
     with pytest.raises(DatasetError, match=r"(?s)broken.jpg.*missing.jpg"):
         list(
             read_pictures(
-                expand_inputs([tmp_path / "broken.jpg", tmp_path / "missing.jpg"]), lambda error: None
+                expand_inputs([tmp_path / "broken.jpg", tmp_path / "missing.jpg"]),
+                lambda error: None,
+                NETWORK,
             )
         )
 
@@ -174,14 +196,13 @@ def test_a_url_that_fails_is_named(tmp_path: Path, server: str, monkeypatch: pyt
     write_picture(tmp_path / "large.png")
     with pytest.raises(DatasetError, match="missing.png.*404"):
         read_all(f"{server}/missing.png")
-    with pytest.raises(DatasetError, match="page.png.*not a readable picture"):
+    with pytest.raises(DatasetError, match="page.png.*not a readable image"):
         read_all(f"{server}/page.png")
     with pytest.raises(DatasetError, match="could not be downloaded"):
         read_all("http://127.0.0.1:1/x.png")
-    monkeypatch.setattr(sources, "DOWNLOAD_LIMIT_BYTES", 10)
-    with pytest.raises(DatasetError, match="large.png: larger than"):
+    monkeypatch.setattr(sources, "DOWNLOAD_LIMITS", Limits(num_bytes=10))
+    with pytest.raises(DatasetError, match="large.png: larger than 0 MB. Download it by other means"):
         read_all(f"{server}/large.png")
-    monkeypatch.setattr(sources, "DOWNLOAD_LIMIT_BYTES", 10**6)
-    monkeypatch.setattr(sources, "DOWNLOAD_LIMIT_SECONDS", 1e-9)
-    with pytest.raises(DatasetError, match="large.png"):
+    monkeypatch.setattr(sources, "DOWNLOAD_LIMITS", Limits(seconds=1e-9))
+    with pytest.raises(DatasetError, match="large.png: not complete after 0 s. Download it by other means"):
         read_all(f"{server}/large.png")

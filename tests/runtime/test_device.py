@@ -9,7 +9,7 @@ import pytest
 from paddlex_seg.errors import BackendError
 from paddlex_seg.runtime import device
 from paddlex_seg.runtime.device import use_device, warn_of_unproven_paddle
-from paddlex_seg.runtime.launch import Launched
+from paddlex_seg.runtime.environment import Launched
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from paddlex_seg.errors import BackendError, ConfigError, DatasetError
 from paddlex_seg.evaluation.predict import images_of_rank
 from paddlex_seg.recipes import MASK_RCNN
 from paddlex_seg.runtime import supervisor as distributed
-from paddlex_seg.runtime.launch import Launched, launcher_environment, worker_environment
+from paddlex_seg.runtime.environment import Launched, launcher_environment, worker_environment
 from paddlex_seg.runtime.rank_guard import unexplained_end
 from paddlex_seg.runtime.rank_notes import (
     Failure,

@@ -10,6 +10,7 @@ from functools import partial
 from operator import attrgetter
 from pathlib import Path
 
+from paddlex_seg.cores import num_usable_cores
 from paddlex_seg.data.images import Decode, PictureFacts, image_path, inspect_picture
 from paddlex_seg.data.workers import prepare_worker, start_context
 from paddlex_seg.errors import DatasetError
@@ -58,7 +59,7 @@ _Known = tuple[str | None, PictureFacts]  # the fingerprint of a file, and what 
 
 def _pool(num_pictures: int) -> Executor:
     """Threads, as decoding leaves Python's lock; processes where so many are worth the start of them."""
-    num_cores = os.cpu_count() or 1
+    num_cores = num_usable_cores()
     if num_pictures < _WORTH_PROCESSES:
         return ThreadPoolExecutor(max_workers=min(32, 2 * num_cores))
     return ProcessPoolExecutor(num_cores, mp_context=start_context(), initializer=prepare_worker)

@@ -31,7 +31,6 @@ from paddlex_seg.data.formats.conversion import ALL, Conversion
 from paddlex_seg.data.formats.outlines import join_rings
 from paddlex_seg.data.formats.source_files import (
     IGNORED_LABELS,
-    PICTURE_SUFFIXES,
     SPLITS,
     PictureNames,
     agreed_size,
@@ -50,7 +49,7 @@ from paddlex_seg.data.formats.target_files import (
     unused,
     write_lines,
 )
-from paddlex_seg.data.images import DECODER_ERRORS
+from paddlex_seg.data.images import DECODER_ERRORS, IMAGE_SUFFIXES
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.masks.rle import annotation_to_rle, mask_to_rle, merge_rles, polygons_to_rle, rle_to_mask
 from paddlex_seg.structures import Annotation, CocoFile, ImageRecord, Rle
@@ -279,7 +278,7 @@ class _PictureFinder:
 
     def _by_stem(self) -> dict[str, str]:
         if self._stems is None:
-            files = files_below(Path(self._image_dir), PICTURE_SUFFIXES)
+            files = files_below(Path(self._image_dir), IMAGE_SUFFIXES)
             self._stems = {os.path.splitext(file)[0]: file for file in reversed(files)}
         return self._stems
 

@@ -27,7 +27,6 @@ from paddlex_seg.data.formats.mask_images import (
 )
 from paddlex_seg.data.formats.source_files import (
     IGNORED_LABELS,
-    PICTURE_SUFFIXES,
     SPLITS,
     agreed_size,
     decode_text,
@@ -45,6 +44,7 @@ from paddlex_seg.data.formats.target_files import (
     unused,
     write_lines,
 )
+from paddlex_seg.data.images import IMAGE_SUFFIXES
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.masks.rle import annotation_to_rle, mask_to_rle, rle_to_mask
 from paddlex_seg.structures import Annotation, CocoFile, ImageRecord, Rle
@@ -69,7 +69,7 @@ def read_mask_png(root: Path) -> Conversion:
             "pictures in images/."
         )
     findings: list[Finding] = []
-    files = files_below(root / "images", PICTURE_SUFFIXES)
+    files = files_below(root / "images", IMAGE_SUFFIXES)
     by_line = {**{os.path.splitext(name)[0]: name for name in files}, **{name: name for name in files}}
     lists = read_split_lists({split: root / f"{split}.txt" for split in SPLITS})
     names_of_split = {

@@ -8,8 +8,8 @@ from typing import Any
 
 from paddlex_seg.data.formats.assembly import SourceObject, SourcePicture, assemble_splits
 from paddlex_seg.data.formats.conversion import ALL
-from paddlex_seg.data.formats.source_files import PICTURE_SUFFIXES, files_below
-from paddlex_seg.data.images import picture_size
+from paddlex_seg.data.formats.source_files import files_below
+from paddlex_seg.data.images import IMAGE_SUFFIXES, picture_size
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.masks.rle import rle_from_json
 from paddlex_seg.structures import CocoFile
@@ -65,7 +65,7 @@ def _file_name(name: str, result: dict[str, Any], image_dir: Path) -> str:
     """The picture of a result: where it was read from, else the one of its name."""
     stem = name[: -len(_ENDING)]
     read_from = os.path.relpath(result.get("input_path") or stem, image_dir)
-    suffixes = (os.path.splitext(read_from)[1], *PICTURE_SUFFIXES)
+    suffixes = (os.path.splitext(read_from)[1], *IMAGE_SUFFIXES)
     for candidate in (read_from, *(f"{stem}{suffix}" for suffix in suffixes)):
         if not candidate.startswith("..") and (image_dir / candidate).is_file():
             return candidate.replace(os.sep, "/")

@@ -15,7 +15,6 @@ from paddlex_seg.errors import DatasetError
 
 CLASS_LISTS = ("label.txt", "labels.txt", "class_names.txt", "classes.txt")
 IGNORED_LABELS = ("__ignore__", "_background_")
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif")
 SPLITS = ("train", "val", "test")
 
 

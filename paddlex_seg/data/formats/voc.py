@@ -11,7 +11,6 @@ from paddlex_seg.data.formats.conversion import ALL, Conversion
 from paddlex_seg.data.formats.mask_images import class_of_ids, id_map_to_rles, read_id_map
 from paddlex_seg.data.formats.source_files import (
     IGNORED_LABELS,
-    PICTURE_SUFFIXES,
     SPLITS,
     PictureNames,
     agreed_size,
@@ -21,6 +20,7 @@ from paddlex_seg.data.formats.source_files import (
     read_class_list,
     read_split_lists,
 )
+from paddlex_seg.data.images import IMAGE_SUFFIXES
 from paddlex_seg.errors import DatasetError
 
 VOC_CLASSES = (
@@ -98,7 +98,7 @@ class _Parts:
 
 
 def _find_parts(root: Path) -> _Parts:
-    kinds = (("JPEGImages", PICTURE_SUFFIXES), ("SegmentationObject", (".png",)), ("Annotations", (".xml",)))
+    kinds = (("JPEGImages", IMAGE_SUFFIXES), ("SegmentationObject", (".png",)), ("Annotations", (".xml",)))
     pictures, masks, boxes = (
         {os.path.splitext(name)[0]: name for name in files_below(root / folder, suffixes)}
         for folder, suffixes in kinds

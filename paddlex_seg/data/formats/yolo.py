@@ -18,7 +18,6 @@ from paddlex_seg.data.formats.assembly import SourceObject, SourcePicture, assem
 from paddlex_seg.data.formats.conversion import ALL, Conversion
 from paddlex_seg.data.formats.outlines import Ring, join_rings, mask_to_rings
 from paddlex_seg.data.formats.source_files import (
-    PICTURE_SUFFIXES,
     SPLITS,
     PictureNames,
     agreed_size,
@@ -35,7 +34,7 @@ from paddlex_seg.data.formats.target_files import (
     place_picture,
     unused,
 )
-from paddlex_seg.data.images import picture_size
+from paddlex_seg.data.images import IMAGE_SUFFIXES, picture_size
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.masks.rle import annotation_to_rle, polygons_to_rle, rle_area, rle_iou, rle_to_mask
 from paddlex_seg.structures import Annotation, CocoFile, ImageRecord, Rle
@@ -186,7 +185,7 @@ def _usual_places(root: Path, split: str) -> list[Path]:
 
 def _pictures_at(root: Path, place: Path) -> list[Path]:
     if place.is_dir():
-        return [place / name for name in files_below(place, PICTURE_SUFFIXES)]
+        return [place / name for name in files_below(place, IMAGE_SUFFIXES)]
     if place.suffix.lower() == ".txt" and place.is_file():
         listed = [root / line.removeprefix("./").replace("\\", "/") for line in read_lines(place)]
         return [Path(os.path.normpath(path)) for path in listed]

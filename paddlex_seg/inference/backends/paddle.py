@@ -6,13 +6,13 @@ image itself. ``network.json`` is the network alone; its masks stay small, and i
 present: 300 full-size masks of a photograph of 12 megapixels take 14 GB.
 """
 
-import os
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from paddlex_seg.cores import num_usable_cores
 from paddlex_seg.errors import BackendError
 from paddlex_seg.inference.backends.base import keep_rows
 from paddlex_seg.inference.export_spec import read_inference_yml
@@ -136,7 +136,7 @@ def _inference_config(graph: Path, params: Path, device: str, run_mode: RunMode)
         config.enable_use_gpu(initial_memory_mb, int(index or 0))
     elif device == "cpu":
         config.disable_gpu()
-        config.set_cpu_math_library_num_threads(os.cpu_count() or 1)
+        config.set_cpu_math_library_num_threads(num_usable_cores())
         if run_mode == "mkldnn":
             config.enable_mkldnn()
         else:

@@ -3,11 +3,11 @@ import sys
 
 import pytest
 
-from paddlex_seg.runtime.launch import mkl_code_path
+from paddlex_seg.runtime.environment import mkl_code_path
 
 PAGE_FAULTS = """
 import resource, sys
-from paddlex_seg.runtime.launch import keep_freed_memory
+from paddlex_seg.runtime.environment import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 import numpy as np

@@ -1,0 +1,29 @@
+"""What the environment says of downloads."""
+
+from pathlib import Path
+
+import pytest
+
+from paddlex_seg.runtime.network import expand_home, network
+
+
+def test_the_cache_lies_where_xdg_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert network().cache_dir == tmp_path / "paddlex_seg" / "weights"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert network().cache_dir == tmp_path / "home" / ".cache" / "paddlex_seg" / "weights"
+
+
+def test_proxies_are_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://proxy:3128")
+    monkeypatch.setenv("no_proxy", "localhost,.example")
+    assert network().proxies["https"] == "http://proxy:3128"
+    assert network().proxies["no"] == "localhost,.example"
+
+
+@pytest.mark.parametrize("value", ["net.pdparams", "https://h/~/net.pdparams", "./~/x", "/a~b"])
+def test_only_a_leading_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert expand_home("~/net.pdparams") == "/home/me/net.pdparams"
+    assert expand_home(value) == value
