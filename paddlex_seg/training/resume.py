@@ -8,7 +8,6 @@ from typing import Any
 
 import paddle
 
-from paddlex_seg.catalog import ModelSpec
 from paddlex_seg.checkpoints.files import (
     BEST,
     CHECKPOINTS,
@@ -21,14 +20,10 @@ from paddlex_seg.checkpoints.files import (
     save_checkpoint,
     weight_file,
 )
-from paddlex_seg.checkpoints.identity import describe_weights, require_categories_of_model
 from paddlex_seg.checkpoints.info import ModelInfo
 from paddlex_seg.checkpoints.progress import Progress, read_progress
 from paddlex_seg.checkpoints.weights import load_into, read_weights
-from paddlex_seg.config.read import load_config
-from paddlex_seg.config.schema import SCRATCH, Config
-from paddlex_seg.errors import ConfigError, WeightsError
-from paddlex_seg.structures import CocoFile
+from paddlex_seg.errors import WeightsError
 from paddlex_seg.training.optimizer import load_optimizer_state, optimizer_state
 from paddlex_seg.training.step import TrainState
 
@@ -36,16 +31,15 @@ LOGGER = logging.getLogger(__name__)
 AUTO = "auto"
 
 
-def find_checkpoint(cfg: Config) -> Path | None:
+def find_checkpoint(wanted: str | None, output: Path) -> Path | None:
     """The ``.pdparams`` file that ``Train.resume`` means; None to begin a new run.
 
-    Raises WeightsError where a checkpoint is named that is not there or is damaged.
+    output: folder of the run, in which ``auto`` looks. Raises WeightsError where a checkpoint is named that
+    is not there or is damaged.
     """
-    wanted = cfg.Train.resumes_from
     if wanted is None:
         return None
     if wanted == AUTO:
-        output = Path(cfg.Global.output)
         found = newest_sound_checkpoint(output)
         if found is None and checkpoints(output):
             raise WeightsError(
@@ -70,28 +64,6 @@ def find_checkpoint(cfg: Config) -> Path | None:
             f"Train.resume={AUTO} takes the newest sound one."
         )
     return weight_path
-
-
-def require_same_run(weight_path: Path, cfg: Config, spec: ModelSpec, train: CocoFile) -> None:
-    """Raise unless a checkpoint is of this model, these categories and this recipe."""
-    info = describe_weights(
-        spec,
-        weight_path,
-        source=str(weight_path),
-        dataset_dir=Path(cfg.Global.dataset_dir),
-        image_size=cfg.Train.image_size,
-    )
-    require_categories_of_model(weight_path, info, train)
-    saved = weight_path.with_name("config.yaml")
-    if not saved.is_file():
-        return
-    was_scratch = load_config(str(saved)).Train.from_scratch
-    if was_scratch != cfg.Train.from_scratch:
-        begun, now = ("with", "without") if was_scratch else ("without", "with")
-        raise ConfigError(
-            f"{weight_path} is of a run that was begun {begun} Train.pretrain_weight_path={SCRATCH}, and is "
-            f"resumed {now} it. The two have different optimizers; resume with the settings of the beginning."
-        )
 
 
 def save_state(

@@ -7,10 +7,12 @@ from pathlib import Path
 import paddle
 
 from paddlex_seg.catalog import ModelSpec, find_model
+from paddlex_seg.checkpoints.identity import describe_weights, require_categories_of_model
 from paddlex_seg.checkpoints.info import ModelInfo, read_info
 from paddlex_seg.checkpoints.progress import Progress, read_progress
 from paddlex_seg.checkpoints.weights import load_pretrained
-from paddlex_seg.config.schema import Config
+from paddlex_seg.config.read import load_config
+from paddlex_seg.config.schema import SCRATCH, Config
 from paddlex_seg.data.checking.rules import check
 from paddlex_seg.data.coco.official_categories import COCO_CATEGORIES
 from paddlex_seg.data.coco.paths import dataset_paths
@@ -37,7 +39,7 @@ from paddlex_seg.training.optimizer import (
     scale_learning_rates,
 )
 from paddlex_seg.training.precision import choose_precision
-from paddlex_seg.training.resume import find_checkpoint, load_state, require_same_run
+from paddlex_seg.training.resume import find_checkpoint, load_state
 from paddlex_seg.training.run import BAD_SAMPLES, Run
 from paddlex_seg.training.step import TrainState
 
@@ -52,7 +54,7 @@ def prepare(cfg: Config, ranks: Ranks, stop: StopSignals) -> tuple[Run, Path | N
     image_size = recipe.input_size(cfg.Train.image_size)
     require_viewers(tensorboard=cfg.Train.tensorboard, visualdl=cfg.Train.visualdl)
     train, val, image_dir = read_data(cfg)
-    checkpoint = find_checkpoint(cfg)
+    checkpoint = find_checkpoint(cfg.Train.resumes_from, Path(cfg.Global.output))
     if checkpoint is not None:
         require_same_run(checkpoint, cfg, spec, train)
     dataset = training_set(cfg, recipe, train, image_dir, image_size)
@@ -66,6 +68,28 @@ def prepare(cfg: Config, ranks: Ranks, stop: StopSignals) -> tuple[Run, Path | N
     )
     run = Run(*(cfg, spec, recipe, info, dataset, val, image_dir, output, ranks, stop), quarantine=quarantine)
     return run, checkpoint
+
+
+def require_same_run(weight_path: Path, cfg: Config, spec: ModelSpec, train: CocoFile) -> None:
+    """Raise unless a checkpoint is of this model, these categories and this recipe."""
+    info = describe_weights(
+        spec,
+        weight_path,
+        source=str(weight_path),
+        dataset_dir=Path(cfg.Global.dataset_dir),
+        image_size=cfg.Train.image_size,
+    )
+    require_categories_of_model(weight_path, info, train)
+    saved = weight_path.with_name("config.yaml")
+    if not saved.is_file():
+        return
+    was_scratch = load_config(str(saved)).Train.from_scratch
+    if was_scratch != cfg.Train.from_scratch:
+        begun, now = ("with", "without") if was_scratch else ("without", "with")
+        raise ConfigError(
+            f"{weight_path} is of a run that was begun {begun} Train.pretrain_weight_path={SCRATCH}, and is "
+            f"resumed {now} it. The two have different optimizers; resume with the settings of the beginning."
+        )
 
 
 def training_set(
