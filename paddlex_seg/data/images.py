@@ -39,6 +39,16 @@ def image_path(image_dir: Path, file_name: str) -> Path:
     return image_dir / inside
 
 
+def pictures_below(image_dir: Path) -> Iterator[str]:
+    """The names of all picture files in a folder and below, relative to it, with forward slashes."""
+    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    for folder, folders, names in os.walk(image_dir):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes:
+                yield Path(folder, name).relative_to(image_dir).as_posix()
+
+
 class UnsupportedPixels(DatasetError):
     """A sound picture whose pixels cannot be used."""
 

@@ -15,8 +15,8 @@ from PIL import Image
 
 from paddlex_seg import __version__
 from paddlex_seg.config.schema import Config
-from paddlex_seg.data.checking.repair import Repair, repair_dataset
-from paddlex_seg.data.checking.rules import CheckReport, check
+from paddlex_seg.data.checking.check import CheckReport, check
+from paddlex_seg.data.checking.repair.repaired_copy import Repair, repair_dataset
 from paddlex_seg.data.checking.scan import content_digest
 from paddlex_seg.data.checking.statistics import class_table, picture_table, size_table
 from paddlex_seg.data.coco.instances import annotations_to_instances

@@ -13,7 +13,7 @@ from paddlex_seg.checkpoints.progress import Progress, read_progress
 from paddlex_seg.checkpoints.weights import load_pretrained
 from paddlex_seg.config.read import load_config
 from paddlex_seg.config.schema import SCRATCH, Config
-from paddlex_seg.data.checking.rules import check
+from paddlex_seg.data.checking.check import check
 from paddlex_seg.data.coco.official_categories import COCO_CATEGORIES
 from paddlex_seg.data.coco.paths import dataset_paths
 from paddlex_seg.data.samples.epochs import picture_weights

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from paddlex_seg.data.checking.repair import repair_dataset
+from paddlex_seg.data.checking.repair.repaired_copy import repair_dataset
 from paddlex_seg.data.demo import COCO_FOLDER, LABELME_FOLDER, write_demo_dataset
 from paddlex_seg.data.preparation.prepare import prepare
 from paddlex_seg.data.preparation.settings import ConvertSettings, SplitSettings

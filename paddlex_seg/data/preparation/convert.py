@@ -8,7 +8,8 @@ from paddlex_seg.data.coco.paths import dataset_paths
 from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.findings import Finding
 from paddlex_seg.data.formats.conversion import ALL, Conversion
-from paddlex_seg.data.formats.labelme import read_labelme, write_labelme
+from paddlex_seg.data.formats.labelme.read import read_labelme
+from paddlex_seg.data.formats.labelme.write import write_labelme
 from paddlex_seg.data.formats.mask_png import read_mask_png, write_mask_png
 from paddlex_seg.data.formats.voc import read_voc
 from paddlex_seg.data.formats.yolo import read_yolo, write_yolo

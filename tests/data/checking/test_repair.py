@@ -7,8 +7,10 @@ import pytest
 from planted import PLANTS, Planted, write_sound_dataset
 from pycocotools import mask as mask_tools
 
-from paddlex_seg.data.checking.repair import main, repair_dataset, undo_repair
-from paddlex_seg.data.checking.rules import check
+from paddlex_seg.data.checking.check import check
+from paddlex_seg.data.checking.repair.__main__ import main
+from paddlex_seg.data.checking.repair.repaired_copy import repair_dataset
+from paddlex_seg.data.checking.repair.undo import undo_repair
 from paddlex_seg.data.coco.read import load_document, read_coco
 from paddlex_seg.data.findings import KINDS
 from paddlex_seg.errors import DatasetError

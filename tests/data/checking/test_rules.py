@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from planted import PLANTS, write_sound_dataset
 
-from paddlex_seg.data.checking.rules import CheckReport, check
+from paddlex_seg.data.checking.check import CheckReport, check
 from paddlex_seg.data.demo import COCO_FOLDER, write_demo_dataset
 from paddlex_seg.data.findings import KINDS
 from paddlex_seg.data.images import Decode

@@ -13,7 +13,8 @@ from pycocotools import mask as mask_tools
 from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.demo import COCO_FOLDER, LABELME_FOLDER, write_demo_dataset
 from paddlex_seg.data.formats.conversion import Conversion
-from paddlex_seg.data.formats.labelme import read_labelme, write_labelme
+from paddlex_seg.data.formats.labelme.read import read_labelme
+from paddlex_seg.data.formats.labelme.write import write_labelme
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.masks.rle import annotation_to_rle
 from paddlex_seg.structures import CocoFile

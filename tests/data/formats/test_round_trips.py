@@ -28,7 +28,8 @@ from paddlex_seg.data.coco.write import write_coco
 from paddlex_seg.data.demo import COCO_FOLDER, write_demo_dataset
 from paddlex_seg.data.findings import Finding
 from paddlex_seg.data.formats.conversion import Conversion
-from paddlex_seg.data.formats.labelme import read_labelme, write_labelme
+from paddlex_seg.data.formats.labelme.read import read_labelme
+from paddlex_seg.data.formats.labelme.write import write_labelme
 from paddlex_seg.data.formats.mask_images import id_map_to_rles
 from paddlex_seg.data.formats.mask_png import read_mask_png, write_mask_png
 from paddlex_seg.data.formats.outlines import join_rings, mask_to_rings

@@ -6,7 +6,7 @@ from converted import labelled_masks, save_picture
 from PIL import Image
 
 from paddlex_seg.data.formats.conversion import Conversion
-from paddlex_seg.data.formats.labelme import read_labelme
+from paddlex_seg.data.formats.labelme.read import read_labelme
 from paddlex_seg.data.formats.voc import read_voc
 from paddlex_seg.errors import DatasetError
 

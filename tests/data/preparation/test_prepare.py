@@ -13,7 +13,7 @@ import pytest
 from command_line import read_result, run_cli
 from pycocotools import mask as mask_tools
 
-from paddlex_seg.data.checking.rules import check
+from paddlex_seg.data.checking.check import check
 from paddlex_seg.data.coco.paths import dataset_paths
 from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.demo import COCO_FOLDER, LABELME_FOLDER, write_demo_dataset

@@ -1,0 +1,131 @@
+"""Rules that look at all splits of a data set, and at the folder of its images."""
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from paddlex_seg.data.checking.duplicates import near_duplicates
+from paddlex_seg.data.checking.rules import Split
+from paddlex_seg.data.checking.scan import content_digest
+from paddlex_seg.data.coco.categories import category_differences, unused_dummies
+from paddlex_seg.data.coco.paths import DatasetPaths
+from paddlex_seg.data.findings import FindingLog
+from paddlex_seg.data.images import PictureFacts, pictures_below
+from paddlex_seg.structures import ImageRecord
+
+
+def check_across(paths: DatasetPaths, dataset_dir: Path, splits: Mapping[str, Split]) -> list[FindingLog]:
+    """One log for what is said of all files, one for the folder of the pictures."""
+    log = FindingLog(paths.train_json.name)
+    if paths.root != dataset_dir:
+        log.add("dataset_nested", f"the data set lies in {paths.root.name}, inside {dataset_dir.name}")
+    train = splits["train"]
+    for name, other in splits.items():
+        if name != "train":
+            _categories_agree(train, other, log)
+            _classes_can_be_learnt(train, other, log)
+    _classes_have_instances(splits, log)
+    _pictures_are_different(paths.image_dir, splits)
+    folder_log = FindingLog(paths.image_dir.name)
+    _pictures_are_listed(paths.image_dir, splits, folder_log)
+    return [log, folder_log]
+
+
+def _categories_agree(train: Split, other: Split, log: FindingLog) -> None:
+    if not train.coco.categories or not other.coco.categories:
+        return  # a list that is missing or broken is said to be so
+    for code, message in category_differences(train.coco, other.coco):
+        log.add(code, message)
+
+
+def _classes_can_be_learnt(train: Split, other: Split, log: FindingLog) -> None:
+    learnt = {
+        category.name for category in train.coco.categories if category.id in train.parsed.used_category_ids
+    }
+    counts = Counter(item.category_id for item in other.coco.annotations)
+    for category in other.coco.categories:
+        count = counts[category.id]
+        if count and category.name not in learnt and train.coco.images:
+            number = f"{count} annotation{'s' if count > 1 else ''}"
+            files = f"in {other.coco.path.name}, none in {train.coco.path.name}"
+            message = f"class {category.name!r} has {number} {files}"
+            log.add("class_only_in_val", message)
+
+
+def _classes_have_instances(splits: Mapping[str, Split], log: FindingLog) -> None:
+    used = {
+        category.name
+        for split in splits.values()
+        for category in split.coco.categories
+        if category.id in split.parsed.used_category_ids
+    }
+    categories = {c.name: c for split in splits.values() for c in split.coco.categories}
+    for name in unused_dummies(categories.values(), used):
+        log.add("category_dummy", f"class {name!r} has no annotations and is the super-category of others")
+        used.add(name)
+    for name in categories:
+        if name not in used:
+            log.add("class_without_instances", f"class {name!r} has no annotations")
+
+
+def _pictures_are_different(image_dir: Path, splits: Mapping[str, Split]) -> None:
+    """The same picture on both sides is learnt by heart and then measured; on one side, it counts twice."""
+    rows = [
+        (name, record, split.facts[record.id])
+        for name, split in splits.items()
+        for record in split.coco.images
+        if split.facts[record.id].problem is None
+    ]
+    said: set[tuple[int, bool]] = set()
+    for first, second, same in _equal_pairs(image_dir, rows):
+        (name, record, _), (other_name, other, _) = rows[first], rows[second]
+        leak = name != other_name
+        if (second, leak) in said or (not leak and record.file_name == other.file_name):
+            continue  # a picture that is listed twice is said to be so
+        said.add((second, leak))
+        words = "is the same picture as" if same else "hardly differs from"
+        side = f" of {splits[name].coco.path.name}" if leak else ""
+        code = ("leak_" if leak else "image_") + ("duplicate" if same else "near_duplicate")
+        other_log = splits[other_name].parsed.log
+        other_log.add(code, f"{other.file_name} {words} {record.file_name}{side}", image_id=other.id)
+
+
+def _equal_pairs(
+    image_dir: Path, rows: Sequence[tuple[str, ImageRecord, PictureFacts]]
+) -> Iterator[tuple[int, int, bool]]:
+    """Pairs of places in ``rows`` with whether the pictures are the same, or nearly; same ones first."""
+    groups: dict[object, list[int]] = defaultdict(list)
+    for place, (_, record, facts) in enumerate(rows):
+        by_name = facts.thumbnail is None
+        groups[record.file_name if by_name else (facts.num_bytes, facts.thumbnail)].append(place)
+    same: set[tuple[int, int]] = set()
+    for places in groups.values():
+        of_content: dict[bytes | str, list[int]] = defaultdict(list)
+        if len(places) > 1:
+            for place in places:
+                of_content[_content(image_dir, rows[place][1])].append(place)
+        for equal in of_content.values():
+            # Of many equal pictures, each is paired with the first of its own side and of the other ones.
+            starts = {rows[place][0]: place for place in reversed(equal)}
+            pairs = {(start, place) for start in starts.values() for place in equal if start < place}
+            same |= pairs
+    yield from ((i, j, True) for i, j in sorted(same))
+    near = near_duplicates([facts.thumbnail for _, _, facts in rows])
+    yield from ((i, j, False) for i, j in near if (i, j) not in same)
+
+
+def _content(image_dir: Path, record: ImageRecord) -> bytes | str:
+    try:
+        return content_digest(image_dir / record.file_name)
+    except OSError:
+        return record.file_name
+
+
+def _pictures_are_listed(image_dir: Path, splits: Mapping[str, Split], log: FindingLog) -> None:
+    if any(split.parsed.log.counts["json_missing"] for split in splits.values()):
+        return
+    listed = {os.path.normpath(record.file_name) for split in splits.values() for record in split.coco.images}
+    for name in sorted(pictures_below(image_dir)):
+        if os.path.normpath(name) not in listed:
+            log.add("image_unreferenced", f"{name} is in no annotation file")

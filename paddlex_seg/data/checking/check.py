@@ -1,0 +1,140 @@
+"""The check of a data set: all images and annotations are read, then looked at by every rule."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+
+from paddlex_seg.data.checking.across import check_across
+from paddlex_seg.data.checking.measures import measure
+from paddlex_seg.data.checking.rules import RULES, Split
+from paddlex_seg.data.checking.scan import scan_pictures
+from paddlex_seg.data.checking.statistics import SplitShapes
+from paddlex_seg.data.coco.paths import DatasetPaths, dataset_paths
+from paddlex_seg.data.coco.read import ParsedCoco, UnreadableFile, load_document, parse_coco
+from paddlex_seg.data.findings import KINDS, Finding, summarize_problems
+from paddlex_seg.data.images import Decode
+from paddlex_seg.errors import DatasetError
+from paddlex_seg.structures import CocoFile
+
+Progress = Callable[[int, int], None]  # images finished since the last call, images in all
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """A data set and what the rules found in it."""
+
+    paths: DatasetPaths
+    splits: Mapping[str, CocoFile]  # their sound records, by name: train, val, and test if there is one
+    shapes: Mapping[str, SplitShapes]
+    findings: tuple[Finding, ...]  # the first thousand of each code and file
+    counts: Mapping[str, int]  # all of them, by code
+
+    @property
+    def train(self) -> CocoFile:
+        """The annotations to train on."""
+        return self.splits["train"]
+
+    @property
+    def val(self) -> CocoFile:
+        """The annotations to evaluate on."""
+        return self.splits["val"]
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings that make the data set unusable, as far as they are kept."""
+        return tuple(finding for finding in self.findings if finding.severity == "error")
+
+    def number_of(self, severity: str) -> int:
+        """How many findings of a severity there are, kept or not."""
+        return sum(count for code, count in self.counts.items() if KINDS[code].severity == severity)
+
+    def with_findings(self, findings: Sequence[Finding]) -> "CheckReport":
+        """The same with findings of another origin in front."""
+        counts = Counter(finding.code for finding in findings)
+        return replace(self, findings=(*findings, *self.findings), counts=dict(counts + Counter(self.counts)))
+
+    def raise_for_errors(self) -> None:
+        """Raises DatasetError listing the first errors, and how many more there are, if there are any."""
+        if self.errors:
+            where = f"Check dataset failed, {self.paths.root}"
+            problems = [str(finding) for finding in self.errors]
+            raise DatasetError(summarize_problems(where, problems, count=self.number_of("error")))
+
+
+def check(
+    dataset_dir: Path,
+    decode: Decode = "thumbnail",
+    *,
+    cache_file: Path | None = None,
+    progress: Progress = lambda done, total: None,
+) -> CheckReport:
+    """Every picture and annotation, looked at by every rule.
+
+    decode: how much of each picture is read, see `images.inspect_picture`; duplicates need thumbnails.
+    cache_file: where the facts of the pictures are kept for the next time. Raises DatasetError when there is
+    no data set in ``dataset_dir``; all else that is wrong is in the report.
+    """
+    paths = dataset_paths(dataset_dir)
+    parsed = _parse_all(paths)
+    names = [record.file_name for part in parsed.values() for record in part.coco.images]
+    stopped = Event()
+
+    def report_progress(count: int) -> None:
+        if stopped.is_set():
+            raise InterruptedError
+        progress(count, len(names))
+
+    with ThreadPoolExecutor(max_workers=1) as pool:  # pictures are looked at while masks are measured
+        scan = pool.submit(
+            scan_pictures, paths.image_dir, names, decode, cache_file=cache_file, progress=report_progress
+        )
+        try:
+            measures = {name: measure(part.coco) for name, part in parsed.items()}
+            facts = dict(zip(names, scan.result(), strict=True))
+        except BaseException:  # Ctrl-C does not wait for the last picture
+            stopped.set()
+            raise
+    splits = {
+        name: Split(part, measures[name], {record.id: facts[record.file_name] for record in part.coco.images})
+        for name, part in parsed.items()
+    }
+    logs = [part.log for part in parsed.values()]
+    for split in splits.values():
+        for rule in RULES:
+            rule(split, split.parsed.log)
+    logs += check_across(paths, dataset_dir, splits)
+    return CheckReport(
+        paths=paths,
+        splits={name: split.coco for name, split in splits.items()},
+        shapes={name: _shapes(split) for name, split in splits.items()},
+        findings=tuple(finding for log in logs for finding in log.kept),
+        counts=dict(sum((log.counts for log in logs), Counter())),
+    )
+
+
+def _parse_all(paths: DatasetPaths) -> dict[str, ParsedCoco]:
+    files = {"train": paths.train_json, "val": paths.val_json}
+    if paths.test_json.is_file():
+        files["test"] = paths.test_json
+    parsed = {}
+    for name, path in files.items():
+        try:
+            document = load_document(path)
+        except UnreadableFile as error:
+            empty: dict[str, list[object]] = {"images": [], "categories": [], "annotations": []}
+            parsed[name] = parse_coco(empty, path)
+            parsed[name].log.add(error.finding.code, error.finding.message)
+        else:
+            parsed[name] = parse_coco(document, path)
+    return parsed
+
+
+def _shapes(split: Split) -> SplitShapes:
+    outlines = split.measures.cut_outlines_xyxy
+    boxes = np.concatenate([outlines[:, :2], outlines[:, 2:] - outlines[:, :2]], axis=1)
+    return SplitShapes(coco=split.coco, areas=split.measures.areas, boxes_xywh=boxes)

@@ -1,0 +1,80 @@
+"""Which annotations of a file have a problem of mask, box or area: rules report it, repairs correct it."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paddlex_seg.data.checking.measures import Measures, drawn
+from paddlex_seg.structures import CocoFile
+
+
+def empty_masks(coco: CocoFile, measures: Measures) -> NDArray[np.bool_]:
+    """Which masks draw no pixel, although they have an area: too small, or outside of the picture."""
+    x1, y1, x2, y2 = measures.cut_outlines_xyxy.T
+    suspect = ~measures.is_flat & (np.minimum(x2 - x1, y2 - y1) <= 1.5) | (measures.areas < 4)
+    rows = np.flatnonzero(suspect & ~measures.is_flat)
+    empty = np.zeros(len(measures.areas), bool)
+    empty[rows[drawn(coco, rows)[0] == 0]] = True
+    return empty
+
+
+def box_problems(coco: CocoFile, measures: Measures) -> dict[str, NDArray[np.bool_]]:
+    """By code, which annotations have it."""
+    x, y, width, height = measures.file_boxes_xywh.T
+    missing = np.isnan(x)
+    negative = (width < 0) | (height < 0)
+    zero = ((width == 0) | (height == 0)) & ~negative
+    box = np.stack([x, y, x + width, y + height], axis=1)
+    outlines = measures.outlines_xyxy
+    sides = (outlines[:, 2:] - outlines[:, :2]).max(axis=1) if len(outlines) else np.zeros(0)
+    tolerance = np.maximum(2, 0.02 * sides)
+
+    def far_from(other: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return np.abs(box[rows] - other).max(axis=1) > tolerance[rows]
+
+    rows = np.flatnonzero(~missing & ~negative & ~zero & ~measures.is_flat)
+    rows = rows[far_from(outlines[rows], rows)]
+    rows = rows[far_from(measures.cut_outlines_xyxy[rows], rows)]
+    areas, drawn_boxes = drawn(coco, rows)
+    drawn_boxes[:, 2:] += drawn_boxes[:, :2]
+    mismatch = np.zeros(len(missing), bool)
+    mismatch[rows] = far_from(drawn_boxes, rows) & (areas > 0)
+    return {"bbox_missing": missing, "bbox_negative": negative, "bbox_zero": zero, "bbox_mismatch": mismatch}
+
+
+def area_problems(
+    coco: CocoFile, measures: Measures
+) -> tuple[dict[str, NDArray[np.bool_]], NDArray[np.float64]]:
+    """By code, which annotations have it; and the areas, exact where they were looked at twice."""
+    areas = measures.areas.copy()
+    missing = np.isnan(measures.file_areas)
+
+    def differ(rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        # A drawn area differs from that of the corners by up to half a pixel along the outline.
+        tolerance = 0.02 * areas[rows] + 0.6 * measures.perimeters[rows] + 2
+        return np.abs(measures.file_areas[rows] - areas[rows]) > tolerance
+
+    rows = np.flatnonzero(~missing & ~measures.is_flat)
+    rows = rows[differ(rows)]
+    areas[rows] = drawn(coco, rows)[0]
+    rows = rows[differ(rows)]
+    box_areas = np.prod(measures.file_boxes_xywh[rows, 2:], axis=1)
+    of_box = np.isclose(measures.file_areas[rows], box_areas, rtol=1e-3, atol=0.5)
+    flags = {code: np.zeros(len(areas), bool) for code in ("area_of_box", "area_mismatch")}
+    flags["area_of_box"][rows[of_box]] = True
+    flags["area_mismatch"][rows[~of_box]] = True
+    return {"area_missing": missing, **flags}, areas
+
+
+def repeated_annotations(coco: CocoFile, measures: Measures) -> dict[int, int]:
+    """Rows of annotations that repeat an earlier one: picture, class and mask; with the row of that one."""
+    features = np.column_stack(
+        [measures.image_rows, measures.class_ids, measures.areas, measures.perimeters, measures.outlines_xyxy]
+    )
+    order = np.lexsort(features.T)
+    same_as_next = (features[order[1:]] == features[order[:-1]]).all(axis=1)
+    repeated: dict[int, int] = {}
+    for place in np.flatnonzero(same_as_next).tolist():
+        first, second = sorted((int(order[place]), int(order[place + 1])))
+        if coco.annotations[first].segmentation == coco.annotations[second].segmentation:
+            repeated[second] = repeated.get(first, first)
+    return repeated

@@ -1,0 +1,124 @@
+"""An annotation file under repair: each record as it was and as it is, and why it changed."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from paddlex_seg.data.checking.measures import Measures, measure
+from paddlex_seg.data.coco.read import ParsedCoco, parse_coco
+
+
+@dataclass
+class Slot:
+    """A record of a list, as it was and as it is."""
+
+    position: int  # in the list of the file
+    before: Any
+    after: Any
+    codes: list[str] = field(default_factory=list)
+    is_removed: bool = False
+
+    def id(self, key: str = "id") -> int | None:
+        """The whole number under ``key``; None where the record has none."""
+        value = self.after.get(key)
+        return value if type(value) is int else None
+
+    def change(self, code: str, **values: Any) -> None:
+        """Other values for some keys."""
+        self._note(code)
+        self.after = {**self.after, **values}
+
+    def remove(self, code: str) -> None:
+        """The record leaves the list."""
+        self._note(code)
+        self.after, self.is_removed = None, True
+
+    def _note(self, code: str) -> None:
+        if code not in self.codes:
+            self.codes.append(code)
+
+
+class Draft:
+    """An annotation file whose records can be changed, each with the code that is the reason."""
+
+    def __init__(self, path: Path, document: Any) -> None:
+        self.path = path
+        self.document = document if isinstance(document, dict) else {}
+        self.original = document
+        self.images, self.annotations = (
+            [Slot(i, entry, entry) for i, entry in enumerate(list_of(self.document, key))]
+            for key in ("images", "annotations")
+        )
+        self.categories: list[Any] = list(list_of(self.document, "categories"))
+        self.category_codes: list[str] = []
+
+    def records(self, kind: str) -> Iterator[Slot]:
+        """The slots whose record is an object, which they still have."""
+        return (slot for slot in getattr(self, kind) if isinstance(slot.after, dict))
+
+    def current(self) -> Any:
+        """The document as it is now."""
+        if not isinstance(self.original, dict):
+            return self.original
+        lists = {
+            "images": [slot.after for slot in self.images if not slot.is_removed],
+            "categories": self.categories,
+            "annotations": [slot.after for slot in self.annotations if not slot.is_removed],
+        }
+        return {
+            key: lists[key] if isinstance(value, list) and key in lists else value
+            for key, value in self.document.items()
+        }
+
+    def parse(self) -> tuple[ParsedCoco, Measures, list[Slot]]:
+        """The sound records, their measures, and the slot of each annotation."""
+        document = self.current()
+        slots = [slot for slot in self.annotations if not slot.is_removed]
+        parsed = parse_coco(
+            {**document, "annotations": list(document.get("annotations") or [])}
+            if isinstance(document, dict)
+            else {},
+            self.path,
+        )
+        return parsed, measure(parsed.coco), [slots[position] for position in parsed.positions]
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many records were changed for each code."""
+        slots = [*self.images, *self.annotations]
+        return Counter(code for slot in slots for code in slot.codes) + Counter(self.category_codes)
+
+    def changes(self, digest: str) -> dict[str, Any]:
+        """What the log says of this file."""
+        changes: list[dict[str, Any]] = []
+        if self.category_codes:
+            before = list_of(self.document, "categories")
+            changes.append(
+                {
+                    "list": "categories",
+                    "codes": self.category_codes,
+                    "before": before,
+                    "after": self.categories,
+                }
+            )
+        for name, slots in (("images", self.images), ("annotations", self.annotations)):
+            changes += [
+                {
+                    "list": name,
+                    "position": slot.position,
+                    "codes": slot.codes,
+                    "before": slot.before,
+                    "after": slot.after,
+                }
+                for slot in slots
+                if slot.codes
+            ]
+        return {"blake2b": digest, "changes": changes}
+
+
+def list_of(document: Mapping[str, Any], key: str) -> list[Any]:
+    """The list under ``key``; an empty one where there is none."""
+    value = document.get(key)
+    return value if isinstance(value, list) else []

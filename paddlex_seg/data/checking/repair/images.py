@@ -1,0 +1,79 @@
+"""Repairs of image records: names, sizes, records without a usable image, records that repeat another."""
+
+import os
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from paddlex_seg.data.checking.repair.draft import Draft, Slot
+from paddlex_seg.data.checking.scan import scan_pictures
+from paddlex_seg.data.images import image_path
+from paddlex_seg.errors import DatasetError
+
+_UNUSABLE = ("image_missing", "image_empty_file", "image_truncated", "image_corrupt")
+
+
+def repair_images(draft: Draft, image_dir: Path) -> None:
+    """Names that lead outside, missing sizes, images that cannot be used, and images listed twice."""
+    slots = [slot for slot in draft.records("images") if isinstance(slot.after.get("file_name"), str)]
+    for slot in slots:
+        name = slot.after["file_name"]
+        if "\\" in name:
+            slot.change("file_name_backslash", file_name=name.replace("\\", "/"))
+        inside = _name_inside(slot.after["file_name"], image_dir)
+        if inside is not None:
+            slot.change("file_name_outside", file_name=inside)
+    facts = scan_pictures(image_dir, [slot.after["file_name"] for slot in slots], "thumbnail")
+    gone: dict[int | None, str] = {}
+    for slot, fact in zip(slots, facts, strict=True):
+        if fact.problem in _UNUSABLE:
+            gone[slot.id()] = str(fact.problem)
+            slot.remove(str(fact.problem))
+        elif (
+            fact.shown_hw is not None and fact.shown_hw == fact.stored_hw
+        ):  # nobody knows which way otherwise
+            _repair_size(slot, fact.shown_hw)
+    for slot in draft.records("annotations"):
+        image_id = slot.id("image_id")
+        if image_id is not None and image_id in gone:
+            slot.remove(gone[image_id])
+    _merge_repeated_pictures(draft)
+
+
+def _name_inside(name: str, image_dir: Path) -> str | None:
+    """A name that leads out of the folder or is absolute, but whose picture lies inside: relative to it."""
+    try:
+        image_path(image_dir, name)
+        return None
+    except DatasetError:
+        pass
+    path = Path(os.path.normpath(image_dir.resolve() / name))
+    if path.is_relative_to(image_dir.resolve()) and path.is_file():
+        return path.relative_to(image_dir.resolve()).as_posix()
+    return None
+
+
+def _repair_size(slot: Slot, size_hw: tuple[int, int]) -> None:
+    """Width and height where the file has none, or none that a picture can have."""
+    sides = {"width": size_hw[1], "height": size_hw[0]}
+    wrong = [key for key in sides if type(slot.after.get(key)) not in (int, float) or slot.after[key] < 1]
+    if wrong:
+        slot.change("image_entry_invalid", **sides)
+
+
+def _merge_repeated_pictures(draft: Draft) -> None:
+    first: dict[str, dict[str, Any]] = {}
+    new_id: dict[int, int] = {}
+    for slot in draft.records("images"):
+        record = slot.after
+        if not isinstance(record.get("file_name"), str) or slot.id() is None:
+            continue
+        name = PurePosixPath(record["file_name"]).as_posix()
+        known = first.setdefault(name, record)
+        sizes = [(entry.get("width"), entry.get("height")) for entry in (known, record)]
+        if known is not record and sizes[0] == sizes[1] and known["id"] != record["id"]:
+            new_id[record["id"]] = known["id"]
+            slot.remove("file_name_duplicate")
+    for slot in draft.records("annotations"):
+        image_id = slot.id("image_id")
+        if image_id is not None and image_id in new_id:
+            slot.change("file_name_duplicate", image_id=new_id[image_id])

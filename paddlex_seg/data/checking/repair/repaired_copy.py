@@ -1,0 +1,95 @@
+"""Repairs: a copy of a data set in which all is right that can be put right without guessing.
+
+The copy has a log of every change; `undo.undo_repair` applies it backwards. Images are linked, never written.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from paddlex_seg.data.checking.repair.annotations import repair_geometry, repair_numbers, repair_references
+from paddlex_seg.data.checking.repair.categories import repair_categories
+from paddlex_seg.data.checking.repair.draft import Draft
+from paddlex_seg.data.checking.repair.images import repair_images
+from paddlex_seg.data.checking.repair.undo import LOG_NAME, read_log
+from paddlex_seg.data.checking.scan import content_digest
+from paddlex_seg.data.coco.paths import dataset_paths
+from paddlex_seg.data.coco.read import load_document
+from paddlex_seg.data.images import image_path
+from paddlex_seg.errors import DatasetError
+from paddlex_seg.files.publish import fresh_folder, link_or_copy
+
+
+@dataclass(frozen=True)
+class Repair:
+    """A repaired copy of a data set."""
+
+    root: Path
+    log_file: Path
+    counts: Mapping[str, int]  # repaired findings by code
+    written: bool  # False if the copy was there already
+
+
+def repair_dataset(dataset_dir: Path, target: Path | None = None) -> Repair:
+    """Write a repaired copy of the data set in ``dataset_dir`` to ``target``, or beside it with ``_fixed``.
+
+    What is done for each code of a finding is in ``findings.KINDS``; what only a person can decide stays as
+    it is. The copy appears complete or not at all; another one that was there becomes ``x.bak``.
+    Raises DatasetError when there is no annotation file, or one that cannot be read as JSON.
+    """
+    paths = dataset_paths(dataset_dir)
+    target = target or paths.root.with_name(f"{paths.root.resolve().name}_fixed")
+    root, place = paths.root.resolve(), target.resolve()
+    if root.is_relative_to(place) or place.is_relative_to(root):
+        raise DatasetError(
+            f"{target}: the repaired copy cannot take the place of the data set, nor lie in it. Name another "
+            "folder."
+        )
+    files = [path for path in (paths.train_json, paths.val_json, paths.test_json) if path.is_file()]
+    if not files:
+        raise DatasetError(f"{paths.root}: has no annotations/instance_train.json or _val.json to repair.")
+    drafts = [Draft(path, load_document(path)) for path in files]
+    for draft in drafts:
+        repair_images(draft, paths.image_dir)
+    repair_categories(drafts)
+    for draft in drafts:
+        repair_references(draft)
+        repair_geometry(draft)
+        repair_numbers(draft)
+    log = {
+        "source": str(paths.root.resolve()),
+        "files": {draft.path.name: draft.changes(content_digest(draft.path).hex()) for draft in drafts},
+    }
+    counts = sum((draft.counts for draft in drafts), Counter[str]())
+    written = read_log(target) != log
+    if written:
+        _write_copy(target, drafts, log, paths.image_dir)
+    return Repair(root=target, log_file=target / LOG_NAME, counts=dict(counts), written=written)
+
+
+def _write_copy(target: Path, drafts: Sequence[Draft], log: Mapping[str, Any], image_dir: Path) -> None:
+    with fresh_folder(target) as new:
+        (new / "annotations").mkdir()
+        (new / "images").mkdir()
+        for draft in drafts:
+            write_document(draft.current(), new / "annotations" / draft.path.name)
+            for slot in draft.records("images"):
+                _share_picture(slot.after, image_dir, new / "images")
+        write_document(log, new / LOG_NAME)
+
+
+def _share_picture(record: Mapping[str, Any], image_dir: Path, target_dir: Path) -> None:
+    try:
+        source, target = (image_path(folder, record["file_name"]) for folder in (image_dir, target_dir))
+    except (DatasetError, KeyError, AttributeError):
+        return  # a record that only a person can repair
+    if source.is_file() and not target.exists():
+        link_or_copy(source, target)
+
+
+def write_document(document: Any, path: Path) -> None:
+    """Write JSON as the annotation files of a repaired copy have it."""
+    path.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")

@@ -1,0 +1,225 @@
+"""Reads LabelMe: one JSON file of shapes for each image.
+
+Files of all versions are read, from those without ``version`` and ``shape_type`` on.
+"""
+
+import base64
+import binascii
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from paddlex_seg.data.findings import Finding, finding
+from paddlex_seg.data.formats.assembly import SourcePicture, assemble_splits, labels_in_order
+from paddlex_seg.data.formats.conversion import ALL, Conversion
+from paddlex_seg.data.formats.labelme.shapes import read_shapes
+from paddlex_seg.data.formats.source_files import (
+    SPLITS,
+    PictureNames,
+    agreed_size,
+    decode_text,
+    embedded_size,
+    files_below,
+    picture_sizes,
+    read_class_names,
+    read_split_lists,
+)
+from paddlex_seg.data.images import IMAGE_SUFFIXES
+from paddlex_seg.errors import DatasetError
+
+
+def read_labelme(root: Path) -> Conversion:
+    """The data set in ``root``: pictures in ``images/``, LabelMe files anywhere, lists and classes if there.
+
+    ``train_anno_list.txt`` (``val_``, ``test_``) name the files of a split, one path below ``root`` a line.
+    ``label.txt`` gives the classes and their order; without it, they come in the order of first appearance.
+    Raises DatasetError when there is no LabelMe file at all.
+    """
+    findings: list[Finding] = []
+    names_of_split = read_split_lists({split: root / f"{split}_anno_list.txt" for split in SPLITS})
+    listed = bool(names_of_split)
+    if not listed:
+        names_of_split = {ALL: _scan(root)}
+    drafts = _read_drafts(root, names_of_split, listed, findings)
+    if not drafts and not findings:
+        raise DatasetError(
+            f"{root}: no LabelMe file in it. Expected *.json files with the key 'shapes', usually in "
+            "annotations/, and the pictures in images/."
+        )
+    names = PictureNames(root)
+    known = read_class_names(root)
+    pictures = _finish_drafts(root, drafts, names, known, findings)
+    splits = {
+        split: [pictures[name] for name in members if name in pictures]
+        for split, members in names_of_split.items()
+    }
+    return Conversion(
+        splits=assemble_splits(root, splits, labels_in_order(splits) if known is None else known),
+        findings=tuple(findings),
+        pictures=names.to_place,
+        list_lines={picture.file_name: name for name, picture in pictures.items()},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """What a LabelMe file says; whether it is sensible, and where the picture lies, is not known yet."""
+
+    shapes: list[Any]
+    picture: str  # imagePath with slashes
+    embedded: str | None  # imageData
+    listed_hw: tuple[int, int] | None
+
+
+def _scan(root: Path) -> list[str]:
+    """All JSON files but those that a conversion to COCO writes."""
+    return [name for name in files_below(root, (".json",)) if not _is_coco_name(name)]
+
+
+def _is_coco_name(name: str) -> bool:
+    return PurePosixPath(name).match("annotations/instance_*.json")
+
+
+def _read_drafts(
+    root: Path, names_of_split: dict[str, list[str]], listed: bool, findings: list[Finding]
+) -> dict[str, _Draft]:
+    """The files by name. Lists lose what could not be read, and other JSON files if nobody listed them."""
+    drafts: dict[str, _Draft] = {}
+    failed: set[str] = set()
+    for split, lines in names_of_split.items():
+        names = list(dict.fromkeys(os.path.normpath(line.replace("\\", "/")) for line in lines))
+        for name in names:
+            if name in drafts or name in failed:
+                continue
+            try:
+                draft = _read_draft(root / name)
+            except DatasetError as error:
+                findings.append(finding("source_unreadable", name, str(error).rstrip(".")))
+                draft = None
+            else:
+                if draft is None and listed:
+                    message = "it has no list 'shapes': not a LabelMe file"
+                    findings.append(finding("source_unreadable", name, message))
+            if draft is None:
+                failed.add(name)
+            else:
+                drafts[name] = draft
+        names_of_split[split] = names
+    return drafts
+
+
+def _read_draft(path: Path) -> _Draft | None:
+    """None if the file holds other JSON. Raises DatasetError if it holds none."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except OSError as error:
+        raise DatasetError(f"the file cannot be read ({error.strerror})") from error
+    try:
+        document = json.loads(content)
+    except UnicodeDecodeError:
+        document = _parse(decode_text(content, path))
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"not JSON ({error})") from error
+    if not isinstance(document, dict) or not isinstance(document.get("shapes"), list):
+        return None
+    picture, embedded = document.get("imagePath"), document.get("imageData")
+    return _Draft(
+        shapes=document["shapes"],
+        picture=picture.replace("\\", "/") if isinstance(picture, str) else "",
+        embedded=embedded if isinstance(embedded, str) and embedded else None,
+        listed_hw=_listed_size(document.get("imageHeight"), document.get("imageWidth")),
+    )
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"not JSON ({error})") from error
+
+
+def _listed_size(height: Any, width: Any) -> tuple[int, int] | None:
+    sides = [int(side) for side in (height, width) if type(side) in (int, float) and 0 < side < 1e6]
+    return (sides[0], sides[1]) if len(sides) == 2 else None
+
+
+def _finish_drafts(
+    root: Path,
+    drafts: Mapping[str, _Draft],
+    names: PictureNames,
+    known: Sequence[str] | None,
+    findings: list[Finding],
+) -> dict[str, SourcePicture]:
+    finder = _PictureFinder(root)
+    places = {name: finder.find(name, draft) for name, draft in drafts.items()}
+    sizes = picture_sizes(place for place in places.values() if place is not None)
+    pictures = {}
+    for name, draft in drafts.items():
+        place = places[name]
+        if place is None and draft.embedded is None:
+            message = f"its picture {draft.picture!r} was not found, and none is embedded; it was left out"
+            findings.append(finding("image_missing", name, message))
+            continue
+        try:
+            if place is None:
+                file_name, size_hw = _embedded_picture(name, draft, names)
+            else:
+                size_hw = agreed_size(sizes[place], draft.listed_hw, "the size in the file")
+                file_name = names.of_file(place)
+        except DatasetError as error:
+            findings.append(finding("source_unreadable", name, str(error).rstrip(".")))
+            continue
+        objects = read_shapes(draft.shapes, size_hw, name, known, findings)
+        pictures[name] = SourcePicture(file_name=file_name, size_hw=size_hw, objects=tuple(objects))
+    return pictures
+
+
+def _embedded_picture(name: str, draft: _Draft, names: PictureNames) -> tuple[str, tuple[int, int]]:
+    try:
+        content = base64.b64decode(draft.embedded or "")
+    except (binascii.Error, ValueError) as error:
+        raise DatasetError(f"the embedded picture cannot be decoded ({error})") from error
+    size, suffix = embedded_size(content)
+    size_hw = agreed_size(size, draft.listed_hw, "the size in the file")
+    wish = str(PurePosixPath(name.removeprefix("annotations/")).with_suffix(suffix))
+    return names.of_bytes(content, wish), size_hw
+
+
+class _PictureFinder:
+    """Finds the picture of a LabelMe file, also when the data set was made on another machine."""
+
+    def __init__(self, root: Path):
+        self._root, self._image_dir = str(root), str(root / "images")
+        self._stems: dict[str, str] | None = None
+
+    def find(self, name: str, draft: _Draft) -> Path | None:
+        """The picture that the file ``name``, relative to the root, is about."""
+        for candidate in self._candidates(name, draft.picture):
+            if os.path.isfile(candidate):
+                return Path(candidate)
+        return None
+
+    def _candidates(self, name: str, picture: str) -> Iterator[str]:
+        absolute = picture.startswith("/") or picture[1:2] == ":"
+        if picture and not absolute:
+            yield os.path.normpath(os.path.join(self._root, os.path.dirname(name), picture))
+        parts = [part for part in picture.split("/") if part not in ("", ".", "..")]
+        for start in range(len(parts)):
+            yield os.path.join(self._image_dir, *parts[start:])
+        stem = os.path.splitext(name)[0].split("/")
+        for start in range(len(stem)):
+            found = self._by_stem().get("/".join(stem[start:]))
+            if found is not None:
+                yield os.path.join(self._image_dir, found)
+        if absolute:
+            yield os.path.normpath(picture)
+
+    def _by_stem(self) -> dict[str, str]:
+        if self._stems is None:
+            files = files_below(Path(self._image_dir), IMAGE_SUFFIXES)
+            self._stems = {os.path.splitext(file)[0]: file for file in reversed(files)}
+        return self._stems

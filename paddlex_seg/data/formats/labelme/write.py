@@ -1,0 +1,123 @@
+"""Writes LabelMe: one JSON file of shapes for each image.
+
+Nothing is lost: what polygons cannot hold becomes a shape of type ``mask``.
+"""
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from paddlex_seg.data.findings import Finding, finding
+from paddlex_seg.data.formats.conversion import ALL
+from paddlex_seg.data.formats.target_files import (
+    annotations_by_image,
+    class_names,
+    inside_name,
+    place_picture,
+    unused,
+    write_lines,
+)
+from paddlex_seg.masks.rle import annotation_to_rle, rle_to_mask
+from paddlex_seg.structures import Annotation, CocoFile, ImageRecord
+
+VERSION = "5.5.0"  # the LabelMe whose form of file is written
+
+
+def write_labelme(splits: Mapping[str, CocoFile], image_dir: Path, folder: Path) -> list[Finding]:
+    """Write the data set into ``folder``: pictures, LabelMe files, lists of the splits, and ``label.txt``.
+
+    A polygon stays one; several of an object share a ``group_id``; an RLE becomes a mask, and so does a crowd
+    region, with the flag ``iscrowd``. ``read_labelme`` gives the same objects back.
+    """
+    findings: list[Finding] = []
+    taken: set[PurePosixPath] = set()
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    (folder / "annotations").mkdir(exist_ok=True)
+    for split, coco in splits.items():
+        of_image, lines = annotations_by_image(coco), []
+        label_of_id = {category.id: category.name for category in coco.categories}
+        for record in coco.images:
+            inside = inside_name(record)
+            missing = place_picture(record, image_dir, folder / "images" / inside, coco.path.name)
+            findings += missing
+            if missing:
+                continue
+            name = "annotations" / unused(inside.with_suffix(".json"), taken)
+            shapes = _shapes(of_image[record.id], record, label_of_id, coco.path.name, findings)
+            _write_document(folder / name, f"{'../' * (len(name.parts) - 1)}images/{inside}", record, shapes)
+            lines.append(str(name))
+        if split != ALL:
+            write_lines(folder / f"{split}_anno_list.txt", lines)
+    write_lines(folder / "label.txt", class_names(list(splits.values())))
+    return findings
+
+
+def _shapes(
+    annotations: Sequence[Annotation],
+    record: ImageRecord,
+    label_of_id: Mapping[int, str],
+    file: str,
+    findings: list[Finding],
+) -> list[dict[str, Any]]:
+    shapes: list[dict[str, Any]] = []
+    next_group = 1
+    for annotation in annotations:
+        blank: dict[str, Any] = {
+            "label": label_of_id[annotation.category_id],
+            "points": [],
+            "group_id": None,
+            "description": "",
+            "shape_type": "polygon",
+            "flags": {"iscrowd": True} if annotation.iscrowd else {},
+            "mask": None,
+        }
+        if isinstance(annotation.segmentation, Mapping) or annotation.iscrowd:
+            mask = rle_to_mask(annotation_to_rle(annotation, record.height, record.width))
+            if mask.any():
+                shapes.append({**blank, "shape_type": "mask", **_mask_entries(mask)})
+            else:
+                message = "its mask covers no pixel; it was left out"
+                findings.append(
+                    finding(
+                        "mask_approximated", file, message, image_id=record.id, annotation_id=annotation.id
+                    )
+                )
+            continue
+        parts = [list(zip(part[0::2], part[1::2], strict=True)) for part in annotation.segmentation]
+        group = next_group if len(parts) > 1 else None
+        next_group += group is not None
+        shapes += [{**blank, "points": points, "group_id": group} for points in parts]
+    return shapes
+
+
+def _mask_entries(mask: NDArray[np.uint8]) -> dict[str, Any]:
+    """The inside of the box as a PNG, and the corners of the box, the last pixel included."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    top, bottom, left, right = (int(index) for index in (rows[0], rows[-1], columns[0], columns[-1]))
+    buffer = io.BytesIO()
+    Image.fromarray(mask[top : bottom + 1, left : right + 1] * 255).convert("1").save(buffer, "PNG")
+    return {
+        "points": [[float(left), float(top)], [float(right), float(bottom)]],
+        "mask": base64.b64encode(buffer.getvalue()).decode("ascii"),
+    }
+
+
+def _write_document(path: Path, picture: str, record: ImageRecord, shapes: list[dict[str, Any]]) -> None:
+    document: dict[str, Any] = {
+        "version": VERSION,
+        "flags": {},
+        "shapes": shapes,
+        "imagePath": picture,
+        "imageData": None,
+        "imageHeight": record.height,
+        "imageWidth": record.width,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, ensure_ascii=False, allow_nan=False), encoding="utf-8")
