@@ -19,7 +19,6 @@ MEMORY = "writes into memory"
 ALLOWED: dict[str, dict[str, tuple[int, str]]] = {
     "checkpoints/files.py": {
         "write_text": (1, INTO_TEMPORARY),  # config.yaml in the folder of the checkpoint
-        "os.replace": (2, TO_CONVERT),
     },
     "checkpoints/weights.py": {"open": (1, TO_CONVERT), "os.replace": (1, TO_CONVERT)},
     "data/checking/repair.py": {"write_text": (1, TO_CONVERT)},  # of main, too: not into a temporary folder
