@@ -6,14 +6,12 @@ far the run is), ``.info.json`` (what the weights are: model, categories, input 
 ``config.yaml``, and ``checksums.json`` over all of these. ``best_model/`` is a view of the best of them.
 """
 
-import errno
 import hashlib
 import json
 import logging
-import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from paddlex_seg.checkpoints.info import ModelInfo, write_info
 from paddlex_seg.checkpoints.progress import Progress, read_progress, write_progress
 from paddlex_seg.checkpoints.weights import write_weights
 from paddlex_seg.errors import WeightsError
+from paddlex_seg.files import atomic
 from paddlex_seg.files.json import write_json
 from paddlex_seg.files.publish import link_or_copy
 
@@ -31,10 +30,10 @@ CHECKSUMS = "checksums.json"
 CHECKPOINTS = "checkpoints"
 BEST = "best_model"
 _NAME = re.compile(r"step_(\d{8,})")
-# What a run writes under another name first, into its output folder and that of its checkpoints.
-_WRITTEN = (
-    *("step_", "best_model.", "train_result.json.", "schedule.json.", "bad_samples.json."),
-    *("metrics.jsonl.", "training.html.", "curves.png."),
+# Temporary names of earlier versions, left by killed runs: with the process id, or with a random ending.
+_EARLIER_NAMES = re.compile(
+    r"\.(?:step_\d+|best_model|(?:train_result|schedule)\.json)\.(?:old\.)?(?P<pid>\d+)"
+    r"|\.(?:metrics\.jsonl|training\.html|curves\.png|bad_samples\.json)\.[a-z0-9_]{8}"
 )
 
 
@@ -158,53 +157,16 @@ def _best_step(checkpoint: Path) -> int:
 
 
 def remove_leftovers(output: Path) -> None:
-    """Delete what killed runs had begun to write or to delete, under names such as ``.best_model.4711``."""
+    """Delete what killed runs had begun to write or to delete in an output folder."""
     for folder in (output, output / CHECKPOINTS):
-        for path in folder.glob(".*"):
-            if not path.name[1:].startswith(_WRITTEN):
-                continue
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+        atomic.remove_leftovers(folder, older=_EARLIER_NAMES)
 
 
 @contextmanager
 def _published(folder: Path) -> Iterator[Path]:
     """A new folder to be filled, which takes the place of ``folder`` when the context ends well."""
-    new = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(new, ignore_errors=True)
     try:
-        new.mkdir(parents=True)
-        yield new
-        _flush(new.iterdir())
-        replace_folder(new, folder)
+        with atomic.new_folder(folder) as new:
+            yield new
     except OSError as problem:
         raise WeightsError(f"{folder}: the checkpoint could not be written: {problem}.") from problem
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-
-
-def replace_folder(new: Path, folder: Path) -> None:
-    """Put ``new`` in the place of ``folder``; an old one goes only after the new one is there."""
-    old = folder.with_name(f".{folder.name}.old.{os.getpid()}")
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(new, folder)
-    shutil.rmtree(old, ignore_errors=True)
-    _flush([folder.parent])
-
-
-def _flush(paths: Iterable[Path]) -> None:
-    """Have files and folders on the disk before their names say so."""
-    if os.name == "nt":  # where neither folders nor files that are open for reading can be flushed
-        return
-    for path in paths:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        except OSError as problem:  # not all file systems can do that for folders
-            if problem.errno not in (errno.EINVAL, errno.ENOTSUP):
-                raise
-        finally:
-            os.close(handle)

@@ -1,5 +1,8 @@
 """Checkpoints: complete or not there, and honest about what they are."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +12,7 @@ from small_runs import CATEGORIES, MODEL, slim_model
 
 from paddlex_seg.catalog import find_model
 from paddlex_seg.checkpoints import files as checkpoint
-from paddlex_seg.checkpoints.files import save_checkpoint
+from paddlex_seg.checkpoints.files import remove_leftovers, save_checkpoint
 from paddlex_seg.checkpoints.info import ModelInfo, read_info
 from paddlex_seg.checkpoints.progress import Progress, read_progress
 from paddlex_seg.checkpoints.weights import read_weights
@@ -72,3 +75,24 @@ def test_a_checkpoint_that_could_not_be_written_leaves_the_older_one(
     assert read_weights(weight_path)["weight"].tolist() == [1.0]
     assert read_info(weight_path) == INFO
     assert [path.name for path in tmp_path.iterdir()] == ["last_model"]
+
+
+def test_leftovers_of_killed_runs_of_earlier_versions_go_and_nothing_else(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    folders = tmp_path / "checkpoints"
+    leftovers = [
+        *(folders / f".step_00000120.{ended.pid}", folders / f".step_00000120.old.{os.getpid()}"),
+        *(tmp_path / f".best_model.{ended.pid}", tmp_path / f".best_model.old.{ended.pid}"),
+        *(tmp_path / f".train_result.json.{ended.pid}", tmp_path / ".metrics.jsonl.k3_xa91b"),
+    ]
+    kept = [
+        *(folders / "step_00000120", folders / f".step_00000121.{os.getppid()}", tmp_path / "best_model"),
+        *(tmp_path / ".mine", tmp_path / f".mine.{ended.pid}", tmp_path / ".metrics.jsonl.bak"),
+    ]
+    for path in (*leftovers, *kept):
+        path.mkdir(parents=True)
+        (path / "file").write_text("x")
+    remove_leftovers(tmp_path)
+    assert [path for path in leftovers if path.exists()] == []
+    assert [path for path in kept if not path.exists()] == []

@@ -1,10 +1,14 @@
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import paddlex_seg
 from paddlex_seg.runtime.environment import mkl_code_path
 
+PACKAGE = Path(paddlex_seg.__file__).parent
 PAGE_FAULTS = """
 import resource, sys
 from paddlex_seg.runtime.environment import keep_freed_memory
@@ -46,3 +50,21 @@ def test_freed_memory_is_used_again() -> None:
         for how in ("plain", "keep")
     )
     assert kept < plain / 10
+
+
+READERS = {"environ", "environb", "getenv", "putenv", "expanduser", "expandvars", "home", "getproxies"}
+
+
+def test_only_the_runtime_and_the_command_line_read_the_environment() -> None:
+    found = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names: set[str] = set()
+            if isinstance(node, ast.Attribute):
+                names = {node.attr}
+            elif isinstance(node, ast.ImportFrom):
+                names = {alias.name for alias in node.names}
+            if names & READERS:
+                found.add(path.relative_to(PACKAGE).parts[0])
+    assert found <= {"runtime", "cli.py"}
+    assert "runtime" in found

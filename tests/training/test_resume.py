@@ -16,7 +16,6 @@ import pytest
 from command_line import Outcome, read_result
 from small_runs import last_checkpoint, run_slim, train_options
 
-from paddlex_seg.checkpoints import files as checkpoint
 from paddlex_seg.checkpoints.files import checkpoints, damage, step_of
 from paddlex_seg.checkpoints.progress import Progress
 from paddlex_seg.checkpoints.weights import read_weights
@@ -272,14 +271,14 @@ def test_a_kill_between_two_names_of_the_best_model_is_mended_by_resuming(
     dataset: Path, tmp_path: Path, undisturbed: Path
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        move = checkpoint.os.replace
+        move = os.replace
 
         def interrupted(source: Path, target: Path) -> None:
             if Path(target).name == "best_model" and len(checkpoints(tmp_path)) == 2:
                 raise KeyboardInterrupt
             move(source, target)
 
-        patch.setattr(checkpoint.os, "replace", interrupted)
+        patch.setattr(os, "replace", interrupted)
         with pytest.MonkeyPatch.context() as inner:
             inner.setattr(train_mode, "save_before_leaving", lambda *args: "gone")
             run(dataset, tmp_path)

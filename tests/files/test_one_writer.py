@@ -1,0 +1,145 @@
+"""Only `files/` makes a file appear: every other place that writes is listed here, with its reason."""
+
+import ast
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import paddlex_seg
+
+PACKAGE = Path(paddlex_seg.__file__).parent
+INTO_TEMPORARY = "a native writer into a file or folder that files/ gave, or that goes with its folder"
+APPENDED = "a log, which grows line by line"
+TO_CONVERT = "to convert: writes a file of its own way today"
+MEMORY = "writes into memory"
+
+# What each module does, how often, and why it may.
+ALLOWED: dict[str, dict[str, tuple[int, str]]] = {
+    "checkpoints/files.py": {
+        "write_text": (1, INTO_TEMPORARY),  # config.yaml in the folder of the checkpoint
+    },
+    "checkpoints/weights.py": {"open": (1, TO_CONVERT), "os.replace": (1, TO_CONVERT)},
+    "data/checking/repair.py": {"write_text": (1, TO_CONVERT)},  # of main, too: not into a temporary folder
+    "data/demo.py": {
+        "write_text": (3, INTO_TEMPORARY),
+        "write_bytes": (1, INTO_TEMPORARY),
+        ".save": (2, MEMORY),
+        ".rename": (2, TO_CONVERT),
+        "tempfile": (1, TO_CONVERT),
+    },
+    "data/formats/labelme.py": {"write_text": (1, INTO_TEMPORARY), ".save": (1, MEMORY)},
+    "data/formats/mask_png.py": {"write_text": (1, INTO_TEMPORARY), ".save": (1, INTO_TEMPORARY)},
+    "data/formats/target_files.py": {"write_text": (1, INTO_TEMPORARY)},
+    "data/formats/yolo.py": {"write_text": (2, INTO_TEMPORARY)},
+    "data/preparation/prepare.py": {
+        "write_text": (1, INTO_TEMPORARY),
+        "shutil.copytree": (1, INTO_TEMPORARY),
+    },
+    "inference/exported.py": {"write_text": (1, TO_CONVERT), "os.replace": (1, TO_CONVERT)},
+    "inference/results.py": {
+        "write_text": (1, TO_CONVERT),
+        ".save": (1, TO_CONVERT),
+        "os.replace": (1, TO_CONVERT),
+    },
+    "inference/sources.py": {
+        ".save": (1, "one page of a TIFF, in a folder of the system that is read once"),
+        "tempfile": (2, "downloads and pages that are read once and go with their folder"),
+    },
+    "modes/check_dataset.py": {".save": (1, TO_CONVERT), "os.replace": (1, TO_CONVERT)},
+    "modes/export.py": {
+        "jit.save": (1, INTO_TEMPORARY),
+        "shutil.move": (1, TO_CONVERT),
+        "tempfile": (1, TO_CONVERT),
+    },
+    "reports/dataset.py": {".save": (1, MEMORY)},
+    "reports/images.py": {".save": (1, MEMORY)},
+    "reports/training.py": {".save": (1, MEMORY)},
+    "runtime/log.py": {"FileHandler": (1, APPENDED)},
+    "runtime/supervisor.py": {"open": (1, "the standard error of a process")},
+    "training/loop.py": {
+        "write_text": (1, TO_CONVERT),
+        "os.replace": (1, "a folder of an earlier run gets another name"),
+    },
+    "training/metrics_log.py": {"open": (2, APPENDED)},
+    "training/self_check.py": {"tempfile": (1, "an export that nobody reads and that goes with its folder")},
+}
+METHODS = {"write_text", "write_bytes", "imwrite", "savefig", "tofile", "rename", "save", "touch"}
+FUNCTIONS = {
+    *("os.replace", "os.rename", "os.link", "jit.save", "np.save", "np.savez", "np.savetxt", "paddle.save"),
+    *("shutil.move", "shutil.copy", "shutil.copy2", "shutil.copyfile", "shutil.copytree"),
+}
+
+
+def way_of_writing(call: ast.Call) -> str | None:
+    """What a call writes with, such as ``os.replace``; None when it writes nothing."""
+    function = call.func
+    if isinstance(function, ast.Name):
+        return "open" if function.id == "open" and opens_to_write(call, position=1) else None
+    if not isinstance(function, ast.Attribute):
+        return None
+    owner = ast.unparse(function.value)
+    whole = f"{owner.rpartition('.')[2]}.{function.attr}"
+    if whole in FUNCTIONS:
+        return whole
+    if owner == "tempfile":
+        return "tempfile"
+    if function.attr == "FileHandler":
+        return "FileHandler"
+    if function.attr in ("open", "fdopen"):
+        position = 1 if owner in ("os", "io", "gzip") else 0
+        return "open" if opens_to_write(call, position) else None
+    if function.attr in METHODS:
+        return f".{function.attr}" if function.attr in ("save", "rename") else function.attr
+    return None
+
+
+def opens_to_write(call: ast.Call, position: int) -> bool:
+    """Whether one of the modes that the call can have is for writing."""
+    modes = [keyword.value for keyword in call.keywords if keyword.arg == "mode"] + call.args[position:][:1]
+    texts = [part.value for mode in modes for part in ast.walk(mode) if isinstance(part, ast.Constant)]
+    return any(isinstance(text, str) and re.fullmatch("[rbt]*[wax+][rbtwax+]*", text) for text in texts)
+
+
+def ways_in(source: str) -> Counter[str]:
+    calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    return Counter(way for way in map(way_of_writing, calls) if way is not None)
+
+
+def test_each_place_that_writes_is_listed_with_its_reason() -> None:
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = path.relative_to(PACKAGE).as_posix()
+        ways = ways_in(path.read_text(encoding="utf-8"))
+        if ways and not name.startswith("files/"):
+            found[name] = dict(ways)
+    assert found == {name: {way: count for way, (count, _) in ways.items()} for name, ways in ALLOWED.items()}
+
+
+@pytest.mark.parametrize(
+    ("line", "way"),
+    [
+        ("open(p, 'w')", "open"),
+        ("open(p, mode='ab')", "open"),
+        ("open(p, 'ab' if start else 'wb')", "open"),
+        ("path.open('x')", "open"),
+        ("os.fdopen(handle, 'wb')", "open"),
+        ("path.write_text(t)", "write_text"),
+        ("cv2.imwrite(p, x)", "imwrite"),
+        ("figure.savefig(p)", "savefig"),
+        ("image.save(p)", ".save"),
+        ("paddle.jit.save(layer, p)", "jit.save"),
+        ("path.rename(p)", ".rename"),
+        ("os.replace(a, b)", "os.replace"),
+        ("shutil.copy2(a, b)", "shutil.copy2"),
+        ("tempfile.mkstemp()", "tempfile"),
+        ("open(p)", None),
+        ("path.open('rb')", None),
+        ("Image.open(path)", None),
+        ("Image.open(shape.get('mask'))", None),
+        ("text.replace('a', 'b')", None),
+    ],
+)
+def test_ways_of_writing_are_recognised(line: str, way: str | None) -> None:
+    assert list(ways_in(line)) == ([] if way is None else [way])
