@@ -3,7 +3,6 @@
 A .pdparams file is a pickle; `pickle_reader` reads it without running what it contains.
 """
 
-import os
 import pickle
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +20,7 @@ from paddlex_seg.catalog import ModelSpec
 from paddlex_seg.checkpoints.names import find_takers, match_classes
 from paddlex_seg.checkpoints.pickle_reader import PickledArray, RefusedError, read_pickle
 from paddlex_seg.errors import WeightsError
+from paddlex_seg.files.atomic import new_file
 from paddlex_seg.models.base import ClassAxis, InstanceSegmenter
 from paddlex_seg.structures import Category
 
@@ -84,18 +84,11 @@ def write_weights(weights: Mapping[str, Tensor], path: str | Path) -> None:
     path = Path(path)
     content: dict[str, Any] = {name: tensor.numpy() for name, tensor in weights.items()}
     content[PARAMETER_NAMES] = {name: tensor.name for name, tensor in weights.items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
+        with new_file(path) as temporary, open(temporary, "wb") as file:
             pickle.dump(content, file, protocol=4)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
     except OSError as problem:
         raise WeightsError(f"{path}: the weights could not be written: {problem}.") from problem
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_model(spec: ModelSpec, weight_path: Path, num_classes: int) -> InstanceSegmenter:

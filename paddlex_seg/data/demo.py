@@ -9,7 +9,6 @@ import argparse
 import base64
 import io
 import json
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from paddlex_seg.data.coco.write import write_coco
+from paddlex_seg.files.atomic import new_folder
 from paddlex_seg.masks.polygons import mask_to_polygons
 from paddlex_seg.masks.rle import (
     annotation_to_rle,
@@ -66,12 +66,9 @@ def write_demo_dataset(
     if not missing:
         return []
     pages = [_draw_page(index) for index in range(num_train + num_val)]
-    dataset_dir.mkdir(parents=True, exist_ok=True)
     for name in missing:
-        with tempfile.TemporaryDirectory(dir=dataset_dir, prefix=f".{name}.") as temporary:
-            folder = Path(temporary) / name
+        with new_folder(dataset_dir / name) as folder:
             writers[name](folder, pages[:num_train], pages[num_train:])
-            _publish(folder, dataset_dir / name)
     return [dataset_dir / name for name in missing]
 
 
@@ -211,13 +208,6 @@ def _write_pictures(folder: Path, pages: Sequence[_Page]) -> None:
     (folder / "images").mkdir(parents=True)
     for page in pages:
         (folder / "images" / page.record.file_name).write_bytes(page.jpeg)
-
-
-def _publish(folder: Path, target: Path) -> None:
-    if target.exists():
-        old = folder.with_name(f"{target.name}.old")  # goes with the temporary folder
-        target.rename(old)
-    folder.rename(target)
 
 
 # ---- objects

@@ -7,8 +7,6 @@ machine has.
 """
 
 import filecmp
-import shutil
-import tempfile
 from pathlib import Path
 
 import paddle
@@ -17,6 +15,7 @@ from paddle.static import InputSpec
 
 from paddlex_seg.catalog import ModelSpec
 from paddlex_seg.checkpoints.info import ModelInfo
+from paddlex_seg.files.atomic import new_files
 from paddlex_seg.inference.export_spec import ExportedSpec, write_inference_yml
 from paddlex_seg.models.base import InstanceSegmenter
 from paddlex_seg.ops.masks import paste_masks
@@ -27,9 +26,7 @@ FILES = ("inference.json", "inference.pdiparams", "network.json", "inference.yml
 
 def export_model(model: InstanceSegmenter, spec: ModelSpec, info: ModelInfo, folder: Path) -> None:
     """Write the exported directory. All files are complete before the first one appears in ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export.", dir=folder) as name:
-        temporary = Path(name)
+    with new_files(folder) as temporary:
         inputs = _input_spec(spec.recipe.preprocess(info.image_size))
         official = WithoutBoxes if spec.arch == "SOLOv2" else WithPastedMasks
         _save_graph(official(model), inputs, temporary / "inference")
@@ -37,8 +34,9 @@ def export_model(model: InstanceSegmenter, spec: ModelSpec, info: ModelInfo, fol
         same = filecmp.cmp(temporary / "inference.pdiparams", temporary / "network.pdiparams", shallow=False)
         assert same, "the two exported graphs must read the same parameters"
         write_inference_yml(temporary / "inference.yml", exported_spec(model, spec, info))
-        for file in FILES:
-            shutil.move(temporary / file, folder / file)
+        for path in temporary.iterdir():
+            if path.name not in FILES:
+                path.unlink()
 
 
 class WithPastedMasks(nn.Layer):

@@ -71,6 +71,26 @@ def new_folder(path: Path, *, backup: Callable[[Path], Path] | None = None) -> I
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def new_files(folder: Path) -> Iterator[Path]:
+    """A temporary folder for files that belong together; they become files of ``folder``, which has others.
+
+    All are complete before the first gets its name; those of the same names are replaced. The folder is made
+    when missing. After an error nothing of them is there. An OSError of the disk names ``folder``.
+    """
+    temporary = temporary_path(folder / "files")
+    with _naming(temporary, folder):
+        try:
+            temporary.mkdir(parents=True)
+            yield temporary
+            _flush_tree(temporary)
+            for path in sorted(temporary.iterdir()):
+                os.replace(path, folder / path.name)
+            flush(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file, whole or not at all; its folder is made when missing."""
     with new_file(path) as temporary:

@@ -1,6 +1,5 @@
 """``inference.yml``: what an exported model is, as PaddleX and this toolkit write it."""
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, get_args
 import yaml
 
 from paddlex_seg.errors import BackendError
+from paddlex_seg.files.atomic import write_text
 from paddlex_seg.structures import MaskFrame, PreprocessSpec
 
 INTERPOLATION_NAMES = ("NEAREST", "LINEAR", "BICUBIC", "AREA", "LANCZOS4")  # PaddleX's, by OpenCV's number
@@ -45,10 +45,7 @@ def write_inference_yml(path: Path, spec: ExportedSpec) -> None:
         "Preprocess": _preprocess_to_operators(spec.preprocess),
         "label_list": list(spec.labels),
     }
-    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
 
 
 def read_inference_yml(path: Path) -> ExportedSpec:

@@ -1,8 +1,6 @@
 """The result of one picture: one schema for every model, as JSON and as a drawing."""
 
 import json
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from paddlex_seg.files.atomic import new_file, write_text
 from paddlex_seg.masks.rle import rle_to_json
 from paddlex_seg.structures import Instances
 from paddlex_seg.visualize import draw_instances
@@ -67,8 +66,7 @@ class Result:
         Returns the file.
         """
         path = self._target(Path(save_path), (".json",), ".json")
-        text = json.dumps(self.to_json(), ensure_ascii=False, indent=4)
-        _write_then_rename(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_text(path, json.dumps(self.to_json(), ensure_ascii=False, indent=4))
         return path
 
     def save_to_img(self, save_path: Path | str) -> Path:
@@ -82,7 +80,8 @@ class Result:
         options = {"quality": JPEG_QUALITY} if path.suffix.lower() in (".jpg", ".jpeg") else {}
         image_format = Image.registered_extensions()[path.suffix.lower()]
         drawing = Image.fromarray(self.draw())
-        _write_then_rename(path, lambda temporary: drawing.save(temporary, format=image_format, **options))
+        with new_file(path) as temporary:
+            drawing.save(temporary, format=image_format, **options)
         return path
 
     def _target(self, save_path: Path, file_suffixes: tuple[str, ...], suffix: str) -> Path:
@@ -103,14 +102,3 @@ def clip_to_picture(instances: Instances) -> Instances:
         boxes_xyxy=boxes[keep],
         masks=tuple(instances.masks[i] for i in keep),
     )
-
-
-def _write_then_rename(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under a name of its own first, so that nobody finds half of it under ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

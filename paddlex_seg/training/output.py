@@ -23,6 +23,7 @@ from paddlex_seg.checkpoints.weights import load_model
 from paddlex_seg.data.samples.tasks import TrainingSet, TrainSample
 from paddlex_seg.errors import DatasetError, WeightsError
 from paddlex_seg.export.graphs import export_model
+from paddlex_seg.files.atomic import write_text
 from paddlex_seg.files.json import write_json
 from paddlex_seg.files.publish import free_backup
 from paddlex_seg.reports.training import TrainingPage
@@ -66,7 +67,7 @@ def clear_output(run: Run, *, is_new: bool) -> None:
                 "%s is of an earlier run and is kept as %s. To continue a run: Train.resume=auto.",
                 *(earlier, backup),
             )
-    (run.output / "config.yaml").write_text(run.cfg.to_yaml(), encoding="utf-8")
+    write_text(run.output / "config.yaml", run.cfg.to_yaml())
 
 
 @contextmanager

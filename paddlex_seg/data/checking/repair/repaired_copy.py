@@ -3,7 +3,6 @@
 The copy has a log of every change; `undo.undo_repair` applies it backwards. Images are linked, never written.
 """
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from paddlex_seg.data.coco.paths import dataset_paths
 from paddlex_seg.data.coco.read import load_document
 from paddlex_seg.data.images import image_path
 from paddlex_seg.errors import DatasetError
+from paddlex_seg.files.json import write_json
 from paddlex_seg.files.publish import fresh_folder, link_or_copy
 
 
@@ -92,4 +92,4 @@ def _share_picture(record: Mapping[str, Any], image_dir: Path, target_dir: Path)
 
 def write_document(document: Any, path: Path) -> None:
     """Write JSON as the annotation files of a repaired copy have it."""
-    path.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
+    write_json(path, document, indent=None)
