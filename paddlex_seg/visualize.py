@@ -1,17 +1,14 @@
-"""Pictures for people: instances drawn into a photograph, histograms, curves. RGB uint8 in, RGB uint8 out."""
+"""Instances drawn into an image, and the fonts for their names. RGB uint8 in, RGB uint8 out."""
 
 import colorsys
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import matplotlib
 import numpy as np
 from matplotlib import font_manager
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -38,14 +35,6 @@ _Image = NDArray[np.uint8]  # [H, W, 3], RGB
 _Colour = tuple[int, int, int]
 
 
-class Curve(NamedTuple):
-    """A line through points of ascending ``x``. There may be none."""
-
-    name: str
-    x: NDArray[np.float64]  # [n]
-    y: NDArray[np.float64]  # [n], finite
-
-
 def draw_instances(
     image: _Image, instances: Instances, labels: Sequence[str], show_scores: bool = True
 ) -> _Image:
@@ -68,54 +57,6 @@ def draw_instances(
     if show_scores:
         texts = [f"{text} {score:.2f}" for text, score in zip(texts, instances.scores, strict=True)]
     return _draw_labels(drawn, [(texts[i], instances.boxes_xyxy[i], colours[i]) for i in order])
-
-
-def draw_histogram(names: Sequence[str], train_counts: Sequence[int], val_counts: Sequence[int]) -> _Image:
-    """Annotations per class as bars, train and val side by side, the most frequent class of train first."""
-    order = sorted(range(len(names)), key=lambda i: -train_counts[i])
-    places = np.arange(len(names))
-    # Agg cannot draw more than 65536 pixels in a row.
-    figure = Figure(figsize=(min(max(8.0, len(names) / 5), 500.0), 5), dpi=120, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.bar(places - 0.2, [train_counts[i] for i in order], width=0.4, label="train")
-    axes.bar(places + 0.2, [val_counts[i] for i in order], width=0.4, label="val")
-    axes.set_xticks(places, [_writable(names[i], class_id=i) for i in order], rotation=90)
-    for tick in axes.get_xticklabels():
-        tick.set_fontproperties(font_manager.FontProperties(fname=_font_for(tick.get_text())))
-        tick.set_parse_math(False)  # a class may be called "$5"
-    axes.set_ylabel("annotations")
-    axes.legend()
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def draw_curves(losses: Sequence[Curve], scores: Sequence[Curve]) -> _Image:
-    """Losses over the steps of a run on the left, AP (0..1) over its epochs on the right."""
-    figure = Figure(figsize=(12, 4.5), dpi=120, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    panels = (("loss", "step", losses, ""), ("AP on the val pictures", "epoch", scores, "o"))
-    for axes, (title, unit, curves, marker) in zip(figure.subplots(1, 2), panels, strict=True):
-        for curve in curves:
-            axes.plot(curve.x, curve.y, label=curve.name, linewidth=1.3, marker=marker, markersize=3)
-        axes.set_title(title)
-        axes.set_xlabel(unit)
-        axes.set_ylim(0, axis_top(curves))
-        axes.grid(alpha=0.3)
-        if curves:
-            axes.legend()
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def axis_top(curves: Sequence[Curve]) -> float:
-    """Where the y axis ends that shows all but single values far above the others."""
-    values = np.concatenate([np.zeros(0), *(curve.y for curve in curves)])
-    highest = float(values.max(initial=0.0))
-    if highest <= 0:
-        return 1.0
-    usual = 2 * float(np.quantile(values, 0.98))
-    return usual if 0 < usual < highest else 1.02 * highest
 
 
 def class_colour(class_id: int) -> _Colour:
@@ -172,7 +113,7 @@ def _draw_labels(image: _Image, labels: Sequence[tuple[str, NDArray[np.float32],
     pen = ImageDraw.Draw(picture)
     size = float(np.clip(0.024 * max(image.shape[:2]), 11, 80))
     for text, box, colour in labels:
-        font = ImageFont.truetype(_font_for(text), size)
+        font = ImageFont.truetype(font_for(text), size)
         left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
         patch_width, patch_height = right - left + 4, bottom - top + 4
         x = max(0.0, min(float(box[0]), picture.width - patch_width))
@@ -189,15 +130,15 @@ def _contrast(colour: _Colour) -> _Colour:
 
 
 def _label_text(labels: Sequence[str], class_id: int) -> str:
-    return _writable(labels[class_id], class_id) if class_id < len(labels) else f"class {class_id}"
+    return writable(labels[class_id], class_id) if class_id < len(labels) else f"class {class_id}"
 
 
-def _writable(name: str, class_id: int) -> str:
+def writable(name: str, class_id: int) -> str:
     """The name, or the class index where no font of this machine has all its characters."""
-    return name if _covers(_font_for(name), name) else f"class {class_id}"
+    return name if _covers(font_for(name), name) else f"class {class_id}"
 
 
-def _font_for(text: str) -> str:
+def font_for(text: str) -> str:
     """The file of the first font that has every character of ``text``; the bundled one if none has."""
     bundled = str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
     if _covers(bundled, text):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,45 @@ def test_the_wheel_holds_every_shipped_configuration(built: Path) -> None:
     configs = files_below(ROOT / "configs", "*.yaml")
     assert configs
     assert files_below(built, "*.yaml") == {f"paddlex_seg/configs/{config}" for config in configs}
+
+
+def page_files() -> set[str]:
+    reports = ROOT / "paddlex_seg" / "reports"
+    return {
+        f"paddlex_seg/reports/{folder}/{path.name}"
+        for folder in ("templates", "static")
+        for path in (reports / folder).iterdir()
+    }
+
+
+def test_the_wheel_holds_the_templates_and_styles_of_pages(built: Path) -> None:
+    files = page_files()
+    assert {
+        "paddlex_seg/reports/templates/dataset.html.jinja",
+        "paddlex_seg/reports/static/page.css",
+    } <= files
+    assert files <= files_below(built, "*")
+
+
+def test_the_sdist_holds_the_templates_and_styles_of_pages(tmp_path: Path) -> None:
+    pytest.importorskip("setuptools", minversion="77", reason="building needs what the dev extra brings")
+    command = [sys.executable, "setup.py", "--quiet", "egg_info", "--egg-base", str(tmp_path), "sdist"]
+    subprocess.run([*command, "--dist-dir", str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as files:
+        names = {name.partition("/")[2] for name in files.getnames()}
+    assert page_files() <= names
+
+
+def test_a_page_is_rendered_outside_the_repository(built: Path, tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from paddlex_seg.reports.dataset import write_report; "
+        "write_report(Path('r.html'), title='nuts', image_dir=Path('.'), shapes={}, findings=[], counts={}, "
+        "passed=True)"
+    )
+    environment = {"PYTHONPATH": str(built)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+    assert "<h1>nuts</h1>" in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
 def test_a_configuration_is_found_by_name_outside_the_repository(built: Path, tmp_path: Path) -> None:

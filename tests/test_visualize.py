@@ -6,7 +6,7 @@ from PIL import Image
 from pycocotools import mask as mask_tools
 
 from paddlex_seg.structures import Instances
-from paddlex_seg.visualize import class_colour, draw_histogram, draw_instances
+from paddlex_seg.visualize import class_colour, draw_instances
 
 
 def instances_of(*masks: np.ndarray, class_ids: list[int] | None = None) -> Instances:
@@ -140,27 +140,4 @@ def test_names_in_other_scripts_are_drawn_without_warnings(recwarn: pytest.Warni
         assert draw_instances(
             image, instances_of(block((200, 300), 90, 90, 40), class_ids=[class_id]), names
         ).any()
-    draw_histogram(names, [1, 2, 3, 4, 5], [0, 0, 0, 0, 0])
     assert not [warning for warning in recwarn if "glyph" in str(warning.message).lower()]
-
-
-def bar_heights(histogram: np.ndarray, colour: tuple[int, int, int]) -> list[int]:
-    """Heights of the runs of columns that hold ``colour``, from left to right, without the legend."""
-    here = (abs(histogram[100:].astype(int) - colour).max(axis=2) < 3).sum(axis=0)
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], here > 0, [0]]).astype(int)))
-    return [int(np.median(here[a:b])) for a, b in edges.reshape(-1, 2)]
-
-
-def test_histogram_shows_the_most_frequent_class_of_train_first() -> None:
-    histogram = draw_histogram(["few", "many", "some"], [2, 9, 5], [4, 1, 2])
-    train, val = bar_heights(histogram, (31, 119, 180)), bar_heights(histogram, (255, 127, 14))
-    assert histogram.dtype == np.uint8
-    assert histogram.shape == (600, 960, 3)
-    assert train == sorted(train, reverse=True)
-    assert len(train) == 3
-    assert val[2] > val[1] > val[0]
-
-
-def test_histogram_of_many_classes_is_wider() -> None:
-    histogram = draw_histogram([f"class number {i}" for i in range(80)], list(range(80)), [1] * 80)
-    assert histogram.shape == (600, 80 / 5 * 120, 3)

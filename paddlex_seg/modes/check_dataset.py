@@ -28,10 +28,11 @@ from paddlex_seg.data.preparation.settings import ConvertSettings, SplitSettings
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.json import write_json
 from paddlex_seg.modes.result_file import result_path, write_result
+from paddlex_seg.reports.charts import draw_histogram
 from paddlex_seg.reports.dataset import write_report
 from paddlex_seg.runtime.log import progress_bar
 from paddlex_seg.structures import Annotation, CocoFile
-from paddlex_seg.visualize import draw_histogram, draw_instances
+from paddlex_seg.visualize import draw_instances
 
 _LOGGER = logging.getLogger(__name__)
 _SAMPLES_PER_SPLIT = 10

@@ -1,120 +1,431 @@
-"""Histograms as inline SVG."""
+"""Charts: lines, bars and heat maps as SVG for pages, and the image files that a run or a check leaves.
+
+All are drawn by Matplotlib, without its global state. Equal input gives equal bytes. Names are drawn as they
+are: nothing in them is mathematics or markup. SVG charts have the colours of the style sheet, and take the
+width that the page gives them; inside they are 480 units wide, which are pixels on a wide screen.
+"""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
+import matplotlib
 import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
-from paddlex_seg.data.checking.statistics import MEDIUM_BELOW, SMALL_BELOW
-from paddlex_seg.reports import markup
+from paddlex_seg.reports.chart_svg import DOT_RADIUS, NUM_SERIES, RC, colour, figure_to_svg
+from paddlex_seg.reports.text import legible, number, percent, shorten
+from paddlex_seg.visualize import font_for, writable
+
+Scale = Literal["linear", "log"]
+
+_WIDTH, _LEFT, _RIGHT = 480, 52.0, 456.0  # of an SVG, and where its area of curves begins and ends
+_UPPER, _LOWER = 30.0, 190.0
+_DIGIT, _TEXT = 6.6, 11.5  # width of a digit and size of text, as the style sheet has it
+_MAX_DOTS = 60  # a curve of more points is a line without dots
+_DASHES: tuple[Any, ...] = ("solid", (0, (6, 3)), (0, (2, 2)))  # of the first 8 curves, the next 8, ...
+
+
+class Curve(NamedTuple):
+    """A line through points of ascending ``x``. There may be none; a gap is where ``y`` is not finite."""
+
+    name: str
+    x: NDArray[np.float64]  # [n]
+    y: NDArray[np.float64]  # [n]
 
 
 @dataclass(frozen=True)
-class Bins:
-    """Bins of a histogram. Positions on the axis are counted in bins, 0 at the left end."""
+class Mark:
+    """A dashed line with a text, across the chart at a place of the x axis."""
 
-    edges: NDArray[np.float64]  # [b + 1]; what lies outside goes to the outermost bins
-    names: list[str]  # [b]
-    ticks: list[tuple[float, str]]
-    marks: list[tuple[float, str]]  # dashed lines with a text at their right
+    x: float
+    name: str
 
 
-def octave_bins(values: Mapping[str, NDArray[np.float64]]) -> Bins:
-    """Two bins for each doubling, with COCO's limits of small and medium objects."""
-    present = np.concatenate(list(values.values())).clip(min=1)
-    low = math.floor(2 * math.log2(present.min()))
-    high = max(math.floor(2 * math.log2(present.max())) + 1, low + 4)
-    edges = 2.0 ** (np.arange(low, high + 1) / 2)
-    limits = [(SMALL_BELOW, "medium"), (MEDIUM_BELOW, "large")]
-    marks = [(math.log2(area) - low, name) for area, name in limits]  # log2(area) is 2 log2(side)
-    return Bins(
-        edges=edges,
-        names=[f"{a:.0f} to {b:.0f} pixels" for a, b in zip(edges, edges[1:], strict=False)],
-        ticks=[(k - low, markup.number(2 ** (k // 2))) for k in range(low, high + 1) if k % 2 == 0],
-        marks=[mark for mark in marks if 0 <= mark[0] < high - low],
+@dataclass(frozen=True)
+class Bars:
+    """A bar in each of the b places of a chart; none where the height is 0."""
+
+    name: str
+    heights: NDArray[np.float64]  # [b]
+    tips: Sequence[str]  # [b], what each bar says under the mouse
+
+
+class Swatch(NamedTuple):
+    """A series in the legend."""
+
+    name: str
+    css: str  # classes of the style sheet
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What a page needs to show a chart."""
+
+    heading: str
+    svg: Markup
+    legend: tuple[Swatch, ...] = ()
+
+
+# ---- Lines
+
+
+@matplotlib.rc_context(RC)
+def line_chart(
+    heading: str,
+    curves: Sequence[Curve],
+    *,
+    x_label: str,
+    y_label: str = "",
+    x_range: tuple[float, float] | None = None,
+    y_range: tuple[float, float] | None = None,
+    x_scale: Scale = "linear",
+    y_scale: Scale = "linear",
+    whole_x: bool = False,
+    marks: Sequence[Mark] = (),
+    with_legend: bool = True,
+) -> Chart:
+    """Curves in one chart; what lies above or below ``y_range`` is drawn at its edge.
+
+    The ranges are those of the curves unless told; see `value_range` for y. On a log axis there is room for
+    positive values only, and others are left out. whole_x: x counts something, such as steps.
+    """
+    x_low, x_high = x_range or _span([curve.x for curve in curves], x_scale)
+    low, high = y_range or value_range(curves, y_scale)
+    x_ticks, y_ticks = _ticks(x_low, x_high, x_scale, 6, whole_x), _ticks(low, high, y_scale, 5)
+    left = _left_of(y_ticks, bool(y_label))
+    figure, axes = _area(226, left=left, right=_RIGHT, upper=_UPPER, lower=_LOWER)
+    axes.set(xscale=x_scale, yscale=y_scale, xlim=(x_low, x_high), ylim=(low, high))
+    _draw_ticks(axes, x_ticks, y_ticks)
+    _draw_labels(axes, x_label, y_label, left=left)
+    _draw_marks(axes, marks, rise=26)
+    tips: dict[str, Sequence[str]] = {}
+    for i, curve in enumerate(curves):
+        visible = _visible(curve, (x_low, x_high), (low, high), x_scale, y_scale)
+        tips |= _draw_curve(axes, i, curve, visible, x_label)
+    svg = figure_to_svg(figure, label=f"Curve: {heading}", tips=tips)
+    return Chart(heading, svg, swatches([curve.name for curve in curves]) if with_legend else ())
+
+
+def value_range(curves: Sequence[Curve], scale: Scale = "linear") -> tuple[float, float]:
+    """The y axis that shows all but single values far from the others; a linear one has 0 in it."""
+    if scale == "log":
+        return _span([curve.y for curve in curves], scale)
+    low = -axis_top([curve._replace(y=-curve.y) for curve in curves])
+    has_negative = any((curve.y < 0).any() for curve in curves)
+    has_positive = any((curve.y > 0).any() for curve in curves)
+    return (low if has_negative else 0.0), (axis_top(curves) if has_positive or not has_negative else 0.0)
+
+
+def axis_top(curves: Sequence[Curve]) -> float:
+    """Where a y axis from 0 ends that shows all but single values far above the others."""
+    values = np.concatenate([np.zeros(0), *(curve.y for curve in curves)])
+    values = values[np.isfinite(values)]
+    highest = float(values.max(initial=0.0))
+    if highest <= 0:
+        return 1.0
+    usual = 2 * float(np.quantile(values, 0.98))
+    return usual if 0 < usual < highest else 1.02 * highest
+
+
+def swatches(names: Sequence[str]) -> tuple[Swatch, ...]:
+    """The legend of series in the order in which they are drawn."""
+    return tuple(Swatch(name, f"{_series(i)} dash{_dash(i)}") for i, name in enumerate(names))
+
+
+def _series(i: int) -> str:
+    return f"s{i % NUM_SERIES}"
+
+
+def _dash(i: int) -> int:
+    return i // NUM_SERIES % len(_DASHES)
+
+
+def _span(values: Sequence[NDArray[np.float64]], scale: Scale) -> tuple[float, float]:
+    joined = np.concatenate([np.zeros(0), *values])
+    joined = joined[np.isfinite(joined) & ((joined > 0) | (scale == "linear"))]
+    if not len(joined):
+        return (0.0, 1.0) if scale == "linear" else (0.1, 1.0)
+    low, high = float(joined.min()), float(joined.max())
+    if low < high:
+        return low, high
+    return (low, low + 1) if scale == "linear" else (low / 2, low * 2)
+
+
+def _visible(
+    curve: Curve, x_range: tuple[float, float], y_range: tuple[float, float], x_scale: Scale, y_scale: Scale
+) -> NDArray[np.float64]:
+    """[k, 2]: the points of the curve within the chart; NaN where it has a gap."""
+    x, y = np.asarray(curve.x, np.float64), np.asarray(curve.y, np.float64)
+    drawn = np.where(np.isfinite(y) & ((y > 0) | (y_scale == "linear")), y.clip(*y_range), np.nan)
+    inside = (x >= x_range[0]) & (x <= x_range[1]) & ((x > 0) | (x_scale == "linear"))
+    return np.stack([x, drawn, y], axis=1)[inside]
+
+
+def _draw_curve(
+    axes: Axes, i: int, curve: Curve, points: NDArray[np.float64], x_label: str
+) -> dict[str, list[str]]:
+    """Draw the curve; gives back the texts of its dots by gid."""
+    x, y, values = points.T
+    name = _series(i)
+    if np.isfinite(y).any():
+        (line,) = axes.plot(x, y, color=colour(name), linewidth=1.6, linestyle=_DASHES[_dash(i)])
+        line.set(clip_on=False, gid=f"line {name}")
+    shown = np.isfinite(y)
+    if len(points) > _MAX_DOTS or not shown.any():
+        return {}
+    (dots,) = axes.plot(x[shown], y[shown], "o", color=colour(name), markersize=2 * DOT_RADIUS)
+    dots.set(clip_on=False, markeredgewidth=0, gid=f"{name}|curve {i}")
+    places = zip(x[shown].tolist(), values[shown].tolist(), strict=True)
+    tips = [f"{shorten(curve.name)}, {x_label} {_number(x)}: {y:.4g}" for x, y in places]
+    return {f"{name}|curve {i}": tips}
+
+
+# ---- Bars
+
+
+@matplotlib.rc_context(RC)
+def bar_chart(
+    heading: str,
+    series: Sequence[Bars],
+    *,
+    ticks: Sequence[tuple[float, str]],
+    marks: Sequence[Mark] = (),
+    y_text: Callable[[float], str] = percent,
+) -> Chart:
+    """Bars of several series side by side in each place.
+
+    Positions on the x axis are counted in places, 0 at the left end of the first: ticks are at such, with
+    their texts, and marks, too. y_text: a height as text for the y axis. A bar is at least a pixel high.
+    """
+    places = max((len(bars.heights) for bars in series), default=0) or 1
+    heights = np.concatenate([np.zeros(0), *(bars.heights for bars in series)])
+    low, high = float(heights.min(initial=0.0)), float(heights.max(initial=0.0))
+    high = high if high > 0 or low < 0 else 1.0
+    values = [0, high / 2, high] if low == 0 else [tick for tick, _ in _ticks(low, high, "linear", 5)]
+    y_ticks = [(value, y_text(value)) for value in values]
+    figure, axes = _area(
+        212, left=max(44.0, _left_of(y_ticks, False) - 8), right=462.0, upper=22.0, lower=190.0
     )
+    axes.set(xlim=(0, places), ylim=(low, high))
+    _draw_ticks(axes, ticks, y_ticks)
+    _draw_marks(axes, marks, rise=12)
+    drawn = [i for i, bars in enumerate(series) if bars.heights.any()]
+    width = 0.84 / max(len(drawn), 1)
+    least = (high - low) / 168  # a pixel
+    tips: dict[str, Sequence[str]] = {}
+    for turn, i in enumerate(drawn):
+        there = np.flatnonzero(series[i].heights)
+        exact = series[i].heights[there]
+        shown = np.sign(exact) * np.abs(exact).clip(min=least)
+        starts = there + 0.08 + turn * width
+        rectangles = axes.bar(starts, shown, width, align="edge", color=colour(_series(i)))
+        for place, rectangle in zip(there.tolist(), rectangles, strict=True):
+            gid = f"{_series(i)}|bar {i} {place}"
+            rectangle.set(clip_on=False, gid=gid)
+            tips[gid] = [series[i].tips[place]]
+    svg = figure_to_svg(figure, label=f"Histogram: {heading}", tips=tips)
+    return Chart(heading, svg, swatches([bars.name for bars in series]))
 
 
-def ratio_bins() -> Bins:
-    """Two bins for each doubling of the ratio from 1:8 to 8:1, squares in the middle of one."""
-    centres = np.arange(-6, 7) / 2
-    return Bins(
-        edges=2.0 ** (np.arange(-7, 7) / 2 + 0.25),
-        names=[f"about {_ratio_name(k)}" for k in centres],
-        ticks=[(i + 0.5, _ratio_name(k)) for i, k in enumerate(centres) if k == round(k)],
-        marks=[],
+# ---- Heat maps
+
+
+@matplotlib.rc_context(RC)
+def heat_map(
+    heading: str,
+    values: NDArray[np.float64],
+    *,
+    side: float = 260.0,
+    rows: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    value_text: Callable[[float], str] = percent,
+) -> Chart:
+    """Values [h, w] from 0 up to their maximum as colours, with a scale below.
+
+    side: width of the map in pixels; cells are square. rows, columns: names of the h rows and w columns, for
+    matrices; without them the map is smooth, as one of places is.
+    """
+    top = float(values.max(initial=0.0)) or 1.0
+    left = 8 + _DIGIT * min(max(map(len, rows), default=0), 24) if rows else 0.0
+    under = 10 + _DIGIT * min(max(map(len, columns), default=0), 24) if columns else 0.0
+    height = side * values.shape[0] / values.shape[1]
+    figure, axes = _area(
+        math.ceil(height + under + 20),
+        *(left, left + side, 0.0, height),
+        width=math.ceil(left + side),
     )
+    image = axes.imshow(values, cmap="viridis", vmin=0, vmax=top, interpolation="none", aspect="auto")
+    image.set_gid("cells" if rows or columns else "places")
+    _draw_ticks(axes, [(i, shorten(name, 24)) for i, name in enumerate(columns)], [], turned=True)
+    _draw_ticks(axes, None, [(i, shorten(name, 24)) for i, name in enumerate(rows)], with_grid=False)
+    _draw_scale(figure, value_text(0.0), value_text(top), right=left + side)
+    return Chart(heading, figure_to_svg(figure, label=f"Heat map: {heading}", tips={}))
 
 
-def _ratio_name(octaves: float) -> str:
-    return f"{2**octaves:.3g}:1" if octaves >= 0 else f"1:{2**-octaves:.3g}"
+def _draw_scale(figure: Figure, low: str, high: str, *, right: float) -> None:
+    """The colours from 0 to the maximum at the lower right, 90 pixels wide, between their numbers."""
+    width, height = (72 * float(length) for length in figure.get_size_inches())
+    end = right - 8 - _DIGIT * len(high)
+    axes = figure.add_axes(((end - 90) / width, 2 / height, 90 / width, 10 / height))
+    axes.set_axis_off()
+    axes.imshow(np.arange(256)[None], cmap="viridis", interpolation="none", aspect="auto").set_gid("places")
+    style: dict[str, Any] = {"color": colour("muted"), "fontsize": _TEXT, "verticalalignment": "center"}
+    figure.text((end - 95) / width, 7 / height, low, ha="right", gid="y", **style)
+    figure.text((end + 5) / width, 7 / height, high, ha="left", gid="m", **style)
 
 
-def count_bins(values: Mapping[str, NDArray[np.int64]]) -> Bins:
-    """0, 1, 2, ... or, where there are many, 0, 1, 2, 3-4, 5-8, 9-16, ..."""
-    most = int(max(counts.max(initial=0) for counts in values.values()))
-    starts = list(range(most + 1))
-    if most > 16:
-        starts = [0, 1, *(2**k + 1 for k in range(math.ceil(math.log2(most))))]
-    starts += [] if len(starts) > 4 else range(len(starts), 5)
-    ends = [start - 1 for start in starts[1:]] + [max(most, starts[-1])]
-    names = [
-        markup.number(a) if a == b else f"{markup.number(a)}–{markup.number(b)}"
-        for a, b in zip(starts, ends, strict=True)
-    ]
-    return Bins(
-        edges=np.array([*starts, ends[-1] + 1], np.float64) - 0.5,
-        names=[f"{name} objects" for name in names],
-        ticks=[(i + 0.5, name) for i, name in enumerate(names)],
-        marks=[],
+# ---- Parts of all SVG charts
+
+_Ticks = Sequence[tuple[float, str]]  # place and text
+
+
+def _area(
+    height: int, left: float, right: float, upper: float, lower: float, *, width: int = _WIDTH
+) -> tuple[Figure, Axes]:
+    """A figure of this size in pixels, whose axes lie between these lines, counted from the upper left."""
+    figure = Figure(figsize=(width / 72, height / 72), dpi=72)
+    figure.patch.set_visible(False)
+    box = (left / width, 1 - lower / height, (right - left) / width, (lower - upper) / height)
+    axes = figure.add_axes(box, frameon=False)
+    axes.tick_params(which="both", length=0, labelsize=_TEXT, labelcolor=colour("muted"))
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _ticks(low: float, high: float, scale: Scale, at_most: int, whole: bool = False) -> _Ticks:
+    """Round numbers from ``low`` to ``high``."""
+    if scale == "log":
+        places = np.asarray(LogLocator(numticks=at_most).tick_values(low, high))
+        if np.count_nonzero((places >= low) & (places <= high)) < 2:
+            places = np.asarray(LogLocator(subs=(1, 2, 5), numticks=100).tick_values(low, high))
+    else:
+        locator = MaxNLocator(at_most, steps=[1, 2, 5, 10], integer=whole)
+        places = np.asarray(locator.tick_values(low, high))
+    margin = 1e-9 * (high - low)
+    inside = [float(place) for place in places if low - margin <= place <= high + margin]
+    return [(place, _number(place) if whole else f"{place:.4g}") for place in inside]
+
+
+def _number(value: float) -> str:
+    return number(round(value)) if value == round(value) else f"{value:.4g}"
+
+
+def _left_of(y_ticks: _Ticks, has_label: bool) -> float:
+    """Where the axes begin so that there is room for the numbers of the y axis."""
+    longest = max((len(text) for _, text in y_ticks), default=0)
+    return max(_LEFT, 14 + _DIGIT * longest) + (16 if has_label else 0)
+
+
+def _draw_ticks(
+    axes: Axes, x_ticks: _Ticks | None, y_ticks: _Ticks, *, with_grid: bool = True, turned: bool = False
+) -> None:
+    """Texts at both axes, and a line across at each of y; x stays as it is where there is None for it."""
+    if x_ticks is not None:
+        axes.set_xticks([place for place, _ in x_ticks], [legible(text) for _, text in x_ticks])
+        for label in axes.get_xticklabels():
+            label.set_gid("x")
+            if turned:
+                label.set(rotation=90, rotation_mode="anchor", ha="right", va="center", gid="y")
+    axes.set_yticks([place for place, _ in y_ticks], [legible(text) for _, text in y_ticks])
+    for label in axes.get_yticklabels():
+        label.set_gid("y")
+    axes.minorticks_off()
+    axes.tick_params(axis="x", pad=7)
+    axes.tick_params(axis="y", pad=6)
+    if with_grid and y_ticks:
+        axes.yaxis.grid(True, color=colour("line"), linewidth=1)
+        for line in axes.get_ygridlines():
+            line.set(clip_on=False, gid="grid")
+
+
+def _draw_labels(axes: Axes, x_label: str, y_label: str, *, left: float) -> None:
+    style: dict[str, Any] = {"color": colour("muted"), "fontsize": _TEXT, "annotation_clip": False}
+    axes.annotate(
+        legible(x_label), (0.5, 0), (0, -33), "axes fraction", "offset points", ha="center", gid="x", **style
     )
+    if y_label:
+        axes.annotate(
+            *(legible(y_label), (0, 0.5), (14 - left, 0), "axes fraction", "offset points"),
+            rotation=90, rotation_mode="anchor", ha="center", gid="x", **style,
+        )  # fmt: skip
 
 
-def chart(heading: str, bins: Bins, values: Mapping[str, NDArray[np.generic]], *, unit: str) -> str:
-    """A histogram with a bar for each split in each bin; heights are shares of the split."""
-    counts = {name: _histogram(items, bins.edges) for name, items in values.items() if len(items)}
-    shares = {name: number / number.sum() for name, number in counts.items()}
-    top = max((float(share.max()) for share in shares.values()), default=0.0) or 1.0
-    left, right, upper, lower = 44.0, 462.0, 22.0, 190.0
-    step = (right - left) / (len(bins.edges) - 1)
-    bar = step * 0.84 / max(len(counts), 1)
-    drawn = []
-    for share in (0, top / 2, top):
-        y = lower - (lower - upper) * share / top
-        drawn.append(f'<path class="grid" d="M{left} {y:.1f}H{right}"/>')
-        drawn.append(f'<text class="y" x="{left - 6}" y="{y + 4:.1f}">{markup.percent(share)}</text>')
-    for place, name in bins.ticks:
-        drawn.append(f'<text class="x" x="{left + place * step:.1f}" y="{lower + 16}">{name}</text>')
-    for place, name in bins.marks:
-        x = left + place * step
-        drawn.append(f'<path class="mark" d="M{x:.1f} {upper - 12}V{lower}"/>')
-        drawn.append(f'<text class="m" x="{x + 4:.1f}" y="{upper - 4}">{name}</text>')
-    for colour, (name, number) in zip(markup.COLOURS, counts.items(), strict=False):
-        for i in np.flatnonzero(number).tolist():
-            height = max((lower - upper) * shares[name][i] / top, 1.0)
-            x = left + (i + 0.08) * step + markup.COLOURS.index(colour) * bar
-            count = int(number[i])
-            tip = f"{markup.text(name)}, {bins.names[i]}: {markup.number(count)} {markup.noun(unit, count)}"
-            drawn.append(
-                f'<rect class="{colour}" x="{x:.1f}" y="{lower - height:.1f}" width="{bar:.1f}" '
-                f'height="{height:.1f}"><title>{tip} ({markup.percent(shares[name][i])})</title></rect>'
-            )
-    return (
-        f'<figure class="chart"><figcaption>{markup.text(heading)}</figcaption>'
-        f'<svg viewBox="0 0 480 212" role="img" aria-label="Histogram: {markup.text(heading)}">'
-        f"{''.join(drawn)}</svg></figure>"
-    )
+def _draw_marks(axes: Axes, marks: Sequence[Mark], *, rise: int) -> None:
+    """Names of neighbours stand at two heights, since they may be longer than the gap between them.
+
+    rise: how far the lines reach above the axes, pixels.
+    """
+    across = axes.get_xaxis_transform()
+    low, high = axes.get_xlim()
+    for i, mark in enumerate(marks):
+        (line,) = axes.plot([mark.x, mark.x], [0, 1 + rise / axes.bbox.height], transform=across)
+        line.set(color=colour("muted"), linewidth=1, linestyle=(0, (3, 3)), clip_on=False, gid="mark")
+        is_right = mark.x > (low + high) / 2
+        offset = (-4 if is_right else 4, max(4, rise - 8 - 12 * (i % 2)))
+        name = axes.annotate(legible(shorten(mark.name, 40)), (mark.x, 1), offset, across, "offset points")
+        name.set(ha="right" if is_right else "left", color=colour("muted"), fontsize=_TEXT, gid="m")
+        name.set_annotation_clip(False)
 
 
-def _histogram(values: NDArray[np.generic], edges: NDArray[np.float64]) -> NDArray[np.int64]:
-    bins = np.searchsorted(edges, values, side="right") - 1
-    return np.bincount(bins.clip(0, len(edges) - 2), minlength=len(edges) - 1)
+# ---- Image files
 
 
-def aspect_ratios(sizes_wh: NDArray[np.generic]) -> NDArray[np.float64]:
-    """Width over height of each picture [n, 2] that has a size."""
-    sizes = sizes_wh.astype(np.float64)
-    sizes = sizes[(sizes > 0).all(axis=1)]
-    return sizes[:, 0] / sizes[:, 1]
+@matplotlib.rc_context(RC)
+def draw_histogram(
+    names: Sequence[str], train_counts: Sequence[int], val_counts: Sequence[int]
+) -> NDArray[np.uint8]:
+    """Annotations per class as bars, train and val side by side, the most frequent class of train first.
+
+    [H, W, 3] RGB.
+    """
+    order = sorted(range(len(names)), key=lambda i: -train_counts[i])
+    places = np.arange(len(names))
+    # Agg cannot draw more than 65536 pixels in a row.
+    figure = Figure(figsize=(min(max(8.0, len(names) / 5), 500.0), 5), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    axes.bar(places - 0.2, [train_counts[i] for i in order], width=0.4, label="train")
+    axes.bar(places + 0.2, [val_counts[i] for i in order], width=0.4, label="val")
+    axes.set_xticks(places, [writable(names[i], class_id=i) for i in order], rotation=90)
+    for tick in axes.get_xticklabels():
+        tick.set_fontproperties(FontProperties(fname=font_for(tick.get_text())))
+    axes.set_ylabel("annotations")
+    axes.legend()
+    return _pixels(figure)
+
+
+@matplotlib.rc_context(RC)
+def draw_curves(losses: Sequence[Curve], scores: Sequence[Curve]) -> NDArray[np.uint8]:
+    """Losses over the steps of a run on the left, AP (0..1) over its epochs on the right; [H, W, 3] RGB."""
+    figure = Figure(figsize=(12, 4.5), dpi=120, layout="constrained")
+    panels = (("loss", "step", losses, ""), ("AP on the val pictures", "epoch", scores, "o"))
+    for axes, (title, unit, curves, marker) in zip(figure.subplots(1, 2), panels, strict=True):
+        for curve in curves:
+            axes.plot(curve.x, curve.y, linewidth=1.3, marker=marker, markersize=3)
+        axes.set_title(title)
+        axes.set_xlabel(unit)
+        axes.set_ylim(0, axis_top(curves))
+        axes.grid(alpha=0.3)
+        if curves:
+            _name_lines(axes, [curve.name for curve in curves])
+    return _pixels(figure)
+
+
+def _name_lines(axes: Axes, names: Sequence[str]) -> None:
+    """The legend. Matplotlib would leave out a name that begins with an underscore, so it gets them later."""
+    legend = axes.legend(axes.get_lines(), [str(i) for i in range(len(names))])
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set_text(legible(name))
+
+
+def _pixels(figure: Figure) -> NDArray[np.uint8]:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

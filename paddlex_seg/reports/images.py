@@ -1,15 +1,32 @@
-"""Pictures for embedding in a page."""
+"""Images for embedding in a page."""
 
+import base64
 import io
+from dataclasses import dataclass
 
 from PIL import Image
 
 
-def encode_jpeg(picture: Image.Image, max_bytes: int) -> bytes:
+@dataclass(frozen=True)
+class Embedded:
+    """An image for ``<img>``: its address holds the file itself."""
+
+    source: str  # data:image/jpeg;base64,...
+    width: int
+    height: int
+
+
+def encode_jpeg(image: Image.Image, max_bytes: int) -> bytes:
     """At the best quality that fits; noise may need more than ``max_bytes`` even at the worst."""
     for quality in (82, 60, 40, 20):
         buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=quality)
+        image.save(buffer, "JPEG", quality=quality)
         if buffer.tell() <= max_bytes:
             break
     return buffer.getvalue()
+
+
+def embed_jpeg(image: Image.Image, max_bytes: int) -> Embedded:
+    """The image as a JPEG inside its address. max_bytes: of the JPEG, see `encode_jpeg`."""
+    data = base64.b64encode(encode_jpeg(image, max_bytes)).decode("ascii")
+    return Embedded(f"data:image/jpeg;base64,{data}", image.width, image.height)

@@ -99,7 +99,7 @@ def report(
 
 
 def embedded(text: str, kind: str = "jpeg") -> list[Image.Image]:
-    found = re.findall(rf'src="data:image/{kind};base64,([^"]+)"', text)
+    found = re.findall(rf'(?:src|href)="data:image/{kind};base64,([^"]+)"', text)
     return [Image.open(io.BytesIO(base64.b64decode(data))) for data in found]
 
 
@@ -377,7 +377,7 @@ def test_the_report_of_a_large_and_noisy_data_set_stays_small(tmp_path: Path) ->
 def test_findings_end_where_their_budget_ends(
     tmp_path: Path, shapes: Shapes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("paddlex_seg.reports.dataset._FINDINGS_BUDGET_BYTES", 1500)
+    monkeypatch.setattr("paddlex_seg.reports.dataset_findings._FINDINGS_BUDGET_BYTES", 1500)
     text = report(tmp_path, shapes, [train_finding("mask_empty", 1, 1)] * 50)
     assert 0 < text.count('class="card"') < 12
     assert "more of these are not listed here" in text
@@ -386,7 +386,7 @@ def test_findings_end_where_their_budget_ends(
 def test_pictures_end_where_their_budget_ends(
     tmp_path: Path, shapes: Shapes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("paddlex_seg.reports.dataset._PICTURE_BUDGET_BYTES", 8000)
+    monkeypatch.setattr("paddlex_seg.reports.dataset_images._PICTURE_BUDGET_BYTES", 8000)
     text = report(tmp_path, shapes, [train_finding("mask_empty", 1, 1)] * 12)
     assert 0 < len(embedded(text)) < 16
     assert text.count('class="card"') == 12
@@ -411,7 +411,7 @@ def test_a_failed_report_leaves_the_old_one(
 def test_large_pictures_are_decoded_for_samples_and_findings_alike(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("paddlex_seg.reports.dataset._MAX_MEGAPIXELS", 0.205)
+    monkeypatch.setattr("paddlex_seg.reports.dataset_images._MAX_MEGAPIXELS", 0.205)
     names = [f"{i}.png" for i in range(40)]
     pictures_of(tmp_path, names)  # of 0.0096 megapixels
     records = [ImageRecord(i, name, *SIZE_WH) for i, name in enumerate(names)]

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from paddlex_seg.data.samples.tasks import TrainSample
-from paddlex_seg.reports.curves import line_chart
+from paddlex_seg.reports.charts import Curve, line_chart
 from paddlex_seg.reports.training import TrainingPage
 from paddlex_seg.structures import Category
 from paddlex_seg.training.metrics_log import MetricsLog
 from paddlex_seg.training.schedule import PiecewiseSchedule, describe_schedule
-from paddlex_seg.visualize import Curve, class_colour
+from paddlex_seg.visualize import class_colour
 
 NAUGHTY = "<script>alert('1')</script>&\"é花"
 CATEGORIES = (Category(7, "nut"), Category(3, NAUGHTY))
@@ -170,6 +170,6 @@ def test_curves_png_shows_what_was_logged(run: Run) -> None:
 
 def test_a_single_high_value_does_not_flatten_the_rest() -> None:
     y = np.array([1.0] * 99 + [1000.0])
-    chart = line_chart("loss", [Curve("a", np.arange(100.0), y)], x_range=(0, 99), x_unit="step")
-    heights = {round(y) for _, y in points(re.findall(r'class="line s0" d="([^"]+)"', chart)[0])}
+    chart = line_chart("loss", [Curve("a", np.arange(100.0), y)], x_range=(0, 99), x_label="step")
+    heights = {round(y) for _, y in points(re.findall(r'class="line s0" d="([^"]+)"', chart.svg)[0])}
     assert heights == {30, 110}  # the upper edge, and the middle

@@ -1,0 +1,286 @@
+"""The images of a data set page: which part of which image, what is drawn in it, how it is embedded."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+
+from paddlex_seg.cores import num_usable_cores
+from paddlex_seg.data.coco.instances import annotations_to_instances
+from paddlex_seg.data.findings import Finding
+from paddlex_seg.data.images import DECODER_ERRORS, image_path, load_image, picture_size, turn_upright
+from paddlex_seg.errors import DatasetError
+from paddlex_seg.masks.rle import annotation_to_rle, mask_to_rle, rle_to_mask
+from paddlex_seg.reports.dataset_counts import Split
+from paddlex_seg.reports.images import Embedded, embed_jpeg
+from paddlex_seg.reports.text import shorten
+from paddlex_seg.structures import Annotation, Category, ImageRecord
+from paddlex_seg.visualize import draw_instances
+
+# What bounds the size of the file. Images are counted as base64.
+_PICTURE_BUDGET_BYTES = 10_000_000
+_SAMPLE_BYTES, _THUMBNAIL_BYTES = 110_000, 30_000  # of a JPEG, before base64
+# What bounds the time: how much is decoded.
+_MAX_SAMPLES, _MAX_THUMBNAILS = 24, 80
+_MAX_MEGAPIXELS = 200.0  # of samples, and of thumbnails; a JPEG counts a fifth, since it is decoded reduced
+_MAX_DRAWN_OBJECTS = 100  # in one image, the largest
+
+_SAMPLE_SIDE, _THUMBNAIL_SIDE = 480, 260  # longer side, pixels
+_SAMPLES_PER_SPLIT, _RARE_SAMPLES = 12, 8
+# Findings about an image that ask to compare it with its masks; for others the bare image says more.
+_DRAW_ALL_OBJECTS = {"image_exif_frame", "image_exif_unclear", "image_many_objects"}
+
+
+# ---- Which images, and what is drawn in them
+
+
+class _Window(NamedTuple):
+    """A part of a picture, pixels of the frame that the labels are made for."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
+class View:
+    """A picture to embed: a part of it, with some of its objects."""
+
+    record: ImageRecord
+    window: _Window
+    annotations: tuple[Annotation, ...]
+    categories: tuple[Category, ...]
+    side: int  # longer side of what is embedded, at most, pixels
+    max_bytes: int
+
+
+Key = tuple[str, int]  # what a picture is for: "sample" or the code of a finding, and its number there
+Views = dict[Key, View]
+
+
+def choose_samples(splits: Sequence[Split]) -> list[tuple[Split, int]]:
+    """Images to show of each split, as places in its list."""
+    return [(split, place) for split in splits for place in _choose_samples(split)]
+
+
+def sample_views(samples: Sequence[tuple[Split, int]]) -> Views:
+    """The images of the samples, as many as may be decoded; the keys are ``("sample", place in samples)``."""
+    views = {("sample", i): view for i, view in enumerate(_sample_views(samples))}
+    return _within_limits(views, _MAX_SAMPLES)
+
+
+def finding_views(shown: Sequence[tuple[Key, Finding]], splits: Mapping[str, Split]) -> Views:
+    """The images of those findings that name one, in this order, as many as may be decoded."""
+    views: Views = {}
+    for split in splits.values():
+        of_split = [(key, found) for key, found in shown if found.file == split.shapes.coco.path.name]
+        views.update(_views_in_split(split, of_split))
+    return _within_limits({key: views[key] for key, _ in shown if key in views}, _MAX_THUMBNAILS)
+
+
+def _choose_samples(split: Split) -> list[int]:
+    """Pictures to show, as places in the list: one of each of the rarest classes, then others at random."""
+    rng = np.random.default_rng(0)
+    known = (split.pictures >= 0) & (split.classes >= 0)
+    pictures, classes = split.pictures[known], split.classes[known]
+    frequencies = np.bincount(classes, minlength=len(split.shapes.coco.categories))
+    chosen: dict[int, None] = {}
+    for rare in [int(i) for i in np.argsort(frequencies, kind="stable") if frequencies[i]][:_RARE_SAMPLES]:
+        with_class = pictures[classes == rare]
+        if not np.isin(with_class, list(chosen)).any():
+            chosen[int(rng.choice(with_class))] = None
+    for candidates in (np.unique(pictures), np.arange(len(split.shapes.coco.images))):
+        for picture in rng.permutation(candidates).tolist():
+            if len(chosen) >= _SAMPLES_PER_SPLIT:
+                break
+            chosen[picture] = None
+    return sorted(chosen)
+
+
+def _sample_views(samples: Sequence[tuple[Split, int]]) -> Iterator[View]:
+    rows_of_split = {
+        split.name: split.rows_of([place for other, place in samples if other is split])
+        for split, _ in samples
+    }
+    for split, picture in samples:
+        rows = rows_of_split[split.name][picture]
+        view = _picture_view(split, split.shapes.coco.images[picture], rows)
+        yield replace(view, side=_SAMPLE_SIDE, max_bytes=_SAMPLE_BYTES)
+
+
+def _views_in_split(split: Split, shown: Sequence[tuple[Key, Finding]]) -> Iterator[tuple[Key, View]]:
+    if not shown:
+        return
+    coco = split.shapes.coco
+    image_ids = {finding.image_id for _, finding in shown}
+    places = {image.id: i for i, image in enumerate(coco.images) if image.id in image_ids}
+    annotation_ids = {finding.annotation_id for _, finding in shown}
+    rows = {item.id: i for i, item in enumerate(coco.annotations) if item.id in annotation_ids}
+    all_rows = split.rows_of(
+        [
+            places[finding.image_id]
+            for _, finding in shown
+            if finding.code in _DRAW_ALL_OBJECTS and finding.image_id in places
+        ]
+    )
+    for key, finding in shown:
+        place = places.get(finding.image_id) if finding.image_id is not None else None
+        if place is None:
+            continue
+        row = rows.get(finding.annotation_id) if finding.annotation_id is not None else None
+        if row is not None and split.pictures[row] == place and split.classes[row] >= 0:
+            yield key, _object_view(split, coco.images[place], row)
+        else:
+            drawn = all_rows[place] if finding.code in _DRAW_ALL_OBJECTS else np.zeros(0, np.int64)
+            yield key, _picture_view(split, coco.images[place], drawn)
+
+
+def _picture_view(split: Split, record: ImageRecord, rows: NDArray[np.int64]) -> View:
+    largest_first = rows[np.argsort(-split.shapes.areas[rows], kind="stable")]
+    return View(
+        record=record,
+        window=_Window(0, 0, record.width, record.height),
+        annotations=tuple(split.shapes.coco.annotations[row] for row in largest_first[:_MAX_DRAWN_OBJECTS]),
+        categories=split.shapes.coco.categories,
+        side=_THUMBNAIL_SIDE,
+        max_bytes=_THUMBNAIL_BYTES,
+    )
+
+
+def _object_view(split: Split, record: ImageRecord, row: int) -> View:
+    """The object with its surroundings; a box in the file that lies elsewhere is in the view too."""
+    annotation = split.shapes.coco.annotations[row]
+    boxes = [tuple(split.shapes.boxes_xywh[row].tolist()), annotation.bbox_xywh]
+    window = _window_around([box for box in boxes if box and max(box[2:]) > 0], record)
+    view = _picture_view(split, record, np.zeros(0, np.int64))
+    return replace(view, window=window, annotations=(annotation,))
+
+
+def _window_around(boxes_xywh: Sequence[Sequence[float]], record: ImageRecord) -> _Window:
+    """The whole picture, or about thrice the boxes where they are small in it."""
+    whole = _Window(0, 0, record.width, record.height)
+    if not boxes_xywh:
+        return whole
+    boxes = np.array(boxes_xywh, np.float64)
+    corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]]).clip(0, whole[2:])
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    side = max(3 * float((high - low).max()), 96.0)
+    if side >= max(record.width, record.height):
+        return whole
+    size = np.minimum(side, whole[2:])
+    start = ((low + high - size) / 2).clip(0, whole[2:] - size)
+    return _Window(*start.tolist(), *size.tolist())
+
+
+def _within_limits(views: Views, max_pictures: int) -> Views:
+    """The first of ``views`` that may be decoded."""
+    kept: Views = {}
+    megapixels = 0.0
+    for key, view in views.items():
+        cost = _megapixels(view)
+        if len(kept) < max_pictures and megapixels + cost <= _MAX_MEGAPIXELS:
+            kept[key] = view
+            megapixels += cost
+    return kept
+
+
+def _megapixels(view: View) -> float:
+    """What the picture costs to decode, by its listed size, which may be nonsense."""
+    listed = min(view.record.width * view.record.height / 1e6, 100.0)
+    return listed / 5 if view.record.file_name.lower().endswith((".jpg", ".jpeg")) else listed
+
+
+# ---- Decoding and drawing
+
+
+def render(views: Views, image_dir: Path) -> dict[Key, Embedded | None]:
+    """The image of each view, as many as the budget of bytes allows; None where one cannot be read."""
+    largest = max(map(_megapixels, views.values()), default=0)
+    workers = 1 if largest > 30 else min(4, num_usable_cores())  # several large ones could fill the memory
+    with ThreadPoolExecutor(workers) as pool:
+        images = list(pool.map(lambda view: _draw(view, image_dir), views.values()))
+    left = _PICTURE_BUDGET_BYTES
+    rendered: dict[Key, Embedded | None] = {}
+    for key, image in zip(views, images, strict=True):
+        cost = len(image.source) if image else 0
+        if cost <= left:
+            left -= cost
+            rendered[key] = image
+    return rendered
+
+
+def _draw(view: View, image_dir: Path) -> Embedded | None:
+    """None where the picture cannot be read."""
+    try:
+        window, picture, fits = _load_window(view, image_path(image_dir, view.record.file_name))
+    except (DatasetError, Image.DecompressionBombError, *DECODER_ERRORS):
+        return None
+    scale = min(view.side / max(window.width, window.height), 4.0)
+    width, height = max(1, round(window.width * scale)), max(1, round(window.height * scale))
+    part = (window.x, window.y, window.x + window.width, window.y + window.height)
+    small = picture.resize((width, height), Image.Resampling.BILINEAR, box=part, reducing_gap=2.0)
+    if fits and view.annotations:
+        small = Image.fromarray(_draw_objects(np.asarray(small), view))
+    return embed_jpeg(small, view.max_bytes)
+
+
+def _load_window(view: View, path: Path) -> tuple[_Window, Image.Image, bool]:
+    """The window in pixels of the picture that comes with it, and whether the labels fit the picture.
+
+    The picture is as `load_image` gives it, but may be smaller: JPEG files are decoded at a fraction of their
+    size. Where the listed size is not that of the picture, the window is the whole of it.
+    """
+    record, listed_hw = view.record, (view.record.height, view.record.width)
+    size = picture_size(path)
+    fits = listed_hw in (size.shown_hw, size.stored_hw)
+    turn = not fits or size.shown_hw == listed_hw
+    with Image.open(path) as file:
+        if isinstance(file, JpegImageFile):
+            longest = max(view.window.width, view.window.height) if fits else max(file.size)
+            file.draft("RGB", (math.ceil(file.width * view.side / longest), 1))
+            picture = (turn_upright(file) if turn else file).convert("RGB")
+        else:
+            picture = Image.fromarray(load_image(path, listed_hw if fits else None))
+    if not fits:
+        return _Window(0, 0, picture.width, picture.height), picture, False
+    across, down = picture.width / record.width, picture.height / record.height
+    x, y, width, height = view.window
+    return _Window(x * across, y * down, width * across, height * down), picture, True
+
+
+def _draw_objects(image: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
+    height, width = image.shape[:2]
+    small = [_into_window(annotation, view, (width, height)) for annotation in view.annotations]
+    record = replace(view.record, width=width, height=height)
+    labels = [shorten(category.name, view.side // 18) for category in view.categories]
+    instances = annotations_to_instances(small, record, view.categories)
+    return draw_instances(image, instances, labels, show_scores=False)
+
+
+def _into_window(annotation: Annotation, view: View, size_wh: tuple[int, int]) -> Annotation:
+    """The annotation in a picture that shows the window of ``view`` in the size ``size_wh``."""
+    window = view.window
+    start, scale = np.array(window[:2]), np.array(size_wh) / window[2:]
+    box = annotation.bbox_xywh
+    if box is not None:
+        x, y = ((np.array(box[:2]) - start) * scale).tolist()
+        box = (x, y, box[2] * scale[0], box[3] * scale[1])
+    segmentation = annotation.segmentation
+    if not isinstance(segmentation, Mapping):
+        parts = [((np.reshape(part, (-1, 2)) - start) * scale).reshape(-1).tolist() for part in segmentation]
+        return replace(annotation, segmentation=parts, bbox_xywh=box)
+    mask = rle_to_mask(annotation_to_rle(annotation, view.record.height, view.record.width))
+    left, top = math.floor(window.x), math.floor(window.y)
+    part_of_mask = mask[top : top + math.ceil(window.height), left : left + math.ceil(window.width)]
+    small = cv2.resize(part_of_mask.astype(np.float32), size_wh, interpolation=cv2.INTER_AREA) >= 0.5
+    rle = mask_to_rle(small)
+    return replace(annotation, segmentation=rle, bbox_xywh=box)
