@@ -11,7 +11,7 @@ from paddlex_seg.data.checking.statistics import class_table, picture_table, siz
 def check_result(
     report: CheckReport, samples: Mapping[str, Sequence[str]], histogram: str | None, page: str
 ) -> dict[str, Any]:
-    """The whole result. ``samples`` (by split), ``histogram`` and ``page`` are paths of what was written."""
+    """The whole result. ``samples`` (by split), ``histogram`` and ``page`` are paths of files."""
     return {
         "check_pass": not report.number_of("error"),
         "attributes": {
