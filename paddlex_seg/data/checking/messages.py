@@ -1,0 +1,39 @@
+"""What the log says of findings and repairs."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from paddlex_seg.data.checking.repair.repaired_copy import Repair
+from paddlex_seg.data.findings import KINDS, Finding
+
+_LOGGER = logging.getLogger(__name__)
+_EXAMPLES_PER_CODE = 3
+
+
+def log_findings(result: Mapping[str, Any]) -> None:
+    """For each code: how often, and the first examples. Errors are listed when the check fails."""
+    by_code: dict[str, list[Finding]] = {}
+    for item in result["findings"]:
+        by_code.setdefault(item["code"], []).append(Finding(**item))
+    for code, count in result["finding_counts"].items():
+        severity = KINDS[code].severity
+        if severity == "error":
+            continue
+        examples = [
+            f"  {str(finding).removesuffix(finding.hint).rstrip()}"
+            for finding in by_code.get(code, [])[:_EXAMPLES_PER_CODE]
+        ]
+        more = [f"  ... and {count - len(examples)} more"] * (count > len(examples))
+        text = "\n".join([f"{severity} {code} ({count}): {KINDS[code].meaning}", *examples, *more])
+        _LOGGER.log(logging.WARNING if severity == "warning" else logging.INFO, text)
+
+
+def log_repair(repair: Repair) -> None:
+    """Where the repaired copy is, and how often what was repaired in it."""
+    if repair.written:
+        _LOGGER.info(f"Repaired copy: {repair.root}; what was changed is in {repair.log_file}")
+    else:
+        _LOGGER.info(f"{repair.root} is the repaired copy already; nothing was written.")
+    for code, count in repair.counts.items():
+        _LOGGER.info(f"repaired {code} ({count}): {KINDS[code].repair}")

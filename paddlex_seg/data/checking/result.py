@@ -1,0 +1,35 @@
+"""A check as ``check_dataset_result.json`` has it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from paddlex_seg.data.checking.check import CheckReport
+from paddlex_seg.data.checking.statistics import class_table, picture_table, size_table
+
+
+def check_result(
+    report: CheckReport, samples: Mapping[str, Sequence[str]], histogram: str | None, page: str
+) -> dict[str, Any]:
+    """The whole result. ``samples`` (by split), ``histogram`` and ``page`` are paths of files."""
+    return {
+        "check_pass": not report.number_of("error"),
+        "attributes": {
+            "num_classes": len(report.train.categories),
+            "train_samples": len(report.train.images),
+            "train_sample_paths": list(samples["train"]),
+            "val_samples": len(report.val.images),
+            "val_sample_paths": list(samples["val"]),
+            "train_annotations": len(report.train.annotations),
+            "val_annotations": len(report.val.annotations),
+            "class_counts": class_table(report.shapes),
+            "object_sizes": size_table(report.shapes),
+            "pictures": picture_table(report.shapes),
+        },
+        "analysis": {"histogram": histogram, "report": page},
+        "dataset_path": report.paths.root.resolve().name,
+        "show_type": "image",
+        "dataset_type": "COCOInstSegDataset",
+        "finding_counts": dict(report.counts),
+        "findings": [asdict(finding) for finding in report.findings],
+    }

@@ -1,0 +1,59 @@
+"""Annotated samples and the histogram of classes as image files."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from paddlex_seg.data.coco.instances import annotations_to_instances
+from paddlex_seg.data.images import image_path, load_image
+from paddlex_seg.reports.charts import draw_histogram
+from paddlex_seg.structures import Annotation, CocoFile
+from paddlex_seg.visualize import draw_instances
+
+_SAMPLES_PER_SPLIT = 10
+
+
+def draw_samples(coco: CocoFile, image_dir: Path, folder: Path) -> list[Path]:
+    """Draw the first images of a split, which lie in ``image_dir``, into ``folder``; their paths."""
+    names = [category.name for category in coco.categories]
+    records = coco.images[:_SAMPLES_PER_SPLIT]
+    annotations: dict[int, list[Annotation]] = {record.id: [] for record in records}
+    for annotation in coco.annotations:
+        if annotation.image_id in annotations:
+            annotations[annotation.image_id].append(annotation)
+    paths = []
+    for record in records:
+        source = image_path(image_dir, record.file_name)
+        image = load_image(source, size_hw=(record.height, record.width))
+        instances = annotations_to_instances(annotations[record.id], record, coco.categories)
+        drawn = draw_instances(image, instances, names, show_scores=False)
+        path = _sample_path(folder, record.file_name)
+        _save(drawn, path)
+        paths.append(path)
+    return paths
+
+
+def _sample_path(folder: Path, file_name: str) -> Path:
+    """Where a sample is saved: under its own name, or as PNG if Pillow cannot write files of that kind."""
+    path = image_path(folder, file_name)
+    can_write = Image.registered_extensions().get(path.suffix.lower()) in Image.SAVE
+    return path if can_write else path.with_name(f"{path.name}.png")
+
+
+def save_histogram(table: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw a table with ``name`` and the counts ``train`` and ``val`` of each class into the file ``path``."""
+    names, train, val = ([row[key] for row in table] for key in ("name", "train", "val"))
+    _save(draw_histogram(names, train, val), path)
+
+
+def _save(image: NDArray[np.uint8], path: Path) -> None:
+    """Write an image, complete or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    Image.fromarray(image).save(temporary, quality=92)
+    os.replace(temporary, path)
