@@ -42,12 +42,14 @@ def colour(name: str) -> str:
     return _STAND_INS[name]
 
 
-def figure_to_svg(figure: Figure, *, label: str, tips: Mapping[str, Sequence[str]]) -> Markup:
+def figure_to_svg(
+    figure: Figure, *, label: str, tips: Mapping[str, Sequence[str]], is_crisp: bool = False
+) -> Markup:
     """The figure as an ``<svg>`` element; equal figures give equal bytes. To be called under `RC`.
 
     The gid of an artist becomes the class of its shapes. tips: by gid, a text for each of its shapes, which
     browsers show under the mouse; such a gid is the class, a bar and a number, which make it unique. label:
-    what is drawn, for those who do not see it.
+    what is drawn, for those who do not see it. is_crisp: pixels of images, which have no gid, stay squares.
     """
     buffer = io.BytesIO()
     with warnings.catch_warnings():
@@ -58,6 +60,8 @@ def figure_to_svg(figure: Figure, *, label: str, tips: Mapping[str, Sequence[str
     svg = Element("svg", {"viewBox": drawn.attrib["viewBox"], "role": "img", "aria-label": legible(label)})
     for child in drawn:
         svg.extend(_shapes(child, tips))
+    for image in svg.iter("image") if is_crisp else ():
+        image.set("class", "cells")
     return Markup(ElementTree.tostring(svg, encoding="unicode"))
 
 

@@ -262,12 +262,13 @@ def heat_map(
         *(left, left + side, 0.0, height),
         width=math.ceil(left + side),
     )
-    image = axes.imshow(values, cmap="viridis", vmin=0, vmax=top, interpolation="none", aspect="auto")
-    image.set_gid("cells" if rows or columns else "places")
+    axes.imshow(values, cmap="viridis", vmin=0, vmax=top, interpolation="none", aspect="auto")
     _draw_ticks(axes, [(i, shorten(name, 24)) for i, name in enumerate(columns)], [], turned=True)
     _draw_ticks(axes, None, [(i, shorten(name, 24)) for i, name in enumerate(rows)], with_grid=False)
     _draw_scale(figure, value_text(0.0), value_text(top), right=left + side)
-    return Chart(heading, figure_to_svg(figure, label=f"Heat map: {heading}", tips={}))
+    is_matrix = bool(rows or columns)
+    svg = figure_to_svg(figure, label=f"Heat map: {heading}", tips={}, is_crisp=is_matrix)
+    return Chart(heading, svg)
 
 
 def _draw_scale(figure: Figure, low: str, high: str, *, right: float) -> None:
@@ -276,7 +277,7 @@ def _draw_scale(figure: Figure, low: str, high: str, *, right: float) -> None:
     end = right - 8 - _DIGIT * len(high)
     axes = figure.add_axes(((end - 90) / width, 2 / height, 90 / width, 10 / height))
     axes.set_axis_off()
-    axes.imshow(np.arange(256)[None], cmap="viridis", interpolation="none", aspect="auto").set_gid("places")
+    axes.imshow(np.arange(256)[None], cmap="viridis", interpolation="none", aspect="auto")
     style: dict[str, Any] = {"color": colour("muted"), "fontsize": _TEXT, "verticalalignment": "center"}
     figure.text((end - 95) / width, 7 / height, low, ha="right", gid="y", **style)
     figure.text((end + 5) / width, 7 / height, high, ha="left", gid="m", **style)

@@ -175,6 +175,11 @@ def test_the_first_split_may_be_empty_and_the_second_keeps_its_colour() -> None:
     assert set(re.findall(r'<path class="(s\d)"', chart.svg)) == {"s1"}
 
 
+def test_cells_of_a_matrix_stay_squares_and_a_map_of_places_is_smooth() -> None:
+    assert 'class="cells"' in named_cells(["nut", "bolt"]).svg
+    assert 'class="cells"' not in heat_map("train", np.eye(3)).svg
+
+
 @pytest.mark.parametrize("pair", [("_a", "_b"), ("$a$", "a"), ("$5_{x", "$5_{y")], ids=str)
 def test_curves_png_has_the_names_as_they_are(pair: tuple[str, str]) -> None:
     one, other = (draw_curves([Curve(name, np.arange(3.0), np.arange(3.0))], []) for name in pair)
