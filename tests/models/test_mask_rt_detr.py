@@ -87,6 +87,15 @@ def drawn_by_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loss, "RandomPoints", PointsByRule)
 
 
+@pytest.fixture
+def few_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Masks are compared at some points only, since at thousands it takes longer than all else."""
+    for module in (matcher, loss):
+        monkeypatch.setattr(module, "NUM_POINTS", 64)
+    monkeypatch.setattr(loss, "NUM_CANDIDATES", 192)
+    monkeypatch.setattr(loss, "NUM_UNCERTAIN", 48)
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_weights_have_the_published_names_shapes_and_order(size: str) -> None:
     reference = reference_of(size)
@@ -175,7 +184,7 @@ def assert_queries(
 
 
 @pytest.mark.parametrize("run", ["nodn", "dn"])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", S_FAST)
 @pytest.mark.usefixtures("drawn_by_rule")
 def test_losses_gradients_and_one_step_equal_the_reference(size: str, run: str) -> None:
     golden = reference_of(size).golden("train")
@@ -226,15 +235,29 @@ def find_nothing(network: MaskRtDetr) -> None:
     last.bias.set_value(paddle.zeros_like(last.bias))
 
 
-@pytest.mark.parametrize("nothing_to_find", [False, True], ids=["detections", "no detections"])
 @pytest.mark.parametrize("size", S_FAST)
-def test_exported_graph_equals_the_model(tmp_path: Path, size: str, nothing_to_find: bool) -> None:
-    network = filled_model(size)
-    if nothing_to_find:
-        find_nothing(network)
+def test_exported_graph_equals_the_model(tmp_path: Path, size: str) -> None:
+    blind, network = filled_model(size), filled_model(size)
+    find_nothing(blind)
     batches = [inputs_of(batch_size, 160, 160) for batch_size in (1, 3)]
-    expected = [[tensor.numpy() for tensor in detect(network, *inputs)] for inputs in batches]
+    expected, expected_of_blind = (
+        [[tensor.numpy() for tensor in detect(model, *inputs)] for inputs in batches]
+        for model in (network, blind)
+    )
     graph = ExportedGraph(network, tmp_path, (160, 160))
+    assert_same_outputs(graph, batches, expected, nothing_to_find=False)
+    find_nothing(network)
+    graph.write()
+    assert_same_outputs(graph, batches, expected_of_blind, nothing_to_find=True)
+
+
+def assert_same_outputs(
+    graph: ExportedGraph,
+    batches: list[list[np.ndarray]],
+    expected: list[list[np.ndarray]],
+    *,
+    nothing_to_find: bool,
+) -> None:
     for inputs, (bbox, bbox_num, mask) in zip(batches, expected, strict=True):
         assert (bbox[:, 1] < 1e-6).all() == nothing_to_find
         for found_bbox, found_num, found_mask in graph.runs(inputs):
@@ -252,6 +275,7 @@ def test_exported_graph_equals_the_model(tmp_path: Path, size: str, nothing_to_f
 
 
 @pytest.mark.parametrize("num_classes", [1, 7])
+@pytest.mark.usefixtures("few_points")
 def test_other_class_counts_on_wide_pictures(num_classes: int) -> None:
     paddle.seed(0)
     network = BUILDERS["S"](num_classes)
@@ -266,6 +290,7 @@ def test_other_class_counts_on_wide_pictures(num_classes: int) -> None:
     assert found.bbox[:, 0].max() < num_classes
 
 
+@pytest.mark.usefixtures("few_points")
 def test_a_tiny_input_has_fewer_queries_than_usual() -> None:
     network = BUILDERS["S"](1)
     found = detect(network, *inputs_of(1, 32, 32))
@@ -277,6 +302,7 @@ def test_a_tiny_input_has_fewer_queries_than_usual() -> None:
 
 @pytest.mark.parametrize("from_scratch", [False, True])
 @pytest.mark.parametrize("counts", [(0, 0), (0, 2)], ids=["no objects at all", "one image without objects"])
+@pytest.mark.usefixtures("few_points")
 def test_every_parameter_gets_a_finite_gradient(counts: tuple[int, int], from_scratch: bool) -> None:
     paddle.seed(0)
     network = BUILDERS["S"](3, from_scratch=from_scratch)
@@ -296,7 +322,8 @@ def crowded_batch(count: int) -> Batch:
     return batch._replace(targets=[crowd, batch.targets[1]])
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(350, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [300, 350])
+@pytest.mark.usefixtures("few_points")
 def test_pictures_with_as_many_objects_as_queries_and_more(count: int) -> None:
     paddle.seed(0)
     network = BUILDERS["S"](3)
@@ -319,6 +346,7 @@ def test_pictures_with_as_many_objects_as_queries_and_more(count: int) -> None:
         ("transformer.decoder.layers.3.cross_attn.sampling_offsets.bias", True),
     ],
 )
+@pytest.mark.usefixtures("few_points")
 def test_weights_that_are_broken_raise_nothing_and_nan_is_passed_on(
     name: str, reaches_the_outputs: bool, value: float
 ) -> None:

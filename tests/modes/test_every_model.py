@@ -23,7 +23,7 @@ from paddlex_seg.training.ema import Ema
 from paddlex_seg.training.optimizer import build_optimizer
 
 CATEGORIES = (Category(3, "leaf"), Category(1, "stem"))
-QUICK = ("PP-YOLOE_seg-S", "Mask-RT-DETR-S", "MaskRCNN-ResNet50-FPN", "SOLOv2")
+QUICK = ("PP-YOLOE_seg-S", "Mask-RT-DETR-S", "MaskRCNN-ResNet50-FPN")
 SIZES = ((96, 128), (128, 64))  # of network inputs
 ORIGINAL_SIZES = ((120, 200), (150, 77))
 
@@ -36,9 +36,14 @@ def config_of(name: str) -> Config:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in MODELS]
+    ("name", "counts"),
+    [
+        pytest.param(name, counts, id=f"{name} {title}", marks=[] if name in quick else [pytest.mark.slow])
+        # tests/models/ has quick tests of each family without objects, and of a step of SOLOv2.
+        for counts, title, quick in (((2, 1), "objects", QUICK), ((0, 0), "no objects", QUICK[:1]))
+        for name in MODELS
+    ],
 )
-@pytest.mark.parametrize("counts", [(2, 1), (0, 0)], ids=["objects", "no objects"])
 def test_one_step_of_the_shipped_configuration_moves_every_trainable_weight(
     name: str, counts: tuple[int, int]
 ) -> None:
