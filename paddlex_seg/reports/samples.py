@@ -1,6 +1,5 @@
 """Annotated samples and the histogram of classes as image files."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from PIL import Image
 
 from paddlex_seg.data.coco.instances import annotations_to_instances
 from paddlex_seg.data.images import image_path, load_image
+from paddlex_seg.files.atomic import new_file
 from paddlex_seg.reports.charts import draw_histogram
 from paddlex_seg.structures import Annotation, CocoFile
 from paddlex_seg.visualize import draw_instances
@@ -53,7 +53,5 @@ def save_histogram(table: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 def _save(image: NDArray[np.uint8], path: Path) -> None:
     """Write an image, complete or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    Image.fromarray(image).save(temporary, quality=92)
-    os.replace(temporary, path)
+    with new_file(path) as temporary:
+        Image.fromarray(image).save(temporary, quality=92)

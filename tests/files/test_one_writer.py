@@ -12,57 +12,39 @@ import paddlex_seg
 PACKAGE = Path(paddlex_seg.__file__).parent
 INTO_TEMPORARY = "a native writer into a file or folder that files/ gave, or that goes with its folder"
 APPENDED = "a log, which grows line by line"
-TO_CONVERT = "to convert: writes a file of its own way today"
 MEMORY = "writes into memory"
 
 # What each module does, how often, and why it may.
 ALLOWED: dict[str, dict[str, tuple[int, str]]] = {
-    "checkpoints/files.py": {
-        "write_text": (1, INTO_TEMPORARY),  # config.yaml in the folder of the checkpoint
-    },
-    "checkpoints/weights.py": {"open": (1, TO_CONVERT), "os.replace": (1, TO_CONVERT)},
-    "data/checking/repair.py": {"write_text": (1, TO_CONVERT)},  # of main, too: not into a temporary folder
+    "checkpoints/files.py": {"write_text": (1, INTO_TEMPORARY)},
+    "checkpoints/weights.py": {"open": (1, INTO_TEMPORARY)},
     "data/demo.py": {
         "write_text": (3, INTO_TEMPORARY),
         "write_bytes": (1, INTO_TEMPORARY),
         ".save": (2, MEMORY),
-        ".rename": (2, TO_CONVERT),
-        "tempfile": (1, TO_CONVERT),
     },
-    "data/formats/labelme.py": {"write_text": (1, INTO_TEMPORARY), ".save": (1, MEMORY)},
+    "data/formats/labelme/write.py": {"write_text": (1, INTO_TEMPORARY), ".save": (1, MEMORY)},
     "data/formats/mask_png.py": {"write_text": (1, INTO_TEMPORARY), ".save": (1, INTO_TEMPORARY)},
     "data/formats/target_files.py": {"write_text": (1, INTO_TEMPORARY)},
     "data/formats/yolo.py": {"write_text": (2, INTO_TEMPORARY)},
-    "data/preparation/prepare.py": {
+    "data/preparation/layouts.py": {
         "write_text": (1, INTO_TEMPORARY),
         "shutil.copytree": (1, INTO_TEMPORARY),
     },
-    "inference/exported.py": {"write_text": (1, TO_CONVERT), "os.replace": (1, TO_CONVERT)},
-    "inference/results.py": {
-        "write_text": (1, TO_CONVERT),
-        ".save": (1, TO_CONVERT),
-        "os.replace": (1, TO_CONVERT),
-    },
+    "export/graphs.py": {"jit.save": (1, INTO_TEMPORARY)},
+    "inference/results.py": {".save": (1, INTO_TEMPORARY)},
     "inference/sources.py": {
         ".save": (1, "one page of a TIFF, in a folder of the system that is read once"),
         "tempfile": (2, "downloads and pages that are read once and go with their folder"),
     },
-    "modes/check_dataset.py": {".save": (1, TO_CONVERT), "os.replace": (1, TO_CONVERT)},
-    "modes/export.py": {
-        "jit.save": (1, INTO_TEMPORARY),
-        "shutil.move": (1, TO_CONVERT),
-        "tempfile": (1, TO_CONVERT),
-    },
-    "reports/dataset.py": {".save": (1, MEMORY)},
+    "reports/chart_svg.py": {"savefig": (1, MEMORY)},
     "reports/images.py": {".save": (1, MEMORY)},
+    "reports/samples.py": {".save": (1, INTO_TEMPORARY)},
     "reports/training.py": {".save": (1, MEMORY)},
     "runtime/log.py": {"FileHandler": (1, APPENDED)},
     "runtime/supervisor.py": {"open": (1, "the standard error of a process")},
-    "training/loop.py": {
-        "write_text": (1, TO_CONVERT),
-        "os.replace": (1, "a folder of an earlier run gets another name"),
-    },
     "training/metrics_log.py": {"open": (2, APPENDED)},
+    "training/output.py": {"os.replace": (1, "a folder of an earlier run gets another name")},
     "training/self_check.py": {"tempfile": (1, "an export that nobody reads and that goes with its folder")},
 }
 METHODS = {"write_text", "write_bytes", "imwrite", "savefig", "tofile", "rename", "save", "touch"}
