@@ -159,14 +159,14 @@ def torchvision_run(picture_file: Path, side: int | None) -> Run:
 def network_inputs(name: str, side: int | None) -> tuple[list[Any], tuple[int, int]]:
     """Image, im_shape and scale_factor of one picture, and the size of the original picture."""
     import numpy as np
-    from rule import normalized_input, picture
+    from rule import drawn_image, normalized_input
 
     image_hw, padded_hw = picture_size(name, side)
     if is_square(name):
         scale_yx = (640 / 480, 640 / 600)
     else:
         scale_yx = (PUBLISHED_SCALE, PUBLISHED_SCALE)
-    image = normalized_input(0, image_hw, padded_hw) if padded_hw else picture(0, *image_hw)
+    image = normalized_input(0, image_hw, padded_hw) if padded_hw else drawn_image(0, *image_hw)
     inputs = [np.array([value], np.float32) for value in (image, image_hw, scale_yx)]
     height, width = (int(size / scale + 0.5) for size, scale in zip(image_hw, scale_yx, strict=True))
     return inputs, (height, width)
@@ -253,10 +253,10 @@ def _alone(
 
 def _write_picture(name: str, side: int | None, file: Path) -> None:
     import numpy as np
-    from rule import picture
+    from rule import drawn_image
 
     image_hw, _ = picture_size(name, side)
-    np.save(file, picture(0, *(int(size / PUBLISHED_SCALE + 0.5) for size in image_hw)))
+    np.save(file, drawn_image(0, *(int(size / PUBLISHED_SCALE + 0.5) for size in image_hw)))
 
 
 def _row(name: str, which: str, measured: list[dict[str, float]], ratios: list[float]) -> str:

@@ -38,9 +38,9 @@ paddle2onnx.export(network, params, onnx, opset_version=int(opset))
 """
 
 
-def pictures(name: str, side: int) -> list[Arrays]:
+def network_inputs(name: str, side: int) -> list[Arrays]:
     """Two inputs of a network."""
-    from rule import normalized_input, picture
+    from rule import drawn_image, normalized_input
 
     def inputs(images: Arrays, image_hw: tuple[int, int], scales: Arrays) -> Arrays:
         return [
@@ -50,7 +50,7 @@ def pictures(name: str, side: int) -> list[Arrays]:
         ]
 
     if is_square(name):
-        images = [picture(seed, side, side) for seed in (0, 100)]
+        images = [drawn_image(seed, side, side) for seed in (0, 100)]
         scales = [(1.6, 1.25), (1.0, 2.0)]
         return [inputs([images[n]], (side, side), [scales[n]]) for n in (0, 1)]
     sizes = [((side - 6, side + 54), (side, side + 64)), ((side + 64, side - 32), (side + 64, side - 32))]
@@ -76,7 +76,7 @@ def model_and_export(name: str, side: int, folder: Path) -> dict[str, Any]:
     backend = PaddleBackend(folder)
     model.eval()
     seconds = []
-    for number, inputs in enumerate(pictures(name, side)):
+    for number, inputs in enumerate(network_inputs(name, side)):
         with paddle.no_grad():
             outputs = [output.numpy() for output in model(*map(paddle.to_tensor, inputs))]
         _save(folder / f"input{number}.npz", inputs)

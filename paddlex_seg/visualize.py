@@ -109,19 +109,19 @@ def _line_width(image: _Image) -> int:
 
 def _draw_labels(image: _Image, labels: Sequence[tuple[str, NDArray[np.float32], _Colour]]) -> _Image:
     """Each text on a filled patch above its box, or inside where there is no room above."""
-    picture = Image.fromarray(image)
-    pen = ImageDraw.Draw(picture)
+    canvas = Image.fromarray(image)
+    pen = ImageDraw.Draw(canvas)
     size = float(np.clip(0.024 * max(image.shape[:2]), 11, 80))
     for text, box, colour in labels:
         font = ImageFont.truetype(font_for(text), size)
         left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
         patch_width, patch_height = right - left + 4, bottom - top + 4
-        x = max(0.0, min(float(box[0]), picture.width - patch_width))
+        x = max(0.0, min(float(box[0]), canvas.width - patch_width))
         y = float(box[1]) - patch_height
-        y = max(0.0, min(y if y >= 0 else float(box[1]), picture.height - patch_height))
+        y = max(0.0, min(y if y >= 0 else float(box[1]), canvas.height - patch_height))
         pen.rectangle((x, y, x + patch_width, y + patch_height), fill=colour)
         pen.text((x + 2 - left, y + 2 - top), text, font=font, fill=_contrast(colour))
-    return np.asarray(picture).copy()
+    return np.asarray(canvas).copy()
 
 
 def _contrast(colour: _Colour) -> _Colour:

@@ -35,8 +35,8 @@ def test_a_red_picture_is_red_on_disk(tmp_path: Path) -> None:
     image = np.full((200, 300, 3), (220, 10, 0), np.uint8)
     drawn = draw_instances(image, instances_of(block((200, 300), 100, 100, 60)), ["nut"])
     Image.fromarray(drawn).save(tmp_path / "red.png")
-    with Image.open(tmp_path / "red.png") as picture:
-        assert picture.getpixel((5, 190)) == (220, 10, 0)
+    with Image.open(tmp_path / "red.png") as saved:
+        assert saved.getpixel((5, 190)) == (220, 10, 0)
 
 
 def test_the_mask_takes_the_colour_of_its_class_in_rgb() -> None:

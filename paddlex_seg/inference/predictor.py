@@ -9,7 +9,7 @@ from paddlex_seg.errors import BackendError, DatasetError
 from paddlex_seg.inference.backends.base import find_instances, fitting_batch_size
 from paddlex_seg.inference.backends.paddle import PaddleBackend, RunMode
 from paddlex_seg.inference.results import Result, clip_to_picture
-from paddlex_seg.inference.sources import Input, Picture, expand_inputs, read_pictures
+from paddlex_seg.inference.sources import Input, LoadedImage, expand_inputs, read_pictures
 from paddlex_seg.runtime.network import network
 from paddlex_seg.structures import Backend, Instances
 
@@ -76,7 +76,7 @@ class Predictor:
         chosen = self.threshold if threshold is None else threshold
         return self._predict_pictures(read_pictures(sources, on_unreadable, network()), chosen)
 
-    def _predict_pictures(self, pictures: Iterator[Picture], threshold: float) -> Iterator[Result]:
+    def _predict_pictures(self, pictures: Iterator[LoadedImage], threshold: float) -> Iterator[Result]:
         for batch in self._batches(pictures):
             for (picture, _), instances in zip(batch, self._find_instances(batch, threshold), strict=True):
                 yield Result(
@@ -88,13 +88,13 @@ class Predictor:
                     save_name=picture.save_name,
                 )
 
-    def _batches(self, pictures: Iterator[Picture]) -> Iterator[list[tuple[Picture, NetworkInput]]]:
+    def _batches(self, pictures: Iterator[LoadedImage]) -> Iterator[list[tuple[LoadedImage, NetworkInput]]]:
         """Pictures with their network inputs, all of a batch equally large.
 
         Padding one input to the size of another would change what the network sees near its edges, so that
         results would depend on the company.
         """
-        batch: list[tuple[Picture, NetworkInput]] = []
+        batch: list[tuple[LoadedImage, NetworkInput]] = []
         for picture in pictures:
             network_input = preprocess(picture.image, self._backend.preprocess)
             if batch and batch[0][1].image.shape != network_input.image.shape:
@@ -108,7 +108,7 @@ class Predictor:
             yield batch
 
     def _find_instances(
-        self, batch: Sequence[tuple[Picture, NetworkInput]], threshold: float
+        self, batch: Sequence[tuple[LoadedImage, NetworkInput]], threshold: float
     ) -> list[Instances]:
         inputs = collate([network_input for _, network_input in batch])
         sizes = [(picture.image.shape[0], picture.image.shape[1]) for picture, _ in batch]

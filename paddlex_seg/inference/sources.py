@@ -42,7 +42,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Picture:
+class LoadedImage:
     """A picture in memory, uint8 [H, W, 3], RGB; several for a file of several pages.
 
     ``save_name`` is the name of its source (and page), with a number where another picture of the run has it.
@@ -68,7 +68,7 @@ def expand_inputs(inputs: Input | Sequence[Input]) -> list[Source]:
 
 def read_pictures(
     sources: Sequence[Source], on_unreadable: Callable[[DatasetError], None], network: Network
-) -> Iterator[Picture]:
+) -> Iterator[LoadedImage]:
     """The pictures of all sources, one in memory at a time; arrays are taken as BGR, as OpenCV reads them.
 
     ``on_unreadable`` is told of each source that cannot be read; ``network`` is what URLs are downloaded
@@ -153,9 +153,9 @@ def _unique_name(name: str, taken: set[str]) -> str:
     return candidate
 
 
-def _read_one(source: Source, network: Network) -> Iterator[Picture]:
+def _read_one(source: Source, network: Network) -> Iterator[LoadedImage]:
     if isinstance(source.origin, np.ndarray):
-        yield Picture(_bgr_to_rgb(source.origin), None, None, source.name)
+        yield LoadedImage(_bgr_to_rgb(source.origin), None, None, source.name)
     elif isinstance(source.origin, Path):
         yield from _read_file(source.origin, str(source.origin), source.name)
     else:
@@ -181,13 +181,13 @@ def _bgr_to_rgb(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(array), codes[channels]), np.uint8)
 
 
-def _read_file(path: Path, input_path: str, name: str) -> Iterator[Picture]:
+def _read_file(path: Path, input_path: str, name: str) -> Iterator[LoadedImage]:
     num_pages = _count_tiff_pages(path)
     if num_pages == 1:
-        yield Picture(load_image(path), input_path, None, name)
+        yield LoadedImage(load_image(path), input_path, None, name)
         return
     for page in range(num_pages):
-        yield Picture(_load_page(path, page), input_path, page, f"{name}_{page}")
+        yield LoadedImage(_load_page(path, page), input_path, page, f"{name}_{page}")
 
 
 def _count_tiff_pages(path: Path) -> int:

@@ -46,7 +46,7 @@ def _sample_path(folder: Path, file_name: str) -> Path:
 
 
 def save_histogram(table: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw a table of ``name`` and the counts ``train`` and ``val`` of each class into the file ``path``."""
+    """Draw a table with ``name`` and the counts ``train`` and ``val`` of each class into ``path``."""
     names, train, val = ([row[key] for row in table] for key in ("name", "train", "val"))
     _save(draw_histogram(names, train, val), path)
 

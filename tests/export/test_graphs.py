@@ -12,7 +12,7 @@ import yaml
 from numpy.typing import NDArray
 from paddle import inference, nn
 from pycocotools import mask as coco_mask
-from rule import fill_model, picture
+from rule import drawn_image, fill_model
 from small_runs import CATEGORIES, IMAGE_SIZE, MODEL, filled_model
 
 from paddlex_seg.catalog import find_model
@@ -33,7 +33,7 @@ ORIGINAL_SIZES = ((120, 200), (301, 77), (96, 64))
 
 def network_inputs(*seeds: int) -> Arrays:
     """A batch of pictures that had different sizes before they became network inputs."""
-    images = np.stack([picture(seed, *IMAGE_SIZE) for seed in seeds])
+    images = np.stack([drawn_image(seed, *IMAGE_SIZE) for seed in seeds])
     im_shape = np.full((len(seeds), 2), IMAGE_SIZE, np.float32)
     return images, im_shape, im_shape / np.array(ORIGINAL_SIZES[: len(seeds)], np.float32)
 
@@ -307,7 +307,7 @@ def test_graphs_take_the_size_that_a_picture_has(
 ) -> None:
     model, folder = any_size
     spec = read_inference_yml(folder / "inference.yml")
-    pictures = [(picture(seed, *size).transpose(1, 2, 0) * 255) for seed, size in enumerate(sizes)]
+    pictures = [(drawn_image(seed, *size).transpose(1, 2, 0) * 255) for seed, size in enumerate(sizes)]
     inputs = tuple(collate([preprocess(one.astype(np.uint8), spec.preprocess) for one in pictures]))
     assert inputs[0].shape[2:] == input_hw
     if black:
@@ -325,7 +325,7 @@ def test_graphs_take_the_size_that_a_picture_has(
 def test_prediction_of_pictures_of_any_size_does_not_depend_on_the_batch(any_size: tuple) -> None:
     sizes = [(120, 160), (128, 150), (300, 120), (299, 120), (64, 64), (60, 80)]
     pictures = [
-        (picture(seed, *hw).transpose(1, 2, 0) * 255).astype(np.uint8) for seed, hw in enumerate(sizes)
+        (drawn_image(seed, *hw).transpose(1, 2, 0) * 255).astype(np.uint8) for seed, hw in enumerate(sizes)
     ]
     alone, together = (
         list(open_predictor(any_size[1], batch_size=size).predict(pictures)) for size in (1, 4)
@@ -363,7 +363,7 @@ def test_both_directories_of_solov2_give_the_same_results(
 ) -> None:
     shutil.copytree(uncut[1], tmp_path / "official")
     (tmp_path / "official" / "network.json").unlink()
-    image = np.floor(picture(0, 100, 140).transpose(1, 2, 0) * 255).astype(np.uint8)
+    image = np.floor(drawn_image(0, 100, 140).transpose(1, 2, 0) * 255).astype(np.uint8)
     (ours,), (official,) = (
         list(open_predictor(folder).predict([image])) for folder in (uncut[1], tmp_path / "official")
     )

@@ -35,16 +35,16 @@ def uncompressed(mask: np.ndarray) -> dict[str, Any]:
 
 def coco_file(
     split: str,
-    pictures: dict[str, list[tuple[str, Any]]],
+    named: dict[str, list[tuple[str, Any]]],
     labels: list[str],
     size_hw: tuple[int, int] = (40, 60),
     crowd: bool = False,
 ) -> CocoFile:
     """Pictures by name, with label and segmentation of each object; category ids are 10, 20, ..."""
     category_of = {label: 10 * (index + 1) for index, label in enumerate(labels)}
-    images = [ImageRecord(id, name, size_hw[1], size_hw[0]) for id, name in enumerate(pictures, start=5)]
+    images = [ImageRecord(id, name, size_hw[1], size_hw[0]) for id, name in enumerate(named, start=5)]
     objects = [
-        (record.id, *item) for record, items in zip(images, pictures.values(), strict=True) for item in items
+        (record.id, *item) for record, items in zip(images, named.values(), strict=True) for item in items
     ]
     return CocoFile(
         path=Path("annotations") / f"instance_{split}.json",

@@ -42,7 +42,7 @@ class Planted:
     def annotation(self, split: str, place: int = 0) -> dict[str, Any]:
         return self.documents[split]["annotations"][place]
 
-    def picture(self, split: str, place: int = 0) -> Path:
+    def image_file(self, split: str, place: int = 0) -> Path:
         return self.root / "images" / self.image(split, place)["file_name"]
 
     def file(self, split: str) -> Path:
@@ -252,7 +252,7 @@ def _(p: Planted, v: int) -> Expected:
 @plants("image_missing")
 def _(p: Planted, v: int) -> Expected:
     split, place = where(v)
-    picture = p.picture(split, place)
+    picture = p.image_file(split, place)
     if v == 2:
         os.replace(picture, picture.with_name(picture.name.upper()))
     else:
@@ -263,22 +263,22 @@ def _(p: Planted, v: int) -> Expected:
 @plants("image_empty_file")
 def _(p: Planted, v: int) -> Expected:
     split, place = where(v)
-    p.picture(split, place).write_bytes(b"")
+    p.image_file(split, place).write_bytes(b"")
     return p.expect("image_empty_file", split, p.image(split, place))
 
 
 @plants("image_truncated")
 def _(p: Planted, v: int) -> Expected:
     split, place = (("train", 0), ("train", 1), ("val", 1))[v]  # JPEG, PNG, JPEG
-    content = p.picture(split, place).read_bytes()
-    p.picture(split, place).write_bytes(content[: (len(content) * 3 // 4, len(content) // 2, -2)[v]])
+    content = p.image_file(split, place).read_bytes()
+    p.image_file(split, place).write_bytes(content[: (len(content) * 3 // 4, len(content) // 2, -2)[v]])
     return p.expect("image_truncated", split, p.image(split, place))
 
 
 @plants("image_corrupt")
 def _(p: Planted, v: int) -> Expected:
     split, place = where(v)
-    path = p.picture(split, place)
+    path = p.image_file(split, place)
     buffer = io.BytesIO()
     pixels(3).save(buffer, "PNG")
     headless = buffer.getvalue().replace(b"IHDR", b"IHXX")
@@ -297,12 +297,12 @@ def _(p: Planted, v: int) -> Expected:
     return p.expect("image_unsupported", split, image)
 
 
-def _save_as(p: Planted, v: int, name: str, picture: Image.Image, code: str, **options: Any) -> Expected:
+def _save_as(p: Planted, v: int, name: str, content: Image.Image, code: str, **options: Any) -> Expected:
     split, place = where(v)
     image = p.image(split, place)
-    p.picture(split, place).unlink()
+    p.image_file(split, place).unlink()
     image["file_name"] = name
-    picture.save(p.root / "images" / name, **options)
+    content.save(p.root / "images" / name, **options)
     return p.expect(code, split, image)
 
 
@@ -419,21 +419,21 @@ def _(p: Planted, v: int) -> Expected:
 
 def _copy_picture(p: Planted, source: tuple[str, int], split: str, change: int | None) -> dict[str, Any]:
     """The picture ``source`` once more, in ``split``: as it is, or saved again in one of three ways."""
-    path = p.picture(*source)
+    path = p.image_file(*source)
     name = f"again_{split}{path.suffix if change is None else ('.jpg', '.png', '.jpg')[change]}"
     target = p.root / "images" / name
     width, height = WIDTH, HEIGHT
     if change is None:
         target.write_bytes(path.read_bytes())
     else:
-        with Image.open(path) as picture:
-            picture = picture.convert("RGB")
+        with Image.open(path) as opened:
+            opened = opened.convert("RGB")
             if change == 1:
                 width, height = 2 * WIDTH, 2 * HEIGHT
-                picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+                opened = opened.resize((width, height), Image.Resampling.BILINEAR)
             if change == 2:
-                picture = picture.point(lambda value: min(255, value + 5))
-            picture.save(target, **({"quality": 40} if change == 0 else {}))
+                opened = opened.point(lambda value: min(255, value + 5))
+            opened.save(target, **({"quality": 40} if change == 0 else {}))
     image = {"id": 700, "file_name": name, "width": width, "height": height}
     p.documents[split]["images"].append(image)
     p.documents[split]["annotations"].append(annotation(7000, 700, 2, [[4, 4, 30, 5, 20, 33]]))
@@ -471,7 +471,7 @@ def _renamed(p: Planted, v: int, name: str, code: str) -> Expected:
     split, place = where(v)
     target = p.root / "images" / name.replace("\\", "/")
     target.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(p.picture(split, place), target)
+    os.replace(p.image_file(split, place), target)
     p.image(split, place)["file_name"] = name
     return p.expect(code, split, p.image(split, place))
 
@@ -480,7 +480,7 @@ def _renamed(p: Planted, v: int, name: str, code: str) -> Expected:
 def _(p: Planted, v: int) -> Expected:
     split, place = where(v)
     names = ("../secret.png", "/etc/passwd.png", "C:\\photos\\a.png")
-    p.picture(split, place).unlink()
+    p.image_file(split, place).unlink()
     p.image(split, place)["file_name"] = names[v]
     return p.expect("file_name_outside", split, p.image(split, place))
 
@@ -513,7 +513,7 @@ def _(p: Planted, v: int) -> Expected:
 @plants("file_name_duplicate")
 def _(p: Planted, v: int) -> Expected:
     split, place = (("train", 1), ("val", 2), ("train", 4))[v]
-    p.picture(split, place).unlink()
+    p.image_file(split, place).unlink()
     p.image(split, place)["file_name"] = p.image(split, 0)["file_name"]
     return p.expect("file_name_duplicate", split, p.image(split, place))
 

@@ -15,18 +15,18 @@ from paddlex_seg.data.images import IMAGE_SUFFIXES
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.download import Limits, Network
 from paddlex_seg.inference import sources
-from paddlex_seg.inference.sources import Picture, expand_inputs, read_pictures
+from paddlex_seg.inference.sources import LoadedImage, expand_inputs, read_pictures
 
 NETWORK = Network(cache_dir=Path("never used"), proxies={})
 
 
-def write_picture(path: Path, colour: tuple[int, int, int] = (200, 0, 0), **options) -> Path:
+def save_image(path: Path, colour: tuple[int, int, int] = (200, 0, 0), **options) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (24, 16), colour).save(path, **options)
     return path
 
 
-def read_all(inputs) -> list[Picture]:
+def read_all(inputs) -> list[LoadedImage]:
     """All pictures; an unreadable one fails the test."""
 
     def fail(error: DatasetError) -> None:
@@ -36,7 +36,7 @@ def read_all(inputs) -> list[Picture]:
 
 
 def test_a_file_with_spaces_and_foreign_letters_is_read_as_rgb(tmp_path: Path):
-    path = write_picture(tmp_path / "été 花 [1].png")
+    path = save_image(tmp_path / "été 花 [1].png")
     (picture,) = read_all(str(path))
     assert picture.image.shape == (16, 24, 3)
     assert picture.image[0, 0].tolist() == [200, 0, 0]
@@ -48,7 +48,7 @@ def test_a_folder_is_walked_in_order_and_keeps_its_sub_folders(tmp_path: Path):
         if name.endswith("txt"):
             (tmp_path / name).write_text("no picture")
         else:
-            write_picture(tmp_path / name)
+            save_image(tmp_path / name)
     assert [picture.save_name for picture in read_all(tmp_path)] == ["a/deep/x", "a/x", "b/x", "c"]
 
 
@@ -61,7 +61,7 @@ def test_a_folder_is_searched_for_all_kinds_of_images(tmp_path: Path, suffix: st
 
 def test_hidden_files_and_folders_are_left_out(tmp_path: Path):
     for name in ("a.png", "._a.png", ".a.new-1-2-00000000.png", ".trash/b.png", "c/.d/e.png"):
-        write_picture(tmp_path / name)
+        save_image(tmp_path / name)
     assert [picture.save_name for picture in read_all(tmp_path)] == ["a"]
     hidden = tmp_path / ".trash"
     assert [picture.save_name for picture in read_all([hidden, hidden / "b.png"])] == ["b", "b_2"]
@@ -69,13 +69,13 @@ def test_hidden_files_and_folders_are_left_out(tmp_path: Path):
 
 def test_a_pattern_finds_its_files_in_order(tmp_path: Path):
     for name in ("2.jpg", "1.jpg", "3.png", "sub/4.jpg"):
-        write_picture(tmp_path / name)
+        save_image(tmp_path / name)
     assert [p.save_name for p in read_all(f"{tmp_path}/*.jpg")] == ["1", "2"]
     assert [p.save_name for p in read_all(f"{tmp_path}/**/*.jpg")] == ["1", "2", "4"]
 
 
 def test_equal_names_get_numbers_also_where_letters_differ_in_case_only(tmp_path: Path):
-    files = [write_picture(tmp_path / name) for name in ("p/a.jpg", "q/a.jpg", "q/A.png", "q/a_2.jpg")]
+    files = [save_image(tmp_path / name) for name in ("p/a.jpg", "q/a.jpg", "q/A.png", "q/a_2.jpg")]
     names = [picture.save_name for picture in read_all(files)]
     assert names == ["a", "a_2", "A_3", "a_2_2"]
 
@@ -83,7 +83,7 @@ def test_equal_names_get_numbers_also_where_letters_differ_in_case_only(tmp_path
 def test_each_page_of_a_tiff_is_a_picture(tmp_path: Path):
     pages = [Image.new("RGB", (24, 16), (40 * i, 0, 255)) for i in range(3)]
     pages[0].save(tmp_path / "scan.tif", save_all=True, append_images=pages[1:])
-    write_picture(tmp_path / "scan_1.png")
+    save_image(tmp_path / "scan_1.png")
     found = read_all([tmp_path / "scan.tif", tmp_path / "scan_1.png"])
     assert [picture.page_index for picture in found] == [0, 1, 2, None]
     assert [picture.save_name for picture in found] == ["scan_0", "scan_1", "scan_2", "scan_1_2"]
@@ -131,7 +131,7 @@ def test_a_folder_or_pattern_without_pictures_is_an_error_at_once(tmp_path: Path
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").write_text("no picture")
     with pytest.raises(DatasetError, match="empty"):
-        expand_inputs([str(write_picture(tmp_path / "good.png")), str(tmp_path / name)])
+        expand_inputs([str(save_image(tmp_path / "good.png")), str(tmp_path / name)])
 
 
 @pytest.mark.parametrize("inputs", [[], None, 3, {"img": "a.jpg"}, [None]])
@@ -141,7 +141,7 @@ def test_inputs_of_a_wrong_type_are_refused(inputs):
 
 
 def test_unreadable_files_are_reported_and_left_out(tmp_path: Path):
-    good = [write_picture(tmp_path / f"{i}.png") for i in range(2)]
+    good = [save_image(tmp_path / f"{i}.png") for i in range(2)]
     (tmp_path / "broken.jpg").write_bytes(good[0].read_bytes()[:60])
     inputs = [good[0], tmp_path / "broken.jpg", tmp_path / "missing.png", good[1]]
     problems: list[DatasetError] = []
@@ -184,7 +184,7 @@ def server(tmp_path: Path) -> Iterator[str]:
 
 
 def test_a_url_is_downloaded(tmp_path: Path, server: str):
-    write_picture(tmp_path / "a b.png")
+    save_image(tmp_path / "a b.png")
     (picture,) = read_all(f"{server}/a%20b.png?size=big")
     assert picture.image[0, 0].tolist() == [200, 0, 0]
     assert picture.input_path == f"{server}/a%20b.png?size=big"
@@ -193,7 +193,7 @@ def test_a_url_is_downloaded(tmp_path: Path, server: str):
 
 def test_a_url_that_fails_is_named(tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "page.png").write_text("<html>")
-    write_picture(tmp_path / "large.png")
+    save_image(tmp_path / "large.png")
     with pytest.raises(DatasetError, match="missing.png.*404"):
         read_all(f"{server}/missing.png")
     with pytest.raises(DatasetError, match="page.png.*not a readable image"):

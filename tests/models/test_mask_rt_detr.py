@@ -19,10 +19,10 @@ from rule import (
     assert_step,
     assert_tensor,
     drawn_batch,
+    drawn_image,
     drawn_target,
     fill_model,
     match_detections,
-    picture,
 )
 
 from paddlex_seg.checkpoints.weights import load_into, read_weights
@@ -126,7 +126,7 @@ def test_official_weights_load_also_for_another_number_of_classes(size: str, tmp
 def test_features_queries_detections_and_masks_equal_the_reference(size: str, run: str) -> None:
     golden = reference_of(size).golden(run)
     height, width = golden["meta.size"][:2].tolist()
-    image = paddle.to_tensor(picture(int(golden["meta.input_seed"]), height, width)[None])
+    image = paddle.to_tensor(drawn_image(int(golden["meta.input_seed"]), height, width)[None])
     im_shape = paddle.to_tensor([[height, width]], dtype="float32")
     scale_factor = paddle.to_tensor(golden["meta.scale_factor"][None].astype(np.float32))
     network = filled_model(size)

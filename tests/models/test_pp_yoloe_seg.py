@@ -18,8 +18,8 @@ from rule import (
     assert_step,
     assert_tensor,
     drawn_batch,
+    drawn_image,
     fill_model,
-    picture,
 )
 
 from paddlex_seg.models.pp_yoloe_seg.assigner import Positives, assign_positives
@@ -62,7 +62,7 @@ def test_features_detections_and_pasted_masks_equal_the_reference(
 ) -> None:
     golden = reference.golden(run)
     height, width = golden["meta.size"][:2].tolist()
-    image = paddle.to_tensor(picture(0, height, width)[None])
+    image = paddle.to_tensor(drawn_image(0, height, width)[None])
     im_shape = paddle.to_tensor([[height, width]], dtype="float32")
     scale_factor = paddle.to_tensor(golden["meta.scale_factor"][None].astype(np.float32))
     filled.eval()

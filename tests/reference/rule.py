@@ -108,7 +108,7 @@ def fill_model(model: paddle.nn.Layer) -> None:
     assert not missing and not unexpected
 
 
-def picture(seed: int, height: int, width: int) -> NDArray[np.float32]:
+def drawn_image(seed: int, height: int, width: int) -> NDArray[np.float32]:
     """A smooth coloured picture with some noise: [3, height, width], 0..1."""
     random = np.random.RandomState(seed)
     grid = random.rand(3, 9, 9)
@@ -125,7 +125,7 @@ def normalized_input(seed: int, image_hw: tuple[int, int], padded_hw: tuple[int,
     """The picture as R-CNNs and SOLOv2 take it: normalised by ImageNet, zeros at the right and bottom."""
     image = np.zeros((3, *padded_hw), np.float32)
     mean, std = (np.array(values, np.float32).reshape(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    image[:, : image_hw[0], : image_hw[1]] = (picture(seed, *image_hw) - mean) / std
+    image[:, : image_hw[0], : image_hw[1]] = (drawn_image(seed, *image_hw) - mean) / std
     return image
 
 
@@ -190,7 +190,9 @@ def drawn_batch(
     """
     counts = list(counts)
     seeds = [seed + 100 * b for b in range(len(counts))]
-    images = [normalized_input(s, image_hw, padded_hw) if padded_hw else picture(s, *image_hw) for s in seeds]
+    images = [
+        normalized_input(s, image_hw, padded_hw) if padded_hw else drawn_image(s, *image_hw) for s in seeds
+    ]
     return Batch(
         image=paddle.to_tensor(np.stack(images)),
         im_shape=paddle.to_tensor([image_hw] * len(counts), dtype="float32"),

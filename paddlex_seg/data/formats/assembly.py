@@ -34,9 +34,9 @@ class SourcePicture:
 
 
 def assemble_splits(
-    root: Path, pictures: Mapping[str, Sequence[SourcePicture]], class_names: Iterable[str]
+    root: Path, sources: Mapping[str, Sequence[SourcePicture]], class_names: Iterable[str]
 ) -> dict[str, CocoFile]:
-    """A COCO file for each key of ``pictures``, with ids from 1 that run on from one file to the next.
+    """A COCO file for each key of ``sources``, with ids from 1 that run on from one file to the next.
 
     ``bbox`` and ``area`` are those of the rasterised mask. ``class_names`` holds every label once.
     """
@@ -44,7 +44,7 @@ def assemble_splits(
     id_of_label = {category.name: category.id for category in categories}
     next_image, next_annotation = 1, 1
     splits = {}
-    for split, members in pictures.items():
+    for split, members in sources.items():
         images = tuple(_image_record(picture, id) for id, picture in enumerate(members, start=next_image))
         annotations = tuple(_annotate(members, next_image, next_annotation, id_of_label))
         path = root / "annotations" / f"instance_{split}.json"

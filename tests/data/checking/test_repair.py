@@ -110,7 +110,7 @@ def test_every_defect_at_once_is_repaired_as_far_as_possible(tmp_path: Path) -> 
     planted.annotation("val", 1)["area"] = 1
     planted.annotation("val", 2)["image_id"] = 12345
     planted.documents["val"]["categories"].reverse()
-    os.truncate(planted.picture("train", 3), 100)
+    os.truncate(planted.image_file("train", 3), 100)
     planted.save()
     repair = repair_dataset(planted.root)
     assert not check(repair.root).errors
@@ -174,7 +174,7 @@ def test_a_crossing_polygon_that_reaches_outside_keeps_its_drawn_mask(tmp_path: 
 def test_a_name_that_leads_back_into_the_folder_becomes_relative(tmp_path: Path) -> None:
     planted = write_sound_dataset(tmp_path / "data")
     names = [planted.image(split)["file_name"] for split in ("train", "val")]
-    planted.image("train")["file_name"] = str(planted.picture("train").resolve())
+    planted.image("train")["file_name"] = str(planted.image_file("train").resolve())
     planted.image("val")["file_name"] = f"../images/{names[1]}"
     planted.save()
     assert check(planted.root).counts["file_name_outside"] == 2

@@ -91,7 +91,7 @@ def test_the_demo_data_set_has_no_errors_and_no_warnings(tmp_path: Path) -> None
 def test_a_picture_that_is_no_picture_is_found_wherever_it_stands(tmp_path: Path) -> None:
     planted = write_sound_dataset(tmp_path)
     document = planted.documents["train"]
-    template = planted.picture("train").read_bytes()
+    template = planted.image_file("train").read_bytes()
     for number in range(100, 340):
         name = f"more_{number}.jpg"
         (tmp_path / "images" / name).write_bytes(template if number != 333 else b"no picture")
@@ -148,7 +148,7 @@ def test_a_changed_picture_is_read_again(tmp_path: Path) -> None:
     planted = write_sound_dataset(tmp_path / "data")
     cache = tmp_path / "cache" / "pictures.jsonl"
     assert not check(tmp_path / "data", cache_file=cache).counts
-    planted.picture("val").write_bytes(b"")
+    planted.image_file("val").write_bytes(b"")
     assert check(tmp_path / "data", cache_file=cache).counts == {"image_empty_file": 1}
 
 
@@ -162,7 +162,7 @@ def test_a_cache_that_is_damaged_is_as_good_as_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize("decode", ["header", "thumbnail", "full"])
 def test_what_a_camera_writes_behind_a_picture_does_no_harm(tmp_path: Path, decode: Decode) -> None:
     planted = write_sound_dataset(tmp_path)
-    path = planted.picture("train")
+    path = planted.image_file("train")
     assert path.suffix == ".jpg"
     path.write_bytes(path.read_bytes() + bytes(200_000))
     assert not check(tmp_path, decode).counts
@@ -172,8 +172,8 @@ def test_what_a_camera_writes_behind_a_picture_does_no_harm(tmp_path: Path, deco
 def test_a_picture_that_is_cut_off_is_found_however_little_is_read(tmp_path: Path, decode: Decode) -> None:
     planted = write_sound_dataset(tmp_path)
     for place in (0, 1):
-        content = planted.picture("train", place).read_bytes()
-        planted.picture("train", place).write_bytes(content[: len(content) // 2])
+        content = planted.image_file("train", place).read_bytes()
+        planted.image_file("train", place).write_bytes(content[: len(content) // 2])
     assert check(tmp_path, decode).counts == {"image_truncated": 2}
 
 

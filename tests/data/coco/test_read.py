@@ -300,8 +300,8 @@ RED = (200, 30, 10)
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "CMYK"])
 def test_colours_come_out_as_rgb(tmp_path: Path, mode: str) -> None:
     path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
-    picture = Image.new("RGB", (6, 4), RED)
-    (picture.quantize() if mode == "P" else picture.convert(mode)).save(path)
+    stored = Image.new("RGB", (6, 4), RED)
+    (stored.quantize() if mode == "P" else stored.convert(mode)).save(path)
     image = load_image(path)
     assert image.shape == (4, 6, 3)
     assert image.dtype == np.uint8
