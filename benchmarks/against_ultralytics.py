@@ -9,11 +9,11 @@
     python benchmarks/against_ultralytics.py evaluate --python /tmp/ultra-venv/bin/python
 
 Ultralytics is under the AGPL. It lives in an environment of its own, whose Python ``--python`` names, and
-is only called, by the functions of this file named ``other_...``, which run in that environment. The pictures
+is only called, by the functions of this file named ``other_...``, which run in that environment. The images
 are those of ``data/microcontrollers`` in the folder that the environment variable PADDLEX_SEG_SHARED names.
 Both sides train on them at 320 pixels on all cores, one after the other, for ``--minutes``; ours with the
 recipe for training from random weights, and further settings where some are given. pycocotools judges what
-both predict for the val pictures: masks in pixels of the original picture, the best 100 of a picture.
+both predict for the val images: masks in pixels of the original image, the best 100 of an image.
 ``evaluate`` leaves ``curve.csv`` and ``curve.svg`` in ``--output``, and prints a table.
 
 Both trainings need the machine for themselves. Where others compute beside them, the priority of a process
@@ -112,20 +112,20 @@ def run_ours(options: Sequence[str]) -> None:
 
 
 def other_predict(output: Path) -> None:
-    """What each kept state of Ultralytics finds in the val pictures, in files ``ultralytics-<state>.json``.
+    """What each kept state of Ultralytics finds in the val images, in files ``ultralytics-<state>.json``.
 
-    With its own thresholds for measuring AP, and masks at the size of the picture.
+    With its own thresholds for measuring AP, and masks at the size of the image.
     """
     import numpy as np
     from pycocotools import mask as mask_tools
     from ultralytics import YOLO
 
-    pictures = sorted((output / "yolo" / "images" / "val").iterdir())
+    images = sorted((output / "yolo" / "images" / "val").iterdir())
     for weights in sorted((output / "ultralytics" / "weights").glob("*.pt")):
         model, rows = YOLO(weights), []
-        for picture in pictures:
+        for image in images:
             (result,) = model.predict(
-                picture,
+                image,
                 imgsz=IMAGE_SIZE,
                 conf=0.001,
                 iou=0.7,
@@ -141,7 +141,7 @@ def other_predict(output: Path) -> None:
                 rle = mask_tools.encode(np.asfortranarray(mask))
                 rows.append(
                     {
-                        "file_name": picture.name,
+                        "file_name": image.name,
                         "category": result.names[int(kind)],
                         "score": float(score),
                         "segmentation": {"size": rle["size"], "counts": rle["counts"].decode()},
@@ -248,7 +248,7 @@ def other_plot(output: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(7, 4))
     for side, values in points.items():
         axes.plot(*zip(*sorted(values), strict=True), marker="o", markersize=3, label=side)
-    axes.set(xlabel="minutes of training", ylabel="mask AP on 15 val pictures", ylim=(0, None))
+    axes.set(xlabel="minutes of training", ylabel="mask AP on 15 val images", ylim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend()
     figure.tight_layout()

@@ -4,13 +4,13 @@
 pycocotools matplotlib opencv-contrib-python-headless``). Each measurement is a process of its own, and
 imports are not counted:
 
-    python benchmarks/check_dataset.py --paddlex PYTHON     # 3,000 pictures: check, LabelMe; some minutes
-    python benchmarks/check_dataset.py --large              # 118,000 pictures, 860,000 masks; ten minutes
+    python benchmarks/check_dataset.py --paddlex PYTHON     # 3,000 images: check, LabelMe; some minutes
+    python benchmarks/check_dataset.py --large              # 118,000 images, 860,000 masks; ten minutes
 
-Check: 640 x 480 JPEGs with three polygons each. Ours looks at every picture and annotation, looks for
-pictures that hardly differ, draws its samples and writes the report; PaddleX looks at twenty pictures.
+Check: 640 x 480 JPEGs with three polygons each. Ours looks at every image and annotation, looks for
+images that hardly differ, draws its samples and writes the report; PaddleX looks at twenty images.
 LabelMe: the same as 3,000 files. Both run ``--pairs`` times in turn; the ratio of each pair counts. The large
-set has the size of COCO train2017, with pictures of a few kilobytes; its second check finds everything in its
+set has the size of COCO train2017, with images of a few kilobytes; its second check finds everything in its
 caches.
 """
 
@@ -33,7 +33,7 @@ import numpy as np
 CLASSES = [f"class {i}" for i in range(80)]
 
 
-def draw_picture(path: Path, seed: int, width: int, height: int) -> None:
+def draw_image(path: Path, seed: int, width: int, height: int) -> None:
     """Smooth blobs with grain: as many bytes as a photograph of that size."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (9, 12, 3), np.uint8)
@@ -42,14 +42,14 @@ def draw_picture(path: Path, seed: int, width: int, height: int) -> None:
     cv2.imwrite(str(path), cv2.add(image, cv2.resize(noise, (width, height))), [cv2.IMWRITE_JPEG_QUALITY, 80])
 
 
-def draw_pictures(folder: Path, first: int, count: int, width: int, height: int) -> None:
-    """Pictures number ``first`` and so on."""
+def draw_images(folder: Path, first: int, count: int, width: int, height: int) -> None:
+    """Images number ``first`` and so on."""
     for number in range(first, first + count):
-        draw_picture(folder / f"{number:06d}.jpg", number, width, height)
+        draw_image(folder / f"{number:06d}.jpg", number, width, height)
 
 
 def blob(rng: np.random.Generator, width: int, height: int, points: int) -> list[float]:
-    """A star-shaped polygon inside the picture."""
+    """A star-shaped polygon inside the image."""
     angles = np.sort(rng.uniform(0, 2 * np.pi, points))
     radius = min(width, height) * rng.uniform(0.05, 0.2)
     radii = radius * rng.uniform(0.7, 1.0, points)
@@ -59,7 +59,7 @@ def blob(rng: np.random.Generator, width: int, height: int, points: int) -> list
 
 
 def write_dataset(
-    root: Path, num_pictures: int, num_masks: int, size_wh: tuple[int, int], points: tuple[int, int]
+    root: Path, num_images: int, num_masks: int, size_wh: tuple[int, int], points: tuple[int, int]
 ) -> None:
     """A COCO data set; a twentieth of it is val."""
     width, height = size_wh
@@ -68,15 +68,15 @@ def write_dataset(
     with ProcessPoolExecutor() as pool:
         step = 500
         jobs = [
-            pool.submit(draw_pictures, root / "images", first, min(step, num_pictures - first), width, height)
-            for first in range(0, num_pictures, step)
+            pool.submit(draw_images, root / "images", first, min(step, num_images - first), width, height)
+            for first in range(0, num_images, step)
         ]
         for job in jobs:
             job.result()
     rng = np.random.default_rng(0)
-    num_val = num_pictures // 20
-    bounds = {"train": (0, num_pictures - num_val), "val": (num_pictures - num_val, num_pictures)}
-    owners = np.sort(rng.integers(0, num_pictures, num_masks))
+    num_val = num_images // 20
+    bounds = {"train": (0, num_images - num_val), "val": (num_images - num_val, num_images)}
+    owners = np.sort(rng.integers(0, num_images, num_masks))
     categories = [{"id": i + 1, "name": name, "supercategory": ""} for i, name in enumerate(CLASSES)]
     for split, (first, last) in bounds.items():
         with (root / "annotations" / f"instance_{split}.json").open("w") as file:
@@ -106,7 +106,7 @@ def write_dataset(
 
 
 def write_labelme(source: Path, root: Path) -> None:
-    """The same data set with a LabelMe file for each picture."""
+    """The same data set with a LabelMe file for each image."""
     (root / "annotations").mkdir(parents=True)
     shutil.copytree(source / "images", root / "images")
     for split in ("train", "val"):
@@ -211,15 +211,15 @@ def compare(what: str, source: Path, work: Path, paddlex: str | None, pairs: int
         print(f"{what}: median ratio to PaddleX {statistics.median(ratios):.2f}")
 
 
-def large(work: Path, num_pictures: int, num_masks: int) -> None:
+def large(work: Path, num_images: int, num_masks: int) -> None:
     """Check a set of the size of COCO train2017, twice."""
     start = time.perf_counter()
-    write_dataset(work / "large", num_pictures, num_masks, size_wh=(160, 120), points=(12, 40))
+    write_dataset(work / "large", num_images, num_masks, size_wh=(160, 120), points=(12, 40))
     files = list((work / "large" / "annotations").iterdir())
     size = sum(path.stat().st_size for path in files) / 1e6
-    pictures = sum(path.stat().st_size for path in (work / "large" / "images").iterdir()) / num_pictures / 1e3
+    images = sum(path.stat().st_size for path in (work / "large" / "images").iterdir()) / num_images / 1e3
     print(
-        f"{num_pictures} pictures of {pictures:.1f} kB, {num_masks} masks, {size:.0f} MB of JSON, "
+        f"{num_images} images of {images:.1f} kB, {num_masks} masks, {size:.0f} MB of JSON, "
         f"generated in {time.perf_counter() - start:.0f} s"
     )
     for name in ("first", "second"):
@@ -233,17 +233,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--paddlex", help="Python interpreter with PaddleX")
     parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--pictures", type=int, default=3000)
+    parser.add_argument("--images", type=int, default=3000)
     parser.add_argument("--large", action="store_true")
-    parser.add_argument("--large-pictures", type=int, default=118_000)
+    parser.add_argument("--large-images", type=int, default=118_000)
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         if options.large:
-            large(work, options.large_pictures, options.large_pictures * 860 // 118)
+            large(work, options.large_images, options.large_images * 860 // 118)
             return
         source, labelme = work / "source", work / "labelme source"
-        write_dataset(source, options.pictures, 3 * options.pictures, size_wh=(640, 480), points=(8, 24))
+        write_dataset(source, options.images, 3 * options.images, size_wh=(640, 480), points=(8, 24))
         write_labelme(source, labelme)
         compare("check", source, work, options.paddlex, options.pairs)
         compare("convert", labelme, work, options.paddlex, options.pairs)

@@ -1,4 +1,4 @@
-"""One picture through a network on the CPU, to masks of the picture's size: seconds and peak memory.
+"""One image through a network on the CPU, to masks of the image's size: seconds and peak memory.
 
     python benchmarks/forward.py [--models NAME ...] [--runs 4] [--pairs 1] [--image-size N] [--exported]
         [--paddledetection CHECKOUT --python PYTHON] [--torchvision PYTHON] [--write docs/model_figures.json]
@@ -9,8 +9,8 @@ import it, the official model, not exported; with the Python of an environment t
 R-CNN with ResNet-50-FPN. Each side has a process of its own, one after the other, as often as ``--pairs``
 says; the median of all runs but the first counts, and the median of the pairs.
 
-The picture has the size that the model is published for. Weights are drawn by rule, so that every model
-returns as many masks as it can: pasting them takes longer than for a picture with a few objects, and the
+The image has the size that the model is published for. Weights are drawn by rule, so that every model
+returns as many masks as it can: pasting them takes longer than for an image with a few objects, and the
 column "network" leaves it out. Official models and torchvision's cannot be taken apart like that.
 
 ``--write`` puts our figures into the file that docs/models.md is made of, beside those of other models from
@@ -33,18 +33,18 @@ from sides import (
     OFFICIAL_CONFIGS,
     SideFailed,
     catalog_models,
+    image_size,
     is_square,
     machine_and_date,
     official_model,
     our_model,
     peak_memory_mb,
-    picture_size,
     run_alone,
 )
 
-Run = Callable[[], tuple[float, int]]  # one picture: seconds of the network alone, number of masks
+Run = Callable[[], tuple[float, int]]  # one image: seconds of the network alone, number of masks
 EXPORTED = {"exported": "paddle", "exported, oneDNN": "mkldnn"}
-PUBLISHED_SCALE = 800 / 600  # of the R-CNNs' picture
+PUBLISHED_SCALE = 800 / 600  # of the R-CNNs' image
 
 
 def our_run(name: str, side: int | None) -> Run:
@@ -67,7 +67,7 @@ def our_run(name: str, side: int | None) -> Run:
 
 
 def export(name: str, side: int | None, folder: Path) -> None:
-    """Write our exported model, whose network takes the picture's size."""
+    """Write our exported model, whose network takes the image's size."""
     model = our_model(name)
     from paddlex_seg.catalog import find_model
     from paddlex_seg.checkpoints.info import ModelInfo
@@ -100,7 +100,7 @@ def exported_run(name: str, side: int | None, folder: Path, run_mode: Any) -> Ru
 
 
 def paste(arrays: list[Any], inputs: list[Any], original_hw: tuple[int, int], mask_frame: Any) -> int:
-    """Make instances with masks of the original picture; returns their number."""
+    """Make instances with masks of the original image; returns their number."""
     from paddlex_seg.masks.paste import detections_to_instances
 
     bbox, bbox_num, mask = arrays
@@ -119,7 +119,7 @@ def paste(arrays: list[Any], inputs: list[Any], original_hw: tuple[int, int], ma
 
 def official_run(name: str, side: int | None, checkout: Path) -> Run:
     """PaddleDetection's model; it pastes the masks itself."""
-    image_hw, padded_hw = picture_size(name, side)
+    image_hw, padded_hw = image_size(name, side)
     model = official_model(name, checkout, padded_hw or image_hw)
     import paddle
 
@@ -136,8 +136,8 @@ def official_run(name: str, side: int | None, checkout: Path) -> Run:
     return run
 
 
-def torchvision_run(picture_file: Path, side: int | None) -> Run:
-    """torchvision's Mask R-CNN with random weights, which resizes the picture itself."""
+def torchvision_run(image_file: Path, side: int | None) -> Run:
+    """torchvision's Mask R-CNN with random weights, which resizes the image itself."""
     import numpy as np
     import torch
     from torchvision.models.detection import maskrcnn_resnet50_fpn
@@ -146,22 +146,22 @@ def torchvision_run(picture_file: Path, side: int | None) -> Run:
     model = maskrcnn_resnet50_fpn(
         weights=None, weights_backbone=None, box_score_thresh=0.0, min_size=side or 800
     ).eval()
-    picture = torch.from_numpy(np.load(picture_file))
+    image = torch.from_numpy(np.load(image_file))
 
     def run() -> tuple[float, int]:
         with torch.no_grad():
-            (found,) = model([picture])
+            (found,) = model([image])
         return 0.0, len(found["masks"])
 
     return run
 
 
 def network_inputs(name: str, side: int | None) -> tuple[list[Any], tuple[int, int]]:
-    """Image, im_shape and scale_factor of one picture, and the size of the original picture."""
+    """Image, im_shape and scale_factor of one image, and the size of the original image."""
     import numpy as np
     from rule import drawn_image, normalized_input
 
-    image_hw, padded_hw = picture_size(name, side)
+    image_hw, padded_hw = image_size(name, side)
     if is_square(name):
         scale_yx = (640 / 480, 640 / 600)
     else:
@@ -194,15 +194,15 @@ def run_one(arguments: argparse.Namespace) -> dict[str, float]:
     if arguments.one == "export":
         export(name, side, arguments.folder)
         return {}
-    if arguments.one == "picture":
-        _write_picture(name, side, arguments.folder / "picture.npy")
+    if arguments.one == "image":
+        _write_image(name, side, arguments.folder / "image.npy")
         return {}
     if arguments.one == "ours":
         run = our_run(name, side)
     elif arguments.one == "official":
         run = official_run(name, side, arguments.paddledetection)
     elif arguments.one == "torchvision":
-        run = torchvision_run(arguments.folder / "picture.npy", side)
+        run = torchvision_run(arguments.folder / "image.npy", side)
     else:
         run = exported_run(name, side, arguments.folder, EXPORTED[arguments.one])
     return measure(run, arguments.runs)
@@ -218,7 +218,7 @@ def measure_model(arguments: argparse.Namespace, name: str, folder: Path) -> dic
     elif arguments.paddledetection:
         sides["official"] = arguments.python
     if arguments.torchvision and not is_square(name):
-        _alone(arguments, "picture", name, sys.executable, folder)
+        _alone(arguments, "image", name, sys.executable, folder)
         sides["torchvision"] = arguments.torchvision
     results: dict[str, list[dict[str, float]]] = {which: [] for which in sides}
     for _ in range(arguments.pairs):
@@ -251,11 +251,11 @@ def _alone(
         return None
 
 
-def _write_picture(name: str, side: int | None, file: Path) -> None:
+def _write_image(name: str, side: int | None, file: Path) -> None:
     import numpy as np
     from rule import drawn_image
 
-    image_hw, _ = picture_size(name, side)
+    image_hw, _ = image_size(name, side)
     np.save(file, drawn_image(0, *(int(size / PUBLISHED_SCALE + 0.5) for size in image_hw)))
 
 
@@ -301,7 +301,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", help="by default all of the catalog")
     parser.add_argument("--runs", type=int, default=4, help="per process, of which the first does not count")
     parser.add_argument("--pairs", type=int, default=1, help="how often each side has its turn")
-    parser.add_argument("--image-size", type=int, help="side of the square, or short side of the picture")
+    parser.add_argument("--image-size", type=int, help="side of the square, or short side of the image")
     parser.add_argument("--exported", action="store_true", help="also our exported network")
     parser.add_argument("--paddledetection", type=Path, help="a checkout of PaddleDetection")
     parser.add_argument("--python", default=sys.executable, help="that can import it")

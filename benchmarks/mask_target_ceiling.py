@@ -35,7 +35,7 @@ def shrink(rle: Rle, size: int, kind: str) -> NDArray[np.float32]:
 
 
 def perfect_predictions(coco: CocoFile, size: int, kind: str) -> dict[int, Instances]:
-    """The annotations of each picture, after a trip through the network's mask resolution."""
+    """The annotations of each image, after a trip through the network's mask resolution."""
     results = {}
     for record in coco.images:
         own = [item for item in coco.annotations if item.image_id == record.id and not item.iscrowd]

@@ -35,7 +35,7 @@ def elementwise(size: int) -> Callable[[], object]:
 
 
 def training_step(size: int) -> Callable[[], object]:
-    """Two pictures with 3 and 2 objects."""
+    """Two images with 3 and 2 objects."""
     from training_step import our_step
 
     return our_step("PP-YOLOE_seg-S", size, (3, 2))

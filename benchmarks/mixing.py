@@ -1,6 +1,6 @@
-"""Training pictures that one process makes in a second: plain, mosaic, copy-paste, and both.
+"""Training images that one process makes in a second: plain, mosaic, copy-paste, and both.
 
-    python benchmarks/mixing.py path/to/dataset [--size 320] [--pictures 40]
+    python benchmarks/mixing.py path/to/dataset [--size 320] [--images 40]
 
 With the augmentation of PP-YOLOE_seg-S for training from random weights, as a data worker makes them: read,
 decoded, warped, drawn. The four ways take turns; the least processor time of three rounds counts, which other
@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--size", type=int, default=320)
-    parser.add_argument("--pictures", type=int, default=40)
+    parser.add_argument("--images", type=int, default=40)
     arguments = parser.parse_args()
     cv2.setNumThreads(1)  # as in a worker
     size_hw = (arguments.size, arguments.size)
@@ -50,7 +50,7 @@ def main() -> None:
             seed=0,
             mixing=mixing,
         )
-        tasks[name] = [dataset.task(0, draw, resize) for draw in dataset.draws(0)[: arguments.pictures]]
+        tasks[name] = [dataset.task(0, draw, resize) for draw in dataset.draws(0)[: arguments.images]]
     seconds = {name: [] for name in WAYS}
     for _ in range(3):
         for name in WAYS:
@@ -60,7 +60,7 @@ def main() -> None:
             seconds[name].append(time.process_time() - start)
     for name, found in seconds.items():
         milliseconds = 1000 * min(found) / len(tasks[name])
-        print(f"{name:12} {milliseconds:7.1f} ms a picture, {1000 / milliseconds:6.1f} pictures/s")
+        print(f"{name:12} {milliseconds:7.1f} ms an image, {1000 / milliseconds:6.1f} images/s")
 
 
 if __name__ == "__main__":

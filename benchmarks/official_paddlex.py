@@ -1,9 +1,9 @@
 """Does official PaddleX find in an exported directory what our own predictor finds?
 
 PaddleX runs ``inference.json``, which pastes the masks itself; our predictor runs ``network.json`` and pastes
-them in OpenCV. For each picture this prints both counts, the pairs of equal class, score (within 0.005) and
+them in OpenCV. For each image this prints both counts, the pairs of equal class, score (within 0.005) and
 box (within 1 pixel), the largest differences among the pairs and the lowest IoU of their masks inside the box
-that PaddleX cuts them to. Last come a uniformly gray picture and PaddleX's pipeline, which must find what its
+that PaddleX cuts them to. Last come a uniformly gray image and PaddleX's pipeline, which must find what its
 model does. The exit code is 0 when every object has its pair and every IoU is 0.99 or more.
 
 PaddleX brings its own OpenCV and wants older packages than we do, so it gets an environment of its own, with
@@ -42,7 +42,7 @@ GRAY = np.full((240, 333, 3), 127, np.uint8)
 
 @dataclass(frozen=True)
 class Comparison:
-    """One picture; the differences are over the pairs, and 0, 0 and 1 without any."""
+    """One image; the differences are over the pairs, and 0, 0 and 1 without any."""
 
     num_ours: int
     num_official: int
@@ -61,17 +61,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = read_inference_yml(options.model_dir / "inference.yml").model_name
     ours = open_predictor(options.model_dir, threshold=options.threshold)
     model = create_model(name, model_dir=str(options.model_dir), device="cpu", threshold=options.threshold)
-    pictures = {str(path): _read(path) for path in options.pictures} | {"uniformly gray": GRAY}
+    images = {str(path): _read(path) for path in options.images} | {"uniformly gray": GRAY}
     print(f"{name}, score threshold {options.threshold}")
-    print("  ours  PaddleX  pairs  score differs  box differs  mask IoU  picture")
+    print("  ours  PaddleX  pairs  score differs  box differs  mask IoU  image")
     all_same = True
-    for title, picture in pictures.items():
-        (our_result,) = ours.predict(picture)
-        (official_result,) = model.predict(picture)
+    for title, image in images.items():
+        (our_result,) = ours.predict(image)
+        (official_result,) = model.predict(image)
         comparison = compare(our_result.instances, official_result)
         all_same &= comparison.is_same()
         print(_line(comparison, title))
-    same_pipeline = pipeline_equals_model(name, options, list(pictures.values()), model)
+    same_pipeline = pipeline_equals_model(name, options, list(images.values()), model)
     print(f"PaddleX's pipeline finds the same as its model: {'yes' if same_pipeline else 'NO'}")
     print("Same objects:", "yes" if all_same else "NO")
     return 0 if all_same and same_pipeline else 1
@@ -97,7 +97,7 @@ def compare(ours: Instances, official: Mapping[str, Any]) -> Comparison:
 
 
 def pipeline_equals_model(
-    name: str, options: argparse.Namespace, pictures: list[NDArray[np.uint8]], model: Any
+    name: str, options: argparse.Namespace, images: list[NDArray[np.uint8]], model: Any
 ) -> bool:
     """Whether PaddleX's pipeline gives the same boxes and masks as its model alone."""
     module = {
@@ -109,11 +109,11 @@ def pipeline_equals_model(
     }
     config = {"pipeline_name": "instance_segmentation", "SubModules": {"InstanceSegmentation": module}}
     pipeline = create_pipeline(config=config, device="cpu")
-    # The pipeline ignores the threshold of its configuration, so it is given with the pictures as well.
-    results = pipeline.predict(pictures, threshold=options.threshold)
+    # The pipeline ignores the threshold of its configuration, so it is given with the images as well.
+    results = pipeline.predict(images, threshold=options.threshold)
     return all(
         one["boxes"] == other["boxes"] and all(map(np.array_equal, one["masks"], other["masks"]))
-        for one, other in zip(results, model.predict(pictures), strict=True)
+        for one, other in zip(results, model.predict(images), strict=True)
     )
 
 
@@ -156,16 +156,16 @@ def _line(comparison: Comparison, title: str) -> str:
 
 def _read(path: Path) -> NDArray[np.uint8]:
     """Blue, green, red, as both toolkits take arrays."""
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if picture is None:
-        sys.exit(f"{path}: cannot be read as a picture.")
-    return picture
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        sys.exit(f"{path}: cannot be read as an image.")
+    return image
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Compare official PaddleX with our predictor.")
     parser.add_argument("model_dir", type=Path, help="folder that mode export wrote")
-    parser.add_argument("pictures", type=Path, nargs="+")
+    parser.add_argument("images", type=Path, nargs="+")
     parser.add_argument("--threshold", type=float, default=0.5, help="lowest score to compare")
     return parser
 

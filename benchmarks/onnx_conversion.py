@@ -1,4 +1,4 @@
-"""Which exported networks become ONNX files, and whether ONNX Runtime finds in a picture what the model does.
+"""Which exported networks become ONNX files, and whether ONNX Runtime finds in an image what the model does.
 
     python benchmarks/onnx_conversion.py --python PYTHON [--models NAME ...] [--image-size 256] [--opset 13]
 
@@ -7,7 +7,7 @@ environment with paddle2onnx 2.1.0 and onnxruntime. Two inputs each: where the g
 open, of two sizes. Prints the first line of an error, or how many detections have their pair (same class,
 score within 0.005, box within 1 pixel), the largest difference of the masks of pairs (probabilities; of
 Mask-RT-DETR logits), and the seconds of ONNX Runtime and Paddle's runtime without oneDNN. Half a minute per
-model at the default size. Always one picture at a time: the converter knows suppressions of one picture only.
+model at the default size. Always one image at a time: the converter knows suppressions of one image only.
 
 Opset 13, because from 16 on paddle2onnx 2.1.0 writes RoiAlign without its coordinate mode, and results
 differ.

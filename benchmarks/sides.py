@@ -24,7 +24,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(PROJECT), str(PROJECT / "tests" / "reference")]
 NUM_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 NUM_CLASSES = 80
-SQUARE_MODELS = ("Mask-RT-DETR", "PP-YOLOE_seg")  # the others take pictures of 4:3 in their own shape
+SQUARE_MODELS = ("Mask-RT-DETR", "PP-YOLOE_seg")  # the others take images of 4:3 in their own shape
 
 OFFICIAL_CONFIGS = {
     **{
@@ -58,12 +58,12 @@ def catalog_models() -> list[str]:
 
 
 def is_square(name: str) -> bool:
-    """Whether a model takes squares with values 0..1; others take normalised pictures in their shape."""
+    """Whether a model takes squares with values 0..1; others take normalised images in their shape."""
     return name.startswith(SQUARE_MODELS)
 
 
-def picture_size(name: str, side: int | None) -> tuple[tuple[int, int], tuple[int, int] | None]:
-    """Height and width of a picture in the network's input, and with padding; None for squares.
+def image_size(name: str, side: int | None) -> tuple[tuple[int, int], tuple[int, int] | None]:
+    """Height and width of an image in the network's input, and with padding; None for squares.
 
     side: of the square, or the short side of 4:3; by default what the model is published for, 640 or 800.
     """

@@ -40,7 +40,7 @@ class Case:
     options: Sequence[str]
     model: str = "PP-YOLOE_seg-S"
     official_recipe: bool = False
-    max_pictures: int | None = None  # of photographs, which are evaluated on themselves
+    max_images: int | None = None  # of photographs, which are evaluated on themselves
 
 
 DEMO = (
@@ -76,7 +76,7 @@ CASES = {
             *("Train.learning_rate=0.0005", "Train.warmup_steps=30"),
         ),
         model="Mask-RT-DETR-S",
-        max_pictures=2,
+        max_images=2,
     ),
     "overfit-mask-rcnn": Case(
         "data/fruits_nuts",
@@ -90,7 +90,7 @@ CASES = {
             *("Train.learning_rate=0.0003", "Train.warmup_steps=20"),
         ),
         model="MaskRCNN-ResNet50-FPN",
-        max_pictures=2,
+        max_images=2,
     ),
     "overfit-solov2": Case(
         "data/fruits_nuts",
@@ -104,7 +104,7 @@ CASES = {
             *("Train.learning_rate=0.0003", "Train.warmup_steps=10"),
         ),
         model="SOLOv2",
-        max_pictures=2,
+        max_images=2,
     ),
 }
 
@@ -120,7 +120,7 @@ def prepare_dataset(case: Case, folder: Path) -> Path:
     (folder / "annotations").mkdir(parents=True)
     (folder / "images").symlink_to(source / "images")
     content = json.loads((source / "annotations" / "instance_train.json").read_text(encoding="utf-8"))
-    content["images"] = content["images"][: case.max_pictures]
+    content["images"] = content["images"][: case.max_images]
     kept = {image["id"] for image in content["images"]}
     content["annotations"] = [one for one in content["annotations"] if one["image_id"] in kept]
     for name in ("instance_train.json", "instance_val.json"):

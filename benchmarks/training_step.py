@@ -5,7 +5,7 @@
 
 Measures ours and, with a checkout of PaddleDetection (develop, 666f597f) and the Python of an environment
 that can import it, the official one in turn, each in a process of its own. Both have the same weights, the
-optimizer of the model's recipe and two pictures of the size that the model is published for, with 3 and 2
+optimizer of the model's recipe and two images of the size that the model is published for, with 3 and 2
 objects, or N each; Mask-RT-DETR has 100 denoising queries. The median of all steps but the first counts.
 docs/mask_rt_detr.md has the figures of the default models. Takes a minute per model, and the official one 2
 to 10 minutes more. The official mask loss of PP-YOLOE_seg-S works at 640 pixels only.
@@ -24,10 +24,10 @@ from typing import Any
 from sides import (
     NUM_CLASSES,
     SideFailed,
+    image_size,
     official_model,
     our_model,
     peak_memory_mb,
-    picture_size,
     run_alone,
 )
 
@@ -53,7 +53,7 @@ def our_step(name: str, side: int | None, counts: tuple[int, int]) -> Callable[[
         momentum=recipe.momentum,
         clip_norm=recipe.clip_norm,
     )
-    image_hw, padded_hw = picture_size(name, side)
+    image_hw, padded_hw = image_size(name, side)
     batch = drawn_batch(0, image_hw, counts, NUM_CLASSES, padded_hw)
     paddle.seed(0)
     return lambda: optimizer_step(model.loss(batch), optimizer)
@@ -63,7 +63,7 @@ def official_step(
     name: str, side: int | None, counts: tuple[int, int], checkout: Path
 ) -> Callable[[], float]:
     """The same of PaddleDetection."""
-    image_hw, padded_hw = picture_size(name, side)
+    image_hw, padded_hw = image_size(name, side)
     model = official_model(name, checkout, padded_hw or image_hw)
     import paddle
     from rule import drawn_batch
@@ -128,7 +128,7 @@ def _flat_polygons(target: Any) -> list[list[Any]]:
 
 
 def _padded_objects(batch: Any) -> dict[str, Any]:
-    """All pictures get as many objects as the one with most; a mask says which are real."""
+    """All images get as many objects as the one with most; a mask says which are real."""
     import paddle
 
     most = max(len(target.boxes_xyxy) for target in batch.targets)
@@ -223,9 +223,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--models", nargs="+", default=["Mask-RT-DETR-S", "Mask-RT-DETR-L", "Mask-RT-DETR-H"])
-    parser.add_argument("--image-size", type=int, help="side of the square, or short side of the picture")
+    parser.add_argument("--image-size", type=int, help="side of the square, or short side of the image")
     parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--objects", type=int, help="in each of the two pictures, instead of 3 and 2")
+    parser.add_argument("--objects", type=int, help="in each of the two images, instead of 3 and 2")
     parser.add_argument("--profile", action="store_true", help="also print the operators of one more step")
     parser.add_argument("--paddledetection", type=Path, help="a checkout of PaddleDetection")
     parser.add_argument("--python", default=sys.executable, help="that can import it")

@@ -1,4 +1,4 @@
-"""Pictures a second in training on the CPU, and where the time goes: the table in docs/results.md.
+"""Images a second in training on the CPU, and where the time goes: the table in docs/results.md.
 
     python benchmarks/training_throughput.py [--steps 12] [--image-size 320] [--batch-size 2] [MODEL ...]
 
@@ -23,7 +23,7 @@ from paddlex_seg.runtime.environment import prepare_process
 MODELS = ("PP-YOLOE_seg-S", "Mask-RT-DETR-S", "MaskRCNN-ResNet50-FPN")
 UNCOUNTED = 2
 PARTS = (
-    *("waiting for pictures", "to tensors", "forward and loss", "backward", "optimizer", "moving average"),
+    *("waiting for images", "to tensors", "forward and loss", "backward", "optimizer", "moving average"),
     "guards",
 )
 
@@ -93,14 +93,14 @@ def measure(cfg: Config, num_steps: int) -> tuple[float, dict[str, float]]:
                     start = time.perf_counter()
                 before = time.perf_counter()
                 batch = next(batches)
-                parts.seconds["waiting for pictures"] += time.perf_counter() - before
+                parts.seconds["waiting for images"] += time.perf_counter() - before
                 train_step.train_step(state, batch, 1e-4, seed=0, ranks=ONE_RANK, stop=run.stop)
             total = time.perf_counter() - start
             batches.close()
     finally:
         for owner, name, function in originals:
             setattr(owner, name, function)
-    parts.seconds["waiting for pictures"] -= parts.seconds["to tensors"]
+    parts.seconds["waiting for images"] -= parts.seconds["to tensors"]
     return total / num_steps, {name: parts.seconds[name] / num_steps for name in PARTS}
 
 
@@ -118,7 +118,7 @@ def main() -> None:
     if shared is None:
         parser.error("PADDLEX_SEG_SHARED is not set; it names the folder with data/microcontrollers")
     prepare_process()
-    print(f"| model | workers | pictures/s | s a step | {' | '.join(PARTS)} | rest |")
+    print(f"| model | workers | images/s | s a step | {' | '.join(PARTS)} | rest |")
     print("|---" * (len(PARTS) + 5) + "|")
     for model in options.models:
         for num_workers in (0, 2):

@@ -86,8 +86,8 @@ def _measurement_notes(document: Mapping[str, Any], names: list[str]) -> list[st
     if measured:
         dates = ", ".join(sorted({figures["date"] for figures in measured}))
         lines += [
-            "Milliseconds and peak memory of the process (10^6 bytes) are of one picture on the CPU: of the",
-            "network alone, then with as many masks as in brackets brought to the size of the picture.",
+            "Milliseconds and peak memory of the process (10^6 bytes) are of one image on the CPU: of the",
+            "network alone, then with as many masks as in brackets brought to the size of the image.",
             "Inputs are 640 x 640 or, where the table says 800 x 1333, 800 x 1067. Weights are drawn by",
             "rule, so that every model returns as many masks as it can. Most photographs have fewer: they",
             "come close to the network's time.",

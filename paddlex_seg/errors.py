@@ -18,7 +18,7 @@ class ConfigError(PaddlexSegError):
 
 
 class DatasetError(PaddlexSegError):
-    """Pictures or annotations are missing, unreadable or contradict each other."""
+    """Images or annotations are missing, unreadable or contradict each other."""
 
     exit_code = 3
 

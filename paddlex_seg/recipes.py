@@ -25,7 +25,7 @@ from paddlex_seg.data.samples.transforms import (
 from paddlex_seg.errors import ConfigError
 from paddlex_seg.structures import PreprocessSpec
 
-# Height and width of the network input; where pictures keep their shape, limits of its short and long side.
+# Height and width of the network input; where images keep their shape, limits of its short and long side.
 ImageSize = tuple[int, int]
 
 
@@ -84,7 +84,7 @@ class Recipe:
     def input_size(self, wanted: int | ImageSize | None) -> ImageSize:
         """The input size of a run with this ``Train.image_size``. Raises ConfigError where it does not fit.
 
-        One number is the side of a square, or where pictures keep their shape, the limit of the short side;
+        One number is the side of a square, or where images keep their shape, the limit of the short side;
         that of the long side is then larger by as much as in ``image_size``.
         """
         if wanted is None:
@@ -230,7 +230,7 @@ SOLOV2 = replace(
     warmup_start=0.0,
 )
 
-# From random weights, on the few hundred pictures and steps of a first try. The official settings never do
+# From random weights, on the few hundred images and steps of a first try. The official settings never do
 # that, and those of PP-YOLOE_seg hardly learn anything in such a run: docs/results.md has the comparison.
 # Inputs that grow (M. Tan and Q. Le, "EfficientNetV2", https://arxiv.org/abs/2104.00298, section 4) buy more
 # epochs of the same time.

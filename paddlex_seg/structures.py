@@ -49,7 +49,7 @@ class Category:
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """A picture as the annotation file lists it."""
+    """An image as the annotation file lists it."""
 
     id: int
     file_name: str  # relative to the image folder, with forward slashes
@@ -89,9 +89,9 @@ class CocoFile:
 
 @dataclass(frozen=True)
 class PreprocessSpec:
-    """How a picture becomes the network's input, in evaluation, prediction and service alike.
+    """How an image becomes the network's input, in evaluation, prediction and service alike.
 
-    ``interpolation`` is OpenCV's number (1 linear, 2 cubic). With ``keep_ratio`` the picture fits into
+    ``interpolation`` is OpenCV's number (1 linear, 2 cubic). With ``keep_ratio`` the image fits into
     ``size_hw`` taken as (short side, long side) limits. ``mean`` and ``std`` apply to values in [0, 1], RGB.
     ``pad_stride`` > 0 pads the right and bottom with zeros to a multiple of it.
     """
@@ -195,13 +195,13 @@ class Backend(Protocol):
 
 @dataclass(frozen=True)
 class Instances:
-    """What was found in one picture, best score first, in pixels of the original picture. N may be 0."""
+    """What was found in one image, best score first, in pixels of the original image. N may be 0."""
 
     size_hw: tuple[int, int]
     class_ids: NDArray[np.int64]  # [N], 0-based class index
     scores: NDArray[np.float32]  # [N], 0..1
     boxes_xyxy: NDArray[np.float32]  # [N, 4]
-    masks: tuple[Rle, ...]  # N of them, each of the whole picture
+    masks: tuple[Rle, ...]  # N of them, each of the whole image
 
     def __len__(self) -> int:
         return len(self.scores)

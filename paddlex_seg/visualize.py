@@ -40,7 +40,7 @@ def draw_instances(
 ) -> _Image:
     """A copy of ``image`` [H, W, 3] with the mask, outline, box and label of each instance.
 
-    labels: class names by class index. A class keeps its colour in every picture, its instances differ in
+    labels: class names by class index. A class keeps its colour in every image, its instances differ in
     shade. Large instances are drawn first, so that small ones stay visible; labels come last.
     ``show_scores=False`` is for annotations. Raises ValueError when the image is not of the instances' size.
     """
@@ -60,7 +60,7 @@ def draw_instances(
 
 
 def class_colour(class_id: int) -> _Colour:
-    """The RGB colour of a class, the same in every picture and run; neighbours in the list differ clearly."""
+    """The RGB colour of a class, the same in every image and run; neighbours in the list differ clearly."""
     hue = (0.58 + class_id * 0.618034) % 1.0  # steps of the golden ratio never come close to each other
     saturation = (0.85, 0.6)[class_id // 8 % 2]
     red, green, blue = colorsys.hsv_to_rgb(hue, saturation, 0.95)
@@ -92,7 +92,7 @@ def _draw_mask(image: _Image, rle: Rle, colour: _Colour) -> None:
     window = image[y : y + height, x : x + width]
     inside = mask.astype(bool)
     window[inside] = np.rint(window[inside] * (1 - _MASK_OPACITY) + np.array(colour) * _MASK_OPACITY)
-    # Drawn at an offset into the whole picture: at a slice, OpenCV would cut the line at the window's edge.
+    # Drawn at an offset into the whole image: at a slice, OpenCV would cut the line at the window's edge.
     contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(image, contours, -1, colour, _line_width(image), cv2.LINE_AA, offset=(x, y))
 

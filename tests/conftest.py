@@ -56,7 +56,7 @@ def reference_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight pictures to train on and four to evaluate on, of 320 to 560 pixels."""
+    """Eight images to train on and four to evaluate on, of 320 to 560 pixels."""
     folder = tmp_path_factory.mktemp("Daten für Übung")
     write_demo_dataset(folder, num_train=8, num_val=4)
     return folder / COCO_FOLDER

@@ -219,13 +219,13 @@ def test_the_smallest_input_does_not_shrink_to_nothing() -> None:
 
 
 @pytest.mark.parametrize("recipe", [PP_YOLOE_SEG, MASK_RT_DETR, MASK_RT_DETR_SCRATCH])
-def test_otherwise_inputs_are_whole_and_pictures_single(recipe: Recipe) -> None:
+def test_otherwise_inputs_are_whole_and_images_single(recipe: Recipe) -> None:
     assert recipe.resizes_at((320, 224), 0.0) == recipe.resizes((320, 224))
     assert recipe.mosaic_prob == 0
 
 
 @pytest.mark.parametrize("recipes", KEEP_SHAPE.values(), ids=KEEP_SHAPE)
-def test_where_pictures_keep_their_shape_all_sizes_follow_that_of_the_run(
+def test_where_images_keep_their_shape_all_sizes_follow_that_of_the_run(
     recipes: tuple[Recipe, Recipe],
 ) -> None:
     for recipe in recipes:
@@ -249,24 +249,24 @@ def test_training_from_scratch_feeds_the_network_as_evaluation_does(recipes: tup
     assert len(scratch.resizes((64, 107))) == 1
 
 
-def drawn_shapes(policy: Policy, picture_hw: tuple[int, int], num: int = 60) -> set[tuple[int, int]]:
-    sample = Sample.from_source(np.zeros((*picture_hw, 3), np.uint8), [], [])
+def drawn_shapes(policy: Policy, image_hw: tuple[int, int], num: int = 60) -> set[tuple[int, int]]:
+    sample = Sample.from_source(np.zeros((*image_hw, 3), np.uint8), [], [])
     rng = np.random.default_rng(0)
     return {policy(sample, rng).size_hw for _ in range(num)}
 
 
 @pytest.mark.parametrize(
-    ("picture_hw", "shapes"),
+    ("image_hw", "shapes"),
     [
         pytest.param((480, 640), {(s, round(s * 4 / 3)) for s in (64, 67, 70, 74, 77, 80)}, id="short side"),
         pytest.param((100, 400), {(33, 133)}, id="a panorama: long side"),
     ],
 )
-def test_one_number_limits_the_short_side(picture_hw: tuple[int, int], shapes: set[tuple[int, int]]) -> None:
+def test_one_number_limits_the_short_side(image_hw: tuple[int, int], shapes: set[tuple[int, int]]) -> None:
     size = MASK_RCNN.input_size(80)
     (resize,) = MASK_RCNN.resizes(size)
-    assert drawn_shapes(resize, picture_hw) == shapes
-    assert fitted_size(picture_hw, size, keep_ratio=True) == max(shapes)
+    assert drawn_shapes(resize, image_hw) == shapes
+    assert fitted_size(image_hw, size, keep_ratio=True) == max(shapes)
 
 
 @pytest.mark.parametrize(

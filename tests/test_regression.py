@@ -33,7 +33,7 @@ FIRST_EPOCHS = [
     {"loss": 8.5283, "loss_cls": 5.4475, "loss_iou": 0.6848, "loss_dfl": 1.8582, "loss_mask": 1.2654},
     {"loss": 8.5471, "loss_cls": 5.3763, "loss_iou": 0.6691, "loss_dfl": 1.8879, "loss_mask": 1.2968},
 ]
-WHOLE = {"Train__augment__mosaic": 0.0}  # 12 pictures, seen 40 times, are hardly learnt from mosaics
+WHOLE = {"Train__augment__mosaic": 0.0}  # 12 images, seen 40 times, are hardly learnt from mosaics
 LAST_EPOCH = {
     **{"loss": 4.75, "loss_cls": 3.31, "loss_iou": 0.386, "loss_dfl": 1.39, "loss_mask": 0.576},
     **{"box_ap": 0.29, "mask_ap": 0.048},
@@ -43,7 +43,7 @@ LAST_EPOCH = {
 def train(
     folder: Path, *, epochs: int, eval_interval: int, learning_rate: float, **options: Any
 ) -> list[dict[str, Any]]:
-    """The history of a training on 12 pictures, evaluated on the same, to have something to measure."""
+    """The history of a training on 12 images, evaluated on the same, to have something to measure."""
     write_demo_dataset(folder, num_train=12, num_val=1)
     paths = dataset_paths(folder / COCO_FOLDER)
     shutil.copy(paths.train_json, paths.val_json)

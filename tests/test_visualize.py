@@ -31,7 +31,7 @@ def block(size_hw: tuple[int, int], top: int, left: int, side: int) -> np.ndarra
     return mask
 
 
-def test_a_red_picture_is_red_on_disk(tmp_path: Path) -> None:
+def test_a_red_image_is_red_on_disk(tmp_path: Path) -> None:
     image = np.full((200, 300, 3), (220, 10, 0), np.uint8)
     drawn = draw_instances(image, instances_of(block((200, 300), 100, 100, 60)), ["nut"])
     Image.fromarray(drawn).save(tmp_path / "red.png")
@@ -45,7 +45,7 @@ def test_the_mask_takes_the_colour_of_its_class_in_rgb() -> None:
     inside = drawn[130, 130].astype(float)
     assert np.argsort(inside).tolist() == np.argsort(class_colour(3)).tolist()
     assert abs(inside / inside.max() - np.array(class_colour(3)) / max(class_colour(3))).max() < 0.03
-    assert (image == 0).all()  # the caller's picture is untouched
+    assert (image == 0).all()  # the caller's image is untouched
 
 
 def test_holes_stay_free_and_pixels_outside_are_untouched() -> None:
@@ -90,14 +90,14 @@ def test_the_score_is_written_for_predictions_only() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (8, 20), (40, 30), (30, 2000), (2500, 1800)], ids=str)
-def test_pictures_of_any_size_can_be_drawn(size: tuple[int, int]) -> None:
+def test_images_of_any_size_can_be_drawn(size: tuple[int, int]) -> None:
     mask = np.ones(size, bool)
     drawn = draw_instances(np.zeros((*size, 3), np.uint8), instances_of(mask), ["a long class name"])
     assert drawn.shape == (*size, 3)
     assert drawn.any()
 
 
-def test_text_grows_with_the_picture() -> None:
+def test_text_grows_with_the_image() -> None:
     heights = []
     for side in (200, 2000):
         image = np.zeros((side, side, 3), np.uint8)
@@ -108,7 +108,7 @@ def test_text_grows_with_the_picture() -> None:
     assert heights[1] > 3 * heights[0]
 
 
-def test_nothing_found_gives_the_same_picture() -> None:
+def test_nothing_found_gives_the_same_image() -> None:
     image = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
     nothing = Instances(
         (20, 30), np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros((0, 4), np.float32), ()

@@ -20,7 +20,7 @@ class Progress:
     epoch: int = 0  # epochs finished, evaluation included
     epoch_step: int = 0  # steps done in the epoch after these
     step: int = 0  # steps done in the run, skipped ones included
-    batch_size: int = 0  # pictures a step, of all processes together
+    batch_size: int = 0  # images a step, of all processes together
     loss_sums: Mapping[str, float] = field(default_factory=dict)  # over the good steps of this epoch
     skipped_in_epoch: int = 0  # steps of this epoch without an update, because a number was not finite
     skipped_in_a_row: int = 0

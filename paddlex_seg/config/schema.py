@@ -75,10 +75,10 @@ class SplitConfig(_Section):
     """A new division into train and val."""
 
     enable: bool = Field(default=False, description="Split before the check.")
-    train_percent: Percent | None = Field(default=None, description="Share of the pictures to train on.")
-    val_percent: Percent | None = Field(default=None, description="Share of the pictures to evaluate on.")
+    train_percent: Percent | None = Field(default=None, description="Share of the images to train on.")
+    val_percent: Percent | None = Field(default=None, description="Share of the images to evaluate on.")
     test_percent: Percent | None = Field(
-        default=None, description="Share of the pictures to keep apart in `instance_test.json`."
+        default=None, description="Share of the images to keep apart in `instance_test.json`."
     )
     folds: Folds | None = Field(
         default=None,
@@ -88,7 +88,7 @@ class SplitConfig(_Section):
     seed: Count = Field(default=0, description="Seed of the division; the same one gives the same division.")
     group_by: Text | None = Field(
         default=None,
-        description="What stays on one side: `folder`, `duplicates` (pictures that hardly differ), or a "
+        description="What stays on one side: `folder`, `duplicates` (images that hardly differ), or a "
         "regular expression whose groups, or whose match, in the file name is the scene.",
     )
 
@@ -107,7 +107,7 @@ class CheckDatasetConfig(_Section):
 
     decode: Literal["header", "thumbnail", "full"] = Field(
         default="thumbnail",
-        description="How much of each picture is read: its `header`; so much that pictures that hardly "
+        description="How much of each image is read: its `header`; so much that images that hardly "
         "differ are found (`thumbnail`); or every pixel as in training (`full`).",
     )
     convert: ConvertConfig = ConvertConfig()
@@ -116,19 +116,19 @@ class CheckDatasetConfig(_Section):
 
 
 class AugmentConfig(_Section):
-    """Random changes of training pictures besides those of the model's recipe; masks stay exact."""
+    """Random changes of training images besides those of the model's recipe; masks stay exact."""
 
     large_scale_jitter: Fraction = Field(
         default=0.0,
-        description="Share of the pictures that are shrunk or enlarged, 0.1 to 2 times, in their frame.",
+        description="Share of the images that are shrunk or enlarged, 0.1 to 2 times, in their frame.",
     )
     mosaic: Fraction | None = Field(
         default=None,
-        description="Share of the samples that show four pictures; null is what the model's recipe has: "
+        description="Share of the samples that show four images; null is what the model's recipe has: "
         "none, but for PP-YOLOE_seg from random weights.",
     )
     copy_paste: Fraction = Field(
-        default=0.0, description="Share of the samples that get objects of another picture pasted onto them."
+        default=0.0, description="Share of the samples that get objects of another image pasted onto them."
     )
     plain_share: Fraction = Field(
         default=0.2, description="Share of the run, at its end, without mosaic and copy-paste."
@@ -144,7 +144,7 @@ class TrainConfig(_Section):
     epochs_iters: Positive = Field(default=40, description="Epochs to train; the whole schedule follows it.")
     batch_size: BatchSize = Field(
         default=2,
-        description="Pictures a step, per device; `auto` finds before the first epoch how many its memory "
+        description="Images a step, per device; `auto` finds before the first epoch how many its memory "
         "has room for.",
     )
     learning_rate: PositiveFloat = Field(default=0.001, description="Learning rate after the warm-up.")
@@ -172,7 +172,7 @@ class TrainConfig(_Section):
     accumulate_steps: Positive = Field(
         default=1,
         description="Batches whose gradients make one step of the optimizer, as one batch of that many times "
-        "`batch_size` pictures would.",
+        "`batch_size` images would.",
     )
     amp: Precision = Field(
         default="OFF",
@@ -210,25 +210,25 @@ class TrainConfig(_Section):
     image_size: ImageSize | None = Field(
         default=None,
         description="Input size; the model's own when left out. PP-YOLOE_seg and Mask-RT-DETR stretch every "
-        "picture to it: a multiple of 32 for a square, or `[height, width]`. Mask R-CNN, Cascade Mask R-CNN "
-        "and SOLOv2 keep the shape of a picture: the limit of its short side (that of the long one is then "
+        "image to it: a multiple of 32 for a square, or `[height, width]`. Mask R-CNN, Cascade Mask R-CNN "
+        "and SOLOv2 keep the shape of an image: the limit of its short side (that of the long one is then "
         "1.67 times as large, as in the official 800 and 1333), or `[short, long]` with both limits.",
     )
     seed: Count = Field(default=0, description="Seed of everything that is random in training.")
-    num_workers: Count = Field(default=2, description="Processes that read and augment pictures; 0 for none.")
+    num_workers: Count = Field(default=2, description="Processes that read and augment images; 0 for none.")
     augment: AugmentConfig = AugmentConfig()
     repeat_threshold: Fraction | None = Field(
         default=None,
-        description="Pictures of a class that fewer than this share of the pictures have come more often, "
-        "such as 0.1; null for each picture once an epoch.",
+        description="Images of a class that fewer than this share of the images have come more often, "
+        "such as 0.1; null for each image once an epoch.",
     )
     negatives_ratio: Ratio | None = Field(
         default=None,
-        description="Most pictures without objects in an epoch, for each picture with objects; null for all.",
+        description="Most images without objects in an epoch, for each image with objects; null for all.",
     )
     max_bad_samples: Count = Field(
         default=10,
-        description="Training pictures that may turn out to be unusable before the run ends; others take "
+        description="Training images that may turn out to be unusable before the run ends; others take "
         "their place.",
     )
     tensorboard: bool = Field(
@@ -245,8 +245,8 @@ class TrainConfig(_Section):
     )
     sync_bn: bool = Field(
         default=True,
-        description="With several processes: batch norms see the pictures of all of them. With `False` each "
-        "process normalises by its own pictures, which is faster on the CPU.",
+        description="With several processes: batch norms see the images of all of them. With `False` each "
+        "process normalises by its own images, which is faster on the CPU.",
     )
     nnodes: Positive = Field(
         default=1, description="Machines to train or evaluate on; the same command runs on each."
@@ -286,7 +286,7 @@ class EvaluateConfig(_Section):
     )
     log_interval: Positive = Field(default=10, description="Batches between two lines in the log.")
     batch_size: Positive = Field(
-        default=1, description="Pictures evaluated together; does not change the result."
+        default=1, description="Images evaluated together; does not change the result."
     )
 
 
@@ -311,12 +311,12 @@ class PredictConfig(_Section):
     """Mode `predict`."""
 
     batch_size: Positive = Field(
-        default=1, description="Pictures predicted together; does not change the result."
+        default=1, description="Images predicted together; does not change the result."
     )
     model_dir: Text = Field(default="output/best_model/inference", description="Folder that `export` wrote.")
     input: Inputs | None = Field(
         default=None,
-        description="A picture, a folder, a pattern such as `photos/*.jpg`, a URL, or a list of these.",
+        description="An image, a folder, a pattern such as `photos/*.jpg`, a URL, or a list of these.",
     )
     threshold: Fraction | None = Field(
         default=None, description="Lowest score to keep; the threshold stored with the model when left out."
@@ -334,9 +334,9 @@ class Config(_Section):
     Export: ExportConfig = ExportConfig()
     Predict: PredictConfig = PredictConfig()
 
-    def with_batch_size(self, pictures: int) -> Self:
+    def with_batch_size(self, images: int) -> Self:
         """The same with another ``Train.batch_size``."""
-        return self.model_copy(update={"Train": self.Train.model_copy(update={"batch_size": pictures})})
+        return self.model_copy(update={"Train": self.Train.model_copy(update={"batch_size": images})})
 
     def to_yaml(self) -> str:
         """The effective configuration, defaults included; `load_config` reads it back."""

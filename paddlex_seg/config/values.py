@@ -80,7 +80,7 @@ def _batch_size(value: Any) -> Any:
     if isinstance(value, str) and value.strip().lower() == "auto":
         return "auto"
     if not str(value).isdecimal() or int(value) < 1:
-        raise ValueError("expected a number of pictures, 1 or more, or auto")
+        raise ValueError("expected a number of images, 1 or more, or auto")
     return int(value)
 
 

@@ -1,7 +1,7 @@
 """The demo data set: drawn bolts and washers on a factory line, with pixel-exact masks.
 
 ``python -m paddlex_seg.data.demo`` writes ``dataset/instance_seg_coco_examples`` and its LabelMe twin
-``dataset/instance_seg_labelme_examples``. A picture depends on its number
+``dataset/instance_seg_labelme_examples``. An image depends on its number
 only: every run draws the same pixels.
 """
 
@@ -38,7 +38,7 @@ COCO_FOLDER = "instance_seg_coco_examples"
 LABELME_FOLDER = "instance_seg_labelme_examples"
 CLASS_NAMES = ("bolt", "washer")
 
-_EMPTY_PICTURE = 5  # the number of the training picture without objects
+_EMPTY_IMAGE = 5  # the number of the training image without objects
 _SEED = 20_240_607
 
 _Pixels = NDArray[np.float32]  # [H, W, 3], 0..1, RGB
@@ -47,7 +47,7 @@ _Plane = NDArray[np.float32]  # [H, W]
 
 @dataclass(frozen=True)
 class Scene:
-    """A drawn picture, uint8 [H, W, 3] RGB, with class name and visible mask, bool [H, W], of each object."""
+    """A drawn image, uint8 [H, W, 3] RGB, with class name and visible mask, bool [H, W], of each object."""
 
     image: NDArray[np.uint8]
     labels: tuple[str, ...]
@@ -73,13 +73,13 @@ def write_demo_dataset(
 
 
 def draw_scene(index: int) -> Scene:
-    """Picture number ``index``: sides of 320 to 560 pixels and 1 to 5 objects, or none."""
+    """Image number ``index``: sides of 320 to 560 pixels and 1 to 5 objects, or none."""
     rng = np.random.default_rng([_SEED, index])
     height, width = (int(side) for side in rng.integers(320, 561, 2))
     pixels = _BACKGROUNDS[rng.integers(len(_BACKGROUNDS))](rng, height, width)
     for _ in range(rng.integers(0, 4)):
         _CLUTTER[rng.integers(len(_CLUTTER))](rng, pixels)
-    num_objects = 0 if index == _EMPTY_PICTURE else int(rng.integers(1, 6))
+    num_objects = 0 if index == _EMPTY_IMAGE else int(rng.integers(1, 6))
     labels, masks = _place_objects(rng, pixels, num_objects)
     image = _photograph(rng, pixels)
     return Scene(image=image, labels=tuple(labels), masks=tuple(_without_specks(mask) for mask in masks))
@@ -90,7 +90,7 @@ def draw_scene(index: int) -> Scene:
 
 @dataclass(frozen=True)
 class _Page:
-    """A picture as both twins store it; the ids of its annotations are its own, from 1."""
+    """An image as both twins store it; the ids of its annotations are its own, from 1."""
 
     record: ImageRecord
     jpeg: bytes
@@ -111,7 +111,7 @@ def _draw_page(index: int) -> _Page:
 
 
 def _annotate(mask: NDArray[np.bool_], label: str, id: int, image_id: int) -> Annotation:
-    """A mask with a hole becomes an RLE, compressed in every second picture, another mask polygons."""
+    """A mask with a hole becomes an RLE, compressed in every second image, another mask polygons."""
     segmentation: Any = mask_to_polygons(mask)
     if _has_hole(mask):
         if image_id % 2:
@@ -137,7 +137,7 @@ def _has_hole(mask: NDArray[np.bool_]) -> bool:
 
 
 def _write_coco_twin(folder: Path, train: Sequence[_Page], val: Sequence[_Page]) -> None:
-    _write_pictures(folder, [*train, *val])
+    _write_images(folder, [*train, *val])
     for split, pages in (("train", train), ("val", val)):
         path = folder / "annotations" / f"instance_{split}.json"
         write_coco(_pages_to_coco(pages, path), path)
@@ -155,7 +155,7 @@ def _pages_to_coco(pages: Sequence[_Page], path: Path) -> CocoFile:
 
 
 def _write_labelme_twin(folder: Path, train: Sequence[_Page], val: Sequence[_Page]) -> None:
-    _write_pictures(folder, [*train, *val])
+    _write_images(folder, [*train, *val])
     (folder / "annotations").mkdir()
     for split, pages in (("train", train), ("val", val)):
         names = [f"annotations/{Path(page.record.file_name).stem}.json" for page in pages]
@@ -204,7 +204,7 @@ def _labelme_mask(mask: NDArray[np.uint8]) -> dict[str, Any]:
     return {"points": corners, "mask": base64.b64encode(buffer.getvalue()).decode("ascii")}
 
 
-def _write_pictures(folder: Path, pages: Sequence[_Page]) -> None:
+def _write_images(folder: Path, pages: Sequence[_Page]) -> None:
     (folder / "images").mkdir(parents=True)
     for page in pages:
         (folder / "images" / page.record.file_name).write_bytes(page.jpeg)
@@ -250,12 +250,12 @@ def _centre(mask: NDArray[np.bool_]) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class _Shape:
-    """An object in the frame of the picture: distance to its outline (negative inside), brightness 0..1."""
+    """An object in the frame of the image: distance to its outline (negative inside), brightness 0..1."""
 
     label: str
     distance: _Plane
     brightness: _Plane
-    whole_area: float  # pixels, also those outside the picture
+    whole_area: float  # pixels, also those outside the image
 
 
 def _random_shape(rng: Generator, size_hw: tuple[int, ...], near: tuple[float, float] | None) -> _Shape:

@@ -128,7 +128,7 @@ KINDS: dict[str, Kind] = {
         "error",
         "An entry of images lacks id, file_name, width or height, or has a value that cannot be one.",
         "Correct the entry.",
-        "Width and height are read from the picture.",
+        "Width and height are read from the image.",
     ),
     "category_entry_invalid": Kind(
         "error",
@@ -150,128 +150,128 @@ KINDS: dict[str, Kind] = {
     ),
     "split_without_images": Kind(
         "error",
-        "A split lists no pictures: nothing to train on, or nothing to measure.",
-        "Add pictures, or split the data again.",
+        "A split lists no images: nothing to train on, or nothing to measure.",
+        "Add images, or split the data again.",
     ),
     "split_without_annotations": Kind(
         "error",
-        "A split has pictures but no annotations, or none with pixels (coordinates from 0 to 1?): it "
+        "A split has images but no annotations, or none with pixels (coordinates from 0 to 1?): it "
         "teaches nothing and scores nothing.",
-        "Annotate pictures, or split the data again.",
+        "Annotate images, or split the data again.",
     ),
-    # ---- pictures
+    # ---- images
     "image_missing": Kind(
         "error",
-        "A listed picture does not exist.",
+        "A listed image does not exist.",
         "Copy it there, or remove it from the list.",
-        "The picture leaves the list, and its annotations with it.",
+        "The image leaves the list, and its annotations with it.",
     ),
     "image_empty_file": Kind(
         "error",
-        "A picture's file has no bytes: a copy that failed.",
-        "Copy the picture again.",
-        "The picture leaves the list, and its annotations with it.",
+        "An image's file has no bytes: a copy that failed.",
+        "Copy the image again.",
+        "The image leaves the list, and its annotations with it.",
     ),
     "image_truncated": Kind(
         "error",
-        "A picture's file ends too early: the lower part is missing, and most readers fail.",
-        "Copy the picture again.",
-        "The picture leaves the list, and its annotations with it.",
+        "An image's file ends too early: the lower part is missing, and most readers fail.",
+        "Copy the image again.",
+        "The image leaves the list, and its annotations with it.",
     ),
     "image_corrupt": Kind(
         "error",
-        "A file is no picture, or its data are damaged.",
-        "Replace the picture or remove it from the list.",
-        "The picture leaves the list, and its annotations with it.",
+        "A file is no image, or its data are damaged.",
+        "Replace the image or remove it from the list.",
+        "The image leaves the list, and its annotations with it.",
     ),
     "image_unsupported": Kind(
         "error",
-        "A picture that can be opened, but whose pixels are not values of 8 or 16 bits, or are too many.",
+        "An image that can be opened, but whose pixels are not values of 8 or 16 bits, or are too many.",
         "Save it with 8 bits a channel, or cut it into tiles.",
     ),
     "image_16bit": Kind(
         "warning",
-        "A picture of 16 bits a channel. It is used, divided by 257; a narrow range becomes nearly black.",
+        "An image of 16 bits a channel. It is used, divided by 257; a narrow range becomes nearly black.",
         "Scale it to 8 bits yourself if its values fill only a part of the range.",
     ),
     "image_cmyk": Kind(
         "warning",
-        "A picture in the colours of print. It is converted to RGB without its colour profile, and looks "
+        "An image in the colours of print. It is converted to RGB without its colour profile, and looks "
         "different.",
         "Save it as RGB.",
     ),
     "image_animated": Kind(
         "warning",
         "A file with several frames or pages. The first one is used.",
-        "Save the frame that was annotated as a picture of its own.",
+        "Save the frame that was annotated as an image of its own.",
     ),
     "image_alpha": Kind(
         "warning",
-        "A picture with transparency. It is used without: what was hidden becomes visible.",
+        "An image with transparency. It is used without: what was hidden becomes visible.",
         "Save it without transparency if the hidden pixels matter.",
     ),
     "image_size_mismatch": Kind(
         "error",
-        "Width and height in the file are not those of the picture: masks would not fit it.",
-        "Correct width and height, or put back the picture that was annotated.",
+        "Width and height in the file are not those of the image: masks would not fit it.",
+        "Correct width and height, or put back the image that was annotated.",
     ),
     "image_exif_frame": Kind(
         "warning",
-        "The picture is to be turned by its EXIF orientation, and the listed size is that of the unturned "
+        "The image is to be turned by its EXIF orientation, and the listed size is that of the unturned "
         "pixels: the "
-        "labels were made on the picture as stored. It is used unturned.",
-        "See in the drawn samples that the masks fit; save the picture without the orientation.",
+        "labels were made on the image as stored. It is used unturned.",
+        "See in the drawn samples that the masks fit; save the image without the orientation.",
     ),
     "image_exif_unclear": Kind(
         "warning",
-        "The picture is to be turned by its EXIF orientation in a way that keeps its size, so that nothing "
+        "The image is to be turned by its EXIF orientation in a way that keeps its size, so that nothing "
         "says "
-        "whether the labels were made on the turned picture. It is used turned.",
-        "See in the drawn samples that the masks fit; save the picture without the orientation.",
+        "whether the labels were made on the turned image. It is used turned.",
+        "See in the drawn samples that the masks fit; save the image without the orientation.",
     ),
     "image_without_objects": Kind(
         "info",
-        "Pictures without annotations count as background; often somebody forgot to label them.",
+        "Images without annotations count as background; often somebody forgot to label them.",
         "Label them if they show objects.",
     ),
     "image_many_objects": Kind(
         "warning",
-        "More than 100 objects in a picture. COCO's evaluation looks at the 100 best detections of a "
-        "picture: no model "
+        "More than 100 objects in an image. COCO's evaluation looks at the 100 best detections of a "
+        "image: no model "
         "can reach a recall of 1.",
-        "Cut such pictures into tiles.",
+        "Cut such images into tiles.",
     ),
     "image_unreferenced": Kind(
         "info",
-        "Pictures in the folder that no annotation file lists are not used.",
+        "Images in the folder that no annotation file lists are not used.",
         "List them, also without objects, or move them away.",
     ),
     "image_duplicate": Kind(
         "warning",
-        "The same picture twice within a split: it counts twice, and its labels may contradict each other.",
+        "The same image twice within a split: it counts twice, and its labels may contradict each other.",
         "Keep one of them.",
     ),
     "image_near_duplicate": Kind(
         "warning",
-        "Two pictures of a split that hardly differ: frames of a video, or one picture saved twice.",
+        "Two images of a split that hardly differ: frames of a video, or one image saved twice.",
         "Keep one of them, or split with group_by so that both stay on one side.",
     ),
     "leak_duplicate": Kind(
         "warning",
-        "The same picture in train and val: the measured AP is that of a picture learnt by heart.",
+        "The same image in train and val: the measured AP is that of an image learnt by heart.",
         "Take it out of one of them, or split again with CheckDataset.split.group_by=duplicates.",
     ),
     "leak_near_duplicate": Kind(
         "warning",
-        "A picture of val that hardly differs from one of train: the measured AP promises more than new "
-        "pictures give.",
+        "An image of val that hardly differs from one of train: the measured AP promises more than new "
+        "images give.",
         "Split again with CheckDataset.split.group_by=duplicates, or by a name that scenes share.",
     ),
     "file_name_outside": Kind(
         "error",
-        "A file name that is absolute or leads out of the folder of the pictures.",
-        "Give it relative to the folder of the pictures, and move the picture there.",
-        "A name whose picture does lie inside the folder becomes relative to it.",
+        "A file name that is absolute or leads out of the folder of the images.",
+        "Give it relative to the folder of the images, and move the image there.",
+        "A name whose image does lie inside the folder becomes relative to it.",
     ),
     "file_name_backslash": Kind(
         "warning",
@@ -292,12 +292,12 @@ KINDS: dict[str, Kind] = {
     # ---- ids, names, references
     "image_id_duplicate": Kind(
         "error",
-        "Two pictures have one id: nobody can tell to which of them an annotation belongs.",
-        "Give each picture its own id.",
+        "Two images have one id: nobody can tell to which of them an annotation belongs.",
+        "Give each image its own id.",
     ),
     "file_name_duplicate": Kind(
         "error",
-        "A picture is listed twice: each entry lacks the objects of the other, and teaches them as "
+        "An image is listed twice: each entry lacks the objects of the other, and teaches them as "
         "background.",
         "List it once, with all its annotations.",
         "The entries become one, with the annotations of both.",
@@ -322,9 +322,9 @@ KINDS: dict[str, Kind] = {
     ),
     "image_id_dangling": Kind(
         "error",
-        "An annotation belongs to a picture that the file does not list.",
-        "List the picture, or delete the annotation.",
-        "The annotation leaves: its picture is unknown.",
+        "An annotation belongs to an image that the file does not list.",
+        "List the image, or delete the annotation.",
+        "The annotation leaves: its image is unknown.",
     ),
     "category_id_dangling": Kind(
         "error",
@@ -353,7 +353,7 @@ KINDS: dict[str, Kind] = {
     "class_only_in_val": Kind(
         "warning",
         "A class has annotations in val, but none in train: it cannot be learnt, and lowers the AP.",
-        "Split again, stratified, or label pictures of it for training.",
+        "Split again, stratified, or label images of it for training.",
     ),
     "class_without_instances": Kind(
         "info",
@@ -420,21 +420,20 @@ KINDS: dict[str, Kind] = {
     ),
     "polygon_outside": Kind(
         "warning",
-        "A polygon that reaches more than a pixel beyond its picture. What lies outside is cut off.",
-        "Nothing if the object is cut by the border; else see whether the picture was resized after "
-        "labelling.",
+        "A polygon that reaches more than a pixel beyond its image. What lies outside is cut off.",
+        "Nothing if the object is cut by the border; else see whether the image was resized after labelling.",
         "What lies outside is cut off.",
     ),
     "mask_empty": Kind(
         "warning",
-        "A mask that covers no pixel of its picture: too small, or outside. The object is never seen.",
+        "A mask that covers no pixel of its image: too small, or outside. The object is never seen.",
         "Delete the annotation, or draw it again.",
         "The annotation leaves.",
     ),
     "rle_size_mismatch": Kind(
         "error",
-        "An RLE of another size than its picture.",
-        "Correct the size of the picture, or export the mask again.",
+        "An RLE of another size than its image.",
+        "Correct the size of the image, or export the mask again.",
     ),
     "rle_damaged": Kind(
         "error",
@@ -494,7 +493,7 @@ KINDS: dict[str, Kind] = {
     ),
     "annotation_duplicate": Kind(
         "warning",
-        "Two annotations of one picture with the same class and mask: the object counts twice.",
+        "Two annotations of one image with the same class and mask: the object counts twice.",
         "Delete one of them.",
         "The later one leaves.",
     ),

@@ -1,4 +1,4 @@
-"""From a picture to the network's input: the one way that evaluation, prediction and service share.
+"""From an image to the network's input: the one way that evaluation, prediction and service share.
 
 Training shares ``normalize`` and ``fitted_size``; its geometry is the pending map of ``data.sample``.
 """
@@ -16,15 +16,15 @@ from paddlex_seg.structures import PreprocessSpec
 
 
 class NetworkInput(NamedTuple):
-    """The three inputs of a network: of one picture, or of a batch with a leading axis B."""
+    """The three inputs of a network: of one image, or of a batch with a leading axis B."""
 
     image: NDArray[np.float32]  # [3, H, W], normalised, padded at the right and bottom
     im_shape: NDArray[np.float32]  # [2], height and width before padding
-    scale_factor: NDArray[np.float32]  # [2], im_shape / size of the picture
+    scale_factor: NDArray[np.float32]  # [2], im_shape / size of the image
 
 
 def preprocess(image: NDArray[np.uint8], spec: PreprocessSpec) -> NetworkInput:
-    """The network's input for one RGB picture, uint8 [h, w, 3]."""
+    """The network's input for one RGB image, uint8 [h, w, 3]."""
     size_hw = fitted_size(image.shape[:2], spec.size_hw, keep_ratio=spec.keep_ratio)
     # Interpolation weights sum to 1, so normalising before the resize differs from normalising after it only
     # by the rounding of resized values to whole grey levels, which resizing in floats avoids.
@@ -38,7 +38,7 @@ def preprocess(image: NDArray[np.uint8], spec: PreprocessSpec) -> NetworkInput:
 
 
 def collate(inputs: Sequence[NetworkInput]) -> NetworkInput:
-    """A batch [B, ...] of one picture or more, whose inputs have one size."""
+    """A batch [B, ...] of one image or more, whose inputs have one size."""
     image, im_shape, scale_factor = map(np.stack, zip(*inputs, strict=True))
     return NetworkInput(image, im_shape, scale_factor)
 
@@ -52,7 +52,7 @@ def normalize(image: NDArray, spec: PreprocessSpec, out: NDArray[np.float32]) ->
 
 
 def fitted_size(size_hw: Sequence[int], target_hw: Sequence[int], keep_ratio: bool) -> tuple[int, int]:
-    """The size (h, w) that a picture of ``size_hw`` gets.
+    """The size (h, w) that an image of ``size_hw`` gets.
 
     That is ``target_hw``, or with ``keep_ratio`` the largest of the same shape whose short and long sides
     stay within the smaller and the larger number of ``target_hw``.
@@ -65,7 +65,7 @@ def fitted_size(size_hw: Sequence[int], target_hw: Sequence[int], keep_ratio: bo
 
 
 def input_size(size_hw: Sequence[int], spec: PreprocessSpec) -> tuple[int, int]:
-    """The size (h, w), padding included, of the network's input for a picture of ``size_hw``."""
+    """The size (h, w), padding included, of the network's input for an image of ``size_hw``."""
     return padded_size([fitted_size(size_hw, spec.size_hw, keep_ratio=spec.keep_ratio)], spec.pad_stride)
 
 

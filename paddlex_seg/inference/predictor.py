@@ -1,4 +1,4 @@
-"""Prediction: pictures in, results out, one after the other, by any `structures.Backend`."""
+"""Prediction: images in, results out, one after the other, by any `structures.Backend`."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -8,8 +8,8 @@ from paddlex_seg.data.preprocess import NetworkInput, collate, preprocess
 from paddlex_seg.errors import BackendError, DatasetError
 from paddlex_seg.inference.backends.base import find_instances, fitting_batch_size
 from paddlex_seg.inference.backends.paddle import PaddleBackend, RunMode
-from paddlex_seg.inference.results import Result, clip_to_picture
-from paddlex_seg.inference.sources import Input, LoadedImage, expand_inputs, read_pictures
+from paddlex_seg.inference.results import Result, clip_to_image
+from paddlex_seg.inference.sources import Input, LoadedImage, expand_inputs, read_images
 from paddlex_seg.runtime.network import network
 from paddlex_seg.structures import Backend, Instances
 
@@ -39,12 +39,12 @@ def open_predictor(
 
 
 def warn_of_unreadable(error: DatasetError) -> None:
-    """Log that a picture is left out."""
+    """Log that an image is left out."""
     LOGGER.warning("Left out: %s", error)
 
 
 class Predictor:
-    """A model, ready for pictures."""
+    """A model, ready for images."""
 
     def __init__(
         self, backend: Backend, *, labels: Sequence[str], threshold: float = 0.5, batch_size: int = 1
@@ -66,41 +66,41 @@ class Predictor:
         threshold: float | None = None,
         on_unreadable: Callable[[DatasetError], None] = warn_of_unreadable,
     ) -> Iterator[Result]:
-        """One result per picture, in order: files, folders, patterns, URLs, arrays, or a list of these.
+        """One result per image, in order: files, folders, patterns, URLs, arrays, or a list of these.
 
         Arrays are uint8 [H, W, 3] in the order blue, green, red, as OpenCV reads them and as in PaddleX. A
         file that cannot be read among others is handed to ``on_unreadable`` and left out. Raises DatasetError
-        at once for a folder or pattern without pictures, and while iterating when nothing at all can be read.
+        at once for a folder or pattern without images, and while iterating when nothing at all can be read.
         """
         sources = expand_inputs(inputs)
         chosen = self.threshold if threshold is None else threshold
-        return self._predict_pictures(read_pictures(sources, on_unreadable, network()), chosen)
+        return self._predict_images(read_images(sources, on_unreadable, network()), chosen)
 
-    def _predict_pictures(self, pictures: Iterator[LoadedImage], threshold: float) -> Iterator[Result]:
-        for batch in self._batches(pictures):
-            for (picture, _), instances in zip(batch, self._find_instances(batch, threshold), strict=True):
+    def _predict_images(self, images: Iterator[LoadedImage], threshold: float) -> Iterator[Result]:
+        for batch in self._batches(images):
+            for (image, _), instances in zip(batch, self._find_instances(batch, threshold), strict=True):
                 yield Result(
-                    input_path=picture.input_path,
-                    page_index=picture.page_index,
-                    image=picture.image,
-                    instances=clip_to_picture(instances),
+                    input_path=image.input_path,
+                    page_index=image.page_index,
+                    image=image.image,
+                    instances=clip_to_image(instances),
                     labels=self.labels,
-                    save_name=picture.save_name,
+                    save_name=image.save_name,
                 )
 
-    def _batches(self, pictures: Iterator[LoadedImage]) -> Iterator[list[tuple[LoadedImage, NetworkInput]]]:
-        """Pictures with their network inputs, all of a batch equally large.
+    def _batches(self, images: Iterator[LoadedImage]) -> Iterator[list[tuple[LoadedImage, NetworkInput]]]:
+        """Images with their network inputs, all of a batch equally large.
 
         Padding one input to the size of another would change what the network sees near its edges, so that
         results would depend on the company.
         """
         batch: list[tuple[LoadedImage, NetworkInput]] = []
-        for picture in pictures:
-            network_input = preprocess(picture.image, self._backend.preprocess)
+        for image in images:
+            network_input = preprocess(image.image, self._backend.preprocess)
             if batch and batch[0][1].image.shape != network_input.image.shape:
                 yield batch
                 batch = []
-            batch.append((picture, network_input))
+            batch.append((image, network_input))
             if len(batch) == self._batch_size:
                 yield batch
                 batch = []
@@ -111,7 +111,7 @@ class Predictor:
         self, batch: Sequence[tuple[LoadedImage, NetworkInput]], threshold: float
     ) -> list[Instances]:
         inputs = collate([network_input for _, network_input in batch])
-        sizes = [(picture.image.shape[0], picture.image.shape[1]) for picture, _ in batch]
+        sizes = [(image.image.shape[0], image.image.shape[1]) for image, _ in batch]
         found = find_instances(self._backend, inputs, sizes, score_threshold=threshold)
         self._check_classes(found)
         return found

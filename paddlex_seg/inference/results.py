@@ -1,4 +1,4 @@
-"""The result of one picture: one schema for every model, as JSON and as a drawing."""
+"""The result of one image: one schema for every model, as JSON and as a drawing."""
 
 import json
 from dataclasses import dataclass
@@ -14,21 +14,21 @@ from paddlex_seg.masks.rle import rle_to_json
 from paddlex_seg.structures import Instances
 from paddlex_seg.visualize import draw_instances
 
-# Formats that Pillow writes as they are read; a drawing of any other picture becomes a PNG.
+# Formats that Pillow writes as they are read; a drawing of any other image becomes a PNG.
 DRAWING_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 JPEG_QUALITY = 95
 
 
 @dataclass(frozen=True)
 class Result:
-    """What was found in one picture.
+    """What was found in one image.
 
-    ``image`` is uint8 [H, W, 3], RGB. ``instances`` lie inside the picture, see ``clip_to_picture``.
+    ``image`` is uint8 [H, W, 3], RGB. ``instances`` lie inside the image, see ``clip_to_image``.
     ``save_name`` is the path below the output folder, without ending, that no other result of the same run
     has.
     """
 
-    input_path: str | None  # None for a picture that was given as an array
+    input_path: str | None  # None for an image that was given as an array
     page_index: int | None  # from 0, for files of several pages
     image: NDArray[np.uint8]
     instances: Instances
@@ -38,7 +38,7 @@ class Result:
     def to_json(self) -> dict[str, Any]:
         """Plain values for ``json.dump``: the i-th of ``masks`` belongs to the i-th of ``boxes``.
 
-        A mask is COCO's compressed RLE of the whole picture.
+        A mask is COCO's compressed RLE of the whole image.
         """
         found = self.instances
         return {
@@ -57,7 +57,7 @@ class Result:
         }
 
     def draw(self) -> NDArray[np.uint8]:
-        """The picture with masks, boxes, labels and scores, uint8 [H, W, 3], RGB."""
+        """The image with masks, boxes, labels and scores, uint8 [H, W, 3], RGB."""
         return draw_instances(self.image, self.instances, self.labels)
 
     def save_to_json(self, save_path: Path | str) -> Path:
@@ -72,7 +72,7 @@ class Result:
     def save_to_img(self, save_path: Path | str) -> Path:
         """Write the drawing to the file ``save_path``, or into that folder as ``<name>_res<ending>``.
 
-        The ending is the input's, or .png where pictures of that kind cannot be written. Returns the file.
+        The ending is the input's, or .png where images of that kind cannot be written. Returns the file.
         """
         suffix = Path(self.input_path).suffix.lower() if self.input_path else ".png"
         suffix = suffix if suffix in DRAWING_SUFFIXES else ".png"
@@ -90,8 +90,8 @@ class Result:
         return save_path / f"{self.save_name}_res{suffix}"
 
 
-def clip_to_picture(instances: Instances) -> Instances:
-    """The instances with boxes cut at the picture's edges; those with nothing left of the box are dropped."""
+def clip_to_image(instances: Instances) -> Instances:
+    """The instances with boxes cut at the image's edges; those with nothing left of the box are dropped."""
     height, width = instances.size_hw
     boxes = instances.boxes_xyxy.clip(0, np.array([width, height, width, height], np.float32))
     keep = np.flatnonzero((boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3]))

@@ -1,6 +1,6 @@
-"""From what a user names (files, folders, patterns, URLs, arrays) to pictures, one after the other.
+"""From what a user names (files, folders, patterns, URLs, arrays) to images, one after the other.
 
-Everything is expanded before the first picture is read, so that an empty folder is reported at once. A file
+Everything is expanded before the first image is read, so that an empty folder is reported at once. A file
 that cannot be read is reported and left out, unless nothing else is there to read.
 """
 
@@ -43,9 +43,9 @@ class Source:
 
 @dataclass(frozen=True)
 class LoadedImage:
-    """A picture in memory, uint8 [H, W, 3], RGB; several for a file of several pages.
+    """An image in memory, uint8 [H, W, 3], RGB; several for a file of several pages.
 
-    ``save_name`` is the name of its source (and page), with a number where another picture of the run has it.
+    ``save_name`` is the name of its source (and page), with a number where another image of the run has it.
     """
 
     image: NDArray[np.uint8]
@@ -57,19 +57,19 @@ class LoadedImage:
 def expand_inputs(inputs: Input | Sequence[Input]) -> list[Source]:
     """All sources, in the given order; files of a folder (with sub-folders) or of a pattern sorted by name.
 
-    Raises DatasetError for a folder without pictures, a pattern without match and a wrong type of input.
+    Raises DatasetError for a folder without images, a pattern without match and a wrong type of input.
     Whether a named file exists shows when it is read.
     """
     items: Sequence[Input] = inputs if isinstance(inputs, list | tuple) else [inputs]  # type: ignore[list-item]
     if not items:
-        raise DatasetError("The list of inputs is empty; name a picture, a folder, a pattern or a URL.")
+        raise DatasetError("The list of inputs is empty; name an image, a folder, a pattern or a URL.")
     return [source for item in items for source in _expand_one(item)]
 
 
-def read_pictures(
+def read_images(
     sources: Sequence[Source], on_unreadable: Callable[[DatasetError], None], network: Network
 ) -> Iterator[LoadedImage]:
-    """The pictures of all sources, one in memory at a time; arrays are taken as BGR, as OpenCV reads them.
+    """The images of all sources, one in memory at a time; arrays are taken as BGR, as OpenCV reads them.
 
     ``on_unreadable`` is told of each source that cannot be read; ``network`` is what URLs are downloaded
     with. Raises DatasetError, naming them, when no source at all can be read.
@@ -78,8 +78,8 @@ def read_pictures(
     taken: set[str] = set()
     for source in sources:
         try:
-            for picture in _read_one(source, network):
-                yield replace(picture, save_name=_unique_name(picture.save_name, taken))
+            for image in _read_one(source, network):
+                yield replace(image, save_name=_unique_name(image.save_name, taken))
         except DatasetError as error:
             problems.append(str(error))
             if len(problems) == len(sources):
@@ -100,38 +100,36 @@ def _expand_one(item: Input) -> Iterator[Source]:
     text = os.fspath(item)
     if URL_PATTERN.match(text):
         stem = PurePosixPath(unquote(urlsplit(text).path)).stem
-        yield Source(text, re.sub(r"[^\w.-]+", "_", stem) or "picture")
+        yield Source(text, re.sub(r"[^\w.-]+", "_", stem) or "image")
     elif Path(text).is_dir():
-        yield from _pictures_below(Path(text))
+        yield from _images_below(Path(text))
     elif Path(text).is_file() or not re.search(r"[*?\[]", text):
         yield Source(Path(text), Path(text).stem)
     else:
-        yield from _pictures_matching(text)
+        yield from _images_matching(text)
 
 
-def _pictures_below(folder: Path) -> Iterator[Source]:
-    found = [path for path in folder.rglob("*") if _looks_like_picture(path)]
+def _images_below(folder: Path) -> Iterator[Source]:
+    found = [path for path in folder.rglob("*") if _looks_like_image(path)]
     # Hidden ones are no images of the user: files of macOS, or what is being written here right now.
     files = sorted(path for path in found if not _is_hidden(path.relative_to(folder)))
     if not files:
         raise DatasetError(
-            f"{folder}: no picture in this folder or below it. Known endings are {_known_endings()}."
+            f"{folder}: no image in this folder or below it. Known endings are {_known_endings()}."
         )
     for path in files:
         yield Source(path, path.relative_to(folder).with_suffix("").as_posix())
 
 
-def _pictures_matching(pattern: str) -> Iterator[Source]:
-    files = sorted(path for path in map(Path, glob(pattern, recursive=True)) if _looks_like_picture(path))
+def _images_matching(pattern: str) -> Iterator[Source]:
+    files = sorted(path for path in map(Path, glob(pattern, recursive=True)) if _looks_like_image(path))
     if not files:
-        raise DatasetError(
-            f"{pattern}: no picture matches this pattern. Known endings are {_known_endings()}."
-        )
+        raise DatasetError(f"{pattern}: no image matches this pattern. Known endings are {_known_endings()}.")
     for path in files:
         yield Source(path, path.stem)
 
 
-def _looks_like_picture(path: Path) -> bool:
+def _looks_like_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
 
 
@@ -175,7 +173,7 @@ def _bgr_to_rgb(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
     codes = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
     if channels not in codes or array.dtype != np.uint8 or array.size == 0:
         raise DatasetError(
-            f"An array of shape {array.shape} and type {array.dtype} is not a picture; expected uint8, "
+            f"An array of shape {array.shape} and type {array.dtype} is not an image; expected uint8, "
             "height x width x 3 channels, blue, green, red (or one gray channel, or four with alpha)."
         )
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(array), codes[channels]), np.uint8)
@@ -193,8 +191,8 @@ def _read_file(path: Path, input_path: str, name: str) -> Iterator[LoadedImage]:
 def _count_tiff_pages(path: Path) -> int:
     """1 for whatever is no TIFF, readable or not: ``load_image`` finds the words for what is wrong."""
     try:
-        with Image.open(path, formats=["TIFF"]) as picture:
-            return int(getattr(picture, "n_frames", 1))
+        with Image.open(path, formats=["TIFF"]) as image:
+            return int(getattr(image, "n_frames", 1))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return 1
 
@@ -204,9 +202,9 @@ def _load_page(path: Path, page: int) -> NDArray[np.uint8]:
     with tempfile.TemporaryDirectory() as folder:
         single = Path(folder) / "page.tiff"
         try:
-            with Image.open(path) as picture:
-                picture.seek(page)
-                picture.save(single, format="TIFF")
+            with Image.open(path) as image:
+                image.seek(page)
+                image.save(single, format="TIFF")
         except (OSError, ValueError, SyntaxError, EOFError) as error:
             raise DatasetError(f"{path}, page {page}: cannot be read ({error}).") from error
         return load_image(single)

@@ -1,17 +1,17 @@
-"""From the network's small masks to instances of the original picture, without a full-size mask in between.
+"""From the network's small masks to instances of the original image, without a full-size mask in between.
 
 What a pasted mask is follows PaddleDetection. ``mask_frame="image"`` (PP-YOLOE_seg): probabilities are
 enlarged (bilinear) to the network input, set to zero outside the box there, enlarged once more (bilinear) to
 the original size and compared with 0.5. ``mask_frame="image_uncut"`` (SOLOv2): the same, but the box cuts
-nothing, and of the network input only the picture is enlarged, not its padding. ``mask_frame="box"`` (R-CNN):
+nothing, and of the network input only the image is enlarged, not its padding. ``mask_frame="box"`` (R-CNN):
 they are stretched (bilinear, zero outside) over the box. ``mask_frame="image_logits"`` (Mask-RT-DETR): logits
 are enlarged once (bilinear), from their own size to the original one, and compared with 0.
 ``mask_frame="original"`` (official exported graphs): masks are full-size already, and are only encoded.
 
 Bilinear enlargement is separable, so columns are interpolated first. Down a column the values are then linear
 between two known ones: a mask can begin or end there once at most, at a place that follows from the two
-values. A run of the RLE thus costs a look at the rows of the network, not at the pixels of the picture, and
-no memory grows with the area of the picture.
+values. A run of the RLE thus costs a look at the rows of the network, not at the pixels of the image, and
+no memory grows with the area of the image.
 """
 
 from collections.abc import Sequence
@@ -38,20 +38,20 @@ def detections_to_instances(
     original_sizes: Sequence[tuple[int, int]],
     mask_frame: MaskFrame,
 ) -> list[Instances]:
-    """Instances of each picture of a batch, best score first: what evaluate and predict both use.
+    """Instances of each image of a batch, best score first: what evaluate and predict both use.
 
     bbox, bbox_num, mask: as in `DetectionArrays`; im_shape, scale_factor: float32 [B, 2]; input_hw: the size
     of the (padded) network input; original_sizes: (height, width) of the B images.
 
     ``original_sizes`` decides how large the masks are. PaddleDetection cuts them to ``int(im_shape /
-    scale_factor)`` instead, which float32 makes 599 for some pictures of 600 pixels. Boxes are not clipped to
-    the picture. An instance whose mask comes out empty stays, with an empty mask. With ``"image_uncut"``
+    scale_factor)`` instead, which float32 makes 599 for some images of 600 pixels. Boxes are not clipped to
+    the image. An instance whose mask comes out empty stays, with an empty mask. With ``"image_uncut"``
     boxes are those of the pasted masks, all 0 for an empty one.
     """
     assert len(bbox_num) == len(original_sizes) == len(im_shape) == len(scale_factor)
     instances = []
     ends = np.cumsum(bbox_num)
-    for size_hw, start, end, picture_hw, scale_yx in zip(
+    for size_hw, start, end, image_hw, scale_yx in zip(
         original_sizes, ends - bbox_num, ends, im_shape, scale_factor, strict=True
     ):
         boxes, small = bbox[start:end, 2:], mask[start:end]
@@ -62,7 +62,7 @@ def detections_to_instances(
         elif mask_frame == "image_logits":
             masks = paste_image_logits(small, original_hw=size_hw)
         elif mask_frame == "image_uncut":
-            masks = paste_uncut_masks(small, picture_hw=picture_hw, input_hw=input_hw, original_hw=size_hw)
+            masks = paste_uncut_masks(small, image_hw=image_hw, input_hw=input_hw, original_hw=size_hw)
             boxes = boxes_of_masks(masks)
         else:
             masks = paste_image_masks(small, boxes, scale_yx=scale_yx, input_hw=input_hw, original_hw=size_hw)
@@ -78,7 +78,7 @@ def boxes_of_masks(masks: Sequence[Rle]) -> NDArray[np.float32]:
 
 
 def sorted_instances(bbox: NDArray[np.float32], masks: Sequence[Rle], size_hw: tuple[int, int]) -> Instances:
-    """Instances of one picture from its rows ``[N, 6]`` (class, score, xyxy) and masks, best score first."""
+    """Instances of one image from its rows ``[N, 6]`` (class, score, xyxy) and masks, best score first."""
     order = np.argsort(-bbox[:, 1], kind="stable")
     return Instances(
         size_hw=size_hw,
@@ -97,7 +97,7 @@ def paste_image_masks(
     input_hw: Sequence[int],
     original_hw: tuple[int, int],
 ) -> list[Rle]:
-    """Masks of the original picture. mask: [N, h, w], of the network input; boxes_xyxy: [N, 4], original."""
+    """Masks of the original image. mask: [N, h, w], of the network input; boxes_xyxy: [N, 4], original."""
     rows, columns = (
         _Axis(small, network, scale, original)
         for small, network, scale, original in zip(
@@ -113,22 +113,20 @@ def paste_image_masks(
 def paste_uncut_masks(
     mask: NDArray[np.float32],
     *,
-    picture_hw: NDArray[np.float32],
+    image_hw: NDArray[np.float32],
     input_hw: Sequence[int],
     original_hw: tuple[int, int],
 ) -> list[Rle]:
-    """Masks of the original picture. mask: [N, h, w], of the network input; picture_hw: its size in there."""
+    """Masks of the original image. mask: [N, h, w], of the network input; image_hw: its size in there."""
     in_small, in_network = [], []  # of y, then x
-    for small, network, picture, original in zip(
-        mask.shape[1:], input_hw, picture_hw, original_hw, strict=True
-    ):
-        in_small.append(source_coordinates(small, network)[: int(picture)])
-        in_network.append(source_coordinates(int(picture), original))
+    for small, network, image, original in zip(mask.shape[1:], input_hw, image_hw, original_hw, strict=True):
+        in_small.append(source_coordinates(small, network)[: int(image)])
+        in_network.append(source_coordinates(int(image), original))
     return [_paste_uncut_mask(small, in_small, in_network, original_hw) for small in mask]
 
 
 def paste_image_logits(mask: NDArray[np.float32], *, original_hw: tuple[int, int]) -> list[Rle]:
-    """Masks of the original picture. mask: [N, h, w], logits of the whole picture."""
+    """Masks of the original image. mask: [N, h, w], logits of the whole image."""
     y_in_mask, x_in_mask = (
         source_coordinates(small, original)
         for small, original in zip(mask.shape[1:], original_hw, strict=True)
@@ -144,7 +142,7 @@ def paste_image_logits(mask: NDArray[np.float32], *, original_hw: tuple[int, int
 def paste_box_masks(
     mask: NDArray[np.float32], boxes_xyxy: NDArray[np.float32], *, original_hw: tuple[int, int]
 ) -> list[Rle]:
-    """Masks of the original picture. mask: [N, h, w], each of its box; boxes_xyxy: [N, 4], original pixels.
+    """Masks of the original image. mask: [N, h, w], each of its box; boxes_xyxy: [N, 4], original pixels.
 
     A value of 0.5 belongs to the mask here, unlike in ``paste_image_masks``: both as PaddleDetection has it.
     """
@@ -179,7 +177,7 @@ def source_coordinates(size_in: int, size_out: int) -> NDArray[np.float32]:
 
 
 class _Axis:
-    """Rows, or columns, of a picture: the small mask, the network input and the original picture."""
+    """Rows, or columns, of an image: the small mask, the network input and the original image."""
 
     def __init__(self, small: int, network: int, scale: np.float32, original: int) -> None:
         enlarged = max(1, int(np.floor(np.float32(network) / scale + np.float32(0.5))))
@@ -222,7 +220,7 @@ def _paste_uncut_mask(
     in_network: Sequence[NDArray[np.float32]],
     original_hw: tuple[int, int],
 ) -> Rle:
-    """in_small: where the rows, and the columns, of the picture in the network input lie in the small mask;
+    """in_small: where the rows, and the columns, of the image in the network input lie in the small mask;
     in_network: where those of the original lie in it.
     """
     # Nothing is above the threshold, which the enlargement cannot raise, beyond the neighbours of what is.
@@ -269,10 +267,10 @@ def _trace(
     size_hw: tuple[int, int],
     threshold: np.float32,
 ) -> Rle:
-    """The mask of the pixels of a picture that lie above ``threshold`` in ``crop``, which is zero outside.
+    """The mask of the pixels of an image that lie above ``threshold`` in ``crop``, which is zero outside.
 
-    crop: [columns, rows]; x_in_crop, y_in_crop: where the picture's pixels lie in it, ascending. Pixels of
-    the picture beyond the end of the coordinates are 0.
+    crop: [columns, rows]; x_in_crop, y_in_crop: where the image's pixels lie in it, ascending. Pixels of
+    the image beyond the end of the coordinates are 0.
     """
     padded = np.pad(crop, 1)  # the zeros around it, which the interpolation blends with
     x_in_padded, y_in_padded = x_in_crop + np.float32(1), y_in_crop + np.float32(1)
@@ -296,10 +294,10 @@ def _interpolate(lines: NDArray[np.float32], coordinates: NDArray[np.float32]) -
 def _column_flips(
     values: NDArray[np.float32], y_in_values: NDArray[np.float32], threshold: np.float32
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where masks begin or end: (column, row of the picture) in reading order.
+    """Where masks begin or end: (column, row of the image) in reading order.
 
     values: [columns, n], zero at 0 and n - 1 and linear in between; y_in_values: where the rows of the
-    picture lie between 0 and n - 1, or beyond. A crop that ends at the picture's edge has no row near its
+    image lie between 0 and n - 1, or beyond. A crop that ends at the image's edge has no row near its
     zeros: flips there come out at the edge, as they should.
     """
     inside = values > threshold

@@ -125,7 +125,7 @@ def annotation_to_rle(annotation: Annotation, height: int, width: int) -> Rle:
     if list(segmentation["size"]) != [height, width]:
         raise DatasetError(
             f"annotation {annotation.id}: its RLE is of size {list(segmentation['size'])} (height, width), "
-            f"but the picture is {[height, width]}. Correct the size of the picture or redraw the mask."
+            f"but the image is {[height, width]}. Correct the size of the image or redraw the mask."
         )
     return rle_from_json(segmentation)
 

@@ -25,8 +25,8 @@ IouType = Literal["segm", "bbox"]
 class ApSummary:
     """COCO's nine numbers, 0..1. None where there is nothing to find: no object, or none of that size.
 
-    small is an area below 32 x 32 pixels, large one above 96 x 96. AR@n is the recall with n detections a
-    picture.
+    small is an area below 32 x 32 pixels, large one above 96 x 96. AR@n is the recall with n detections an
+    image.
     """
 
     AP: float | None
@@ -83,7 +83,7 @@ def evaluate_coco(
 ) -> CocoMetrics:
     """How well ``results`` (by image id) find the annotations of ``coco``.
 
-    category_ids: the id of each class index. A picture without an entry in ``results`` has no detection: its
+    category_ids: the id of each class index. An image without an entry in ``results`` has no detection: its
     objects count as missed. Boxes are compared as they are; crowd regions are ignored as in COCO.
     """
     truth = COCO(_truth_document(coco))

@@ -38,7 +38,7 @@ class InstanceSegmenter(nn.Layer):
 
         Every trainable parameter takes part in ``"loss"``, also when the batch has no object, so that no
         gradient is missing. Outputs that are not finite make a loss that is not finite, not an exception:
-        the training loop then names the pictures.
+        the training loop then names the images.
 
         A batch may be a part of a larger one: on one of several processes, or computed in parts. A loss
         divides by what ``batch.joined`` says, never by a number of its own images, objects or samples; then

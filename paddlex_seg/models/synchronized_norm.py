@@ -1,4 +1,4 @@
-"""Batch norms whose statistics are those of the pictures of all processes.
+"""Batch norms whose statistics are those of the images of all processes.
 
 Shapes: B images, C channels, P processes, [h, w] the size of a feature map.
 """
@@ -13,7 +13,7 @@ from paddlex_seg.ops.processes import sum_over_processes
 
 
 def synchronize_batch_norm(model: nn.Layer) -> None:
-    """Let all batch norms of a model that learn see the pictures of all processes in training.
+    """Let all batch norms of a model that learn see the images of all processes in training.
 
     Parameters, running statistics and their names stay the same, frozen norms are left alone (`freeze_norms`,
     which therefore comes first), and with one process nothing changes. GPUs get Paddle's own layer.
@@ -31,9 +31,9 @@ def synchronize_batch_norm(model: nn.Layer) -> None:
 
 
 class SynchronizedBatchNorm2D(nn.BatchNorm2D):
-    """The batch norm ``norm``, with its parameters and buffers, over the pictures of all processes.
+    """The batch norm ``norm``, with its parameters and buffers, over the images of all processes.
 
-    For devices for which Paddle has no such layer. Processes may have different numbers of pictures, of
+    For devices for which Paddle has no such layer. Processes may have different numbers of images, of
     different sizes.
     """
 

@@ -30,7 +30,7 @@ def run(cfg: Config) -> dict[str, Any]:
 
     Converts, splits and repairs first where the configuration asks for it. Draws samples and a histogram
     and writes a report into ``<output>/check_dataset``; the paths in the result are relative to the output
-    folder. Samples are counted in pictures.
+    folder. Samples are counted in images.
     Raises DatasetError listing what is wrong; the result file then holds ``check_pass`` false and the
     findings.
     """
@@ -71,7 +71,7 @@ def check_and_draw(
     fingerprint = None if converted or repair else fingerprint_of(dataset_dir, decode)
     result = cache.earlier_result(fingerprint)
     if result is None:
-        report = _check(dataset_dir, decode, cache.pictures, converted)
+        report = _check(dataset_dir, decode, cache.images, converted)
         result = _report(report, output_dir)
         if repair is not None:
             result["fix"] = _repair_entry(repair)
@@ -90,7 +90,7 @@ def check_and_draw(
 
 
 def _check(dataset_dir: Path, decode: Decode, cache_file: Path, converted: Sequence[Finding]) -> CheckReport:
-    with progress_bar("pictures", total=None) as advance:
+    with progress_bar("images", total=None) as advance:
         report = check(
             dataset_dir,
             decode,

@@ -7,14 +7,14 @@ from typing import Any
 
 
 def summarize(output: Path) -> str:
-    """Mask AP and its course, and where the report, the pictures and the exported model are."""
+    """Mask AP and its course, and where the report, the images and the exported model are."""
     train, evaluation = (_read(output / f"{mode}_result.json") for mode in ("train", "evaluate"))
     curve = "  ".join(f"{row['epoch']}: {_ap(row['mask_ap'])}" for row in train.get("history", []))
     rows = {
         "mask AP by epoch": curve,
         "mask AP (evaluate)": _ap(evaluation.get("metrics", {}).get("AP")),
         "data set report": _path(output / "check_dataset" / "report.html"),
-        "data set pictures": _path(output / "check_dataset"),
+        "data set images": _path(output / "check_dataset"),
         "best weights": _path(output / "best_model" / "best_model.pdparams"),
         "exported model": _path(output / "best_model" / "inference"),
         "predictions": _path(output / "predict"),

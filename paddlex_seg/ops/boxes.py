@@ -98,7 +98,7 @@ def deltas_to_boxes(deltas: Tensor, references: Tensor, weights: Sequence[float]
 
 
 def clip_boxes(boxes_xyxy: Tensor, size_hw: Tensor) -> Tensor:
-    """Boxes xyxy [..., 4] cut to pictures of height and width [..., 2]; the shapes broadcast."""
+    """Boxes xyxy [..., 4] cut to images of height and width [..., 2]; the shapes broadcast."""
     limit = size_hw.flip(-1)
     return paddle.concat(
         [paddle.minimum(boxes_xyxy[..., i : i + 2], limit).clip(min=0) for i in (0, 2)], axis=-1

@@ -406,7 +406,7 @@ def draw_histogram(
 def draw_curves(losses: Sequence[Curve], scores: Sequence[Curve]) -> NDArray[np.uint8]:
     """Losses over the steps of a run on the left, AP (0..1) over its epochs on the right; [H, W, 3] RGB."""
     figure = Figure(figsize=(12, 4.5), dpi=120, layout="constrained")
-    panels = (("loss", "step", losses, ""), ("AP on the val pictures", "epoch", scores, "o"))
+    panels = (("loss", "step", losses, ""), ("AP on the val images", "epoch", scores, "o"))
     for axes, (title, unit, curves, marker) in zip(figure.subplots(1, 2), panels, strict=True):
         for curve in curves:
             axes.plot(curve.x, curve.y, linewidth=1.3, marker=marker, markersize=3)

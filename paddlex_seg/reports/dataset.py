@@ -95,7 +95,7 @@ def write_report(
 
 
 def _sample(split: Split, place: int, view: View, image: Embedded | None) -> _Sample:
-    classes = split.classes[(split.pictures == place) & (split.classes >= 0)]
+    classes = split.classes[(split.images == place) & (split.classes >= 0)]
     names = [category.name for category in view.categories]
     is_partly_drawn = len(classes) > len(view.annotations)
     return _Sample(

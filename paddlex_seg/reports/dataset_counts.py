@@ -15,10 +15,10 @@ from paddlex_seg.data.checking.statistics import (
     SplitShapes,
     category_positions,
     class_table,
-    objects_per_picture,
-    picture_positions,
-    picture_sizes_wh,
-    picture_table,
+    image_positions,
+    image_sizes_wh,
+    image_table,
+    objects_per_image,
     position_heat_map,
     size_table,
 )
@@ -37,26 +37,26 @@ _CLASSES_SHOWN, _CLASS_ROWS, _SIZES_SHOWN = 20, 1000, 8
 
 @dataclass(frozen=True)
 class Split:
-    """A split, with the places of its annotations' pictures and classes. -1 stands for none."""
+    """A split, with the places of its annotations' images and classes. -1 stands for none."""
 
     name: str
     shapes: SplitShapes
-    pictures: NDArray[np.int64]  # [n]
+    images: NDArray[np.int64]  # [n]
     classes: NDArray[np.int64]  # [n]
 
     @classmethod
     def of(cls, name: str, shapes: SplitShapes) -> "Split":
         """The split with what is measured of it."""
         classes = category_positions(shapes.coco, shapes.coco.categories)
-        return cls(name, shapes, picture_positions(shapes.coco), classes)
+        return cls(name, shapes, image_positions(shapes.coco), classes)
 
-    def rows_of(self, pictures: Sequence[int]) -> dict[int, NDArray[np.int64]]:
-        """The rows of the annotations of each of these pictures that have a class."""
+    def rows_of(self, images: Sequence[int]) -> dict[int, NDArray[np.int64]]:
+        """The rows of the annotations of each of these images that have a class."""
         wanted = np.zeros(len(self.shapes.coco.images) + 1, bool)  # the last is that of -1
-        wanted[list(pictures)] = True
+        wanted[list(images)] = True
         wanted[-1] = False
-        rows = np.flatnonzero(wanted[self.pictures] & (self.classes >= 0))
-        return {picture: rows[self.pictures[rows] == picture] for picture in pictures}
+        rows = np.flatnonzero(wanted[self.images] & (self.classes >= 0))
+        return {image: rows[self.images[rows] == image] for image in images}
 
 
 Table = list[list[str]]  # rows of cells
@@ -96,7 +96,7 @@ def split_rows(splits: Mapping[str, Split]) -> Table:
     """Split, images, those without objects, annotations, classes used, classes listed."""
     rows = []
     for split in splits.values():
-        objects = objects_per_picture(split.shapes)
+        objects = objects_per_image(split.shapes)
         numbers = (
             len(objects),
             int(np.count_nonzero(objects == 0)),
@@ -163,31 +163,31 @@ def count_objects(shapes: Shapes) -> Measured:
 
 def count_images(shapes: Shapes) -> Measured:
     """Split; objects of an image, widths, heights, each as min / median / max; number of distinct sizes."""
-    objects = {name: objects_per_picture(split) for name, split in shapes.items()}
+    objects = {name: objects_per_image(split) for name, split in shapes.items()}
     if not any(len(values) for values in objects.values()):
         return Measured([])
     rows = [
         [
             name,
-            *(spread(row[key]) for key in ("objects_per_picture", "width", "height")),
+            *(spread(row[key]) for key in ("objects_per_image", "width", "height")),
             number(row["distinct_sizes"]),
         ]
-        for name, row in picture_table(shapes).items()
+        for name, row in image_table(shapes).items()
     ]
-    ratios = {name: aspect_ratios(picture_sizes_wh(split.coco)) for name, split in shapes.items()}
+    ratios = {name: aspect_ratios(image_sizes_wh(split.coco)) for name, split in shapes.items()}
     return Measured(
         rows,
         swatches(list(shapes)),
         (
-            histogram("Objects per picture", count_bins(objects), objects, unit="picture"),
-            histogram("Width : height of the pictures", ratio_bins(), ratios, unit="picture"),
+            histogram("Objects per image", count_bins(objects), objects, unit="image"),
+            histogram("Width : height of the images", ratio_bins(), ratios, unit="image"),
         ),
     )
 
 
 def frequent_sizes(shapes: Shapes) -> Table:
     """Size of images, and how many of each split have it: the most frequent sizes, then all others."""
-    sizes = {name: picture_sizes_wh(split.coco) for name, split in shapes.items()}
+    sizes = {name: image_sizes_wh(split.coco) for name, split in shapes.items()}
     distinct, inverse = np.unique(np.concatenate(list(sizes.values())), axis=0, return_inverse=True)
     bounds = np.cumsum([0, *(len(values) for values in sizes.values())])
     by_split = [

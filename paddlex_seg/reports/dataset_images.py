@@ -16,7 +16,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from paddlex_seg.cores import num_usable_cores
 from paddlex_seg.data.coco.instances import annotations_to_instances
 from paddlex_seg.data.findings import Finding
-from paddlex_seg.data.images import DECODER_ERRORS, image_path, load_image, picture_size, turn_upright
+from paddlex_seg.data.images import DECODER_ERRORS, image_path, image_size, load_image, turn_upright
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.masks.rle import annotation_to_rle, mask_to_rle, rle_to_mask
 from paddlex_seg.reports.dataset_counts import Split
@@ -26,7 +26,7 @@ from paddlex_seg.structures import Annotation, Category, ImageRecord
 from paddlex_seg.visualize import draw_instances
 
 # What bounds the size of the file. Images are counted as base64.
-_PICTURE_BUDGET_BYTES = 10_000_000
+_IMAGE_BUDGET_BYTES = 10_000_000
 _SAMPLE_BYTES, _THUMBNAIL_BYTES = 110_000, 30_000  # of a JPEG, before base64
 # What bounds the time: how much is decoded.
 _MAX_SAMPLES, _MAX_THUMBNAILS = 24, 80
@@ -43,7 +43,7 @@ _DRAW_ALL_OBJECTS = {"image_exif_frame", "image_exif_unclear", "image_many_objec
 
 
 class _Window(NamedTuple):
-    """A part of a picture, pixels of the frame that the labels are made for."""
+    """A part of an image, pixels of the frame that the labels are made for."""
 
     x: float
     y: float
@@ -53,7 +53,7 @@ class _Window(NamedTuple):
 
 @dataclass(frozen=True)
 class View:
-    """A picture to embed: a part of it, with some of its objects."""
+    """An image to embed: a part of it, with some of its objects."""
 
     record: ImageRecord
     window: _Window
@@ -63,7 +63,7 @@ class View:
     max_bytes: int
 
 
-Key = tuple[str, int]  # what a picture is for: "sample" or the code of a finding, and its number there
+Key = tuple[str, int]  # what an image is for: "sample" or the code of a finding, and its number there
 Views = dict[Key, View]
 
 
@@ -88,21 +88,21 @@ def finding_views(shown: Sequence[tuple[Key, Finding]], splits: Mapping[str, Spl
 
 
 def _choose_samples(split: Split) -> list[int]:
-    """Pictures to show, as places in the list: one of each of the rarest classes, then others at random."""
+    """Images to show, as places in the list: one of each of the rarest classes, then others at random."""
     rng = np.random.default_rng(0)
-    known = (split.pictures >= 0) & (split.classes >= 0)
-    pictures, classes = split.pictures[known], split.classes[known]
+    known = (split.images >= 0) & (split.classes >= 0)
+    images, classes = split.images[known], split.classes[known]
     frequencies = np.bincount(classes, minlength=len(split.shapes.coco.categories))
     chosen: dict[int, None] = {}
     for rare in [int(i) for i in np.argsort(frequencies, kind="stable") if frequencies[i]][:_RARE_SAMPLES]:
-        with_class = pictures[classes == rare]
+        with_class = images[classes == rare]
         if not np.isin(with_class, list(chosen)).any():
             chosen[int(rng.choice(with_class))] = None
-    for candidates in (np.unique(pictures), np.arange(len(split.shapes.coco.images))):
-        for picture in rng.permutation(candidates).tolist():
+    for candidates in (np.unique(images), np.arange(len(split.shapes.coco.images))):
+        for image in rng.permutation(candidates).tolist():
             if len(chosen) >= _SAMPLES_PER_SPLIT:
                 break
-            chosen[picture] = None
+            chosen[image] = None
     return sorted(chosen)
 
 
@@ -111,9 +111,9 @@ def _sample_views(samples: Sequence[tuple[Split, int]]) -> Iterator[View]:
         split.name: split.rows_of([place for other, place in samples if other is split])
         for split, _ in samples
     }
-    for split, picture in samples:
-        rows = rows_of_split[split.name][picture]
-        view = _picture_view(split, split.shapes.coco.images[picture], rows)
+    for split, image in samples:
+        rows = rows_of_split[split.name][image]
+        view = _image_view(split, split.shapes.coco.images[image], rows)
         yield replace(view, side=_SAMPLE_SIDE, max_bytes=_SAMPLE_BYTES)
 
 
@@ -137,14 +137,14 @@ def _views_in_split(split: Split, shown: Sequence[tuple[Key, Finding]]) -> Itera
         if place is None:
             continue
         row = rows.get(finding.annotation_id) if finding.annotation_id is not None else None
-        if row is not None and split.pictures[row] == place and split.classes[row] >= 0:
+        if row is not None and split.images[row] == place and split.classes[row] >= 0:
             yield key, _object_view(split, coco.images[place], row)
         else:
             drawn = all_rows[place] if finding.code in _DRAW_ALL_OBJECTS else np.zeros(0, np.int64)
-            yield key, _picture_view(split, coco.images[place], drawn)
+            yield key, _image_view(split, coco.images[place], drawn)
 
 
-def _picture_view(split: Split, record: ImageRecord, rows: NDArray[np.int64]) -> View:
+def _image_view(split: Split, record: ImageRecord, rows: NDArray[np.int64]) -> View:
     largest_first = rows[np.argsort(-split.shapes.areas[rows], kind="stable")]
     return View(
         record=record,
@@ -161,12 +161,12 @@ def _object_view(split: Split, record: ImageRecord, row: int) -> View:
     annotation = split.shapes.coco.annotations[row]
     boxes = [tuple(split.shapes.boxes_xywh[row].tolist()), annotation.bbox_xywh]
     window = _window_around([box for box in boxes if box and max(box[2:]) > 0], record)
-    view = _picture_view(split, record, np.zeros(0, np.int64))
+    view = _image_view(split, record, np.zeros(0, np.int64))
     return replace(view, window=window, annotations=(annotation,))
 
 
 def _window_around(boxes_xywh: Sequence[Sequence[float]], record: ImageRecord) -> _Window:
-    """The whole picture, or about thrice the boxes where they are small in it."""
+    """The whole image, or about thrice the boxes where they are small in it."""
     whole = _Window(0, 0, record.width, record.height)
     if not boxes_xywh:
         return whole
@@ -181,20 +181,20 @@ def _window_around(boxes_xywh: Sequence[Sequence[float]], record: ImageRecord) -
     return _Window(*start.tolist(), *size.tolist())
 
 
-def _within_limits(views: Views, max_pictures: int) -> Views:
+def _within_limits(views: Views, max_images: int) -> Views:
     """The first of ``views`` that may be decoded."""
     kept: Views = {}
     megapixels = 0.0
     for key, view in views.items():
         cost = _megapixels(view)
-        if len(kept) < max_pictures and megapixels + cost <= _MAX_MEGAPIXELS:
+        if len(kept) < max_images and megapixels + cost <= _MAX_MEGAPIXELS:
             kept[key] = view
             megapixels += cost
     return kept
 
 
 def _megapixels(view: View) -> float:
-    """What the picture costs to decode, by its listed size, which may be nonsense."""
+    """What the image costs to decode, by its listed size, which may be nonsense."""
     listed = min(view.record.width * view.record.height / 1e6, 100.0)
     return listed / 5 if view.record.file_name.lower().endswith((".jpg", ".jpeg")) else listed
 
@@ -208,7 +208,7 @@ def render(views: Views, image_dir: Path) -> dict[Key, Embedded | None]:
     workers = 1 if largest > 30 else min(4, num_usable_cores())  # several large ones could fill the memory
     with ThreadPoolExecutor(workers) as pool:
         images = list(pool.map(lambda view: _draw(view, image_dir), views.values()))
-    left = _PICTURE_BUDGET_BYTES
+    left = _IMAGE_BUDGET_BYTES
     rendered: dict[Key, Embedded | None] = {}
     for key, image in zip(views, images, strict=True):
         cost = len(image.source) if image else 0
@@ -219,42 +219,42 @@ def render(views: Views, image_dir: Path) -> dict[Key, Embedded | None]:
 
 
 def _draw(view: View, image_dir: Path) -> Embedded | None:
-    """None where the picture cannot be read."""
+    """None where the image cannot be read."""
     try:
-        window, picture, fits = _load_window(view, image_path(image_dir, view.record.file_name))
+        window, image, fits = _load_window(view, image_path(image_dir, view.record.file_name))
     except (DatasetError, Image.DecompressionBombError, *DECODER_ERRORS):
         return None
     scale = min(view.side / max(window.width, window.height), 4.0)
     width, height = max(1, round(window.width * scale)), max(1, round(window.height * scale))
     part = (window.x, window.y, window.x + window.width, window.y + window.height)
-    small = picture.resize((width, height), Image.Resampling.BILINEAR, box=part, reducing_gap=2.0)
+    small = image.resize((width, height), Image.Resampling.BILINEAR, box=part, reducing_gap=2.0)
     if fits and view.annotations:
         small = Image.fromarray(_draw_objects(np.asarray(small), view))
     return embed_jpeg(small, view.max_bytes)
 
 
 def _load_window(view: View, path: Path) -> tuple[_Window, Image.Image, bool]:
-    """The window in pixels of the picture that comes with it, and whether the labels fit the picture.
+    """The window in pixels of the image that comes with it, and whether the labels fit the image.
 
-    The picture is as `load_image` gives it, but may be smaller: JPEG files are decoded at a fraction of their
-    size. Where the listed size is not that of the picture, the window is the whole of it.
+    The image is as `load_image` gives it, but may be smaller: JPEG files are decoded at a fraction of their
+    size. Where the listed size is not that of the image, the window is the whole of it.
     """
     record, listed_hw = view.record, (view.record.height, view.record.width)
-    size = picture_size(path)
+    size = image_size(path)
     fits = listed_hw in (size.shown_hw, size.stored_hw)
     turn = not fits or size.shown_hw == listed_hw
     with Image.open(path) as file:
         if isinstance(file, JpegImageFile):
             longest = max(view.window.width, view.window.height) if fits else max(file.size)
             file.draft("RGB", (math.ceil(file.width * view.side / longest), 1))
-            picture = (turn_upright(file) if turn else file).convert("RGB")
+            image = (turn_upright(file) if turn else file).convert("RGB")
         else:
-            picture = Image.fromarray(load_image(path, listed_hw if fits else None))
+            image = Image.fromarray(load_image(path, listed_hw if fits else None))
     if not fits:
-        return _Window(0, 0, picture.width, picture.height), picture, False
-    across, down = picture.width / record.width, picture.height / record.height
+        return _Window(0, 0, image.width, image.height), image, False
+    across, down = image.width / record.width, image.height / record.height
     x, y, width, height = view.window
-    return _Window(x * across, y * down, width * across, height * down), picture, True
+    return _Window(x * across, y * down, width * across, height * down), image, True
 
 
 def _draw_objects(image: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
@@ -267,7 +267,7 @@ def _draw_objects(image: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
 
 
 def _into_window(annotation: Annotation, view: View, size_wh: tuple[int, int]) -> Annotation:
-    """The annotation in a picture that shows the window of ``view`` in the size ``size_wh``."""
+    """The annotation in an image that shows the window of ``view`` in the size ``size_wh``."""
     window = view.window
     start, scale = np.array(window[:2]), np.array(size_wh) / window[2:]
     box = annotation.bbox_xywh

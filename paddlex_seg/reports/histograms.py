@@ -96,7 +96,7 @@ def _histogram(values: NDArray[np.generic], edges: NDArray[np.float64]) -> NDArr
 
 
 def aspect_ratios(sizes_wh: NDArray[np.generic]) -> NDArray[np.float64]:
-    """Width over height of each picture [n, 2] that has a size."""
+    """Width over height of each image [n, 2] that has a size."""
     sizes = sizes_wh.astype(np.float64)
     sizes = sizes[(sizes > 0).all(axis=1)]
     return sizes[:, 0] / sizes[:, 1]

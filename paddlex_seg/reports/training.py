@@ -113,7 +113,7 @@ def _step_tiles(last: Record) -> list[tuple[str, str]]:
         tiles.append((f"{last['loss']:.3f}", "loss"))
     if last.get("step_seconds"):
         waiting = (last.get("data_seconds") or 0.0) / last["step_seconds"]
-        tiles.append((f"{last['step_seconds']:.2f} s", f"a step, {percent(waiting)} of it for pictures"))
+        tiles.append((f"{last['step_seconds']:.2f} s", f"a step, {percent(waiting)} of it for images"))
     return tiles
 
 
@@ -181,7 +181,7 @@ def _curve_charts(
     losses, scores = _loss_curves(steps, evaluations, "loss"), _score_curves(evaluations)
     return [
         line_chart("Loss", losses, x_range=run, x_label="step", whole_x=True),
-        line_chart("AP on the val pictures", scores, x_range=epochs, x_label="epoch", whole_x=True),
+        line_chart("AP on the val images", scores, x_range=epochs, x_label="epoch", whole_x=True),
     ]
 
 

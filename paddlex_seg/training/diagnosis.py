@@ -1,4 +1,4 @@
-"""Where a number that is not finite comes from: the weight, picture, object, layer or operator."""
+"""Where a number that is not finite comes from: the weight, image, object, layer or operator."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,14 +24,14 @@ def describe_culprit(
     *,
     several_processes: bool,
 ) -> str:
-    """A sentence on the pictures of a step, its losses, and what is not finite first.
+    """A sentence on the images of a step, its losses, and what is not finite first.
 
     losses: of the step; bad_gradients: the parameters whose gradients are not finite. The model's weights
     stay as they are; its gradients are cleared, its running statistics may change.
     """
-    pictures = [", ".join(names) for names in batch.file_names]
+    images = [", ".join(names) for names in batch.file_names]
     bad_losses = [name for name, value in losses.items() if not np.isfinite(value)]
-    parts = [f"the pictures of this step are {', '.join(pictures)}"]
+    parts = [f"the images of this step are {', '.join(images)}"]
     if bad_losses:
         parts.append(f"not finite are {', '.join(bad_losses)}")
     else:
@@ -40,15 +40,15 @@ def describe_culprit(
     if weights:
         return "; ".join([*parts, f"the weights of {_some(weights)} are not finite"])
     found = [
-        f"{picture}: {problem}"
-        for picture, single in zip(pictures, split_batch(batch.batch, len(pictures)), strict=True)
-        if (problem := _problem_of_picture(model, single, several_processes=several_processes))
+        f"{image}: {problem}"
+        for image, single in zip(images, split_batch(batch.batch, len(images)), strict=True)
+        if (problem := _problem_of_image(model, single, several_processes=several_processes))
     ]
-    return "; ".join([*parts, *(found or ["no picture of them does it alone"])])
+    return "; ".join([*parts, *(found or ["no image of them does it alone"])])
 
 
-def _problem_of_picture(model: InstanceSegmenter, batch: Batch, *, several_processes: bool) -> str | None:
-    """What is wrong with a batch of one picture; None when its loss and gradients are finite.
+def _problem_of_image(model: InstanceSegmenter, batch: Batch, *, several_processes: bool) -> str | None:
+    """What is wrong with a batch of one image; None when its loss and gradients are finite.
 
     Where several processes take part, each must call the losses as often as the others: then exactly once.
     """

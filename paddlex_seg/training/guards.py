@@ -43,7 +43,7 @@ def go_back(run: Run, state: TrainState, reason: str) -> None:
         raise PaddlexSegError(
             f"Step {progress.step} (epoch {progress.epoch + 1}): {reason}; "
             + ("there is no checkpoint to go back to" if checkpoint is None else "going back did not help")
-            + ". Look at the annotations of these pictures, or lower Train.learning_rate (now "
+            + ". Look at the annotations of these images, or lower Train.learning_rate (now "
             f"{run.cfg.Train.learning_rate:g})."
         )
     load_tensors(state, weight_file(checkpoint))

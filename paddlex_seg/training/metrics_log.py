@@ -82,7 +82,7 @@ class MetricsLog:
     ) -> None:
         """A finished training step: ``step`` counts from 1 over the whole run, as ``epoch`` does.
 
-        data_seconds: of ``step_seconds``, those spent waiting for pictures. more: further numbers, such as
+        data_seconds: of ``step_seconds``, those spent waiting for images. more: further numbers, such as
         the norm of the gradient.
         """
         self._write(

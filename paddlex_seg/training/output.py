@@ -98,7 +98,7 @@ def recorded(run: Run, progress: Progress, checkpoint: Path | None) -> Iterator[
 
 
 def first_samples(dataset: TrainingSet) -> list[TrainSample]:
-    """Pictures as the network gets them, for people to look at: the first ones of the first epoch."""
+    """Images as the network gets them, for people to look at: the first ones of the first epoch."""
     samples = []
     for draw in dataset.draws(epoch=0)[:MOST_SHOWN]:
         with suppress(DatasetError):  # told when its turn comes

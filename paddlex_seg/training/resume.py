@@ -117,7 +117,7 @@ def load_tensors(state: TrainState, weight_path: Path) -> None:
 def load_state(state: TrainState, weight_path: Path, *, batch_size: int, steps_per_epoch: int) -> None:
     """Continue where a checkpoint stands.
 
-    batch_size: pictures a step now, of all processes; steps_per_epoch: with that size. Where it is another
+    batch_size: images a step now, of all processes; steps_per_epoch: with that size. Where it is another
     one than before, the position in the epoch is kept as nearly as whole steps can.
     """
     saved = read_progress(weight_path)
@@ -131,7 +131,7 @@ def load_state(state: TrainState, weight_path: Path, *, batch_size: int, steps_p
     )
     if saved.batch_size not in (0, batch_size):
         LOGGER.warning(
-            "A step was of %d pictures and is of %d now: the run goes on at the same picture, but its steps "
+            "A step was of %d images and is of %d now: the run goes on at the same image, but its steps "
             "are others, and so its result will be.",
             saved.batch_size,
             batch_size,
@@ -139,7 +139,7 @@ def load_state(state: TrainState, weight_path: Path, *, batch_size: int, steps_p
 
 
 def at_batch_size(progress: Progress, batch_size: int, steps_per_epoch: int) -> Progress:
-    """The same place in the epoch, counted in steps of another number of pictures."""
+    """The same place in the epoch, counted in steps of another number of images."""
     if progress.batch_size in (0, batch_size):
         return replace(progress, batch_size=batch_size)
     epoch_step = min(progress.epoch_step * progress.batch_size // batch_size, steps_per_epoch)

@@ -44,10 +44,10 @@ class Run:
 
     @property
     def batch_size(self) -> int:
-        """Pictures a step and process."""
-        pictures = self.cfg.Train.batch_size
-        assert isinstance(pictures, int), "settled by start_training"
-        return pictures * self.cfg.Train.accumulate_steps
+        """Images a step and process."""
+        images = self.cfg.Train.batch_size
+        assert isinstance(images, int), "settled by start_training"
+        return images * self.cfg.Train.accumulate_steps
 
     @property
     def steps_per_epoch(self) -> int:
@@ -59,7 +59,7 @@ class Run:
         return progress.run_epochs or self.cfg.Train.epochs_iters
 
     def training_set(self, progress: Progress) -> TrainingSet:
-        """The training pictures as they are at run point of the run."""
+        """The training images as they are at run point of the run."""
         share = progress.epoch / self.num_epochs(progress)
         return self.dataset.adapted(
             self.recipe.resizes_at(self.info.image_size, share),
@@ -98,7 +98,7 @@ class Clock:
     """What steps and evaluations have cost so far, and so what the rest will."""
 
     step_seconds: float = 0.0  # running mean
-    data_seconds: float = 0.0  # of it, waiting for pictures
+    data_seconds: float = 0.0  # of it, waiting for images
     evaluation_seconds: float | None = None
     last: float = field(default_factory=time.perf_counter)
 

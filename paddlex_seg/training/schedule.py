@@ -87,7 +87,7 @@ def build_schedule(
 def capped_warmup_steps(warmup_steps: int, run_steps: int) -> int:
     """The warm-up that a run of ``run_steps`` steps really gets: at most a third of it.
 
-    Recipes warm up for 1000 steps or more. A fine-tuning run on a few dozen pictures may be shorter than
+    Recipes warm up for 1000 steps or more. A fine-tuning run on a few dozen images may be shorter than
     that as a whole, and would end without ever having trained at the learning rate it was given.
     """
     return min(warmup_steps, run_steps // 3)

@@ -21,7 +21,7 @@ from paddlex_seg.training.run import Run, epoch_batches
 from paddlex_seg.training.step import TrainState, try_step
 
 LOGGER = logging.getLogger(__name__)
-MOST_PICTURES = 2
+MOST_IMAGES = 2
 
 
 def check_step(state: TrainState, batch: TrainBatch, ranks: Ranks) -> None:
@@ -34,19 +34,17 @@ def check_step(state: TrainState, batch: TrainBatch, ranks: Ranks) -> None:
 def check_evaluation(
     state: TrainState, val: CocoFile, image_dir: Path, preprocess: PreprocessSpec, pool: WorkerPool
 ) -> None:
-    """The evaluation of the first val pictures."""
+    """The evaluation of the first val images."""
     start = time.perf_counter()
-    images = val.images[:MOST_PICTURES]
+    images = val.images[:MOST_IMAGES]
     ids = {image.id for image in images}
     few = replace(
         val, images=images, annotations=tuple(item for item in val.annotations if item.image_id in ids)
     )
     backend = NetworkBackend(state.model, preprocess)
-    results = predict_dataset(
-        backend, few, image_dir, batch_size=1, pool=pool, log_interval=MOST_PICTURES + 1
-    )
+    results = predict_dataset(backend, few, image_dir, batch_size=1, pool=pool, log_interval=MOST_IMAGES + 1)
     evaluate_coco(few, results, [category.id for category in few.categories])
-    LOGGER.info("Self-check: an evaluation of %d pictures, %.1f s.", len(images), time.perf_counter() - start)
+    LOGGER.info("Self-check: an evaluation of %d images, %.1f s.", len(images), time.perf_counter() - start)
 
 
 def check_export(spec: ModelSpec, info: ModelInfo) -> None:

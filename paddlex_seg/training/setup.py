@@ -16,7 +16,7 @@ from paddlex_seg.config.schema import SCRATCH, Config
 from paddlex_seg.data.checking.check import check
 from paddlex_seg.data.coco.official_categories import COCO_CATEGORIES
 from paddlex_seg.data.coco.paths import dataset_paths
-from paddlex_seg.data.samples.epochs import picture_weights
+from paddlex_seg.data.samples.epochs import image_weights
 from paddlex_seg.data.samples.mixing import Mixing
 from paddlex_seg.data.samples.quarantine import Quarantine, read_bad_samples
 from paddlex_seg.data.samples.tasks import TrainingSet
@@ -95,7 +95,7 @@ def require_same_run(weight_path: Path, cfg: Config, spec: ModelSpec, train: Coc
 def training_set(
     cfg: Config, recipe: Recipe, train: CocoFile, image_dir: Path, image_size: ImageSize
 ) -> TrainingSet:
-    """The training pictures with the changes of the recipe and those that the configuration adds.
+    """The training images with the changes of the recipe and those that the configuration adds.
 
     Their inputs are whole from the beginning: see ``Run.training_set``.
     """
@@ -112,7 +112,7 @@ def training_set(
             recipe.mosaic_prob if augment.mosaic is None else augment.mosaic,
             augment.copy_paste,
         ),
-        weights=picture_weights(
+        weights=image_weights(
             train,
             repeat_threshold=cfg.Train.repeat_threshold,
             negatives_ratio=cfg.Train.negatives_ratio,
@@ -121,7 +121,7 @@ def training_set(
 
 
 def read_data(cfg: Config) -> tuple[CocoFile, CocoFile, Path]:
-    """Train and val annotations and the folder of the pictures, checked so far that training can begin."""
+    """Train and val annotations and the folder of the images, checked so far that training can begin."""
     report = check(Path(cfg.Global.dataset_dir), "header")
     report.raise_for_errors()
     train, val = report.train, report.val
@@ -134,7 +134,7 @@ def read_data(cfg: Config) -> tuple[CocoFile, CocoFile, Path]:
             f"categories ({names}). Set it to {len(train.categories)}, or leave it out."
         )
     LOGGER.info(
-        "Training on %d pictures with %d objects of %d classes, evaluating on %d pictures with %d objects.",
+        "Training on %d images with %d objects of %d classes, evaluating on %d images with %d objects.",
         *(len(train.images), len(train.annotations), len(train.categories)),
         *(len(val.images), len(val.annotations)),
     )
@@ -187,10 +187,10 @@ def start_training(run: Run, checkpoint: Path | None) -> tuple[Run, TrainState]:
         choose_precision(cfg.Train.amp, cfg.Train.amp_dtype),
     )
     run = settle_batch_size(run, state, checkpoint)
-    pictures = run.batch_size * run.ranks.world_size
-    state.progress = Progress(batch_size=pictures, micro_batches=cfg.Train.accumulate_steps)
+    images = run.batch_size * run.ranks.world_size
+    state.progress = Progress(batch_size=images, micro_batches=cfg.Train.accumulate_steps)
     if checkpoint is not None:
-        load_state(state, checkpoint, batch_size=pictures, steps_per_epoch=run.steps_per_epoch)
+        load_state(state, checkpoint, batch_size=images, steps_per_epoch=run.steps_per_epoch)
         state.progress = within_budget(run, state.progress)
     return run, state
 
@@ -202,15 +202,15 @@ def settle_batch_size(run: Run, state: TrainState, checkpoint: Path | None) -> R
         return run
     before = 0 if checkpoint is None else read_progress(checkpoint).batch_size
     if before:
-        pictures = max(1, before // (cfg.Train.accumulate_steps * ranks.world_size))
-        LOGGER.info("Train.batch_size=auto: %d picture(s) a step, as the checkpoint says.", pictures)
+        images = max(1, before // (cfg.Train.accumulate_steps * ranks.world_size))
+        LOGGER.info("Train.batch_size=auto: %d image(s) a step, as the checkpoint says.", images)
     else:
-        pictures = find_batch_size(
+        images = find_batch_size(
             *(state, run.dataset, ranks),
             optimizer=run.recipe.optimizer,
             accumulate_steps=cfg.Train.accumulate_steps,
         )
-    return replace(run, cfg=cfg.with_batch_size(pictures))
+    return replace(run, cfg=cfg.with_batch_size(images))
 
 
 def within_budget(run: Run, progress: Progress) -> Progress:

@@ -71,7 +71,7 @@ def train_step(
 ) -> StepResult:
     """Forward, backward, one step of the optimizer and of the moving average.
 
-    With several processes, all do the same. Raises BackendError when memory runs out for a single picture,
+    With several processes, all do the same. Raises BackendError when memory runs out for a single image,
     KeyboardInterrupt when ``stop`` says so.
     """
     statistics = running_statistics(state.model)
@@ -279,9 +279,9 @@ def _put_back(state: TrainState, statistics_before: Sequence[Tensor]) -> None:
 
 def _out_of_memory(batch: Batch, *, step: int, parts: int) -> OutOfMemoryError:
     return OutOfMemoryError(
-        f"Memory ran out at step {step} for {len(batch.targets)} pictures of {batch.image.shape[2]} x "
+        f"Memory ran out at step {step} for {len(batch.targets)} images of {batch.image.shape[2]} x "
         f"{batch.image.shape[3]} pixels, computed in {parts} part(s). Lower Train.batch_size (and raise "
-        "Train.accumulate_steps to keep the pictures per step), or lower Train.image_size."
+        "Train.accumulate_steps to keep the images per step), or lower Train.image_size."
     )
 
 

@@ -22,7 +22,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def masks_by_picture(demo: Path) -> dict[str, list[tuple[str, np.ndarray]]]:
+def masks_by_image(demo: Path) -> dict[str, list[tuple[str, np.ndarray]]]:
     found: dict[str, list[tuple[str, np.ndarray]]] = {}
     for split in ("train", "val"):
         coco = read_coco(demo / COCO_FOLDER / "annotations" / f"instance_{split}.json")
@@ -44,7 +44,7 @@ def iou(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def test_written_masks_are_those_of_the_drawing(demo: Path) -> None:
-    for number, objects in enumerate(masks_by_picture(demo).values()):
+    for number, objects in enumerate(masks_by_image(demo).values()):
         scene = draw_scene(number)
         assert [label for label, _ in objects] == list(scene.labels)
         for (_, written), drawn in zip(objects, scene.masks, strict=True):
@@ -109,15 +109,15 @@ def labelme_masks(path: Path) -> dict[object, tuple[str, np.ndarray]]:
 
 def test_the_labelme_twin_shows_the_same_objects_and_pixels(demo: Path) -> None:
     twin = demo / LABELME_FOLDER
-    expected = masks_by_picture(demo)
+    expected = masks_by_image(demo)
     lists = [(twin / f"{split}_anno_list.txt").read_text().split() for split in ("train", "val")]
     assert [len(names) for names in lists] == [12, 4]
     for name in lists[0] + lists[1]:
-        picture = (twin / name).parent / json.loads((twin / name).read_text())["imagePath"]
-        assert picture.read_bytes() == (demo / COCO_FOLDER / "images" / picture.name).read_bytes()
+        image = (twin / name).parent / json.loads((twin / name).read_text())["imagePath"]
+        assert image.read_bytes() == (demo / COCO_FOLDER / "images" / image.name).read_bytes()
         objects = list(labelme_masks(twin / name).values())
-        assert [label for label, _ in objects] == [label for label, _ in expected[picture.name]]
-        for (_, mask), (_, other) in zip(objects, expected[picture.name], strict=True):
+        assert [label for label, _ in objects] == [label for label, _ in expected[image.name]]
+        for (_, mask), (_, other) in zip(objects, expected[image.name], strict=True):
             assert (mask == other).all()
     assert (twin / "label.txt").read_text().split() == ["bolt", "washer"]
 

@@ -7,7 +7,7 @@ from written_images import write_image
 
 from paddlex_seg.data.formats.source_files import files_below
 from paddlex_seg.data.formats.yolo import read_yolo
-from paddlex_seg.data.images import IMAGE_SUFFIXES, inspect_picture, load_image
+from paddlex_seg.data.images import IMAGE_SUFFIXES, inspect_image, load_image
 
 
 @pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
@@ -15,7 +15,7 @@ def test_all_kinds_are_found_checked_and_read_for_training(tmp_path: Path, suffi
     path = tmp_path / "deep" / f"a{suffix.upper()}"
     write_image(path)
     assert files_below(tmp_path, IMAGE_SUFFIXES) == [f"deep/{path.name}"]
-    facts = inspect_picture(path, "full")
+    facts = inspect_image(path, "full")
     assert (facts.problem, facts.shown_hw) == (None, (16, 24))
     image = load_image(path)
     assert image.shape == (16, 24, 3) and image.min() == 255

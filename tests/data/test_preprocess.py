@@ -21,8 +21,8 @@ SPECS = {
 }
 
 
-def reference_picture(height, width, seed=42):
-    """The picture that the recorded numbers were made from: a rough grid, interpolated, with noise."""
+def reference_image(height, width, seed=42):
+    """The image that the recorded numbers were made from: a rough grid, interpolated, with noise."""
     random = np.random.RandomState(seed)
     grid = random.rand(3, 9, 9)
     y, x = np.linspace(0, 8, height), np.linspace(0, 8, width)
@@ -40,7 +40,7 @@ def reference_picture(height, width, seed=42):
 def test_preprocess_equals_the_reference(reference_dir, family, size_hw):
     recorded = np.load(reference_dir / "goldens/preprocess.npz")
     key = f"{family}.{size_hw[0]}x{size_hw[1]}"
-    image, im_shape, scale_factor = preprocess(reference_picture(*size_hw), SPECS[family])
+    image, im_shape, scale_factor = preprocess(reference_image(*size_hw), SPECS[family])
     assert image.dtype == im_shape.dtype == scale_factor.dtype == np.float32
     assert image.shape == tuple(recorded[f"{key}.image.shape"])
     positions = np.linspace(0, image.size - 1, 64).astype(np.int64)

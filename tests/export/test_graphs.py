@@ -32,7 +32,7 @@ ORIGINAL_SIZES = ((120, 200), (301, 77), (96, 64))
 
 
 def network_inputs(*seeds: int) -> Arrays:
-    """A batch of pictures that had different sizes before they became network inputs."""
+    """A batch of images that had different sizes before they became network inputs."""
     images = np.stack([drawn_image(seed, *IMAGE_SIZE) for seed in seeds])
     im_shape = np.full((len(seeds), 2), IMAGE_SIZE, np.float32)
     return images, im_shape, im_shape / np.array(ORIGINAL_SIZES[: len(seeds)], np.float32)
@@ -66,16 +66,16 @@ class Graph:
 
 @pytest.fixture(scope="module")
 def selective(tmp_path_factory: pytest.TempPathFactory) -> tuple[InstanceSegmenter, Path]:
-    """A network that finds two things in picture 0, one in 1 and none in 2, and its export."""
+    """A network that finds two things in image 0, one in 1 and none in 2, and its export."""
     model, folder = selective_model(), tmp_path_factory.mktemp("selective")
     export_model(model, find_model(MODEL), ModelInfo(MODEL, CATEGORIES, IMAGE_SIZE), folder)
     return model, folder
 
 
 class LogitsModel(InstanceSegmenter):
-    """Finds three things in every picture that is not black.
+    """Finds three things in every image that is not black.
 
-    Their masks are logits of the whole picture, their boxes a hundredth of it.
+    Their masks are logits of the whole image, their boxes a hundredth of it.
     """
 
     mask_frame: MaskFrame = "image_logits"
@@ -96,7 +96,7 @@ class LogitsModel(InstanceSegmenter):
 
 
 class AnySizeModel(InstanceSegmenter):
-    """Finds three things in every picture that is not black, whatever its size, in most of its box."""
+    """Finds three things in every image that is not black, whatever its size, in most of its box."""
 
     def __init__(self, mask_frame: MaskFrame) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class AnySizeModel(InstanceSegmenter):
 def any_size(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[InstanceSegmenter, Path]:
-    """`AnySizeModel`, and its export with a recipe that keeps the shape of pictures."""
+    """`AnySizeModel`, and its export with a recipe that keeps the shape of images."""
     model, folder = AnySizeModel(request.param), tmp_path_factory.mktemp("any size")
     fill_model(model)
     spec = replace(find_model(MODEL), recipe=MASK_RCNN)
@@ -282,7 +282,7 @@ def test_the_official_graph_pastes_logits_as_prediction_does(
     assert_pasted_as_predicted(found[2], detections, inputs, mask_frame)
 
 
-def test_where_pictures_keep_their_shape_inference_yml_says_so(any_size: tuple) -> None:
+def test_where_images_keep_their_shape_inference_yml_says_so(any_size: tuple) -> None:
     document = yaml.safe_load((any_size[1] / "inference.yml").read_text(encoding="utf-8"))
     assert document["use_dynamic_shape"] is True
     resize, *others = document["Preprocess"]
@@ -302,13 +302,13 @@ def test_where_pictures_keep_their_shape_inference_yml_says_so(any_size: tuple) 
     ],
     ids=["landscape", "portrait", "square", "three that need equal padding"],
 )
-def test_graphs_take_the_size_that_a_picture_has(
+def test_graphs_take_the_size_that_an_image_has(
     any_size: tuple, sizes: list[tuple[int, int]], input_hw: tuple[int, int], black: bool
 ) -> None:
     model, folder = any_size
     spec = read_inference_yml(folder / "inference.yml")
-    pictures = [(drawn_image(seed, *size).transpose(1, 2, 0) * 255) for seed, size in enumerate(sizes)]
-    inputs = tuple(collate([preprocess(one.astype(np.uint8), spec.preprocess) for one in pictures]))
+    images = [(drawn_image(seed, *size).transpose(1, 2, 0) * 255) for seed, size in enumerate(sizes)]
+    inputs = tuple(collate([preprocess(one.astype(np.uint8), spec.preprocess) for one in images]))
     assert inputs[0].shape[2:] == input_hw
     if black:
         inputs[0][:] = 0
@@ -322,14 +322,12 @@ def test_graphs_take_the_size_that_a_picture_has(
     assert_pasted_as_predicted(official[2], detections, inputs, spec.mask_frame, sizes)
 
 
-def test_prediction_of_pictures_of_any_size_does_not_depend_on_the_batch(any_size: tuple) -> None:
+def test_prediction_of_images_of_any_size_does_not_depend_on_the_batch(any_size: tuple) -> None:
     sizes = [(120, 160), (128, 150), (300, 120), (299, 120), (64, 64), (60, 80)]
-    pictures = [
+    images = [
         (drawn_image(seed, *hw).transpose(1, 2, 0) * 255).astype(np.uint8) for seed, hw in enumerate(sizes)
     ]
-    alone, together = (
-        list(open_predictor(any_size[1], batch_size=size).predict(pictures)) for size in (1, 4)
-    )
+    alone, together = (list(open_predictor(any_size[1], batch_size=size).predict(images)) for size in (1, 4))
     assert [len(one.instances) for one in alone] == [3] * len(sizes)
     for one, other in zip(alone, together, strict=True):
         assert one.instances.masks == other.instances.masks
@@ -386,7 +384,7 @@ def test_a_graph_that_finds_nothing_gives_no_rows(
 
 @pytest.mark.parametrize("seeds", [(2, 0, 1), (0, 2, 1), (0, 1, 2)])
 @pytest.mark.parametrize("name", ["inference.json", "network.json"])
-def test_a_picture_without_detections_does_not_shift_those_of_its_neighbours(
+def test_an_image_without_detections_does_not_shift_those_of_its_neighbours(
     selective: tuple[InstanceSegmenter, Path], name: str, seeds: tuple[int, ...]
 ) -> None:
     inputs = network_inputs(*seeds)

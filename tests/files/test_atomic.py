@@ -189,8 +189,8 @@ def test_an_error_that_is_not_of_the_disk_stays_what_it_is(tmp_path: Path, maker
     with pytest.raises(FileNotFoundError, match=re.escape(f"'{tmp_path / 'source'}'")):
         with maker(tmp_path / "it"):
             (tmp_path / "source").read_bytes()
-    with pytest.raises(OSError, match="^broken picture$"), maker(tmp_path / "it"):
-        raise OSError("broken picture")
+    with pytest.raises(OSError, match="^broken image$"), maker(tmp_path / "it"):
+        raise OSError("broken image")
 
 
 # Leftovers

@@ -67,7 +67,7 @@ def test_a_file_that_is_to_go_becomes_a_backup(root: Path) -> None:
 
 
 def test_a_file_can_be_taken_from_elsewhere(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    source = tmp_path_factory.mktemp("other") / "picture.png"
+    source = tmp_path_factory.mktemp("other") / "image.png"
     source.write_text("pixels")
     publish(root, {root / "images" / "p.png": source})
     assert (root / "images" / "p.png").read_text() == "pixels"

@@ -11,8 +11,8 @@ from paddlex_seg.masks.rle import annotation_to_rle
 from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord
 
 
-def save_picture(path: Path, size_hw: tuple[int, int] = (40, 60), orientation: int = 1) -> Path:
-    """A picture of that size as its pixels are stored."""
+def save_image(path: Path, size_hw: tuple[int, int] = (40, 60), orientation: int = 1) -> Path:
+    """An image of that size as its pixels are stored."""
     path.parent.mkdir(parents=True, exist_ok=True)
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -40,7 +40,7 @@ def coco_file(
     size_hw: tuple[int, int] = (40, 60),
     crowd: bool = False,
 ) -> CocoFile:
-    """Pictures by name, with label and segmentation of each object; category ids are 10, 20, ..."""
+    """Images by name, with label and segmentation of each object; category ids are 10, 20, ..."""
     category_of = {label: 10 * (index + 1) for index, label in enumerate(labels)}
     images = [ImageRecord(id, name, size_hw[1], size_hw[0]) for id, name in enumerate(named, start=5)]
     objects = [
@@ -58,7 +58,7 @@ def coco_file(
 
 
 def labelled_masks(coco: CocoFile) -> dict[str, list[tuple[str, np.ndarray]]]:
-    """Label and mask of each object, by picture, in file order."""
+    """Label and mask of each object, by image, in file order."""
     names = {category.id: category.name for category in coco.categories}
     found: dict[str, list[tuple[str, np.ndarray]]] = {record.file_name: [] for record in coco.images}
     records = {record.id: record for record in coco.images}
@@ -70,7 +70,7 @@ def labelled_masks(coco: CocoFile) -> dict[str, list[tuple[str, np.ndarray]]]:
 
 
 def assert_same_objects(found: CocoFile, expected: CocoFile) -> None:
-    """The same pictures, and in each the same labels and masks, pixel by pixel, in the same order."""
+    """The same images, and in each the same labels and masks, pixel by pixel, in the same order."""
     found_masks, expected_masks = labelled_masks(found), labelled_masks(expected)
     assert list(found_masks) == list(expected_masks)
     for name, items in expected_masks.items():

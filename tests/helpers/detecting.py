@@ -1,4 +1,4 @@
-"""Networks at work on pictures that are made by rule."""
+"""Networks at work on images that are made by rule."""
 
 import numpy as np
 import paddle
@@ -15,7 +15,7 @@ def detect(model: InstanceSegmenter, *inputs: np.ndarray) -> Detections:
 
 
 def inputs_of(batch_size: int, height: int, width: int) -> list[np.ndarray]:
-    """Pictures whose originals have different sizes."""
+    """Images whose originals have different sizes."""
     sizes = np.array([[200, 300], [320, 320], [250, 150]], np.float32)[:batch_size]
     shape = np.array([[height, width]] * batch_size, np.float32)
     return [np.stack([drawn_image(100 * b, height, width) for b in range(batch_size)]), shape, shape / sizes]

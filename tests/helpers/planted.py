@@ -66,7 +66,7 @@ class Planted:
 
 
 def pixels(seed: int, width: int = WIDTH, height: int = HEIGHT) -> Image.Image:
-    """A picture like no other: smooth coloured blobs."""
+    """An image like no other: smooth coloured blobs."""
     coarse = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
@@ -103,7 +103,7 @@ def shifted(polygon: list[float], x: float, y: float) -> list[float]:
 
 
 def write_sound_dataset(root: Path) -> Planted:
-    """Five pictures to train on and three to evaluate on, in several formats; masks of every kind."""
+    """Five images to train on and three to evaluate on, in several formats; masks of every kind."""
     (root / "images").mkdir(parents=True)
     (root / "annotations").mkdir()
     planted = Planted(root)
@@ -246,17 +246,17 @@ def _(p: Planted, v: int) -> Expected:
     return p.expect("split_without_annotations", split)
 
 
-# ---- pictures
+# ---- images
 
 
 @plants("image_missing")
 def _(p: Planted, v: int) -> Expected:
     split, place = where(v)
-    picture = p.image_file(split, place)
+    image = p.image_file(split, place)
     if v == 2:
-        os.replace(picture, picture.with_name(picture.name.upper()))
+        os.replace(image, image.with_name(image.name.upper()))
     else:
-        picture.unlink()
+        image.unlink()
     return p.expect("image_missing", split, p.image(split, place))
 
 
@@ -327,16 +327,16 @@ def _(p: Planted, v: int) -> Expected:
 
 @plants("image_alpha")
 def _(p: Planted, v: int) -> Expected:
-    picture = pixels(75)
+    image = pixels(75)
     if v == 0:
-        picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
     elif v == 1:
-        picture = picture.convert("L")
-        picture.putalpha(90)
+        image = image.convert("L")
+        image.putalpha(90)
     else:
-        picture = picture.convert("P")
-        picture.info["transparency"] = 0
-    return _save_as(p, v, ("a.png", "b.png", "c.png")[v], picture, "image_alpha")
+        image = image.convert("P")
+        image.info["transparency"] = 0
+    return _save_as(p, v, ("a.png", "b.png", "c.png")[v], image, "image_alpha")
 
 
 @plants("image_size_mismatch")
@@ -370,7 +370,7 @@ def _(p: Planted, v: int) -> Expected:
     split, place = where(v)
     _turned(p, split, place, orientation=(6, 8, 5)[v])
     image = p.image(split, place)
-    if v == 2:  # listed as shown, but the labels are those of the stored picture
+    if v == 2:  # listed as shown, but the labels are those of the stored image
         image.update(width=HEIGHT, height=WIDTH)
         _drop_rles_of(p, split, image["id"])
         item = annotation(900, image["id"], 1, [[2, 2, 94, 2, 94, 70, 2, 70]])
@@ -417,8 +417,8 @@ def _(p: Planted, v: int) -> Expected:
     return Expected("image_unreferenced", "images")
 
 
-def _copy_picture(p: Planted, source: tuple[str, int], split: str, change: int | None) -> dict[str, Any]:
-    """The picture ``source`` once more, in ``split``: as it is, or saved again in one of three ways."""
+def _copy_image(p: Planted, source: tuple[str, int], split: str, change: int | None) -> dict[str, Any]:
+    """The image ``source`` once more, in ``split``: as it is, or saved again in one of three ways."""
     path = p.image_file(*source)
     name = f"again_{split}{path.suffix if change is None else ('.jpg', '.png', '.jpg')[change]}"
     target = p.root / "images" / name
@@ -443,13 +443,13 @@ def _copy_picture(p: Planted, source: tuple[str, int], split: str, change: int |
 @plants("image_duplicate")
 def _(p: Planted, v: int) -> Expected:
     split = SPLITS[v]
-    return p.expect("image_duplicate", split, _copy_picture(p, (split, v % 2), split, None))
+    return p.expect("image_duplicate", split, _copy_image(p, (split, v % 2), split, None))
 
 
 @plants("image_near_duplicate")
 def _(p: Planted, v: int) -> Expected:
     split = SPLITS[v]
-    return p.expect("image_near_duplicate", split, _copy_picture(p, (split, v % 2), split, v))
+    return p.expect("image_near_duplicate", split, _copy_image(p, (split, v % 2), split, v))
 
 
 @plants("leak_duplicate")
@@ -459,12 +459,12 @@ def _(p: Planted, v: int) -> Expected:
         p.documents["val"]["images"].append(image)
         p.documents["val"]["annotations"].append(annotation(7000, 700, 2, [[4, 4, 30, 5, 20, 33]]))
         return p.expect("leak_duplicate", "val", image)
-    return p.expect("leak_duplicate", "val", _copy_picture(p, ("train", v), "val", None))
+    return p.expect("leak_duplicate", "val", _copy_image(p, ("train", v), "val", None))
 
 
 @plants("leak_near_duplicate")
 def _(p: Planted, v: int) -> Expected:
-    return p.expect("leak_near_duplicate", "val", _copy_picture(p, ("train", v), "val", v))
+    return p.expect("leak_near_duplicate", "val", _copy_image(p, ("train", v), "val", v))
 
 
 def _renamed(p: Planted, v: int, name: str, code: str) -> Expected:

@@ -123,7 +123,7 @@ def fail(ranks: Ranks) -> dict[str, Any]:
 
     def step(number: int) -> None:
         if ranks.rank == 1 and number == 5:
-            raise DatasetError("picture 7 is broken")
+            raise DatasetError("image 7 is broken")
 
     return work(ranks, step)
 

@@ -62,7 +62,7 @@ def slim_model(num_classes: int, *, from_scratch: bool = False) -> PpYoloeSeg:
 
 
 def filled_model(num_classes: int = 2) -> InstanceSegmenter:
-    """A network whose weights are made by rule: some 40 weak detections in every picture."""
+    """A network whose weights are made by rule: some 40 weak detections in every image."""
     model = find_model(MODEL).build(num_classes=num_classes)
     fill_model(model)
     model.eval()
@@ -70,7 +70,7 @@ def filled_model(num_classes: int = 2) -> InstanceSegmenter:
 
 
 def blind_model() -> InstanceSegmenter:
-    """As `filled_model`, but it finds nothing in any picture."""
+    """As `filled_model`, but it finds nothing in any image."""
     model = filled_model()
     for layer in model.yolo_head.pred_cls:
         layer.bias.set_value(layer.bias - 30)
@@ -99,7 +99,7 @@ def last_checkpoint(output: Path, suffix: str = "pdparams") -> Path:
 
 
 def copy_dataset(dataset: Path, folder: Path) -> Path:
-    """A copy whose annotation files may be changed; the pictures are those of the original."""
+    """A copy whose annotation files may be changed; the images are those of the original."""
     (folder / "annotations").mkdir(parents=True)
     (folder / "images").symlink_to(dataset / "images")
     for split in ("train", "val"):

@@ -1,7 +1,7 @@
 """A network small enough to export in a second: it finds red things (class 0) and green things (class 1).
 
-The score of a class is that of its brightest cell, the box is the whole picture, and the mask at stride 4 is
-where the channel is bright. Dark pictures have no rows at all.
+The score of a class is that of its brightest cell, the box is the whole image, and the mask at stride 4 is
+where the channel is bright. Dark images have no rows at all.
 """
 
 from pathlib import Path
@@ -43,7 +43,7 @@ class ToyNetwork(nn.Layer):
 
 
 class PastedToyNetwork(nn.Layer):
-    """As official graphs: masks of the size of the first picture, and a row that is no detection."""
+    """As official graphs: masks of the size of the first image, and a row that is no detection."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,13 +116,13 @@ def save_graph(layer: nn.Layer, prefix: Path) -> None:
     paddle.jit.save(paddle.jit.to_static(layer, input_spec=inputs, full_graph=True), str(prefix))
 
 
-def picture_with(
+def image_with(
     size_hw: tuple[int, int],
     *,
     red: tuple[slice, slice] | None = None,
     green: tuple[slice, slice] | None = None,
 ) -> NDArray[np.uint8]:
-    """An RGB picture, black but for a red and a green rectangle."""
+    """An RGB image, black but for a red and a green rectangle."""
     image = np.zeros((*size_hw, 3), np.uint8)
     for channel, where in enumerate((red, green)):
         if where is not None:

@@ -50,11 +50,11 @@ from paddlex_seg.training.optimizer import build_optimizer
 
 NUM_CLASSES = 3
 IMAGE_HW = (64, 64)
-# Objects of each picture, and how many of the pictures the first process gets.
+# Objects of each image, and how many of the images the first process gets.
 BATCHES = [
     ((3, 1, 2, 1), 2),
     ((2, 1, 0, 0), 2),  # the second process is without objects
-    ((0, 0, 0, 3), 3),  # the first one is, and has more pictures
+    ((0, 0, 0, 3), 3),  # the first one is, and has more images
     ((0, 2, 1, 1), 1),
     ((0, 0, 0, 0), 2),
 ]
@@ -96,7 +96,7 @@ class TinyC4Backbone(TinyBackbone):
 
 
 class TinyRes5Head(nn.Layer):
-    """Batch norms over regions instead of pictures."""
+    """Batch norms over regions instead of images."""
 
     resolution, out_channels = 14, 16
 

@@ -1,4 +1,4 @@
-"""From pictures to results with an exported toy model."""
+"""From images to results with an exported toy model."""
 
 import json
 import logging
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
-from toy_model import SPEC, export_toy, picture_with
+from toy_model import SPEC, export_toy, image_with
 
 from paddlex_seg.errors import BackendError, DatasetError
 from paddlex_seg.inference.export_spec import write_inference_yml
@@ -33,15 +33,15 @@ def rectangle_iou(rle: dict, where: tuple[slice, slice]) -> float:
 
 
 @pytest.fixture
-def pictures() -> list[np.ndarray]:
+def images() -> list[np.ndarray]:
     """BGR, of different sizes: red and green, red, nothing, green, red."""
     box = np.s_[20:60, 30:90]
     return [
-        to_bgr(picture_with((128, 192), red=box, green=np.s_[80:120, 10:100])),
-        to_bgr(picture_with((100, 150), red=box)),
-        to_bgr(picture_with((90, 90))),
-        to_bgr(picture_with((64, 96), green=box)),
-        to_bgr(picture_with((200, 130), red=box)),
+        to_bgr(image_with((128, 192), red=box, green=np.s_[80:120, 10:100])),
+        to_bgr(image_with((100, 150), red=box)),
+        to_bgr(image_with((90, 90))),
+        to_bgr(image_with((64, 96), green=box)),
+        to_bgr(image_with((200, 130), red=box)),
     ]
 
 
@@ -49,7 +49,7 @@ def pictures() -> list[np.ndarray]:
 def test_objects_are_found_with_the_right_colour_place_and_label(graph: str, request: pytest.FixtureRequest):
     predictor = open_predictor(request.getfixturevalue(graph))
     where = np.s_[40:120, 50:150]  # whole cells of the mask
-    (result,) = predictor.predict(to_bgr(picture_with((160, 240), green=where)))
+    (result,) = predictor.predict(to_bgr(image_with((160, 240), green=where)))
     assert result.to_json()["boxes"] == [
         {"cls_id": 1, "label": "绿色", "score": pytest.approx(1.0), "coordinate": [0, 0, 240, 160]}
     ]
@@ -57,10 +57,10 @@ def test_objects_are_found_with_the_right_colour_place_and_label(graph: str, req
     assert result.image[80, 100].tolist() == [0, 255, 0]
 
 
-def test_both_graphs_give_the_same_results(small_dir: Path, official_dir: Path, pictures: list[np.ndarray]):
+def test_both_graphs_give_the_same_results(small_dir: Path, official_dir: Path, images: list[np.ndarray]):
     for ours, official in zip(
-        open_predictor(small_dir).predict(pictures),
-        open_predictor(official_dir).predict(pictures),
+        open_predictor(small_dir).predict(images),
+        open_predictor(official_dir).predict(images),
         strict=True,
     ):
         assert ours.to_json()["boxes"] == official.to_json()["boxes"]
@@ -71,11 +71,11 @@ def test_both_graphs_give_the_same_results(small_dir: Path, official_dir: Path, 
 
 
 def test_a_graph_without_boxes_gives_the_same_objects(
-    official_dir: Path, boxless_dir: Path, pictures: list[np.ndarray]
+    official_dir: Path, boxless_dir: Path, images: list[np.ndarray]
 ):
     for official, boxless in zip(
-        open_predictor(official_dir).predict(pictures),
-        open_predictor(boxless_dir).predict(pictures),
+        open_predictor(official_dir).predict(images),
+        open_predictor(boxless_dir).predict(images),
         strict=True,
     ):
         assert boxless.instances.masks == official.instances.masks
@@ -88,10 +88,10 @@ def test_a_graph_without_boxes_gives_the_same_objects(
 
 @pytest.mark.parametrize("graph", ["small_dir", "official_dir"])
 @pytest.mark.parametrize("batch_size", [2, 3, 8])
-def test_results_do_not_depend_on_the_batch(graph: str, batch_size: int, request, pictures: list[np.ndarray]):
+def test_results_do_not_depend_on_the_batch(graph: str, batch_size: int, request, images: list[np.ndarray]):
     folder = request.getfixturevalue(graph)
-    alone = [comparable(next(open_predictor(folder).predict(picture))) for picture in pictures]
-    together = list(map(comparable, open_predictor(folder, batch_size=batch_size).predict(pictures)))
+    alone = [comparable(next(open_predictor(folder).predict(image))) for image in images]
+    together = list(map(comparable, open_predictor(folder, batch_size=batch_size).predict(images)))
     assert [len(one["boxes"]) for one in alone] == [2, 1, 0, 1, 1]
     for one, other in zip(alone, together, strict=True):
         assert one["masks"] == other["masks"]
@@ -126,22 +126,22 @@ class Counting:
     ],
     ids=["one size", "several sizes", "full-size masks"],
 )
-def test_a_batch_holds_several_pictures_and_only_of_one_input_size(
-    backend: Counting, order: tuple[int, ...], expected: list, pictures: list[np.ndarray]
+def test_a_batch_holds_several_images_and_only_of_one_input_size(
+    backend: Counting, order: tuple[int, ...], expected: list, images: list[np.ndarray]
 ):
     predictor = Predictor(backend, labels=SPEC.labels, batch_size=2)
-    assert len(list(predictor.predict([pictures[i] for i in order]))) == len(order)
+    assert len(list(predictor.predict([images[i] for i in order]))) == len(order)
     assert backend.seen == expected
 
 
 @pytest.fixture
 def half_red() -> np.ndarray:
     """One object with a score of 0.6."""
-    return (to_bgr(picture_with((64, 96), red=np.s_[8:40, 8:80])) * 0.6).astype(np.uint8)
+    return (to_bgr(image_with((64, 96), red=np.s_[8:40, 8:80])) * 0.6).astype(np.uint8)
 
 
-def count(predictor: Predictor, picture: np.ndarray, threshold: float | None = None) -> int:
-    return len(next(predictor.predict(picture, threshold=threshold)).instances)
+def count(predictor: Predictor, image: np.ndarray, threshold: float | None = None) -> int:
+    return len(next(predictor.predict(image, threshold=threshold)).instances)
 
 
 def test_the_threshold_of_the_call_beats_the_constructors_which_beats_the_models(
@@ -155,7 +155,7 @@ def test_the_threshold_of_the_call_beats_the_constructors_which_beats_the_models
 
 @pytest.mark.parametrize("graph", ["small_dir", "official_dir"])
 def test_a_threshold_of_zero_is_honoured_and_adds_no_false_rows(graph: str, request: pytest.FixtureRequest):
-    faint = to_bgr(picture_with((64, 96), red=np.s_[8:40, 8:80]) // 10)
+    faint = to_bgr(image_with((64, 96), red=np.s_[8:40, 8:80]) // 10)
     folder = request.getfixturevalue(graph)
     assert count(open_predictor(folder), faint) == 0
     assert count(open_predictor(folder, threshold=0), faint) == 1
@@ -171,7 +171,7 @@ def test_a_folder_is_predicted_and_saved_without_overwriting(small_dir: Path, tm
     ):
         path = tmp_path / "in" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture_with((64, 96), **{colour: np.s_[8:40, 8:80]})).save(path)
+        Image.fromarray(image_with((64, 96), **{colour: np.s_[8:40, 8:80]})).save(path)
     labels = {}
     for result in open_predictor(small_dir, batch_size=2).predict(tmp_path / "in"):
         written = json.loads(result.save_to_json(tmp_path / "out").read_text(encoding="utf-8"))
@@ -211,4 +211,4 @@ def test_more_classes_than_labels_are_an_error_not_a_wrong_label(tmp_path: Path)
     folder = export_toy(tmp_path)
     write_inference_yml(folder / "inference.yml", replace(SPEC, labels=("red thing",)))
     with pytest.raises(BackendError, match="label_list"):
-        list(open_predictor(folder).predict(to_bgr(picture_with((64, 96), green=np.s_[8:40, 8:80]))))
+        list(open_predictor(folder).predict(to_bgr(image_with((64, 96), green=np.s_[8:40, 8:80]))))

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from paddlex_seg.inference.results import Result, clip_to_picture
+from paddlex_seg.inference.results import Result, clip_to_image
 from paddlex_seg.structures import Instances
 
 
@@ -32,14 +32,14 @@ def instances_of(boxes: list[list[float]], size_hw: tuple[int, int] = (40, 60)) 
 def result_with(boxes: list[list[float]], **changes) -> Result:
     image = np.zeros((40, 60, 3), np.uint8)
     image[..., 0] = 200  # red
-    instances = clip_to_picture(instances_of(boxes))
+    instances = clip_to_image(instances_of(boxes))
     result = Result("photos/a b.jpg", None, image, instances, ("bolt", "螺母"), save_name="a b")
     return replace(result, **changes)
 
 
 def test_boxes_are_clipped_and_empty_ones_leave_with_their_masks():
     boxes = [[-5, 2, 30, 50], [61, 0, 80, 10], [10, 5, 10, 9], [20, 10, 70, 20]]
-    clipped = clip_to_picture(instances_of(boxes))
+    clipped = clip_to_image(instances_of(boxes))
     assert clipped.boxes_xyxy.tolist() == [[0, 2, 30, 40], [20, 10, 60, 20]]
     before = instances_of(boxes)
     assert clipped.masks == (before.masks[0], before.masks[3])

@@ -1,4 +1,4 @@
-"""From names to pictures."""
+"""From names to images."""
 
 import http.server
 import os
@@ -15,7 +15,7 @@ from paddlex_seg.data.images import IMAGE_SUFFIXES
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.download import Limits, Network
 from paddlex_seg.inference import sources
-from paddlex_seg.inference.sources import LoadedImage, expand_inputs, read_pictures
+from paddlex_seg.inference.sources import LoadedImage, expand_inputs, read_images
 
 NETWORK = Network(cache_dir=Path("never used"), proxies={})
 
@@ -27,44 +27,44 @@ def save_image(path: Path, colour: tuple[int, int, int] = (200, 0, 0), **options
 
 
 def read_all(inputs) -> list[LoadedImage]:
-    """All pictures; an unreadable one fails the test."""
+    """All images; an unreadable one fails the test."""
 
     def fail(error: DatasetError) -> None:
         raise AssertionError(error)
 
-    return list(read_pictures(expand_inputs(inputs), fail, NETWORK))
+    return list(read_images(expand_inputs(inputs), fail, NETWORK))
 
 
 def test_a_file_with_spaces_and_foreign_letters_is_read_as_rgb(tmp_path: Path):
     path = save_image(tmp_path / "été 花 [1].png")
-    (picture,) = read_all(str(path))
-    assert picture.image.shape == (16, 24, 3)
-    assert picture.image[0, 0].tolist() == [200, 0, 0]
-    assert (picture.input_path, picture.page_index, picture.save_name) == (str(path), None, "été 花 [1]")
+    (image,) = read_all(str(path))
+    assert image.image.shape == (16, 24, 3)
+    assert image.image[0, 0].tolist() == [200, 0, 0]
+    assert (image.input_path, image.page_index, image.save_name) == (str(path), None, "été 花 [1]")
 
 
 def test_a_folder_is_walked_in_order_and_keeps_its_sub_folders(tmp_path: Path):
     for name in ("b/x.jpg", "a/x.PNG", "c.webp", "a/notes.txt", "a/deep/x.jpeg"):
         if name.endswith("txt"):
-            (tmp_path / name).write_text("no picture")
+            (tmp_path / name).write_text("no image")
         else:
             save_image(tmp_path / name)
-    assert [picture.save_name for picture in read_all(tmp_path)] == ["a/deep/x", "a/x", "b/x", "c"]
+    assert [image.save_name for image in read_all(tmp_path)] == ["a/deep/x", "a/x", "b/x", "c"]
 
 
 @pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
 def test_a_folder_is_searched_for_all_kinds_of_images(tmp_path: Path, suffix: str):
     write_image(tmp_path / f"x{suffix.upper()}")
-    ((picture,), (by_pattern,)) = read_all(tmp_path), read_all(f"{tmp_path}/x*")
-    assert picture.image.shape == by_pattern.image.shape == (16, 24, 3)
+    ((image,), (by_pattern,)) = read_all(tmp_path), read_all(f"{tmp_path}/x*")
+    assert image.image.shape == by_pattern.image.shape == (16, 24, 3)
 
 
 def test_hidden_files_and_folders_are_left_out(tmp_path: Path):
     for name in ("a.png", "._a.png", ".a.new-1-2-00000000.png", ".trash/b.png", "c/.d/e.png"):
         save_image(tmp_path / name)
-    assert [picture.save_name for picture in read_all(tmp_path)] == ["a"]
+    assert [image.save_name for image in read_all(tmp_path)] == ["a"]
     hidden = tmp_path / ".trash"
-    assert [picture.save_name for picture in read_all([hidden, hidden / "b.png"])] == ["b", "b_2"]
+    assert [image.save_name for image in read_all([hidden, hidden / "b.png"])] == ["b", "b_2"]
 
 
 def test_a_pattern_finds_its_files_in_order(tmp_path: Path):
@@ -76,28 +76,28 @@ def test_a_pattern_finds_its_files_in_order(tmp_path: Path):
 
 def test_equal_names_get_numbers_also_where_letters_differ_in_case_only(tmp_path: Path):
     files = [save_image(tmp_path / name) for name in ("p/a.jpg", "q/a.jpg", "q/A.png", "q/a_2.jpg")]
-    names = [picture.save_name for picture in read_all(files)]
+    names = [image.save_name for image in read_all(files)]
     assert names == ["a", "a_2", "A_3", "a_2_2"]
 
 
-def test_each_page_of_a_tiff_is_a_picture(tmp_path: Path):
+def test_each_page_of_a_tiff_is_an_image(tmp_path: Path):
     pages = [Image.new("RGB", (24, 16), (40 * i, 0, 255)) for i in range(3)]
     pages[0].save(tmp_path / "scan.tif", save_all=True, append_images=pages[1:])
     save_image(tmp_path / "scan_1.png")
     found = read_all([tmp_path / "scan.tif", tmp_path / "scan_1.png"])
-    assert [picture.page_index for picture in found] == [0, 1, 2, None]
-    assert [picture.save_name for picture in found] == ["scan_0", "scan_1", "scan_2", "scan_1_2"]
-    assert [picture.image[3, 3].tolist() for picture in found[:3]] == [
+    assert [image.page_index for image in found] == [0, 1, 2, None]
+    assert [image.save_name for image in found] == ["scan_0", "scan_1", "scan_2", "scan_1_2"]
+    assert [image.image[3, 3].tolist() for image in found[:3]] == [
         [0, 0, 255],
         [40, 0, 255],
         [80, 0, 255],
     ]
 
 
-def test_pages_of_16_bit_gray_are_scaled_as_single_pictures_are(tmp_path: Path):
+def test_pages_of_16_bit_gray_are_scaled_as_single_images_are(tmp_path: Path):
     page = Image.fromarray(np.full((8, 8), 257 * 99, np.uint16))
     page.save(tmp_path / "deep.tif", save_all=True, append_images=[page])
-    assert [picture.image[0, 0].tolist() for picture in read_all(tmp_path / "deep.tif")] == [[99] * 3] * 2
+    assert [image.image[0, 0].tolist() for image in read_all(tmp_path / "deep.tif")] == [[99] * 3] * 2
 
 
 def test_arrays_are_bgr_and_gray_and_alpha_are_understood():
@@ -106,9 +106,9 @@ def test_arrays_are_bgr_and_gray_and_alpha_are_understood():
     alpha = np.dstack([colour, np.full((4, 5), 7, np.uint8)])
     gray = np.full((4, 5), 9, np.uint8)
     found = read_all([colour, alpha, gray, gray[..., None]])
-    assert [picture.image[0, 0].tolist() for picture in found] == [[0, 0, 255], [0, 0, 255], [9] * 3, [9] * 3]
-    assert [picture.input_path for picture in found] == [None] * 4
-    assert len({picture.save_name for picture in found}) == 4
+    assert [image.image[0, 0].tolist() for image in found] == [[0, 0, 255], [0, 0, 255], [9] * 3, [9] * 3]
+    assert [image.input_path for image in found] == [None] * 4
+    assert len({image.save_name for image in found}) == 4
 
 
 @pytest.mark.parametrize(
@@ -121,15 +121,15 @@ def test_arrays_are_bgr_and_gray_and_alpha_are_understood():
     ],
     ids=["floats", "two channels", "empty", "one axis"],
 )
-def test_an_array_that_is_no_picture_is_refused(array: np.ndarray):
-    with pytest.raises(DatasetError, match="not a picture"):
+def test_an_array_that_is_no_image_is_refused(array: np.ndarray):
+    with pytest.raises(DatasetError, match="not an image"):
         read_all(array)
 
 
 @pytest.mark.parametrize("name", ["empty", "empty/*.jpg"])
-def test_a_folder_or_pattern_without_pictures_is_an_error_at_once(tmp_path: Path, name: str):
+def test_a_folder_or_pattern_without_images_is_an_error_at_once(tmp_path: Path, name: str):
     (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "notes.txt").write_text("no picture")
+    (tmp_path / "empty" / "notes.txt").write_text("no image")
     with pytest.raises(DatasetError, match="empty"):
         expand_inputs([str(save_image(tmp_path / "good.png")), str(tmp_path / name)])
 
@@ -145,8 +145,8 @@ def test_unreadable_files_are_reported_and_left_out(tmp_path: Path):
     (tmp_path / "broken.jpg").write_bytes(good[0].read_bytes()[:60])
     inputs = [good[0], tmp_path / "broken.jpg", tmp_path / "missing.png", good[1]]
     problems: list[DatasetError] = []
-    found = list(read_pictures(expand_inputs(inputs), problems.append, NETWORK))
-    assert [picture.save_name for picture in found] == ["0", "1"]
+    found = list(read_images(expand_inputs(inputs), problems.append, NETWORK))
+    assert [image.save_name for image in found] == ["0", "1"]
     assert [
         word in str(error) for word, error in zip(("broken.jpg", "missing.png"), problems, strict=True)
     ] == [True] * 2
@@ -158,7 +158,7 @@ def test_nothing_readable_at_all_is_an_error_that_names_the_files(tmp_path: Path
         read_all(tmp_path / "broken.jpg")
     with pytest.raises(DatasetError, match=r"(?s)broken.jpg.*missing.jpg"):
         list(
-            read_pictures(
+            read_images(
                 expand_inputs([tmp_path / "broken.jpg", tmp_path / "missing.jpg"]),
                 lambda error: None,
                 NETWORK,
@@ -185,10 +185,10 @@ def server(tmp_path: Path) -> Iterator[str]:
 
 def test_a_url_is_downloaded(tmp_path: Path, server: str):
     save_image(tmp_path / "a b.png")
-    (picture,) = read_all(f"{server}/a%20b.png?size=big")
-    assert picture.image[0, 0].tolist() == [200, 0, 0]
-    assert picture.input_path == f"{server}/a%20b.png?size=big"
-    assert picture.save_name == "a_b"
+    (image,) = read_all(f"{server}/a%20b.png?size=big")
+    assert image.image[0, 0].tolist() == [200, 0, 0]
+    assert image.input_path == f"{server}/a%20b.png?size=big"
+    assert image.save_name == "a_b"
 
 
 def test_a_url_that_fails_is_named(tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch):

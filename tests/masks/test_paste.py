@@ -1,4 +1,4 @@
-"""Pasted masks against the long way round: full-size pictures in Paddle, then pycocotools."""
+"""Pasted masks against the long way round: full-size images in Paddle, then pycocotools."""
 
 import tracemalloc
 from pathlib import Path
@@ -40,7 +40,7 @@ def random_boxes(rng: np.random.Generator, num: int, size_hw: tuple[int, int]) -
 
 
 def paste_in_full(mask, network_boxes, scale_yx, input_hw, original_hw) -> list[np.ndarray]:
-    """The reference's steps, one after the other, each on whole pictures."""
+    """The reference's steps, one after the other, each on whole images."""
     enlarged_hw = [int(np.floor(np.float32(n) / s + 0.5)) for n, s in zip(input_hw, scale_yx, strict=True)]
     columns, rows = (
         np.arange(input_hw[1], dtype=np.float32),
@@ -103,14 +103,14 @@ def test_uncut_masks_equal_the_reference_and_bytes_equal_pycocotools(input_hw, o
     mask[3] = 1.0
     mask[4] = 0.4
     mask[5, :, :-2] = 0  # in the padding, if there is any
-    picture_hw = np.array(input_hw, np.float32)
+    image_hw = np.array(input_hw, np.float32)
     if padded:
         scale = np.divide(input_hw, original_hw).min() * 0.93
-        picture_hw = np.floor(np.array(original_hw) * scale).clip(1).astype(np.float32)
-    pasted = paste_uncut_masks(mask, picture_hw=picture_hw, input_hw=input_hw, original_hw=original_hw)
+        image_hw = np.floor(np.array(original_hw) * scale).clip(1).astype(np.float32)
+    pasted = paste_uncut_masks(mask, image_hw=image_hw, input_hw=input_hw, original_hw=original_hw)
     at_input = F.interpolate(paddle.to_tensor(mask[None]), list(input_hw), mode="bilinear")
-    picture = at_input[:, :, : int(picture_hw[0]), : int(picture_hw[1])]
-    expected = F.interpolate(picture, list(original_hw), mode="bilinear").numpy()[0] > 0.5
+    image = at_input[:, :, : int(image_hw[0]), : int(image_hw[1])]
+    expected = F.interpolate(image, list(original_hw), mode="bilinear").numpy()[0] > 0.5
     assert expected[3].all() and not expected[4].any() and expected[6:].mean(axis=(1, 2)).min() > 0.05
     wrong = [
         np.count_nonzero(coco_mask.decode(rle) != full) for rle, full in zip(pasted, expected, strict=True)
@@ -136,9 +136,7 @@ def test_boxes_of_masks_hold_all_their_pixels():
 def test_logits_are_resized_once_and_bytes_equal_pycocotools(input_hw, original_hw):
     rng = np.random.default_rng(5)
     mask = 8 * smooth_masks(rng, 12, (input_hw[0] // 4, input_hw[1] // 4)) - 4
-    mask[:3] = rng.normal(
-        size=mask[:3].shape
-    )  # changes sign many times between two pixels of a small picture
+    mask[:3] = rng.normal(size=mask[:3].shape)  # changes sign many times between two pixels of a small image
     pasted = paste_image_logits(mask, original_hw=original_hw)
     resized = F.interpolate(paddle.to_tensor(mask[None]), list(original_hw), mode="bilinear")
     expected = (resized.numpy()[0] > 0).astype(np.uint8)
@@ -171,7 +169,7 @@ def test_masks_of_boxes_equal_grid_sampling():
         assert np.count_nonzero(coco_mask.decode(rle) != expected) <= 2
 
 
-def test_a_mask_that_fills_the_picture_has_no_holes_at_the_edges():
+def test_a_mask_that_fills_the_image_has_no_holes_at_the_edges():
     size_hw = (50, 70)
     box = np.array([[0, 0, 70, 50]], np.float32)
     scale_yx = np.array([64 / 50, 64 / 70], np.float32)
@@ -225,7 +223,7 @@ def batch_arguments(
 
 
 @pytest.mark.parametrize("mask_frame", get_args(MaskFrame))
-def test_pictures_of_a_batch_get_their_own_rows_best_score_first(mask_frame: MaskFrame):
+def test_images_of_a_batch_get_their_own_rows_best_score_first(mask_frame: MaskFrame):
     sizes, counts = [(90, 120), (30, 40), (77, 50)], [4, 0, 3]
     arguments = batch_arguments(sizes, counts, mask_frame)
     together = detections_to_instances(**arguments)
@@ -270,7 +268,7 @@ def test_the_mask_frame_decides_how_masks_are_pasted():
         "box": paste_box_masks(mask, boxes, original_hw=(90, 120)),
         "image": paste_image_masks(mask, boxes, scale_yx=scale_yx, input_hw=(64, 64), original_hw=(90, 120)),
         "image_uncut": paste_uncut_masks(
-            mask, picture_hw=arguments["im_shape"][0], input_hw=(64, 64), original_hw=(90, 120)
+            mask, image_hw=arguments["im_shape"][0], input_hw=(64, 64), original_hw=(90, 120)
         ),
         "image_logits": paste_image_logits(mask, original_hw=(90, 120)),
     }
@@ -296,7 +294,7 @@ def test_a_mask_that_lost_its_last_row_to_rounding_is_empty_there():
     assert coco_mask.decode(rle).sum(axis=1).tolist() == [12] * 9 + [0]
 
 
-def test_the_size_is_that_of_the_picture_not_of_rounded_scales():
+def test_the_size_is_that_of_the_image_not_of_rounded_scales():
     scale_factor = np.array([[640 / 480, 640 / 600]], np.float32)
     assert int(np.float32(640) / scale_factor[0, 1]) == 599
     found = detections_to_instances(
@@ -359,7 +357,7 @@ def test_the_recorded_masks_of_the_reference_come_out(reference_dir: Path):
     model = pp_yoloe_seg_s(num_classes=80)
     rule.fill_model(model)
     model.eval()
-    image = rule.picture(int(golden["meta.input_seed"]), *input_hw)[None]
+    image = rule.image(int(golden["meta.input_seed"]), *input_hw)[None]
     im_shape = np.array([input_hw], np.float32)
     scale_factor = (im_shape / size_hw).astype(np.float32)
     with paddle.no_grad():

@@ -89,7 +89,7 @@ def random_problem(seed: int) -> tuple[dict, list[dict]]:
             for _ in range(rng.integers(0, 4)):
                 moved = ellipse(size, centre + rng.normal(0, 4, 2), axes * rng.uniform(0.8, 1.2, 2))
                 rows.append(prediction(image_id, category_id, moved, rng))
-        for _ in range(130 if image_id == 0 else 3):  # picture 0 has more than the 100 detections that count
+        for _ in range(130 if image_id == 0 else 3):  # image 0 has more than the 100 detections that count
             nonsense = ellipse(size, rng.uniform(0, size), rng.uniform(2, 60, 2))
             rows.append(prediction(image_id, int(rng.choice([3, 7, 20])), nonsense, rng))
     return document, rows
@@ -198,7 +198,7 @@ def test_no_detections_give_zero():
     assert metrics.segm.AP == metrics.bbox.AP == metrics.segm.AR100 == 0.0
 
 
-def test_pictures_missing_from_the_results_count_as_missed():
+def test_images_missing_from_the_results_count_as_missed():
     document, rows = random_problem(1)
     results = group_rows(document, rows)
     del results[3]

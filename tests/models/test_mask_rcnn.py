@@ -96,14 +96,14 @@ def pyramid_model(filled_small: Builder) -> rcnn.MaskRcnn:
 def inputs_of(
     batch_size: int, height: int, width: int, padded_hw: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pictures whose originals have different sizes."""
+    """Images whose originals have different sizes."""
     originals = np.array([[200, 300], [320, 320], [250, 150]], np.float32)[:batch_size]
     shape = np.array([[height, width]] * batch_size, np.float32)
     images = np.stack([normalized_input(100 * b, (height, width), padded_hw) for b in range(batch_size)])
     return images, shape, shape / originals
 
 
-def one_picture(golden: dict) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
+def one_image(golden: dict) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor]:
     height, width, *padded_hw = golden["meta.size"].tolist()
     image = normalized_input(int(golden["meta.input_seed"]), (height, width), tuple(padded_hw))
     scale_factor = golden["meta.scale_factor"].astype(np.float32)
@@ -128,12 +128,12 @@ def test_weights_have_the_published_names_shapes_and_order(filled: tuple[Referen
 
 
 def test_each_part_equals_the_reference(filled: tuple[Reference, rcnn.MaskRcnn]) -> None:
-    """Features and proposals of the small picture, the box head on some recorded proposals, the mask head on
+    """Features and proposals of the small image, the box head on some recorded proposals, the mask head on
     the first recorded boxes: no part waits for all 1000 proposals to go through another.
     """
     reference, model = filled
     golden = reference.golden("eval_small")
-    image, im_shape, scale_factor = one_picture(golden)
+    image, im_shape, scale_factor = one_image(golden)
     with paddle.no_grad():
         features = model._features(image)
         outputs = model.rpn_head(features)
@@ -192,7 +192,7 @@ def test_features_proposals_detections_and_masks_equal_the_reference(name: str, 
     model = BUILDERS[name](80)
     fill_model(model)
     model.eval()
-    image, im_shape, scale_factor = one_picture(golden)
+    image, im_shape, scale_factor = one_image(golden)
     with paddle.no_grad():
         features = model._features(image)
         outputs = model.rpn_head(features)
@@ -375,7 +375,7 @@ def test_an_image_is_judged_the_same_in_whatever_batch(build: Builder, filled_sm
     assert first == len(together.bbox) > 0
 
 
-def test_detections_come_by_falling_score_inside_their_picture(pyramid_model: rcnn.MaskRcnn) -> None:
+def test_detections_come_by_falling_score_inside_their_image(pyramid_model: rcnn.MaskRcnn) -> None:
     inputs = inputs_of(2, 90, 120, padded_hw=(96, 128))
     found = detect(pyramid_model, *inputs)
     ends = np.cumsum(found.bbox_num.numpy())
@@ -573,7 +573,7 @@ def test_a_bitmap_and_the_polygon_it_shows_make_nearly_the_same_target() -> None
     assert by_polygon.sum() > 500
 
 
-def test_a_bitmap_ends_at_the_border_of_the_picture() -> None:
+def test_a_bitmap_ends_at_the_border_of_the_image() -> None:
     bitmap = np.ones((10, 10), np.uint8)
     mask = sample_bitmap_in_box(bitmap, np.array([-10, 0, 10, 10], np.float32), 14)
     assert mask[:, 7:].all() and not mask[:, :7].any()

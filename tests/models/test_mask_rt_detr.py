@@ -276,7 +276,7 @@ def assert_same_outputs(
 
 @pytest.mark.parametrize("num_classes", [1, 7])
 @pytest.mark.usefixtures("few_points")
-def test_other_class_counts_on_wide_pictures(num_classes: int) -> None:
+def test_other_class_counts_on_wide_images(num_classes: int) -> None:
     paddle.seed(0)
     network = BUILDERS["S"](num_classes)
     batch = drawn_batch(seed=3, image_hw=(96, 160), counts=(2, 1), num_classes=num_classes)
@@ -324,7 +324,7 @@ def crowded_batch(count: int) -> Batch:
 
 @pytest.mark.parametrize("count", [300, 350])
 @pytest.mark.usefixtures("few_points")
-def test_pictures_with_as_many_objects_as_queries_and_more(count: int) -> None:
+def test_images_with_as_many_objects_as_queries_and_more(count: int) -> None:
     paddle.seed(0)
     network = BUILDERS["S"](3)
     network.train()
@@ -391,7 +391,7 @@ def test_losses_are_divided_by_the_mean_number_of_objects_of_all_processes(
         assert float(value) / float(together[name]) == pytest.approx(4.0, rel=1e-3), name
 
 
-def test_cells_of_a_wide_picture_have_their_own_centres() -> None:
+def test_cells_of_a_wide_image_have_their_own_centres() -> None:
     anchors, is_valid = transformer.cell_anchors([(2, 4), (1, 2)])
     boxes = paddle.nn.functional.sigmoid(anchors).numpy()[0]
     np.testing.assert_allclose(boxes[0], [0.125, 0.25, 0.05, 0.05], rtol=1e-5)

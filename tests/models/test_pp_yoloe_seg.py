@@ -162,7 +162,7 @@ def test_zero_detections_are_zero_rows() -> None:
 
 
 @pytest.mark.parametrize("num_classes", [1, 7])
-def test_other_class_counts_on_wide_pictures(num_classes: int) -> None:
+def test_other_class_counts_on_wide_images(num_classes: int) -> None:
     paddle.seed(0)
     model = pp_yoloe_seg_s(num_classes)
     model.score_threshold = 0.001
@@ -177,7 +177,7 @@ def test_other_class_counts_on_wide_pictures(num_classes: int) -> None:
     assert found.bbox[:, 0].max() < num_classes
 
 
-def test_grid_cells_of_a_wide_picture_run_row_by_row() -> None:
+def test_grid_cells_of_a_wide_image_run_row_by_row() -> None:
     features = [paddle.zeros([1, 1, 64 // stride, 96 // stride]) for stride in (32, 16, 8)]
     centers, strides = grid_cells(features)
     pixels = (centers * strides).numpy()

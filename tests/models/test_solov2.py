@@ -71,14 +71,14 @@ def narrow() -> SoloV2:
 def narrow_solov2(num_classes: int, *, from_scratch: bool = False) -> SoloV2:
     """SOLOv2 with 64 channels in its head instead of 512.
 
-    The head works on its grids, as large for a small picture as for a large one; nothing else takes as long.
+    The head works on its grids, as large for a small image as for a large one; nothing else takes as long.
     """
     with patch.object(solov2_model, "SoloV2Head", partial(SoloV2Head, channels=64)):
         return solov2(num_classes, from_scratch=from_scratch)
 
 
 def inputs_of(image_hws: list[tuple[int, int]], padded_hw: tuple[int, int]) -> list[np.ndarray]:
-    """Pictures of different sizes in one padded batch, whose originals have different scales."""
+    """Images of different sizes in one padded batch, whose originals have different scales."""
     images = [normalized_input(100 * b, size, padded_hw) for b, size in enumerate(image_hws)]
     im_shape = np.array(image_hws, np.float32)
     originals = np.round(im_shape * np.array([[1.5], [0.8], [2.3]], np.float32)[: len(image_hws)])

@@ -2,11 +2,13 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from paddlex_seg.data.checking.cache import CheckCache
 from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.coco.write import write_coco
 from paddlex_seg.data.demo import COCO_FOLDER, write_demo_dataset
@@ -39,7 +41,37 @@ def own_copy(demo: Path, tmp_path: Path) -> Path:
     return dataset
 
 
-def test_the_result_of_a_sound_data_set_counts_pictures(demo: Path, tmp_path: Path) -> None:
+def test_the_table_of_images_has_the_keys_of_earlier_versions_too(demo: Path, tmp_path: Path) -> None:
+    attributes = check_and_draw(demo, tmp_path)["attributes"]
+    for split, row in attributes["images"].items():
+        earlier = attributes["pictures"][split]
+        assert earlier["pictures"] == row["images"] > 0
+        assert earlier["objects_per_picture"] == row["objects_per_image"]
+
+
+def test_a_kept_result_of_an_earlier_version_is_not_given_back(tmp_path: Path) -> None:
+    cache = CheckCache(tmp_path)
+    result: dict[str, Any] = {
+        "attributes": {"train_sample_paths": [], "val_sample_paths": [], "images": {}},
+        "analysis": {},
+    }
+    cache.keep("as it was", result)
+    assert cache.earlier_result("as it was") == result
+    result["attributes"]["pictures"] = result["attributes"].pop("images")
+    cache.keep("as it was", result)
+    assert cache.earlier_result("as it was") is None
+
+
+def test_what_was_seen_of_images_is_read_from_the_file_of_an_earlier_version(tmp_path: Path) -> None:
+    cache = CheckCache(tmp_path)
+    assert cache.images.name == "images.jsonl"
+    earlier = cache.images.with_name("pictures.jsonl")
+    earlier.parent.mkdir(parents=True)
+    earlier.touch()
+    assert cache.images == earlier
+
+
+def test_the_result_of_a_sound_data_set_counts_images(demo: Path, tmp_path: Path) -> None:
     result = check_and_draw(demo, tmp_path)
     train = read_coco(demo / "annotations" / "instance_train.json")
     val = read_coco(demo / "annotations" / "instance_val.json")
@@ -64,7 +96,7 @@ def test_the_result_of_a_sound_data_set_counts_pictures(demo: Path, tmp_path: Pa
     assert json.loads(json.dumps(result)) == result
 
 
-def test_samples_are_drawn_over_their_pictures(demo: Path, tmp_path: Path) -> None:
+def test_samples_are_drawn_over_their_images(demo: Path, tmp_path: Path) -> None:
     attributes = check_and_draw(demo, tmp_path)["attributes"]
     assert len(attributes["train_sample_paths"]) == 10
     assert len(attributes["val_sample_paths"]) == 3
@@ -77,11 +109,11 @@ def test_samples_are_drawn_over_their_pictures(demo: Path, tmp_path: Path) -> No
     assert np.median(difference) < 20  # the rest is as it was, red and blue in place
 
 
-def test_the_histogram_is_a_picture(demo: Path, tmp_path: Path) -> None:
+def test_the_histogram_is_an_image(demo: Path, tmp_path: Path) -> None:
     result = check_and_draw(demo, tmp_path)
     assert result["analysis"]["histogram"] == "check_dataset/histogram.png"
-    with Image.open(tmp_path / "check_dataset" / "histogram.png") as picture:
-        assert picture.size == (960, 600)
+    with Image.open(tmp_path / "check_dataset" / "histogram.png") as image:
+        assert image.size == (960, 600)
 
 
 def test_a_second_check_of_unchanged_data_gives_the_same_result_at_once(
@@ -92,7 +124,7 @@ def test_a_second_check_of_unchanged_data_gives_the_same_result_at_once(
     assert check_and_draw(demo, tmp_path) == first
 
 
-def test_links_in_the_folder_of_pictures_are_no_obstacle(own_copy: Path, tmp_path: Path) -> None:
+def test_links_in_the_folder_of_images_are_no_obstacle(own_copy: Path, tmp_path: Path) -> None:
     images = own_copy / "images"
     originals = images.resolve()
     images.unlink()
@@ -120,7 +152,7 @@ def test_what_lies_behind_a_linked_folder_is_looked_at_every_time(own_copy: Path
         check_and_draw(own_copy, tmp_path / "output")
 
 
-@pytest.mark.parametrize("change", ["annotation", "picture", "new picture", "sample lost", "decode"])
+@pytest.mark.parametrize("change", ["annotation", "image", "new image", "sample lost", "decode"])
 def test_a_change_of_any_kind_is_checked_again(own_copy: Path, tmp_path: Path, change: str) -> None:
     images = own_copy / "images"
     originals = images.resolve()
@@ -131,12 +163,12 @@ def test_a_change_of_any_kind_is_checked_again(own_copy: Path, tmp_path: Path, c
     decode: Decode = "thumbnail"
     if change == "annotation":
         change_split(own_copy, "train", annotations=train.annotations[:-1])
-    elif change == "picture":
+    elif change == "image":
         (images / train.images[0].file_name).write_bytes(b"")
         with pytest.raises(DatasetError, match="has no bytes"):
             check_and_draw(own_copy, tmp_path / "output")
         return
-    elif change == "new picture":
+    elif change == "new image":
         shutil.copy(images / train.images[0].file_name, images / "forgotten.jpg")
     elif change == "sample lost":
         (tmp_path / "output" / first["attributes"]["train_sample_paths"][0]).unlink()
@@ -146,7 +178,7 @@ def test_a_change_of_any_kind_is_checked_again(own_copy: Path, tmp_path: Path, c
     assert (tmp_path / "output" / result["attributes"]["train_sample_paths"][0]).is_file()
     if change == "annotation":
         assert result["attributes"]["train_annotations"] == first["attributes"]["train_annotations"] - 1
-    elif change == "new picture":
+    elif change == "new image":
         assert result["finding_counts"]["image_unreferenced"] == 1
 
 
@@ -162,7 +194,7 @@ def test_all_errors_are_listed_with_a_count(own_copy: Path, tmp_path: Path) -> N
     with pytest.raises(DatasetError) as caught:
         check_and_draw(own_copy, tmp_path / "output")
     message = str(caught.value)
-    assert "26 problems" in message  # 25 pictures, and no annotations
+    assert "26 problems" in message  # 25 images, and no annotations
     assert "lost_0.jpg" in message
     assert "... and 6 more" in message
     result = json.loads((tmp_path / "output" / "check_dataset_result.json").read_text(encoding="utf-8"))

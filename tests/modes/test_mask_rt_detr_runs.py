@@ -103,17 +103,17 @@ def test_evaluate_export_and_predict_agree(
     outcome = run_slim("export", tmp_path / "exported", Export__weight_path=weight_path)
     assert outcome.code == 0, outcome.stderr
     assert "arch: DETR" in (tmp_path / "exported" / "inference.yml").read_text()
-    pictures = read_coco(annotation_file(dataset, "val")).images
+    images = read_coco(annotation_file(dataset, "val")).images
     for threshold, count in ((0.0, 15), (1.0, 0)):
         outcome = run_slim(
             "predict",
             tmp_path / "predict",
             Predict__model_dir=tmp_path / "exported",
-            Predict__input=dataset / "images" / pictures[0].file_name,
+            Predict__input=dataset / "images" / images[0].file_name,
             Predict__threshold=threshold,
         )
         assert outcome.code == 0, outcome.stderr
-        stem = Path(pictures[0].file_name).stem
+        stem = Path(images[0].file_name).stem
         found = json.loads((tmp_path / "predict" / f"{stem}_res.json").read_text(encoding="utf-8"))
         assert len(found["boxes"]) == count
 

@@ -1,4 +1,4 @@
-"""Mode predict: pictures in, drawings and JSON out, with the numbers that evaluation has."""
+"""Mode predict: images in, drawings and JSON out, with the numbers that evaluation has."""
 
 import json
 import shutil
@@ -17,10 +17,10 @@ from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.samples.loader import WorkerPool
 from paddlex_seg.evaluation.predict import predict_dataset
 from paddlex_seg.inference.backends.paddle import PaddleBackend
-from paddlex_seg.inference.results import clip_to_picture
+from paddlex_seg.inference.results import clip_to_image
 from paddlex_seg.models.network_backend import NetworkBackend
 
-THRESHOLD = 0.05  # of the some 40 detections in a picture, half have more
+THRESHOLD = 0.05  # of the some 40 detections in an image, half have more
 
 
 def run_predict(exported: Path, inputs: str, output: Path, **options: Any) -> Outcome:
@@ -34,7 +34,7 @@ def read_prediction(output: Path, name: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def photos(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three readable pictures, one of them in a sub-folder, in names that are easy to get wrong."""
+    """Three readable images, one of them in a sub-folder, in names that are easy to get wrong."""
     folder = tmp_path_factory.mktemp("my photos")
     (folder / "été").mkdir()
     sources = sorted((dataset / "images").iterdir())
@@ -70,7 +70,7 @@ def test_inputs_of_every_kind_are_predicted(
             assert drawing.size == source.size
 
 
-def test_masks_and_boxes_lie_in_the_picture(exported: Path, photos: Path, tmp_path: Path) -> None:
+def test_masks_and_boxes_lie_in_the_image(exported: Path, photos: Path, tmp_path: Path) -> None:
     assert run_predict(exported, str(photos / "a b.jpg"), tmp_path).code == 0
     prediction = read_prediction(tmp_path, "a b")
     width, height = Image.open(photos / "a b.jpg").size
@@ -82,7 +82,7 @@ def test_masks_and_boxes_lie_in_the_picture(exported: Path, photos: Path, tmp_pa
         assert box["score"] > THRESHOLD
 
 
-def test_a_drawing_keeps_the_colours_of_the_picture(exported: Path, tmp_path: Path) -> None:
+def test_a_drawing_keeps_the_colours_of_the_image(exported: Path, tmp_path: Path) -> None:
     Image.new("RGB", (90, 60), (200, 90, 10)).save(tmp_path / "orange.png")
     outcome = run_predict(exported, str(tmp_path / "orange.png"), tmp_path / "out", Predict__threshold=1)
     assert outcome.code == 0, outcome.stderr
@@ -91,21 +91,21 @@ def test_a_drawing_keeps_the_colours_of_the_picture(exported: Path, tmp_path: Pa
     assert (drawing == (200, 90, 10)).all()
 
 
-def test_an_unreadable_picture_among_good_ones_is_named_and_left_out(
+def test_an_unreadable_image_among_good_ones_is_named_and_left_out(
     exported: Path, photos: Path, tmp_path: Path
 ) -> None:
     own = tmp_path / "own"
     shutil.copytree(photos, own)
-    (own / "broken.jpg").write_bytes(b"no picture")
+    (own / "broken.jpg").write_bytes(b"no image")
     outcome = run_predict(exported, str(own), tmp_path / "out")
     assert outcome.code == 0
     assert "broken.jpg" in outcome.stdout
     assert len(read_result(tmp_path / "out", "predict")["results"]) == 3
 
 
-def test_only_unreadable_pictures_are_an_error_of_the_data(exported: Path, tmp_path: Path) -> None:
+def test_only_unreadable_images_are_an_error_of_the_data(exported: Path, tmp_path: Path) -> None:
     for name in ("one.jpg", "two.png"):
-        (tmp_path / name).write_bytes(b"no picture")
+        (tmp_path / name).write_bytes(b"no image")
     outcome = run_predict(exported, str(tmp_path), tmp_path / "out")
     assert outcome.code == 3
     assert "one.jpg" in outcome.stderr and "two.png" in outcome.stderr
@@ -149,7 +149,7 @@ def test_prediction_and_evaluation_find_the_same(
             backend, coco, dataset / "images", batch_size=1, pool=pool, log_interval=10
         )
     for record in coco.images:
-        expected = clip_to_picture(evaluated[record.id].above(THRESHOLD))
+        expected = clip_to_image(evaluated[record.id].above(THRESHOLD))
         found = read_prediction(tmp_path, Path(record.file_name).stem)
         assert len(found["boxes"]) == len(expected) > 5
         assert [box["cls_id"] for box in found["boxes"]] == expected.class_ids.tolist()
@@ -162,7 +162,7 @@ def test_prediction_and_evaluation_find_the_same(
             assert area == 0 or coco_mask.iou([ours], [theirs], [0])[0, 0] >= 0.999
 
 
-def test_pictures_are_given_to_the_network_in_batches(
+def test_images_are_given_to_the_network_in_batches(
     exported: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, sizes = PaddleBackend.__call__, []
@@ -183,9 +183,9 @@ def test_without_a_threshold_the_models_own_is_used(exported: Path, photos: Path
 
 
 def test_onednn_kernels_find_the_same(exported: Path, photos: Path, tmp_path: Path) -> None:
-    picture = str(photos / "a b.jpg")
-    assert run_predict(exported, picture, tmp_path / "plain").code == 0
-    outcome = run_predict(exported, picture, tmp_path / "mkldnn", Predict__kernel_option__run_mode="mkldnn")
+    image = str(photos / "a b.jpg")
+    assert run_predict(exported, image, tmp_path / "plain").code == 0
+    outcome = run_predict(exported, image, tmp_path / "mkldnn", Predict__kernel_option__run_mode="mkldnn")
     assert outcome.code == 0, outcome.stderr
     plain, fast = (read_prediction(tmp_path / name, "a b")["boxes"] for name in ("plain", "mkldnn"))
     assert len(plain) == len(fast)

@@ -91,7 +91,7 @@ def test_deltas_cannot_make_a_box_grow_without_limit() -> None:
     np.testing.assert_allclose(float(box[0, 2] - box[0, 0]), 2 * 62.5, rtol=1e-5)
 
 
-def test_boxes_are_cut_to_their_pictures() -> None:
+def test_boxes_are_cut_to_their_images() -> None:
     boxes = paddle.to_tensor([[-1.0, -2.0, 30.0, 40.0], [3.0, 4.0, 50.0, 60.0]])
     sizes = paddle.to_tensor([[20.0, 25.0], [99.0, 45.0]])
     assert clip_boxes(boxes, sizes).tolist() == [[0, 0, 25, 20], [3, 4, 45, 60]]

@@ -154,9 +154,9 @@ def test_half_a_probability_belongs_to_the_mask_of_a_box() -> None:
 
 def paste_uncut_step_by_step(mask, im_shape, scale) -> np.ndarray:
     height, width = (im_shape / scale).round().astype("int64").tolist()
-    picture_h, picture_w = im_shape.astype("int64").tolist()
+    image_h, image_w = im_shape.astype("int64").tolist()
     at_input = F.interpolate(mask[None, None], size=INPUT_HW, mode="bilinear")
-    pasted = F.interpolate(at_input[:, :, :picture_h, :picture_w], size=[height, width], mode="bilinear")
+    pasted = F.interpolate(at_input[:, :, :image_h, :image_w], size=[height, width], mode="bilinear")
     return pasted[0, 0].numpy() > 0.5
 
 

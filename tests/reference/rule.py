@@ -1,4 +1,4 @@
-"""Weights, pictures and objects made by rule, and comparisons with numbers recorded from a reference
+"""Weights, images and objects made by rule, and comparisons with numbers recorded from a reference
 implementation.
 
 README.md beside this file describes the rules and the layout of the recorded files.
@@ -109,7 +109,7 @@ def fill_model(model: paddle.nn.Layer) -> None:
 
 
 def drawn_image(seed: int, height: int, width: int) -> NDArray[np.float32]:
-    """A smooth coloured picture with some noise: [3, height, width], 0..1."""
+    """A smooth coloured image with some noise: [3, height, width], 0..1."""
     random = np.random.RandomState(seed)
     grid = random.rand(3, 9, 9)
     y, x = np.linspace(0, 8, height), np.linspace(0, 8, width)
@@ -122,7 +122,7 @@ def drawn_image(seed: int, height: int, width: int) -> NDArray[np.float32]:
 
 
 def normalized_input(seed: int, image_hw: tuple[int, int], padded_hw: tuple[int, int]) -> NDArray[np.float32]:
-    """The picture as R-CNNs and SOLOv2 take it: normalised by ImageNet, zeros at the right and bottom."""
+    """The image as R-CNNs and SOLOv2 take it: normalised by ImageNet, zeros at the right and bottom."""
     image = np.zeros((3, *padded_hw), np.float32)
     mean, std = (np.array(values, np.float32).reshape(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     image[:, : image_hw[0], : image_hw[1]] = (drawn_image(seed, *image_hw) - mean) / std
@@ -184,9 +184,9 @@ def drawn_batch(
     num_classes: int,
     padded_hw: tuple[int, int] | None = None,
 ) -> Batch:
-    """A training batch; picture b has ``counts[b]`` objects.
+    """A training batch; image b has ``counts[b]`` objects.
 
-    Pictures are in 0..1 without padding, or with ``padded_hw`` normalised and padded to it.
+    Images are in 0..1 without padding, or with ``padded_hw`` normalised and padded to it.
     """
     counts = list(counts)
     seeds = [seed + 100 * b for b in range(len(counts))]

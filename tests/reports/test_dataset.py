@@ -62,16 +62,16 @@ def split_of(
     )
 
 
-def pictures_of(folder: Path, names: Sequence[str], colour: tuple[int, int, int] = (0, 0, 0)) -> None:
+def images_of(folder: Path, names: Sequence[str], colour: tuple[int, int, int] = (0, 0, 0)) -> None:
     for name in names:
         Image.new("RGB", SIZE_WH, colour).save(folder / name)
 
 
 @pytest.fixture
 def shapes(tmp_path: Path) -> Shapes:
-    """Three pictures with an object each in train, one without objects in val."""
+    """Three images with an object each in train, one without objects in val."""
     names = ["a.jpg", "b.png", "c.jpg", "d.png"]
-    pictures_of(tmp_path, names)
+    images_of(tmp_path, names)
     records = [ImageRecord(i + 1, name, *SIZE_WH) for i, name in enumerate(names)]
     annotations = [Annotation(i + 1, i + 1, 1 + i // 2, SQUARE) for i in range(3)]
     return {"train": split_of("train", records[:3], annotations), "val": split_of("val", records[3:], [])}
@@ -184,7 +184,7 @@ def test_a_small_object_is_shown_enlarged_at_its_place(tmp_path: Path, kind: str
     (thumbnail,) = embedded(section(text, "bbox_mismatch"))[:1]
     drawn = np.asarray(thumbnail).astype(int)
     assert max(thumbnail.size) == 260
-    # Green and the colour of the mask lie over each other: 96 pixels of the picture became 260.
+    # Green and the colour of the mask lie over each other: 96 pixels of the image became 260.
     rows, columns = np.nonzero((drawn[..., 1] > 130) & (drawn[..., 2] > 60))
     assert 0.7 < len(rows) / (30 * 20 * (260 / 96) ** 2) < 1.2
     x, y = (915 - 867) * 260 / 96, (610 - 562) * 260 / 96
@@ -195,9 +195,7 @@ def test_a_small_object_is_shown_enlarged_at_its_place(tmp_path: Path, kind: str
 @pytest.mark.parametrize("code", ["image_exif_frame", "image_alpha"])
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
 @pytest.mark.parametrize("turned_labels", [True, False])
-def test_pictures_stand_as_their_labels_do(
-    tmp_path: Path, code: str, suffix: str, turned_labels: bool
-) -> None:
+def test_images_stand_as_their_labels_do(tmp_path: Path, code: str, suffix: str, turned_labels: bool) -> None:
     pixels = np.zeros((600, 800, 3), np.uint8)
     pixels[:300, :400] = 255  # top left as stored, top right when turned clockwise
     exif = Image.Exif()
@@ -216,7 +214,7 @@ def test_pictures_stand_as_their_labels_do(
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "I;16", "1"])
-def test_pictures_of_all_kinds_are_shown(tmp_path: Path, mode: str) -> None:
+def test_images_of_all_kinds_are_shown(tmp_path: Path, mode: str) -> None:
     name = "a.jpg" if mode == "CMYK" else "a.png"
     Image.new("L", SIZE_WH, 0).convert(mode).save(tmp_path / name)
     shapes = {"train": split_of("train", [ImageRecord(1, name, *SIZE_WH)], [Annotation(1, 1, 1, SQUARE)])}
@@ -226,28 +224,28 @@ def test_pictures_of_all_kinds_are_shown(tmp_path: Path, mode: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")
-def test_damaged_metadata_do_not_hide_a_picture(tmp_path: Path) -> None:
+def test_damaged_metadata_do_not_hide_an_image(tmp_path: Path) -> None:
     Image.new("RGB", SIZE_WH).save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01\x03")
     shapes = {"train": split_of("train", [ImageRecord(1, "a.jpg", *SIZE_WH)], [])}
     assert len(embedded(report(tmp_path, shapes))) == 1
 
 
-def test_a_picture_of_another_size_is_shown_without_masks(tmp_path: Path) -> None:
-    pictures_of(tmp_path, ["a.jpg"])
+def test_an_image_of_another_size_is_shown_without_masks(tmp_path: Path) -> None:
+    images_of(tmp_path, ["a.jpg"])
     record = ImageRecord(1, "a.jpg", 999, 555)
     shapes = {"train": split_of("train", [record], [Annotation(1, 1, 1, SQUARE)])}
     text = report(tmp_path, shapes, [train_finding("image_size_mismatch", 1)])
-    pictures = embedded(text)
-    assert len(pictures) == 2
-    assert all(np.asarray(picture).max() < 20 for picture in pictures)
+    images = embedded(text)
+    assert len(images) == 2
+    assert all(np.asarray(image).max() < 20 for image in images)
 
 
 @pytest.mark.parametrize(
     "content",
-    [None, b"", b"no picture", "cut jpg", "cut png"],
+    [None, b"", b"no image", "cut jpg", "cut png"],
     ids=["missing", "empty", "text", "cut jpg", "cut png"],
 )
-def test_a_broken_picture_gets_a_placeholder(tmp_path: Path, content: bytes | str | None) -> None:
+def test_a_broken_image_gets_a_placeholder(tmp_path: Path, content: bytes | str | None) -> None:
     name = f"a.{str(content)[-3:]}" if isinstance(content, str) else "a.jpg"
     if isinstance(content, str):
         noise = np.random.default_rng(0).integers(0, 255, (*SIZE_WH[::-1], 3), np.uint8)
@@ -258,20 +256,20 @@ def test_a_broken_picture_gets_a_placeholder(tmp_path: Path, content: bytes | st
     record = ImageRecord(1, name, *SIZE_WH)
     shapes = {"train": split_of("train", [record], [Annotation(1, 1, 1, SQUARE)])}
     text = report(tmp_path, shapes, [train_finding("image_corrupt", 1)])
-    assert text.count("The picture cannot be read") == 2  # as finding and as sample
+    assert text.count("The image cannot be read") == 2  # as finding and as sample
     assert embedded(text) == []
 
 
-def test_a_picture_outside_the_folder_is_not_shown(tmp_path: Path) -> None:
+def test_an_image_outside_the_folder_is_not_shown(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
-    pictures_of(tmp_path, ["secret.png"])
+    images_of(tmp_path, ["secret.png"])
     shapes = {"train": split_of("train", [ImageRecord(1, "../secret.png", *SIZE_WH)], [])}
     text = report(tmp_path / "images", shapes, [train_finding("file_name_outside", 1)])
     assert embedded(text) == []
 
 
 @pytest.mark.parametrize(
-    ("file", "image_id", "annotation_id", "num_pictures"),
+    ("file", "image_id", "annotation_id", "num_images"),
     [
         ("instance_train.json", None, None, 0),
         ("instance_train.json", 404, None, 0),
@@ -288,14 +286,14 @@ def test_findings_about_unknown_records_are_listed(
     file: str,
     image_id: int | None,
     annotation_id: int | None,
-    num_pictures: int,
+    num_images: int,
 ) -> None:
     found = finding("mask_empty", file, "hollow", image_id=image_id, annotation_id=annotation_id)
     listed = section(report(tmp_path, shapes, [found]), "mask_empty").partition("</article>")[0]
     assert "hollow" in listed and file in listed
-    pictures = embedded(listed)
-    assert len(pictures) == num_pictures
-    assert all(np.asarray(picture).max() < 20 for picture in pictures)  # nothing is drawn
+    images = embedded(listed)
+    assert len(images) == num_images
+    assert all(np.asarray(image).max() < 20 for image in images)  # nothing is drawn
 
 
 @pytest.mark.parametrize(
@@ -308,10 +306,10 @@ def test_findings_about_unknown_records_are_listed(
     ids=["no split", "nothing at all", "classes only"],
 )
 def test_an_empty_data_set_has_a_report(tmp_path: Path, shapes: Shapes) -> None:
-    found = finding("split_without_images", "instance_train.json", "lists no pictures")
+    found = finding("split_without_images", "instance_train.json", "lists no images")
     text = report(tmp_path, shapes, [found])
     assert _Page(text).open == []
-    assert "lists no pictures" in text
+    assert "lists no images" in text
     assert "nan" not in text.lower()
 
 
@@ -324,7 +322,7 @@ def test_val_may_be_absent(tmp_path: Path, shapes: Shapes) -> None:
 
 def test_rare_classes_are_among_the_samples(tmp_path: Path) -> None:
     names = [f"{i}.png" for i in range(60)]
-    pictures_of(tmp_path, names)
+    images_of(tmp_path, names)
     records = [ImageRecord(i, name, *SIZE_WH) for i, name in enumerate(names)]
     annotations = [Annotation(i, i, 2 if i == 37 else 1, SQUARE) for i in range(60)]
     shapes = {"train": split_of("train", records, annotations)}
@@ -335,7 +333,7 @@ def test_rare_classes_are_among_the_samples(tmp_path: Path) -> None:
 
 
 def test_many_classes_fit_in_a_table(tmp_path: Path) -> None:
-    pictures_of(tmp_path, ["a.png"])
+    images_of(tmp_path, ["a.png"])
     categories = [Category(i, f"class {i}") for i in range(1500)]
     annotations = [Annotation(i, 1, i, SQUARE) for i in range(1500)]
     shapes = {"train": split_of("train", [ImageRecord(1, "a.png", *SIZE_WH)], annotations, categories)}
@@ -369,9 +367,9 @@ def test_the_report_of_a_large_and_noisy_data_set_stays_small(tmp_path: Path) ->
     ]
     text = report(tmp_path, {"train": train, "val": val}, findings)
     assert len(text.encode()) < 15_000_000
-    pictures = embedded(text)
-    assert len(pictures) == 24 + 80
-    assert max(max(picture.size) for picture in embedded(section(text, "findings"))) <= 260
+    images = embedded(text)
+    assert len(images) == 24 + 80
+    assert max(max(image.size) for image in embedded(section(text, "findings"))) <= 260
 
 
 def test_findings_end_where_their_budget_ends(
@@ -383,10 +381,10 @@ def test_findings_end_where_their_budget_ends(
     assert "more of these are not listed here" in text
 
 
-def test_pictures_end_where_their_budget_ends(
+def test_images_end_where_their_budget_ends(
     tmp_path: Path, shapes: Shapes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("paddlex_seg.reports.dataset_images._PICTURE_BUDGET_BYTES", 8000)
+    monkeypatch.setattr("paddlex_seg.reports.dataset_images._IMAGE_BUDGET_BYTES", 8000)
     text = report(tmp_path, shapes, [train_finding("mask_empty", 1, 1)] * 12)
     assert 0 < len(embedded(text)) < 16
     assert text.count('class="card"') == 12
@@ -408,12 +406,12 @@ def test_a_failed_report_leaves_the_old_one(
     assert left.read_text(encoding="utf-8") == old
 
 
-def test_large_pictures_are_decoded_for_samples_and_findings_alike(
+def test_large_images_are_decoded_for_samples_and_findings_alike(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("paddlex_seg.reports.dataset_images._MAX_MEGAPIXELS", 0.205)
     names = [f"{i}.png" for i in range(40)]
-    pictures_of(tmp_path, names)  # of 0.0096 megapixels
+    images_of(tmp_path, names)  # of 0.0096 megapixels
     records = [ImageRecord(i, name, *SIZE_WH) for i, name in enumerate(names)]
     shapes = {name: split_of(name, records, []) for name in ("train", "val")}
     text = report(tmp_path, shapes, [train_finding("image_alpha", i) for i in range(12)])

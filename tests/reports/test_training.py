@@ -24,7 +24,7 @@ SCHEDULE = describe_schedule(
 
 
 def sample(num_objects: int, class_id: int = 0, size_hw: tuple[int, int] = (240, 120)) -> TrainSample:
-    """A black picture, whose objects fill the left half of its upper half."""
+    """A black image, whose objects fill the left half of its upper half."""
     height, width = size_hw
     masks = np.zeros((num_objects, height, width), np.uint8)
     masks[:, : height // 2, : width // 2] = 1
@@ -93,13 +93,13 @@ def points(path: str) -> list[tuple[float, float]]:
     return [(float(x), float(y)) for x, y in re.findall(r"[ML]([\d.]+) ([\d.]+)", path)]
 
 
-def test_before_training_there_are_schedule_and_pictures_and_no_curves(run: Run) -> None:
+def test_before_training_there_are_schedule_and_images_and_no_curves(run: Run) -> None:
     text = run.page()
     assert "Training has not begun" in text and "0 of 12" in text and "Not evaluated yet" in text
     assert 'class="line' not in section(text, "curves")
     assert "0.001 from step 800 (epoch 9)" in section(text, "schedule")
     assert section(text, "schedule").count('class="mark"') == 3
-    assert [picture.size for picture in embedded(text)] == [(240, 480), (240, 480), (480, 332)]
+    assert [image.size for image in embedded(text)] == [(240, 480), (240, 480), (480, 332)]
     assert run.curves().size[0] > 1000
 
 
@@ -109,7 +109,7 @@ def test_after_evaluations_the_page_has_their_numbers(run: Run) -> None:
     curves = section(text, "curves")
     assert "<b>4 of 12</b>" in text and "400 of 1200 steps" in text
     assert "<b>0.200</b> mask AP now" in text and "<b>0.300</b> best mask AP, of epoch 3" in text
-    assert "20\u202f% of it for pictures" in text
+    assert "20\u202f% of it for images" in text
     assert "<td>4</td>" in curves and "loss_cls" in curves
     assert "step skipped" in section(text, "events")
     assert "nan" not in text.lower()
@@ -133,7 +133,7 @@ def test_masks_boxes_and_names_are_drawn_where_the_objects_are(run: Run) -> None
     assert np.abs(second_class[100, 100] - 0.45 * np.array(class_colour(1))).max() < 12
 
 
-def test_at_most_16_pictures_are_shown(run: Run) -> None:
+def test_at_most_16_images_are_shown(run: Run) -> None:
     run.samples = [sample(0)] * 20
     assert len(embedded(run.page())) == 16
 

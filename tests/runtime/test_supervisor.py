@@ -186,7 +186,7 @@ def test_a_killed_rank_counts_before_the_errors_that_its_end_causes(tmp_path: Pa
 
 def test_a_rank_that_was_told_to_end_does_not_hide_why(tmp_path: Path) -> None:
     place = Launched(0, 2, local_rank=0, local_size=2, log_dir=tmp_path)
-    note_failure(tmp_path, 1, Failure.of(DatasetError("broken picture"), "Error: broken picture", 3))
+    note_failure(tmp_path, 1, Failure.of(DatasetError("broken image"), "Error: broken image", 3))
     note_failure(tmp_path, 0, unexplained_end(place, pid=12, code=-signal.SIGTERM))
     assert read_failures(tmp_path)[0].exit_code == 3
 
@@ -250,12 +250,12 @@ def test_an_error_of_a_rank_ends_the_run_and_is_told_once(tmp_path: Path) -> Non
     with started("fail", tmp_path / "output") as run:
         assert run.wait() == 3
         run.assert_all_end(1)
-    assert run.text().count("picture 7 is broken") == 1
+    assert run.text().count("image 7 is broken") == 1
     assert "Traceback" not in run.text() and "RuntimeError" not in run.text()
     result = read_result(run.output, "train")
     assert result["done_flag"] is False
     assert result["err_type"] == "<class 'paddlex_seg.errors.DatasetError'>"
-    assert result["err_msg"] == "picture 7 is broken"
+    assert result["err_msg"] == "image 7 is broken"
 
 
 @linux

@@ -1,4 +1,4 @@
-"""How many pictures a step can take, found by measuring."""
+"""How many images a step can take, found by measuring."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -32,7 +32,7 @@ from paddlex_seg.training.auto_batch import (
     find_batch_size,
     fit_line,
     largest_resize,
-    most_pictures,
+    most_images,
 )
 from paddlex_seg.training.ema import Ema
 from paddlex_seg.training.optimizer import build_optimizer
@@ -50,7 +50,7 @@ PLENTY = 10**15  # bytes
 def test_the_largest_power_of_two_within_budget_and_limit_is_chosen(
     budget: float, most: int, expected: int
 ) -> None:
-    assert choose(MemoryLine(fixed=100, per_picture=100), budget=budget, most=most) == expected
+    assert choose(MemoryLine(fixed=100, per_image=100), budget=budget, most=most) == expected
 
 
 @pytest.mark.parametrize(
@@ -59,14 +59,14 @@ def test_the_largest_power_of_two_within_budget_and_limit_is_chosen(
         ({0: 40, 1: 100}, (40, 60)),
         ({0: 40, 1: 200, 2: 300}, (100, 100)),  # what is there between steps no longer counts
         ({0: 40, 1: 200, 2: 300, 4: 500}, (100, 100)),
-        ({0: 40, 1: 310, 2: 400, 4: 590}, (217, 93.57)),  # with two pictures exactly: the others lie below
+        ({0: 40, 1: 310, 2: 400, 4: 590}, (217, 93.57)),  # with two images exactly: the others lie below
         ({1: 300, 2: 300}, (300, 0)),
         ({1: 300, 2: 200}, (300, 0)),
     ],
 )
 def test_no_measurement_lies_above_the_line(peaks: Mapping[int, int], expected: tuple[float, float]) -> None:
     line = fit_line(peaks)
-    assert (line.fixed, line.per_picture) == pytest.approx(expected, rel=0.01)
+    assert (line.fixed, line.per_image) == pytest.approx(expected, rel=0.01)
     assert all(line.need(number) >= peak - 1e-6 for number, peak in peaks.items())
 
 
@@ -83,7 +83,7 @@ def test_no_measurement_lies_above_the_line(peaks: Mapping[int, int], expected: 
 def test_an_epoch_keeps_sixteen_steps(
     epoch_length: int, batches_per_step: int, is_cpu: bool, expected: int
 ) -> None:
-    assert most_pictures(epoch_length, batches_per_step=batches_per_step, is_cpu=is_cpu) == expected
+    assert most_images(epoch_length, batches_per_step=batches_per_step, is_cpu=is_cpu) == expected
 
 
 # Memory
@@ -152,17 +152,17 @@ def test_the_measured_batch_has_the_most_objects_at_the_largest_size(dataset: Pa
     coco = read_coco(annotation_file(dataset, "train"))
     spec = PreprocessSpec((80, 120), keep_ratio=True, pad_stride=32)
     resize = RandomResize(((64, 120), (80, 120), (72, 120)))
-    pictures = TrainingSet(coco, dataset / "images", (), (resize,), spec, seed=0)
-    batch = crowded_batch(pictures, 3)
-    counts = sorted((pictures.num_objects(index) for index in range(len(pictures))), reverse=True)
+    images = TrainingSet(coco, dataset / "images", (), (resize,), spec, seed=0)
+    batch = crowded_batch(images, 3)
+    counts = sorted((images.num_objects(index) for index in range(len(images))), reverse=True)
     assert [len(target.class_ids) for target in batch.targets] == counts[:3]
     assert batch.im_shape.numpy().min(axis=1).tolist() == [80, 80, 80]
-    # The data set has upright and lying pictures, and these may meet.
+    # The data set has upright and lying images, and these may meet.
     assert {record.height > record.width for record in coco.images} == {True, False}
-    heights, widths = zip(*(crowded_batch(pictures, len(pictures)).im_shape.tolist()), strict=True)
+    heights, widths = zip(*(crowded_batch(images, len(images)).im_shape.tolist()), strict=True)
     assert batch.image.shape[2:] == [-(-int(max(side)) // 32) * 32 for side in (heights, widths)]
     assert all(target.masks.shape[1:] == batch.image.shape[2:] for target in batch.targets)
-    assert len(crowded_batch(pictures, 11).targets) == 11  # of eight
+    assert len(crowded_batch(images, 11).targets) == 11  # of eight
 
 
 def test_the_largest_size_counts_by_its_pixels() -> None:
@@ -181,11 +181,11 @@ def measure(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int
     coco = read_coco(annotation_file(dataset, "train"))
     recipe = PP_YOLOE_SEG_SCRATCH
     resizes, spec = recipe.resizes((64, 64)), recipe.preprocess((64, 64))
-    pictures = TrainingSet(coco, dataset / "images", recipe.policies, resizes, spec, seed=0)
+    images = TrainingSet(coco, dataset / "images", recipe.policies, resizes, spec, seed=0)
 
     def find(state: TrainState, room: float, ranks: Ranks = ONE_RANK) -> int:
         monkeypatch.setattr(auto_batch, "room_bytes", lambda: int(room))
-        return find_batch_size(state, pictures, ranks, optimizer="adamw", accumulate_steps=1)
+        return find_batch_size(state, images, ranks, optimizer="adamw", accumulate_steps=1)
 
     return find
 
@@ -216,8 +216,8 @@ def test_the_size_follows_the_memory_that_there_is(
     monkeypatch.setattr(auto_batch, "fit_line", noted)
     assert measure(state, PLENTY) == 4
     line = lines[-1]
-    # Of a picture, the float32 input alone takes as much, and layers keep more.
-    assert line.per_picture > 10 * 3 * 64 * 64 * 4
+    # Of an image, the float32 input alone takes as much, and layers keep more.
+    assert line.per_image > 10 * 3 * 64 * 64 * 4
     assert line.fixed > 3 * 4 * sum(parameter.size for parameter in state.parameters)
     assert measure(state, line.need(3) / auto_batch.SHARE) == 2
     assert measure(state, line.need(1) / auto_batch.SHARE) == 1
@@ -232,20 +232,20 @@ def test_the_size_follows_the_memory_that_there_is(
 def test_a_step_that_does_not_fit_after_all_is_halved(
     measured: tuple[int, ...], measure: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limit_pictures(monkeypatch, most=2)
+    limit_images(monkeypatch, most=2)
     monkeypatch.setattr(auto_batch, "MEASURED", measured)
     assert measure(slim_state(), PLENTY) == 2
 
 
-def test_a_picture_that_does_not_fit_alone_is_an_error(
+def test_an_image_that_does_not_fit_alone_is_an_error(
     measure: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limit_pictures(monkeypatch, most=0)
+    limit_images(monkeypatch, most=0)
     with pytest.raises(OutOfMemoryError, match=r"Train\.image_size"):
         measure(slim_state(), PLENTY)
 
 
-def limit_pictures(patch: pytest.MonkeyPatch, most: int) -> None:
+def limit_images(patch: pytest.MonkeyPatch, most: int) -> None:
     loss = PpYoloeSeg.loss
 
     def limited(self: PpYoloeSeg, batch: Any) -> Any:
@@ -297,7 +297,7 @@ def test_a_run_with_auto_is_that_with_the_number_it_finds_also_when_resumed(
     auto, fixed = tmp_path / "auto", tmp_path / "fixed"
     printed = run(dataset, auto, "AUTO", Train__epochs_iters=1).stdout
     assert re.search(
-        r"Train\.batch_size=auto: 4 picture\(s\) a step; 0\.\d\d GB fixed and 0\.\d\d GB a picture of "
+        r"Train\.batch_size=auto: 4 image\(s\) a step; 0\.\d\d GB fixed and 0\.\d\d GB an image of "
         r"1000000\.00 GB\.",
         " ".join(printed.split()),
     )
@@ -308,7 +308,7 @@ def test_a_run_with_auto_is_that_with_the_number_it_finds_also_when_resumed(
 
     monkeypatch.setattr(auto_batch, "room_bytes", lambda: pytest.fail("measured again"))
     again = run(dataset, auto, "auto", Train__resume="auto")
-    assert "4 picture(s) a step, as the checkpoint says" in again.stdout
+    assert "4 image(s) a step, as the checkpoint says" in again.stdout
     assert load_config(str(auto / "config.yaml")).Train.batch_size == 4
 
 
@@ -324,5 +324,5 @@ def test_a_batch_size_is_a_number_or_auto(text: str, value: int | str) -> None:
 
 @pytest.mark.parametrize("text", ["large", "0", "-1", "2.5", "True", "null", "[2]"])
 def test_another_batch_size_is_refused_with_the_name_of_the_key(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"-o: Train\.batch_size: found .*; expected a number of pictures"):
+    with pytest.raises(ConfigError, match=r"-o: Train\.batch_size: found .*; expected a number of images"):
         load_config(f"{MODEL}.yaml", [f"Train.batch_size={text}"])

@@ -176,7 +176,7 @@ def test_weights_that_stay_broken_end_the_run_with_the_culprit(dataset: Path, tm
     assert read_result(tmp_path, "train")["done_flag"] is False
 
 
-def test_the_pictures_of_a_skipped_step_are_named_and_no_others(
+def test_the_images_of_a_skipped_step_are_named_and_no_others(
     dataset: Path, tmp_path: Path, at_step: Any
 ) -> None:
     seen: list[tuple[str, ...]] = []
@@ -252,7 +252,7 @@ def test_a_loss_scale_that_is_too_large_is_halved_without_a_search_for_a_culprit
 # Whose fault it is
 
 
-def make_batch(num_pictures: int = 2, num_objects: int = 3) -> Batch:
+def make_batch(num_images: int = 2, num_objects: int = 3) -> Batch:
     paddle.seed(1)
     masks = np.zeros((num_objects, 64, 64), np.uint8)
     boxes = np.array([[4 + 12 * i, 4, 24 + 12 * i, 40] for i in range(num_objects)], np.float32)
@@ -265,11 +265,11 @@ def make_batch(num_pictures: int = 2, num_objects: int = 3) -> Batch:
             paddle.to_tensor(masks),
             (None,) * num_objects,
         )
-        for _ in range(num_pictures)
+        for _ in range(num_images)
     ]
-    sizes = paddle.full([num_pictures, 2], 64.0)
-    image = paddle.rand([num_pictures, 3, 64, 64])
-    return Batch(image, sizes, paddle.ones([num_pictures, 2]), targets, JoinedBatch())
+    sizes = paddle.full([num_images, 2], 64.0)
+    image = paddle.rand([num_images, 3, 64, 64])
+    return Batch(image, sizes, paddle.ones([num_images, 2]), targets, JoinedBatch())
 
 
 def test_the_object_with_which_a_loss_is_not_finite_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,7 +334,7 @@ def test_a_batch_that_does_not_fit_is_computed_in_parts_from_then_on(
     assert [row["step"] for row in read_result(tmp_path, "train")["history"]] == [2, 4]
 
 
-def test_a_picture_that_does_not_fit_alone_ends_the_run_with_the_settings_to_lower(
+def test_an_image_that_does_not_fit_alone_ends_the_run_with_the_settings_to_lower(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(self: PpYoloeSeg, batch: Batch) -> Losses:
@@ -348,7 +348,7 @@ def test_a_picture_that_does_not_fit_alone_ends_the_run_with_the_settings_to_low
 
 
 def test_accumulated_gradients_are_those_of_the_joined_batch() -> None:
-    """Where pictures do not act on each other: no batch normalisation, and a mean over pictures."""
+    """Where images do not act on each other: no batch normalisation, and a mean over images."""
 
     class Toy(paddle.nn.Layer):
         def __init__(self) -> None:

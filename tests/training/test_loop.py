@@ -84,7 +84,7 @@ def before_step(patch: pytest.MonkeyPatch, number: int, action: Callable[[], Non
 
 @pytest.fixture
 def calls_of_loss(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, tuple[int, int]]]:
-    """What each call of the loss, made random, drew, and the size of its pictures; grows with training."""
+    """What each call of the loss, made random, drew, and the size of its images; grows with training."""
     loss, calls = PpYoloeSeg.loss, []
 
     def random_loss(self: PpYoloeSeg, batch: Batch) -> dict[str, paddle.Tensor]:
@@ -256,7 +256,7 @@ def test_a_run_has_the_sizes_and_rates_of_its_recipe(
     assert rates == pytest.approx([2e-6, 1.001e-3, *[2e-3] * 6], abs=6e-7)
 
 
-def test_a_run_whose_pictures_keep_their_shape(
+def test_a_run_whose_images_keep_their_shape(
     dataset: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -316,7 +316,7 @@ def test_the_same_seed_gives_the_same_losses_and_weights(
         assert_same_weights(last_checkpoint(trained[0], suffix), last_checkpoint(tmp_path, suffix))
 
 
-def test_another_seed_gives_other_pictures_to_the_same_weights(
+def test_another_seed_gives_other_images_to_the_same_weights(
     trained: tuple[Path, Outcome], dataset: Path, tmp_path: Path, without_export: None
 ) -> None:
     source = trained[0] / "best_model" / "best_model.pdparams"
@@ -584,7 +584,7 @@ def test_inputs_grow_and_mosaics_end_at_their_share_of_the_run(
         samples = run.training_set(progress)
         assert {resize.size_hw[0] for resize in samples.resizes} == sizes
         task = samples.task(epoch, Draw(0), samples.resizes[0])
-        assert len(task.pictures) == (4 if is_mixed else 1)
+        assert len(task.images) == (4 if is_mixed else 1)
 
 
 def test_the_time_left_counts_on_inputs_that_grow_and_on_evaluations(dataset: Path) -> None:
@@ -609,7 +609,7 @@ def test_mosaics_may_be_declined(dataset: Path) -> None:
         run, _ = prepare(load_config(f"{MODEL}.yaml", [*options, *more]), Ranks(), StopSignals())
         samples = run.training_set(Progress())
         tasks = [samples.task(epoch, Draw(0), samples.resizes[0]) for epoch in range(20)]
-        sizes[len(more)] = {len(task.pictures) for task in tasks}
+        sizes[len(more)] = {len(task.images) for task in tasks}
     assert sizes == {0: {1, 4}, 1: {1}}
 
 
@@ -678,7 +678,7 @@ def test_a_wrong_number_of_classes_is_answered_with_the_right_one(dataset: Path,
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_fewer_pictures_than_a_batch_make_one_smaller_batch(
+def test_fewer_images_than_a_batch_make_one_smaller_batch(
     dataset: Path, tmp_path: Path, without_export: None
 ) -> None:
     outcome = run_slim("train", tmp_path, **train_options(dataset, Train__batch_size=50))
@@ -686,7 +686,7 @@ def test_fewer_pictures_than_a_batch_make_one_smaller_batch(
     assert [row["step"] for row in read_result(tmp_path, "train")["history"]] == [1, 2]
 
 
-def test_batches_of_pictures_without_objects_are_trained_on(
+def test_batches_of_images_without_objects_are_trained_on(
     dataset: Path, tmp_path: Path, without_export: None
 ) -> None:
     own = copy_dataset(dataset, tmp_path / "own")
@@ -723,40 +723,40 @@ def test_a_train_file_without_objects_is_refused(dataset: Path, tmp_path: Path) 
     assert "instance_train.json" in outcome.stderr
 
 
-def with_a_picture_to_cut(dataset: Path, folder: Path, patch: pytest.MonkeyPatch) -> str:
-    """A copy of the data set, and the picture of it that is cut when all checks are over."""
+def with_an_image_to_cut(dataset: Path, folder: Path, patch: pytest.MonkeyPatch) -> str:
+    """A copy of the data set, and the image of it that is cut when all checks are over."""
     shutil.copytree(dataset, folder)
     name = read_coco(annotation_file(folder, "train")).images[5].file_name
-    picture = folder / "images" / name
-    content = picture.read_bytes()
+    image = folder / "images" / name
+    content = image.read_bytes()
     train_one_epoch = train_mode.train_one_epoch
 
     def cut_first(*args: Any) -> None:
-        picture.write_bytes(content[:2000])
+        image.write_bytes(content[:2000])
         try:
             train_one_epoch(*args)
         finally:
-            picture.write_bytes(content)
+            image.write_bytes(content)
 
     patch.setattr(train_mode, "train_one_epoch", cut_first)
     return name
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_picture_that_cannot_be_read_ends_the_run_by_its_name_when_none_may(
+def test_an_image_that_cannot_be_read_ends_the_run_by_its_name_when_none_may(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_workers: int
 ) -> None:
-    name = with_a_picture_to_cut(dataset, tmp_path / "own", monkeypatch)
+    name = with_an_image_to_cut(dataset, tmp_path / "own", monkeypatch)
     options = train_options(tmp_path / "own", Train__num_workers=num_workers, Train__max_bad_samples=0)
     outcome = run_slim("train", tmp_path / "output", **options)
     assert outcome.code == 3
     assert name in outcome.stderr and "Traceback" not in outcome.stderr
 
 
-def test_a_picture_that_cannot_be_read_is_left_out_and_listed(
+def test_an_image_that_cannot_be_read_is_left_out_and_listed(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_export: None
 ) -> None:
-    name = with_a_picture_to_cut(dataset, tmp_path / "own", monkeypatch)
+    name = with_an_image_to_cut(dataset, tmp_path / "own", monkeypatch)
     outputs = [tmp_path / "without workers", tmp_path / "with"]
     for num_workers, output in zip((0, 2), outputs, strict=True):
         outcome = run_slim("train", output, **train_options(tmp_path / "own", Train__num_workers=num_workers))

@@ -53,8 +53,8 @@ def test_each_record_is_a_line_of_json_on_disk_when_its_call_returns(tmp_path: P
         **SPEED,
     }
     assert losses_of(record) == {"loss": 3.0, "loss_cls": 1.25}
-    log.event("step skipped", epoch=1, step=2, pictures=["é.jpg"])
-    assert json.loads(lines(tmp_path)[1])["pictures"] == ["é.jpg"]
+    log.event("step skipped", epoch=1, step=2, images=["é.jpg"])
+    assert json.loads(lines(tmp_path)[1])["images"] == ["é.jpg"]
     log.close()
 
 

@@ -344,13 +344,13 @@ def test_auto_begins_a_new_run_where_there_is_none(dataset: Path, tmp_path: Path
     assert "holds no checkpoint, so a new run begins" in outcome.stdout
 
 
-def test_a_run_goes_on_at_the_same_picture_with_another_batch_size(dataset: Path, tmp_path: Path) -> None:
+def test_a_run_goes_on_at_the_same_image_with_another_batch_size(dataset: Path, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         during_loss(patch, 7, lambda: os.kill(os.getpid(), signal.SIGINT))
         run(dataset, tmp_path)
     outcome = run(dataset, tmp_path, Train__resume="auto", Train__batch_size=4)
     assert outcome.code == 0, outcome.stderr
-    assert "A step was of 2 pictures and is of 4 now" in outcome.stdout
+    assert "A step was of 2 images and is of 4 now" in outcome.stdout
     history = read_result(tmp_path, "train")["history"]
     assert [(row["epoch"], row["step"]) for row in history] == [(1, 4), (2, 7)]  # two of 2 and one of 4
 
@@ -371,7 +371,7 @@ def test_a_run_goes_on_with_its_steps_made_of_smaller_batches(dataset: Path, tmp
         options = {"Train__batch_size": 1, "Train__accumulate_steps": 2}
         outcome = run(dataset, tmp_path, Train__resume="auto", **options)
     assert outcome.code == 0, outcome.stderr
-    assert sizes == [1] * 8  # two steps of two pictures, each counted before it is learnt from
+    assert sizes == [1] * 8  # two steps of two images, each counted before it is learnt from
     assert step_of(checkpoints(tmp_path)[0]) == STEPS
 
 
@@ -379,7 +379,7 @@ def test_a_run_goes_on_with_its_steps_made_of_smaller_batches(dataset: Path, tmp
     ("done", "batch_size", "steps_per_epoch", "expected"),
     [(3, 4, 25, 3), (3, 8, 12, 1), (3, 2, 50, 6), (25, 8, 12, 12), (25, 3, 33, 33), (0, 8, 12, 0)],
 )
-def test_the_place_in_an_epoch_is_counted_in_pictures(
+def test_the_place_in_an_epoch_is_counted_in_images(
     done: int, batch_size: int, steps_per_epoch: int, expected: int
 ) -> None:
     progress = Progress(epoch=2, epoch_step=done, step=50 + done, batch_size=4, run_epochs=7)

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ra
 
 
 def options_of(dataset: Path, **changes: Any) -> dict[str, Any]:
-    """Two pictures for each of two processes make the batch of four of a single one."""
+    """Two images for each of two processes make the batch of four of a single one."""
     return train_options(dataset, **{"Train__batch_size": 2, "Train__log_interval": 1, **changes})
 
 
@@ -84,7 +84,7 @@ def test_a_stopped_run_of_two_processes_is_saved_and_goes_on_with_one(
         "train", run.output, **options_of(dataset, Train__resume="auto", Train__epochs_iters=2)
     )
     assert outcome.code == 0, outcome.stderr
-    assert "A step was of 4 pictures and is of 2 now" in outcome.stdout
+    assert "A step was of 4 images and is of 2 now" in outcome.stdout
     assert saved < step_of(checkpoints(run.output)[0]) <= saved + 8
     assert read_result(run.output, "train")["done_flag"] is True
 

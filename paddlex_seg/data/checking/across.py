@@ -11,12 +11,12 @@ from paddlex_seg.data.checking.scan import content_digest
 from paddlex_seg.data.coco.categories import category_differences, unused_dummies
 from paddlex_seg.data.coco.paths import DatasetPaths
 from paddlex_seg.data.findings import FindingLog
-from paddlex_seg.data.images import PictureFacts, pictures_below
+from paddlex_seg.data.images import ImageFacts, images_below
 from paddlex_seg.structures import ImageRecord
 
 
 def check_across(paths: DatasetPaths, dataset_dir: Path, splits: Mapping[str, Split]) -> list[FindingLog]:
-    """One log for what is said of all files, one for the folder of the pictures."""
+    """One log for what is said of all files, one for the folder of the images."""
     log = FindingLog(paths.train_json.name)
     if paths.root != dataset_dir:
         log.add("dataset_nested", f"the data set lies in {paths.root.name}, inside {dataset_dir.name}")
@@ -26,9 +26,9 @@ def check_across(paths: DatasetPaths, dataset_dir: Path, splits: Mapping[str, Sp
             _categories_agree(train, other, log)
             _classes_can_be_learnt(train, other, log)
     _classes_have_instances(splits, log)
-    _pictures_are_different(paths.image_dir, splits)
+    _images_are_different(paths.image_dir, splits)
     folder_log = FindingLog(paths.image_dir.name)
-    _pictures_are_listed(paths.image_dir, splits, folder_log)
+    _images_are_listed(paths.image_dir, splits, folder_log)
     return [log, folder_log]
 
 
@@ -69,8 +69,8 @@ def _classes_have_instances(splits: Mapping[str, Split], log: FindingLog) -> Non
             log.add("class_without_instances", f"class {name!r} has no annotations")
 
 
-def _pictures_are_different(image_dir: Path, splits: Mapping[str, Split]) -> None:
-    """The same picture on both sides is learnt by heart and then measured; on one side, it counts twice."""
+def _images_are_different(image_dir: Path, splits: Mapping[str, Split]) -> None:
+    """The same image on both sides is learnt by heart and then measured; on one side, it counts twice."""
     rows = [
         (name, record, split.facts[record.id])
         for name, split in splits.items()
@@ -82,9 +82,9 @@ def _pictures_are_different(image_dir: Path, splits: Mapping[str, Split]) -> Non
         (name, record, _), (other_name, other, _) = rows[first], rows[second]
         leak = name != other_name
         if (second, leak) in said or (not leak and record.file_name == other.file_name):
-            continue  # a picture that is listed twice is said to be so
+            continue  # an image that is listed twice is said to be so
         said.add((second, leak))
-        words = "is the same picture as" if same else "hardly differs from"
+        words = "is the same image as" if same else "hardly differs from"
         side = f" of {splits[name].coco.path.name}" if leak else ""
         code = ("leak_" if leak else "image_") + ("duplicate" if same else "near_duplicate")
         other_log = splits[other_name].parsed.log
@@ -92,9 +92,9 @@ def _pictures_are_different(image_dir: Path, splits: Mapping[str, Split]) -> Non
 
 
 def _equal_pairs(
-    image_dir: Path, rows: Sequence[tuple[str, ImageRecord, PictureFacts]]
+    image_dir: Path, rows: Sequence[tuple[str, ImageRecord, ImageFacts]]
 ) -> Iterator[tuple[int, int, bool]]:
-    """Pairs of places in ``rows`` with whether the pictures are the same, or nearly; same ones first."""
+    """Pairs of places in ``rows`` with whether the images are the same, or nearly; same ones first."""
     groups: dict[object, list[int]] = defaultdict(list)
     for place, (_, record, facts) in enumerate(rows):
         by_name = facts.thumbnail is None
@@ -106,7 +106,7 @@ def _equal_pairs(
             for place in places:
                 of_content[_content(image_dir, rows[place][1])].append(place)
         for equal in of_content.values():
-            # Of many equal pictures, each is paired with the first of its own side and of the other ones.
+            # Of many equal images, each is paired with the first of its own side and of the other ones.
             starts = {rows[place][0]: place for place in reversed(equal)}
             pairs = {(start, place) for start in starts.values() for place in equal if start < place}
             same |= pairs
@@ -122,10 +122,10 @@ def _content(image_dir: Path, record: ImageRecord) -> bytes | str:
         return record.file_name
 
 
-def _pictures_are_listed(image_dir: Path, splits: Mapping[str, Split], log: FindingLog) -> None:
+def _images_are_listed(image_dir: Path, splits: Mapping[str, Split], log: FindingLog) -> None:
     if any(split.parsed.log.counts["json_missing"] for split in splits.values()):
         return
     listed = {os.path.normpath(record.file_name) for split in splits.values() for record in split.coco.images}
-    for name in sorted(pictures_below(image_dir)):
+    for name in sorted(images_below(image_dir)):
         if os.path.normpath(name) not in listed:
             log.add("image_unreferenced", f"{name} is in no annotation file")

@@ -22,9 +22,11 @@ class CheckCache:
     output_dir: Path
 
     @property
-    def pictures(self) -> Path:
-        """The file of what was seen of each image."""
-        return self.output_dir / "check_dataset" / "cache" / "pictures.jsonl"
+    def images(self) -> Path:
+        """The file of what was seen of each image, under the name of earlier versions where it has that."""
+        folder = self.output_dir / "check_dataset" / "cache"
+        earlier = folder / "pictures.jsonl"
+        return earlier if earlier.is_file() else folder / "images.jsonl"
 
     @property
     def last(self) -> Path:
@@ -37,6 +39,7 @@ class CheckCache:
             kept = json.loads(self.last.read_text(encoding="utf-8"))
             result = kept["result"]
             attributes, analysis = result["attributes"], result["analysis"]
+            attributes["images"]  # earlier versions have no such key
             names = [*attributes["train_sample_paths"], *attributes["val_sample_paths"], *analysis.values()]
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -50,9 +53,9 @@ class CheckCache:
 
 
 def fingerprint_of(dataset_dir: Path, decode: Decode) -> str | None:
-    """Of the bytes of the annotation files, and of name, size and time of change of every picture.
+    """Of the bytes of the annotation files, and of name, size and time of change of every image.
 
-    None where folders of pictures are links: what changes behind those is not seen.
+    None where folders of images are links: what changes behind those is not seen.
     """
     paths = dataset_paths(dataset_dir)
     digest = hashlib.blake2b(f"{__version__} {decode} {paths.root.resolve()}".encode(), digest_size=16)

@@ -12,7 +12,7 @@ import numpy as np
 from paddlex_seg.data.checking.across import check_across
 from paddlex_seg.data.checking.measures import measure
 from paddlex_seg.data.checking.rules import RULES, Split
-from paddlex_seg.data.checking.scan import scan_pictures
+from paddlex_seg.data.checking.scan import scan_images
 from paddlex_seg.data.checking.statistics import SplitShapes
 from paddlex_seg.data.coco.paths import DatasetPaths, dataset_paths
 from paddlex_seg.data.coco.read import ParsedCoco, UnreadableFile, load_document, parse_coco
@@ -73,10 +73,10 @@ def check(
     cache_file: Path | None = None,
     progress: Progress = lambda done, total: None,
 ) -> CheckReport:
-    """Every picture and annotation, looked at by every rule.
+    """Every image and annotation, looked at by every rule.
 
-    decode: how much of each picture is read, see `images.inspect_picture`; duplicates need thumbnails.
-    cache_file: where the facts of the pictures are kept for the next time. Raises DatasetError when there is
+    decode: how much of each image is read, see `images.inspect_image`; duplicates need thumbnails.
+    cache_file: where the facts of the images are kept for the next time. Raises DatasetError when there is
     no data set in ``dataset_dir``; all else that is wrong is in the report.
     """
     paths = dataset_paths(dataset_dir)
@@ -89,14 +89,14 @@ def check(
             raise InterruptedError
         progress(count, len(names))
 
-    with ThreadPoolExecutor(max_workers=1) as pool:  # pictures are looked at while masks are measured
+    with ThreadPoolExecutor(max_workers=1) as pool:  # images are looked at while masks are measured
         scan = pool.submit(
-            scan_pictures, paths.image_dir, names, decode, cache_file=cache_file, progress=report_progress
+            scan_images, paths.image_dir, names, decode, cache_file=cache_file, progress=report_progress
         )
         try:
             measures = {name: measure(part.coco) for name, part in parsed.items()}
             facts = dict(zip(names, scan.result(), strict=True))
-        except BaseException:  # Ctrl-C does not wait for the last picture
+        except BaseException:  # Ctrl-C does not wait for the last image
             stopped.set()
             raise
     splits = {

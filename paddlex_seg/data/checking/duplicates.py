@@ -1,4 +1,4 @@
-"""Pictures that are the same or nearly so, found by their thumbnails."""
+"""Images that are the same or nearly so, found by their thumbnails."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,22 +7,22 @@ from numpy.typing import NDArray
 
 from paddlex_seg.data.images import THUMBNAIL_SIDE
 
-# Gray levels by which two savings of one picture differ at most, in the mean of a 16 x 16 grid and in its
+# Gray levels by which two savings of one image differ at most, in the mean of a 16 x 16 grid and in its
 # worst field, apart from a difference in brightness. An object that came or went moves single fields by more.
 _MEAN_DIFFERENCE = 2.5
 _MAX_DIFFERENCE = 16
 _BRIGHTNESS_DIFFERENCE = 16
-# Below this contrast, thumbnails say too little: fog, black frames, plain test pictures.
+# Below this contrast, thumbnails say too little: fog, black frames, plain test images.
 _MIN_CONTRAST = 3.0
-_NEIGHBOURS = 64  # how many followers a picture of a large group of alike ones is compared with
+_NEIGHBOURS = 64  # how many followers an image of a large group of alike ones is compared with
 
 
 def near_duplicates(thumbnails: Sequence[bytes | None]) -> list[tuple[int, int]]:
-    """Pairs (i, j), i < j, of pictures that hardly differ, in order.
+    """Pairs (i, j), i < j, of images that hardly differ, in order.
 
     Candidates share a quarter of the bits that say whether a field of the thumbnail is brighter than its
-    right neighbour; their thumbnails are then compared. Of hundreds of alike pictures, not every pair is
-    given, but each picture with one of the others.
+    right neighbour; their thumbnails are then compared. Of hundreds of alike images, not every pair is
+    given, but each image with one of the others.
     """
     known = [i for i, thumbnail in enumerate(thumbnails) if thumbnail is not None]
     if len(known) < 2:
@@ -38,7 +38,7 @@ def near_duplicates(thumbnails: Sequence[bytes | None]) -> list[tuple[int, int]]
 
 
 def clusters(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
-    """The cluster of each picture: the smallest index that pairs lead to, over any number of steps."""
+    """The cluster of each image: the smallest index that pairs lead to, over any number of steps."""
     parent = list(range(count))
 
     def root(i: int) -> int:
@@ -54,7 +54,7 @@ def clusters(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
 
 
 def _candidates(grids: NDArray[np.uint8]) -> Iterator[NDArray[np.int64]]:
-    """Index pairs [m, 2] of pictures that agree in one of four sets of 16 bits."""
+    """Index pairs [m, 2] of images that agree in one of four sets of 16 bits."""
     for bits in _gradient_bits(grids).T:
         order = np.argsort(bits, kind="stable")
         ordered = bits[order]

@@ -8,7 +8,7 @@ from paddlex_seg.structures import CocoFile
 
 
 def empty_masks(coco: CocoFile, measures: Measures) -> NDArray[np.bool_]:
-    """Which masks draw no pixel, although they have an area: too small, or outside of the picture."""
+    """Which masks draw no pixel, although they have an area: too small, or outside of the image."""
     x1, y1, x2, y2 = measures.cut_outlines_xyxy.T
     suspect = ~measures.is_flat & (np.minimum(x2 - x1, y2 - y1) <= 1.5) | (measures.areas < 4)
     rows = np.flatnonzero(suspect & ~measures.is_flat)
@@ -66,7 +66,7 @@ def area_problems(
 
 
 def repeated_annotations(coco: CocoFile, measures: Measures) -> dict[int, int]:
-    """Rows of annotations that repeat an earlier one: picture, class and mask; with the row of that one."""
+    """Rows of annotations that repeat an earlier one: image, class and mask; with the row of that one."""
     features = np.column_stack(
         [measures.image_rows, measures.class_ids, measures.areas, measures.perimeters, measures.outlines_xyxy]
     )

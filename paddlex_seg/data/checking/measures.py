@@ -23,12 +23,12 @@ class Measures:
     """Row i of each array belongs to ``coco.annotations[i]``. Lengths are in pixels, boxes xyxy.
 
     Areas and outlines of polygons are those of their corners: sums over the parts, not cut at the borders of
-    the picture. Areas of RLEs, and of polygons that cross themselves, count pixels.
+    the image. Areas of RLEs, and of polygons that cross themselves, count pixels.
     """
 
-    image_rows: NDArray[np.int64]  # place of the picture in coco.images
+    image_rows: NDArray[np.int64]  # place of the image in coco.images
     class_ids: NDArray[np.int64]  # place of the category in coco.categories
-    picture_hw: _Floats  # [n, 2]
+    image_hw: _Floats  # [n, 2]
     areas: _Floats
     outlines_xyxy: _Floats  # [n, 4]
     perimeters: _Floats  # 0 for RLEs
@@ -42,20 +42,20 @@ class Measures:
 
     @property
     def cut_outlines_xyxy(self) -> _Floats:
-        """The outlines as far as they lie in the picture; without extent where they lie outside."""
-        limit = np.tile(self.picture_hw[:, ::-1], 2)
+        """The outlines as far as they lie in the image; without extent where they lie outside."""
+        limit = np.tile(self.image_hw[:, ::-1], 2)
         return np.clip(self.outlines_xyxy, 0, limit)
 
     @property
     def reach_outside(self) -> _Floats:
-        """By how many pixels each mask leaves its picture, at its worst side; 0 or less where it does not."""
-        height, width = self.picture_hw.T
+        """By how many pixels each mask leaves its image, at its worst side; 0 or less where it does not."""
+        height, width = self.image_hw.T
         x1, y1, x2, y2 = self.outlines_xyxy.T
         return np.max([-x1, -y1, x2 - width, y2 - height], axis=0) if len(x1) else np.zeros(0)
 
 
 def measure(coco: CocoFile) -> Measures:
-    """The measures of all masks. Every annotation must belong to a picture and a category of the file."""
+    """The measures of all masks. Every annotation must belong to an image and a category of the file."""
     row_of_image = {record.id: row for row, record in enumerate(coco.images)}
     row_of_category = {category.id: row for row, category in enumerate(coco.categories)}
     items = coco.annotations
@@ -69,7 +69,7 @@ def measure(coco: CocoFile) -> Measures:
     return Measures(
         image_rows=image_rows,
         class_ids=np.array([row_of_category[item.category_id] for item in items], np.int64),
-        picture_hw=sizes[image_rows].reshape(-1, 2),
+        image_hw=sizes[image_rows].reshape(-1, 2),
         areas=masks["area"],
         outlines_xyxy=masks["outline"],
         perimeters=masks["perimeter"],

@@ -5,13 +5,14 @@ from dataclasses import asdict
 from typing import Any
 
 from paddlex_seg.data.checking.check import CheckReport
-from paddlex_seg.data.checking.statistics import class_table, picture_table, size_table
+from paddlex_seg.data.checking.statistics import class_table, image_table, size_table
 
 
 def check_result(
     report: CheckReport, samples: Mapping[str, Sequence[str]], histogram: str | None, page: str
 ) -> dict[str, Any]:
     """The whole result. ``samples`` (by split), ``histogram`` and ``page`` are paths of files."""
+    images = image_table(report.shapes)
     return {
         "check_pass": not report.number_of("error"),
         "attributes": {
@@ -24,7 +25,8 @@ def check_result(
             "val_annotations": len(report.val.annotations),
             "class_counts": class_table(report.shapes),
             "object_sizes": size_table(report.shapes),
-            "pictures": picture_table(report.shapes),
+            "images": images,
+            "pictures": {split: _with_earlier_keys(row) for split, row in images.items()},
         },
         "analysis": {"histogram": histogram, "report": page},
         "dataset_path": report.paths.root.resolve().name,
@@ -33,3 +35,8 @@ def check_result(
         "finding_counts": dict(report.counts),
         "findings": [asdict(finding) for finding in report.findings],
     }
+
+
+def _with_earlier_keys(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the table of images as programs of earlier versions know it; goes with the next release."""
+    return {**row, "pictures": row["images"], "objects_per_picture": row["objects_per_image"]}

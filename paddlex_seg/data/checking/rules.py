@@ -21,17 +21,17 @@ from paddlex_seg.data.checking.mask_problems import (
 from paddlex_seg.data.checking.measures import Measures
 from paddlex_seg.data.coco.read import ParsedCoco
 from paddlex_seg.data.findings import FindingLog
-from paddlex_seg.data.images import PictureFacts
+from paddlex_seg.data.images import ImageFacts
 from paddlex_seg.structures import CocoFile, ImageRecord
 
 
 @dataclass(frozen=True)
 class Split:
-    """What a rule sees of an annotation file: its sound records, what they measure, and their pictures."""
+    """What a rule sees of an annotation file: its sound records, what they measure, and their images."""
 
     parsed: ParsedCoco
     measures: Measures
-    facts: Mapping[int, PictureFacts]  # by image id
+    facts: Mapping[int, ImageFacts]  # by image id
 
     @property
     def coco(self) -> CocoFile:
@@ -50,13 +50,13 @@ def splits_are_not_empty(split: Split, log: FindingLog) -> None:
     if unreadable or log.counts["key_missing"]:
         return
     if not split.coco.images and not log.counts["image_entry_invalid"]:
-        log.add("split_without_images", "it lists no pictures")
+        log.add("split_without_images", "it lists no images")
     elif split.coco.images and not split.parsed.annotated_image_ids:
         log.add("split_without_annotations", "it has no annotations")
 
 
-def pictures_are_usable(split: Split, log: FindingLog) -> None:
-    """Each listed picture lies inside the folder, exists, is complete, and of a kind without surprises."""
+def images_are_usable(split: Split, log: FindingLog) -> None:
+    """Each listed image lies inside the folder, exists, is complete, and of a kind without surprises."""
     for record in split.coco.images:
         facts = split.facts[record.id]
         if facts.problem is not None:
@@ -73,9 +73,9 @@ _TRAIT_TEXTS = {
 }
 
 
-def pictures_have_the_listed_size(split: Split, log: FindingLog) -> None:
-    """A mask fits only the size of picture that it was drawn on, turned by its EXIF orientation or not."""
-    turned = _pictures_with_turned_labels(split)
+def images_have_the_listed_size(split: Split, log: FindingLog) -> None:
+    """A mask fits only the size of image that it was drawn on, turned by its EXIF orientation or not."""
+    turned = _images_with_turned_labels(split)
     for record in split.coco.images:
         facts = split.facts[record.id]
         listed = (record.height, record.width)
@@ -89,7 +89,7 @@ def pictures_have_the_listed_size(split: Split, log: FindingLog) -> None:
         elif listed != facts.shown_hw:
             message = (
                 f"{record.file_name} has EXIF orientation {facts.orientation}; by their size, the labels are "
-                f"made for the picture as stored, {_by(listed)}, not as shown, {_by(facts.shown_hw)}"
+                f"made for the image as stored, {_by(listed)}, not as shown, {_by(facts.shown_hw)}"
             )
             log.add("image_exif_frame", message, image_id=record.id)
         elif facts.orientation != 1 and facts.stored_hw == facts.shown_hw:
@@ -98,24 +98,22 @@ def pictures_have_the_listed_size(split: Split, log: FindingLog) -> None:
         elif record.id in turned:
             message = (
                 f"{record.file_name} has EXIF orientation {facts.orientation} and is listed as shown, "
-                f"{_by(listed)}, but its labels fit only into the picture as stored"
+                f"{_by(listed)}, but its labels fit only into the image as stored"
             )
             log.add("image_exif_frame", message, image_id=record.id)
 
 
-def _pictures_with_turned_labels(split: Split) -> set[int]:
+def _images_with_turned_labels(split: Split) -> set[int]:
     """Image ids whose labels leave the listed size, but not the one with sides swapped."""
     measures = split.measures
     beyond = np.flatnonzero(measures.reach_outside > 1)
-    inside_swapped = (measures.outlines_xyxy[beyond] <= np.tile(measures.picture_hw[beyond], 2) + 1).all(
-        axis=1
-    )
+    inside_swapped = (measures.outlines_xyxy[beyond] <= np.tile(measures.image_hw[beyond], 2) + 1).all(axis=1)
     ids = {split.coco.annotations[row].image_id for row in beyond[inside_swapped]}
     return {id for id in ids if split.facts[id].orientation in (5, 6, 7, 8)}
 
 
 def file_names_are_plain(split: Split, log: FindingLog) -> None:
-    """A picture is listed once, under a name that other tools can read as well."""
+    """An image is listed once, under a name that other tools can read as well."""
     first: dict[str, ImageRecord] = {}
     for record in split.coco.images:
         name = record.file_name
@@ -128,7 +126,7 @@ def file_names_are_plain(split: Split, log: FindingLog) -> None:
             log.add("file_name_non_ascii", f"{name!r} has letters outside ASCII", image_id=record.id)
 
 
-def pictures_have_objects(split: Split, log: FindingLog) -> None:
+def images_have_objects(split: Split, log: FindingLog) -> None:
     """Neither none, which often means that somebody forgot to label, nor more than evaluation looks at."""
     if not split.parsed.annotated_image_ids:
         return  # said for the whole split
@@ -151,7 +149,7 @@ def category_names_are_unique(split: Split, log: FindingLog) -> None:
 
 
 def polygons_enclose_something(split: Split, log: FindingLog) -> None:
-    """A mask has an inside, within its picture, and it is clear which side that is."""
+    """A mask has an inside, within its image, and it is clear which side that is."""
     measures = split.measures
     _each(split, log, "polygon_zero_area", measures.has_flat_part, lambda row: "has a polygon without area")
     _each(split, log, "polygon_self_intersecting", measures.crosses_itself, lambda row: "crosses itself")
@@ -166,7 +164,7 @@ def polygons_enclose_something(split: Split, log: FindingLog) -> None:
         "polygon_outside",
         outside,
         lambda row: (
-            f"reaches {measures.reach_outside[row]:.1f} pixels beyond its picture {_place(measures, row)}"
+            f"reaches {measures.reach_outside[row]:.1f} pixels beyond its image {_place(measures, row)}"
         ),
     )
 
@@ -226,7 +224,7 @@ def objects_are_annotated_once(split: Split, log: FindingLog) -> None:
     """An object that counts twice is found once at best."""
     for row, first in sorted(repeated_annotations(split.coco, split.measures).items()):
         other = split.coco.annotations[first].id
-        message = f"has picture, class and mask of annotation {other}"
+        message = f"has image, class and mask of annotation {other}"
         log.add("annotation_duplicate", message, **split.ids_of(row))
 
 
@@ -241,7 +239,7 @@ def _each(
 
 
 def _place(measures: Measures, row: int) -> str:
-    height, width = measures.picture_hw[row]
+    height, width = measures.image_hw[row]
     x1, y1, x2, y2 = measures.outlines_xyxy[row]
     return f"(x {x1:g} to {x2:g} of {width:g}, y {y1:g} to {y2:g} of {height:g})"
 
@@ -260,10 +258,10 @@ def _by(size_hw: tuple[int, int]) -> str:
 
 RULES: tuple[Callable[[Split, FindingLog], None], ...] = (
     splits_are_not_empty,
-    pictures_are_usable,
-    pictures_have_the_listed_size,
+    images_are_usable,
+    images_have_the_listed_size,
     file_names_are_plain,
-    pictures_have_objects,
+    images_have_objects,
     category_names_are_unique,
     polygons_enclose_something,
     boxes_are_those_of_the_masks,

@@ -1,4 +1,4 @@
-"""All pictures of a data set looked at in parallel, and what was seen kept for the next time."""
+"""All images of a data set looked at in parallel, and what was seen kept for the next time."""
 
 import hashlib
 import json
@@ -11,27 +11,27 @@ from operator import attrgetter
 from pathlib import Path
 
 from paddlex_seg.cores import num_usable_cores
-from paddlex_seg.data.images import Decode, PictureFacts, image_path, inspect_picture
+from paddlex_seg.data.images import Decode, ImageFacts, image_path, inspect_image
 from paddlex_seg.data.workers import prepare_worker, start_context
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.publish import replace_file
 
-_CHUNK = 64  # pictures a task: its hand-over takes as long as the header of a picture
+_CHUNK = 64  # images a task: its hand-over takes as long as the header of an image
 _WORTH_PROCESSES = 20_000
 
 
-def scan_pictures(
+def scan_images(
     image_dir: Path,
     file_names: Sequence[str],
     decode: Decode,
     *,
     cache_file: Path | None = None,
     progress: Callable[[int], None] = lambda count: None,
-) -> list[PictureFacts]:
-    """The facts of each picture, in order; see `inspect_picture`.
+) -> list[ImageFacts]:
+    """The facts of each image, in order; see `inspect_image`.
 
-    cache_file: where facts are kept. A picture is not read again while its size, its time of change and the
-    first and last 4 KiB of its file are the same. ``progress`` is called with a number of finished pictures;
+    cache_file: where facts are kept. An image is not read again while its size, its time of change and the
+    first and last 4 KiB of its file are the same. ``progress`` is called with a number of finished images;
     what it raises ends the scan.
     """
     known = _read_cache(cache_file, decode)
@@ -54,13 +54,13 @@ def scan_pictures(
     return [facts for _, facts in results]
 
 
-_Known = tuple[str | None, PictureFacts]  # the fingerprint of a file, and what was seen of it
+_Known = tuple[str | None, ImageFacts]  # the fingerprint of a file, and what was seen of it
 
 
-def _pool(num_pictures: int) -> Executor:
+def _pool(num_images: int) -> Executor:
     """Threads, as decoding leaves Python's lock; processes where so many are worth the start of them."""
     num_cores = num_usable_cores()
-    if num_pictures < _WORTH_PROCESSES:
+    if num_images < _WORTH_PROCESSES:
         return ThreadPoolExecutor(max_workers=min(32, 2 * num_cores))
     return ProcessPoolExecutor(num_cores, mp_context=start_context(), initializer=prepare_worker)
 
@@ -73,11 +73,11 @@ def _look(
         try:
             path = image_path(image_dir, name)
         except DatasetError as error:
-            found.append((None, PictureFacts("file_name_outside", str(error).partition(". ")[0])))
+            found.append((None, ImageFacts("file_name_outside", str(error).partition(". ")[0])))
             continue
         key = _fingerprint(path) if with_fingerprint else None
         if key is None or known is None or known[0] != key:
-            known = (key, inspect_picture(path, decode))
+            known = (key, inspect_image(path, decode))
         found.append(known)
     return found
 
@@ -102,7 +102,7 @@ def _fingerprint(path: Path) -> str | None:
     return f"{status.st_size}-{status.st_mtime_ns}-{digest}"
 
 
-_VERSION = 1  # of what inspect_picture sees: a cache of another version is not used
+_VERSION = 1  # of what inspect_image sees: a cache of another version is not used
 
 
 def _read_cache(path: Path | None, decode: Decode) -> dict[str, _Known]:
@@ -120,21 +120,21 @@ def _write_cache(path: Path, decode: Decode, facts: dict[str, _Known]) -> None:
     replace_file(path, "\n".join(map(json.dumps, [[_VERSION, decode], *rows])).encode())
 
 
-def _plain(facts: PictureFacts) -> dict[str, object]:
+def _plain(facts: ImageFacts) -> dict[str, object]:
     values = {key: value for key, value in zip(_KEYS, _values(facts), strict=True) if value is not None}
     if facts.thumbnail is not None:
         values["thumbnail"] = facts.thumbnail.hex()
     return values
 
 
-_KEYS = tuple(field.name for field in fields(PictureFacts))
+_KEYS = tuple(field.name for field in fields(ImageFacts))
 _values = attrgetter(*_KEYS)
 
 
-def _facts(values: dict[str, object]) -> PictureFacts:
+def _facts(values: dict[str, object]) -> ImageFacts:
     plain: dict[str, object] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
     }
     if "thumbnail" in plain:
         plain["thumbnail"] = bytes.fromhex(str(plain["thumbnail"]))
-    return PictureFacts(**plain)  # type: ignore[arg-type]
+    return ImageFacts(**plain)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Numbers that describe a data set: classes, object sizes, pictures.
+"""Numbers that describe a data set: classes, object sizes, images.
 
 Every annotation counts as an object, crowds too. Tables hold plain numbers and texts, so that they can be
 written as JSON; where there is nothing to measure they hold None.
@@ -35,21 +35,21 @@ Shapes = Mapping[str, SplitShapes]  # by name of the split: train, val
 def class_table(shapes: Shapes) -> list[dict[str, Any]]:
     """A row per class, in the order of the class indices.
 
-    Keys: ``id``, ``name``, the numbers of annotations ``train`` and ``val``, the numbers of pictures with the
+    Keys: ``id``, ``name``, the numbers of annotations ``train`` and ``val``, the numbers of images with the
     class ``train_images`` and ``val_images``, and ``median_area``, pixels of the mask over all splits.
     Annotations of a category that train does not list are in no row.
     """
     categories = _categories(shapes)
     table: list[dict[str, Any]] = [{"id": category.id, "name": category.name} for category in categories]
     for split in _SPLITS:
-        annotations = pictures = np.zeros(len(categories), np.int64)
+        annotations = images = np.zeros(len(categories), np.int64)
         if split in shapes:
             class_indices = category_positions(shapes[split].coco, categories)
             annotations = _counts(class_indices, len(categories))
-            pictures = _pictures_per_class(class_indices, picture_positions(shapes[split].coco), categories)
-        for row, num_annotations, num_pictures in zip(table, annotations, pictures, strict=True):
+            images = _images_per_class(class_indices, image_positions(shapes[split].coco), categories)
+        for row, num_annotations, num_images in zip(table, annotations, images, strict=True):
             row[split] = int(num_annotations)
-            row[f"{split}_images"] = int(num_pictures)
+            row[f"{split}_images"] = int(num_images)
     for row, median in zip(table, _median_areas(shapes, categories), strict=True):
         row["median_area"] = median
     return table
@@ -60,7 +60,7 @@ def size_table(shapes: Shapes) -> dict[str, dict[str, Any]]:
 
     Keys of a split: the numbers of ``small``, ``medium`` and ``large`` objects as COCO divides them, and the
     quantiles (``min``, ``p5`` to ``p95``, ``max``) of ``sqrt_area`` in pixels and of ``relative_sqrt_area``,
-    the root of the share of the picture that the object covers.
+    the root of the share of the image that the object covers.
     """
     table = {}
     for split, split_shapes in shapes.items():
@@ -75,20 +75,20 @@ def size_table(shapes: Shapes) -> dict[str, dict[str, Any]]:
     return table
 
 
-def picture_table(shapes: Shapes) -> dict[str, dict[str, Any]]:
-    """What the pictures of each split are like.
+def image_table(shapes: Shapes) -> dict[str, dict[str, Any]]:
+    """What the images of each split are like.
 
-    Keys of a split: the numbers of ``pictures``, of pictures ``without_objects`` and of ``distinct_sizes``,
-    and ``min``, ``median`` and ``max`` of ``objects_per_picture``, ``width`` and ``height``.
+    Keys of a split: the numbers of ``images``, of images ``without_objects`` and of ``distinct_sizes``,
+    and ``min``, ``median`` and ``max`` of ``objects_per_image``, ``width`` and ``height``.
     """
     spread = {"min": 0.0, "median": 0.5, "max": 1.0}
     table = {}
     for split, split_shapes in shapes.items():
-        objects, sizes_wh = objects_per_picture(split_shapes), picture_sizes_wh(split_shapes.coco)
+        objects, sizes_wh = objects_per_image(split_shapes), image_sizes_wh(split_shapes.coco)
         table[split] = {
-            "pictures": len(objects),
+            "images": len(objects),
             "without_objects": int(np.count_nonzero(objects == 0)),
-            "objects_per_picture": _summary(objects, spread),
+            "objects_per_image": _summary(objects, spread),
             "width": _summary(sizes_wh[:, 0], spread),
             "height": _summary(sizes_wh[:, 1], spread),
             "distinct_sizes": len(np.unique(sizes_wh, axis=0)),
@@ -97,15 +97,15 @@ def picture_table(shapes: Shapes) -> dict[str, dict[str, Any]]:
 
 
 def position_heat_map(split_shapes: SplitShapes, bins: int = 32) -> NDArray[np.float64]:
-    """Where in their pictures the objects lie: [bins, bins], rows from top to bottom, values 0..1.
+    """Where in their images the objects lie: [bins, bins], rows from top to bottom, values 0..1.
 
     A value is the share of the objects whose box covers that place, partly covered cells in proportion.
     Boxes say more than centres where objects are few, and show what large objects reach.
     """
     heat = np.zeros((bins, bins))
-    positions = picture_positions(split_shapes.coco)
+    positions = image_positions(split_shapes.coco)
     rows = np.flatnonzero((positions >= 0) & (split_shapes.boxes_xywh[:, 2:] > 0).all(axis=1))
-    sizes_wh = picture_sizes_wh(split_shapes.coco)
+    sizes_wh = image_sizes_wh(split_shapes.coco)
     cells = np.arange(bins)
     for chunk in np.array_split(rows, len(rows) // 50_000 + 1):  # bounds the memory
         scale = bins / sizes_wh[positions[chunk]]
@@ -117,18 +117,18 @@ def position_heat_map(split_shapes: SplitShapes, bins: int = 32) -> NDArray[np.f
     return heat / max(len(rows), 1)
 
 
-def objects_per_picture(split_shapes: SplitShapes) -> NDArray[np.int64]:
-    """[number of pictures], in file order."""
-    return _counts(picture_positions(split_shapes.coco), len(split_shapes.coco.images))
+def objects_per_image(split_shapes: SplitShapes) -> NDArray[np.int64]:
+    """[number of images], in file order."""
+    return _counts(image_positions(split_shapes.coco), len(split_shapes.coco.images))
 
 
-def picture_sizes_wh(coco: CocoFile) -> NDArray[np.int64]:
-    """[number of pictures, 2], width and height in pixels, in file order."""
+def image_sizes_wh(coco: CocoFile) -> NDArray[np.int64]:
+    """[number of images, 2], width and height in pixels, in file order."""
     return np.array([(image.width, image.height) for image in coco.images], np.int64).reshape(-1, 2)
 
 
-def picture_positions(coco: CocoFile) -> NDArray[np.int64]:
-    """[n]: where the picture of each annotation stands in ``coco.images``; -1 where it does not."""
+def image_positions(coco: CocoFile) -> NDArray[np.int64]:
+    """[n]: where the image of each annotation stands in ``coco.images``; -1 where it does not."""
     return _positions([item.image_id for item in coco.annotations], [image.id for image in coco.images])
 
 
@@ -159,11 +159,11 @@ def _categories(shapes: Shapes) -> tuple[Category, ...]:
     return first.coco.categories if first else ()
 
 
-def _pictures_per_class(
-    class_indices: NDArray[np.int64], pictures: NDArray[np.int64], categories: Sequence[Category]
+def _images_per_class(
+    class_indices: NDArray[np.int64], images: NDArray[np.int64], categories: Sequence[Category]
 ) -> NDArray[np.int64]:
-    known = (class_indices >= 0) & (pictures >= 0)
-    pairs = np.unique(pictures[known] * len(categories) + class_indices[known])
+    known = (class_indices >= 0) & (images >= 0)
+    pairs = np.unique(images[known] * len(categories) + class_indices[known])
     return _counts(pairs % max(len(categories), 1), len(categories))
 
 
@@ -178,10 +178,10 @@ def _median_areas(shapes: Shapes, categories: Sequence[Category]) -> list[float 
 
 
 def _relative_sqrt_areas(split_shapes: SplitShapes) -> NDArray[np.float64]:
-    positions = picture_positions(split_shapes.coco)
+    positions = image_positions(split_shapes.coco)
     known = positions >= 0
-    picture_areas = picture_sizes_wh(split_shapes.coco).prod(axis=1)[positions[known]]
-    return np.sqrt(split_shapes.areas[known] / picture_areas)
+    image_areas = image_sizes_wh(split_shapes.coco).prod(axis=1)[positions[known]]
+    return np.sqrt(split_shapes.areas[known] / image_areas)
 
 
 def _summary(values: NDArray[Any], quantiles: Mapping[str, float]) -> dict[str, float | None]:

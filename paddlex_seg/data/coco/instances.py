@@ -11,7 +11,7 @@ from paddlex_seg.structures import Annotation, Category, ImageRecord, Instances
 def annotations_to_instances(
     annotations: Sequence[Annotation], record: ImageRecord, categories: Sequence[Category]
 ) -> Instances:
-    """The annotated objects of one picture, in file order, with score 1.
+    """The annotated objects of one image, in file order, with score 1.
 
     The box is the file's where it has one, so that a drawing shows the file as it is, else the mask's.
     """

@@ -19,7 +19,7 @@ class DatasetPaths:
     image_dir: Path
     train_json: Path
     val_json: Path
-    test_json: Path  # optional: pictures that are kept apart
+    test_json: Path  # optional: images that are kept apart
 
 
 def dataset_paths(dataset_dir: Path) -> DatasetPaths:

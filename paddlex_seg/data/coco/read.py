@@ -31,7 +31,7 @@ class ParsedCoco:
     coco: CocoFile
     log: FindingLog  # errors of single records, and warnings about file names
     positions: Sequence[int]  # of each of ``coco.annotations`` in the list of the file
-    # What all records name, broken ones included: a picture whose only mask is broken has an object.
+    # What all records name, broken ones included: an image whose only mask is broken has an object.
     annotated_image_ids: frozenset[int]
     used_category_ids: frozenset[int]
 
@@ -198,7 +198,7 @@ def _sound_references(
     usable_category_ids: frozenset[int],
     log: FindingLog,
 ) -> list[int]:
-    """The places of the annotations whose id is their own, and which belong to a picture and to a category.
+    """The places of the annotations whose id is their own, and which belong to an image and to a category.
 
     A reference to a broken record is no finding of its own, but the annotation cannot be used either.
     """

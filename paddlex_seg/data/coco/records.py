@@ -146,7 +146,7 @@ def _segmentation(value: Any) -> list[list[float]] | dict[str, Any]:
     )
 
 
-# Far beyond any picture; rasterising an edge takes memory in proportion to its length.
+# Far beyond any image; rasterising an edge takes memory in proportion to its length.
 _MAX_COORDINATE = 1e6
 
 

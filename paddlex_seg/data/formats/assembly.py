@@ -1,4 +1,4 @@
-"""From pictures with named objects, as every reader finds them, to the COCO files of a ``Conversion``."""
+"""From images with named objects, as every reader finds them, to the COCO files of a ``Conversion``."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ class SourceObject:
 
 
 @dataclass(frozen=True, slots=True)
-class SourcePicture:
-    """A picture and the objects that the source has for it."""
+class SourceImage:
+    """An image and the objects that the source has for it."""
 
     file_name: str  # relative to the image folder, with forward slashes
     size_hw: tuple[int, int]
@@ -34,7 +34,7 @@ class SourcePicture:
 
 
 def assemble_splits(
-    root: Path, sources: Mapping[str, Sequence[SourcePicture]], class_names: Iterable[str]
+    root: Path, sources: Mapping[str, Sequence[SourceImage]], class_names: Iterable[str]
 ) -> dict[str, CocoFile]:
     """A COCO file for each key of ``sources``, with ids from 1 that run on from one file to the next.
 
@@ -45,7 +45,7 @@ def assemble_splits(
     next_image, next_annotation = 1, 1
     splits = {}
     for split, members in sources.items():
-        images = tuple(_image_record(picture, id) for id, picture in enumerate(members, start=next_image))
+        images = tuple(_image_record(image, id) for id, image in enumerate(members, start=next_image))
         annotations = tuple(_annotate(members, next_image, next_annotation, id_of_label))
         path = root / "annotations" / f"instance_{split}.json"
         splits[split] = CocoFile(path=path, images=images, annotations=annotations, categories=categories)
@@ -53,24 +53,24 @@ def assemble_splits(
     return splits
 
 
-def labels_in_order(pictures: Mapping[str, Sequence[SourcePicture]]) -> list[str]:
+def labels_in_order(images: Mapping[str, Sequence[SourceImage]]) -> list[str]:
     """Every label once, in the order of first appearance."""
-    labels = (item.label for members in pictures.values() for picture in members for item in picture.objects)
+    labels = (item.label for members in images.values() for image in members for item in image.objects)
     return list(dict.fromkeys(labels))
 
 
-def _image_record(picture: SourcePicture, id: int) -> ImageRecord:
-    height, width = picture.size_hw
-    return ImageRecord(id=id, file_name=picture.file_name, width=width, height=height)
+def _image_record(image: SourceImage, id: int) -> ImageRecord:
+    height, width = image.size_hw
+    return ImageRecord(id=id, file_name=image.file_name, width=width, height=height)
 
 
 def _annotate(
-    pictures: Sequence[SourcePicture], image_id: int, annotation_id: int, id_of_label: Mapping[str, int]
+    images: Sequence[SourceImage], image_id: int, annotation_id: int, id_of_label: Mapping[str, int]
 ) -> Iterator[Annotation]:
-    for picture in pictures:
-        masks = _rasterise(picture)
+    for image in images:
+        masks = _rasterise(image)
         areas, boxes = [rle_area(mask) for mask in masks], rle_boxes_xywh(masks).tolist()
-        for item, box, area in zip(picture.objects, boxes, areas, strict=True):
+        for item, box, area in zip(image.objects, boxes, areas, strict=True):
             yield Annotation(
                 id=annotation_id,
                 image_id=image_id,
@@ -84,12 +84,12 @@ def _annotate(
         image_id += 1
 
 
-def _rasterise(picture: SourcePicture) -> list[Rle]:
+def _rasterise(image: SourceImage) -> list[Rle]:
     """The masks of all objects; polygons that are alone take one call, which is most of the time saved."""
-    masks: list[Any] = [item.segmentation for item in picture.objects]
+    masks: list[Any] = [item.segmentation for item in image.objects]
     alone = [index for index, mask in enumerate(masks) if isinstance(mask, list) and len(mask) == 1]
     if alone:
-        drawn = polygons_to_rles([masks[index][0] for index in alone], picture.size_hw)
+        drawn = polygons_to_rles([masks[index][0] for index in alone], image.size_hw)
         for index, mask in zip(alone, drawn, strict=True):
             masks[index] = mask
-    return [polygons_to_rle(mask, picture.size_hw) if isinstance(mask, list) else mask for mask in masks]
+    return [polygons_to_rle(mask, image.size_hw) if isinstance(mask, list) else mask for mask in masks]

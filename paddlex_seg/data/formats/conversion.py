@@ -21,7 +21,7 @@ class Conversion:
 
     splits: Mapping[str, CocoFile]
     findings: tuple[Finding, ...] = ()
-    # Pictures that do not lie at images/<file_name> yet, by file_name: where they lie, or their bytes.
-    pictures: Mapping[str, Path | bytes] = field(default_factory=dict)
+    # Images that do not lie at images/<file_name> yet, by file_name: where they lie, or their bytes.
+    images: Mapping[str, Path | bytes] = field(default_factory=dict)
     # By file_name, the line that names its annotations in a list file; empty for formats without list files.
     list_lines: Mapping[str, str] = field(default_factory=dict)

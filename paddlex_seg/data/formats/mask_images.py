@@ -1,4 +1,4 @@
-"""Masks that are stored as pictures: a number for each object, or a picture for each object."""
+"""Masks that are stored as images: a number for each object, or an image for each object."""
 
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,11 @@ IdMap = NDArray[np.integer[Any]]  # [H, W]
 
 
 def read_id_map(path: Path) -> IdMap:
-    """The numbers in a picture with a palette or in gray. Raises DatasetError for any other picture."""
+    """The numbers in an image with a palette or in gray. Raises DatasetError for any other image."""
     values = _read_pixels(path)
     if values.ndim != 2 or values.dtype.kind not in "bui":
         raise DatasetError(
-            f"{path}: a picture in colour; expected a palette or gray of 8 or 16 bits, "
+            f"{path}: an image in colour; expected a palette or gray of 8 or 16 bits, "
             "with one number for each object"
         )
     return values.astype(np.uint8) if values.dtype == bool else values
@@ -68,9 +68,9 @@ def class_of_ids(ids: IdMap, classes: IdMap, void: int = 255) -> dict[int, int]:
 
 def _read_pixels(path: Path) -> NDArray[Any]:
     try:
-        with Image.open(path) as picture:
-            return np.asarray(picture)
+        with Image.open(path) as image:
+            return np.asarray(image)
     except DECODER_ERRORS as error:
-        raise DatasetError(f"{path}: not a readable picture ({error})") from error
+        raise DatasetError(f"{path}: not a readable image ({error})") from error
     except Image.DecompressionBombError as error:
-        raise DatasetError(f"{path}: the picture is too large ({error})") from error
+        raise DatasetError(f"{path}: the image is too large ({error})") from error

@@ -1,4 +1,4 @@
-"""Masks as PNG files: a picture of object numbers for each picture, or a folder of black and white masks."""
+"""Masks as PNG files: an image of object numbers for each image, or a folder of black and white masks."""
 
 import json
 import os
@@ -12,8 +12,8 @@ from PIL import Image
 
 from paddlex_seg.data.findings import Finding, finding
 from paddlex_seg.data.formats.assembly import (
+    SourceImage,
     SourceObject,
-    SourcePicture,
     assemble_splits,
     labels_in_order,
 )
@@ -31,8 +31,8 @@ from paddlex_seg.data.formats.source_files import (
     agreed_size,
     decode_text,
     files_below,
+    image_sizes,
     names_of_values,
-    picture_sizes,
     read_class_list,
     read_split_lists,
 )
@@ -40,7 +40,7 @@ from paddlex_seg.data.formats.target_files import (
     annotations_by_image,
     class_names,
     inside_name,
-    place_picture,
+    place_image,
     unused,
     write_lines,
 )
@@ -49,24 +49,24 @@ from paddlex_seg.errors import DatasetError
 from paddlex_seg.masks.rle import annotation_to_rle, mask_to_rle, rle_to_mask
 from paddlex_seg.structures import Annotation, CocoFile, ImageRecord, Rle
 
-INDEX = "instances.json"  # in the folder of a picture's masks: file, label and iscrowd of each
+INDEX = "instances.json"  # in the folder of an image's masks: file, label and iscrowd of each
 ONLY_CLASS = "object"
 
 
 def read_mask_png(root: Path) -> Conversion:
-    """The data set in ``root``: pictures in ``images/``, masks of the same names in ``masks/``.
+    """The data set in ``root``: images in ``images/``, masks of the same names in ``masks/``.
 
     For ``images/a.jpg`` that is ``masks/a.png``, whose values are object numbers (0 is background), with
     classes in ``masks/a.json`` or ``classes/a.png``; or the folder ``masks/a/`` with a PNG for each object,
-    named ``<class>_<number>.png`` or ``<class>/<number>.png``, or listed in ``instances.json``. A picture
-    without either shows no object. ``train.txt`` and ``val.txt`` name the pictures of a split. Raises
+    named ``<class>_<number>.png`` or ``<class>/<number>.png``, or listed in ``instances.json``. An image
+    without either shows no object. ``train.txt`` and ``val.txt`` name the images of a split. Raises
     DatasetError when there is no mask at all.
     """
     source = _find_source(root)
     if not source.masks:
         raise DatasetError(
-            f"{root}: no *.png in masks/. Expected masks/<picture>.png or masks/<picture>/*.png, and the "
-            "pictures in images/."
+            f"{root}: no *.png in masks/. Expected masks/<image>.png or masks/<image>/*.png, and the "
+            "images in images/."
         )
     findings: list[Finding] = []
     files = files_below(root / "images", IMAGE_SUFFIXES)
@@ -75,18 +75,17 @@ def read_mask_png(root: Path) -> Conversion:
     names_of_split = {
         split: list(_listed(lines, by_line, f"{split}.txt", findings)) for split, lines in lists.items()
     } or {ALL: files}
-    findings += _masks_without_picture(source, files)
-    pictures = _read_pictures(source, names_of_split, findings)
+    findings += _masks_without_image(source, files)
+    images = _read_images(source, names_of_split, findings)
     splits = {
-        split: [pictures[name] for name in names if name in pictures]
-        for split, names in names_of_split.items()
+        split: [images[name] for name in names if name in images] for split, names in names_of_split.items()
     }
     labels = labels_in_order(splits) if source.known is None else source.known
     return Conversion(splits=assemble_splits(root, splits, labels), findings=tuple(findings))
 
 
 def write_mask_png(splits: Mapping[str, CocoFile], image_dir: Path, folder: Path) -> list[Finding]:
-    """Write the data set into ``folder``: pictures, and for each of them a folder of masks, one per object.
+    """Write the data set into ``folder``: images, and for each of them a folder of masks, one per object.
 
     Overlaps, holes, class names and crowd regions stay; ``read_mask_png`` gives the same masks back.
     """
@@ -100,7 +99,7 @@ def write_mask_png(splits: Mapping[str, CocoFile], image_dir: Path, folder: Path
         label_of_id = {category.id: category.name for category in coco.categories}
         for record in coco.images:
             name = unused(inside_name(record), taken)
-            missing = place_picture(record, image_dir, folder / "images" / name, coco.path.name)
+            missing = place_image(record, image_dir, folder / "images" / name, coco.path.name)
             findings += missing
             if missing:
                 continue
@@ -131,12 +130,12 @@ class _Source:
         return None if lines is None else [line for line in lines if line not in IGNORED_LABELS]
 
     def id_map(self, name: str) -> str | None:
-        """The mask of object numbers of the picture ``name``."""
+        """The mask of object numbers of the image ``name``."""
         mask = f"{os.path.splitext(name)[0]}.png"
         return mask if mask in self.masks else None
 
     def folder(self, name: str) -> str | None:
-        """The folder of the masks of the picture ``name``: with its ending, if there is one, else without."""
+        """The folder of the masks of the image ``name``: with its ending, if there is one, else without."""
         for folder in (name, os.path.splitext(name)[0]):
             if folder in self.folders:
                 return folder
@@ -164,19 +163,19 @@ def _listed(
             findings.append(finding("image_missing", file, f"images/{name} does not exist; it was left out"))
 
 
-def _masks_without_picture(source: _Source, files: Sequence[str]) -> Iterator[Finding]:
+def _masks_without_image(source: _Source, files: Sequence[str]) -> Iterator[Finding]:
     owned = {place for name in files for place in (source.id_map(name), source.folder(name))}
     for mask in sorted(source.masks):
         if mask not in owned and not any(str(folder) in owned for folder in PurePosixPath(mask).parents):
-            yield finding("image_missing", f"masks/{mask}", "images/ has no picture of this name")
+            yield finding("image_missing", f"masks/{mask}", "images/ has no image of this name")
 
 
-def _read_pictures(
+def _read_images(
     source: _Source, names_of_split: Mapping[str, Sequence[str]], findings: list[Finding]
-) -> dict[str, SourcePicture]:
+) -> dict[str, SourceImage]:
     names = list(dict.fromkeys(name for members in names_of_split.values() for name in members))
-    sizes = picture_sizes(source.root / "images" / name for name in names)
-    pictures = {}
+    sizes = image_sizes(source.root / "images" / name for name in names)
+    images = {}
     for name in names:
         try:
             size = sizes[source.root / "images" / name]
@@ -188,8 +187,8 @@ def _read_pictures(
             findings.append(finding("source_unreadable", f"images/{name}", str(error).rstrip(".")))
             continue
         objects = tuple(SourceObject(label, rle, iscrowd) for label, rle, iscrowd in labelled)
-        pictures[name] = SourcePicture(file_name=name, size_hw=size_hw, objects=objects)
-    return pictures
+        images[name] = SourceImage(file_name=name, size_hw=size_hw, objects=objects)
+    return images
 
 
 _Labelled = tuple[str, Rle, bool]  # label, mask, iscrowd
@@ -204,7 +203,7 @@ def _read_objects(source: _Source, name: str, findings: list[Finding]) -> Iterat
 
 
 def _read_folder(source: _Source, folder: str, findings: list[Finding]) -> Iterator[_Labelled]:
-    """The masks of one picture: those in the index, or all if there is none."""
+    """The masks of one image: those in the index, or all if there is none."""
     place = source.root / "masks" / folder
     for file, label, iscrowd in _index_entries(place):
         if _is_wanted(label, source.known, f"masks/{folder}/{file}", findings):
@@ -235,7 +234,7 @@ def _label_of_file(file: str) -> str:
 
 
 def _read_numbers(source: _Source, mask: str, findings: list[Finding]) -> Iterator[_Labelled]:
-    """The objects in a picture of object numbers."""
+    """The objects in an image of object numbers."""
     ids = read_id_map(source.root / "masks" / mask)
     labels = _labels_of_numbers(source, mask, ids)
     for number, rle in id_map_to_rles(ids).items():

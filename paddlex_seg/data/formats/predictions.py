@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from paddlex_seg.data.formats.assembly import SourceObject, SourcePicture, assemble_splits
+from paddlex_seg.data.formats.assembly import SourceImage, SourceObject, assemble_splits
 from paddlex_seg.data.formats.conversion import ALL
 from paddlex_seg.data.formats.source_files import files_below
-from paddlex_seg.data.images import IMAGE_SUFFIXES, picture_size
+from paddlex_seg.data.images import IMAGE_SUFFIXES, image_size
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.masks.rle import rle_from_json
 from paddlex_seg.structures import CocoFile
@@ -18,26 +18,26 @@ _ENDING = "_res.json"
 
 
 def results_to_coco(results_dir: Path, image_dir: Path, class_names: Sequence[str] | None = None) -> CocoFile:
-    """What the ``*_res.json`` files in ``results_dir`` say of the pictures in ``image_dir``.
+    """What the ``*_res.json`` files in ``results_dir`` say of the images in ``image_dir``.
 
     ``class_names`` fixes the classes and their order; without it, they are those that were found, by class
     index. Later pages of a file are left out. Raises DatasetError when there is no result, when one cannot be
-    read, or when its picture is not in ``image_dir``.
+    read, or when its image is not in ``image_dir``.
     """
     names = files_below(results_dir, (_ENDING,))
     if not names:
         raise DatasetError(f"{results_dir}: no *{_ENDING} in it. Give the output folder of mode predict.")
     results = {name: _read_result(results_dir / name) for name in names}
     results = {name: result for name, result in results.items() if not result.get("page_index")}
-    pictures = [_to_picture(name, result, image_dir) for name, result in results.items()]
+    images = [_to_image(name, result, image_dir) for name, result in results.items()]
     labels = list(class_names) if class_names is not None else _labels_by_index(results.values())
-    unknown = sorted({item.label for picture in pictures for item in picture.objects} - set(labels))
+    unknown = sorted({item.label for image in images for item in image.objects} - set(labels))
     if unknown:
         raise DatasetError(
             f"{results_dir}: results of the classes {', '.join(unknown)}, but class_names lists "
             f"{', '.join(labels)}. Give the names that the model was trained with."
         )
-    return assemble_splits(image_dir.parent, {ALL: pictures}, labels)[ALL]
+    return assemble_splits(image_dir.parent, {ALL: images}, labels)[ALL]
 
 
 def _read_result(path: Path) -> dict[str, Any]:
@@ -50,26 +50,26 @@ def _read_result(path: Path) -> dict[str, Any]:
     return result
 
 
-def _to_picture(name: str, result: dict[str, Any], image_dir: Path) -> SourcePicture:
+def _to_image(name: str, result: dict[str, Any], image_dir: Path) -> SourceImage:
     file_name = _file_name(name, result, image_dir)
     objects = tuple(
         SourceObject(box["label"], rle_from_json(mask))
         for box, mask in zip(result["boxes"], result["masks"], strict=True)
     )
     sizes = {tuple(mask["size"]) for mask in result["masks"]}
-    size_hw = sizes.pop() if sizes else picture_size(image_dir / file_name).shown_hw
-    return SourcePicture(file_name=file_name, size_hw=size_hw, objects=objects)
+    size_hw = sizes.pop() if sizes else image_size(image_dir / file_name).shown_hw
+    return SourceImage(file_name=file_name, size_hw=size_hw, objects=objects)
 
 
 def _file_name(name: str, result: dict[str, Any], image_dir: Path) -> str:
-    """The picture of a result: where it was read from, else the one of its name."""
+    """The image of a result: where it was read from, else the one of its name."""
     stem = name[: -len(_ENDING)]
     read_from = os.path.relpath(result.get("input_path") or stem, image_dir)
     suffixes = (os.path.splitext(read_from)[1], *IMAGE_SUFFIXES)
     for candidate in (read_from, *(f"{stem}{suffix}" for suffix in suffixes)):
         if not candidate.startswith("..") and (image_dir / candidate).is_file():
             return candidate.replace(os.sep, "/")
-    raise DatasetError(f"{name}: {image_dir} has no picture {stem}. Give the folder that was predicted.")
+    raise DatasetError(f"{name}: {image_dir} has no image {stem}. Give the folder that was predicted.")
 
 
 def _labels_by_index(results: Iterable[dict[str, Any]]) -> list[str]:

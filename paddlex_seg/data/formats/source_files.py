@@ -1,4 +1,4 @@
-"""The files of a source: texts of any encoding, lists of classes and splits, pictures and their names."""
+"""The files of a source: texts of any encoding, lists of classes and splits, images and their names."""
 
 import filecmp
 import io
@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from paddlex_seg.data.formats.conversion import ALL
-from paddlex_seg.data.images import DECODER_ERRORS, PictureSize, header_size, picture_size
+from paddlex_seg.data.images import DECODER_ERRORS, ImageSize, header_size, image_size
 from paddlex_seg.errors import DatasetError
 
 CLASS_LISTS = ("label.txt", "labels.txt", "class_names.txt", "classes.txt")
@@ -92,19 +92,19 @@ def files_below(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
     return sorted(found)
 
 
-def picture_sizes(paths: Iterable[Path]) -> dict[Path, PictureSize | DatasetError]:
-    """The sizes in the headers of pictures, read side by side; the error in place of one that has none."""
+def image_sizes(paths: Iterable[Path]) -> dict[Path, ImageSize | DatasetError]:
+    """The sizes in the headers of images, read side by side; the error in place of one that has none."""
     unique = list(dict.fromkeys(paths))
     with ThreadPoolExecutor(max_workers=8) as pool:
         return dict(zip(unique, pool.map(_size_or_error, unique, chunksize=64), strict=True))
 
 
 def agreed_size(
-    size: PictureSize | DatasetError, listed_hw: tuple[int, int] | None, listed_in: str
+    size: ImageSize | DatasetError, listed_hw: tuple[int, int] | None, listed_in: str
 ) -> tuple[int, int]:
-    """The size (height, width) that labels are made for: the listed one, else that of the upright picture.
+    """The size (height, width) that labels are made for: the listed one, else that of the upright image.
 
-    Raises DatasetError when the picture is of another size, upright or not, or ``size`` is an error.
+    Raises DatasetError when the image is of another size, upright or not, or ``size`` is an error.
     """
     if isinstance(size, DatasetError):
         raise size
@@ -112,30 +112,30 @@ def agreed_size(
         return size.shown_hw
     if listed_hw not in (size.shown_hw, size.stored_hw):
         raise DatasetError(
-            f"{listed_in} is {listed_hw} (height, width), but the picture is {size.shown_hw}: "
+            f"{listed_in} is {listed_hw} (height, width), but the image is {size.shown_hw}: "
             "it was resized or replaced after labelling"
         )
     return listed_hw
 
 
-def embedded_size(content: bytes) -> tuple[PictureSize, str]:
-    """The size of a picture given as bytes, and the ending that fits its format.
+def embedded_size(content: bytes) -> tuple[ImageSize, str]:
+    """The size of an image given as bytes, and the ending that fits its format.
 
-    Raises DatasetError when it is no picture.
+    Raises DatasetError when it is no image.
     """
     try:
-        with Image.open(io.BytesIO(content)) as picture:
-            suffix = {"JPEG": ".jpg", "TIFF": ".tif"}.get(picture.format or "", f".{picture.format}".lower())
-            return header_size(picture), suffix
+        with Image.open(io.BytesIO(content)) as image:
+            suffix = {"JPEG": ".jpg", "TIFF": ".tif"}.get(image.format or "", f".{image.format}".lower())
+            return header_size(image), suffix
     except (*DECODER_ERRORS, Image.DecompressionBombError) as error:
-        raise DatasetError(f"the embedded picture cannot be read ({error})") from error
+        raise DatasetError(f"the embedded image cannot be read ({error})") from error
 
 
-class PictureNames:
-    """Gives each picture of a source its ``file_name``, and keeps those that have to be put there.
+class ImageNames:
+    """Gives each image of a source its ``file_name``, and keeps those that have to be put there.
 
-    A picture inside ``root/images`` is named as it lies. Another one gets the wished name, with a number if a
-    different picture has that name; one that an earlier conversion put there is found again.
+    An image inside ``root/images`` is named as it lies. Another one gets the wished name, with a number if a
+    different image has that name; one that an earlier conversion put there is found again.
     """
 
     def __init__(self, root: Path):
@@ -145,9 +145,9 @@ class PictureNames:
         self._name_of: dict[str, str] = {}  # by path
 
     def of_file(self, path: Path, wish: str | None = None) -> str:
-        """The name of the picture at ``path``.
+        """The name of the image at ``path``.
 
-        ``wish`` is a relative path with slashes; without one, the picture keeps its place below the
+        ``wish`` is a relative path with slashes; without one, the image keeps its place below the
         root, but for a leading ``annotations/``.
         """
         text = os.path.normpath(path)
@@ -160,7 +160,7 @@ class PictureNames:
         return self._name_of[text]
 
     def of_bytes(self, content: bytes, wish: str) -> str:
-        """The name of a picture that lies nowhere."""
+        """The name of an image that lies nowhere."""
         return self._place(content, wish)
 
     def _place(self, source: Path | bytes, wish: str) -> str:
@@ -181,8 +181,8 @@ def _holds(path: str, source: Path | bytes) -> bool:
     return os.path.getsize(path) == len(source) and Path(path).read_bytes() == source
 
 
-def _size_or_error(path: Path) -> PictureSize | DatasetError:
+def _size_or_error(path: Path) -> ImageSize | DatasetError:
     try:
-        return picture_size(path)
+        return image_size(path)
     except DatasetError as error:
         return error

@@ -1,4 +1,4 @@
-"""What all writers do: put pictures into the target, and find names that nothing else has there."""
+"""What all writers do: put images into the target, and find names that nothing else has there."""
 
 import os
 from collections.abc import Sequence
@@ -11,17 +11,17 @@ from paddlex_seg.files.publish import link_or_copy
 from paddlex_seg.structures import Annotation, CocoFile, ImageRecord
 
 
-def place_picture(record: ImageRecord, image_dir: Path, target: Path, file: str) -> list[Finding]:
-    """Put the picture at ``target``, as a hard link where the disk allows it, else as a copy.
+def place_image(record: ImageRecord, image_dir: Path, target: Path, file: str) -> list[Finding]:
+    """Put the image at ``target``, as a hard link where the disk allows it, else as a copy.
 
-    A finding of the annotation file ``file`` if there is no such picture.
+    A finding of the annotation file ``file`` if there is no such image.
     """
     try:
         source = image_path(image_dir, record.file_name)
     except DatasetError as error:
         return [finding("image_missing", file, str(error).rstrip("."), image_id=record.id)]
     if not source.is_file():
-        message = f"{source}: the picture does not exist; its annotations were left out"
+        message = f"{source}: the image does not exist; its annotations were left out"
         return [finding("image_missing", file, message, image_id=record.id)]
     if not target.exists():
         link_or_copy(source, target)
@@ -44,7 +44,7 @@ def unused(wish: PurePosixPath, taken: set[PurePosixPath]) -> PurePosixPath:
 
 
 def annotations_by_image(coco: CocoFile) -> dict[int, list[Annotation]]:
-    """The annotations of each listed picture, in file order."""
+    """The annotations of each listed image, in file order."""
     found: dict[int, list[Annotation]] = {record.id: [] for record in coco.images}
     for annotation in coco.annotations:
         found[annotation.image_id].append(annotation)

@@ -1,4 +1,4 @@
-"""Pascal VOC with instance masks: a PNG of object numbers and a PNG of classes for each picture."""
+"""Pascal VOC with instance masks: a PNG of object numbers and a PNG of classes for each image."""
 
 import os
 from collections.abc import Sequence
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paddlex_seg.data.findings import Finding, finding
-from paddlex_seg.data.formats.assembly import SourceObject, SourcePicture, assemble_splits
+from paddlex_seg.data.formats.assembly import SourceImage, SourceObject, assemble_splits
 from paddlex_seg.data.formats.conversion import ALL, Conversion
 from paddlex_seg.data.formats.mask_images import class_of_ids, id_map_to_rles, read_id_map
 from paddlex_seg.data.formats.source_files import (
     IGNORED_LABELS,
     SPLITS,
-    PictureNames,
+    ImageNames,
     agreed_size,
     files_below,
+    image_sizes,
     names_of_values,
-    picture_sizes,
     read_class_list,
     read_split_lists,
 )
@@ -59,7 +59,7 @@ def read_voc(root: Path) -> Conversion:
     if not parts.masks:
         boxes = "; the boxes in Annotations/ are not masks" if parts.boxes else ""
         raise DatasetError(
-            f"{root}: no *.png in SegmentationObject{boxes}. Expected one for each picture in JPEGImages, "
+            f"{root}: no *.png in SegmentationObject{boxes}. Expected one for each image in JPEGImages, "
             "whose values are object numbers, and one in SegmentationClass, whose values are classes."
         )
     lists = {split: root / "ImageSets" / "Segmentation" / f"{split}.txt" for split in SPLITS}
@@ -70,17 +70,17 @@ def read_voc(root: Path) -> Conversion:
         findings += _unlabelled(parts)
     names = names_of_values(read_class_list(root) or VOC_CLASSES)
     wanted = list(dict.fromkeys(stem for stems in stems_of_split.values() for stem in stems))
-    file_names = PictureNames(root)
-    pictures = _read_pictures(wanted, parts, names, file_names, findings)
+    file_names = ImageNames(root)
+    images = _read_images(wanted, parts, names, file_names, findings)
     splits = {
-        split: [pictures[stem] for stem in dict.fromkeys(stems) if stem in pictures]
+        split: [images[stem] for stem in dict.fromkeys(stems) if stem in images]
         for split, stems in stems_of_split.items()
     }
     class_names = dict.fromkeys(name for name in names[1:] if name not in IGNORED_LABELS)
     return Conversion(
         splits=assemble_splits(root, splits, class_names),
         findings=tuple(findings),
-        pictures=file_names.to_place,
+        images=file_names.to_place,
     )
 
 
@@ -89,41 +89,41 @@ class _Parts:
     """The files of the data set by stem, relative to the folder of their kind, without ending."""
 
     root: Path
-    pictures: dict[str, str]
+    images: dict[str, str]
     masks: dict[str, str]
     boxes: dict[str, str]
 
-    def picture(self, stem: str) -> Path | None:
-        return self.root / "JPEGImages" / self.pictures[stem] if stem in self.pictures else None
+    def image(self, stem: str) -> Path | None:
+        return self.root / "JPEGImages" / self.images[stem] if stem in self.images else None
 
 
 def _find_parts(root: Path) -> _Parts:
     kinds = (("JPEGImages", IMAGE_SUFFIXES), ("SegmentationObject", (".png",)), ("Annotations", (".xml",)))
-    pictures, masks, boxes = (
+    images, masks, boxes = (
         {os.path.splitext(name)[0]: name for name in files_below(root / folder, suffixes)}
         for folder, suffixes in kinds
     )
-    return _Parts(root=root, pictures=pictures, masks=masks, boxes=boxes)
+    return _Parts(root=root, images=images, masks=masks, boxes=boxes)
 
 
 def _unlabelled(parts: _Parts) -> list[Finding]:
-    stems = sorted(set(parts.pictures) - set(parts.masks) - set(parts.boxes))
+    stems = sorted(set(parts.images) - set(parts.masks) - set(parts.boxes))
     if not stems:
         return []
-    message = f"{len(stems)} pictures have no mask and were left out, the first is {parts.pictures[stems[0]]}"
+    message = f"{len(stems)} images have no mask and were left out, the first is {parts.images[stems[0]]}"
     return [finding("image_unreferenced", "JPEGImages", message)]
 
 
-def _read_pictures(
+def _read_images(
     stems: Sequence[str],
     parts: _Parts,
     names: Sequence[str],
-    file_names: PictureNames,
+    file_names: ImageNames,
     findings: list[Finding],
-) -> dict[str, SourcePicture]:
-    places = {stem: place for stem in stems if (place := parts.picture(stem)) is not None}
-    sizes = picture_sizes(places.values())
-    pictures = {}
+) -> dict[str, SourceImage]:
+    places = {stem: place for stem in stems if (place := parts.image(stem)) is not None}
+    sizes = image_sizes(places.values())
+    images = {}
     for stem in stems:
         lack = _what_lacks(stem, parts)
         if lack is not None:
@@ -150,21 +150,21 @@ def _read_pictures(
             else:
                 message = f"object {number} has the class {value}; expected 1..{len(names) - 1}"
                 findings.append(finding("label_unknown", mask, message))
-        file_name = file_names.of_file(places[stem], parts.pictures[stem])
-        pictures[stem] = SourcePicture(file_name=file_name, size_hw=size_hw, objects=tuple(objects))
-    return pictures
+        file_name = file_names.of_file(places[stem], parts.images[stem])
+        images[stem] = SourceImage(file_name=file_name, size_hw=size_hw, objects=tuple(objects))
+    return images
 
 
 def _what_lacks(stem: str, parts: _Parts) -> Finding | None:
     if stem not in parts.masks:
         if stem not in parts.boxes:
-            message = f"SegmentationObject/{stem}.png does not exist; the picture was left out"
+            message = f"SegmentationObject/{stem}.png does not exist; the image was left out"
             return finding("source_unreadable", stem, message)
         xml = f"Annotations/{parts.boxes[stem]}"
         num_boxes = (parts.root / xml).read_bytes().count(b"<object>")
-        message = f"it has {num_boxes} boxes and no mask: boxes are not masks, and the picture was left out"
+        message = f"it has {num_boxes} boxes and no mask: boxes are not masks, and the image was left out"
         return finding("shape_without_area", xml, message, hint="Draw masks into SegmentationObject.")
-    if stem not in parts.pictures:
-        message = f"JPEGImages has no picture {stem}; the mask was left out"
+    if stem not in parts.images:
+        message = f"JPEGImages has no image {stem}; the mask was left out"
         return finding("image_missing", f"SegmentationObject/{parts.masks[stem]}", message)
     return None

@@ -1,4 +1,4 @@
-"""YOLO segmentation: a text file for each picture, a class number and one polygon on each line.
+"""YOLO segmentation: a text file for each image, a class number and one polygon on each line.
 
 A line holds one polygon. Several parts, and holes, are joined to it by bridges of no width, which a fill by
 the even-odd rule passes over without a trace.
@@ -14,16 +14,16 @@ import numpy as np
 import yaml
 
 from paddlex_seg.data.findings import Finding, finding
-from paddlex_seg.data.formats.assembly import SourceObject, SourcePicture, assemble_splits
+from paddlex_seg.data.formats.assembly import SourceImage, SourceObject, assemble_splits
 from paddlex_seg.data.formats.conversion import ALL, Conversion
 from paddlex_seg.data.formats.outlines import Ring, join_rings, mask_to_rings
 from paddlex_seg.data.formats.source_files import (
     SPLITS,
-    PictureNames,
+    ImageNames,
     agreed_size,
     decode_text,
     files_below,
-    picture_sizes,
+    image_sizes,
     read_class_names,
     read_lines,
 )
@@ -31,10 +31,10 @@ from paddlex_seg.data.formats.target_files import (
     annotations_by_image,
     class_names,
     inside_name,
-    place_picture,
+    place_image,
     unused,
 )
-from paddlex_seg.data.images import IMAGE_SUFFIXES, picture_size
+from paddlex_seg.data.images import IMAGE_SUFFIXES, image_size
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.masks.rle import annotation_to_rle, polygons_to_rle, rle_area, rle_iou, rle_to_mask
 from paddlex_seg.structures import Annotation, CocoFile, ImageRecord, Rle
@@ -43,36 +43,36 @@ from paddlex_seg.structures import Annotation, CocoFile, ImageRecord, Rle
 def read_yolo(root: Path) -> Conversion:
     """The data set in ``root``, described by its ``data.yaml``: ``names``, ``train``, ``val`` and ``test``.
 
-    Without these keys, pictures are looked for in ``<split>/images``, ``images/<split>`` and ``images``. The
-    labels of ``.../images/a.jpg`` are in ``.../labels/a.txt``; a picture without that file shows no object.
-    Coordinates become pixels of the upright picture. Raises DatasetError when there are no names, no pictures
+    Without these keys, images are looked for in ``<split>/images``, ``images/<split>`` and ``images``. The
+    labels of ``.../images/a.jpg`` are in ``.../labels/a.txt``; an image without that file shows no object.
+    Coordinates become pixels of the upright image. Raises DatasetError when there are no names, no images
     or no labels.
     """
     settings = _read_settings(root)
     names = _class_names(root, settings)
-    pictures_of_split = _find_pictures(root, settings)
-    unique = list(dict.fromkeys(path for paths in pictures_of_split.values() for path in paths))
+    images_of_split = _find_images(root, settings)
+    unique = list(dict.fromkeys(path for paths in images_of_split.values() for path in paths))
     labels = {path: _label_path(root, path) for path in unique}
     if not any(label.is_file() for label in labels.values()):
         raise DatasetError(
-            f"{root}: none of {len(unique)} pictures has a label file; the first was looked for at "
+            f"{root}: none of {len(unique)} images has a label file; the first was looked for at "
             f"{labels[unique[0]]}. Put the *.txt files into folders 'labels' beside the folders 'images'."
         )
     findings: list[Finding] = []
-    pictures = _read_pictures(root, labels, names, findings)
-    file_names = PictureNames(root)
+    images = _read_images(root, labels, names, findings)
+    file_names = ImageNames(root)
     splits = {
         split: [
-            SourcePicture(file_names.of_file(path, _wished_name(root, path)), *pictures[path])
+            SourceImage(file_names.of_file(path, _wished_name(root, path)), *images[path])
             for path in dict.fromkeys(paths)
-            if path in pictures
+            if path in images
         ]
-        for split, paths in pictures_of_split.items()
+        for split, paths in images_of_split.items()
     }
     return Conversion(
         splits=assemble_splits(root, splits, dict.fromkeys(names.values())),
         findings=tuple(findings),
-        pictures=file_names.to_place,
+        images=file_names.to_place,
     )
 
 
@@ -90,9 +90,9 @@ def write_yolo(splits: Mapping[str, CocoFile], image_dir: Path, folder: Path) ->
         (folder / "labels" / place).mkdir(parents=True, exist_ok=True)
         of_image = annotations_by_image(coco)
         for record, name in zip(coco.images, _target_names(coco, split), strict=True):
-            picture = folder / "images" / place / name
-            missing = place_picture(record, image_dir, picture, coco.path.name)
-            findings += missing or _turned(picture, record, coco.path.name)
+            image = folder / "images" / place / name
+            missing = place_image(record, image_dir, image, coco.path.name)
+            findings += missing or _turned(image, record, coco.path.name)
             if missing:
                 continue
             lines = []
@@ -141,19 +141,19 @@ def _class_names(root: Path, settings: Mapping[str, Any]) -> dict[int, str]:
     return {int(key): str(name) for key, name in sorted(names.items(), key=lambda item: int(item[0]))}
 
 
-def _find_pictures(root: Path, settings: Mapping[str, Any]) -> dict[str, list[Path]]:
-    """The pictures of each split; of the split "all" if nothing separates train from val."""
+def _find_images(root: Path, settings: Mapping[str, Any]) -> dict[str, list[Path]]:
+    """The images of each split; of the split "all" if nothing separates train from val."""
     found = {}
     for split in SPLITS:
         resolved = [_resolve(root, settings, str(entry)) for entry in _as_list(settings.get(split) or [])]
         places = [place for place in resolved if place is not None] or _usual_places(root, split)
         if places:
-            found[split] = [picture for place in places for picture in _pictures_at(root, place)]
+            found[split] = [image for place in places for image in _images_at(root, place)]
     if not any(found.values()):
-        found = {ALL: _pictures_at(root, root / "images")}
+        found = {ALL: _images_at(root, root / "images")}
     if not any(found.values()):
         raise DatasetError(
-            f"{root}: no pictures. Expected them where data.yaml says, in images/train and images/val, in "
+            f"{root}: no images. Expected them where data.yaml says, in images/train and images/val, in "
             "train/images and valid/images, or in images."
         )
     if "train" in found and found.get("val", found["train"]) == found["train"] and "test" not in found:
@@ -166,7 +166,7 @@ def _as_list(entries: Any) -> list[Any]:
 
 
 def _resolve(root: Path, settings: Mapping[str, Any], entry: str) -> Path | None:
-    """Where a folder or list of pictures lies. Roboflow writes paths that lead out of the data set."""
+    """Where a folder or list of images lies. Roboflow writes paths that lead out of the data set."""
     entry = entry.replace("\\", "/")
     stays_inside = "/".join(part for part in entry.split("/") if part not in ("", ".", ".."))
     base = str(settings.get("path") or "").replace("\\", "/")
@@ -183,7 +183,7 @@ def _usual_places(root: Path, split: str) -> list[Path]:
     return [place for place in places if place.is_dir()][:1]
 
 
-def _pictures_at(root: Path, place: Path) -> list[Path]:
+def _images_at(root: Path, place: Path) -> list[Path]:
     if place.is_dir():
         return [place / name for name in files_below(place, IMAGE_SUFFIXES)]
     if place.suffix.lower() == ".txt" and place.is_file():
@@ -192,9 +192,9 @@ def _pictures_at(root: Path, place: Path) -> list[Path]:
     return []
 
 
-def _label_path(root: Path, picture: Path) -> Path:
-    """The same path with ``labels`` for the last folder ``images``; without one, beside the picture."""
-    parts = list(picture.relative_to(root).parts) if picture.is_relative_to(root) else list(picture.parts)
+def _label_path(root: Path, image: Path) -> Path:
+    """The same path with ``labels`` for the last folder ``images``; without one, beside the image."""
+    parts = list(image.relative_to(root).parts) if image.is_relative_to(root) else list(image.parts)
     folders = parts[:-1]
     if "images" in folders:
         last = len(folders) - 1 - folders[::-1].index("images")
@@ -202,34 +202,34 @@ def _label_path(root: Path, picture: Path) -> Path:
     return (root / Path(*parts)).with_suffix(".txt")
 
 
-def _wished_name(root: Path, picture: Path) -> str:
+def _wished_name(root: Path, image: Path) -> str:
     """Below the root, without the folder ``images``: ``valid/a.jpg`` for ``valid/images/a.jpg``."""
-    if not picture.is_relative_to(root):
-        return picture.name
-    return "/".join(part for part in picture.relative_to(root).parts if part != "images")
+    if not image.is_relative_to(root):
+        return image.name
+    return "/".join(part for part in image.relative_to(root).parts if part != "images")
 
 
 # ---- reading: labels
 
-_Content = tuple[tuple[int, int], tuple[SourceObject, ...]]  # size and objects of a picture
+_Content = tuple[tuple[int, int], tuple[SourceObject, ...]]  # size and objects of an image
 
 
-def _read_pictures(
+def _read_images(
     root: Path, labels: Mapping[Path, Path], names: Mapping[int, str], findings: list[Finding]
 ) -> dict[Path, _Content]:
-    sizes = picture_sizes(labels)
-    pictures = {}
-    for picture, label in labels.items():
+    sizes = image_sizes(labels)
+    images = {}
+    for image, label in labels.items():
         file = os.path.relpath(label, root).replace(os.sep, "/")
         try:
-            size_hw = agreed_size(sizes[picture], None, "")
+            size_hw = agreed_size(sizes[image], None, "")
             text = decode_text(label.read_bytes(), label) if label.is_file() else ""
         except (DatasetError, OSError) as error:
-            code = "source_unreadable" if picture.is_file() else "image_missing"
+            code = "source_unreadable" if image.is_file() else "image_missing"
             findings.append(finding(code, file, str(error).rstrip(".")))
             continue
-        pictures[picture] = (size_hw, tuple(_read_objects(text, size_hw, names, file, findings)))
-    return pictures
+        images[image] = (size_hw, tuple(_read_objects(text, size_hw, names, file, findings)))
+    return images
 
 
 def _read_objects(
@@ -265,7 +265,7 @@ def _numbers(line: str) -> list[float] | None:
         values = [float(word) for word in line.split()]
     except ValueError:
         return None
-    # A hundred times the side of a picture is no place in it; NaN fails the comparison too.
+    # A hundred times the side of an image is no place in it; NaN fails the comparison too.
     return values if all(-100 <= value <= 100 for value in values[1:]) and math.isfinite(values[0]) else None
 
 
@@ -292,15 +292,15 @@ def _target_names(coco: CocoFile, split: str) -> list[PurePosixPath]:
     return [PurePosixPath(f"{unused(name.with_suffix(''), taken)}{name.suffix}") for name in names]
 
 
-def _turned(picture: Path, record: ImageRecord, file: str) -> list[Finding]:
-    """YOLO's coordinates are parts of the upright picture; those of an unturned one would be turned."""
+def _turned(image: Path, record: ImageRecord, file: str) -> list[Finding]:
+    """YOLO's coordinates are parts of the upright image; those of an unturned one would be turned."""
     try:
-        shown_hw = picture_size(picture).shown_hw
+        shown_hw = image_size(image).shown_hw
     except DatasetError as error:
         return [finding("image_corrupt", file, str(error).rstrip("."), image_id=record.id)]
     if shown_hw == (record.height, record.width):
         return []
-    message = f"the upright picture is {shown_hw} (height, width), listed is {(record.height, record.width)}"
+    message = f"the upright image is {shown_hw} (height, width), listed is {(record.height, record.width)}"
     return [finding("image_size_mismatch", file, message, image_id=record.id)]
 
 
@@ -349,7 +349,7 @@ def _drawn_iou(values: Sequence[str], mask: Rle, record: ImageRecord) -> float:
 
 
 def _write_settings(path: Path, splits: Sequence[str], names: Sequence[str]) -> None:
-    """``val`` is required by those who read it; without a split it is the pictures of ``train``."""
+    """``val`` is required by those who read it; without a split it is the images of ``train``."""
     places = {split: f"images/{split}" for split in splits if split != ALL}
     train = places.get("train", "images")
     settings = {"train": train, "val": train, **places, "nc": len(names), "names": dict(enumerate(names))}

@@ -37,22 +37,22 @@ def balance_table(splits: Mapping[str, CocoFile], shown: int = 30) -> str:
     """A table of images and objects per class and part, for the log: the first ``shown`` classes."""
     rows = split_balance(splits)
     width = max([len(row.category) for row in rows[:shown]] + [8])
-    lines = ["pictures (objects) per class:", f"  {'':{width}}" + "".join(f"{name:>18}" for name in splits)]
+    lines = ["images (objects) per class:", f"  {'':{width}}" + "".join(f"{name:>18}" for name in splits)]
     for row in rows[:shown]:
         cells = (f"{row.images[name]} ({row.instances[name]})" for name in splits)
         lines.append(f"  {row.category:{width}}" + "".join(f"{cell:>18}" for cell in cells))
     lines += [f"  ... and {len(rows) - shown} more classes"] * (len(rows) > shown)
     totals = "".join(f"{len(coco.images):>18}" for coco in splits.values())
-    lines.append(f"  {'pictures':{width}}{totals}")
+    lines.append(f"  {'images':{width}}{totals}")
     return "\n".join(lines)
 
 
 def _count_per_class(coco: CocoFile) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pictures and instances, by place of the category in the file."""
+    """Images and instances, by place of the category in the file."""
     num_categories = len(coco.categories)
     image_of, category_of = references(coco)
-    in_picture = np.unique(image_of * num_categories + category_of) % max(num_categories, 1)
+    in_image = np.unique(image_of * num_categories + category_of) % max(num_categories, 1)
     return (
-        np.bincount(in_picture, minlength=num_categories),
+        np.bincount(in_image, minlength=num_categories),
         np.bincount(category_of, minlength=num_categories),
     )

@@ -57,17 +57,17 @@ def convert_dataset(dataset_dir: Path, source: str | None, split: SplitSettings)
     splits, is_new_split = dict(conversion.splits), False
     if split.enable or ALL in splits:
         whole = in_name_order(merge_coco(list(splits.values())), number=True)
-        splits = divide(whole, dataset_dir / "images", split, to_place=conversion.pictures)
+        splits = divide(whole, dataset_dir / "images", split, to_place=conversion.images)
         is_new_split = True
     files = annotation_files(dataset_dir, splits)
     if is_new_split and conversion.list_lines:
         files |= list_files(dataset_dir, splits, conversion.list_lines)
-    files |= {dataset_dir / "images" / name: place for name, place in conversion.pictures.items()}
+    files |= {dataset_dir / "images" / name: place for name, place in conversion.images.items()}
     publish(dataset_dir, files)
     if split.folds:
         divide_into_folds(dataset_dir, merge_coco(list(splits.values())), split)
     counts = ", ".join(f"{name} {len(coco.images)}" for name, coco in splits.items())
-    _LOGGER.info(f"Convert dataset successfully ! Pictures: {counts}.")
+    _LOGGER.info(f"Convert dataset successfully ! Images: {counts}.")
     if split.enable:
         _LOGGER.info("Split dataset successfully !")
     return list(conversion.findings)
@@ -87,4 +87,4 @@ def _root_or_itself(dataset_dir: Path) -> Path:
     try:
         return dataset_paths(dataset_dir).root
     except DatasetError:
-        return dataset_dir  # the labels may have their pictures inside
+        return dataset_dir  # the labels may have their images inside

@@ -74,7 +74,7 @@ def _groups(
         return groups_by_name(names, split.group_by)
     if to_place:
         raise ConfigError(
-            "CheckDataset.split.group_by=duplicates needs pictures in the folder images, where the "
+            "CheckDataset.split.group_by=duplicates needs images in the folder images, where the "
             "conversion is yet to put them. Convert first, then split."
         )
     return groups_by_content(image_dir, names)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddlex_seg.data.checking.duplicates import clusters, near_duplicates
-from paddlex_seg.data.checking.scan import scan_pictures
+from paddlex_seg.data.checking.scan import scan_images
 from paddlex_seg.data.coco.paths import plain_name
 from paddlex_seg.errors import ConfigError
 
@@ -44,19 +44,19 @@ def groups_by_folder(file_names: Sequence[str]) -> list[int]:
 
 def groups_by_content(image_dir: Path, file_names: Sequence[str]) -> Sequence[int]:
     """A number per file name, equal for images that hardly differ."""
-    facts = scan_pictures(image_dir, file_names, "thumbnail")
+    facts = scan_images(image_dir, file_names, "thumbnail")
     pairs = near_duplicates([fact.thumbnail for fact in facts])
     return clusters(len(file_names), pairs)
 
 
 def number_groups(groups: Sequence[int] | None, num_images: int) -> NDArray[np.int64]:
-    """The group of each picture, numbered in order of appearance: other names do not change a split.
+    """The group of each image, numbered in order of appearance: other names do not change a split.
 
     Without ``groups`` each image is one of its own.
     """
     if groups is None:
         return np.arange(num_images)
-    assert len(groups) == num_images, f"{len(groups)} groups for {num_images} pictures"
+    assert len(groups) == num_images, f"{len(groups)} groups for {num_images} images"
     return np.array(_number_keys(groups), np.int64)
 
 

@@ -12,10 +12,10 @@ from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord
 
 
 def merge_coco(files: Sequence[CocoFile]) -> CocoFile:
-    """All pictures and annotations of ``files`` (one or more, as ``read_coco`` gives them), in their order.
+    """All images and annotations of ``files`` (one or more, as ``read_coco`` gives them), in their order.
 
     Categories of one name become one, with the first of their ids. Of records with the same id, the first
-    keeps it and the others get new ones; the other ids stay. Entries of one file name become one picture with
+    keeps it and the others get new ones; the other ids stay. Entries of one file name become one image with
     the annotations of all of them; what a later entry repeats exactly is left out. ``path`` is that of the
     first file, and so is what several files have in ``extra``.
     Raises DatasetError when entries of one file name differ in size, or an annotation belongs to nothing.
@@ -78,7 +78,7 @@ def _merge_categories(files: Sequence[CocoFile]) -> tuple[tuple[Category, ...], 
 def _merge_images(
     files: Sequence[CocoFile],
 ) -> tuple[tuple[ImageRecord, ...], list[list[int]], set[int]]:
-    """The pictures, the new id of each entry of each file, and the ids that stand for several entries."""
+    """The images, the new id of each entry of each file, and the ids that stand for several entries."""
     ids = _Ids(image.id for file in files for image in file.images)
     merged: dict[str, ImageRecord] = {}
     listed_in: dict[str, str] = {}
@@ -101,7 +101,7 @@ def _merge_images(
                     )
             ids_of_file.append(first.id)
     if problems:
-        where = f"pictures of {' and '.join(dict.fromkeys(file.path.name for file in files))}"
+        where = f"images of {' and '.join(dict.fromkeys(file.path.name for file in files))}"
         raise DatasetError(summarize_problems(where, problems))
     return tuple(merged.values()), new_ids, repeats
 

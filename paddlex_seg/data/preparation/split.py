@@ -17,14 +17,14 @@ from paddlex_seg.structures import CocoFile
 
 
 def split_sizes(total: int, percents: Sequence[int]) -> list[int]:
-    """How many of ``total`` pictures each part gets: all of them together, each less than one off its share.
+    """How many of ``total`` images each part gets: all of them together, each less than one off its share.
 
     A part of more than 0 percent gets one at least if there are enough, even if others are then one or more
     off. Where it makes no difference, the earlier part gets more.
     Raises ConfigError unless the percents are whole numbers of 0 or more that sum to 100.
     """
     _check_percents({f"part {number}": percent for number, percent in enumerate(percents, start=1)})
-    exact = [total * percent for percent in percents]  # in hundredths of a picture
+    exact = [total * percent for percent in percents]  # in hundredths of an image
     sizes = [hundredths // 100 for hundredths in exact]
     if total >= sum(percent > 0 for percent in percents):
         sizes = [max(size, percent > 0) for size, percent in zip(sizes, percents, strict=True)]
@@ -42,9 +42,9 @@ def split_coco(
 ) -> dict[str, CocoFile]:
     """A new split of ``coco`` into parts of these names, such as ``{"train": 80, "val": 20}``.
 
-    Sizes are those of ``split_sizes``, so that a part is empty if it has 0 percent or pictures are fewer than
+    Sizes are those of ``split_sizes``, so that a part is empty if it has 0 percent or images are fewer than
     parts. Records, their order, all categories and ``extra`` stay; the path is ``instance_<name>.json``
-    beside that of ``coco``. groups: one number per picture; pictures of equal numbers stay together, and the
+    beside that of ``coco``. groups: one number per image; images of equal numbers stay together, and the
     sizes come near to the wanted ones. No part of more than 0 percent is empty then.
     Raises ConfigError for wrong percents and for fewer groups than parts.
     """
@@ -53,7 +53,7 @@ def split_coco(
     needed = sum(percent > 0 for percent in percents.values())
     if groups is not None and _count(group_of_image) < needed:
         raise ConfigError(
-            f"{coco.path.name}: its {len(coco.images)} pictures form {_count(group_of_image)} groups, which "
+            f"{coco.path.name}: its {len(coco.images)} images form {_count(group_of_image)} groups, which "
             f"cannot fill {needed} parts ({', '.join(percents)}). Group them otherwise, or not at all."
         )
     sizes = split_sizes(len(coco.images), list(percents.values()))
@@ -67,14 +67,14 @@ def split_coco(
 def fold_coco(
     coco: CocoFile, folds: int, seed: int, groups: Sequence[int] | None = None
 ) -> list[dict[str, CocoFile]]:
-    """Train and val of each fold of a cross-validation; every picture is in val once.
+    """Train and val of each fold of a cross-validation; every image is in val once.
 
     Without ``groups`` the sizes of the folds differ by one at most. All else is as in ``split_coco``; the
     paths are ``instance_<name>_fold<number>.json``, numbered from 1.
-    Raises ConfigError for fewer than two folds, and for more folds than there are pictures or groups.
+    Raises ConfigError for fewer than two folds, and for more folds than there are images or groups.
     """
     group_of_image = number_groups(groups, num_images=len(coco.images))
-    most, kind = _count(group_of_image), "pictures" if groups is None else "groups of pictures"
+    most, kind = _count(group_of_image), "images" if groups is None else "groups of images"
     if not 2 <= folds <= most:
         raise ConfigError(
             f"{coco.path.name}: cannot make {folds} folds of {most} {kind}. Ask for 2 folds or more, "

@@ -42,11 +42,11 @@ def stratify(
 
 @dataclass(frozen=True)
 class _Items:
-    """What is assigned as a whole: groups of pictures, most often of one picture each."""
+    """What is assigned as a whole: groups of images, most often of one image each."""
 
-    sizes: list[int]  # pictures
-    # Of each item: a label and the number of its pictures that have it. Labels are the classes by their place
-    # in the file, and one more for pictures without objects.
+    sizes: list[int]  # images
+    # Of each item: a label and the number of its images that have it. Labels are the classes by their place
+    # in the file, and one more for images without objects.
     labels: list[list[tuple[int, int]]]
     num_labels: int
 
@@ -67,10 +67,10 @@ class _Parts:
         self.all = [part for part, size in enumerate(sizes) if size]
         multiple = math.lcm(*(sizes[part] for part in self.all))
         self.weights = [multiple // size if size else 0 for size in sizes]  # in proportion to 1 / size
-        self.room = list(sizes)  # pictures; negative where a group was too large
+        self.room = list(sizes)  # images; negative where a group was too large
         self.lack = [
             [size * total for total in totals] for size in sizes
-        ]  # pictures x scale, by part and label
+        ]  # images x scale, by part and label
         self.items_with = [[0] * items.num_labels for _ in sizes]  # by part and label
         self.num_items = [0] * len(sizes)
         self.num_unassigned = len(items.sizes)
@@ -101,7 +101,7 @@ class _Parts:
 def _items(coco: CocoFile, group_of_image: NDArray[np.int64]) -> _Items:
     num_labels = len(coco.categories) + 1
     image_of, category_of = references(coco)
-    pairs = np.unique(image_of * num_labels + category_of)  # each class once per picture
+    pairs = np.unique(image_of * num_labels + category_of)  # each class once per image
     without = np.setdiff1d(np.arange(len(coco.images)), pairs // num_labels) * num_labels + num_labels - 1
     pairs = np.concatenate([pairs, without])
     keys, counts = np.unique(
@@ -117,7 +117,7 @@ def _items(coco: CocoFile, group_of_image: NDArray[np.int64]) -> _Items:
 def _rarest_first(
     items: _Items, order: Sequence[int], unassigned_with: Sequence[int]
 ) -> Iterator[tuple[int, int, int]]:
-    """Each item once, with the label that brought it up and the number of its pictures that have it.
+    """Each item once, with the label that brought it up and the number of its images that have it.
 
     The caller assigns each before it asks for the next. Large items come first, as the small ones fill the
     gaps; among those of one size the rarest label does.
@@ -126,7 +126,7 @@ def _rarest_first(
     for item in order:
         of_size.setdefault(items.sizes[item], []).append(item)
     for size in sorted(of_size, reverse=True):
-        with_label: dict[int, list[tuple[int, int]]] = {}  # item, pictures of it with the label
+        with_label: dict[int, list[tuple[int, int]]] = {}  # item, images of it with the label
         for item in of_size[size]:
             for label, num_images in items.labels[item]:
                 with_label.setdefault(label, []).append((item, num_images))
@@ -150,7 +150,7 @@ def _rarest_first(
 
 
 def _choose_part(parts: _Parts, size: int, label: int, count: int, rng: np.random.Generator) -> int:
-    """The part for ``size`` pictures of which ``count`` have ``label``.
+    """The part for ``size`` images of which ``count`` have ``label``.
 
     It is the one that they bring nearest to its share of the label, among those with room for them.
     """

@@ -1,4 +1,4 @@
-"""Which pictures an epoch has, how often, and in which order."""
+"""Which images an epoch has, how often, and in which order."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from paddlex_seg.structures import CocoFile
 class Draw(NamedTuple):
     """One sample of an epoch."""
 
-    picture: int  # index in the annotation file
-    occurrence: int = 0  # how often the picture is in the epoch under a smaller number
+    image: int  # index in the annotation file
+    occurrence: int = 0  # how often the image is in the epoch under a smaller number
 
 
-def picture_weights(
+def image_weights(
     coco: CocoFile, *, repeat_threshold: float | None = None, negatives_ratio: float | None = None
 ) -> NDArray[np.float64]:
-    """How often each picture of ``coco`` is to be in an epoch on average, [num_images]; crowds do not count.
+    """How often each image of ``coco`` is to be in an epoch on average, [num_images]; crowds do not count.
 
-    repeat_threshold: pictures of a class that fewer than this share of all pictures have, from 0 to 1, come
+    repeat_threshold: images of a class that fewer than this share of all images have, from 0 to 1, come
     more often: sqrt(repeat_threshold / share) times for the rarest of their classes (A. Gupta et al., "LVIS",
     https://arxiv.org/abs/1908.03195). None: once each.
-    negatives_ratio: of pictures without objects there are at most this many for each picture with objects.
-    None: all of them. Where no picture has objects, they all stay.
+    negatives_ratio: of images without objects there are at most this many for each image with objects.
+    None: all of them. Where no image has objects, they all stay.
     """
     class_of_category = {category.id: index for index, category in enumerate(coco.categories)}
     index_of_image = {record.id: index for index, record in enumerate(coco.images)}
@@ -36,7 +36,7 @@ def picture_weights(
             has_class[index_of_image[item.image_id], class_of_category[item.category_id]] = True
     weights = np.ones(len(coco.images))
     if repeat_threshold is not None:
-        share = np.maximum(has_class.mean(axis=0), 1 / len(coco.images))  # no 0 for classes without pictures
+        share = np.maximum(has_class.mean(axis=0), 1 / len(coco.images))  # no 0 for classes without images
         factors = np.maximum(1.0, np.sqrt(repeat_threshold / share))  # [num_classes]
         weights = np.where(has_class, factors, 1.0).max(axis=1, initial=1.0)
     has_objects = has_class.any(axis=1)
@@ -48,14 +48,14 @@ def picture_weights(
 
 
 def epoch_length(weights: NDArray[np.float64]) -> int:
-    """Pictures in an epoch, the same number in each: the rounded sum of the weights, at least one."""
+    """Images in an epoch, the same number in each: the rounded sum of the weights, at least one."""
     return max(1, round(float(weights.sum())))
 
 
 def draw_epoch(weights: NDArray[np.float64], seed: int, epoch: int) -> list[Draw]:
-    """The pictures of an epoch in their order, ``epoch_length`` of them, by seed and epoch only.
+    """The images of an epoch in their order, ``epoch_length`` of them, by seed and epoch only.
 
-    Picture i comes floor(weights[i]) or ceil(weights[i]) times. Weights are not negative, and not all 0. When
+    Image i comes floor(weights[i]) or ceil(weights[i]) times. Weights are not negative, and not all 0. When
     all are 1, the order is a plain permutation.
     """
     length = epoch_length(weights)
@@ -74,7 +74,7 @@ def _draw_fractions(
     """0 or 1 for each of ``fractions`` (each at least 0 and below 1), 1 for exactly ``num_drawn`` of them.
 
     Systematic sampling, with chances as close to the fractions as their sum, which ``num_drawn`` rounds, lets
-    them be. Pictures of one fraction stand together, so that of such a group, too, as many are drawn as its
+    them be. Images of one fraction stand together, so that of such a group, too, as many are drawn as its
     sum says.
     """
     drawn = np.zeros(len(fractions), np.int64)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from paddlex_seg.data.preprocess import NetworkInput, collate, input_size, normalize, padded_size
 from paddlex_seg.data.samples.epochs import Draw
 from paddlex_seg.data.samples.quarantine import BadSample, Quarantine
-from paddlex_seg.data.samples.tasks import BadPicture, TrainingSet, TrainSample, TrainTask, evaluation_tasks
+from paddlex_seg.data.samples.tasks import BadImage, TrainingSet, TrainSample, TrainTask, evaluation_tasks
 from paddlex_seg.data.samples.transforms import Policy
 from paddlex_seg.data.workers import prepare_worker, start_context
 from paddlex_seg.errors import PaddlexSegError
@@ -33,15 +33,15 @@ T = TypeVar("T")
 
 
 class TrainBatch(NamedTuple):
-    """What a model trains on, and which pictures are in it."""
+    """What a model trains on, and which images are in it."""
 
     batch: Batch
-    # For each sample, as the annotation file has them: the name of its picture and of those mixed in.
+    # For each sample, as the annotation file has them: the name of its image and of those mixed in.
     file_names: tuple[tuple[str, ...], ...]
 
 
 class EvalBatch(NamedTuple):
-    """Pictures ready for a network, and which they are."""
+    """Images ready for a network, and which they are."""
 
     records: list[ImageRecord]
     image: NDArray[np.float32]  # [B, 3, H, W]
@@ -114,14 +114,14 @@ def train_batches(
     first_batch: int = 0,
     quarantine: Quarantine | None = None,
 ) -> Generator[TrainBatch, None, None]:
-    """The batches of one epoch for one of ``world_size`` ranks, ``batch_size`` pictures each.
+    """The batches of one epoch for one of ``world_size`` ranks, ``batch_size`` images each.
 
     All ranks get the same number of batches: see ``epoch_plan``. From ``first_batch`` on they are what they
     would be without it, and those before are not made.
 
-    In the place of a picture that cannot be used comes another one, see ``TrainingSet.task``, and the bad one
+    In the place of an image that cannot be used comes another one, see ``TrainingSet.task``, and the bad one
     is put into the ``quarantine`` when its turn comes. What batches are made of then depends neither on
-    workers nor on whether it was known to be bad. Raises DatasetError, naming the picture, without a
+    workers nor on whether it was known to be bad. Raises DatasetError, naming the image, without a
     quarantine, and as ``Quarantine`` does beyond its budget.
     """
     quarantine = Quarantine() if quarantine is None else quarantine
@@ -129,13 +129,13 @@ def train_batches(
     resizes = resize_plan(dataset.resizes, len(plan), seed=dataset.seed, epoch=epoch)
     planned = list(zip(plan, resizes, strict=True))[first_batch:]
 
-    def make(draw: Draw, resize: Policy) -> Callable[[], TrainSample | BadPicture]:
+    def make(draw: Draw, resize: Policy) -> Callable[[], TrainSample | BadImage]:
         return partial(_make_packed, dataset.task(epoch, draw, resize, bad=quarantine))
 
-    def settle(result: TrainSample | BadPicture, draw: Draw, resize: Policy) -> TrainSample:
-        """The sample without bad pictures, also those found since its task was begun."""
+    def settle(result: TrainSample | BadImage, draw: Draw, resize: Policy) -> TrainSample:
+        """The sample without bad images, also those found since its task was begun."""
         while True:
-            if isinstance(result, BadPicture):
+            if isinstance(result, BadImage):
                 record = result.record
                 quarantine.add(BadSample(record.file_name, record.id, error=str(result), epoch=epoch))
             elif not any(name in quarantine for name in result.file_names):
@@ -152,7 +152,7 @@ def train_batches(
 def evaluation_batches(
     coco: CocoFile, image_dir: Path, spec: PreprocessSpec, batch_size: int, pool: WorkerPool
 ) -> Iterator[EvalBatch]:
-    """The batches of ``evaluation_plan``. Raises DatasetError, naming the picture that cannot be read."""
+    """The batches of ``evaluation_plan``. Raises DatasetError, naming the image that cannot be read."""
     tasks = evaluation_tasks(coco, image_dir, spec)
     plan = evaluation_plan(coco, spec, batch_size)
     planned = (tasks[index] for batch in plan for index in batch)
@@ -163,7 +163,7 @@ def evaluation_batches(
 
 
 def evaluation_plan(coco: CocoFile, spec: PreprocessSpec, batch_size: int) -> list[list[int]]:
-    """The picture indices of each batch: all pictures once, those of a batch with inputs of one size.
+    """The image indices of each batch: all images once, those of a batch with inputs of one size.
 
     Padding an input to the size of another would change what the network sees near its edges, so that results
     would depend on the company. Where all inputs have one size, the order is that of the file.
@@ -205,7 +205,7 @@ def resize_plan(resizes: Sequence[Policy], num_batches: int, seed: int, epoch: i
 
     Those of all ranks have the same size in a step, so that none waits for another.
     """
-    # With a spawn key, since samples draw from [seed, epoch, picture].
+    # With a spawn key, since samples draw from [seed, epoch, image].
     entropy = np.random.SeedSequence([seed, epoch], spawn_key=(0,))
     drawn = np.random.default_rng(entropy).integers(len(resizes), size=num_batches)
     return [resizes[choice] for choice in drawn]
@@ -269,11 +269,11 @@ def stack_images(
     return NetworkInput(images, im_shape, np.stack([sample.scale_factor for sample in samples]))
 
 
-def _make_packed(task: TrainTask) -> TrainSample | BadPicture:
-    """The sample with 8 mask pixels a byte: on the way from a worker, masks would outweigh the picture."""
+def _make_packed(task: TrainTask) -> TrainSample | BadImage:
+    """The sample with 8 mask pixels a byte: on the way from a worker, masks would outweigh the image."""
     try:
         sample = task()
-    except BadPicture as error:
+    except BadImage as error:
         return error
     return sample._replace(masks=np.packbits(sample.masks, axis=2))
 

@@ -1,7 +1,7 @@
-"""Training pictures made of several: mosaic and copy-paste.
+"""Training images made of several: mosaic and copy-paste.
 
-Each picture is a ``Sample`` under a pending map of its own into a frame that all share; one is drawn over
-the other at the final size. Pixels are thus interpolated once, and masks as exact as those of one picture.
+Each image is a ``Sample`` under a pending map of its own into a frame that all share; one is drawn over
+the other at the final size. Pixels are thus interpolated once, and masks as exact as those of one image.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 from paddlex_seg.data.samples.sample import RenderedObjects, RenderedSample, Sample, mask_box
 from paddlex_seg.data.samples.transforms import MIN_VISIBLE, drop_slivers, jitter, place, scale_to_fit
 
-MOSAIC_SIDES = (1.0, 2.0)  # sides of a mosaic over those of its first picture
-MOSAIC_CENTRES = (0.25, 0.75)  # where the four pictures meet, as a share of the side
+MOSAIC_SIDES = (1.0, 2.0)  # sides of a mosaic over those of its first image
+MOSAIC_CENTRES = (0.25, 0.75)  # where the four images meet, as a share of the side
 PASTE_SCALES = (0.8, 1.25)  # the paper's standard jitter; its larger one is a policy, ``LargeScaleJitter``
 NUM_MOSAIC_PARTNERS = 3
 
 
 @dataclass(frozen=True)
 class Mixing:
-    """How many of the training samples are made of several pictures.
+    """How many of the training samples are made of several images.
 
-    mosaic_prob: chance of a sample to show four pictures around a point. copy_paste_prob: chance that objects
-    of another picture are pasted onto it. Both may happen to one sample.
+    mosaic_prob: chance of a sample to show four images around a point. copy_paste_prob: chance that objects
+    of another image are pasted onto it. Both may happen to one sample.
     """
 
     mosaic_prob: float = 0.0
@@ -36,7 +36,7 @@ class Mixing:
 
 
 class Layer(NamedTuple):
-    """A picture in the frame of the network input, and its objects there."""
+    """An image in the frame of the network input, and its objects there."""
 
     sample: Sample
     objects: RenderedObjects
@@ -45,17 +45,17 @@ class Layer(NamedTuple):
 def mosaic(samples: Sequence[Sample], rng: Generator) -> list[Sample]:
     """Four samples in one frame, around a point of it: top left, top right, bottom left, bottom right.
 
-    The frame is 1 to 2 times as high and wide as that of the first sample. Each picture keeps its shape and
+    The frame is 1 to 2 times as high and wide as that of the first sample. Each image keeps its shape and
     is fitted into the first one's frame; what lies outside is cut off, and objects with less than
     ``MIN_VISIBLE`` of their boxes left are dropped. After A. Bochkovskiy et al., "YOLOv4", https://arxiv.org/abs/2004.10934.
     """
-    picture_hw = samples[0].size_hw
+    image_hw = samples[0].size_hw
     sides = rng.uniform(*MOSAIC_SIDES)
-    frame_h, frame_w = (round(side * sides) for side in picture_hw)
+    frame_h, frame_w = (round(side * sides) for side in image_hw)
     y, x = (int(side * rng.uniform(*MOSAIC_CENTRES)) for side in (frame_h, frame_w))
     placed = []
     for number, sample in enumerate(samples):
-        fitted = scale_to_fit(sample, picture_hw)
+        fitted = scale_to_fit(sample, image_hw)
         is_bottom, is_right = divmod(number, 2)
         top, left = y - (not is_bottom) * fitted.size_hw[0], x - (not is_right) * fitted.size_hw[1]
         placed.append(drop_slivers(place(fitted, left=left, top=top, frame_hw=(frame_h, frame_w))))
@@ -77,7 +77,7 @@ def objects_to_paste(sample: Sample, frame_hw: tuple[int, int], rng: Generator) 
 
 
 def compose(layers: Sequence[Layer], pasted: Layer | None = None) -> RenderedSample:
-    """One picture with the objects of all layers. Nothing of the layers themselves may overlap.
+    """One image with the objects of all layers. Nothing of the layers themselves may overlap.
 
     Of ``pasted`` the objects are drawn, over everything, and cut out of what they hide; see ``hide``. Edges
     are not blended: the paper, Ghiasi et al., https://arxiv.org/abs/2012.07177, finds no gain in it.

@@ -1,4 +1,4 @@
-"""Pictures that cannot be made training samples: kept apart and on record, instead of ending the run."""
+"""Images that cannot be made training samples: kept apart and on record, instead of ending the run."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class BadSample:
-    """A picture that could not be used, and why."""
+    """An image that could not be used, and why."""
 
     file_name: str  # as the annotation file has it
     image_id: int
-    error: str  # names the picture
+    error: str  # names the image
     epoch: int  # in which it was found, counted from 0
 
 
 class Quarantine:
-    """The bad pictures of a run: ``file_name in quarantine`` says whether one is known to be bad.
+    """The bad images of a run: ``file_name in quarantine`` says whether one is known to be bad.
 
-    budget: the most different pictures that may be bad; with 0 the first one ends the run with its own error.
+    budget: the most different images that may be bad; with 0 the first one ends the run with its own error.
     path: the file that always holds all records, complete or not at all; None for ranks other than the first.
     known: records of the run that is resumed, see ``read_bad_samples``. Raises DatasetError, naming all of
     them, as soon as there are more than ``budget``, also when they are known from the beginning.
@@ -49,7 +49,7 @@ class Quarantine:
         return tuple(self._records.values())
 
     def add(self, record: BadSample) -> None:
-        """Put a picture on record, unless it is there already. Raises DatasetError beyond the budget."""
+        """Put an image on record, unless it is there already. Raises DatasetError beyond the budget."""
         self.merge([record])
 
     def merge(self, records: Iterable[BadSample]) -> None:
@@ -62,7 +62,7 @@ class Quarantine:
         self._records.update(new)
         for record in new.values():
             _LOGGER.warning(
-                "Left out from epoch %d on, bad picture %d of at most %d: %s",
+                "Left out from epoch %d on, bad image %d of at most %d: %s",
                 record.epoch + 1,
                 list(self._records).index(record.file_name) + 1,
                 self.budget,
@@ -77,7 +77,7 @@ class Quarantine:
             return
         problems = [record.error for record in self.records]
         where = (
-            f"{len(problems)} training pictures cannot be used, and Train.max_bad_samples allows "
+            f"{len(problems)} training images cannot be used, and Train.max_bad_samples allows "
             f"{self.budget}. Repair them or remove them from the data set"
             + (f", delete {self.path}" if self.path is not None else "")
             + " and run again, or allow more"

@@ -1,7 +1,7 @@
-"""A training picture and its objects under a pending map: geometry first, pixels once.
+"""A training image and its objects under a pending map: geometry first, pixels once.
 
-Each geometry method of ``Sample`` returns a new sample with another map from the picture as it was read (the
-source frame) to the picture as it will be (the current frame). ``render`` then draws image and masks from the
+Each geometry method of ``Sample`` returns a new sample with another map from the image as it was read (the
+source frame) to the image as it will be (the current frame). ``render`` then draws image and masks from the
 source in one step, so that they cannot drift apart and no pixel is interpolated twice.
 
 Coordinates are continuous: pixel i covers [i, i + 1), its centre is i + 0.5.
@@ -23,7 +23,7 @@ from paddlex_seg.structures import Polygons, Rle
 Segment = Polygons | Rle  # an RLE keeps what polygons cannot say: holes
 
 CUT_TOLERANCE = 1e-3  # source pixels; less than this is rounding of the map, not a cut object
-EDGE_TOLERANCE = 1e-6  # current pixels; rounding of the map opens no gap between two pictures side by side
+EDGE_TOLERANCE = 1e-6  # current pixels; rounding of the map opens no gap between two images side by side
 
 
 class RenderedObjects(NamedTuple):
@@ -46,7 +46,7 @@ class RenderedSample(NamedTuple):
 
 
 class Window(NamedTuple):
-    """The whole pixels of the current frame that show the picture; around them is fill colour."""
+    """The whole pixels of the current frame that show the image; around them is fill colour."""
 
     left: int
     top: int
@@ -66,7 +66,7 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A picture and its objects under the map ``current = source * scale_xy + shift_xy``.
+    """An image and its objects under the map ``current = source * scale_xy + shift_xy``.
 
     A negative scale mirrors.
     """
@@ -78,7 +78,7 @@ class Sample:
     size_hw: tuple[int, int]  # current frame
     scale_xy: NDArray[np.float64]
     shift_xy: NDArray[np.float64]
-    visible_xyxy: NDArray[np.float64]  # what crops have left of the picture, source frame
+    visible_xyxy: NDArray[np.float64]  # what crops have left of the image, source frame
     fill: tuple[float, float, float] = (0.0, 0.0, 0.0)  # RGB 0..255
     interpolation: int = cv2.INTER_CUBIC
 
@@ -170,7 +170,7 @@ class Sample:
     def render_objects(self) -> RenderedObjects:
         """The objects, without those of which no pixel is left.
 
-        The box of an object that a crop or the border of the picture has cut is the tight box of its mask.
+        The box of an object that a crop or the border of the image has cut is the tight box of its mask.
         All other boxes are those of the annotated polygons or RLEs, mapped exactly; so are the polygons.
         """
         masks = self._render_masks()
@@ -192,7 +192,7 @@ class Sample:
         return canvas
 
     def draw_image(self, canvas: NDArray[np.uint8]) -> None:
-        """Draw what is visible of the picture into ``canvas`` [H, W, 3]; the rest of it stays as it is."""
+        """Draw what is visible of the image into ``canvas`` [H, W, 3]; the rest of it stays as it is."""
         window = self._window()
         if min(window.size_hw) == 0:
             return
@@ -204,7 +204,7 @@ class Sample:
             to_source,
             dsize=window.size_hw[::-1],
             flags=self.interpolation | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,  # as cv2.resize does: no fill colour bleeds into the picture
+            borderMode=cv2.BORDER_REPLICATE,  # as cv2.resize does: no fill colour bleeds into the image
         )
 
     def _render_masks(self) -> NDArray[np.uint8]:
@@ -225,7 +225,7 @@ class Sample:
         return rle_to_mask(polygons_to_rle(corners, window.size_hw))
 
     def _render_rle(self, rle: Rle, window: Window) -> NDArray[np.uint8]:
-        """Nearest neighbour by index: along the axes of a picture it is exact."""
+        """Nearest neighbour by index: along the axes of an image it is exact."""
         columns = self._source_index(np.arange(window.left, window.right), axis=0)
         rows = self._source_index(np.arange(window.top, window.bottom), axis=1)
         return rle_to_mask(rle)[rows][:, columns]

@@ -1,6 +1,6 @@
-"""A data set picture by picture: tasks that need nothing but themselves, so that any process can do them.
+"""A data set image by image: tasks that need nothing but themselves, so that any process can do them.
 
-A task holds the few kilobytes of one picture's records and is a call away from its pixels. Worker processes
+A task holds the few kilobytes of one image's records and is a call away from its pixels. Worker processes
 thus never hold the annotation file, and a sample is the same wherever and whenever it is made.
 """
 
@@ -30,7 +30,7 @@ from paddlex_seg.structures import Annotation, CocoFile, ImageRecord, Polygons, 
 
 
 class TrainSample(NamedTuple):
-    """A picture to train on, in pixels of the network input, not yet normalised. n may be 0."""
+    """An image to train on, in pixels of the network input, not yet normalised. n may be 0."""
 
     image: NDArray[np.uint8]  # [H, W, 3] RGB
     boxes_xyxy: NDArray[np.float32]  # [n, 4]
@@ -39,13 +39,13 @@ class TrainSample(NamedTuple):
     polygons: tuple[Polygons | None, ...]  # n of them, None where only the mask is exact
     image_id: int
     im_shape: NDArray[np.float32]  # [2], height and width
-    scale_factor: NDArray[np.float32]  # [2], im_shape / size of the picture in its file
-    file_names: tuple[str, ...]  # of the picture, and of all others of which parts are in it
+    scale_factor: NDArray[np.float32]  # [2], im_shape / size of the image in its file
+    file_names: tuple[str, ...]  # of the image, and of all others of which parts are in it
 
 
 @dataclass(frozen=True)
-class SourcePicture:
-    """A picture in its file, and its objects. ``annotations`` are without crowds."""
+class SourceImage:
+    """An image in its file, and its objects. ``annotations`` are without crowds."""
 
     index: int  # in the annotation file
     record: ImageRecord
@@ -54,25 +54,25 @@ class SourcePicture:
     class_ids: tuple[int, ...]  # 0-based class index of each annotation
 
     def load(self) -> Sample:
-        """Picture and objects before any change. Raises DatasetError as ``load_image`` does."""
+        """Image and objects before any change. Raises DatasetError as ``load_image`` does."""
         image = load_image(self.path, size_hw=(self.record.height, self.record.width))
         segments = [_segment(annotation, self.record) for annotation in self.annotations]
         return Sample.from_source(image, segments, self.class_ids)
 
 
-class BadPicture(DatasetError):
-    """A picture that cannot be made a sample, or part of one."""
+class BadImage(DatasetError):
+    """An image that cannot be made a sample, or part of one."""
 
     def __init__(self, message: str, record: ImageRecord) -> None:
         super().__init__(message)
         self.record = record
 
-    def __reduce__(self) -> tuple[type[BadPicture], tuple[str, ImageRecord]]:  # on the way from a worker
-        return BadPicture, (str(self), self.record)
+    def __reduce__(self) -> tuple[type[BadImage], tuple[str, ImageRecord]]:  # on the way from a worker
+        return BadImage, (str(self), self.record)
 
 
-# Parts of a sample. A picture in one of them, and what is done to it, is drawn apart from all others, so that
-# whether a sample is mixed changes nothing for the picture that it is made of.
+# Parts of a sample. An image in one of them, and what is done to it, is drawn apart from all others, so that
+# whether a sample is mixed changes nothing for the image that it is made of.
 BASE, MOSAIC_SLOTS, PASTE_SLOT = 0, (1, 2, 3), 4
 # What is drawn for a part.
 PICK, CHANGE, DECIDE, ARRANGE, RESIZE = range(5)
@@ -82,20 +82,20 @@ PICK, CHANGE, DECIDE, ARRANGE, RESIZE = range(5)
 class TrainTask:
     """All it takes to make one training sample."""
 
-    base: SourcePicture
-    mosaic: tuple[SourcePicture, ...]  # the three pictures beside the base, or none
-    pasted: SourcePicture | None  # whose objects are pasted onto the rest
-    policies: tuple[Policy, ...]  # for each picture on its own
+    base: SourceImage
+    mosaic: tuple[SourceImage, ...]  # the three images beside the base, or none
+    pasted: SourceImage | None  # whose objects are pasted onto the rest
+    policies: tuple[Policy, ...]  # for each image on its own
     resize: Policy  # for the whole
-    entropy: tuple[int, ...]  # seed, epoch, picture and, from the second time in an epoch on, occurrence
+    entropy: tuple[int, ...]  # seed, epoch, image and, from the second time in an epoch on, occurrence
 
     @property
-    def pictures(self) -> tuple[SourcePicture, ...]:
+    def images(self) -> tuple[SourceImage, ...]:
         """All of them, the base first."""
         return (self.base, *self.mosaic, *([self.pasted] if self.pasted is not None else []))
 
     def __call__(self) -> TrainSample:
-        """The sample. Raises BadPicture for the picture that is unreadable, of another size than recorded, or
+        """The sample. Raises BadImage for the image that is unreadable, of another size than recorded, or
         whose annotations cannot be drawn.
         """
         with _blaming(self.base):
@@ -116,7 +116,7 @@ class TrainTask:
             image_id=self.base.record.id,
             im_shape=im_shape,
             scale_factor=im_shape / source_shape,
-            file_names=tuple(picture.record.file_name for picture in self.pictures),
+            file_names=tuple(image.record.file_name for image in self.images),
         )
 
     def _mix(self, base: Sample) -> RenderedSample:
@@ -132,20 +132,20 @@ class TrainTask:
             objects = objects_to_paste(source, samples[0].size_hw, self._generator(ARRANGE, PASTE_SLOT))
         return compose(layers, self._layer(self.pasted, objects))
 
-    def _changed(self, picture: SourcePicture, slot: int) -> Sample:
-        with _blaming(picture):
-            return apply(self.policies, picture.load(), self._changes_of(picture, slot))
+    def _changed(self, image: SourceImage, slot: int) -> Sample:
+        with _blaming(image):
+            return apply(self.policies, image.load(), self._changes_of(image, slot))
 
-    def _layer(self, picture: SourcePicture, sample: Sample) -> Layer:
-        with _blaming(picture):
+    def _layer(self, image: SourceImage, sample: Sample) -> Layer:
+        with _blaming(image):
             resized = self.resize(sample, self._generator(RESIZE, BASE))  # all layers get the same size
             return Layer(resized, resized.render_objects())
 
-    def _changes_of(self, picture: SourcePicture, slot: int) -> np.random.Generator:
+    def _changes_of(self, image: SourceImage, slot: int) -> np.random.Generator:
         """What policies draw from: for a replacement something else, as the change may have been to blame."""
-        if slot == BASE and picture.index == self.entropy[2]:
+        if slot == BASE and image.index == self.entropy[2]:
             return np.random.default_rng(self.entropy)
-        return generator(self.entropy, CHANGE, slot, picture.index)
+        return generator(self.entropy, CHANGE, slot, image.index)
 
     def _generator(self, purpose: int, slot: int) -> np.random.Generator:
         return generator(self.entropy, purpose, slot)
@@ -157,28 +157,28 @@ def generator(entropy: Sequence[int], *purpose: int) -> np.random.Generator:
 
 
 @contextmanager
-def _blaming(picture: SourcePicture) -> Iterator[None]:
-    """Turns whatever is raised into a BadPicture, unless it is one."""
+def _blaming(image: SourceImage) -> Iterator[None]:
+    """Turns whatever is raised into a BadImage, unless it is one."""
     try:
         yield
-    except BadPicture:
+    except BadImage:
         raise
     except DatasetError as error:
-        is_named = str(picture.path) in str(error)
-        message = str(error) if is_named else f"{picture.path}: {error}"
-        raise BadPicture(message, picture.record) from error
+        is_named = str(image.path) in str(error)
+        message = str(error) if is_named else f"{image.path}: {error}"
+        raise BadImage(message, image.record) from error
     except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
-        raise BadPicture(
-            f"{picture.path}: cannot be made a training sample ({type(error).__name__}: {error}, in line "
+        raise BadImage(
+            f"{image.path}: cannot be made a training sample ({type(error).__name__}: {error}, in line "
             f"{frame.lineno} of {Path(frame.filename).name}). Look at its annotations, or remove it.",
-            picture.record,
+            image.record,
         ) from error
 
 
 @dataclass(frozen=True)
 class EvalTask:
-    """All it takes to prepare one picture for evaluation."""
+    """All it takes to prepare one image for evaluation."""
 
     record: ImageRecord
     path: Path
@@ -191,17 +191,17 @@ class EvalTask:
 
 
 class TrainingSet:
-    """The pictures of ``coco`` as training samples. Pictures without objects stay; crowds are left out.
+    """The images of ``coco`` as training samples. Images without objects stay; crowds are left out.
 
     The class index of a category is its position in ``coco.categories``. What a sample looks like depends on
     the seed, the epoch, its ``Draw`` and the one of ``resizes`` that its batch takes, the last of its
-    policies. ``spec`` says how its image is normalised and padded in the batch. ``weights`` [num_pictures]
-    say how often each picture is in an epoch, once by default; see ``picture_weights``. Raises DatasetError
-    when there are no pictures, or a file name leads out of ``image_dir``.
+    policies. ``spec`` says how its image is normalised and padded in the batch. ``weights`` [num_images]
+    say how often each image is in an epoch, once by default; see ``image_weights``. Raises DatasetError
+    when there are no images, or a file name leads out of ``image_dir``.
 
-    With ``mixing``, samples have parts of other pictures, drawn in proportion to their weights. All pictures
+    With ``mixing``, samples have parts of other images, drawn in proportion to their weights. All images
     of a sample go through the policies, each on its own, before they are mixed. ``image_id`` and
-    ``scale_factor`` of such a sample speak of the picture it was drawn for.
+    ``scale_factor`` of such a sample speak of the image it was drawn for.
     """
 
     def __init__(
@@ -218,7 +218,7 @@ class TrainingSet:
     ) -> None:
         if not coco.images:
             raise DatasetError(
-                f"{coco.path}: lists no images; training needs at least one. Add pictures to the file."
+                f"{coco.path}: lists no images; training needs at least one. Add images to the file."
             )
         self.resizes, self.spec, self.seed = tuple(resizes), spec, seed
         self._mixing = mixing or Mixing()
@@ -234,14 +234,14 @@ class TrainingSet:
         self._up_to_paste_weight = np.cumsum(self._weights * has_objects)
 
     def adapted(self, resizes: Sequence[Policy], *, is_mixed: bool) -> TrainingSet:
-        """The same samples at other sizes, and perhaps without parts of other pictures."""
+        """The same samples at other sizes, and perhaps without parts of other images."""
         other = copy.copy(self)
         other.resizes = tuple(resizes)
         other._mixing = self._mixing if is_mixed else Mixing()
         return other
 
     def __len__(self) -> int:
-        """Pictures, however often they are in an epoch."""
+        """Images, however often they are in an epoch."""
         return len(self._records)
 
     @property
@@ -254,34 +254,34 @@ class TrainingSet:
         return draw_epoch(self._weights, self.seed, epoch)
 
     def file_name(self, index: int) -> str:
-        """The name of picture ``index`` as the annotation file has it, for messages."""
+        """The name of image ``index`` as the annotation file has it, for messages."""
         return self._records[index].file_name
 
     def size_hw(self, index: int) -> tuple[int, int]:
-        """Height and width of picture ``index`` in its file."""
+        """Height and width of image ``index`` in its file."""
         return self._records[index].height, self._records[index].width
 
     def num_objects(self, index: int) -> int:
-        """Objects of picture ``index``, without crowds."""
+        """Objects of image ``index``, without crowds."""
         return len(self._annotations_of_image.get(self._records[index].id, ()))
 
     def task(self, epoch: int, draw: Draw, resize: Policy, bad: Container[str] = ()) -> TrainTask:
         """What to do for a sample, to be sent to a worker.
 
-        In the place of a picture whose file name is in ``bad`` comes another one, drawn by seed, epoch and
+        In the place of an image whose file name is in ``bad`` comes another one, drawn by seed, epoch and
         draw only: of the candidates for a place, whose order is fixed, the first that is not bad. Raises
         DatasetError when none is left.
         """
-        entropy = (self.seed, epoch, draw.picture) + ((draw.occurrence,) if draw.occurrence else ())
-        base = self._pick(entropy, BASE, bad, self._up_to_weight, planned=draw.picture)
+        entropy = (self.seed, epoch, draw.image) + ((draw.occurrence,) if draw.occurrence else ())
+        base = self._pick(entropy, BASE, bad, self._up_to_weight, planned=draw.image)
         if base is None:
-            raise DatasetError(f"{self._path}: none of its pictures can be used. Repair them.")
-        partners: list[SourcePicture] = []
+            raise DatasetError(f"{self._path}: none of its images can be used. Repair them.")
+        partners: list[SourceImage] = []
         pasted = None
         chances = generator(entropy, DECIDE, BASE).random(2)
         if chances[0] < self._mixing.mosaic_prob:
             picks = (self._pick(entropy, slot, bad, self._up_to_weight) for slot in MOSAIC_SLOTS)
-            partners = [picture for picture in picks if picture is not None]
+            partners = [image for image in picks if image is not None]
         if chances[1] < self._mixing.copy_paste_prob:
             pasted = self._pick(entropy, PASTE_SLOT, bad, self._up_to_paste_weight)
         return TrainTask(
@@ -300,11 +300,11 @@ class TrainingSet:
         bad: Container[str],
         up_to_weight: NDArray[np.float64],
         planned: int | None = None,
-    ) -> SourcePicture | None:
-        """The first candidate that is not bad: the planned picture, one drawn by weight, all others."""
+    ) -> SourceImage | None:
+        """The first candidate that is not bad: the planned image, one drawn by weight, all others."""
         for index in self._candidates(generator(entropy, PICK, slot), up_to_weight, planned):
             if self._records[index].file_name not in bad:
-                return self._source_picture(index)
+                return self._source_image(index)
         return None
 
     def _candidates(
@@ -318,10 +318,10 @@ class TrainingSet:
             weights = np.diff(up_to_weight, prepend=0)
             yield from (int(index) for index in rng.permutation(len(weights)) if weights[index] > 0)
 
-    def _source_picture(self, index: int) -> SourcePicture:
+    def _source_image(self, index: int) -> SourceImage:
         record = self._records[index]
         annotations = self._annotations_of_image.get(record.id, ())
-        return SourcePicture(
+        return SourceImage(
             index=index,
             record=record,
             path=self._paths[index],
@@ -331,7 +331,7 @@ class TrainingSet:
 
 
 def evaluation_tasks(coco: CocoFile, image_dir: Path, spec: PreprocessSpec) -> list[EvalTask]:
-    """A task for each picture, in file order. Raises DatasetError when a name leads out of ``image_dir``."""
+    """A task for each image, in file order. Raises DatasetError when a name leads out of ``image_dir``."""
     return [EvalTask(record, image_path(image_dir, record.file_name), spec) for record in coco.images]
 
 

@@ -68,7 +68,7 @@ class RandomDistort:
 
 @dataclass(frozen=True)
 class RandomExpand:
-    """Put the picture somewhere on a canvas of up to ``ratio`` times its sides, of the colour ``fill``."""
+    """Put the image somewhere on a canvas of up to ``ratio`` times its sides, of the colour ``fill``."""
 
     ratio: float = 4.0
     prob: float = 0.5
@@ -90,8 +90,8 @@ class RandomCrop:
 
     One of ``thresholds`` (or, with ``allow_no_crop``, no crop) is drawn, and the first of ``num_attempts``
     random windows is taken that has at least that IoU with the box of an object; without one the next
-    threshold is tried. ``scaling`` bounds the square root of the window's share of the picture,
-    ``aspect_ratio`` its width over height relative to the picture's. A picture without objects stays whole.
+    threshold is tried. ``scaling`` bounds the square root of the window's share of the image,
+    ``aspect_ratio`` its width over height relative to the image's. An image without objects stays whole.
     """
 
     thresholds: tuple[float, ...] = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
@@ -133,13 +133,13 @@ class RandomCrop:
 
 @dataclass(frozen=True)
 class LargeScaleJitter:
-    """Shrink or enlarge the picture by a factor from ``scale`` in a frame that stays as large as it is.
+    """Shrink or enlarge the image by a factor from ``scale`` in a frame that stays as large as it is.
 
-    A larger picture is cropped at random, a smaller one put somewhere into the frame, with ``fill`` around
+    A larger image is cropped at random, a smaller one put somewhere into the frame, with ``fill`` around
     it; objects with less than ``MIN_VISIBLE`` of their boxes left are dropped. Paper: G. Ghiasi et al.,
     "Simple Copy-Paste is a Strong Data Augmentation Method for Instance Segmentation",
-    https://arxiv.org/abs/2012.07177. Differs from it: a smaller picture lies anywhere, not in a corner, and
-    the frame is the picture's own until the last resize.
+    https://arxiv.org/abs/2012.07177. Differs from it: a smaller image lies anywhere, not in a corner, and
+    the frame is the image's own until the last resize.
     """
 
     scale: tuple[float, float] = (0.1, 2.0)
@@ -147,7 +147,7 @@ class LargeScaleJitter:
     fill: tuple[float, float, float] = IMAGENET_MEAN
 
     def __call__(self, sample: Sample, rng: Generator) -> Sample:
-        """A sample of the same frame, with the picture larger or smaller in it."""
+        """A sample of the same frame, with the image larger or smaller in it."""
         if rng.random() >= self.prob:
             return sample
         return drop_slivers(jitter(sample, rng.uniform(*self.scale), sample.size_hw, rng, fill=self.fill))
@@ -199,7 +199,7 @@ def jitter(
     rng: Generator,
     fill: tuple[float, float, float] = IMAGENET_MEAN,
 ) -> Sample:
-    """``scale_to_fit``, then somewhere in the frame: all of the picture is in it, or it fills the frame."""
+    """``scale_to_fit``, then somewhere in the frame: all of the image is in it, or it fills the frame."""
     scaled = scale_to_fit(sample, frame_hw, scale)
     slack = np.array(frame_hw) - scaled.size_hw
     top, left = rng.integers(np.minimum(slack, 0), np.maximum(slack, 0) + 1)
@@ -222,7 +222,7 @@ def place(
 ) -> Sample:
     """Put the sample into a frame with its top left corner at (left, top), which may lie outside.
 
-    What lies outside of the frame is cropped; ``fill`` is the colour around the picture.
+    What lies outside of the frame is cropped; ``fill`` is the colour around the image.
     """
     (height, width), (frame_h, frame_w) = sample.size_hw, frame_hw
     x1, y1 = max(0, -left), max(0, -top)
@@ -244,13 +244,13 @@ def change_brightness(image: Image, factor: float) -> Image:
 
 
 def change_contrast(image: Image, factor: float) -> Image:
-    """Blend with the mean gray of the picture."""
+    """Blend with the mean gray of the image."""
     mean_gray = round(float(np.dot(cv2.mean(image)[:3], GRAY_WEIGHTS)))
     return _map_levels(image, factor, offset=(1 - factor) * mean_gray)
 
 
 def change_saturation(image: Image, factor: float) -> Image:
-    """Blend with the picture in gray."""
+    """Blend with the image in gray."""
     return cv2.transform(image, factor * np.eye(3) + (1 - factor) * GRAY_WEIGHTS)
 
 

@@ -2,7 +2,7 @@
 
 Papers: K. He et al., "Mask R-CNN", https://arxiv.org/abs/1703.06870; Z. Cai and N. Vasconcelos, "Cascade
 R-CNN", https://arxiv.org/abs/1712.00726. Differs from PaddleDetection: no made-up row when nothing is found,
-no row for a box outside of the picture, and in the network without pyramid the masks of each image of a
+no row for a box outside of the image, and in the network without pyramid the masks of each image of a
 training batch are learnt from its own features, not from those of the first image. Shapes: B images, K
 classes, N detections of the batch, [H, W] input size.
 """

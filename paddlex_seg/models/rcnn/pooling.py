@@ -14,7 +14,7 @@ from paddle.vision.ops import roi_align
 from paddlex_seg.models.rcnn.assign import UNIT_BOX
 from paddlex_seg.ops.ragged import image_of_rows
 
-CANONICAL_SIDE = 224.0  # pixels: boxes of this size are as large as the pictures of ImageNet
+CANONICAL_SIDE = 224.0  # pixels: boxes of this size are as large as the images of ImageNet
 CANONICAL_LEVEL = 2  # of such boxes: stride 16
 PYRAMID_STRIDES = (4, 8, 16, 32)
 SINGLE_STRIDE = 16  # of a network without pyramid

@@ -29,7 +29,7 @@ UNDECIDABLE = {
     ("category_id_duplicate", 0),  # one id, two names
     ("category_id_duplicate", 1),
     ("category_id_duplicate", 2),
-    ("file_name_outside", 0),  # the picture lies elsewhere
+    ("file_name_outside", 0),  # the image lies elsewhere
     ("file_name_outside", 1),
     ("file_name_outside", 2),
 }
@@ -99,8 +99,8 @@ def test_a_sound_data_set_is_copied_as_it_is(tmp_path: Path) -> None:
     assert repair.counts == {}
     for split, document in planted.documents.items():
         assert load_document(repair.root / "annotations" / f"instance_{split}.json") == document
-    pictures = {path.name for path in (planted.root / "images").iterdir()}
-    assert {path.name for path in (repair.root / "images").iterdir()} == pictures
+    images = {path.name for path in (planted.root / "images").iterdir()}
+    assert {path.name for path in (repair.root / "images").iterdir()} == images
 
 
 def test_every_defect_at_once_is_repaired_as_far_as_possible(tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_a_size_that_the_exif_orientation_leaves_open_is_not_guessed(tmp_path: P
     assert "image_entry_invalid" not in repair_dataset(planted.root).counts
 
 
-def test_of_a_sliver_within_the_picture_the_drawn_pixels_stay(tmp_path: Path) -> None:
+def test_of_a_sliver_within_the_image_the_drawn_pixels_stay(tmp_path: Path) -> None:
     planted = write_sound_dataset(tmp_path / "data")
     planted.annotation("train", 0)["segmentation"] = [[-40, 10, 0.6, 10, 0.6, 40, -40, 40]]
     planted.save()

@@ -88,13 +88,13 @@ def test_the_demo_data_set_has_no_errors_and_no_warnings(tmp_path: Path) -> None
     assert report.counts == {"image_without_objects": 1}
 
 
-def test_a_picture_that_is_no_picture_is_found_wherever_it_stands(tmp_path: Path) -> None:
+def test_an_image_that_is_no_image_is_found_wherever_it_stands(tmp_path: Path) -> None:
     planted = write_sound_dataset(tmp_path)
     document = planted.documents["train"]
     template = planted.image_file("train").read_bytes()
     for number in range(100, 340):
         name = f"more_{number}.jpg"
-        (tmp_path / "images" / name).write_bytes(template if number != 333 else b"no picture")
+        (tmp_path / "images" / name).write_bytes(template if number != 333 else b"no image")
         document["images"].append({"id": number, "file_name": name, "width": 96, "height": 72})
     planted.save()
     report = check(tmp_path)
@@ -117,7 +117,7 @@ def test_findings_beyond_the_first_thousand_of_a_code_are_counted(tmp_path: Path
     assert "... and 1480 more" in str(caught.value)
 
 
-def test_masks_in_shares_of_the_picture_are_an_error(tmp_path: Path) -> None:
+def test_masks_in_shares_of_the_image_are_an_error(tmp_path: Path) -> None:
     planted = write_sound_dataset(tmp_path)
     for item in planted.documents["train"]["annotations"]:
         item["segmentation"] = [[0.1, 0.2, 0.5, 0.2, 0.4, 0.9]]
@@ -136,17 +136,17 @@ def test_a_test_split_is_checked_as_well(tmp_path: Path) -> None:
     assert {item.file for item in report.findings} == {"instance_test.json"}
 
 
-def test_a_second_check_reads_no_picture_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_check_reads_no_image_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_sound_dataset(tmp_path / "data")
-    cache = tmp_path / "cache" / "pictures.jsonl"
+    cache = tmp_path / "cache" / "images.jsonl"
     first = check(tmp_path / "data", cache_file=cache)
-    monkeypatch.setattr("paddlex_seg.data.checking.scan.inspect_picture", _refuse)
+    monkeypatch.setattr("paddlex_seg.data.checking.scan.inspect_image", _refuse)
     assert check(tmp_path / "data", cache_file=cache).counts == first.counts
 
 
-def test_a_changed_picture_is_read_again(tmp_path: Path) -> None:
+def test_a_changed_image_is_read_again(tmp_path: Path) -> None:
     planted = write_sound_dataset(tmp_path / "data")
-    cache = tmp_path / "cache" / "pictures.jsonl"
+    cache = tmp_path / "cache" / "images.jsonl"
     assert not check(tmp_path / "data", cache_file=cache).counts
     planted.image_file("val").write_bytes(b"")
     assert check(tmp_path / "data", cache_file=cache).counts == {"image_empty_file": 1}
@@ -154,13 +154,13 @@ def test_a_changed_picture_is_read_again(tmp_path: Path) -> None:
 
 def test_a_cache_that_is_damaged_is_as_good_as_none(tmp_path: Path) -> None:
     write_sound_dataset(tmp_path / "data")
-    cache = tmp_path / "pictures.jsonl"
+    cache = tmp_path / "images.jsonl"
     cache.write_text('[1, "thumbnail"]\n["a", 3', encoding="utf-8")
     assert not check(tmp_path / "data", cache_file=cache).counts
 
 
 @pytest.mark.parametrize("decode", ["header", "thumbnail", "full"])
-def test_what_a_camera_writes_behind_a_picture_does_no_harm(tmp_path: Path, decode: Decode) -> None:
+def test_what_a_camera_writes_behind_an_image_does_no_harm(tmp_path: Path, decode: Decode) -> None:
     planted = write_sound_dataset(tmp_path)
     path = planted.image_file("train")
     assert path.suffix == ".jpg"
@@ -169,7 +169,7 @@ def test_what_a_camera_writes_behind_a_picture_does_no_harm(tmp_path: Path, deco
 
 
 @pytest.mark.parametrize("decode", ["header", "thumbnail", "full"])
-def test_a_picture_that_is_cut_off_is_found_however_little_is_read(tmp_path: Path, decode: Decode) -> None:
+def test_an_image_that_is_cut_off_is_found_however_little_is_read(tmp_path: Path, decode: Decode) -> None:
     planted = write_sound_dataset(tmp_path)
     for place in (0, 1):
         content = planted.image_file("train", place).read_bytes()
@@ -202,4 +202,4 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def _refuse(*arguments: object) -> None:
-    raise AssertionError("a picture was read again")
+    raise AssertionError("an image was read again")

@@ -9,8 +9,8 @@ from paddlex_seg.data.checking.statistics import (
     Shapes,
     SplitShapes,
     class_table,
-    objects_per_picture,
-    picture_table,
+    image_table,
+    objects_per_image,
     position_heat_map,
     size_table,
 )
@@ -25,7 +25,7 @@ def split_of(
     categories: Sequence[Category] = CATEGORIES,
     boxes_xywh: Sequence[Sequence[float]] | None = None,
 ) -> SplitShapes:
-    """objects: image id, category id, area. The ids of the pictures are 10, 20, ..."""
+    """objects: image id, category id, area. The ids of the images are 10, 20, ..."""
     images = tuple(
         ImageRecord(10 * (i + 1), f"{i}.png", width, height) for i, (width, height) in enumerate(sizes_wh)
     )
@@ -39,7 +39,7 @@ def split_of(
     )
 
 
-def test_classes_are_counted_in_annotations_and_in_pictures() -> None:
+def test_classes_are_counted_in_annotations_and_in_images() -> None:
     shapes = {
         "train": split_of([(10, 7, 4), (10, 7, 8), (20, 7, 90), (20, 3, 5)], [(9, 9)] * 2),
         "val": split_of([(10, 3, 7)]),
@@ -61,12 +61,12 @@ def test_classes_of_val_are_found_by_id_where_its_list_has_another_order() -> No
     assert [row["val"] for row in class_table(shapes)] == [0, 1, 0]
 
 
-def test_annotations_of_unknown_pictures_and_classes_are_left_out() -> None:
+def test_annotations_of_unknown_images_and_classes_are_left_out() -> None:
     shapes = {"train": split_of([(10, 7, 1), (10, 88, 1), (77, 7, 1)])}
     (nut, bolt, pin) = class_table(shapes)
     assert (nut["train"], nut["train_images"]) == (2, 1)
     assert (bolt["train"], pin["train"]) == (0, 0)
-    assert objects_per_picture(shapes["train"]).tolist() == [2]
+    assert objects_per_image(shapes["train"]).tolist() == [2]
     assert size_table(shapes)["train"]["relative_sqrt_area"]["max"] == pytest.approx((1 / 5000) ** 0.5)
 
 
@@ -80,13 +80,13 @@ def test_sizes_are_divided_where_coco_divides_them() -> None:
     assert row["relative_sqrt_area"]["max"] == pytest.approx(0.5)
 
 
-def test_pictures_are_described() -> None:
+def test_images_are_described() -> None:
     shapes = {"val": split_of([(20, 7, 1)] * 4 + [(30, 7, 1)], [(10, 20), (30, 20), (10, 20)])}
-    assert picture_table(shapes) == {
+    assert image_table(shapes) == {
         "val": {
-            "pictures": 3,
+            "images": 3,
             "without_objects": 1,
-            "objects_per_picture": {"min": 0, "median": 1, "max": 4},
+            "objects_per_image": {"min": 0, "median": 1, "max": 4},
             "width": {"min": 10, "median": 10, "max": 30},
             "height": {"min": 20, "median": 20, "max": 20},
             "distinct_sizes": 2,
@@ -96,14 +96,14 @@ def test_pictures_are_described() -> None:
 
 def test_tables_hold_plain_values() -> None:
     shapes = {"train": split_of([(10, 7, 4.5)]), "val": split_of([])}
-    for table in (class_table(shapes), size_table(shapes), picture_table(shapes)):
+    for table in (class_table(shapes), size_table(shapes), image_table(shapes)):
         assert json.loads(json.dumps(table)) == table
 
 
 @pytest.mark.parametrize(
     "shapes",
     [{}, {"train": split_of([], [], [])}, {"val": split_of([], [])}],
-    ids=["no split", "empty train", "val without pictures"],
+    ids=["no split", "empty train", "val without images"],
 )
 def test_nothing_to_measure_is_none_or_zero(shapes: Shapes) -> None:
     assert all(row["train"] == row["val"] == 0 for row in class_table(shapes))
@@ -111,11 +111,11 @@ def test_nothing_to_measure_is_none_or_zero(shapes: Shapes) -> None:
         assert row["small"] == row["medium"] == row["large"] == 0
         assert set(row["sqrt_area"].values()) == {None}
         assert not position_heat_map(shapes[split]).any()
-    assert all(row["pictures"] == row["distinct_sizes"] == 0 for row in picture_table(shapes).values())
+    assert all(row["images"] == row["distinct_sizes"] == 0 for row in image_table(shapes).values())
 
 
 def test_heat_map_is_the_share_of_objects_that_cover_a_place() -> None:
-    # In a picture of 100x50 a cell of a map of 4 is 25x12.5 pixels.
+    # In an image of 100x50 a cell of a map of 4 is 25x12.5 pixels.
     boxes = [[0, 0, 50, 12.5], [75, 43.75, 25, 6.25], [0, 0, 0, 0]]
     heat = position_heat_map(split_of([(10, 7, 1)] * 3, boxes_xywh=boxes), bins=4)
     expected = np.zeros((4, 4))
@@ -133,6 +133,6 @@ def test_heat_map_of_many_objects_is_that_of_one() -> None:
     assert one.max() == 1
 
 
-def test_heat_map_ignores_what_lies_outside_the_picture() -> None:
+def test_heat_map_ignores_what_lies_outside_the_image() -> None:
     heat = position_heat_map(split_of([(10, 7, 1)], boxes_xywh=[[-50, -50, 500, 500]]))
     np.testing.assert_allclose(heat, 1)

@@ -12,7 +12,7 @@ from paddlex_seg.data.coco.instances import annotations_to_instances
 from paddlex_seg.data.coco.paths import dataset_paths
 from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.coco.write import write_coco
-from paddlex_seg.data.images import image_path, load_image, picture_size
+from paddlex_seg.data.images import image_path, image_size, load_image
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.masks.polygons import mask_to_polygons
 from paddlex_seg.masks.rle import annotation_to_rle
@@ -202,7 +202,7 @@ def test_rle_of_every_kind_keeps_its_hole(form: str) -> None:
     assert (mask_tools.decode(rle) == ring()).all()
 
 
-def test_rle_of_another_size_than_the_picture_is_refused() -> None:
+def test_rle_of_another_size_than_the_image_is_refused() -> None:
     with pytest.raises(DatasetError, match="annotation 1"):
         annotation_to_rle(annotation({"size": [8, 10], "counts": [80]}), 10, 8)
 
@@ -308,7 +308,7 @@ def test_colours_come_out_as_rgb(tmp_path: Path, mode: str) -> None:
     assert abs(image.astype(int) - RED).max() <= 2
 
 
-def test_gray_of_8_and_16_bits_gives_the_same_picture(tmp_path: Path) -> None:
+def test_gray_of_8_and_16_bits_gives_the_same_image(tmp_path: Path) -> None:
     gray = np.arange(256, dtype=np.uint8).reshape(8, 32)
     Image.fromarray(gray).save(tmp_path / "8.png")
     Image.fromarray(gray.astype(np.uint16) * 257).save(tmp_path / "16.png")
@@ -317,7 +317,7 @@ def test_gray_of_8_and_16_bits_gives_the_same_picture(tmp_path: Path) -> None:
 
 
 def save_with_orientation(path: Path, orientation: int) -> np.ndarray:
-    """A picture 6 wide and 4 high with one white corner; gives back its stored pixels."""
+    """An image 6 wide and 4 high with one white corner; gives back its stored pixels."""
     stored = np.zeros((4, 6, 3), np.uint8)
     stored[0, 0] = 255
     exif = Image.Exif()
@@ -339,16 +339,16 @@ def save_with_orientation(path: Path, orientation: int) -> np.ndarray:
         (8, (-1, 0)),
     ],
 )
-def test_pictures_are_turned_as_exif_says(tmp_path: Path, orientation: int, corner: tuple[int, int]) -> None:
+def test_images_are_turned_as_exif_says(tmp_path: Path, orientation: int, corner: tuple[int, int]) -> None:
     path = tmp_path / "a.png"
     save_with_orientation(path, orientation)
     image = load_image(path)
     assert image.shape == ((6, 4, 3) if orientation >= 5 else (4, 6, 3))
     assert image[corner].tolist() == [255, 255, 255]
-    assert picture_size(path).shown_hw == image.shape[:2]
+    assert image_size(path).shown_hw == image.shape[:2]
 
 
-def test_a_picture_annotated_unturned_stays_unturned(tmp_path: Path) -> None:
+def test_an_image_annotated_unturned_stays_unturned(tmp_path: Path) -> None:
     stored = save_with_orientation(tmp_path / "a.png", 6)
     assert (load_image(tmp_path / "a.png", size_hw=(4, 6)) == stored).all()
     assert load_image(tmp_path / "a.png", size_hw=(6, 4)).shape == (6, 4, 3)
@@ -356,13 +356,13 @@ def test_a_picture_annotated_unturned_stays_unturned(tmp_path: Path) -> None:
         load_image(tmp_path / "a.png", size_hw=(6, 5))
 
 
-def test_bad_pictures_are_named(tmp_path: Path) -> None:
+def test_bad_images_are_named(tmp_path: Path) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(
         tmp_path / "cut.jpg"
     )
     content = (tmp_path / "cut.jpg").read_bytes()
     (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
-    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "text.jpg").write_text("no image")
     for name in ("cut.jpg", "text.jpg", "none.jpg"):
         with pytest.raises(DatasetError, match=name):
             load_image(tmp_path / name)
@@ -371,7 +371,7 @@ def test_bad_pictures_are_named(tmp_path: Path) -> None:
 def test_absurd_sizes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("L", (100, 100)).save(tmp_path / "big.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(DatasetError, match="big.png: the picture is too large"):
+    with pytest.raises(DatasetError, match="big.png: the image is too large"):
         load_image(tmp_path / "big.png")
 
 

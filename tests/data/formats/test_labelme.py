@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from converted import assert_same_objects, coco_file, encode, labelled_masks, ring_mask, save_picture
+from converted import assert_same_objects, coco_file, encode, labelled_masks, ring_mask, save_image
 from PIL import Image
 from pycocotools import mask as mask_tools
 
@@ -35,7 +35,7 @@ def write_file(
     root: Path,
     name: str,
     shapes: list[Any],
-    picture: str | None = "../images/a.jpg",
+    image: str | None = "../images/a.jpg",
     size_hw: tuple[int, int] | None = (40, 60),
     encoding: str = "utf-8",
     **more: Any,
@@ -44,7 +44,7 @@ def write_file(
         "version": "5.5.0",
         "flags": {},
         "shapes": shapes,
-        "imagePath": picture,
+        "imagePath": image,
         **more,
     }
     if size_hw is not None:
@@ -64,12 +64,12 @@ def codes(conversion: Conversion) -> list[str]:
 
 
 def read_shapes(root: Path, *shapes: Any) -> Conversion:
-    save_picture(root / "images/a.jpg")
+    save_image(root / "images/a.jpg")
     write_file(root, "annotations/a.json", list(shapes))
     return read_labelme(root)
 
 
-def test_a_picture_may_have_hundreds_of_objects(tmp_path: Path) -> None:
+def test_an_image_may_have_hundreds_of_objects(tmp_path: Path) -> None:
     coco = only_split(read_shapes(tmp_path, *[shape() for _ in range(300)]))
     assert len(coco.annotations) == 300
     assert coco.annotations[-1].area == coco.annotations[0].area > 100
@@ -106,7 +106,7 @@ def test_fruits_and_nuts_equal_the_reference_conversion(shared_dir: Path) -> Non
 
     assert len(coco.annotations) == 84
     assert polygons(coco) == polygons(expected)
-    assert all(isinstance(conversion.pictures[record.file_name], Path) for record in coco.images)
+    assert all(isinstance(conversion.images[record.file_name], Path) for record in coco.images)
 
 
 def test_grouped_shapes_equal_labelmes_own_conversion(shared_dir: Path) -> None:
@@ -154,14 +154,14 @@ def test_primitives_become_masks_where_they_have_an_area(shared_dir: Path) -> No
     np.testing.assert_array_equal(found[-1][1][305:405, 417:517], pixels)
 
 
-def test_old_file_with_chinese_labels_and_only_an_embedded_picture(shared_dir: Path) -> None:
+def test_old_file_with_chinese_labels_and_only_an_embedded_image(shared_dir: Path) -> None:
     coco = only_split(conversion := read_labelme(shared_dir / "data/labelme_examples/no_version_chinese"))
     assert conversion.findings == ()
     assert [category.name for category in coco.categories] == ["不导电", "角位漏底"]
     (record,) = coco.images
     assert (record.file_name, record.width, record.height) == ("20180928115506.jpg", 2560, 1920)
-    picture = conversion.pictures[record.file_name]
-    assert isinstance(picture, bytes) and picture[:3] == b"\xff\xd8\xff"
+    image = conversion.images[record.file_name]
+    assert isinstance(image, bytes) and image[:3] == b"\xff\xd8\xff"
     assert [item.area for item in coco.annotations] == [2558 * 268, 2560 * 155]
 
 
@@ -170,13 +170,13 @@ def test_aerial_png_beside_its_file(shared_dir: Path) -> None:
     coco = only_split(conversion := read_labelme(folder))
     points = [entry["points"] for entry in json.loads((folder / "terrain2.json").read_text())["shapes"]]
     assert [np.reshape(item.segmentation[0], (-1, 2)).tolist() for item in coco.annotations] == points
-    assert conversion.pictures == {"terrain2.png": folder / "terrain2.png"}
+    assert conversion.images == {"terrain2.png": folder / "terrain2.png"}
 
 
 def test_demo_twin_equals_the_coco_twin(tmp_path: Path) -> None:
     write_demo_dataset(tmp_path, num_train=8, num_val=3)
     conversion = read_labelme(tmp_path / LABELME_FOLDER)
-    assert conversion.findings == () and conversion.pictures == {}
+    assert conversion.findings == () and conversion.images == {}
     assert list(conversion.splits) == ["train", "val"]
     for split, coco in conversion.splits.items():
         twin = read_coco(tmp_path / COCO_FOLDER / "annotations" / f"instance_{split}.json")
@@ -215,7 +215,7 @@ def test_rectangle_covers_its_pixels(tmp_path: Path, shape_type: str, points: li
 
 @pytest.mark.parametrize("radius", [1.5, 6.0, 17.3, 150.0])
 def test_circle_is_a_disc(tmp_path: Path, radius: float) -> None:
-    save_picture(tmp_path / "images/a.jpg", (400, 500))
+    save_image(tmp_path / "images/a.jpg", (400, 500))
     points = [[220.3, 190.6], [220.3 + radius * 0.6, 190.6 - radius * 0.8]]
     write_file(
         tmp_path, "annotations/a.json", [shape(points=points, shape_type="circle")], size_hw=(400, 500)
@@ -370,7 +370,7 @@ def test_without_a_list_classes_come_in_the_order_of_first_appearance_over_train
     tmp_path: Path,
 ) -> None:
     for name, label in (("a", "nut"), ("b", "bolt"), ("c", "washer")):
-        save_picture(tmp_path / f"images/{name}.jpg")
+        save_image(tmp_path / f"images/{name}.jpg")
         write_file(tmp_path, f"annotations/{name}.json", [shape(label)], f"../images/{name}.jpg")
     (tmp_path / "train_anno_list.txt").write_text("annotations/c.json\n")
     (tmp_path / "val_anno_list.txt").write_text("annotations/b.json\nannotations/a.json\n")
@@ -394,7 +394,7 @@ def test_flag_iscrowd_marks_a_crowd_region(tmp_path: Path) -> None:
 
 def test_lists_tolerate_blank_lines_spaces_backslashes_and_byte_order_marks(tmp_path: Path) -> None:
     for name in ("my part 1", "zwei"):
-        save_picture(tmp_path / f"images/{name}.jpg")
+        save_image(tmp_path / f"images/{name}.jpg")
         write_file(tmp_path, f"annotations/{name}.json", [shape()], f"..\\images\\{name}.jpg")
     lines = "annotations\\my part 1.json\r\n\r\n  annotations/zwei.json \r\nannotations/zwei.json\r\n"
     (tmp_path / "train_anno_list.txt").write_bytes(b"\xef\xbb\xbf" + lines.encode())
@@ -460,14 +460,14 @@ def test_listed_files_that_are_missing_or_no_labelme_are_findings(tmp_path: Path
 
 
 def test_no_labelme_file_at_all_is_an_error(tmp_path: Path) -> None:
-    save_picture(tmp_path / "images/a.jpg")
+    save_image(tmp_path / "images/a.jpg")
     with pytest.raises(DatasetError, match="no LabelMe file"):
         read_labelme(tmp_path)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030", "utf-16"])
 def test_file_in_any_of_the_usual_encodings(tmp_path: Path, encoding: str) -> None:
-    save_picture(tmp_path / "images/零件 1.jpg")
+    save_image(tmp_path / "images/零件 1.jpg")
     write_file(
         tmp_path, "annotations/零件 1.json", [shape("螺栓")], "..\\images\\零件 1.jpg", encoding=encoding
     )
@@ -477,11 +477,11 @@ def test_file_in_any_of_the_usual_encodings(tmp_path: Path, encoding: str) -> No
     assert coco.images[0].file_name == "零件 1.jpg" and coco.categories[0].name == "螺栓"
 
 
-# ---- pictures
+# ---- images
 
 
 @pytest.mark.parametrize(
-    ("picture", "lies_at", "file_name"),
+    ("image", "lies_at", "file_name"),
     [
         ("../images/a.jpg", "images/a.jpg", "a.jpg"),
         ("..\\images\\line 1\\a.jpg", "images/line 1/a.jpg", "line 1/a.jpg"),
@@ -492,57 +492,57 @@ def test_file_in_any_of_the_usual_encodings(tmp_path: Path, encoding: str) -> No
     ],
     ids=["relative", "back-slashes", "other machine", "other machine, flat", "by stem", "no path"],
 )
-def test_picture_is_found(tmp_path: Path, picture: str | None, lies_at: str, file_name: str) -> None:
-    save_picture(tmp_path / lies_at)
-    write_file(tmp_path, "annotations/a.json", [shape()], picture)
+def test_image_is_found(tmp_path: Path, image: str | None, lies_at: str, file_name: str) -> None:
+    save_image(tmp_path / lies_at)
+    write_file(tmp_path, "annotations/a.json", [shape()], image)
     conversion = read_labelme(tmp_path)
     assert [record.file_name for record in only_split(conversion).images] == [file_name]
-    assert conversion.findings == () and conversion.pictures == {}
+    assert conversion.findings == () and conversion.images == {}
 
 
-def test_pictures_of_one_name_in_different_folders_stay_apart(tmp_path: Path) -> None:
+def test_images_of_one_name_in_different_folders_stay_apart(tmp_path: Path) -> None:
     for folder, side in (("left", 40), ("right", 44)):
-        save_picture(tmp_path / f"images/{folder}/a.jpg", (side, 60))
+        save_image(tmp_path / f"images/{folder}/a.jpg", (side, 60))
         write_file(tmp_path, f"annotations/{folder}/a.json", [shape(folder)], "a.jpg", size_hw=None)
-        save_picture(tmp_path / f"more/{folder}/b.jpg", (side, 60))
+        save_image(tmp_path / f"more/{folder}/b.jpg", (side, 60))
         write_file(tmp_path, f"more/{folder}/b.json", [shape(folder)], "b.jpg", size_hw=None)
     conversion = read_labelme(tmp_path)
     found = {record.file_name: record.height for record in only_split(conversion).images}
     assert found == {"left/a.jpg": 40, "right/a.jpg": 44, "more/left/b.jpg": 40, "more/right/b.jpg": 44}
-    assert conversion.pictures == {
+    assert conversion.images == {
         f"more/{side}/b.jpg": tmp_path / f"more/{side}/b.jpg" for side in ("left", "right")
     }
 
 
-def test_picture_beside_its_file_takes_no_name_that_another_has(tmp_path: Path) -> None:
-    save_picture(tmp_path / "images/a.jpg", (30, 30))
-    save_picture(tmp_path / "annotations/a.jpg")
+def test_image_beside_its_file_takes_no_name_that_another_has(tmp_path: Path) -> None:
+    save_image(tmp_path / "images/a.jpg", (30, 30))
+    save_image(tmp_path / "annotations/a.jpg")
     write_file(tmp_path, "annotations/a.json", [shape()], "a.jpg")
     conversion = read_labelme(tmp_path)
     assert [record.file_name for record in only_split(conversion).images] == ["a_2.jpg"]
-    assert conversion.pictures == {"a_2.jpg": tmp_path / "annotations/a.jpg"}
+    assert conversion.images == {"a_2.jpg": tmp_path / "annotations/a.jpg"}
 
 
-def test_second_conversion_finds_the_pictures_that_the_first_one_put_into_images(tmp_path: Path) -> None:
-    save_picture(tmp_path / "annotations/a.jpg")
+def test_second_conversion_finds_the_images_that_the_first_one_put_into_images(tmp_path: Path) -> None:
+    save_image(tmp_path / "annotations/a.jpg")
     buffer = io.BytesIO()
     Image.new("RGB", (60, 40)).save(buffer, "PNG")
     data = base64.b64encode(buffer.getvalue()).decode()
     write_file(tmp_path, "annotations/a.json", [shape()], "a.jpg")
     write_file(tmp_path, "annotations/b.json", [shape()], "gone.jpg", imageData=data)
     first = read_labelme(tmp_path)
-    assert sorted(first.pictures) == ["a.jpg", "b.png"]
-    for name, source in first.pictures.items():
+    assert sorted(first.images) == ["a.jpg", "b.png"]
+    for name, source in first.images.items():
         target = tmp_path / "images" / name
         target.parent.mkdir(exist_ok=True)
         target.write_bytes(source if isinstance(source, bytes) else source.read_bytes())
     second = read_labelme(tmp_path)
-    assert second.pictures == {}
+    assert second.images == {}
     assert only_split(second) == only_split(first)
 
 
 @pytest.mark.parametrize(("image_format", "suffix"), [("PNG", ".png"), ("JPEG", ".jpg"), ("BMP", ".bmp")])
-def test_embedded_picture_is_given_with_the_ending_of_its_format(
+def test_embedded_image_is_given_with_the_ending_of_its_format(
     tmp_path: Path, image_format: str, suffix: str
 ) -> None:
     buffer = io.BytesIO()
@@ -552,10 +552,10 @@ def test_embedded_picture_is_given_with_the_ending_of_its_format(
     conversion = read_labelme(tmp_path)
     (record,) = only_split(conversion).images
     assert (record.file_name, record.height, record.width) == (f"a{suffix}", 40, 60)
-    assert conversion.pictures == {f"a{suffix}": buffer.getvalue()}
+    assert conversion.images == {f"a{suffix}": buffer.getvalue()}
 
 
-def test_damaged_embedded_picture_is_a_finding(tmp_path: Path) -> None:
+def test_damaged_embedded_image_is_a_finding(tmp_path: Path) -> None:
     write_file(tmp_path, "annotations/b.json", [shape()], "gone.jpg", imageData="bm8gcGljdHVyZQ==")
     conversion = read_shapes(tmp_path, shape())
     assert [(item.code, item.file) for item in conversion.findings] == [
@@ -563,22 +563,22 @@ def test_damaged_embedded_picture_is_a_finding(tmp_path: Path) -> None:
     ]
 
 
-def test_missing_picture_is_a_finding(tmp_path: Path) -> None:
+def test_missing_image_is_a_finding(tmp_path: Path) -> None:
     write_file(tmp_path, "annotations/b.json", [shape()], "../images/gone.jpg")
     conversion = read_shapes(tmp_path, shape())
     assert [record.file_name for record in only_split(conversion).images] == ["a.jpg"]
     assert codes(conversion) == ["image_missing"] and "gone.jpg" in conversion.findings[0].message
 
 
-def test_size_is_read_from_the_picture_where_the_file_has_none(tmp_path: Path) -> None:
-    save_picture(tmp_path / "images/a.jpg", (33, 47))
+def test_size_is_read_from_the_image_where_the_file_has_none(tmp_path: Path) -> None:
+    save_image(tmp_path / "images/a.jpg", (33, 47))
     write_file(tmp_path, "annotations/a.json", [shape()], size_hw=None)
     (record,) = only_split(read_labelme(tmp_path)).images
     assert (record.height, record.width) == (33, 47)
 
 
-def test_size_other_than_the_pictures_is_a_finding_with_both(tmp_path: Path) -> None:
-    save_picture(tmp_path / "images/b.jpg", (80, 120))
+def test_size_other_than_the_images_is_a_finding_with_both(tmp_path: Path) -> None:
+    save_image(tmp_path / "images/b.jpg", (80, 120))
     write_file(tmp_path, "annotations/b.json", [shape()], "../images/b.jpg", size_hw=(40, 60))
     conversion = read_shapes(tmp_path, shape())
     assert codes(conversion) == ["source_unreadable"]
@@ -594,7 +594,7 @@ def test_size_other_than_the_pictures_is_a_finding_with_both(tmp_path: Path) -> 
 def test_exif_orientation_explains_swapped_sides(
     tmp_path: Path, listed: tuple[int, int] | None, expected: tuple[int, int]
 ) -> None:
-    save_picture(tmp_path / "images/a.jpg", (40, 60), orientation=6)
+    save_image(tmp_path / "images/a.jpg", (40, 60), orientation=6)
     write_file(tmp_path, "annotations/a.json", [shape()], size_hw=listed)
     conversion = read_labelme(tmp_path)
     (record,) = only_split(conversion).images
@@ -605,7 +605,7 @@ def test_exif_orientation_explains_swapped_sides(
 
 
 def test_written_files_are_as_labelme_writes_them(tmp_path: Path) -> None:
-    save_picture(tmp_path / "images/line 1/a.jpg")
+    save_image(tmp_path / "images/line 1/a.jpg")
     parts = [[10.5, 10, 30, 10, 10, 30], [40, 5, 50, 5, 50, 15.25]]
     objects = [("bolt", parts[:1]), ("washer", parts), ("bolt", encode(ring_mask())), ("washer", parts)]
     train = coco_file("train", {"line 1/a.jpg": objects}, ["washer", "bolt"])
@@ -633,7 +633,7 @@ def test_written_files_are_as_labelme_writes_them(tmp_path: Path) -> None:
 
 
 def test_crowd_region_comes_back_as_one(tmp_path: Path) -> None:
-    save_picture(tmp_path / "images/a.jpg")
+    save_image(tmp_path / "images/a.jpg")
     coco = coco_file("all", {"a.jpg": [("bolt", [[10, 10, 30, 10, 10, 30]])]}, ["bolt"], crowd=True)
     write_labelme({"all": coco}, tmp_path / "images", tmp_path / "out")
     read = only_split(read_labelme(tmp_path / "out"))
@@ -641,8 +641,8 @@ def test_crowd_region_comes_back_as_one(tmp_path: Path) -> None:
     assert_same_objects(read, coco)
 
 
-def test_missing_picture_and_empty_mask_are_findings_of_the_writer(tmp_path: Path) -> None:
-    save_picture(tmp_path / "images/a.jpg")
+def test_missing_image_and_empty_mask_are_findings_of_the_writer(tmp_path: Path) -> None:
+    save_image(tmp_path / "images/a.jpg")
     empty = encode(np.zeros((40, 60), bool))
     coco = coco_file("train", {"gone.jpg": [], "../a.jpg": [], "a.jpg": [("bolt", empty)]}, ["bolt"])
     findings = write_labelme({"train": coco}, tmp_path / "images", tmp_path / "out")
@@ -654,9 +654,9 @@ def test_missing_picture_and_empty_mask_are_findings_of_the_writer(tmp_path: Pat
     assert not (tmp_path / "a.json").exists()
 
 
-def test_pictures_that_differ_in_their_ending_get_files_of_their_own(tmp_path: Path) -> None:
+def test_images_that_differ_in_their_ending_get_files_of_their_own(tmp_path: Path) -> None:
     for name in ("a.jpg", "a.png"):
-        save_picture(tmp_path / "images" / name)
+        save_image(tmp_path / "images" / name)
     objects = {
         "a.jpg": [("bolt", [[10, 10, 30, 10, 10, 30]])],
         "a.png": [("nut", [[0, 0, 9, 0, 9, 9]]), ("bolt", [[5, 5, 9, 5, 9, 9]])],
@@ -667,7 +667,7 @@ def test_pictures_that_differ_in_their_ending_get_files_of_their_own(tmp_path: P
 
 
 def test_mask_written_for_an_annotation_is_its_rle(tmp_path: Path) -> None:
-    save_picture(tmp_path / "images/a.jpg")
+    save_image(tmp_path / "images/a.jpg")
     coco = coco_file("all", {"a.jpg": [("bolt", encode(ring_mask()))]}, ["bolt"])
     write_labelme({"all": coco}, tmp_path / "images", tmp_path / "out")
     read = only_split(read_labelme(tmp_path / "out"))

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from converted import assert_same_objects, coco_file, encode, labelled_masks, ring_mask, save_picture
+from converted import assert_same_objects, coco_file, encode, labelled_masks, ring_mask, save_image
 from PIL import Image
 
 from paddlex_seg.data.formats.conversion import Conversion
@@ -38,7 +38,7 @@ def labels(conversion: Conversion, split: str = "all") -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16], ids=["8 bits", "16 bits"])
 def test_object_numbers_with_classes_in_a_json_file(tmp_path: Path, dtype: type) -> None:
-    save_picture(tmp_path / "images/line 1/a.jpg")
+    save_image(tmp_path / "images/line 1/a.jpg")
     high = np.iinfo(dtype).max
     save_png(tmp_path / "masks/line 1/a.png", numbers(dtype, a=3, b=high, c=7))
     (tmp_path / "masks/line 1/a.json").write_text(json.dumps({"3": "bolt", str(high): "螺母"}))
@@ -52,7 +52,7 @@ def test_object_numbers_with_classes_in_a_json_file(tmp_path: Path, dtype: type)
 
 
 def test_object_numbers_with_a_mask_of_classes(tmp_path: Path) -> None:
-    save_picture(tmp_path / "images/a.jpg")
+    save_image(tmp_path / "images/a.jpg")
     save_png(tmp_path / "masks/a.png", numbers(np.uint8, a=1, b=2, c=3))
     save_png(tmp_path / "classes/a.png", numbers(np.uint8, a=2, b=1, c=9))
     (tmp_path / "label.txt").write_text("_background_\nbolt\nwasher\n")
@@ -66,7 +66,7 @@ def test_object_numbers_with_a_mask_of_classes(tmp_path: Path) -> None:
     ("listed", "expected"), [(None, "object"), ("bolt\n", "bolt")], ids=["no list", "list of one"]
 )
 def test_object_numbers_of_a_single_class(tmp_path: Path, listed: str | None, expected: str) -> None:
-    save_picture(tmp_path / "images/a.jpg")
+    save_image(tmp_path / "images/a.jpg")
     save_png(tmp_path / "masks/a.png", numbers(np.uint8, a=255, b=2))
     if listed:
         (tmp_path / "labels.txt").write_text(listed)
@@ -75,7 +75,7 @@ def test_object_numbers_of_a_single_class(tmp_path: Path, listed: str | None, ex
 
 def test_object_numbers_without_classes_are_a_finding_if_there_are_several(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        save_picture(tmp_path / f"images/{name}.jpg")
+        save_image(tmp_path / f"images/{name}.jpg")
         save_png(tmp_path / f"masks/{name}.png", numbers(np.uint8, a=1))
     (tmp_path / "masks/b.json").write_text('{"1": "bolt"}')
     (tmp_path / "label.txt").write_text("bolt\nwasher\n")
@@ -94,7 +94,7 @@ def test_object_numbers_without_classes_are_a_finding_if_there_are_several(tmp_p
     ids=["class and number", "folder of the class", "number and class"],
 )
 def test_one_mask_per_object_named_by_class(tmp_path: Path, files: list[str]) -> None:
-    save_picture(tmp_path / "images/a.jpg")
+    save_image(tmp_path / "images/a.jpg")
     for left, file in enumerate(files):
         save_png(tmp_path / "masks/a" / file, (square(5 * left) * 255).astype(np.uint8))
     conversion = read_mask_png(tmp_path)
@@ -105,21 +105,21 @@ def test_one_mask_per_object_named_by_class(tmp_path: Path, files: list[str]) ->
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "I;16"])
 def test_mask_of_any_kind_of_pixels_is_what_is_not_black(tmp_path: Path, mode: str) -> None:
-    save_picture(tmp_path / "images/a.jpg")
+    save_image(tmp_path / "images/a.jpg")
     path = tmp_path / "masks/a/bolt_1.png"
     save_png(path, (square(5) * 255).astype(np.uint8))
-    picture = Image.open(path)
+    image = Image.open(path)
     if mode == "I;16":
         save_png(path, (square(5) * 40000).astype(np.uint16))
     else:
-        picture.convert(mode).save(path)
+        image.convert(mode).save(path)
     ((_, mask),) = labelled_masks(read_mask_png(tmp_path).splits["all"])["a.jpg"]
     np.testing.assert_array_equal(mask, square(5))
 
 
-def test_picture_without_mask_shows_no_object_and_mask_without_picture_is_a_finding(tmp_path: Path) -> None:
+def test_image_without_mask_shows_no_object_and_mask_without_image_is_a_finding(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        save_picture(tmp_path / f"images/{name}.jpg")
+        save_image(tmp_path / f"images/{name}.jpg")
     for name in ("a/bolt_1.png", "gone/bolt_1.png", "lost.png"):
         save_png(tmp_path / "masks" / name, (square(5) * 255).astype(np.uint8))
     conversion = read_mask_png(tmp_path)
@@ -132,7 +132,7 @@ def test_picture_without_mask_shows_no_object_and_mask_without_picture_is_a_find
 
 def test_one_bad_mask_among_good_ones_is_a_finding(tmp_path: Path) -> None:
     for name in ("a", "b", "c", "d", "e"):
-        save_picture(tmp_path / f"images/{name}.jpg")
+        save_image(tmp_path / f"images/{name}.jpg")
         save_png(tmp_path / f"masks/{name}/bolt_1.png", (square(5) * 255).astype(np.uint8))
     (tmp_path / "masks/b/bolt_1.png").write_bytes(b"no png")
     save_png(tmp_path / "masks/c/bolt_2.png", (square(5, (41, 60)) * 255).astype(np.uint8))
@@ -146,7 +146,7 @@ def test_one_bad_mask_among_good_ones_is_a_finding(tmp_path: Path) -> None:
 
 
 def test_unlisted_and_ignored_labels(tmp_path: Path) -> None:
-    save_picture(tmp_path / "images/a.jpg")
+    save_image(tmp_path / "images/a.jpg")
     for name in ("bolt_1", "nut_1", "__ignore___1"):
         save_png(tmp_path / f"masks/a/{name}.png", (square(5) * 255).astype(np.uint8))
     (tmp_path / "label.txt").write_text("washer\nbolt\n")
@@ -159,7 +159,7 @@ def test_unlisted_and_ignored_labels(tmp_path: Path) -> None:
 
 def test_lists_give_the_splits(tmp_path: Path) -> None:
     for name in ("a b", "c", "d"):
-        save_picture(tmp_path / f"images/{name}.jpg")
+        save_image(tmp_path / f"images/{name}.jpg")
         save_png(tmp_path / f"masks/{name}/bolt_1.png", (square(5) * 255).astype(np.uint8))
     (tmp_path / "train.txt").write_text("images/d.jpg\na b\ngone\n")
     (tmp_path / "val.txt").write_text("c.jpg\n")
@@ -170,7 +170,7 @@ def test_lists_give_the_splits(tmp_path: Path) -> None:
 
 
 def test_no_mask_at_all_is_an_error(tmp_path: Path) -> None:
-    save_picture(tmp_path / "images/a.jpg")
+    save_image(tmp_path / "images/a.jpg")
     with pytest.raises(DatasetError, match=r"no \*.png in masks/"):
         read_mask_png(tmp_path)
 
@@ -181,7 +181,7 @@ def test_no_mask_at_all_is_an_error(tmp_path: Path) -> None:
 def test_overlaps_odd_class_names_and_splits_survive(tmp_path: Path) -> None:
     names = ["a.jpg", "a.png", "sub.jpg", "sub/a.jpg"]
     for name in names:
-        save_picture(tmp_path / "images" / name)
+        save_image(tmp_path / "images" / name)
     odd = ["../螺栓 №1", "a/b_7", "12"]
     objects = [(label, encode(square(5 * place) | ring_mask())) for place, label in enumerate(odd)]
     train = coco_file("train", {"a.jpg": objects, "a.png": [], "sub.jpg": []}, odd)
@@ -197,7 +197,7 @@ def test_overlaps_odd_class_names_and_splits_survive(tmp_path: Path) -> None:
 
 
 def test_crowd_region_comes_back_as_one_and_an_empty_mask_is_a_finding(tmp_path: Path) -> None:
-    save_picture(tmp_path / "images/a.jpg")
+    save_image(tmp_path / "images/a.jpg")
     objects = [("bolt", [[10, 10, 30, 10, 10, 30]]), ("bolt", encode(np.zeros((40, 60), bool)))]
     coco = coco_file("all", {"a.jpg": objects}, ["bolt"], crowd=True)
     findings = write_mask_png({"all": coco}, tmp_path / "images", tmp_path / "out")
@@ -206,8 +206,8 @@ def test_crowd_region_comes_back_as_one_and_an_empty_mask_is_a_finding(tmp_path:
     assert [item.iscrowd for item in read.annotations] == [True]
 
 
-def test_picture_of_both_splits_keeps_the_masks_of_each(tmp_path: Path) -> None:
-    save_picture(tmp_path / "images/a.jpg")
+def test_image_of_both_splits_keeps_the_masks_of_each(tmp_path: Path) -> None:
+    save_image(tmp_path / "images/a.jpg")
     train = coco_file("train", {"a.jpg": [("bolt", encode(square(5)))]}, ["bolt"])
     val = coco_file("val", {"a.jpg": [("bolt", encode(square(30)))]}, ["bolt"])
     write_mask_png({"train": train, "val": val}, tmp_path / "images", tmp_path / "out")

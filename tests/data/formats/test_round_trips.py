@@ -15,7 +15,7 @@ from converted import (
     encode,
     labelled_masks,
     ring_mask,
-    save_picture,
+    save_image,
     uncompressed,
 )
 from hypothesis import given, settings
@@ -57,7 +57,7 @@ masks = st.builds(
 def test_any_mask_comes_back(write: Writer, read: Reader, found: list[tuple[np.ndarray, bool]]) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        save_picture(root / "images/a.png", (24, 24))
+        save_image(root / "images/a.png", (24, 24))
         objects = [("bolt", encode(mask) if compressed else uncompressed(mask)) for mask, compressed in found]
         coco = coco_file("all", {"a.png": objects}, ["nut", "bolt"], size_hw=(24, 24))
         assert write({"all": coco}, root / "images", root / "out") == []
@@ -102,7 +102,7 @@ def test_demo_data_set_comes_back(tmp_path: Path, write: Writer, read: Reader) -
 
 @pytest.mark.parametrize(("write", "read"), WAYS[:1], ids=IDS[:1])
 def test_polygons_keep_every_digit(tmp_path: Path, write: Writer, read: Reader) -> None:
-    save_picture(tmp_path / "images/a.jpg")
+    save_image(tmp_path / "images/a.jpg")
     parts = [[10.123456789012345, 0.1, 30, 10, 10, 30.7], [-3.5, 5, 50, 5, 50, 15]]
     coco = coco_file("all", {"a.jpg": [("bolt", parts), ("bolt", parts[:1])]}, ["bolt"])
     write({"all": coco}, tmp_path / "images", tmp_path / "out")
@@ -114,7 +114,7 @@ def test_polygons_keep_every_digit(tmp_path: Path, write: Writer, read: Reader) 
 def test_what_was_read_can_be_written_as_coco_and_read_again(
     tmp_path: Path, write: Writer, read: Reader
 ) -> None:
-    save_picture(tmp_path / "images/a.jpg")
+    save_image(tmp_path / "images/a.jpg")
     coco = coco_file("all", {"a.jpg": [("bolt", encode(ring_mask()))]}, ["bolt"])
     write({"all": coco}, tmp_path / "images", tmp_path / "out")
     converted = read(tmp_path / "out").splits["all"]
@@ -146,7 +146,7 @@ def save_result(path: Path, input_path: str, found: list[tuple[int, str, np.ndar
 def test_predictions_become_labelme_files(tmp_path: Path) -> None:
     photos, output = tmp_path / "photos", tmp_path / "output"
     for name in ("a.jpg", "sub/b.png", "c.jpg"):
-        save_picture(photos / name)
+        save_image(photos / name)
     other = np.zeros((40, 60), bool)
     other[:5] = True
     save_result(
@@ -170,7 +170,7 @@ def test_predictions_become_labelme_files(tmp_path: Path) -> None:
 
 
 def test_class_names_fix_the_classes_of_predictions(tmp_path: Path) -> None:
-    save_picture(tmp_path / "photos/a.jpg")
+    save_image(tmp_path / "photos/a.jpg")
     save_result(tmp_path / "output/a_res.json", "a.jpg", [(1, "washer", ring_mask())])
     coco = results_to_coco(tmp_path / "output", tmp_path / "photos", class_names=["bolt", "washer"])
     assert [category.name for category in coco.categories] == ["bolt", "washer"]
@@ -185,12 +185,12 @@ def test_class_names_fix_the_classes_of_predictions(tmp_path: Path) -> None:
         (None, "no \\*_res.json"),
         ("{", "not a result of mode predict"),
         ("[]", "no boxes and masks"),
-        ('{"input_path": "gone.jpg", "boxes": [], "masks": []}', "has no picture a"),
+        ('{"input_path": "gone.jpg", "boxes": [], "masks": []}', "has no image a"),
     ],
-    ids=["nothing", "no JSON", "other JSON", "picture elsewhere"],
+    ids=["nothing", "no JSON", "other JSON", "image elsewhere"],
 )
 def test_what_is_no_prediction_is_an_error(tmp_path: Path, text: str | None, message: str) -> None:
-    save_picture(tmp_path / "photos/b.jpg")
+    save_image(tmp_path / "photos/b.jpg")
     (tmp_path / "output").mkdir()
     if text is not None:
         (tmp_path / "output/a_res.json").write_text(text)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from converted import labelled_masks, save_picture
+from converted import labelled_masks, save_image
 from PIL import Image
 
 from paddlex_seg.data.formats.conversion import Conversion
@@ -13,15 +13,15 @@ from paddlex_seg.errors import DatasetError
 
 def save_mask(path: Path, values: np.ndarray, mode: str = "P") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = Image.fromarray(values)
+    image = Image.fromarray(values)
     if mode == "P":
-        picture.putpalette([7 * value % 256 for value in range(768)])
-    picture.save(path)
+        image.putpalette([7 * value % 256 for value in range(768)])
+    image.save(path)
 
 
-def make_picture(root: Path, stem: str = "a", objects: dict[int, int] | None = None, mode: str = "P") -> None:
-    """A picture with squares by object number, each of the given class, with a border of 255 around."""
-    save_picture(root / f"JPEGImages/{stem}.jpg")
+def make_image(root: Path, stem: str = "a", objects: dict[int, int] | None = None, mode: str = "P") -> None:
+    """An image with squares by object number, each of the given class, with a border of 255 around."""
+    save_image(root / f"JPEGImages/{stem}.jpg")
     numbers, classes = np.zeros((40, 60), np.uint8), np.zeros((40, 60), np.uint8)
     for place, (number, value) in enumerate((objects or {1: 1}).items()):
         outer, inner = (
@@ -59,10 +59,10 @@ def test_real_objects_have_the_pixels_of_their_png_and_the_right_classes(shared_
         for (_, mask), number in zip(items, present, strict=True):
             np.testing.assert_array_equal(mask, numbers == number)
     assert all(isinstance(item.segmentation["counts"], str) for item in coco.annotations)
-    assert conversion.pictures["2011_000003.jpg"] == root / "JPEGImages/2011_000003.jpg"
+    assert conversion.images["2011_000003.jpg"] == root / "JPEGImages/2011_000003.jpg"
 
 
-def test_real_objects_lie_where_labelmes_polygons_of_the_same_pictures_lie(shared_dir: Path) -> None:
+def test_real_objects_lie_where_labelmes_polygons_of_the_same_images_lie(shared_dir: Path) -> None:
     """Their PNGs were drawn with the outline as a pixel of its own, and later objects over earlier ones."""
     drawn = labelled_masks(
         read_labelme(shared_dir / "data/labelme_examples/instance_segmentation").splits["all"]
@@ -76,7 +76,7 @@ def test_real_objects_lie_where_labelmes_polygons_of_the_same_pictures_lie(share
 
 @pytest.mark.parametrize("mode", ["P", "L"], ids=["palette", "gray"])
 def test_numbers_may_have_gaps_and_255_is_no_object(tmp_path: Path, mode: str) -> None:
-    make_picture(tmp_path, objects={7: 5, 2: 15, 200: 1}, mode=mode)
+    make_image(tmp_path, objects={7: 5, 2: 15, 200: 1}, mode=mode)
     conversion = read_voc(tmp_path)
     assert labels(conversion) == {"a.jpg": ["person", "bottle", "aeroplane"]}
     assert [item.area for item in conversion.splits["all"].annotations] == [70, 70, 70]
@@ -84,7 +84,7 @@ def test_numbers_may_have_gaps_and_255_is_no_object(tmp_path: Path, mode: str) -
 
 
 def test_class_is_the_commonest_inside_the_object(tmp_path: Path) -> None:
-    make_picture(tmp_path, objects={1: 5})
+    make_image(tmp_path, objects={1: 5})
     path = tmp_path / "SegmentationClass/a.png"
     classes = np.asarray(Image.open(path)).copy()
     classes[5:7], classes[7:14] = 15, 255  # void is the most, then bottle
@@ -104,7 +104,7 @@ def test_class_is_the_commonest_inside_the_object(tmp_path: Path) -> None:
     ids=["names alone", "with background", "with ignore"],
 )
 def test_list_of_classes_counts_from_the_background(tmp_path: Path, lines: list[str]) -> None:
-    make_picture(tmp_path, objects={1: 2, 2: 1})
+    make_image(tmp_path, objects={1: 2, 2: 1})
     (tmp_path / "class_names.txt").write_text("\n".join(lines))
     conversion = read_voc(tmp_path)
     assert labels(conversion) == {"a.jpg": ["washer", "bolt"]}
@@ -113,7 +113,7 @@ def test_list_of_classes_counts_from_the_background(tmp_path: Path, lines: list[
 
 
 def test_class_beyond_the_list_is_a_finding(tmp_path: Path) -> None:
-    make_picture(tmp_path, objects={1: 2, 2: 9})
+    make_image(tmp_path, objects={1: 2, 2: 9})
     (tmp_path / "labels.txt").write_text("bolt\nwasher\n")
     conversion = read_voc(tmp_path)
     assert labels(conversion) == {"a.jpg": ["washer"]}
@@ -123,7 +123,7 @@ def test_class_beyond_the_list_is_a_finding(tmp_path: Path) -> None:
 
 def test_image_sets_give_the_splits(tmp_path: Path) -> None:
     for stem in ("a", "b 1", "c"):
-        make_picture(tmp_path, stem)
+        make_image(tmp_path, stem)
     sets = tmp_path / "ImageSets/Segmentation"
     sets.mkdir(parents=True)
     (sets / "train.txt").write_text("c\nb 1\nlost\n")
@@ -135,9 +135,9 @@ def test_image_sets_give_the_splits(tmp_path: Path) -> None:
 
 
 def test_boxes_without_masks_are_a_finding(tmp_path: Path) -> None:
-    make_picture(tmp_path)
-    save_picture(tmp_path / "JPEGImages/b.jpg")
-    save_picture(tmp_path / "JPEGImages/c.jpg")
+    make_image(tmp_path)
+    save_image(tmp_path / "JPEGImages/b.jpg")
+    save_image(tmp_path / "JPEGImages/c.jpg")
     (tmp_path / "Annotations").mkdir()
     (tmp_path / "Annotations/b.xml").write_text(
         "<annotation><object>1</object><object>2</object></annotation>"
@@ -156,7 +156,7 @@ def test_boxes_without_masks_are_a_finding(tmp_path: Path) -> None:
 
 def test_one_bad_mask_among_good_ones_is_a_finding(tmp_path: Path) -> None:
     for stem in ("a", "b", "c", "d", "e"):
-        make_picture(tmp_path, stem)
+        make_image(tmp_path, stem)
     (tmp_path / "SegmentationObject/b.png").write_bytes(b"no png")
     (tmp_path / "SegmentationClass/c.png").unlink()
     save_mask(tmp_path / "SegmentationObject/d.png", np.zeros((40, 61), np.uint8))
@@ -172,7 +172,7 @@ def test_one_bad_mask_among_good_ones_is_a_finding(tmp_path: Path) -> None:
 
 
 def test_no_masks_at_all_is_an_error(tmp_path: Path) -> None:
-    save_picture(tmp_path / "JPEGImages/a.jpg")
+    save_image(tmp_path / "JPEGImages/a.jpg")
     (tmp_path / "Annotations").mkdir()
     (tmp_path / "Annotations/a.xml").write_text("<annotation/>")
     with pytest.raises(DatasetError, match="boxes in Annotations/ are not masks"):

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from converted import assert_same_objects, coco_file, encode, labelled_masks, ring_mask, save_picture
+from converted import assert_same_objects, coco_file, encode, labelled_masks, ring_mask, save_image
 
 from paddlex_seg.data.formats.conversion import Conversion
 from paddlex_seg.data.formats.yolo import read_yolo, write_yolo
@@ -12,11 +12,11 @@ from paddlex_seg.errors import DatasetError
 SQUARE = "0.25 0.25 0.5 0.25 0.5 0.5 0.25 0.5"
 
 
-def add(root: Path, picture: str, lines: str | None = None, size_hw: tuple[int, int] = (40, 60)) -> None:
-    """A picture and its label file."""
-    save_picture(root / picture, size_hw)
+def add(root: Path, image: str, lines: str | None = None, size_hw: tuple[int, int] = (40, 60)) -> None:
+    """An image and its label file."""
+    save_image(root / image, size_hw)
     if lines is not None:
-        label = root / "/labels/".join(f"/{picture}".rsplit("/images/", 1)).lstrip("/")
+        label = root / "/labels/".join(f"/{image}".rsplit("/images/", 1)).lstrip("/")
         label = label.with_suffix(".txt")
         label.parent.mkdir(parents=True, exist_ok=True)
         label.write_text(lines)
@@ -30,7 +30,7 @@ def names_by_split(conversion: Conversion) -> dict[str, list[str]]:
     return {split: [record.file_name for record in coco.images] for split, coco in conversion.splits.items()}
 
 
-def test_coordinates_become_pixels_of_the_picture(tmp_path: Path) -> None:
+def test_coordinates_become_pixels_of_the_image(tmp_path: Path) -> None:
     add(tmp_path, "images/train/a.jpg", f"1 {SQUARE}\n\n0 0 0 1.02 0 1 1 -0.01 1\n")
     settings(tmp_path, names=["bolt", "washer"], train="images/train")
     coco = read_yolo(tmp_path).splits["all"]
@@ -40,8 +40,8 @@ def test_coordinates_become_pixels_of_the_picture(tmp_path: Path) -> None:
     assert (coco.annotations[0].bbox_xywh, coco.annotations[0].area) == ((15, 10, 15, 10), 150)
 
 
-def test_coordinates_are_those_of_the_upright_picture(tmp_path: Path) -> None:
-    save_picture(tmp_path / "images/a.jpg", (40, 60), orientation=6)
+def test_coordinates_are_those_of_the_upright_image(tmp_path: Path) -> None:
+    save_image(tmp_path / "images/a.jpg", (40, 60), orientation=6)
     add(tmp_path, "images/b.jpg", f"0 {SQUARE}\n")
     (tmp_path / "labels/a.txt").write_text(f"0 {SQUARE}\n")
     settings(tmp_path, names={0: "bolt"})
@@ -89,11 +89,11 @@ def test_layouts(
     assert conversion.findings == ()
     assert all(len(coco.annotations) == len(coco.images) for coco in conversion.splits.values())
     for name in (name for names in expected.values() for name in names):
-        source = conversion.pictures.get(name, tmp_path / "images" / name)
+        source = conversion.images.get(name, tmp_path / "images" / name)
         assert isinstance(source, Path) and source.is_file()
 
 
-def test_list_files_name_the_pictures_of_a_split(tmp_path: Path) -> None:
+def test_list_files_name_the_images_of_a_split(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         add(tmp_path, f"images/{name}.jpg", f"0 {SQUARE}\n")
     (tmp_path / "train.txt").write_text("./images/c.jpg\nimages/a.jpg\n")
@@ -108,10 +108,10 @@ def test_second_conversion_finds_what_the_first_one_put_into_images(tmp_path: Pa
     settings(tmp_path, names=["bolt"])
     first = read_yolo(tmp_path)
     assert names_by_split(first) == {"train": ["train/a.jpg"], "val": ["valid/a.jpg"]}
-    for name in first.pictures:
-        save_picture(tmp_path / "images" / name)
+    for name in first.images:
+        save_image(tmp_path / "images" / name)
     second = read_yolo(tmp_path)
-    assert second.splits == first.splits and second.pictures == {}
+    assert second.splits == first.splits and second.images == {}
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_unusable_lines_are_findings_with_their_number_and_the_rest_is_converted
     assert {item.file for item in conversion.findings} == {"labels/a.txt"}
 
 
-def test_picture_without_a_label_file_shows_no_object(tmp_path: Path) -> None:
+def test_image_without_a_label_file_shows_no_object(tmp_path: Path) -> None:
     add(tmp_path, "images/a.jpg", f"0 {SQUARE}\n")
     add(tmp_path, "images/b.jpg")
     add(tmp_path, "images/c.jpg", "")
@@ -183,10 +183,10 @@ def test_picture_without_a_label_file_shows_no_object(tmp_path: Path) -> None:
     assert conversion.findings == ()
 
 
-def test_damaged_and_missing_pictures_are_findings(tmp_path: Path) -> None:
+def test_damaged_and_missing_images_are_findings(tmp_path: Path) -> None:
     for name in ("a", "b"):
         add(tmp_path, f"images/{name}.jpg", f"0 {SQUARE}\n")
-    (tmp_path / "images/b.jpg").write_bytes(b"no picture")
+    (tmp_path / "images/b.jpg").write_bytes(b"no image")
     (tmp_path / "list.txt").write_text("images/a.jpg\nimages/b.jpg\nimages/gone.jpg\n")
     settings(tmp_path, names=["bolt"], train="list.txt")
     conversion = read_yolo(tmp_path)
@@ -198,19 +198,19 @@ def test_damaged_and_missing_pictures_are_findings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "with_picture", "with_labels", "message"),
+    ("names", "with_image", "with_labels", "message"),
     [
         (None, True, True, "'names' is to say"),
         ("bolt", True, True, "'names' is to say"),
-        (["bolt"], False, False, "no pictures"),
-        (["bolt"], True, False, "none of 1 pictures has a label file"),
+        (["bolt"], False, False, "no images"),
+        (["bolt"], True, False, "none of 1 images has a label file"),
     ],
-    ids=["no names", "names of a wrong kind", "no pictures", "no labels"],
+    ids=["no names", "names of a wrong kind", "no images", "no labels"],
 )
 def test_what_lacks_in_the_whole_is_an_error(
-    tmp_path: Path, names: object, with_picture: bool, with_labels: bool, message: str
+    tmp_path: Path, names: object, with_image: bool, with_labels: bool, message: str
 ) -> None:
-    if with_picture:
+    if with_image:
         add(tmp_path, "images/a.jpg", f"0 {SQUARE}\n" if with_labels else None)
     settings(tmp_path, nc=1, **({} if names is None else {"names": names}))
     with pytest.raises(DatasetError, match=message):
@@ -222,7 +222,7 @@ def test_what_lacks_in_the_whole_is_an_error(
 
 def test_written_files_are_as_others_read_them(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.jpg"):
-        save_picture(tmp_path / "images" / name)
+        save_image(tmp_path / "images" / name)
     labels = ["washer", "螺栓"]
     train = coco_file("train", {"a.jpg": [("螺栓", [[15, 10, 30, 10, 30, 20, 15, 20]])]}, labels)
     val = coco_file("val", {"b.jpg": []}, labels)
@@ -251,7 +251,7 @@ def test_written_files_are_as_others_read_them(tmp_path: Path) -> None:
     ids=["two parts", "overlapping parts", "crosses itself", "hole and touching corner", "noise"],
 )
 def test_parts_and_holes_survive_exactly(tmp_path: Path, segmentation: object) -> None:
-    save_picture(tmp_path / "images/a.jpg")
+    save_image(tmp_path / "images/a.jpg")
     coco = coco_file("train", {"a.jpg": [("bolt", segmentation)]}, ["bolt"])
     val = coco_file("val", {}, ["bolt"])
     assert write_yolo({"train": coco, "val": val}, tmp_path / "images", tmp_path / "out") == []
@@ -262,7 +262,7 @@ def test_parts_and_holes_survive_exactly(tmp_path: Path, segmentation: object) -
 
 
 def test_bridge_is_as_short_as_it_can_be(tmp_path: Path) -> None:
-    save_picture(tmp_path / "images/a.jpg")
+    save_image(tmp_path / "images/a.jpg")
     parts = [[5, 5, 20, 5, 20, 20, 5, 20], [24, 16, 50, 16, 50, 30, 24, 30]]
     write_yolo(
         {"all": coco_file("all", {"a.jpg": [("bolt", parts)]}, ["bolt"])},
@@ -277,7 +277,7 @@ def test_bridge_is_as_short_as_it_can_be(tmp_path: Path) -> None:
 
 
 def test_what_yolo_cannot_hold_is_a_finding(tmp_path: Path) -> None:
-    save_picture(tmp_path / "images/a.jpg")
+    save_image(tmp_path / "images/a.jpg")
     crowd = coco_file("train", {"a.jpg": [("bolt", [[5, 5, 9, 5, 9, 9]])]}, ["bolt"], crowd=True)
     empty = encode(np.zeros((40, 60), bool))
     nothing = coco_file("val", {"a.jpg": [("bolt", empty)], "gone.jpg": []}, ["bolt"])
@@ -298,7 +298,7 @@ def test_line_that_is_not_the_mask_is_a_finding_with_its_iou(
 
     exact = yolo.mask_to_rings
     monkeypatch.setattr(yolo, "mask_to_rings", lambda mask: [ring + (1, 0) for ring in exact(mask)])
-    save_picture(tmp_path / "images/a.jpg")
+    save_image(tmp_path / "images/a.jpg")
     mask = np.zeros((40, 60), bool)
     mask[10:20, 10:20] = True
     coco = coco_file("all", {"a.jpg": [("bolt", encode(mask))]}, ["bolt"])
@@ -307,16 +307,16 @@ def test_line_that_is_not_the_mask_is_a_finding_with_its_iou(
     assert "IoU of 0.818" in found.message  # 90 of 110 pixels
 
 
-def test_picture_labelled_unturned_is_a_finding(tmp_path: Path) -> None:
-    save_picture(tmp_path / "images/a.jpg", (40, 60), orientation=6)
+def test_image_labelled_unturned_is_a_finding(tmp_path: Path) -> None:
+    save_image(tmp_path / "images/a.jpg", (40, 60), orientation=6)
     coco = coco_file("all", {"a.jpg": [("bolt", [[5, 5, 9, 5, 9, 9]])]}, ["bolt"])
     findings = write_yolo({"all": coco}, tmp_path / "images", tmp_path / "out")
     assert [item.code for item in findings] == ["image_size_mismatch"]
 
 
-def test_pictures_that_differ_in_their_ending_get_labels_of_their_own(tmp_path: Path) -> None:
+def test_images_that_differ_in_their_ending_get_labels_of_their_own(tmp_path: Path) -> None:
     for name in ("a.jpg", "a.png"):
-        save_picture(tmp_path / "images" / name)
+        save_image(tmp_path / "images" / name)
     objects = {"a.jpg": [("bolt", [[10, 10, 30, 10, 10, 30]])], "a.png": []}
     write_yolo({"all": coco_file("all", objects, ["bolt"])}, tmp_path / "images", tmp_path / "out")
     read = labelled_masks(read_yolo(tmp_path / "out").splits["all"])

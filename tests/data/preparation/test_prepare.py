@@ -60,7 +60,7 @@ def names_of(coco: CocoFile) -> list[str]:
 
 
 def masks_of(splits: dict[str, CocoFile]) -> dict[str, Counter[tuple[str, bytes]]]:
-    """By picture, the class and the pixels of each object."""
+    """By image, the class and the pixels of each object."""
     found = {}
     for coco in splits.values():
         classes = {category.id: category.name for category in coco.categories}
@@ -150,7 +150,7 @@ def test_a_split_is_exact_and_keeps_the_old_files(coco_set: Path) -> None:
         assert (coco_set / "annotations" / f"{name}.bak").read_bytes() == text
         assert (coco_set / "annotations" / f"{name}.bak.1").exists()
     run(coco_set, split={"enable": True, "train_percent": 50, "val_percent": 50})
-    assert set(splits_of(coco_set)) == {"train", "val"}  # no picture is in train and in an old test
+    assert set(splits_of(coco_set)) == {"train", "val"}  # no image is in train and in an old test
     assert check(coco_set).counts.get("leak_duplicate", 0) == 0
 
 
@@ -188,7 +188,7 @@ def test_a_scene_stays_on_one_side(coco_set: Path) -> None:
         assert len(sides) == 1
 
 
-def test_pictures_that_hardly_differ_stay_on_one_side(coco_set: Path) -> None:
+def test_images_that_hardly_differ_stay_on_one_side(coco_set: Path) -> None:
     train = json.loads((coco_set / "annotations" / "instance_train.json").read_text())
     for k in range(6):  # each of the first six once more
         image = train["images"][k]

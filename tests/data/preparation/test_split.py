@@ -26,7 +26,7 @@ EIGHTY_TWENTY = {"train": 80, "val": 20}
 
 
 def labelled(classes_of_images: Sequence[Sequence[int]], num_classes: int = 3) -> CocoFile:
-    """Pictures with one object for each number; ids of pictures start at 100, of annotations at 1."""
+    """Images with one object for each number; ids of images start at 100, of annotations at 1."""
     ids = count(1)
     return CocoFile(
         path=Path("set/annotations/instance_all.json"),
@@ -45,7 +45,7 @@ def labelled(classes_of_images: Sequence[Sequence[int]], num_classes: int = 3) -
 
 
 def random_labels(num_images: int, num_classes: int, seed: int, mean_objects: float = 2.5) -> list[list[int]]:
-    """The more frequent a class, the lower its number; some pictures show nothing."""
+    """The more frequent a class, the lower its number; some images show nothing."""
     rng = np.random.default_rng(seed)
     shares = 1 / np.arange(1, num_classes + 1)
     return [
@@ -82,8 +82,8 @@ def images_per_class(coco: CocoFile) -> list[int]:
         pytest.param(2, [99, 1], [1, 1], id="none is empty"),
         pytest.param(3, [98, 1, 1], [1, 1, 1], id="three, none is empty"),
         pytest.param(3, [80, 20, 0], [2, 1, 0], id="nothing for 0 percent"),
-        pytest.param(1, [20, 80], [0, 1], id="one picture"),
-        pytest.param(0, [80, 20], [0, 0], id="no picture"),
+        pytest.param(1, [20, 80], [0, 1], id="one image"),
+        pytest.param(0, [80, 20], [0, 0], id="no image"),
     ],
 )
 def test_sizes_follow_the_percents(total: int, percents: list[int], expected: list[int]) -> None:
@@ -91,7 +91,7 @@ def test_sizes_follow_the_percents(total: int, percents: list[int], expected: li
 
 
 @pytest.mark.parametrize("percents", [[80, 20], [70, 20, 10], [95, 5], [34, 33, 33], [98, 1, 1], [0, 100]])
-def test_sizes_are_less_than_one_off_where_every_part_has_its_picture(percents: list[int]) -> None:
+def test_sizes_are_less_than_one_off_where_every_part_has_its_image(percents: list[int]) -> None:
     for total in range(600):
         sizes = split_sizes(total, percents)
         exact = [total * percent / 100 for percent in percents]
@@ -126,7 +126,7 @@ def test_wrong_percents_are_named(percents: Mapping[str, Any], found: str) -> No
     [(80, 20), (90, 10), (70, 20, 10), (50, 50), (99, 1), (60, 20, 20), (34, 33, 33), (1, 99)],
     ids=str,
 )
-def test_no_picture_is_lost_or_doubled_and_sizes_are_exact(shares: tuple[int, ...]) -> None:
+def test_no_image_is_lost_or_doubled_and_sizes_are_exact(shares: tuple[int, ...]) -> None:
     whole = labelled(random_labels(num_images=500, num_classes=3, seed=1, mean_objects=0.7))
     percents = dict(zip(("train", "val", "test"), shares, strict=False))
     for num_images in range(1, 501):
@@ -154,12 +154,12 @@ def test_parts_keep_records_order_categories_and_extra() -> None:
     same_categories(parts["train"], parts["val"])
 
 
-def test_a_part_of_0_percent_has_no_picture() -> None:
+def test_a_part_of_0_percent_has_no_image() -> None:
     parts = split_coco(labelled([[0]] * 5), {"train": 80, "val": 20, "test": 0}, seed=0)
     assert [len(part.images) for part in parts.values()] == [4, 1, 0]
 
 
-def test_a_file_without_pictures_gives_empty_parts() -> None:
+def test_a_file_without_images_gives_empty_parts() -> None:
     parts = split_coco(labelled([]), EIGHTY_TWENTY, seed=0)
     assert [part.images for part in parts.values()] == [(), ()]
 
@@ -212,7 +212,7 @@ def test_every_part_has_its_share_of_every_class(percents: Mapping[str, int], se
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_a_class_of_two_pictures_is_in_train_and_val(seed: int) -> None:
+def test_a_class_of_two_images_is_in_train_and_val(seed: int) -> None:
     labels = [[0]] * 50
     labels[7], labels[30] = [0, 2], [1, 2]
     balance = split_balance(split_coco(labelled(labels), EIGHTY_TWENTY, seed=seed))
@@ -220,19 +220,19 @@ def test_a_class_of_two_pictures_is_in_train_and_val(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_a_class_of_one_picture_is_in_train(seed: int) -> None:
+def test_a_class_of_one_image_is_in_train(seed: int) -> None:
     balance = split_balance(split_coco(labelled([[0]] * 49 + [[0, 1]]), EIGHTY_TWENTY, seed=seed))
     assert balance[1].images == {"train": 1, "val": 0}
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_pictures_without_objects_are_spread_like_a_class(seed: int) -> None:
+def test_images_without_objects_are_spread_like_a_class(seed: int) -> None:
     parts = split_coco(labelled([[0]] * 80 + [[]] * 20), EIGHTY_TWENTY, seed=seed)
     assert images_per_class(parts["train"])[0] == 64
     assert len(parts["train"].images) == 80
 
 
-def test_balance_counts_pictures_and_instances_of_each_part() -> None:
+def test_balance_counts_images_and_instances_of_each_part() -> None:
     parts = {"train": labelled([[0, 0, 1], [0]], num_classes=2), "val": labelled([[1], []], num_classes=2)}
     assert split_balance(parts) == [
         ClassBalance("class 0", images={"train": 2, "val": 0}, instances={"train": 3, "val": 0}),
@@ -270,7 +270,7 @@ def test_groups_are_never_cut_and_no_part_is_empty(
 @pytest.mark.parametrize(
     ("group_sizes", "percents", "expected"),
     [
-        pytest.param([60] + [1] * 140, EIGHTY_TWENTY, [160, 40], id="one large, many of one picture"),
+        pytest.param([60] + [1] * 140, EIGHTY_TWENTY, [160, 40], id="one large, many of one image"),
         pytest.param([5, 4, 3, 3, 3], {"train": 50, "val": 50}, [9, 9], id="only one way"),
         pytest.param([50, 30, 20], EIGHTY_TWENTY, [80, 20], id="fits as it is"),
         pytest.param([90, 10], EIGHTY_TWENTY, [90, 10], id="as many groups as parts"),
@@ -295,7 +295,7 @@ def test_the_numbers_of_groups_do_not_matter() -> None:
     assert first == second
 
 
-def test_groups_of_one_picture_are_no_groups() -> None:
+def test_groups_of_one_image_are_no_groups() -> None:
     coco = labelled(random_labels(num_images=60, num_classes=3, seed=0))
     assert split_coco(coco, EIGHTY_TWENTY, seed=1, groups=range(60)) == split_coco(
         coco, EIGHTY_TWENTY, seed=1
@@ -313,7 +313,7 @@ def test_classes_are_spread_with_groups() -> None:
 
 
 def test_fewer_groups_than_parts_are_an_error() -> None:
-    with pytest.raises(ConfigError, match=r"10 pictures form 1 groups.* 2 parts \(train, val\)"):
+    with pytest.raises(ConfigError, match=r"10 images form 1 groups.* 2 parts \(train, val\)"):
         split_coco(labelled([[0]] * 10), EIGHTY_TWENTY, seed=0, groups=[4] * 10)
 
 
@@ -338,7 +338,7 @@ def test_an_invalid_pattern_is_named() -> None:
         groups_by_name(["a.jpg"], "site(")
 
 
-def test_pictures_of_a_folder_are_a_group_and_those_in_none_stand_alone() -> None:
+def test_images_of_a_folder_are_a_group_and_those_in_none_stand_alone() -> None:
     names = ["a/1.jpg", "1.jpg", "a/b/1.jpg", "a/2.jpg", "2.jpg", "./3.jpg", "a\\3.jpg", "a/./b/2.jpg"]
     assert groups_by_folder(names) == [0, 1, 2, 0, 3, 4, 0, 2]
 
@@ -347,7 +347,7 @@ def test_pictures_of_a_folder_are_a_group_and_those_in_none_stand_alone() -> Non
 
 
 @pytest.mark.parametrize(("num_images", "folds"), [(23, 5), (10, 10), (2, 2), (100, 3)])
-def test_each_picture_is_in_the_val_of_one_fold(num_images: int, folds: int) -> None:
+def test_each_image_is_in_the_val_of_one_fold(num_images: int, folds: int) -> None:
     coco = labelled(random_labels(num_images=num_images, num_classes=3, seed=0))
     splits = fold_coco(coco, folds, seed=0)
     assert len(splits) == folds
@@ -374,8 +374,8 @@ def test_folds_do_not_cut_groups() -> None:
 @pytest.mark.parametrize(
     ("folds", "groups", "found"),
     [
-        pytest.param(1, None, "1 folds of 6 pictures", id="one"),
-        pytest.param(7, None, "7 folds of 6 pictures", id="more than pictures"),
+        pytest.param(1, None, "1 folds of 6 images", id="one"),
+        pytest.param(7, None, "7 folds of 6 images", id="more than images"),
         pytest.param(4, [0, 0, 1, 1, 2, 2], "4 folds of 3 groups", id="more than groups"),
     ],
 )
@@ -444,7 +444,7 @@ def test_merging_renumbers_only_ids_that_are_taken() -> None:
     assert ids_of_annotations(merged) == [(1, 1, 1), (2, 2, 1), (8, 9, 1), (7, 8, 1)]
 
 
-def test_merging_lists_a_picture_of_several_files_once() -> None:
+def test_merging_lists_an_image_of_several_files_once() -> None:
     train = file_of("instance_train.json", {1: "a.jpg"}, [(1, 1, 1), (2, 1, 1)], {1: "nut", 2: "bolt"})
     val = file_of("instance_val.json", {5: "./a.jpg", 6: "b.jpg"}, [(3, 5, 1), (4, 5, 2), (5, 6, 2)])
     val = replace(val, categories=train.categories)
@@ -471,7 +471,7 @@ def test_merging_adds_what_the_first_file_does_not_say() -> None:
     assert merge_coco([train, val]).extra == {"info": {"year": 2024}, "licenses": [{"id": 1}]}
 
 
-def test_merging_refuses_one_picture_of_two_sizes() -> None:
+def test_merging_refuses_one_image_of_two_sizes() -> None:
     train = file_of("instance_train.json", {1: "a.jpg"})
     val = replace(train, path=Path("instance_val.json"), images=(ImageRecord(1, "a.jpg", width=9, height=8),))
     with pytest.raises(
@@ -480,14 +480,14 @@ def test_merging_refuses_one_picture_of_two_sizes() -> None:
         merge_coco([train, val])
 
 
-def test_annotations_of_unlisted_pictures_are_an_error() -> None:
+def test_annotations_of_unlisted_images_are_an_error() -> None:
     coco = file_of("instance_train.json", {1: "a.jpg"}, [(4, 2, 1)])
     for act in (lambda: merge_coco([coco]), lambda: split_coco(coco, EIGHTY_TWENTY, seed=0)):
         with pytest.raises(DatasetError, match="annotation 4: image 2, category 1"):
             act()
 
 
-def test_pictures_with_one_id_are_an_error() -> None:
+def test_images_with_one_id_are_an_error() -> None:
     coco = file_of("instance_train.json", {1: "a.jpg"})
     doubled = replace(coco, images=(*coco.images, ImageRecord(1, "b.jpg", width=8, height=8)))
     with pytest.raises(DatasetError, match="more than once"):

@@ -6,16 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paddlex_seg.data.samples.epochs import Draw, draw_epoch, epoch_length, picture_weights
+from paddlex_seg.data.samples.epochs import Draw, draw_epoch, epoch_length, image_weights
 from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord
 
 
-def build_coco(classes_of_picture, crowds=()):
-    """Pictures with the ids 10, 11, ..., each with an object of each of its classes, of ids 5, 6, 7."""
-    images = tuple(ImageRecord(10 + i, f"{i}.png", 8, 8) for i in range(len(classes_of_picture)))
+def build_coco(classes_of_image, crowds=()):
+    """Images with the ids 10, 11, ..., each with an object of each of its classes, of ids 5, 6, 7."""
+    images = tuple(ImageRecord(10 + i, f"{i}.png", 8, 8) for i in range(len(classes_of_image)))
     annotations = tuple(
         Annotation(1, 10 + i, 5 + class_id, [], iscrowd=i in crowds)
-        for i, class_ids in enumerate(classes_of_picture)
+        for i, class_ids in enumerate(classes_of_image)
         for class_id in class_ids
     )
     categories = tuple(Category(5 + class_id, str(class_id)) for class_id in range(3))
@@ -25,40 +25,40 @@ def build_coco(classes_of_picture, crowds=()):
 # --- weights --------------------------------------------------------------------------------------
 
 
-def test_without_settings_every_picture_counts_once():
-    assert picture_weights(build_coco([[0], [], [0, 1]])).tolist() == [1, 1, 1]
+def test_without_settings_every_image_counts_once():
+    assert image_weights(build_coco([[0], [], [0, 1]])).tolist() == [1, 1, 1]
 
 
-def test_a_picture_is_repeated_for_the_rarest_of_its_classes():
-    coco = build_coco([[0]] * 12 + [[0, 1]] * 3 + [[0, 1, 2]])  # in 16, 4 and 1 of 16 pictures
-    weights = picture_weights(coco, repeat_threshold=0.5)
+def test_an_image_is_repeated_for_the_rarest_of_its_classes():
+    coco = build_coco([[0]] * 12 + [[0, 1]] * 3 + [[0, 1, 2]])  # in 16, 4 and 1 of 16 images
+    weights = image_weights(coco, repeat_threshold=0.5)
     np.testing.assert_allclose(weights, [1] * 12 + [2**0.5] * 3 + [8**0.5])
 
 
-def test_crowds_make_no_class_frequent_and_no_picture_one_with_objects():
+def test_crowds_make_no_class_frequent_and_no_image_one_with_objects():
     coco = build_coco([[0], [0], [0], [0], [1]], crowds={0, 1, 2})
-    np.testing.assert_allclose(picture_weights(coco, repeat_threshold=0.2), [1] * 5)
-    np.testing.assert_allclose(picture_weights(coco, repeat_threshold=0.8), [1, 1, 1, 2, 2])
-    np.testing.assert_allclose(picture_weights(coco, negatives_ratio=0.3), [0.2] * 3 + [1] * 2)
+    np.testing.assert_allclose(image_weights(coco, repeat_threshold=0.2), [1] * 5)
+    np.testing.assert_allclose(image_weights(coco, repeat_threshold=0.8), [1, 1, 1, 2, 2])
+    np.testing.assert_allclose(image_weights(coco, negatives_ratio=0.3), [0.2] * 3 + [1] * 2)
 
 
 @pytest.mark.parametrize(
     ("ratio", "expected"),
     [(None, 1.0), (5.0, 1.0), (1.0, 0.5), (0.5, 0.25), (0.0, 0.0)],
 )
-def test_pictures_without_objects_are_limited_by_those_with_objects(ratio, expected):
-    weights = picture_weights(build_coco([[0], [], [], [1], [], []]), negatives_ratio=ratio)
+def test_images_without_objects_are_limited_by_those_with_objects(ratio, expected):
+    weights = image_weights(build_coco([[0], [], [], [1], [], []]), negatives_ratio=ratio)
     np.testing.assert_allclose(weights, [1, expected, expected, 1, expected, expected])
 
 
-def test_repeated_pictures_allow_for_more_without_objects():
+def test_repeated_images_allow_for_more_without_objects():
     coco = build_coco([[0]] + [[]] * 15)
-    np.testing.assert_allclose(picture_weights(coco, repeat_threshold=1, negatives_ratio=1)[0], 4)
-    np.testing.assert_allclose(picture_weights(coco, repeat_threshold=1, negatives_ratio=1)[1:].sum(), 4)
+    np.testing.assert_allclose(image_weights(coco, repeat_threshold=1, negatives_ratio=1)[0], 4)
+    np.testing.assert_allclose(image_weights(coco, repeat_threshold=1, negatives_ratio=1)[1:].sum(), 4)
 
 
-def test_pictures_without_objects_stay_where_there_are_no_others():
-    assert picture_weights(build_coco([[], []]), repeat_threshold=1, negatives_ratio=0).tolist() == [1, 1]
+def test_images_without_objects_stay_where_there_are_no_others():
+    assert image_weights(build_coco([[], []]), repeat_threshold=1, negatives_ratio=0).tolist() == [1, 1]
 
 
 # --- epochs ---------------------------------------------------------------------------------------
@@ -68,7 +68,7 @@ def test_pictures_without_objects_stay_where_there_are_no_others():
 def test_equal_weights_are_a_plain_permutation(epoch):
     drawn = draw_epoch(np.ones(50), seed=3, epoch=epoch)
     order = np.random.default_rng([3, epoch]).permutation(50)
-    assert drawn == [Draw(picture, 0) for picture in order]
+    assert drawn == [Draw(image, 0) for image in order]
 
 
 WEIGHTS = st.lists(st.floats(0, 6, allow_subnormal=False) | st.integers(0, 3), min_size=1, max_size=30)
@@ -76,34 +76,34 @@ WEIGHTS = st.lists(st.floats(0, 6, allow_subnormal=False) | st.integers(0, 3), m
 
 @settings(deadline=None, max_examples=200)
 @given(WEIGHTS.filter(lambda weights: sum(weights) > 1e-3), st.integers(0, 99), st.integers(0, 99))
-def test_every_epoch_is_as_long_and_has_each_picture_as_often_as_its_weight_rounds(weights, seed, epoch):
+def test_every_epoch_is_as_long_and_has_each_image_as_often_as_its_weight_rounds(weights, seed, epoch):
     weights = np.array(weights, float)
     drawn = draw_epoch(weights, seed, epoch)
     assert len(drawn) == epoch_length(weights) == max(1, round(weights.sum()))
-    counts = Counter(draw.picture for draw in drawn)
-    for picture, weight in enumerate(weights):
-        assert np.floor(weight) <= counts[picture] <= np.ceil(weight)
-    assert set(drawn) == {Draw(picture, k) for picture, count in counts.items() for k in range(count)}
+    counts = Counter(draw.image for draw in drawn)
+    for image, weight in enumerate(weights):
+        assert np.floor(weight) <= counts[image] <= np.ceil(weight)
+    assert set(drawn) == {Draw(image, k) for image, count in counts.items() for k in range(count)}
 
 
-def test_over_epochs_pictures_come_as_often_as_their_weights_say():
+def test_over_epochs_images_come_as_often_as_their_weights_say():
     weights = np.array([1.0, 2.5, 0.2, 0.3, 1.7, 0.9, 0.4])  # 7 an epoch, so that nothing must be rounded
-    counts = Counter(draw.picture for epoch in range(3000) for draw in draw_epoch(weights, 0, epoch))
-    np.testing.assert_allclose([counts[picture] / 3000 for picture in range(7)], weights, atol=0.03)
+    counts = Counter(draw.image for epoch in range(3000) for draw in draw_epoch(weights, 0, epoch))
+    np.testing.assert_allclose([counts[image] / 3000 for image in range(7)], weights, atol=0.03)
 
 
-def test_a_group_of_pictures_has_its_share_in_every_epoch():
+def test_a_group_of_images_has_its_share_in_every_epoch():
     weights = np.array([1.0, 0.25] * 40 + [0.5] * 10)
     for epoch in range(50):
-        drawn = Counter(weights[draw.picture] for draw in draw_epoch(weights, 0, epoch))
+        drawn = Counter(weights[draw.image] for draw in draw_epoch(weights, 0, epoch))
         assert drawn[1.0] == 40
         assert drawn[0.25] in (9, 10, 11) and drawn[0.5] in (4, 5, 6)
 
 
-def test_pictures_of_one_weight_are_drawn_independently_of_their_neighbours():
+def test_images_of_one_weight_are_drawn_independently_of_their_neighbours():
     weights = np.full(20, 0.5)
     pairs = {
-        frozenset((a.picture, b.picture))
+        frozenset((a.image, b.image))
         for epoch in range(200)
         for a in draw_epoch(weights, 0, epoch)
         for b in draw_epoch(weights, 0, epoch)

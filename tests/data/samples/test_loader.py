@@ -46,7 +46,7 @@ def pool():
 
 @pytest.fixture
 def coco(tmp_path):
-    """Eleven pictures; every second one has an object."""
+    """Eleven images; every second one has an object."""
     rng = np.random.default_rng(0)
     records, annotations = [], []
     for index in range(11):
@@ -152,7 +152,7 @@ def test_a_batch_holds_the_samples_of_its_plan_in_the_size_drawn_for_it(coco, tm
         batches = list(train_batches(dataset, epoch, batch_size=4, pool=WorkerPool(0)))
         assert len(batches) == len(plan) == num_batches(11, 4) == 2
         for (batch, file_names), draws, resize in zip(batches, plan, drawn, strict=True):
-            assert file_names == tuple((f"{draw.picture}.png",) for draw in draws)
+            assert file_names == tuple((f"{draw.image}.png",) for draw in draws)
             assert batch.image.shape == [4, 3, *resize.size_hw]
             assert batch.im_shape.numpy().tolist() == [list(resize.size_hw)] * 4  # none is padded
             for row, target, draw in zip(batch.image.numpy(), batch.targets, draws, strict=True):
@@ -245,10 +245,10 @@ def test_the_rest_of_an_epoch_is_that_of_a_full_pass_and_nothing_before_it_is_ma
 
 
 @pytest.mark.parametrize("mixing", [MIXED, Mixing()], ids=["mixed", "plain"])
-def test_workers_change_nothing_in_repeated_mixed_and_replaced_pictures(coco, tmp_path, pool, mixing):
-    """Also for bad pictures that are found in the middle of an epoch, as partners or by their annotations."""
+def test_workers_change_nothing_in_repeated_mixed_and_replaced_images(coco, tmp_path, pool, mixing):
+    """Also for bad images that are found in the middle of an epoch, as partners or by their annotations."""
     (tmp_path / "5.png").write_bytes(b"")
-    broken = replace(coco.annotations[0], segmentation=[])  # of picture 1
+    broken = replace(coco.annotations[0], segmentation=[])  # of image 1
     coco = replace(coco, annotations=(broken, *coco.annotations[1:]))
     runs = []
     for workers in (WorkerPool(0), pool, pool):
@@ -270,7 +270,7 @@ def test_workers_change_nothing_in_repeated_mixed_and_replaced_pictures(coco, tm
     assert any(is_mixed) == (mixing == MIXED)
 
 
-def test_a_picture_known_to_be_bad_is_replaced_by_the_same_one_and_not_tried_again(
+def test_an_image_known_to_be_bad_is_replaced_by_the_same_one_and_not_tried_again(
     coco, tmp_path, pool, caplog
 ):
     dataset = training_set(coco, tmp_path, mixing=MIXED)
@@ -283,12 +283,12 @@ def test_a_picture_known_to_be_bad_is_replaced_by_the_same_one_and_not_tried_aga
         rest = list(train_batches(dataset, 0, 2, pool, first_batch=first_batch, quarantine=resumed))
         assert_same_batches(rest, found[first_batch:])
     assert len(caplog.records) == 1
-    picture = np.zeros((40, 54, 3), np.uint8)
-    cv2.imwrite(str(tmp_path / "4.png"), picture)  # sound again, but known to be bad
+    image = np.zeros((40, 54, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "4.png"), image)  # sound again, but known to be bad
     assert_same_batches(list(train_batches(dataset, 0, 2, pool, quarantine=resumed)), found)
 
 
-def test_a_bad_picture_does_not_change_the_samples_of_the_others(coco, tmp_path):
+def test_a_bad_image_does_not_change_the_samples_of_the_others(coco, tmp_path):
     dataset = training_set(coco, tmp_path)
     sound = list(train_batches(dataset, 0, 1, WorkerPool(0)))
     (tmp_path / "4.png").write_bytes(b"")
@@ -302,7 +302,7 @@ def test_a_bad_picture_does_not_change_the_samples_of_the_others(coco, tmp_path)
 
 
 def test_failures_that_depend_on_the_draw_are_the_same_with_workers(coco, tmp_path, pool):
-    """What was begun before a picture was found to be bad must not decide whether it counts."""
+    """What was begun before an image was found to be bad must not decide whether it counts."""
     runs = []
     for workers in (WorkerPool(0), pool):
         dataset = TrainingSet(
@@ -315,7 +315,7 @@ def test_failures_that_depend_on_the_draw_are_the_same_with_workers(coco, tmp_pa
 
 
 @pytest.mark.parametrize("num_bad", [3, 11], ids=["some", "all"])
-def test_more_bad_pictures_than_the_budget_end_the_run_with_their_names(coco, tmp_path, pool, num_bad):
+def test_more_bad_images_than_the_budget_end_the_run_with_their_names(coco, tmp_path, pool, num_bad):
     for index in range(num_bad):
         (tmp_path / f"{index}.png").write_bytes(b"")
     quarantine = Quarantine(budget=num_bad - 1, path=tmp_path / "bad_samples.json")
@@ -325,7 +325,7 @@ def test_more_bad_pictures_than_the_budget_end_the_run_with_their_names(coco, tm
     assert len(quarantine.records) == num_bad
 
 
-def test_a_worker_that_dies_is_no_bad_picture(coco, tmp_path):
+def test_a_worker_that_dies_is_no_bad_image(coco, tmp_path):
     dataset = TrainingSet(coco, tmp_path, (die_with_sample,), (RESIZE,), SPEC, seed=0)
     quarantine = Quarantine(budget=11)
     with WorkerPool(1) as workers, pytest.raises(PaddlexSegError, match="memory"):
@@ -347,20 +347,18 @@ FITTED = PreprocessSpec(size_hw=(32, 64), keep_ratio=True)
         pytest.param(FITTED, 1, [1] * 11, id="one at a time"),
     ],
 )
-def test_evaluation_never_pads_a_picture_to_the_size_of_another(
-    coco, tmp_path, pool, spec, batch_size, sizes
-):
+def test_evaluation_never_pads_an_image_to_the_size_of_another(coco, tmp_path, pool, spec, batch_size, sizes):
     batches = list(evaluation_batches(coco, tmp_path, spec, batch_size=batch_size, pool=pool))
     assert [len(batch.records) for batch in batches] == sizes
     assert [record for batch in batches for record in batch.records] == list(coco.images)
     for batch in batches:
         for record, *row in zip(*batch, strict=True):
-            picture = cv2.imread(str(tmp_path / record.file_name))[:, :, ::-1]
-            for found, expected in zip(row, preprocess(np.ascontiguousarray(picture), spec), strict=True):
+            image = cv2.imread(str(tmp_path / record.file_name))[:, :, ::-1]
+            for found, expected in zip(row, preprocess(np.ascontiguousarray(image), spec), strict=True):
                 np.testing.assert_array_equal(found, expected)
 
 
-def test_evaluation_fills_batches_with_pictures_of_one_size_from_the_whole_file(coco):
+def test_evaluation_fills_batches_with_images_of_one_size_from_the_whole_file(coco):
     widths = [50, 60, 50, 70, 60, 50, 50]
     records = tuple(replace(coco.images[0], id=i, width=width) for i, width in enumerate(widths))
     plan = evaluation_plan(replace(coco, images=records), FITTED, batch_size=3)
@@ -404,16 +402,14 @@ def test_all_ranks_get_the_same_number_of_batches(num_samples, batch_size, world
     for plan in ranks:
         assert [len(batch) for batch in plan] == sizes
         assert len(plan) == num_batches(num_samples, batch_size, world_size)
-    drawn = [draw.picture for plan in ranks for batch in plan for draw in batch]
+    drawn = [draw.image for plan in ranks for batch in plan for draw in batch]
     assert set(drawn) <= set(range(num_samples))
     assert len(set(drawn)) == min(num_samples, len(drawn))  # nothing twice unless all are drawn
 
 
 @pytest.mark.parametrize(("batch_size", "world_size"), [(6, 1), (3, 2), (2, 3), (1, 6)])
-def test_the_first_batches_of_all_ranks_are_the_same_pictures_however_they_are_divided(
-    batch_size, world_size
-):
-    draws = [Draw(picture) for picture in np.random.default_rng(0).permutation(40).tolist()]
+def test_the_first_batches_of_all_ranks_are_the_same_images_however_they_are_divided(batch_size, world_size):
+    draws = [Draw(image) for image in np.random.default_rng(0).permutation(40).tolist()]
     ranks = [epoch_plan(draws, batch_size, rank=rank, world_size=world_size) for rank in range(world_size)]
     assert len(ranks[0]) == 6
     for k in range(7):
@@ -485,7 +481,7 @@ def test_no_more_tasks_are_taken_than_asked_for(pool, ahead):
     results.close()
 
 
-def test_an_unreadable_picture_stops_the_epoch_with_its_name(dataset, coco, tmp_path, pool):
+def test_an_unreadable_image_stops_the_epoch_with_its_name(dataset, coco, tmp_path, pool):
     (tmp_path / "4.png").write_bytes(b"")
     with pytest.raises(DatasetError, match=r"4\.png"):
         list(train_batches(dataset, epoch=0, batch_size=11, pool=pool))

@@ -1,4 +1,4 @@
-"""Pictures made of several: geometry, exact masks, what is hidden."""
+"""Images made of several: geometry, exact masks, what is hidden."""
 
 import cv2
 import numpy as np
@@ -24,7 +24,7 @@ def encoded(mask):
 
 
 def planted(size_hw, rng, colour=RED, as_rle=False, num_objects=3):
-    """A blue picture with rectangles of a colour, each an object; RLEs are frames around a hole."""
+    """A blue image with rectangles of a colour, each an object; RLEs are frames around a hole."""
     image = np.full((*size_hw, 3), BLUE, np.uint8)
     segments = []
     for _ in range(num_objects):
@@ -82,7 +82,7 @@ def of_colour(image, colour):
 # --- large-scale jitter ---------------------------------------------------------------------------
 
 
-def test_jitter_keeps_the_frame_and_the_shape_of_the_picture():
+def test_jitter_keeps_the_frame_and_the_shape_of_the_image():
     image = np.full((120, 200, 3), WHITE, np.uint8)
     heights = []
     for seed in range(60):
@@ -143,17 +143,17 @@ def test_masks_of_a_mosaic_are_what_the_same_geometry_draws_directly(sizes_hw, s
 
 @pytest.mark.parametrize("as_rle", [False, True], ids=["polygon", "rle"])
 @pytest.mark.parametrize("seed", range(12))
-def test_the_objects_of_a_mosaic_are_where_its_picture_shows_them(seed, as_rle):
+def test_the_objects_of_a_mosaic_are_where_its_image_shows_them(seed, as_rle):
     rng = np.random.default_rng(seed)
     samples = [planted((200, 260 - 30 * i), rng, as_rle=as_rle) for i in range(4)]
     rendered = compose(layers_of(mosaic(samples, rng), (640, 700)))
     shown, expected = of_colour(rendered.image, RED), rendered.masks.any(axis=0)
-    # Slivers are dropped, and stay in the picture.
+    # Slivers are dropped, and stay in the image.
     assert (expected & shown).sum() >= 0.98 * expected.sum() > 0
     assert shown.sum() <= 1.1 * expected.sum() + 600
 
 
-def test_the_pictures_of_a_mosaic_meet_without_gap_or_overlap():
+def test_the_images_of_a_mosaic_meet_without_gap_or_overlap():
     white = Sample.from_source(np.full((64, 80, 3), WHITE, np.uint8), [], [])
     for seed in range(40):
         rng = np.random.default_rng(seed)
@@ -169,7 +169,7 @@ def test_the_pictures_of_a_mosaic_meet_without_gap_or_overlap():
             assert together.sum() == together.any(axis=1).sum() * together.any(axis=0).sum()  # a rectangle
 
 
-def test_a_mosaic_has_one_picture_in_each_corner_and_is_up_to_twice_as_large():
+def test_a_mosaic_has_one_image_in_each_corner_and_is_up_to_twice_as_large():
     colours = [RED, GREEN, BLUE, WHITE]
     sides = []
     for seed in range(30):
@@ -222,7 +222,7 @@ def test_pasted_masks_are_exact_and_cut_out_of_what_they_hide(base_hw, partner_h
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_pasted_objects_are_where_the_picture_shows_them(seed):
+def test_pasted_objects_are_where_the_image_shows_them(seed):
     rng = np.random.default_rng(seed)
     base, partner = planted((240, 320), rng, colour=RED), planted((300, 200), rng, colour=GREEN)
     below, above = layers_of([base, objects_to_paste(partner, base.size_hw, rng)], (480, 640))
@@ -248,7 +248,7 @@ def test_a_random_subset_of_the_objects_is_pasted():
     assert len(subsets) == 15
 
 
-def test_nothing_is_pasted_of_a_picture_without_objects():
+def test_nothing_is_pasted_of_an_image_without_objects():
     rng = np.random.default_rng(0)
     base = planted((40, 50), rng)
     empty = Sample.from_source(np.full((40, 50, 3), GREEN, np.uint8), [], [])
@@ -257,7 +257,7 @@ def test_nothing_is_pasted_of_a_picture_without_objects():
         np.testing.assert_array_equal(found, expected)
 
 
-def test_objects_are_pasted_onto_a_picture_without_any():
+def test_objects_are_pasted_onto_an_image_without_any():
     rng = np.random.default_rng(0)
     empty = Sample.from_source(np.full((40, 50, 3), BLUE, np.uint8), [], [])
     below, above = layers_of([empty, objects_to_paste(planted((40, 50), rng), (40, 50), rng)], (40, 50))

@@ -8,7 +8,7 @@ from paddlex_seg.errors import DatasetError
 
 def bad(name, image_id=1, epoch=2):
     return BadSample(
-        name, image_id, error=f"images/{name}: not a readable picture (ü). Replace it.", epoch=epoch
+        name, image_id, error=f"images/{name}: not a readable image (ü). Replace it.", epoch=epoch
     )
 
 
@@ -25,7 +25,7 @@ def test_the_file_has_every_record_at_once_and_can_be_read_again(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["bad_samples.json"]  # nothing half-written
 
 
-def test_each_bad_picture_is_reported_once(caplog):
+def test_each_bad_image_is_reported_once(caplog):
     quarantine = Quarantine(budget=5)
     for name in ("a.jpg", "b.jpg", "a.jpg"):
         quarantine.add(bad(name))

@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 from paddlex_seg.data.preprocess import preprocess
 from paddlex_seg.data.samples.epochs import Draw
 from paddlex_seg.data.samples.mixing import Mixing
-from paddlex_seg.data.samples.tasks import BadPicture, TrainingSet, evaluation_tasks
+from paddlex_seg.data.samples.tasks import BadImage, TrainingSet, evaluation_tasks
 from paddlex_seg.data.samples.transforms import (
     RandomCrop,
     RandomDistort,
@@ -36,7 +36,7 @@ def one_object(segmentation, category_id=7, **kwargs):
 
 
 def build_coco(folder, annotations=(), num_images=1, size_hw=(40, 60)):
-    """Pictures with ids 5, 6, ... on disk, and the file that lists them; the classes have the ids 9, 7, 3."""
+    """Images with ids 5, 6, ... on disk, and the file that lists them; the classes have the ids 9, 7, 3."""
     rng = np.random.default_rng(0)
     records = []
     for index in range(num_images):
@@ -60,7 +60,7 @@ def test_class_index_is_the_position_of_the_category(tmp_path):
     assert sample_of(training_set(coco, tmp_path)).class_ids.tolist() == [2, 0, 1]
 
 
-def test_crowds_are_left_out_and_pictures_without_objects_stay(tmp_path):
+def test_crowds_are_left_out_and_images_without_objects_stay(tmp_path):
     crowd = one_object({"size": [40, 60], "counts": [0, 2400]}, iscrowd=True)
     dataset = training_set(build_coco(tmp_path, [crowd], num_images=2), tmp_path, POLICIES)
     assert len(dataset) == 2
@@ -138,9 +138,9 @@ def test_a_sample_of_another_size_differs_in_nothing_else(tmp_path):
         assert np.abs(large.image.mean(axis=(0, 1)) - small.image.mean(axis=(0, 1))).max() < 2
 
 
-def test_an_unreadable_picture_is_named(tmp_path):
+def test_an_unreadable_image_is_named(tmp_path):
     coco = build_coco(tmp_path, num_images=2)
-    (tmp_path / "1.png").write_bytes(b"not a picture")
+    (tmp_path / "1.png").write_bytes(b"not an image")
     dataset = training_set(coco, tmp_path)
     sample_of(dataset)
     with pytest.raises(DatasetError, match=r"1\.png"):
@@ -149,14 +149,14 @@ def test_an_unreadable_picture_is_named(tmp_path):
         evaluation_tasks(coco, tmp_path, SPEC)[1]()
 
 
-def test_a_picture_of_another_size_than_recorded_is_named(tmp_path):
+def test_an_image_of_another_size_than_recorded_is_named(tmp_path):
     coco = build_coco(tmp_path)
     cv2.imwrite(str(tmp_path / "0.png"), np.zeros((41, 60, 3), np.uint8))
     with pytest.raises(DatasetError, match=r"0\.png"):
         sample_of(training_set(coco, tmp_path))
 
 
-def test_training_needs_a_picture():
+def test_training_needs_an_image():
     empty = CocoFile(Path("train.json"), images=(), annotations=(), categories=(Category(1, "one"),))
     with pytest.raises(DatasetError, match="train.json"):
         training_set(empty, Path())
@@ -166,18 +166,18 @@ def test_evaluation_tasks_preprocess_in_file_order(tmp_path):
     coco = build_coco(tmp_path, num_images=3)
     tasks = evaluation_tasks(coco, tmp_path, SPEC)
     assert [task.record.id for task in tasks] == [5, 6, 7]
-    picture = cv2.imread(str(tmp_path / "1.png"))[:, :, ::-1]
-    for a, b in zip(tasks[1](), preprocess(np.ascontiguousarray(picture), SPEC), strict=True):
+    image = cv2.imread(str(tmp_path / "1.png"))[:, :, ::-1]
+    for a, b in zip(tasks[1](), preprocess(np.ascontiguousarray(image), SPEC), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-# --- repeated and mixed pictures ------------------------------------------------------------------
+# --- repeated and mixed images ------------------------------------------------------------------
 
 BOTH = Mixing(mosaic_prob=1.0, copy_paste_prob=1.0)
 
 
-def five_pictures(folder):
-    """Pictures of 40 x 60 with one object each, but for the last."""
+def five_images(folder):
+    """Images of 40 x 60 with one object each, but for the last."""
     objects = [Annotation(i, 5 + i, 7, [square(5 * i, 5, 20)]) for i in range(4)]
     return build_coco(folder, objects, num_images=5)
 
@@ -191,8 +191,8 @@ def assert_same(first, second):
             np.testing.assert_array_equal(part, other_part)
 
 
-def test_a_picture_comes_with_other_pixels_the_second_time_in_an_epoch(tmp_path):
-    dataset = training_set(five_pictures(tmp_path), tmp_path, POLICIES, weights=np.array([3.0, 1, 1, 1, 0]))
+def test_an_image_comes_with_other_pixels_the_second_time_in_an_epoch(tmp_path):
+    dataset = training_set(five_images(tmp_path), tmp_path, POLICIES, weights=np.array([3.0, 1, 1, 1, 0]))
     assert dataset.epoch_length == 6 and len(dataset) == 5
     assert Draw(0, 2) in dataset.draws(0) and Draw(4) not in dataset.draws(0)
     samples = [dataset.task(0, Draw(0, occurrence), Resize((40, 60)))() for occurrence in range(3)]
@@ -203,7 +203,7 @@ def test_a_picture_comes_with_other_pixels_the_second_time_in_an_epoch(tmp_path)
 
 
 def test_samples_that_are_not_mixed_are_as_without_mixing(tmp_path):
-    coco = five_pictures(tmp_path)
+    coco = five_images(tmp_path)
     plain = training_set(coco, tmp_path, POLICIES)
     for mixing in (Mixing(), Mixing(mosaic_prob=0.5), Mixing(copy_paste_prob=0.5)):
         dataset = training_set(coco, tmp_path, POLICIES, mixing=mixing)
@@ -217,7 +217,7 @@ def test_samples_that_are_not_mixed_are_as_without_mixing(tmp_path):
 
 
 def test_a_mixed_sample_depends_on_seed_epoch_and_draw_only(tmp_path):
-    coco = five_pictures(tmp_path)
+    coco = five_images(tmp_path)
     first, second = (training_set(coco, tmp_path, POLICIES, seed=1, mixing=BOTH) for _ in range(2))
     sample_of(second, 0, 1), sample_of(second, 3, 0)
     sample = sample_of(first, 2)
@@ -233,7 +233,7 @@ def test_a_mixed_sample_depends_on_seed_epoch_and_draw_only(tmp_path):
 
 
 def test_mixing_of_one_kind_changes_nothing_in_the_other(tmp_path):
-    coco = five_pictures(tmp_path)
+    coco = five_images(tmp_path)
     names = [
         sample_of(training_set(coco, tmp_path, mixing=mixing)).file_names
         for mixing in (BOTH, Mixing(mosaic_prob=1.0), Mixing(copy_paste_prob=1.0))
@@ -242,7 +242,7 @@ def test_mixing_of_one_kind_changes_nothing_in_the_other(tmp_path):
 
 
 def test_an_adapted_set_has_other_sizes_and_may_be_unmixed(tmp_path):
-    coco = five_pictures(tmp_path)
+    coco = five_images(tmp_path)
     dataset = training_set(coco, tmp_path, POLICIES, mixing=BOTH)
     plain = training_set(coco, tmp_path, POLICIES)
     smaller = (Resize((4, 6)),)
@@ -253,20 +253,20 @@ def test_an_adapted_set_has_other_sizes_and_may_be_unmixed(tmp_path):
     assert len(sample_of(dataset, 3).file_names) == 5
 
 
-def test_what_is_pasted_comes_from_pictures_with_objects(tmp_path):
-    dataset = training_set(five_pictures(tmp_path), tmp_path, mixing=Mixing(copy_paste_prob=1.0))
+def test_what_is_pasted_comes_from_images_with_objects(tmp_path):
+    dataset = training_set(five_images(tmp_path), tmp_path, mixing=Mixing(copy_paste_prob=1.0))
     drawn = [sample_of(dataset, epoch).file_names[1] for epoch in range(60)]
     assert set(drawn) == {"0.png", "1.png", "2.png", "3.png"}
 
 
 def test_partners_are_drawn_by_their_weights(tmp_path):
     weights = np.array([1.0, 4.0, 0.0, 0.0, 1.0])
-    dataset = training_set(five_pictures(tmp_path), tmp_path, mixing=Mixing(mosaic_prob=1.0), weights=weights)
+    dataset = training_set(five_images(tmp_path), tmp_path, mixing=Mixing(mosaic_prob=1.0), weights=weights)
     drawn = Counter(
         name
         for epoch in range(200)
-        for picture in dataset.task(epoch, Draw(0), Resize((8, 8))).mosaic
-        for name in [picture.record.file_name]
+        for image in dataset.task(epoch, Draw(0), Resize((8, 8))).mosaic
+        for name in [image.record.file_name]
     )
     assert set(drawn) == {"0.png", "1.png", "4.png"}
     assert 350 < drawn["1.png"] < 450
@@ -278,7 +278,7 @@ def test_without_any_object_nothing_is_pasted(tmp_path):
     assert len(sample.file_names) == 4 and len(sample.masks) == 0
 
 
-def test_a_single_picture_is_mixed_with_itself(tmp_path):
+def test_a_single_image_is_mixed_with_itself(tmp_path):
     coco = build_coco(tmp_path, [one_object([square(5, 5, 20)]), one_object(compressed_rle(ring()))])
     sample = sample_of(training_set(coco, tmp_path, POLICIES, mixing=BOTH))
     assert sample.file_names == ("0.png",) * 5
@@ -288,8 +288,8 @@ def test_a_single_picture_is_mixed_with_itself(tmp_path):
 @pytest.mark.parametrize(
     "resize", [Resize((384, 256)), RandomResize(((160, 360), (240, 280)))], ids=["one size", "drawn size"]
 )
-def test_mixed_pictures_of_different_sizes_show_objects_where_their_masks_are(tmp_path, resize):
-    """Bright objects on dark pictures."""
+def test_mixed_images_of_different_sizes_show_objects_where_their_masks_are(tmp_path, resize):
+    """Bright objects on dark images."""
     rng = np.random.default_rng(0)
     records, annotations = [], []
     for index, (height, width) in enumerate([(60, 80), (200, 50), (31, 300), (120, 121)]):
@@ -314,17 +314,15 @@ def test_mixed_pictures_of_different_sizes_show_objects_where_their_masks_are(tm
                 np.testing.assert_allclose(box, tight, atol=1.01)
 
 
-# --- bad pictures ---------------------------------------------------------------------------------
+# --- bad images ---------------------------------------------------------------------------------
 
 
 def names_of(dataset, bad, epoch=0):
-    return [
-        picture.record.file_name for picture in dataset.task(epoch, Draw(0), Resize((8, 8)), bad).pictures
-    ]
+    return [image.record.file_name for image in dataset.task(epoch, Draw(0), Resize((8, 8)), bad).images]
 
 
-def test_in_the_place_of_a_bad_picture_comes_the_next_candidate_whatever_else_is_bad(tmp_path):
-    dataset = training_set(five_pictures(tmp_path), tmp_path, mixing=BOTH)
+def test_in_the_place_of_a_bad_image_comes_the_next_candidate_whatever_else_is_bad(tmp_path):
+    dataset = training_set(five_images(tmp_path), tmp_path, mixing=BOTH)
     for epoch in range(30):
         usual = names_of(dataset, bad=(), epoch=epoch)
         for bad in ({"0.png"}, {"1.png"}, {"0.png", "3.png"}):
@@ -336,21 +334,21 @@ def test_in_the_place_of_a_bad_picture_comes_the_next_candidate_whatever_else_is
         assert names_of(dataset, ("0.png", "1.png", "2.png", "4.png"), epoch) == ["3.png"] * 5
 
 
-def test_replacements_are_all_pictures(tmp_path):
-    dataset = training_set(five_pictures(tmp_path), tmp_path)
+def test_replacements_are_all_images(tmp_path):
+    dataset = training_set(five_images(tmp_path), tmp_path)
     replaced = {name for epoch in range(60) for name in names_of(dataset, {"0.png"}, epoch)}
     assert replaced == {"1.png", "2.png", "3.png", "4.png"}
 
 
-def test_when_all_pictures_are_bad_there_is_no_sample(tmp_path):
-    dataset = training_set(five_pictures(tmp_path), tmp_path)
-    with pytest.raises(DatasetError, match="none of its pictures"):
+def test_when_all_images_are_bad_there_is_no_sample(tmp_path):
+    dataset = training_set(five_images(tmp_path), tmp_path)
+    with pytest.raises(DatasetError, match="none of its images"):
         names_of(dataset, bad=[f"{index}.png" for index in range(5)])
 
 
 @pytest.mark.parametrize("part", ["base", "mosaic", "pasted"])
-def test_the_picture_that_broke_a_mixed_sample_is_named(tmp_path, part):
-    coco = five_pictures(tmp_path)
+def test_the_image_that_broke_a_mixed_sample_is_named(tmp_path, part):
+    coco = five_images(tmp_path)
     task = training_set(coco, tmp_path, mixing=BOTH).task(0, Draw(0), Resize((8, 8)))
     broken = replace(coco.annotations[1], segmentation=[])
     if part == "mosaic":
@@ -359,7 +357,7 @@ def test_the_picture_that_broke_a_mixed_sample_is_named(tmp_path, part):
     else:
         guilty = replace(getattr(task, part), annotations=(broken,))
         task = replace(task, **{part: guilty})
-    with pytest.raises(BadPicture, match="ValueError") as caught:
+    with pytest.raises(BadImage, match="ValueError") as caught:
         task()
     assert caught.value.record == guilty.record
     assert guilty.record.file_name in str(caught.value)

@@ -35,7 +35,7 @@ def rle(mask):
 
 
 def drawn_rectangles(size_hw, boxes, as_rle=False):
-    """A blue picture with red rectangles, each of them an object."""
+    """A blue image with red rectangles, each of them an object."""
     image = np.full((*size_hw, 3), BLUE, np.uint8)
     segments = []
     for x1, y1, x2, y2 in boxes:
@@ -102,7 +102,7 @@ def random_geometry(sample, rng, crops=True):
 
 @pytest.mark.parametrize("as_rle", [False, True], ids=["polygon", "rle"])
 @pytest.mark.parametrize("seed", range(25))
-def test_mask_and_picture_agree_after_any_chain(as_rle, seed):
+def test_mask_and_image_agree_after_any_chain(as_rle, seed):
     rng = np.random.default_rng(seed)
     sample = drawn_rectangles((300, 400), [(90, 60, 320, 230)], as_rle=as_rle)
     rendered = random_geometry(sample, rng).render()
@@ -163,7 +163,7 @@ def test_an_object_that_touches_the_crop_is_not_cut(size):
     )
 
 
-def test_a_pixel_belongs_to_the_picture_when_its_centre_does():
+def test_a_pixel_belongs_to_the_image_when_its_centre_does():
     """Scaled by 0.2, borders of 7 and 8 pixels end at 1.4 and 1.6; the centre of pixel 1 is at 1.5."""
     sample = drawn_rectangles((27, 28), [(0, 0, 28, 27)]).pad(left=7, top=8, right=0, bottom=0, fill=GREEN)
     rendered = sample.resize((7, 7)).render()
@@ -173,7 +173,7 @@ def test_a_pixel_belongs_to_the_picture_when_its_centre_does():
     np.testing.assert_array_equal(rendered.masks[0], expected)
 
 
-def test_a_polygon_beyond_the_picture_is_cut_at_its_border_even_after_padding():
+def test_a_polygon_beyond_the_image_is_cut_at_its_border_even_after_padding():
     sample = Sample.from_source(noise(40, 40), [(rectangle(-20, 10, 20, 60),)], [0])
     rendered = sample.pad(30, 30, 30, 30).render()
     assert rendered.boxes_xyxy.tolist() == [[30, 40, 50, 70]]
@@ -187,13 +187,13 @@ def test_padding_after_a_crop_does_not_bring_back_what_was_cropped():
     assert (rendered.image[:20] == GREEN).all() and (rendered.image[:, 40:] == GREEN).all()
 
 
-def test_no_fill_colour_bleeds_into_the_picture():
+def test_no_fill_colour_bleeds_into_the_image():
     white = np.full((20, 20, 3), 255, np.uint8)
     rendered = Sample.from_source(white, [], []).pad(10, 10, 10, 10).resize((123, 123)).render()
     assert set(np.unique(rendered.image)) == {0, 255}
 
 
-def test_a_crop_of_border_only_has_neither_picture_nor_objects():
+def test_a_crop_of_border_only_has_neither_image_nor_objects():
     sample = drawn_rectangles((20, 20), [(0, 0, 20, 20)]).pad(40, 0, 0, 0, fill=GREEN)
     rendered = sample.crop(0, 0, width=30, height=20).render()
     assert (rendered.image == GREEN).all()
@@ -283,7 +283,7 @@ def test_geometry_leaves_the_sample_it_is_called_on_alone():
 # --- policies -------------------------------------------------------------------------------------
 
 
-def test_expand_stays_within_its_ratio_and_shows_the_whole_picture():
+def test_expand_stays_within_its_ratio_and_shows_the_whole_image():
     sample = drawn_rectangles((30, 40), [(10, 10, 20, 20)])
     sizes = []
     for seed in range(50):
@@ -333,13 +333,13 @@ def test_crop_windows_keep_within_scaling_and_aspect_ratio():
     assert scale.min() > 0.29 and scale.max() <= 1
 
 
-def test_crop_leaves_pictures_without_objects_whole():
+def test_crop_leaves_images_without_objects_whole():
     sample = Sample.from_source(noise(50, 50), [], [])
     assert RandomCrop(allow_no_crop=False)(sample, np.random.default_rng(0)) is sample
 
 
 @pytest.mark.parametrize("size_hw", [(1, 1), (1, 7), (3, 2)], ids=str)
-def test_the_recipe_survives_the_smallest_pictures(size_hw):
+def test_the_recipe_survives_the_smallest_images(size_hw):
     box = rectangle(0, 0, size_hw[1], size_hw[0])
     policies = [RandomDistort(), RandomExpand(), RandomCrop(), RandomFlip(), Resize((32, 32))]
     for seed in range(30):

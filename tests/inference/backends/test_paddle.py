@@ -43,7 +43,7 @@ def inputs_of_brightness(values: list[float]) -> tuple[np.ndarray, np.ndarray, n
     return image, im_shape, np.ones_like(im_shape)
 
 
-def test_inputs_go_by_name_and_rows_belong_to_their_pictures(small_dir: Path):
+def test_inputs_go_by_name_and_rows_belong_to_their_images(small_dir: Path):
     backend = PaddleBackend(small_dir)
     bbox, bbox_num, mask = backend(*inputs_of_brightness([0.9, 0.0, 0.6]))
     assert backend.mask_frame == "image"

@@ -19,7 +19,7 @@ from paddlex_seg.masks.rle import polygons_to_rle, rle_area, segmentation_to_jso
 def repair_references(draft: Draft) -> None:
     """Ids, references and lists of polygons."""
     image_ids = {slot.id() for slot in draft.records("images")}
-    # A picture without an id may be the one that an annotation means.
+    # An image without an id may be the one that an annotation means.
     all_known = None not in image_ids and len(image_ids) > 0
     highest = max((slot.id() or 0 for slot in draft.records("annotations")), default=0)
     seen: set[int] = set()
@@ -52,7 +52,7 @@ def _repair_polygon_lists(slot: Slot) -> None:
 
 
 def repair_geometry(draft: Draft) -> None:
-    """Polygons without area and beyond the picture, masks without pixels, and objects that count twice."""
+    """Polygons without area and beyond the image, masks without pixels, and objects that count twice."""
     parsed, measures, slots = draft.parse()
     coco = parsed.coco
     for row in repeated_annotations(coco, measures):
@@ -63,7 +63,7 @@ def repair_geometry(draft: Draft) -> None:
         _drop_flat_parts(slots[row], is_flat=bool(measures.is_flat[row]))
     for row in np.flatnonzero(measures.reach_outside > 1):
         if not slots[row].is_removed:
-            height, width = (int(side) for side in measures.picture_hw[row])
+            height, width = (int(side) for side in measures.image_hw[row])
             _cut(slots[row], height, width)
 
 
@@ -80,7 +80,7 @@ def _drop_flat_parts(slot: Slot, is_flat: bool) -> None:
 
 
 def _cut(slot: Slot, height: int, width: int) -> None:
-    """What lies in the picture: of polygons their part; of those that cross themselves, or of which a sliver
+    """What lies in the image: of polygons their part; of those that cross themselves, or of which a sliver
     would remain that draws nothing, the drawn mask.
     """
     frame = shapely.box(0, 0, width, height)

@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from paddlex_seg.data.checking.repair.draft import Draft, Slot
-from paddlex_seg.data.checking.scan import scan_pictures
+from paddlex_seg.data.checking.scan import scan_images
 from paddlex_seg.data.images import image_path
 from paddlex_seg.errors import DatasetError
 
@@ -22,7 +22,7 @@ def repair_images(draft: Draft, image_dir: Path) -> None:
         inside = _name_inside(slot.after["file_name"], image_dir)
         if inside is not None:
             slot.change("file_name_outside", file_name=inside)
-    facts = scan_pictures(image_dir, [slot.after["file_name"] for slot in slots], "thumbnail")
+    facts = scan_images(image_dir, [slot.after["file_name"] for slot in slots], "thumbnail")
     gone: dict[int | None, str] = {}
     for slot, fact in zip(slots, facts, strict=True):
         if fact.problem in _UNUSABLE:
@@ -36,11 +36,11 @@ def repair_images(draft: Draft, image_dir: Path) -> None:
         image_id = slot.id("image_id")
         if image_id is not None and image_id in gone:
             slot.remove(gone[image_id])
-    _merge_repeated_pictures(draft)
+    _merge_repeated_images(draft)
 
 
 def _name_inside(name: str, image_dir: Path) -> str | None:
-    """A name that leads out of the folder or is absolute, but whose picture lies inside: relative to it."""
+    """A name that leads out of the folder or is absolute, but whose image lies inside: relative to it."""
     try:
         image_path(image_dir, name)
         return None
@@ -53,14 +53,14 @@ def _name_inside(name: str, image_dir: Path) -> str | None:
 
 
 def _repair_size(slot: Slot, size_hw: tuple[int, int]) -> None:
-    """Width and height where the file has none, or none that a picture can have."""
+    """Width and height where the file has none, or none that an image can have."""
     sides = {"width": size_hw[1], "height": size_hw[0]}
     wrong = [key for key in sides if type(slot.after.get(key)) not in (int, float) or slot.after[key] < 1]
     if wrong:
         slot.change("image_entry_invalid", **sides)
 
 
-def _merge_repeated_pictures(draft: Draft) -> None:
+def _merge_repeated_images(draft: Draft) -> None:
     first: dict[str, dict[str, Any]] = {}
     new_id: dict[int, int] = {}
     for slot in draft.records("images"):

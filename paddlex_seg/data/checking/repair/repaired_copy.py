@@ -77,11 +77,11 @@ def _write_copy(target: Path, drafts: Sequence[Draft], log: Mapping[str, Any], i
         for draft in drafts:
             write_document(draft.current(), new / "annotations" / draft.path.name)
             for slot in draft.records("images"):
-                _share_picture(slot.after, image_dir, new / "images")
+                _share_image(slot.after, image_dir, new / "images")
         write_document(log, new / LOG_NAME)
 
 
-def _share_picture(record: Mapping[str, Any], image_dir: Path, target_dir: Path) -> None:
+def _share_image(record: Mapping[str, Any], image_dir: Path, target_dir: Path) -> None:
     try:
         source, target = (image_path(folder, record["file_name"]) for folder in (image_dir, target_dir))
     except (DatasetError, KeyError, AttributeError):

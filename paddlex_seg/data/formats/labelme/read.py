@@ -13,17 +13,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from paddlex_seg.data.findings import Finding, finding
-from paddlex_seg.data.formats.assembly import SourcePicture, assemble_splits, labels_in_order
+from paddlex_seg.data.formats.assembly import SourceImage, assemble_splits, labels_in_order
 from paddlex_seg.data.formats.conversion import ALL, Conversion
 from paddlex_seg.data.formats.labelme.shapes import read_shapes
 from paddlex_seg.data.formats.source_files import (
     SPLITS,
-    PictureNames,
+    ImageNames,
     agreed_size,
     decode_text,
     embedded_size,
     files_below,
-    picture_sizes,
+    image_sizes,
     read_class_names,
     read_split_lists,
 )
@@ -32,7 +32,7 @@ from paddlex_seg.errors import DatasetError
 
 
 def read_labelme(root: Path) -> Conversion:
-    """The data set in ``root``: pictures in ``images/``, LabelMe files anywhere, lists and classes if there.
+    """The data set in ``root``: images in ``images/``, LabelMe files anywhere, lists and classes if there.
 
     ``train_anno_list.txt`` (``val_``, ``test_``) name the files of a split, one path below ``root`` a line.
     ``label.txt`` gives the classes and their order; without it, they come in the order of first appearance.
@@ -47,29 +47,29 @@ def read_labelme(root: Path) -> Conversion:
     if not drafts and not findings:
         raise DatasetError(
             f"{root}: no LabelMe file in it. Expected *.json files with the key 'shapes', usually in "
-            "annotations/, and the pictures in images/."
+            "annotations/, and the images in images/."
         )
-    names = PictureNames(root)
+    names = ImageNames(root)
     known = read_class_names(root)
-    pictures = _finish_drafts(root, drafts, names, known, findings)
+    images = _finish_drafts(root, drafts, names, known, findings)
     splits = {
-        split: [pictures[name] for name in members if name in pictures]
+        split: [images[name] for name in members if name in images]
         for split, members in names_of_split.items()
     }
     return Conversion(
         splits=assemble_splits(root, splits, labels_in_order(splits) if known is None else known),
         findings=tuple(findings),
-        pictures=names.to_place,
-        list_lines={picture.file_name: name for name, picture in pictures.items()},
+        images=names.to_place,
+        list_lines={image.file_name: name for name, image in images.items()},
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """What a LabelMe file says; whether it is sensible, and where the picture lies, is not known yet."""
+    """What a LabelMe file says; whether it is sensible, and where the image lies, is not known yet."""
 
     shapes: list[Any]
-    picture: str  # imagePath with slashes
+    image: str  # imagePath with slashes
     embedded: str | None  # imageData
     listed_hw: tuple[int, int] | None
 
@@ -126,10 +126,10 @@ def _read_draft(path: Path) -> _Draft | None:
         raise DatasetError(f"not JSON ({error})") from error
     if not isinstance(document, dict) or not isinstance(document.get("shapes"), list):
         return None
-    picture, embedded = document.get("imagePath"), document.get("imageData")
+    image, embedded = document.get("imagePath"), document.get("imageData")
     return _Draft(
         shapes=document["shapes"],
-        picture=picture.replace("\\", "/") if isinstance(picture, str) else "",
+        image=image.replace("\\", "/") if isinstance(image, str) else "",
         embedded=embedded if isinstance(embedded, str) and embedded else None,
         listed_hw=_listed_size(document.get("imageHeight"), document.get("imageWidth")),
     )
@@ -150,23 +150,23 @@ def _listed_size(height: Any, width: Any) -> tuple[int, int] | None:
 def _finish_drafts(
     root: Path,
     drafts: Mapping[str, _Draft],
-    names: PictureNames,
+    names: ImageNames,
     known: Sequence[str] | None,
     findings: list[Finding],
-) -> dict[str, SourcePicture]:
-    finder = _PictureFinder(root)
+) -> dict[str, SourceImage]:
+    finder = _ImageFinder(root)
     places = {name: finder.find(name, draft) for name, draft in drafts.items()}
-    sizes = picture_sizes(place for place in places.values() if place is not None)
-    pictures = {}
+    sizes = image_sizes(place for place in places.values() if place is not None)
+    images = {}
     for name, draft in drafts.items():
         place = places[name]
         if place is None and draft.embedded is None:
-            message = f"its picture {draft.picture!r} was not found, and none is embedded; it was left out"
+            message = f"its image {draft.image!r} was not found, and none is embedded; it was left out"
             findings.append(finding("image_missing", name, message))
             continue
         try:
             if place is None:
-                file_name, size_hw = _embedded_picture(name, draft, names)
+                file_name, size_hw = _embedded_image(name, draft, names)
             else:
                 size_hw = agreed_size(sizes[place], draft.listed_hw, "the size in the file")
                 file_name = names.of_file(place)
@@ -174,40 +174,40 @@ def _finish_drafts(
             findings.append(finding("source_unreadable", name, str(error).rstrip(".")))
             continue
         objects = read_shapes(draft.shapes, size_hw, name, known, findings)
-        pictures[name] = SourcePicture(file_name=file_name, size_hw=size_hw, objects=tuple(objects))
-    return pictures
+        images[name] = SourceImage(file_name=file_name, size_hw=size_hw, objects=tuple(objects))
+    return images
 
 
-def _embedded_picture(name: str, draft: _Draft, names: PictureNames) -> tuple[str, tuple[int, int]]:
+def _embedded_image(name: str, draft: _Draft, names: ImageNames) -> tuple[str, tuple[int, int]]:
     try:
         content = base64.b64decode(draft.embedded or "")
     except (binascii.Error, ValueError) as error:
-        raise DatasetError(f"the embedded picture cannot be decoded ({error})") from error
+        raise DatasetError(f"the embedded image cannot be decoded ({error})") from error
     size, suffix = embedded_size(content)
     size_hw = agreed_size(size, draft.listed_hw, "the size in the file")
     wish = str(PurePosixPath(name.removeprefix("annotations/")).with_suffix(suffix))
     return names.of_bytes(content, wish), size_hw
 
 
-class _PictureFinder:
-    """Finds the picture of a LabelMe file, also when the data set was made on another machine."""
+class _ImageFinder:
+    """Finds the image of a LabelMe file, also when the data set was made on another machine."""
 
     def __init__(self, root: Path):
         self._root, self._image_dir = str(root), str(root / "images")
         self._stems: dict[str, str] | None = None
 
     def find(self, name: str, draft: _Draft) -> Path | None:
-        """The picture that the file ``name``, relative to the root, is about."""
-        for candidate in self._candidates(name, draft.picture):
+        """The image that the file ``name``, relative to the root, is about."""
+        for candidate in self._candidates(name, draft.image):
             if os.path.isfile(candidate):
                 return Path(candidate)
         return None
 
-    def _candidates(self, name: str, picture: str) -> Iterator[str]:
-        absolute = picture.startswith("/") or picture[1:2] == ":"
-        if picture and not absolute:
-            yield os.path.normpath(os.path.join(self._root, os.path.dirname(name), picture))
-        parts = [part for part in picture.split("/") if part not in ("", ".", "..")]
+    def _candidates(self, name: str, image: str) -> Iterator[str]:
+        absolute = image.startswith("/") or image[1:2] == ":"
+        if image and not absolute:
+            yield os.path.normpath(os.path.join(self._root, os.path.dirname(name), image))
+        parts = [part for part in image.split("/") if part not in ("", ".", "..")]
         for start in range(len(parts)):
             yield os.path.join(self._image_dir, *parts[start:])
         stem = os.path.splitext(name)[0].split("/")
@@ -216,7 +216,7 @@ class _PictureFinder:
             if found is not None:
                 yield os.path.join(self._image_dir, found)
         if absolute:
-            yield os.path.normpath(picture)
+            yield os.path.normpath(image)
 
     def _by_stem(self) -> dict[str, str]:
         if self._stems is None:

@@ -95,7 +95,7 @@ def _draw(shape: Mapping[str, Any], size_hw: tuple[int, int]) -> list[list[float
     return draw(_read_points(shape.get("points")), shape, size_hw)
 
 
-# Far beyond any picture; rasterising an edge takes memory in proportion to its length.
+# Far beyond any image; rasterising an edge takes memory in proportion to its length.
 _MAX_COORDINATE = 1e6
 
 
@@ -108,7 +108,7 @@ def _read_points(points: Any) -> list[list[float]]:
         for value in point:
             # Not "abs(value) > limit": a comparison with NaN is False.
             if type(value) not in (float, int) or not -_MAX_COORDINATE <= value <= _MAX_COORDINATE:
-                raise _Unfit("shape_unusable", f"has a point {point!r}, which is no place in a picture")
+                raise _Unfit("shape_unusable", f"has a point {point!r}, which is no place in an image")
     return points
 
 
@@ -184,12 +184,12 @@ def _draw_point(points: list[list[float]], shape: Mapping[str, Any], size_hw: tu
 
 
 def _draw_mask(points: list[list[float]], shape: Mapping[str, Any], size_hw: tuple[int, int]) -> Rle:
-    """The PNG, with its top left pixel at the first point; what lies outside the picture is cut off."""
+    """The PNG, with its top left pixel at the first point; what lies outside the image is cut off."""
     if not points:
         raise _Unfit("shape_unusable", "has no points; expected the corners of its box")
     try:
-        with Image.open(io.BytesIO(base64.b64decode(shape.get("mask") or ""))) as picture:
-            inside = np.asarray(picture) != 0
+        with Image.open(io.BytesIO(base64.b64decode(shape.get("mask") or ""))) as image:
+            inside = np.asarray(image) != 0
     except (*DECODER_ERRORS, TypeError, Image.DecompressionBombError) as error:
         raise _Unfit("shape_unusable", f"has a mask that is not a PNG in base64 ({error})") from error
     inside = inside if inside.ndim == 2 else inside[..., :3].any(axis=2)

@@ -20,7 +20,7 @@ from paddlex_seg.data.formats.target_files import (
     annotations_by_image,
     class_names,
     inside_name,
-    place_picture,
+    place_image,
     unused,
     write_lines,
 )
@@ -31,7 +31,7 @@ VERSION = "5.5.0"  # the LabelMe whose form of file is written
 
 
 def write_labelme(splits: Mapping[str, CocoFile], image_dir: Path, folder: Path) -> list[Finding]:
-    """Write the data set into ``folder``: pictures, LabelMe files, lists of the splits, and ``label.txt``.
+    """Write the data set into ``folder``: images, LabelMe files, lists of the splits, and ``label.txt``.
 
     A polygon stays one; several of an object share a ``group_id``; an RLE becomes a mask, and so does a crowd
     region, with the flag ``iscrowd``. ``read_labelme`` gives the same objects back.
@@ -45,7 +45,7 @@ def write_labelme(splits: Mapping[str, CocoFile], image_dir: Path, folder: Path)
         label_of_id = {category.id: category.name for category in coco.categories}
         for record in coco.images:
             inside = inside_name(record)
-            missing = place_picture(record, image_dir, folder / "images" / inside, coco.path.name)
+            missing = place_image(record, image_dir, folder / "images" / inside, coco.path.name)
             findings += missing
             if missing:
                 continue
@@ -109,12 +109,12 @@ def _mask_entries(mask: NDArray[np.uint8]) -> dict[str, Any]:
     }
 
 
-def _write_document(path: Path, picture: str, record: ImageRecord, shapes: list[dict[str, Any]]) -> None:
+def _write_document(path: Path, image: str, record: ImageRecord, shapes: list[dict[str, Any]]) -> None:
     document: dict[str, Any] = {
         "version": VERSION,
         "flags": {},
         "shapes": shapes,
-        "imagePath": picture,
+        "imagePath": image,
         "imageData": None,
         "imageHeight": record.height,
         "imageWidth": record.width,
