@@ -67,3 +67,34 @@ def shown_overrides() -> list[tuple[str, str]]:
 def test_option_shown_in_the_documentation_is_valid(page: str, option: str) -> None:
     with pytest.raises(ConfigError) if option in SHOWN_AS_WRONG else nullcontext():
         load_config("PP-YOLOE_seg-S.yaml", [option])
+
+
+def architecture() -> str:
+    return (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+
+def test_files_that_the_architecture_names_exist() -> None:
+    for name in re.findall(r"`((?:tests/|docs/|benchmarks/)?[\w/]+\.py)`", architecture()):
+        assert (ROOT / name).is_file() or (ROOT / "paddlex_seg" / name).is_file(), name
+
+
+def test_the_map_of_rooms_is_complete() -> None:
+    tree = architecture().split("paddlex_seg/\n", 1)[1].split("```", 1)[0]
+    rooms = dict(re.findall(r"^  (\w+(?:\.py|/)) +((?:.|\n   )+)", tree, flags=re.MULTILINE))
+    package = ROOT / "paddlex_seg"
+    expected = {path.name for path in package.glob("*.py") if not path.name.startswith("__")}
+    expected |= {f"{path.name}/" for path in package.iterdir() if (path / "__init__.py").is_file()}
+    assert rooms.keys() == expected
+    for room, words in rooms.items():
+        for name in re.findall(r"\w+\.py", words) if room.endswith("/") else ():
+            assert list((package / room).rglob(name)), f"{room} has no {name}"
+
+
+def test_rows_of_the_architecture_are_those_of_the_test() -> None:
+    table = architecture().split("## Who may import whom", 1)[1].split("```")[1]
+    rows = {int(line.split()[0]): set(line.split()[1:]) for line in table.strip().splitlines()}
+    spec = importlib.util.spec_from_file_location("layering", ROOT / "tests" / "test_layering.py")
+    assert spec is not None and spec.loader is not None
+    layering = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(layering)
+    assert [rows[number] for number in sorted(rows)] == layering.ROWS
