@@ -425,7 +425,7 @@ def test_no_proposal_at_all_is_no_detection() -> None:
 @pytest.mark.parametrize("num_classes", [1, 7])
 @pytest.mark.parametrize("build", [rcnn.mask_rcnn_r50_fpn, rcnn.cascade_mask_rcnn_r50_fpn])
 def test_other_class_counts(num_classes: int, build: Builder) -> None:
-    model = small_model(build, num_classes)
+    model = small_model(build, num_classes, fill=True)
     batch = drawn_batch(3, image_hw=(90, 160), counts=(2, 1), num_classes=num_classes, padded_hw=(96, 160))
     model.train()
     losses = model.loss(batch)
