@@ -192,7 +192,7 @@ def test_a_device_that_is_not_there_is_an_error_before_any_work(
 def test_a_bug_keeps_its_traceback_and_leaves_a_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "_mode_function", lambda mode: lambda cfg: 1 / 0)
+    monkeypatch.setattr(cli, "mode_function", lambda mode: lambda cfg: 1 / 0)
     outcome = run_cli("check_dataset", tmp_path)
     assert outcome.code == 1
     assert "Traceback" in outcome.stderr and "ZeroDivisionError" in outcome.stderr
@@ -204,7 +204,7 @@ def test_an_interruption_is_no_traceback(tmp_path: Path, monkeypatch: pytest.Mon
     def interrupt(cfg: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_mode_function", lambda mode: interrupt)
+    monkeypatch.setattr(cli, "mode_function", lambda mode: interrupt)
     outcome = run_cli("check_dataset", tmp_path)
     assert (outcome.code, outcome.stderr) == (1, "interrupted\n")
     assert read_result(tmp_path, "check_dataset")["done_flag"] is False

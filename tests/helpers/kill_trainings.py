@@ -68,9 +68,12 @@ def forked(job: Callable[[], int], seconds: float | None = None) -> tuple[int, f
     return os.waitstatus_to_exitcode(status), time.monotonic() - start
 
 
-def kill_at_call(number: int) -> None:
-    """End this process by SIGKILL just before or after its call ``number`` of what makes files permanent."""
-    counts = Counter[str]()
+def kill_at_call(number: int, counts: Counter[str] | None = None) -> None:
+    """End this process by SIGKILL just before or after its call ``number`` of what makes files permanent.
+
+    ``counts`` gets the number of ``calls``; with a ``number`` of 0 they are only counted.
+    """
+    counts = Counter() if counts is None else counts
 
     def wrap(function: Callable[..., None]) -> Callable[..., None]:
         def call(*args: object) -> None:
@@ -131,7 +134,25 @@ def fill_disk(dataset: Path, output: Path, rng: np.random.Generator) -> None:
     assert not [path for path in output.rglob(".*") if path.name.startswith(".step_")]
 
 
-def disaster(what: str, dataset: Path, output: Path, seconds: float, rng: np.random.Generator) -> bool:
+def count_calls(dataset: Path, output: Path) -> int:
+    """Run a training that nothing happens to, and return how often it makes files permanent."""
+    count = output.with_name("calls.txt")
+
+    def job() -> int:
+        counts: Counter[str] = Counter()
+        kill_at_call(0, counts)
+        code = run_training(dataset, output)
+        count.write_text(str(counts["calls"]), encoding="utf-8")
+        return code
+
+    code, _ = forked(job)
+    assert code == 0
+    return int(count.read_text(encoding="utf-8"))
+
+
+def disaster(
+    what: str, dataset: Path, output: Path, seconds: float, num_calls: int, rng: np.random.Generator
+) -> bool:
     """Let something happen to a training, and give back whether it did: the training may end before it."""
     if what == "full disk":
         fill_disk(dataset, output, rng)
@@ -139,7 +160,7 @@ def disaster(what: str, dataset: Path, output: Path, seconds: float, rng: np.ran
     if what == "kill":
         code, _ = forked(lambda: run_training(dataset, output), float(rng.uniform(0, seconds)))
         return code == -signal.SIGKILL
-    number = int(rng.integers(1, 80))
+    number = int(rng.integers(1, num_calls))
 
     def job() -> int:
         kill_at_call(number)
@@ -153,8 +174,9 @@ def main(folder: Path, kills: int, writes: int, damages: int, full_disks: int, s
     rng = np.random.default_rng(seed)
     write_demo_dataset(folder / "data", num_train=8, num_val=2)
     dataset, undisturbed, output = folder / "data" / COCO_FOLDER, folder / "undisturbed", folder / "output"
-    code, seconds = forked(lambda: run_training(dataset, undisturbed))
-    assert code == 0
+    start = time.monotonic()
+    num_calls = count_calls(dataset, undisturbed)
+    seconds = time.monotonic() - start
     expected = numbers(undisturbed)
     done: Counter[str] = Counter()
     todo = ["kill"] * kills + ["write"] * writes + ["damage"] * damages
@@ -166,7 +188,7 @@ def main(folder: Path, kills: int, writes: int, damages: int, full_disks: int, s
         happened = 0
         mounted = todo[0] == "full disk"
         while todo and happened < PER_TRIAL and not (happened and todo[0] == "full disk"):
-            if not disaster(todo[0], dataset, output, seconds, rng):
+            if not disaster(todo[0], dataset, output, seconds, num_calls, rng):
                 break
             happened += 1
             done[todo.pop(0)] += 1

@@ -357,7 +357,7 @@ def test_the_recorded_masks_of_the_reference_come_out(reference_dir: Path):
     model = pp_yoloe_seg_s(num_classes=80)
     rule.fill_model(model)
     model.eval()
-    image = rule.image(int(golden["meta.input_seed"]), *input_hw)[None]
+    image = rule.drawn_image(int(golden["meta.input_seed"]), *input_hw)[None]
     im_shape = np.array([input_hw], np.float32)
     scale_factor = (im_shape / size_hw).astype(np.float32)
     with paddle.no_grad():

@@ -379,7 +379,7 @@ def test_accumulated_gradients_are_those_of_the_joined_batch() -> None:
 def test_the_self_check_finds_an_error_before_the_first_step(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from paddlex_seg.training.self_check import self_check
+    from paddlex_seg.training import self_check
 
     def fail(*args: Any) -> None:
         raise RuntimeError("cannot be exported")
@@ -394,7 +394,7 @@ def test_the_self_check_finds_an_error_before_the_first_step(
 def test_the_self_check_leaves_no_trace_in_the_training(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from paddlex_seg.training.self_check import self_check
+    from paddlex_seg.training import self_check
 
     monkeypatch.setattr(self_check, "export_model", lambda *args: None)
     for name, checked in (("with", True), ("without", False)):
