@@ -55,7 +55,7 @@ test: check
 test-slow: install-dev
 	$(BIN)/python -m pytest
 
-# Lists the benchmarks. The first lines of each script say what it measures and how long it takes.
+# Lists the benchmarks. The first lines of each script say what it measures and how to run it.
 bench:
 	@ls benchmarks/*.py
 
