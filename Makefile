@@ -1,4 +1,4 @@
-# The one door: people and continuous integration call the same targets.
+# All commands of the project. People and continuous integration call the same targets.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -9,7 +9,7 @@ DEMO = output/demo
 RUN = $(BIN)/python main.py -c PP-YOLOE_seg-S.yaml -o Global.output=$(DEMO)
 BEST = $(DEMO)/best_model
 
-# From nothing to drawn predictions: a generated data set, a training from random weights on the CPU.
+# The whole way to drawn predictions: generate a data set, train on it from random weights on the CPU, export, predict.
 demo: install
 	$(BIN)/python -m paddlex_seg.data.demo
 	$(RUN) -o Global.mode=check_dataset
@@ -47,15 +47,15 @@ check: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# Two at a time: most tests keep no more than a core busy, and the largest take 6 GB. Whoever is done takes over
-# tests of the other, so that no core is idle at the end.
+# Two test workers: most tests use one core, and the largest take 6 GB. With worksteal, a worker that has finished
+# takes over tests of the other one, so that no core is idle at the end.
 test: check
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
 
 test-slow: install-dev
 	$(BIN)/python -m pytest
 
-# Each script says in its first lines what it shows and how long it takes.
+# Lists the benchmarks. The first lines of each script say what it measures and how to run it.
 bench:
 	@ls benchmarks/*.py
 

@@ -1,4 +1,4 @@
-"""Mask AP over the minutes of a training from random weights: ours beside Ultralytics YOLO11n-seg.
+"""Mask AP over minutes of training from random weights: ours compared with Ultralytics YOLO11n-seg.
 
     python -m venv /tmp/ultra-venv
     /tmp/ultra-venv/bin/pip install torch torchvision ultralytics pycocotools matplotlib
@@ -8,17 +8,17 @@
     python benchmarks/against_ultralytics.py train-ours [Train.key=value ...]
     python benchmarks/against_ultralytics.py evaluate --python /tmp/ultra-venv/bin/python
 
-Ultralytics is under the AGPL. It lives in an environment of its own, whose Python ``--python`` names, and
-is only called, by the functions of this file named ``other_...``, which run in that environment. The images
-are those of ``data/microcontrollers`` in the folder that the environment variable PADDLEX_SEG_SHARED names.
-Both sides train on them at 320 pixels on all cores, one after the other, for ``--minutes``; ours with the
-recipe for training from random weights, and further settings where some are given. pycocotools judges what
-both predict for the val images: masks in pixels of the original image, the best 100 of an image.
-``evaluate`` leaves ``curve.csv`` and ``curve.svg`` in ``--output``, and prints a table.
+Ultralytics is under the AGPL. It has an environment of its own; ``--python`` names the Python of that
+environment. The functions named ``other_...`` in this file run there and call it. The images are those of
+``data/microcontrollers`` in the folder that the environment variable PADDLEX_SEG_SHARED names. Both sides
+train at 320 pixels on all cores, one after the other, for ``--minutes``. Ours uses the recipe for random
+weights, and the given settings, if any. pycocotools evaluates the predictions of both for the val images:
+masks in pixels of the original image, the best 100 per image. ``evaluate`` writes ``curve.csv`` and
+``curve.svg`` to ``--output``, and prints a table.
 
-Both trainings need the machine for themselves. Where others compute beside them, the priority of a process
-(``nice``) counts among those of its session only, if /proc/sys/kernel/sched_autogroup_enabled is 1; that of
-the session is set by ``echo -20 > /proc/self/autogroup``.
+No other program should run during the trainings. If others must run: when
+/proc/sys/kernel/sched_autogroup_enabled is 1, the priority of a process (``nice``) only counts within its
+session, and ``echo -20 > /proc/self/autogroup`` sets the priority of the session.
 """
 
 import argparse
@@ -38,15 +38,15 @@ MODEL = "PP-YOLOE_seg-S"
 
 
 def dataset_dir() -> Path:
-    """The photographs. They are the same for both sides."""
+    """The folder of the photographs, the same for both sides."""
     folder = Path(os.environ.get("PADDLEX_SEG_SHARED", "../shared")) / "data" / "microcontrollers"
     if not folder.is_dir():
-        sys.exit(f"{folder} is not there; set PADDLEX_SEG_SHARED to the folder with the reference data.")
+        sys.exit(f"{folder} does not exist. Set PADDLEX_SEG_SHARED to the folder that has data/.")
     return folder.resolve()
 
 
 def convert(output: Path) -> None:
-    """The data set as Ultralytics reads it, in ``output/yolo``. Every polygon must be exactly its mask."""
+    """Write the data set for Ultralytics to ``output/yolo``. Ends with an error if a mask becomes inexact."""
     from paddlex_seg.data.coco.read import read_coco
     from paddlex_seg.data.formats.yolo import write_yolo
 
@@ -65,17 +65,17 @@ def convert(output: Path) -> None:
 
 
 def other_train(output: Path, minutes: float) -> None:
-    """Ultralytics with its settings for training from scratch, but for what would need a download."""
+    """Train Ultralytics with its settings for training from scratch, without those that need a download."""
     import torch
     from ultralytics import YOLO
 
     model = YOLO("yolo11n-seg.yaml")
-    # By itself it takes all cores but one.
+    # Its default is all cores but one.
     model.add_callback("on_train_start", lambda _: torch.set_num_threads(NUM_CORES))
     model.train(
         data=str(output / "yolo" / "data.yaml"),
         imgsz=IMAGE_SIZE,
-        time=minutes / 60,  # it fits the number of epochs, and so its schedule, into that
+        time=minutes / 60,  # hours; it adapts the number of epochs and its schedule
         pretrained=False,
         amp=False,  # only for a GPU, and its check would download a model
         plots=False,
@@ -89,7 +89,7 @@ def other_train(output: Path, minutes: float) -> None:
 
 
 def train_ours(output: Path, minutes: float, further: Sequence[str]) -> None:
-    """The recipe for training from scratch, for as many minutes as Ultralytics gets."""
+    """Train ours with the recipe for training from scratch, for the same minutes as Ultralytics."""
     options = (
         *("Global.mode=train", f"Global.dataset_dir={dataset_dir()}", f"Global.output={output / 'ours'}"),
         *("Train.pretrain_weight_path=scratch", f"Train.image_size={IMAGE_SIZE}"),
@@ -101,7 +101,7 @@ def train_ours(output: Path, minutes: float, further: Sequence[str]) -> None:
 
 
 def run_ours(options: Sequence[str]) -> None:
-    """The command line of this project."""
+    """Run the command line of this project."""
     from paddlex_seg.cli import main as run_cli
 
     if code := run_cli(["-c", MODEL, *(part for option in options for part in ("-o", option))]):
@@ -112,9 +112,9 @@ def run_ours(options: Sequence[str]) -> None:
 
 
 def other_predict(output: Path) -> None:
-    """What each kept state of Ultralytics finds in the val images, in files ``ultralytics-<state>.json``.
+    """Write predictions for the val images, for each saved checkpoint, to ``ultralytics-<state>.json``.
 
-    With its own thresholds for measuring AP, and masks at the size of the image.
+    Thresholds are those that Ultralytics uses for AP. Masks have the size of the original image.
     """
     import numpy as np
     from pycocotools import mask as mask_tools
@@ -152,7 +152,7 @@ def other_predict(output: Path) -> None:
 
 
 def our_predictions(output: Path) -> None:
-    """The same of the two states that our training keeps, in COCO's own format."""
+    """Write our predictions of the last and the best checkpoint, in COCO's result format."""
     models = json.loads((output / "ours" / "train_result.json").read_text(encoding="utf-8"))["models"]
     for state, key in (("last", "last_1"), ("best", "best")):
         folder = output / "evaluate-ours" / state
@@ -168,11 +168,11 @@ def our_predictions(output: Path) -> None:
         (output / "predictions" / f"ours-{state}.json").write_bytes((folder / "segm.json").read_bytes())
 
 
-# ---- judgement
+# ---- metrics
 
 
 def mask_ap(predictions: Path) -> tuple[float, float]:
-    """AP and AP50 of a file of predictions."""
+    """Mask AP and AP50 of a file of predictions."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -199,12 +199,12 @@ def mask_ap(predictions: Path) -> tuple[float, float]:
 
 
 def other_curve(output: Path) -> Iterator[dict[str, Any]]:
-    """A row for each kept epoch of Ultralytics, with its own minutes, from the start of the first epoch."""
+    """A row for each saved epoch of Ultralytics, with its minutes since the start of the first epoch."""
     with (output / "ultralytics" / "results.csv").open(encoding="utf-8") as file:
         minutes = {int(row["epoch"]): float(row["time"]) / 60 for row in csv.DictReader(file)}
     for path in (output / "predictions").glob("ultralytics-*.json"):
         state = path.stem.removeprefix("ultralytics-")
-        # A file epoch<N> is of the epoch that the table counts as N + 1.
+        # File epoch<N> belongs to epoch N + 1 of the table.
         epoch = max(minutes) if state == "last" else int(state[5:]) + 1 if state != "best" else None
         if epoch is not None:
             ap, ap50 = mask_ap(path)
@@ -218,7 +218,7 @@ def other_curve(output: Path) -> Iterator[dict[str, Any]]:
 
 
 def our_curve(output: Path) -> Iterator[dict[str, Any]]:
-    """A row for each evaluation of the training, whose numbers equal those of pycocotools."""
+    """A row for each evaluation of our training. Its metrics equal those of pycocotools."""
     from training_curve import minutes_of_epochs
 
     minutes = minutes_of_epochs(output / "ours" / "train.log")
@@ -234,7 +234,7 @@ def our_curve(output: Path) -> Iterator[dict[str, Any]]:
 
 
 def other_plot(output: Path) -> None:
-    """``curve.svg`` from ``curve.csv``; Ultralytics brings Matplotlib, which this project does not need."""
+    """Draw ``curve.svg`` from ``curve.csv``."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -256,7 +256,7 @@ def other_plot(output: Path) -> None:
 
 
 def evaluate(output: Path, python: str) -> None:
-    """Predictions of both sides, the curves, and the table of the last and the best state."""
+    """Write predictions of both sides and the curves; print a table of the last and the best checkpoint."""
     (output / "predictions").mkdir(exist_ok=True)
     call_other(python, "other-predict", output)
     our_predictions(output)
@@ -277,22 +277,22 @@ def evaluate(output: Path, python: str) -> None:
 
 
 def call_other(python: str, part: str, output: Path, minutes: float = 0.0) -> None:
-    """Run a part of this file in the environment of Ultralytics."""
-    environment = {**os.environ, "YOLO_OFFLINE": "true"}  # it would look for updates and fonts
+    """Run a part of this script in the environment of Ultralytics."""
+    environment = {**os.environ, "YOLO_OFFLINE": "true"}  # no search for updates and fonts
     arguments = [part, "--output", str(output), "--minutes", str(minutes)]
     subprocess.run([python, __file__, *arguments], check=True, env=environment, cwd=PROJECT)
 
 
 def main() -> None:
-    """Do the part that the command line names."""
+    """Run the part that the command line names."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("part", help="convert, train-ultralytics, train-ours or evaluate")
-    parser.add_argument("further", nargs="*", help="further settings of our training, as -o takes them")
+    parser.add_argument("further", nargs="*", help="more settings of our training, written as for -o")
     parser.add_argument("--output", type=Path, default=Path("output/against-ultralytics"))
-    parser.add_argument("--python", default=sys.executable, help="that can import ultralytics")
-    parser.add_argument("--minutes", type=float, default=25.0, help="of each training")
+    parser.add_argument("--python", default=sys.executable, help="a Python that can import ultralytics")
+    parser.add_argument("--minutes", type=float, default=25.0, help="minutes of each training")
     arguments = parser.parse_args()
     output = arguments.output.resolve()
     parts = {
@@ -306,7 +306,7 @@ def main() -> None:
     }
     if arguments.part not in parts:
         sys.exit(
-            f"{arguments.part}: not a part; expected convert, train-ultralytics, train-ours or evaluate."
+            f"{arguments.part}: unknown part. Expected convert, train-ultralytics, train-ours or evaluate."
         )
     parts[arguments.part]()
 

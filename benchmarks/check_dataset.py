@@ -1,17 +1,17 @@
-"""How long does it take to check and convert a data set, and how much memory; beside PaddleX in one run?
+"""Time and memory of checking and converting a data set, compared with PaddleX.
 
 ``--paddlex PYTHON`` names an interpreter with PaddleX 3.7.2 (``pip install paddlex==3.7.2 paddlepaddle==3.2.2
-pycocotools matplotlib opencv-contrib-python-headless``). Each measurement is a process of its own, and
-imports are not counted:
+pycocotools matplotlib opencv-contrib-python-headless``). Each measurement runs in a process of its own.
+Imports do not count:
 
-    python benchmarks/check_dataset.py --paddlex PYTHON     # 3,000 images: check, LabelMe; some minutes
+    python benchmarks/check_dataset.py --paddlex PYTHON     # 3,000 images: check and LabelMe; some minutes
     python benchmarks/check_dataset.py --large              # 118,000 images, 860,000 masks; ten minutes
 
-Check: 640 x 480 JPEGs with three polygons each. Ours looks at every image and annotation, looks for
-images that hardly differ, draws its samples and writes the report; PaddleX looks at twenty images.
-LabelMe: the same as 3,000 files. Both run ``--pairs`` times in turn; the ratio of each pair counts. The large
-set has the size of COCO train2017, with images of a few kilobytes; its second check finds everything in its
-caches.
+Check: 640 x 480 JPEGs with three polygons each. Ours checks every image and annotation, searches for
+near-duplicates, draws samples and writes the report. PaddleX checks twenty images. LabelMe: conversion of the
+same data from 3,000 files. Both sides run ``--pairs`` times in turn, and the ratio of each pair is computed.
+The large data set has the size of COCO train2017, with images of a few kilobytes. Its second check uses the
+cache.
 """
 
 import argparse
@@ -34,7 +34,7 @@ CLASSES = [f"class {i}" for i in range(80)]
 
 
 def draw_image(path: Path, seed: int, width: int, height: int) -> None:
-    """Smooth blobs with grain: as many bytes as a photograph of that size."""
+    """Draw smooth blobs with noise. The file is as large as a photograph of this size."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (9, 12, 3), np.uint8)
     image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -43,7 +43,7 @@ def draw_image(path: Path, seed: int, width: int, height: int) -> None:
 
 
 def draw_images(folder: Path, first: int, count: int, width: int, height: int) -> None:
-    """Images number ``first`` and so on."""
+    """Draw ``count`` images, numbered from ``first``."""
     for number in range(first, first + count):
         draw_image(folder / f"{number:06d}.jpg", number, width, height)
 
@@ -61,7 +61,7 @@ def blob(rng: np.random.Generator, width: int, height: int, points: int) -> list
 def write_dataset(
     root: Path, num_images: int, num_masks: int, size_wh: tuple[int, int], points: tuple[int, int]
 ) -> None:
-    """A COCO data set; a twentieth of it is val."""
+    """Write a COCO data set; a twentieth of it is val."""
     width, height = size_wh
     (root / "images").mkdir(parents=True)
     (root / "annotations").mkdir()
@@ -106,7 +106,7 @@ def write_dataset(
 
 
 def write_labelme(source: Path, root: Path) -> None:
-    """The same data set with a LabelMe file for each image."""
+    """Write the same data set with one LabelMe file per image."""
     (root / "annotations").mkdir(parents=True)
     shutil.copytree(source / "images", root / "images")
     for split in ("train", "val"):
@@ -160,7 +160,7 @@ PADDLEX = """
 import os, sys, time
 from pathlib import Path
 import matplotlib
-# PaddleX would download its font.
+# Without this, PaddleX would download its font.
 os.environ["PADDLE_PDX_LOCAL_FONT_FILE_PATH"] = matplotlib.get_data_path() + "/fonts/ttf/DejaVuSans.ttf"
 from paddlex.modules.instance_segmentation.dataset_checker.dataset_src import check, convert, deep_analyse
 what, root, output = sys.argv[1], sys.argv[2], sys.argv[3]
@@ -176,9 +176,9 @@ print(time.perf_counter() - start)
 
 
 def measure(python: str, script: str, what: str, root: Path, output: Path) -> tuple[float, float]:
-    """Seconds as the script counts them, and the peak memory of the process in GiB."""
+    """Seconds as the script measures them, and peak memory of the process in GiB."""
     command = [python, "-c", script, what, str(root), str(output)]
-    # The peak of the children is that of the largest so far: one child per process that waits for it.
+    # RUSAGE_CHILDREN is the peak over all children so far, so each child needs a parent process of its own.
     code = (
         "import resource, subprocess, sys; r = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE);"
         "peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20;"
@@ -192,7 +192,7 @@ def measure(python: str, script: str, what: str, root: Path, output: Path) -> tu
 
 
 def compare(what: str, source: Path, work: Path, paddlex: str | None, pairs: int) -> None:
-    """Measure ours and PaddleX in turn, each on a fresh copy."""
+    """Measure ours and PaddleX in turn, each on a new copy of the data set."""
     ratios = []
     for number in range(pairs):
         times = []
@@ -212,7 +212,7 @@ def compare(what: str, source: Path, work: Path, paddlex: str | None, pairs: int
 
 
 def large(work: Path, num_images: int, num_masks: int) -> None:
-    """Check a set of the size of COCO train2017, twice."""
+    """Check a data set of the size of COCO train2017 twice."""
     start = time.perf_counter()
     write_dataset(work / "large", num_images, num_masks, size_wh=(160, 120), points=(12, 40))
     files = list((work / "large" / "annotations").iterdir())
@@ -231,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--paddlex", help="Python interpreter with PaddleX")
+    parser.add_argument("--paddlex", help="Python of an environment with PaddleX")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--images", type=int, default=3000)
     parser.add_argument("--large", action="store_true")

@@ -1,20 +1,25 @@
-"""One image through a network on the CPU, to masks of the image's size: seconds and peak memory.
+"""Inference of one image on the CPU, with masks at the size of the original image: seconds and peak memory.
 
     python benchmarks/forward.py [--models NAME ...] [--runs 4] [--pairs 1] [--image-size N] [--exported]
         [--paddledetection CHECKOUT --python PYTHON] [--torchvision PYTHON] [--write docs/model_figures.json]
 
-Ours runs as in evaluation. With ``--exported``, so does our exported network in Paddle's runtime, without and
-with oneDNN; with a checkout of PaddleDetection (develop, 666f597f) and the Python of an environment that can
-import it, the official model, not exported; with the Python of an environment that has torchvision, its Mask
-R-CNN with ResNet-50-FPN. Each side has a process of its own, one after the other, as often as ``--pairs``
-says; the median of all runs but the first counts, and the median of the pairs.
+The sides are
 
-The image has the size that the model is published for. Weights are drawn by rule, so that every model
-returns as many masks as it can: pasting them takes longer than for an image with a few objects, and the
-column "network" leaves it out. Official models and torchvision's cannot be taken apart like that.
+- our model, as in evaluation;
+- with ``--exported``, our exported network in Paddle's runtime, without and with oneDNN;
+- with ``--paddledetection``, a checkout of PaddleDetection (develop, 666f597f), and ``--python``, the Python
+  of an environment that can import it: the official model, not exported;
+- with ``--torchvision``, the Python of an environment with torchvision: its Mask R-CNN with ResNet-50-FPN.
 
-``--write`` puts our figures into the file that docs/models.md is made of, beside those of other models from
-the same machine. Half a minute per model and side; the official C4 network takes five.
+Each side runs in a process of its own, one after the other, ``--pairs`` times. The result is the median of
+all runs but the first, and then the median over the pairs.
+
+The image has the size that the model is published for. Weights are generated, so that every model returns the
+largest possible number of masks. Pasting them takes longer than for an image with a few objects; the column
+"network" does not include it. For official models and torchvision's, the two cannot be measured separately.
+
+``--write`` adds our figures to the data file of docs/models.md, where figures of other models from the same
+machine are kept. Takes half a minute per model and side; the official C4 network takes five minutes.
 """
 
 import argparse
@@ -42,13 +47,13 @@ from sides import (
     run_alone,
 )
 
-Run = Callable[[], tuple[float, int]]  # one image: seconds of the network alone, number of masks
+Run = Callable[[], tuple[float, int]]  # runs one image: seconds of the network only, number of masks
 EXPORTED = {"exported": "paddle", "exported, oneDNN": "mkldnn"}
 PUBLISHED_SCALE = 800 / 600  # of the R-CNNs' image
 
 
 def our_run(name: str, side: int | None) -> Run:
-    """Our model as evaluation runs it."""
+    """Our model, as in evaluation."""
     model = our_model(name)
     import paddle
 
@@ -67,7 +72,7 @@ def our_run(name: str, side: int | None) -> Run:
 
 
 def export(name: str, side: int | None, folder: Path) -> None:
-    """Write our exported model, whose network takes the image's size."""
+    """Export our model for this input size."""
     model = our_model(name)
     from paddlex_seg.catalog import find_model
     from paddlex_seg.checkpoints.info import ModelInfo
@@ -81,7 +86,7 @@ def export(name: str, side: int | None, folder: Path) -> None:
 
 
 def exported_run(name: str, side: int | None, folder: Path, run_mode: Any) -> Run:
-    """Our exported network, as prediction runs it."""
+    """Our exported network, as in prediction."""
     from paddlex_seg.runtime.environment import prepare_process
 
     prepare_process()
@@ -100,7 +105,7 @@ def exported_run(name: str, side: int | None, folder: Path, run_mode: Any) -> Ru
 
 
 def paste(arrays: list[Any], inputs: list[Any], original_hw: tuple[int, int], mask_frame: Any) -> int:
-    """Make instances with masks of the original image; returns their number."""
+    """Paste the masks into the original image; returns their number."""
     from paddlex_seg.masks.paste import detections_to_instances
 
     bbox, bbox_num, mask = arrays
@@ -118,7 +123,7 @@ def paste(arrays: list[Any], inputs: list[Any], original_hw: tuple[int, int], ma
 
 
 def official_run(name: str, side: int | None, checkout: Path) -> Run:
-    """PaddleDetection's model; it pastes the masks itself."""
+    """PaddleDetection's model, which includes pasting of masks."""
     image_hw, padded_hw = image_size(name, side)
     model = official_model(name, checkout, padded_hw or image_hw)
     import paddle
@@ -137,7 +142,7 @@ def official_run(name: str, side: int | None, checkout: Path) -> Run:
 
 
 def torchvision_run(image_file: Path, side: int | None) -> Run:
-    """torchvision's Mask R-CNN with random weights, which resizes the image itself."""
+    """torchvision's Mask R-CNN with random weights. It includes resizing of the image."""
     import numpy as np
     import torch
     from torchvision.models.detection import maskrcnn_resnet50_fpn
@@ -173,7 +178,7 @@ def network_inputs(name: str, side: int | None) -> tuple[list[Any], tuple[int, i
 
 
 def measure(run: Run, num_runs: int) -> dict[str, float]:
-    """The median of all runs but the first, and the most memory of the process."""
+    """The median of all runs but the first, and the peak memory of the process."""
     whole, network = [], []
     for _ in range(num_runs):
         start = time.perf_counter()
@@ -189,7 +194,7 @@ def measure(run: Run, num_runs: int) -> dict[str, float]:
 
 
 def run_one(arguments: argparse.Namespace) -> dict[str, float]:
-    """What a process of its own does."""
+    """Measure one side in this process."""
     name, side = arguments.models[0], arguments.image_size
     if arguments.one == "export":
         export(name, side, arguments.folder)
@@ -214,7 +219,7 @@ def measure_model(arguments: argparse.Namespace, name: str, folder: Path) -> dic
     if arguments.exported and _alone(arguments, "export", name, sys.executable, folder) is not None:
         sides |= dict.fromkeys(EXPORTED, sys.executable)
     if arguments.paddledetection and name not in OFFICIAL_CONFIGS:
-        print(f"{name}, official: PaddleDetection has no configuration of it.", file=sys.stderr)
+        print(f"{name}, official: PaddleDetection has no configuration for it.", file=sys.stderr)
     elif arguments.paddledetection:
         sides["official"] = arguments.python
     if arguments.torchvision and not is_square(name):
@@ -274,7 +279,7 @@ def _medians(measured: list[dict[str, float]]) -> dict[str, float]:
 
 
 def write_figures(file: Path, figures: dict[str, dict[str, float]]) -> None:
-    """Put figures into the data file of docs/models.md; those from another machine are thrown out."""
+    """Put figures into the data file of docs/models.md. Figures from another machine are removed."""
     machine, today = machine_and_date()
     document = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     models = document["models"] if document.get("machine") == machine else {}
@@ -298,14 +303,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", nargs="+", help="by default all of the catalog")
-    parser.add_argument("--runs", type=int, default=4, help="per process, of which the first does not count")
-    parser.add_argument("--pairs", type=int, default=1, help="how often each side has its turn")
+    parser.add_argument("--models", nargs="+", help="default: all models of the catalog")
+    parser.add_argument("--runs", type=int, default=4, help="runs per process; the first does not count")
+    parser.add_argument("--pairs", type=int, default=1, help="how often each side is measured")
     parser.add_argument("--image-size", type=int, help="side of the square, or short side of the image")
-    parser.add_argument("--exported", action="store_true", help="also our exported network")
+    parser.add_argument("--exported", action="store_true", help="also measure our exported network")
     parser.add_argument("--paddledetection", type=Path, help="a checkout of PaddleDetection")
-    parser.add_argument("--python", default=sys.executable, help="that can import it")
-    parser.add_argument("--torchvision", metavar="PYTHON", help="that can import torchvision")
+    parser.add_argument("--python", default=sys.executable, help="a Python that can import PaddleDetection")
+    parser.add_argument("--torchvision", metavar="PYTHON", help="a Python that can import torchvision")
     parser.add_argument("--write", type=Path, metavar="FILE", help="the data file of docs/models.md")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -314,7 +319,9 @@ def main() -> None:
         print(json.dumps(run_one(arguments)))
         return
     if arguments.write and arguments.image_size is not None:
-        parser.error("docs/models.md shows the published sizes; leave --image-size out")
+        parser.error(
+            "docs/models.md has figures of published sizes only; do not use --image-size with --write"
+        )
     if arguments.models is None:
         arguments.models = catalog_models()
     print("| model | side | masks | network s | with masks s | peak MB | ours / it |", flush=True)

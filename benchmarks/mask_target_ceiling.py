@@ -1,11 +1,11 @@
-"""How good can masks be at a given input size? A ceiling for the mask AP, without any network.
+"""The upper limit of mask AP at a given input size, computed without a network.
 
     python benchmarks/mask_target_ceiling.py DATASET [--split val] [--sizes 192 320 640]
 
-Takes the annotated masks to the resolution at which PP-YOLOE_seg learns them (stride 4 of the input), in
-both ways that its loss knows, pastes them back as predictions with perfect boxes, classes and scores, and
-prints their AP: "mean" is the share of the 4x4 pixels that is inside, as in training from random weights,
-"corner" the first of the 16 pixels, as in the reference. Seconds to minutes.
+Shrinks the annotated masks to the resolution of PP-YOLOE_seg's mask targets (stride 4 of the input), pastes
+them back as predictions with perfect boxes, classes and scores, and prints their AP. There are two kinds of
+targets: "mean" is the fraction of the 4x4 pixels that is inside the mask, as in training from random weights;
+"corner" is the first of the 16 pixels, as in PaddleDetection. Takes seconds to minutes.
 """
 
 import argparse
@@ -27,7 +27,7 @@ STRIDE = 4
 
 
 def shrink(rle: Rle, size: int, kind: str) -> NDArray[np.float32]:
-    """A mask as the loss would have it as target: [size / 4, size / 4]."""
+    """The mask target of the loss: [size / 4, size / 4]."""
     mask = cv2.resize(coco_mask.decode(rle), (size, size), interpolation=cv2.INTER_NEAREST).astype(np.float32)
     if kind == "corner":
         return mask[::STRIDE, ::STRIDE]
@@ -35,7 +35,7 @@ def shrink(rle: Rle, size: int, kind: str) -> NDArray[np.float32]:
 
 
 def perfect_predictions(coco: CocoFile, size: int, kind: str) -> dict[int, Instances]:
-    """The annotations of each image, after a trip through the network's mask resolution."""
+    """The annotations of each image at the mask resolution of the network, as predictions."""
     results = {}
     for record in coco.images:
         own = [item for item in coco.annotations if item.image_id == record.id and not item.iscrowd]

@@ -1,10 +1,10 @@
-"""What a process on the CPU gains from using the memory of freed tensors again (runtime/environment.py).
+"""Time saved on the CPU by reusing the memory of freed tensors (paddlex_seg/runtime/environment.py).
 
     python benchmarks/memory_reuse.py [--size 320] [--pairs 3]
 
-Runs a ReLU of a large tensor and a training step of PP-YOLOE_seg-S in fresh processes, in turn with what
-``prepare_process`` sets and without its ``keep_freed_memory``, and prints the ratio of each pair. Two
-minutes. Where the C library is not glibc, there is nothing to set, and the ratios are about 1.
+Runs a ReLU of a large tensor and a training step of PP-YOLOE_seg-S in new processes, in turn with
+``prepare_process`` and with ``prepare_process`` without ``keep_freed_memory``. Prints the ratio of each pair.
+Takes two minutes. If the C library is not glibc, there is nothing to set, and the ratios are about 1.
 """
 
 import argparse
@@ -20,7 +20,7 @@ JOBS = ("elementwise", "training step")
 
 
 def elementwise(size: int) -> Callable[[], object]:
-    """ReLUs of 64 channels."""
+    """Ten ReLUs of a tensor with 64 channels."""
     from paddlex_seg.runtime.environment import prepare_process
 
     prepare_process()
@@ -35,18 +35,18 @@ def elementwise(size: int) -> Callable[[], object]:
 
 
 def training_step(size: int) -> Callable[[], object]:
-    """Two images with 3 and 2 objects."""
+    """One training step with two images, which have 3 and 2 objects."""
     from training_step import our_step
 
     return our_step("PP-YOLOE_seg-S", size, (3, 2))
 
 
 def seconds_and_memory(job: str, size: int, keep: bool) -> dict[str, float]:
-    """The median of five runs after two."""
-    from paddlex_seg.runtime import launch
+    """The median of five runs after two warm-up runs, and the peak memory."""
+    from paddlex_seg.runtime import environment
 
     if not keep:
-        launch.keep_freed_memory = lambda: None
+        environment.keep_freed_memory = lambda: None
     run = elementwise(size) if job == "elementwise" else training_step(size)
     seconds = []
     for _ in range(7):

@@ -1,10 +1,10 @@
-"""Training images that one process makes in a second: plain, mosaic, copy-paste, and both.
+"""Training images per second of one data worker: plain, mosaic, copy-paste, and both.
 
     python benchmarks/mixing.py path/to/dataset [--size 320] [--images 40]
 
-With the augmentation of PP-YOLOE_seg-S for training from random weights, as a data worker makes them: read,
-decoded, warped, drawn. The four ways take turns; the least processor time of three rounds counts, which other
-programs on the machine disturb less than seconds on the clock.
+Uses the augmentation of PP-YOLOE_seg-S for training from random weights. As in a data worker, images are
+read, decoded and warped, and masks are drawn. The four kinds run in turn. The result is the lowest CPU time
+of three rounds, because other programs disturb CPU time less than wall-clock time.
 """
 
 import argparse

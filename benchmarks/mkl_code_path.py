@@ -1,9 +1,9 @@
-"""What a training step on the CPU gains from asking Paddle's MKL for the code path that the CPU can do.
+"""Time that a training step on an AMD CPU saves when Paddle's MKL gets the code path for this CPU.
 
     python benchmarks/mkl_code_path.py [--size 192] [--batch 4] [--pairs 3]
 
-Runs forward and backward of PP-YOLOE_seg-S in fresh processes, in turn without and with the setting, and
-prints the ratio of each pair. A minute. On a CPU of Intel's there is nothing to set, and the script says so.
+Runs forward and backward of PP-YOLOE_seg-S in new processes, in turn without and with the setting. Prints the
+ratio of each pair. Takes a minute. On Intel CPUs there is nothing to set, and the script says so.
 """
 
 import argparse
@@ -32,7 +32,7 @@ print((time.perf_counter() - start) / 5)
 
 
 def seconds_per_step(size: int, batch: int, code_path: str | None) -> float:
-    """Mean of five steps after two, in a process of its own."""
+    """Mean of five steps after two warm-up steps, in a process of its own."""
     environment = {key: value for key, value in os.environ.items() if key != "MKL_DEBUG_CPU_TYPE"}
     if code_path is not None:
         environment["MKL_DEBUG_CPU_TYPE"] = code_path
@@ -53,7 +53,7 @@ def main() -> None:
     arguments = parser.parse_args()
     code_path = mkl_code_path(CPU_INFO.read_text(encoding="utf-8") if CPU_INFO.is_file() else "")
     if code_path is None:
-        sys.exit("MKL is left to choose by itself on this CPU; there is nothing to compare.")
+        sys.exit("MKL chooses its own code path on this CPU. There is nothing to compare.")
     for _ in range(arguments.pairs):
         plain, asked = (seconds_per_step(arguments.size, arguments.batch, path) for path in (None, code_path))
         print(f"without {plain:.3f} s, with path {code_path} {asked:.3f} s, ratio {plain / asked:.2f}")

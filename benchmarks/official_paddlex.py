@@ -1,13 +1,14 @@
-"""Does official PaddleX find in an exported directory what our own predictor finds?
+"""Compare official PaddleX and our predictor on an exported model.
 
-PaddleX runs ``inference.json``, which pastes the masks itself; our predictor runs ``network.json`` and pastes
-them in OpenCV. For each image this prints both counts, the pairs of equal class, score (within 0.005) and
-box (within 1 pixel), the largest differences among the pairs and the lowest IoU of their masks inside the box
-that PaddleX cuts them to. Last come a uniformly gray image and PaddleX's pipeline, which must find what its
-model does. The exit code is 0 when every object has its pair and every IoU is 0.99 or more.
+PaddleX runs ``inference.json``, whose graph pastes the masks. Our predictor runs ``network.json`` and pastes
+the masks in NumPy. For each image, the script prints the number of detections of both, the number of pairs
+(same class, score within 0.005, box within 1 pixel), the largest differences of the pairs, and the lowest IoU
+of their masks inside the box that PaddleX crops them to. It also runs a uniformly gray image, and PaddleX's
+pipeline, which must give the same result as PaddleX's model. The exit code is 0 if every detection has its
+pair and every IoU is 0.99 or more.
 
-PaddleX brings its own OpenCV and wants older packages than we do, so it gets an environment of its own, with
-our package added without dependencies:
+PaddleX installs its own OpenCV and requires older packages. It needs an environment of its own, with our
+package added without dependencies:
 
     python -m venv official
     official/bin/pip install "paddlex[base]==3.7.2" paddlepaddle==3.2.2
@@ -28,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-# PaddleX otherwise asks model servers whether they can be reached; nothing is downloaded here.
+# Without this, PaddleX checks whether model servers can be reached. This script downloads nothing.
 os.environ.setdefault("PADDLE_PDX_DISABLE_MODEL_SOURCE_CHECK", "True")
 from paddlex import create_model, create_pipeline
 
@@ -42,7 +43,7 @@ GRAY = np.full((240, 333, 3), 127, np.uint8)
 
 @dataclass(frozen=True)
 class Comparison:
-    """One image; the differences are over the pairs, and 0, 0 and 1 without any."""
+    """The comparison of one image. Without pairs, the differences are 0 and the IoU is 1."""
 
     num_ours: int
     num_official: int
@@ -52,7 +53,7 @@ class Comparison:
     mask_iou: float  # the lowest
 
     def is_same(self) -> bool:
-        """Whether every object has its pair, with the same mask."""
+        """Whether every detection has its pair, with the same mask."""
         return self.num_ours == self.num_official == self.num_pairs and self.mask_iou >= LOWEST_MASK_IOU
 
 
@@ -78,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def compare(ours: Instances, official: Mapping[str, Any]) -> Comparison:
-    """Our instances beside a result of PaddleX, whose masks are cut to the rounded boxes."""
+    """Compare our instances with a result of PaddleX, whose masks are cropped to the rounded boxes."""
     score_errors, box_errors, mask_ious = [0.0], [0.0], [1.0]
     pairs = _match(ours, official["boxes"])
     for i, j in pairs:
@@ -99,7 +100,7 @@ def compare(ours: Instances, official: Mapping[str, Any]) -> Comparison:
 def pipeline_equals_model(
     name: str, options: argparse.Namespace, images: list[NDArray[np.uint8]], model: Any
 ) -> bool:
-    """Whether PaddleX's pipeline gives the same boxes and masks as its model alone."""
+    """Whether PaddleX's pipeline gives the same boxes and masks as its model."""
     module = {
         "module_name": "instance_segmentation",
         "model_name": name,
@@ -109,7 +110,7 @@ def pipeline_equals_model(
     }
     config = {"pipeline_name": "instance_segmentation", "SubModules": {"InstanceSegmentation": module}}
     pipeline = create_pipeline(config=config, device="cpu")
-    # The pipeline ignores the threshold of its configuration, so it is given with the images as well.
+    # The pipeline ignores the threshold of its configuration, so predict() gets it, too.
     results = pipeline.predict(images, threshold=options.threshold)
     return all(
         one["boxes"] == other["boxes"] and all(map(np.array_equal, one["masks"], other["masks"]))
@@ -118,7 +119,7 @@ def pipeline_equals_model(
 
 
 def _match(ours: Instances, boxes: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
-    """Pairs of (our index, PaddleX's index), each index once; among several the nearest box."""
+    """Pairs of (our index, PaddleX's index), each index once. The nearest of several boxes counts."""
     pairs: list[tuple[int, int]] = []
     free = set(range(len(ours)))
     for j, box in enumerate(boxes):
@@ -155,7 +156,7 @@ def _line(comparison: Comparison, title: str) -> str:
 
 
 def _read(path: Path) -> NDArray[np.uint8]:
-    """Blue, green, red, as both toolkits take arrays."""
+    """The image as BGR, which both toolkits expect."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         sys.exit(f"{path}: cannot be read as an image.")
@@ -164,7 +165,7 @@ def _read(path: Path) -> NDArray[np.uint8]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Compare official PaddleX with our predictor.")
-    parser.add_argument("model_dir", type=Path, help="folder that mode export wrote")
+    parser.add_argument("model_dir", type=Path, help="folder written by mode export")
     parser.add_argument("images", type=Path, nargs="+")
     parser.add_argument("--threshold", type=float, default=0.5, help="lowest score to compare")
     return parser

@@ -1,16 +1,17 @@
-"""Which exported networks become ONNX files, and whether ONNX Runtime finds in an image what the model does.
+"""Convert exported networks to ONNX, and compare detections of ONNX Runtime with those of the model.
 
     python benchmarks/onnx_conversion.py --python PYTHON [--models NAME ...] [--image-size 256] [--opset 13]
 
-Exports each model with weights by rule, converts ``network.json`` and runs both sides in the Python of an
-environment with paddle2onnx 2.1.0 and onnxruntime. Two inputs each: where the graph leaves height and width
-open, of two sizes. Prints the first line of an error, or how many detections have their pair (same class,
-score within 0.005, box within 1 pixel), the largest difference of the masks of pairs (probabilities; of
-Mask-RT-DETR logits), and the seconds of ONNX Runtime and Paddle's runtime without oneDNN. Half a minute per
-model at the default size. Always one image at a time: the converter knows suppressions of one image only.
+Exports each model with generated weights and converts ``network.json``. ``--python`` names the Python of an
+environment with paddle2onnx 2.1.0 and onnxruntime; conversion and ONNX Runtime run there. Each model gets two
+inputs, of two sizes if height and width are dynamic. If the conversion fails, the first line of the error is
+printed. Otherwise a row has the number of detections with a pair (same class, score within 0.005, box within
+1 pixel), the largest difference between masks of a pair (probabilities; logits for Mask-RT-DETR), and the
+seconds of ONNX Runtime and of Paddle's runtime without oneDNN. Takes half a minute per model at the default
+size. Inputs always have one image, because the converter supports NMS for one image only.
 
-Opset 13, because from 16 on paddle2onnx 2.1.0 writes RoiAlign without its coordinate mode, and results
-differ.
+The default is opset 13. From 16 on, paddle2onnx 2.1.0 writes RoiAlign without its coordinate mode, and
+results differ.
 """
 
 import argparse
@@ -39,7 +40,7 @@ paddle2onnx.export(network, params, onnx, opset_version=int(opset))
 
 
 def network_inputs(name: str, side: int) -> list[Arrays]:
-    """Two inputs of a network."""
+    """Two inputs for a network."""
     from rule import drawn_image, normalized_input
 
     def inputs(images: Arrays, image_hw: tuple[int, int], scales: Arrays) -> Arrays:
@@ -58,8 +59,9 @@ def network_inputs(name: str, side: int) -> list[Arrays]:
 
 
 def model_and_export(name: str, side: int, folder: Path) -> dict[str, Any]:
-    """Write the exported model, and for each input what the model finds in it, into ``folder``; returns the
-    seconds of Paddle's runtime.
+    """Write the exported model, the inputs and the model's outputs to ``folder``.
+
+    Returns the seconds of Paddle's runtime.
     """
     model = our_model(name)
     import paddle
@@ -86,7 +88,7 @@ def model_and_export(name: str, side: int, folder: Path) -> dict[str, Any]:
 
 
 def onnx_run(folder: Path) -> dict[str, Any]:
-    """Write what ONNX Runtime finds in each input; returns its seconds."""
+    """Write the outputs of ONNX Runtime for each input; returns its seconds."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -106,7 +108,7 @@ def onnx_run(folder: Path) -> dict[str, Any]:
 
 
 def median_seconds(run: Callable[[], object]) -> float:
-    """Of three runs, one of which went before."""
+    """The median of three runs."""
     seconds = []
     for _ in range(3):
         start = time.perf_counter()
@@ -116,7 +118,7 @@ def median_seconds(run: Callable[[], object]) -> float:
 
 
 def convert(folder: Path, python: str, opset: int) -> str | None:
-    """Make ``network.onnx``; returns the first line of the error where that fails."""
+    """Convert to ``network.onnx``; returns the first line of the error if that fails, else None."""
     arguments = [str(folder / file) for file in ("network.json", "inference.pdiparams", "network.onnx")]
     result = subprocess.run(
         [python, "-c", CONVERT, *arguments, str(opset)], capture_output=True, text=True, cwd=folder
@@ -129,7 +131,7 @@ def convert(folder: Path, python: str, opset: int) -> str | None:
 
 
 def compare(ours: Arrays, theirs: Arrays) -> tuple[str, float]:
-    """How many detections have their pair, and the largest difference of the pairs' masks."""
+    """The number of detections with a pair, and the largest difference between masks of a pair."""
     from rule import match_detections
 
     pairs, found = 0, 0
@@ -156,7 +158,7 @@ def _load(file: Path) -> Arrays:
 
 
 def print_rows(name: str, arguments: argparse.Namespace, folder: Path) -> None:
-    """The rows of one model."""
+    """Print the rows of one model."""
     options = ["--models", name, "--image-size", str(arguments.image_size), "--folder", str(folder)]
     try:
         paddle, _ = run_alone(sys.executable, __file__, [*options, "--one", "paddle"])
@@ -166,7 +168,7 @@ def print_rows(name: str, arguments: argparse.Namespace, folder: Path) -> None:
             return
         onnx, _ = run_alone(arguments.python, __file__, [*options, "--one", "onnx"])
     except SideFailed as failure:
-        print(f"| {name} | it does not run: {failure} | - | - | - | - | - |", flush=True)
+        print(f"| {name} | does not run: {failure} | - | - | - | - | - |", flush=True)
         return
     for number in range(2):
         ours, theirs = (_load(folder / f"{side}{number}.npz") for side in ("model", "onnx"))
@@ -180,8 +182,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", nargs="+", help="by default all of the catalog")
-    parser.add_argument("--python", help="of an environment with paddle2onnx and onnxruntime")
+    parser.add_argument("--models", nargs="+", help="default: all models of the catalog")
+    parser.add_argument("--python", help="Python of an environment with paddle2onnx and onnxruntime")
     parser.add_argument("--image-size", type=int, default=256, help="a multiple of 32")
     parser.add_argument("--opset", type=int, default=13)
     parser.add_argument("--one", choices=["paddle", "onnx"], help=argparse.SUPPRESS)
@@ -195,7 +197,7 @@ def main() -> None:
         print(json.dumps(onnx_run(arguments.folder)))
         return
     if arguments.python is None:
-        parser.error("--python is missing")
+        parser.error("--python is missing; expected the Python of an environment with paddle2onnx")
     if arguments.models is None:
         arguments.models = catalog_models()
     print("| model | converts | input | matched | mask difference | ONNX Runtime s | Paddle s |", flush=True)

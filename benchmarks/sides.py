@@ -1,9 +1,9 @@
-"""What the benchmarks share that set our models beside other implementations: inputs, processes, and
-PaddleDetection's models.
+"""Shared by benchmarks that compare our models with other implementations.
 
-A side runs in a process of its own: a script calls itself with ``run_alone``, and prints its result as JSON
-in the last line. The other side's Python need not have the requirements of this project, only Paddle or
-PyTorch, so nothing here imports more than NumPy before it is asked to.
+It has inputs, processes, and PaddleDetection's models. Each side runs in a process of its own: a script calls
+itself with ``run_alone`` and prints its result as JSON in the last line. The other side's Python may lack the
+requirements of this project and have only Paddle or PyTorch. Therefore this module imports only the standard
+library at the top.
 """
 
 import importlib
@@ -24,7 +24,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(PROJECT), str(PROJECT / "tests" / "reference")]
 NUM_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 NUM_CLASSES = 80
-SQUARE_MODELS = ("Mask-RT-DETR", "PP-YOLOE_seg")  # the others take images of 4:3 in their own shape
+SQUARE_MODELS = ("Mask-RT-DETR", "PP-YOLOE_seg")  # the others keep the aspect ratio of the image, here 4:3
 
 OFFICIAL_CONFIGS = {
     **{
@@ -46,40 +46,40 @@ OFFICIAL_CONFIGS = {
 
 
 class SideFailed(Exception):
-    """A process that measures ended without a result; the message is one line."""
+    """A measuring process ended without a result; the message is one line."""
 
 
 def catalog_models() -> list[str]:
-    """The names of all our models. Sets nothing for Paddle, since other sides inherit the environment."""
+    """The names of all our models. Sets no variable for Paddle: other sides inherit the environment."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Paddle says at import that it will not compile fast
+        warnings.simplefilter("ignore")  # Paddle warns at import that ccache is missing
         from paddlex_seg.catalog import MODELS
     return list(MODELS)
 
 
 def is_square(name: str) -> bool:
-    """Whether a model takes squares with values 0..1; others take normalised images in their shape."""
+    """Whether a model takes squares with values 0..1. Others take normalised images and keep the ratio."""
     return name.startswith(SQUARE_MODELS)
 
 
 def image_size(name: str, side: int | None) -> tuple[tuple[int, int], tuple[int, int] | None]:
-    """Height and width of an image in the network's input, and with padding; None for squares.
+    """Height and width of the image in the network input, and of the padded input; None for squares.
 
-    side: of the square, or the short side of 4:3; by default what the model is published for, 640 or 800.
+    side: side of the square, or short side of the 4:3 image. Default: the published size, 640 or 800.
     """
     if is_square(name):
         return (side or 640, side or 640), None
     height = side or 800
     image_hw = height, int(height * 4 / 3 + 0.5)
-    if name == "MaskRCNN-ResNet50":  # one stride, nothing to pad to
+    if name == "MaskRCNN-ResNet50":  # no FPN, so no padding
         return image_hw, image_hw
     return image_hw, (-(-image_hw[0] // 32) * 32, -(-image_hw[1] // 32) * 32)
 
 
 def run_alone(python: str, script: str, arguments: Sequence[str]) -> tuple[dict[str, Any], str]:
-    """The result of one side in a process of its own, and what it printed before that.
+    """Run one side in a process of its own; returns its result and the text that it printed before.
 
-    Raises SideFailed when there is none.
+    Raises SideFailed if there is no result.
     """
     command = [python, script, *arguments]
     result = subprocess.run(command, capture_output=True, text=True)
@@ -98,14 +98,14 @@ def _last_line(text: str) -> str:
 
 
 def peak_memory_mb() -> float:
-    """The most memory that this process has had at a time, in 10^6 bytes. Linux only."""
+    """The peak memory of this process in 10^6 bytes. Linux only."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
     assert found is not None
     return int(found.group(1)) * 1024 / 1e6
 
 
 def machine_and_date() -> tuple[str, str]:
-    """What figures depend on: the machine with Paddle's version, and today's date."""
+    """Description of the machine with Paddle's version, and today's date."""
     cpu_info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     cpu = re.search(r"model name\s*: (.*)", cpu_info)
     memory = re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text(encoding="utf-8"))
@@ -122,7 +122,7 @@ def machine_and_date() -> tuple[str, str]:
 
 
 def our_model(name: str) -> Any:
-    """A model of the catalog with weights by rule, in a process that is set up as by the command line."""
+    """A model of the catalog with generated weights. Sets up this process as the command line does."""
     from paddlex_seg.runtime.environment import prepare_process
 
     prepare_process()
@@ -138,11 +138,11 @@ def our_model(name: str) -> Any:
 
 
 def official_model(name: str, checkout: Path, input_hw: tuple[int, int]) -> Any:
-    """PaddleDetection's model with the same weights, on all cores."""
-    os.environ["OMP_NUM_THREADS"] = str(NUM_CORES)  # read when Paddle is imported
+    """PaddleDetection's model with the same weights, using all cores."""
+    os.environ["OMP_NUM_THREADS"] = str(NUM_CORES)  # Paddle reads it at import
     sys.path.insert(0, str(checkout))
     for module in ("", ".augmenters", ".augmentables", ".augmentables.lines", ".augmentables.segmaps"):
-        sys.modules[f"imgaug{module}"] = _Anything(f"imgaug{module}")  # for lanes only, and hard to install
+        sys.modules[f"imgaug{module}"] = _Anything(f"imgaug{module}")  # only lane detection needs it
     from rule import fill_model
 
     importlib.import_module("ppdet.modeling")
@@ -156,7 +156,7 @@ def official_model(name: str, checkout: Path, input_hw: tuple[int, int]) -> Any:
 
 
 class _Anything(ModuleType):
-    """A module in which every name is an empty class."""
+    """A fake module in which every name is an empty class."""
 
     __path__: list[str] = []
 

@@ -1,18 +1,19 @@
-"""Mask AP over a training from random weights: the figures of docs/results.md.
+"""Mask AP during a training from random weights: figures of docs/results.md.
 
     python benchmarks/training_curve.py CASE [--output FOLDER]
 
-demo                 the generated demo set, as `make demo` trains it
-demo-mosaics         with the mosaics of the recipe
-demo-official        with the settings meant for official weights: ends with a loss that is not finite
-demo-official-slow   these with a quarter of the learning rate
-overfit              14 photographs of fruits and nuts, evaluated on themselves
-overfit-mask-rt-detr-s   two of them, with Mask-RT-DETR-S
-overfit-mask-rcnn   two of them, with MaskRCNN-ResNet50-FPN
-overfit-solov2      two of them, with SOLOv2; the cases that name no model are with PP-YOLOE_seg-S
+demo                     the generated demo set, trained as in `make demo`
+demo-mosaics             demo with the mosaics of the recipe
+demo-official            demo with the official recipe: ends with a loss that is not finite
+demo-official-slow       demo-official with a quarter of the learning rate
+overfit                  14 photographs of fruits and nuts; trains and evaluates on the same images
+overfit-mask-rt-detr-s   two of these photographs, with Mask-RT-DETR-S
+overfit-mask-rcnn        two of these photographs, with MaskRCNN-ResNet50-FPN
+overfit-solov2           two of these photographs, with SOLOv2
 
-The photographs are looked for in the folder that the environment variable PADDLEX_SEG_SHARED names. Prints a
-table of epochs with minutes since the start; everything else of the run is left in --output.
+Cases without a model in their name use PP-YOLOE_seg-S. Photographs are read from data/fruits_nuts in the
+folder that the environment variable PADDLEX_SEG_SHARED names. Prints a table of epochs with minutes since the
+start. All other results of the run are in --output.
 """
 
 import argparse
@@ -40,7 +41,7 @@ class Case:
     options: Sequence[str]
     model: str = "PP-YOLOE_seg-S"
     official_recipe: bool = False
-    max_images: int | None = None  # of photographs, which are evaluated on themselves
+    max_images: int | None = None  # of the photographs; train and val are the same images
 
 
 DEMO = (
@@ -110,13 +111,13 @@ CASES = {
 
 
 def prepare_dataset(case: Case, folder: Path) -> Path:
-    """The data set of a case, where training can read it. Photographs are linked, not copied."""
+    """Write the data set of a case; returns its folder. Photographs are linked, not copied."""
     if case.dataset == "demo":
         write_demo_dataset(folder)
         return folder / COCO_FOLDER
     source = (Path(os.environ.get("PADDLEX_SEG_SHARED", "../shared")) / case.dataset).resolve()
     if not source.is_dir():
-        sys.exit(f"{source} is not there; set PADDLEX_SEG_SHARED to the folder with the reference data.")
+        sys.exit(f"{source} does not exist. Set PADDLEX_SEG_SHARED to the folder that has data/.")
     (folder / "annotations").mkdir(parents=True)
     (folder / "images").symlink_to(source / "images")
     content = json.loads((source / "annotations" / "instance_train.json").read_text(encoding="utf-8"))
@@ -129,7 +130,7 @@ def prepare_dataset(case: Case, folder: Path) -> Path:
 
 
 def train(case: Case, dataset: Path, output: Path) -> dict[str, Any]:
-    """Run the training and give back its result file."""
+    """Run the training; returns the content of its result file."""
     if case.official_recipe:
         spec = catalog.MODELS[case.model]
         catalog.MODELS[case.model] = replace(
@@ -146,7 +147,7 @@ def train(case: Case, dataset: Path, output: Path) -> dict[str, Any]:
 
 
 def minutes_of_epochs(log: Path) -> dict[int, float]:
-    """Minutes from the first line of a log to the end of each evaluation in it."""
+    """Minutes from the first log line to the end of each evaluation, by epoch."""
     times = {}
     start = None
     for line in log.read_text(encoding="utf-8").splitlines():
@@ -165,11 +166,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("case", choices=CASES)
-    parser.add_argument("--output", type=Path, help="new folder for the run, by default output/curve-<case>")
+    parser.add_argument("--output", type=Path, help="new folder for the run; default: output/curve-<case>")
     arguments = parser.parse_args()
     output = arguments.output or Path("output") / f"curve-{arguments.case}"
     if output.exists():
-        sys.exit(f"{output} exists; name another folder with --output, or remove it.")
+        sys.exit(f"{output} exists already. Name another folder with --output.")
     case = CASES[arguments.case]
     dataset = prepare_dataset(case, output / "dataset")
     begin = time.monotonic()
@@ -184,7 +185,7 @@ def main() -> None:
             f"{row['box_ap']:.3f} |"
         )
     print(
-        f"\nwhole run {(time.monotonic() - begin) / 60:.1f} minutes, best mask AP of epoch "
+        f"\nwhole run {(time.monotonic() - begin) / 60:.1f} minutes, best mask AP in epoch "
         f"{result['best_epoch']}"
     )
 

@@ -1,14 +1,14 @@
-"""One training step of a model on the CPU: seconds, memory and where they go.
+"""One training step of a model on the CPU: seconds, peak memory, and the operators that take most time.
 
     python benchmarks/training_step.py [--models NAME ...] [--steps 3] [--image-size N] [--objects N]
         [--profile] [--paddledetection CHECKOUT --python PYTHON]
 
-Measures ours and, with a checkout of PaddleDetection (develop, 666f597f) and the Python of an environment
-that can import it, the official one in turn, each in a process of its own. Both have the same weights, the
-optimizer of the model's recipe and two images of the size that the model is published for, with 3 and 2
-objects, or N each; Mask-RT-DETR has 100 denoising queries. The median of all steps but the first counts.
-docs/mask_rt_detr.md has the figures of the default models. Takes a minute per model, and the official one 2
-to 10 minutes more. The official mask loss of PP-YOLOE_seg-S works at 640 pixels only.
+Measures our model. With a checkout of PaddleDetection (develop, 666f597f) and the Python of an environment
+that can import it, also measures the official model. Each side runs in a process of its own. Both have the
+same weights, the optimizer of the model's recipe, and two images of the published size with 3 and 2 objects,
+or N each. Mask-RT-DETR has 100 denoising queries. The result is the median of all steps but the first.
+docs/mask_rt_detr.md has the figures of the default models. Takes a minute per model, and 2 to 10 minutes more
+for the official one. The official mask loss of PP-YOLOE_seg-S works only at 640 pixels.
 """
 
 import argparse
@@ -35,7 +35,7 @@ LEARNING_RATE = 1e-4
 
 
 def our_step(name: str, side: int | None, counts: tuple[int, int]) -> Callable[[], float]:
-    """A function that does one step and returns the loss."""
+    """A function that runs one training step and returns the loss."""
     model = our_model(name)
     import paddle
     from rule import drawn_batch
@@ -62,7 +62,7 @@ def our_step(name: str, side: int | None, counts: tuple[int, int]) -> Callable[[
 def official_step(
     name: str, side: int | None, counts: tuple[int, int], checkout: Path
 ) -> Callable[[], float]:
-    """The same of PaddleDetection."""
+    """The same for PaddleDetection's model."""
     image_hw, padded_hw = image_size(name, side)
     model = official_model(name, checkout, padded_hw or image_hw)
     import paddle
@@ -90,7 +90,7 @@ def official_step(
 
 
 def official_targets(name: str, batch: Any) -> dict[str, Any]:
-    """The objects of a batch as PaddleDetection's model takes them; made once, as its data loader would."""
+    """The objects of a batch in the format of PaddleDetection; made once, as in its data loader."""
     if name.startswith("Mask-RT-DETR"):
         return _normalised_boxes(batch)
     if name.startswith("PP-YOLOE_seg"):
@@ -128,7 +128,7 @@ def _flat_polygons(target: Any) -> list[list[Any]]:
 
 
 def _padded_objects(batch: Any) -> dict[str, Any]:
-    """All images get as many objects as the one with most; a mask says which are real."""
+    """Pad all images to the largest number of objects; a mask says which objects are real."""
     import paddle
 
     most = max(len(target.boxes_xyxy) for target in batch.targets)
@@ -145,7 +145,7 @@ def _padded_objects(batch: Any) -> dict[str, Any]:
 
 
 def _grid_targets(batch: Any) -> dict[str, Any]:
-    """Made by PaddleDetection's own transform, whose defaults are those of SOLOv2's configuration."""
+    """Targets made by PaddleDetection's transform. Its defaults are those of SOLOv2's configuration."""
     import numpy as np
     import paddle
 
@@ -174,7 +174,7 @@ def optimizer_step(losses: dict[str, Any], optimizer: Any) -> float:
 
 
 def measure(step: Callable[[], float], num_steps: int) -> dict[str, float]:
-    """Seconds of each step but the first, and the peak memory of the process in GB (10^9 bytes)."""
+    """Median seconds of all steps but the first, and peak memory of the process in GB (10^9 bytes)."""
     seconds = []
     for _ in range(num_steps):
         start = time.perf_counter()
@@ -184,12 +184,12 @@ def measure(step: Callable[[], float], num_steps: int) -> dict[str, float]:
 
 
 def print_profile(step: Callable[[], float]) -> None:
-    """The operators that take most of a step."""
+    """Print the operators that take most time of a step."""
     from paddle import profiler
 
     recorder = profiler.Profiler(
         targets=[profiler.ProfilerTarget.CPU],
-        on_trace_ready=lambda _: None,  # by default it leaves a file of many MB where it is started
+        on_trace_ready=lambda _: None,  # by default it writes a file of many MB to the current folder
     )
     recorder.start()
     step()
@@ -200,7 +200,7 @@ def print_profile(step: Callable[[], float]) -> None:
 
 
 def measure_alone(arguments: argparse.Namespace, which: str, name: str) -> dict[str, float] | None:
-    """One measurement in a process of its own; None, after a sentence on the way, where it fails."""
+    """One measurement in a process of its own. If it fails, prints the reason and returns None."""
     python = arguments.python if which == "official" else sys.executable
     options = ["--one", which, "--models", name, "--steps", str(arguments.steps)]
     for option in ("image_size", "objects", "paddledetection"):
@@ -225,10 +225,10 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["Mask-RT-DETR-S", "Mask-RT-DETR-L", "Mask-RT-DETR-H"])
     parser.add_argument("--image-size", type=int, help="side of the square, or short side of the image")
     parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--objects", type=int, help="in each of the two images, instead of 3 and 2")
+    parser.add_argument("--objects", type=int, help="objects in each of the two images, instead of 3 and 2")
     parser.add_argument("--profile", action="store_true", help="also print the operators of one more step")
     parser.add_argument("--paddledetection", type=Path, help="a checkout of PaddleDetection")
-    parser.add_argument("--python", default=sys.executable, help="that can import it")
+    parser.add_argument("--python", default=sys.executable, help="a Python that can import PaddleDetection")
     parser.add_argument("--one", choices=["ours", "official"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     counts = (3, 2) if arguments.objects is None else (arguments.objects, arguments.objects)

@@ -1,11 +1,11 @@
-"""Images a second in training on the CPU, and where the time goes: the table in docs/results.md.
+"""Images per second in training on the CPU, and the time of each part of a step: table of docs/results.md.
 
     python benchmarks/training_throughput.py [--steps 12] [--image-size 320] [--batch-size 2] [MODEL ...]
 
-Trains on the photographs of data/microcontrollers, looked for in the folder that the environment variable
-PADDLEX_SEG_SHARED names, from random weights, without and with worker processes. Prints for each model what
-a step takes and which share of it each part has. The first two steps are not counted. A few minutes with
-nothing beside it; shares say more than seconds on a machine that others use, too.
+Trains from random weights, without and with worker processes, on the photographs of data/microcontrollers in
+the folder that the environment variable PADDLEX_SEG_SHARED names. Prints the seconds of a step for each
+model, and the fraction of each part. The first two steps do not count. Takes a few minutes if no other
+program runs. If others run, the fractions are more reliable than the seconds.
 """
 
 import argparse
@@ -29,13 +29,13 @@ PARTS = (
 
 
 class Parts:
-    """Seconds by part of a step, measured around functions that are replaced while the context lasts."""
+    """Seconds by part of a step, measured in wrappers around functions."""
 
     def __init__(self) -> None:
         self.seconds: Counter[str] = Counter()
 
     def around(self, owner: Any, name: str, part: str) -> None:
-        """Count the time in a function of ``owner``."""
+        """Replace a function of ``owner`` by a wrapper that adds its time to ``part``."""
         function = getattr(owner, name)
 
         def timed(*args: Any, **options: Any) -> Any:
@@ -49,17 +49,16 @@ class Parts:
 
 
 def measure(cfg: Config, num_steps: int) -> tuple[float, dict[str, float]]:
-    """Seconds a step, and the seconds of it that each part takes."""
+    """Seconds per step, and the seconds of each part of a step."""
     import paddle
 
-    from paddlex_seg.data.preparation.prepare import prepare
     from paddlex_seg.data.samples import loader
     from paddlex_seg.runtime.device import use_device
     from paddlex_seg.runtime.ranks import ONE_RANK
     from paddlex_seg.runtime.stop_signals import StopSignals
     from paddlex_seg.training import step as train_step
     from paddlex_seg.training.run import epoch_batches
-    from paddlex_seg.training.setup import start_training
+    from paddlex_seg.training.setup import prepare, start_training
 
     use_device("cpu")
     run, _ = prepare(cfg, ONE_RANK, StopSignals())
@@ -116,7 +115,7 @@ def main() -> None:
     options = parser.parse_args()
     shared = os.environ.get("PADDLEX_SEG_SHARED")
     if shared is None:
-        parser.error("PADDLEX_SEG_SHARED is not set; it names the folder with data/microcontrollers")
+        parser.error("PADDLEX_SEG_SHARED is not set. Set it to the folder that has data/microcontrollers.")
     prepare_process()
     print(f"| model | workers | images/s | s a step | {' | '.join(PARTS)} | rest |")
     print("|---" * (len(PARTS) + 5) + "|")
