@@ -86,12 +86,12 @@ def _measurement_notes(document: Mapping[str, Any], names: list[str]) -> list[st
     if measured:
         dates = ", ".join(sorted({figures["date"] for figures in measured}))
         lines += [
-            "Latency in milliseconds and peak memory of the process in MB (10^6 bytes) were measured with one",
-            "image on the CPU. `network ms` is the network alone. `with masks ms` also includes resizing the",
-            "masks to the original image; the number of masks is in brackets. The network input was 640 x 640,",
-            "or 800 x 1067 where the table says 800 x 1333. The weights were generated so that every model",
-            "returns its maximum number of masks. Most photographs have fewer objects, so their latency is",
-            "close to `network ms`.",
+            "Latency in milliseconds and peak memory of the process in MB (10^6 bytes) were measured with",
+            "one image on the CPU. `network ms` is the network alone. `with masks ms` also includes",
+            "resizing the masks to the original image; the number of masks is in brackets. The network",
+            "input was 640 x 640 or, where the table says 800 x 1333, 800 x 1067. The weights were",
+            "generated so that every model returns its maximum number of masks. Most photographs have",
+            "fewer objects, so their latency is close to `network ms`.",
             "",
             f"{document['machine']}; {dates}.",
             "",
