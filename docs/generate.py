@@ -1,4 +1,4 @@
-"""Writes the parts of the documentation that repeat what the code says: ``python docs/generate.py``."""
+"""Generates the documentation pages that repeat the code. Run ``python docs/generate.py``."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -16,12 +16,12 @@ CONFIGS = DOCS.parent / "configs" / "modules" / "instance_segmentation"
 
 
 def config_page() -> str:
-    """docs/config.md: every key with its default and meaning."""
+    """docs/config.md: every configuration key with its default and meaning."""
     lines = [
         "# Configuration keys",
         "",
-        "Written by `python docs/generate.py` from `paddlex_seg/config/schema.py`; a test checks it.",
-        "How options are typed is explained in [command_line.md](command_line.md).",
+        "`python docs/generate.py` writes this page from `paddlex_seg/config/schema.py`; a test checks it.",
+        "How to set a key on the command line: [command_line.md](command_line.md).",
     ]
     for name, info in Config.model_fields.items():
         section = info.annotation
@@ -38,15 +38,15 @@ def models_page() -> str:
     lines = [
         "# Models",
         "",
-        "Written by `python docs/generate.py` from `paddlex_seg/catalog.py`, `configs/` and",
-        "`docs/model_figures.json`; a test holds them together.",
+        "`python docs/generate.py` writes this page from `paddlex_seg/catalog.py`, `configs/` and",
+        "`docs/model_figures.json`; a test checks it.",
         "",
         "| model | configuration | parameters | input | mask AP | network ms | with masks ms | memory MB "
         "| official weights |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, spec in MODELS.items():
-        load_config(str(CONFIGS / f"{name}.yaml"))  # it must exist and be valid
+        load_config(str(CONFIGS / f"{name}.yaml"))  # raises if it is missing or invalid
         count = sum(parameter.size for parameter in spec.build(num_classes=80).parameters())
         height, width = spec.recipe.image_size
         lines.append(
@@ -56,10 +56,10 @@ def models_page() -> str:
         )
     lines += [
         "",
-        "Parameters are counted with COCO's 80 classes, running statistics of batch norms included.",
+        "Parameters: number for the 80 COCO classes, including the running statistics of batch norms.",
         "",
-        "Mask AP is that of the official weights on COCO val2017 in percent, as PaddleX publishes it; it has",
-        "not been measured here.",
+        "Mask AP: percentage that PaddleX publishes for the official weights on COCO val2017. It was not",
+        "measured here.",
         "",
         *_measurement_notes(document, list(MODELS)),
     ]
@@ -67,7 +67,7 @@ def models_page() -> str:
 
 
 def model_figures() -> dict[str, Any]:
-    """What `benchmarks/forward.py --write` measured: the machine, the command, and figures per model."""
+    """The result of `benchmarks/forward.py --write`: machine, command and measurements per model."""
     if not FIGURES.is_file():
         return {"models": {}}
     return json.loads(FIGURES.read_text(encoding="utf-8"))
@@ -86,18 +86,19 @@ def _measurement_notes(document: Mapping[str, Any], names: list[str]) -> list[st
     if measured:
         dates = ", ".join(sorted({figures["date"] for figures in measured}))
         lines += [
-            "Milliseconds and peak memory of the process (10^6 bytes) are of one image on the CPU: of the",
-            "network alone, then with as many masks as in brackets brought to the size of the image.",
-            "Inputs are 640 x 640 or, where the table says 800 x 1333, 800 x 1067. Weights are drawn by",
-            "rule, so that every model returns as many masks as it can. Most photographs have fewer: they",
-            "come close to the network's time.",
+            "Latency in milliseconds and peak memory of the process in MB (10^6 bytes) were measured with",
+            "one image on the CPU. `network ms` is the network alone. `with masks ms` also includes",
+            "resizing the masks to the original image; the number of masks is in brackets. The network",
+            "input was 640 x 640 or, where the table says 800 x 1333, 800 x 1067. The weights were",
+            "generated so that every model returns its maximum number of masks. Most photographs have",
+            "fewer objects, so their latency is close to `network ms`.",
             "",
             f"{document['machine']}; {dates}.",
             "",
             f"`{document['command']}`",
         ]
     if len(measured) < len(names):
-        lines += [""] * bool(lines) + ["A dash: not measured yet."]
+        lines += [""] * bool(lines) + ["`-`: not measured yet."]
     return lines
 
 
@@ -105,7 +106,7 @@ _FINDINGS_MARKS = "<!-- findings: written by docs/generate.py -->\n", "<!-- end 
 
 
 def check_dataset_page() -> str:
-    """docs/check_dataset.md: the page as it is, with every code of a finding between two marks."""
+    """docs/check_dataset.md: the existing page with the table of findings between the two marks replaced."""
     from paddlex_seg.data.findings import KINDS
 
     before, rest = (DOCS / "check_dataset.md").read_text(encoding="utf-8").split(_FINDINGS_MARKS[0])

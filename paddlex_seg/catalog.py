@@ -1,4 +1,4 @@
-"""The table of models. A name is a row here and nowhere else."""
+"""The table of models. This is the only place that lists model names."""
 
 import difflib
 from collections.abc import Callable
@@ -48,15 +48,15 @@ OFFICIAL_WEIGHTS = "https://paddle-model-ecology.bj.bcebos.com/paddlex/official_
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """All that the rest of the toolkit needs to know of a model."""
+    """Everything the rest of the toolkit needs to know about a model."""
 
     name: str
     build: Callable[..., InstanceSegmenter]  # build(num_classes=..., from_scratch=False), with random weights
-    recipe: Recipe  # to train from official weights
-    scratch_recipe: Recipe  # to train from random weights
-    arch: str  # how PaddleX calls the architecture in inference.yml
-    min_subgraph_size: int  # of TensorRT, in inference.yml
-    published_mask_ap: float  # of the official weights on COCO val2017 in percent, as PaddleX states it
+    recipe: Recipe  # for training from official weights
+    scratch_recipe: Recipe  # for training from random weights
+    arch: str  # PaddleX's name of the architecture, for inference.yml
+    min_subgraph_size: int  # for TensorRT, in inference.yml
+    published_mask_ap: float  # of the official weights on COCO val2017 in percent, published by PaddleX
 
     @property
     def official_weights(self) -> str:
@@ -139,9 +139,9 @@ MODELS: dict[str, ModelSpec] = {
 
 
 def find_model(name: str) -> ModelSpec:
-    """The row of a name. Raises ConfigError with the nearest names when there is none."""
+    """The model with this name. Raises ConfigError with similar names if there is none."""
     if name in MODELS:
         return MODELS[name]
     near = difflib.get_close_matches(name, MODELS, n=2, cutoff=0.4)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    raise ConfigError(f"Global.model: there is no model {name!r}.{hint} Models are: {', '.join(MODELS)}.")
+    raise ConfigError(f"Global.model: unknown model {name!r}.{hint} Known models: {', '.join(MODELS)}.")

@@ -1,7 +1,7 @@
-"""The numbers of a paper: how each family of models is fed and trained.
+"""Training recipes: input size, augmentation, optimizer and learning rate schedule of each model family.
 
-What the user's YAML does not say comes from here. Lengths are relative to the run, so that every schedule
-follows ``Train.epochs_iters``.
+They set what the user's YAML file does not set. Lengths are fractions of the run, so that every schedule
+scales with ``Train.epochs_iters``.
 """
 
 from collections.abc import Callable
@@ -25,20 +25,20 @@ from paddlex_seg.data.samples.transforms import (
 from paddlex_seg.errors import ConfigError
 from paddlex_seg.structures import PreprocessSpec
 
-# Height and width of the network input; where images keep their shape, limits of its short and long side.
+# Height and width of the network input. For models that keep the aspect ratio: limits of short and long side.
 ImageSize = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class CosineDecay:
-    """The learning rate falls along half a cosine, to 0 where that ends."""
+    """The learning rate falls to 0 along half a cosine."""
 
-    stretch: float = 1.0  # length of the cosine over the length of the run
+    stretch: float = 1.0  # length of the cosine divided by the length of the run
 
 
 @dataclass(frozen=True)
 class PiecewiseDecay:
-    """From ``milestones[i]`` on, ``factors[i]`` times the learning rate; without milestones, a constant."""
+    """From ``milestones[i]`` on, the learning rate is times ``factors[i]``. No milestones: constant."""
 
     milestones: tuple[float, ...] = ()  # fractions of the run, ascending
     factors: tuple[float, ...] = ()
@@ -50,42 +50,44 @@ class EmaRecipe:
 
     decay: float
     kind: Literal["threshold", "normal", "exponential"]
-    skip: tuple[str, ...] = ()  # parameters taken as they are
-    skip_frozen: bool = False  # so are all that are not trained
+    skip: tuple[str, ...] = ()  # parameters that are copied, not averaged
+    skip_frozen: bool = False  # whether frozen parameters are also copied, not averaged
 
 
 @dataclass(frozen=True)
 class SmallerInputs:
-    """Each training batch draws one of ``factors`` on the input size, up to a fraction of the run."""
+    """A stage with smaller inputs: each training batch multiplies the input size by a random factor."""
 
-    until: float
-    factors: tuple[float, ...]
+    until: float  # end of the stage, as a fraction of the run
+    factors: tuple[float, ...]  # each batch draws one of them
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is fed and trained."""
+    """Inputs, augmentation and optimization of a model."""
 
     image_size: ImageSize
-    preprocess: Callable[[ImageSize], PreprocessSpec]  # of evaluation
+    preprocess: Callable[[ImageSize], PreprocessSpec]  # for evaluation
     policies: tuple[Policy, ...]  # training augmentation, before the resize
-    resizes: Callable[[ImageSize], tuple[Policy, ...]]  # each training batch takes one, drawn at random
-    decay: CosineDecay | PiecewiseDecay  # of the learning rate after the warm-up
-    growth: tuple[SmallerInputs, ...] = ()  # by ascending ``until``; after the last, inputs are whole
+    resizes: Callable[[ImageSize], tuple[Policy, ...]]  # each training batch uses a random one of them
+    decay: CosineDecay | PiecewiseDecay  # of the learning rate after warm-up
+    growth: tuple[SmallerInputs, ...] = ()  # in order of ``until``; afterwards inputs have the full size
     mosaic_prob: float = 0.0
     optimizer: Literal["momentum", "adamw"] = "momentum"
     momentum: float = 0.9
-    weight_decay: float = 0.0  # an L2 term with momentum, decoupled with AdamW
-    clip_norm: float | None = None  # limit of the gradient's global norm
-    warmup_start: float = 0.0  # fraction of the learning rate at the first step
+    weight_decay: float = 0.0  # L2 regularization with momentum, decoupled with AdamW
+    clip_norm: float | None = None  # maximum global norm of the gradient
+    warmup_start: float = 0.0  # learning rate at the first step, as a fraction of the full one
     ema: EmaRecipe | None = None
-    usual_learning_rate: float | None = None  # where the model's configuration has one for another recipe
+    # Set if the learning rate in the model's YAML file is meant for another recipe.
+    usual_learning_rate: float | None = None
 
     def input_size(self, wanted: int | ImageSize | None) -> ImageSize:
-        """The input size of a run with this ``Train.image_size``. Raises ConfigError where it does not fit.
+        """The input size for this ``Train.image_size``. Raises ConfigError if the model does not allow it.
 
-        One number is the side of a square, or where images keep their shape, the limit of the short side;
-        that of the long side is then larger by as much as in ``image_size``.
+        For models that stretch images, one number is the side of a square. For models that keep the aspect
+        ratio, one number is the limit of the short side; the limit of the long side then follows from the
+        ratio of the limits in ``image_size``.
         """
         if wanted is None:
             return self.image_size
@@ -97,13 +99,13 @@ class Recipe:
         size_hw = (wanted, wanted) if isinstance(wanted, int) else wanted
         if any(side % 32 for side in size_hw):  # the coarsest stride
             raise ConfigError(
-                f"Train.image_size: found {wanted}; this model takes inputs of exactly that size, so that "
-                "height and width must be multiples of 32, such as 640 or [480, 640]."
+                f"Train.image_size: found {wanted}; for this model, height and width must be multiples of "
+                "32, such as 640 or [480, 640]."
             )
         return size_hw
 
     def resizes_at(self, image_size: ImageSize, progress: float) -> tuple[Policy, ...]:
-        """The resizes to draw from after this fraction of the run."""
+        """The resizes that a batch can draw at ``progress``, the finished fraction of the run."""
         for stage in self.growth:
             if progress < stage.until:
                 sizes = (_scaled_size(image_size, factor) for factor in stage.factors)
@@ -111,7 +113,7 @@ class Recipe:
         return self.resizes(image_size)
 
     def input_pixels_at(self, progress: float) -> float:
-        """Pixels of an input after this fraction of the run, on average, over those of a whole one."""
+        """Mean pixels of an input at ``progress``, as a fraction of the pixels of a full-size input."""
         for stage in self.growth:
             if progress < stage.until:
                 return sum(factor**2 for factor in stage.factors) / len(stage.factors)
@@ -134,7 +136,7 @@ def _fitted(image_size: ImageSize) -> PreprocessSpec:
 
 
 def _fitted_unpadded(image_size: ImageSize) -> PreprocessSpec:
-    """For a network of one stride, without a pyramid whose levels must match."""
+    """Without padding, for a network without a feature pyramid, whose levels would need matching sizes."""
     return replace(_fitted(image_size), pad_stride=0)
 
 
@@ -150,27 +152,41 @@ def _one_fitted_size_linear(image_size: ImageSize) -> tuple[Resize, ...]:
     return (Resize(image_size, keep_ratio=True, interpolation=cv2.INTER_LINEAR),)
 
 
-SHORT_SIDES = (640, 672, 704, 736, 768, 800)  # for a limit of 800 pixels
+SHORT_SIDES = (640, 672, 704, 736, 768, 800)  # if the limit of the short side is 800 pixels
 
 
 def _random_short_sides(image_size: ImageSize) -> tuple[RandomResize, ...]:
-    """Every sample draws a limit of its short side, from four fifths of the run's to all of it."""
+    """Each sample draws a limit of the short side: 80 % to 100 % of the limit in ``image_size``."""
     short, long = image_size
     return (RandomResize(tuple((int(short * side / 800 + 0.5), long) for side in SHORT_SIDES)),)
 
 
-BATCH_SIDES = (480, 512, 544, 576, 608, 640, 640, 640, 672, 704, 736, 768, 800)  # for an input of 640 pixels
+BATCH_SIDES = (
+    480,
+    512,
+    544,
+    576,
+    608,
+    640,
+    640,
+    640,
+    672,
+    704,
+    736,
+    768,
+    800,
+)  # if the input size is 640 pixels
 BATCH_INTERPOLATIONS = (
     cv2.INTER_NEAREST,
     cv2.INTER_LINEAR,
     cv2.INTER_CUBIC,
-    cv2.INTER_LINEAR,  # officially INTER_AREA, which the one warp of our geometry does not have
+    cv2.INTER_LINEAR,  # officially INTER_AREA, which OpenCV does not offer for our affine warp
     cv2.INTER_LANCZOS4,
 )
 
 
 def _many_sizes(image_size: ImageSize) -> tuple[Resize, ...]:
-    """Three quarters to five quarters of the input size."""
+    """Sizes from 75 % to 125 % of the input size, each with every interpolation."""
     sizes = [_scaled_size(image_size, Fraction(side, 640)) for side in BATCH_SIDES]
     return tuple(
         Resize(size, interpolation=interpolation)
@@ -179,18 +195,18 @@ def _many_sizes(image_size: ImageSize) -> tuple[Resize, ...]:
 
 
 def _scaled_size(image_size: ImageSize, factor: float | Fraction) -> ImageSize:
-    """In multiples of 32, the coarsest stride; halves of 32 are rounded up."""
+    """``image_size`` times ``factor``, rounded to multiples of 32, the coarsest stride. Halves round up."""
     height, width = (max(1, int(side * factor / 32 + 0.5)) * 32 for side in image_size)
     return height, width
 
 
-# The official settings, for training that starts from official weights.
+# The official recipes, for training from official weights.
 PP_YOLOE_SEG = Recipe(
     image_size=(640, 640),
     preprocess=_stretched,
     policies=(RandomDistort(), RandomExpand(), RandomCrop(), RandomFlip()),
     resizes=_one_size,
-    decay=CosineDecay(stretch=96 / 80),  # the official run stops after 80 epochs of a cosine of 96 epochs
+    decay=CosineDecay(stretch=96 / 80),  # officially 80 epochs with a cosine of 96 epochs
     weight_decay=5e-4,
     ema=EmaRecipe(decay=0.9998, kind="threshold", skip=("proj_conv.weight",)),
 )
@@ -216,7 +232,7 @@ MASK_RCNN = Recipe(
     warmup_start=0.001,
 )
 MASK_RCNN_C4 = replace(MASK_RCNN, preprocess=_fitted_unpadded)
-MASK_RCNN_RESNEXT = replace(MASK_RCNN, warmup_start=0.1)  # its milestones, 16 and 22 of 24, are the same
+MASK_RCNN_RESNEXT = replace(MASK_RCNN, warmup_start=0.1)  # milestones 16 and 22 of 24: the same fractions
 MASK_RCNN_SSLD = replace(
     MASK_RCNN,
     decay=PiecewiseDecay(milestones=(12 / 24, 22 / 24), factors=(0.1, 0.01)),
@@ -230,10 +246,10 @@ SOLOV2 = replace(
     warmup_start=0.0,
 )
 
-# From random weights, on the few hundred images and steps of a first try. The official settings never do
-# that, and those of PP-YOLOE_seg hardly learn anything in such a run: docs/results.md has the comparison.
-# Inputs that grow (M. Tan and Q. Le, "EfficientNetV2", https://arxiv.org/abs/2104.00298, section 4) buy more
-# epochs of the same time.
+# Recipes for training from random weights, tuned for a few hundred images and steps. The official recipes
+# always start from trained weights. The official recipe of PP-YOLOE_seg learns almost nothing in such a short
+# run; docs/results.md has the comparison. Inputs that grow during training (M. Tan and Q. Le,
+# "EfficientNetV2", https://arxiv.org/abs/2104.00298, section 4) allow more epochs in the same time.
 PP_YOLOE_SEG_SCRATCH = replace(
     PP_YOLOE_SEG,
     policies=(RandomDistort(), LargeScaleJitter(scale=(0.9, 1.6), prob=0.5), RandomFlip()),

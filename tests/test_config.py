@@ -1,4 +1,4 @@
-"""Configuration: what users type is what they get; what they mistype is named with place and remedy."""
+"""Configuration: valid values are read as users mean them. Errors name the place, the value and the fix."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_shipped_configuration_is_valid_and_named_after_its_model(path: Path) ->
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_configuration_has_the_defaults_of_paddlex(path: Path, reference_dir: Path) -> None:
     name = path.stem
-    if name == "MaskRCNN-ResNet50-vd-SSLDv2-FPN":  # PaddleX lists it, but has no configuration of it
+    if name == "MaskRCNN-ResNet50-vd-SSLDv2-FPN":  # PaddleX lists it but has no configuration for it
         name = "MaskRCNN-ResNet50-vd-FPN"
     facts = json.loads((reference_dir / f"manifests/{name}.config.json").read_text())
     official = facts["paddlex_user_config"]
@@ -116,7 +116,7 @@ def test_existing_path_wins_over_a_shipped_name(tmp_path: Path, monkeypatch: pyt
     assert load_config("PP-YOLOE_seg-S.yaml").Global.model == "mine"
 
 
-def test_unknown_name_is_answered_with_the_nearest_one() -> None:
+def test_unknown_name_suggests_the_nearest_one() -> None:
     assert "Did you mean PP-YOLOE_seg-S.yaml?" in problems(name="PP-YOLO_seg-S.yaml")[0]
 
 
@@ -135,12 +135,12 @@ def test_all_problems_are_reported_at_once() -> None:
         ("train.batch_size=3", "Did you mean Train?"),
         ("Train.batch_size=0", "Train.batch_size: found 0; expected a number of images, 1 or more"),
         ("Train.batch_size=2.5", "Train.batch_size: found 2.5; expected a number of images"),
-        ("Train.num_classes=True", "Train.num_classes: found True; a number is expected"),
+        ("Train.num_classes=True", "Train.num_classes: found True; expected a number"),
         ("Train.learning_rate=-1", "Train.learning_rate: found -1; should be greater than 0"),
-        ("Train.image_size=31", "found 31; expected a size of 32 pixels or more"),
-        ("Train.image_size=640.0", "found 640.0; expected a size of 32 pixels or more"),
-        ("Train.image_size=[640]", "found [640]; expected a size of 32 pixels or more, or two"),
-        ("Train.image_size=[640, 16]", "expected a size of 32 pixels or more, or two"),
+        ("Train.image_size=31", "found 31; expected one or two numbers of at least 32 pixels"),
+        ("Train.image_size=640.0", "found 640.0; expected one or two numbers of at least 32"),
+        ("Train.image_size=[640]", "found [640]; expected one or two numbers of at least 32"),
+        ("Train.image_size=[640, 16]", "expected one or two numbers of at least 32 pixels"),
         ("Global.device=gpu:x", "expected auto, cpu, gpu"),
         ("Global.device=cpu:0", "expected auto, cpu, gpu"),
         ("Global.mode=evalute", "should be 'check_dataset', 'train', 'evaluate', 'export' or 'predict'"),
@@ -153,7 +153,7 @@ def test_all_problems_are_reported_at_once() -> None:
         ("Train.batch_size.x=1", "Train.batch_size is a value"),
     ],
 )
-def test_problem_says_key_value_and_remedy(override: str, message: str) -> None:
+def test_error_names_key_value_and_fix(override: str, message: str) -> None:
     found = problems(override)
     assert len(found) == 1
     assert message in found[0]
@@ -175,7 +175,7 @@ def test_missing_model_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", ["- a\n- b\n", "just text", "a: [1, 2", ""], ids=["list", "text", "broken", "empty"]
 )
-def test_file_that_is_no_mapping_is_an_error(tmp_path: Path, content: str) -> None:
+def test_file_that_is_not_a_mapping_is_an_error(tmp_path: Path, content: str) -> None:
     path = tmp_path / "a.yaml"
     path.write_text(content)
     assert str(path) in problems(name=str(path))[0]
@@ -192,7 +192,7 @@ def test_device_names_of_paddlex_are_understood(device: str) -> None:
     assert load_config("PP-YOLOE_seg-S.yaml", [f"Global.device={device}"]).Global.device == device
 
 
-def test_cuda_is_another_word_for_gpu() -> None:
+def test_cuda_means_gpu() -> None:
     assert load_config("PP-YOLOE_seg-S.yaml", ["Global.device=cuda:0"]).Global.device == "gpu:0"
 
 

@@ -1,4 +1,4 @@
-"""The recipes say what the official configurations say, and their lengths and sizes follow the run."""
+"""The recipes match the official configurations. Lengths and sizes scale with the run."""
 
 import json
 import re
@@ -41,7 +41,7 @@ from paddlex_seg.recipes import (
     SmallerInputs,
 )
 
-KEEP_SHAPE = {
+KEEP_ASPECT_RATIO = {
     "Mask R-CNN": (MASK_RCNN, MASK_RCNN_SCRATCH),
     "C4": (MASK_RCNN_C4, MASK_RCNN_C4_SCRATCH),
     "Cascade": (CASCADE_MASK_RCNN, MASK_RCNN_SCRATCH),
@@ -58,7 +58,7 @@ OFFICIAL_INTERPOLATIONS = (
 
 @pytest.fixture(params=OFFICIAL)
 def official(request: pytest.FixtureRequest, reference_dir: Path) -> tuple[Recipe, dict[str, Any]]:
-    """A recipe, and the configuration of a model that it is for."""
+    """A recipe and the official configuration of a model that uses it."""
     path = reference_dir / f"manifests/{request.param}.config.json"
     return OFFICIAL[request.param], json.loads(path.read_text())
 
@@ -193,7 +193,7 @@ def test_padding_is_the_official_one(official: tuple[Recipe, dict[str, Any]], re
 
 
 @pytest.mark.parametrize("recipe", [PP_YOLOE_SEG, PP_YOLOE_SEG_SCRATCH, MASK_RT_DETR_SCRATCH])
-def test_one_size_is_the_size_of_the_run(recipe: Recipe) -> None:
+def test_recipes_with_one_size_use_the_input_size(recipe: Recipe) -> None:
     assert recipe.resizes((96, 64)) == (Resize((96, 64)),)
     assert recipe.preprocess((96, 64)).size_hw == (96, 64)
 
@@ -219,13 +219,13 @@ def test_the_smallest_input_does_not_shrink_to_nothing() -> None:
 
 
 @pytest.mark.parametrize("recipe", [PP_YOLOE_SEG, MASK_RT_DETR, MASK_RT_DETR_SCRATCH])
-def test_otherwise_inputs_are_whole_and_images_single(recipe: Recipe) -> None:
+def test_other_recipes_have_no_smaller_inputs_and_no_mosaic(recipe: Recipe) -> None:
     assert recipe.resizes_at((320, 224), 0.0) == recipe.resizes((320, 224))
     assert recipe.mosaic_prob == 0
 
 
-@pytest.mark.parametrize("recipes", KEEP_SHAPE.values(), ids=KEEP_SHAPE)
-def test_where_images_keep_their_shape_all_sizes_follow_that_of_the_run(
+@pytest.mark.parametrize("recipes", KEEP_ASPECT_RATIO.values(), ids=KEEP_ASPECT_RATIO)
+def test_with_kept_aspect_ratio_all_sizes_scale_with_the_input_size(
     recipes: tuple[Recipe, Recipe],
 ) -> None:
     for recipe in recipes:
@@ -240,8 +240,10 @@ def test_where_images_keep_their_shape_all_sizes_follow_that_of_the_run(
         assert sorted(short for short, _ in sizes) in ([320, 336, 352, 368, 384, 400], [400])
 
 
-@pytest.mark.parametrize("recipes", KEEP_SHAPE.values(), ids=KEEP_SHAPE)
-def test_training_from_scratch_feeds_the_network_as_evaluation_does(recipes: tuple[Recipe, Recipe]) -> None:
+@pytest.mark.parametrize("recipes", KEEP_ASPECT_RATIO.values(), ids=KEEP_ASPECT_RATIO)
+def test_training_from_scratch_has_the_input_size_and_preprocessing_of_evaluation(
+    recipes: tuple[Recipe, Recipe],
+) -> None:
     official, scratch = recipes
     assert scratch.image_size == official.image_size
     assert scratch.preprocess((64, 107)) == official.preprocess((64, 107))
@@ -292,7 +294,7 @@ def test_input_size_of_a_run(
 
 
 @pytest.mark.parametrize("wanted", [100, (640, 650), (1333, 800)], ids=str)
-def test_inputs_that_are_stretched_need_multiples_of_32(wanted: int | tuple[int, int]) -> None:
+def test_models_that_stretch_images_need_multiples_of_32(wanted: int | tuple[int, int]) -> None:
     with pytest.raises(ConfigError, match=rf"image_size: found {re.escape(str(wanted))}.*multiples of 32"):
         PP_YOLOE_SEG.input_size(wanted)
 
@@ -305,7 +307,7 @@ def test_inputs_that_are_stretched_need_multiples_of_32(wanted: int | tuple[int,
         pytest.param((32, 32), (32, 32), (32, 32), id="the smallest"),
     ],
 )
-def test_many_sizes_surround_the_size_of_the_run(
+def test_multi_scale_sizes_range_around_the_input_size(
     image_size: tuple[int, int], smallest: tuple[int, int], largest: tuple[int, int]
 ) -> None:
     sizes = {resize.size_hw for resize in MASK_RT_DETR.resizes(image_size)}
@@ -315,5 +317,5 @@ def test_many_sizes_surround_the_size_of_the_run(
 
 
 def test_sizes_between_two_multiples_of_the_stride_are_rounded_up() -> None:
-    """1600 * 736 / 640 is 57.5 strides, and in floating point a little less."""
+    """1600 * 736 / 640 is exactly 57.5 strides, but slightly less in floating point."""
     assert (1856, 1856) in {resize.size_hw for resize in MASK_RT_DETR.resizes((1600, 1600))}

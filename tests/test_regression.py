@@ -1,13 +1,13 @@
-"""A short training with a fixed seed on the generated demo set gives the numbers that it gave before.
+"""A short training with a fixed seed on the generated demo dataset reproduces the stored losses and AP.
 
-This sees a silent change of the data, the augmentation, the network, the losses, the optimizer, the schedule,
-the moving average or the evaluation. The stored values are measurements of these very runs, which
-`python tests/test_regression.py` prints; after a wanted change store the new ones and say so in CHANGELOG.md.
+These tests detect unintended changes of the data, augmentation, network, losses, optimizer, schedule, EMA or
+evaluation. After an intended change, run `python tests/test_regression.py`, store the values that it prints
+and mention the change in CHANGELOG.md.
 
-Rounding differs between machines and numbers of threads, and training amplifies it. Two epochs at a low
-rate are held to 0.1 % of each loss; with one thread and two threads they did not differ in the digits stored.
-Of a whole training, the losses then are up to 10 % apart, the box AP by 0.05, the mask AP by 0.02. What lies
-in the middle is stored, and held to 15 %, 0.15 and 0.045.
+Rounding differs between machines and numbers of threads, and training amplifies the difference. After two
+epochs at a low learning rate, losses must match within 0.1 %; the stored digits were the same with one and
+two threads. After a whole training, runs differ by up to 10 % in losses, 0.05 in box AP and 0.02 in mask AP.
+The stored values are in the middle of this range. The tolerances are 15 %, 0.15 and 0.045.
 """
 
 import shutil
@@ -33,7 +33,7 @@ FIRST_EPOCHS = [
     {"loss": 8.5283, "loss_cls": 5.4475, "loss_iou": 0.6848, "loss_dfl": 1.8582, "loss_mask": 1.2654},
     {"loss": 8.5471, "loss_cls": 5.3763, "loss_iou": 0.6691, "loss_dfl": 1.8879, "loss_mask": 1.2968},
 ]
-WHOLE = {"Train__augment__mosaic": 0.0}  # 12 images, seen 40 times, are hardly learnt from mosaics
+WHOLE = {"Train__augment__mosaic": 0.0}  # 40 epochs of 12 images are too few to learn from mosaics
 LAST_EPOCH = {
     **{"loss": 4.75, "loss_cls": 3.31, "loss_iou": 0.386, "loss_dfl": 1.39, "loss_mask": 0.576},
     **{"box_ap": 0.29, "mask_ap": 0.048},
@@ -43,7 +43,7 @@ LAST_EPOCH = {
 def train(
     folder: Path, *, epochs: int, eval_interval: int, learning_rate: float, **options: Any
 ) -> list[dict[str, Any]]:
-    """The history of a training on 12 images, evaluated on the same, to have something to measure."""
+    """The history of a training on 12 images, evaluated on the training images so that AP is above 0."""
     write_demo_dataset(folder, num_train=12, num_val=1)
     paths = dataset_paths(folder / COCO_FOLDER)
     shutil.copy(paths.train_json, paths.val_json)
@@ -72,7 +72,7 @@ def test_whole_training_gives_the_stored_losses_and_ap(tmp_path: Path) -> None:
 
 
 def print_values() -> None:
-    """What to store above, after a change of numbers that is wanted."""
+    """Print the values to store in this file after an intended change."""
     with tempfile.TemporaryDirectory() as name:
         for row in train(Path(name) / "first", epochs=2, eval_interval=1, learning_rate=2e-4):
             print({key: round(row[key], 4) for key in LOSSES})

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in words: where a key was set, what was expected, the nearest key."""
+"""Error messages for a configuration: where a key was set, what was found and expected, the nearest key."""
 
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,32 +10,32 @@ from pydantic import BaseModel, ValidationError
 
 from paddlex_seg.config.schema import Config
 
-# Keys that PaddleX understands and this toolkit deliberately does not, with what to do instead.
+# Keys of PaddleX that this toolkit does not support, each with the advice for the error message.
 RETIRED_KEYS = {
     "Train.dy2st": "training runs in dynamic mode; remove the key",
     "Train.uniform_output_enabled": "the uniform output layout is always on; remove the key",
-    "Train.basic_config_path": "there is no second configuration file behind this one; remove the key",
-    "Evaluate.basic_config_path": "there is no second configuration file behind this one; remove the key",
-    "Export.basic_config_path": "there is no second configuration file behind this one; remove the key",
+    "Train.basic_config_path": "this file is the whole configuration, without a base file; remove the key",
+    "Evaluate.basic_config_path": "this file is the whole configuration, without a base file; remove the key",
+    "Export.basic_config_path": "this file is the whole configuration, without a base file; remove the key",
     "Global.export_with_pir": "models are always exported in Paddle 3's JSON format; remove the key",
-    "Benchmark": "this section of PaddleX has no use here; remove it",
+    "Benchmark": "this section of PaddleX is not supported; remove it",
 }
 
 
 def problem_texts(error: ValidationError, path: Path, overrides: Sequence[str]) -> list[str]:
-    """One line for each problem of a configuration that was read from ``path`` and options ``overrides``."""
+    """One line per problem. The configuration comes from the file ``path`` and the ``-o`` ``overrides``."""
     places = _Places(path, overrides)
     return [_problem_to_text(problem, places) for problem in error.errors()]
 
 
 def suggest(word: str, valid: Iterable[str]) -> str:
-    """`` Did you mean ...?`` with the valid word nearest to ``word``; empty when none is near."""
+    """`` Did you mean ...?`` with the most similar word of ``valid``; empty if none is similar."""
     near = difflib.get_close_matches(word, list(valid), n=1, cutoff=0.6)
     return f" Did you mean {near[0]}?" if near else ""
 
 
 class _Places:
-    """Where a key was set: an ``-o`` option, a line of the file, or only the file."""
+    """Finds where a key was set: in an ``-o`` option or in a line of the file. If unknown: the file."""
 
     def __init__(self, path: Path, overrides: Sequence[str]):
         self.path = path
@@ -84,7 +84,9 @@ def _problem_to_text(problem: Any, places: _Places) -> str:
 
 
 def _suggest_key(key: str, valid: set[str]) -> str:
-    """The nearest key of the same section, else the same last word in another section."""
+    """A hint: a similar key of the same section, or the same name in another section, or a similar key of
+    any section, or the valid keys of the section.
+    """
     section, _, leaf = key.rpartition(".")
     siblings = [name for name in valid if name.rpartition(".")[0] == section]
     if near := difflib.get_close_matches(key, siblings, n=1, cutoff=0.75):

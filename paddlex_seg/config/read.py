@@ -1,7 +1,7 @@
-"""Read a configuration: a short YAML file plus ``-o Section.key=value`` options, checked at once.
+"""Read and check a configuration: a YAML file plus ``-o Section.key=value`` options.
 
-`load_config` reads both, checks everything and either returns a frozen `Config` or raises one `ConfigError`
-that lists every problem with its place, what was found, what was expected and the nearest valid key.
+`load_config` returns a frozen `Config`, or raises one `ConfigError` that lists all problems. Each problem has
+its place, the value found, the value expected and the nearest valid key.
 """
 
 import ast
@@ -21,7 +21,7 @@ CONFIG_DIRS = (PACKAGE_DIR / "configs", PACKAGE_DIR.parent / "configs")  # insta
 
 
 def find_config(name: str) -> Path:
-    """The file meant by ``-c``: an existing path, else the shipped file of that name in any folder."""
+    """The file for ``-c``: the path if it exists, otherwise the shipped file of that name in any folder."""
     path = Path(name)
     if path.is_file():
         return path
@@ -32,15 +32,15 @@ def find_config(name: str) -> Path:
         if candidate in shipped:
             return shipped[candidate]
     raise ConfigError(
-        f"{name}: there is no such file, and no shipped configuration of that name.{suggest(base, shipped)} "
-        f"Shipped are: {', '.join(sorted(shipped))}."
+        f"{name}: there is no such file and no shipped configuration with that name.{suggest(base, shipped)} "
+        f"Shipped configurations: {', '.join(sorted(shipped))}."
     )
 
 
 def read_config(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """The YAML file with the ``-o`` options applied, not checked yet.
+    """The content of the YAML file with the ``-o`` options applied. Keys and values are not checked yet.
 
-    Raises ConfigError when the file is not a YAML mapping or an option has not the form ``key=value``.
+    Raises ConfigError if the file is not a YAML mapping or an option does not have the form ``key=value``.
     """
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -56,7 +56,7 @@ def read_config(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def validate_config(data: Mapping[str, Any], path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Check what `read_config` gave. Raises one ConfigError with all problems."""
+    """Check the result of `read_config`. Raises one ConfigError with all problems."""
     try:
         return Config.model_validate(data)
     except ValidationError as error:
@@ -64,16 +64,16 @@ def validate_config(data: Mapping[str, Any], path: Path, overrides: Sequence[str
 
 
 def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
-    """Find, read, override and check a configuration; see the module's first lines."""
+    """Find, read, override and check a configuration; see the docstring of the module."""
     path = find_config(name)
     return validate_config(read_config(path, overrides), path, overrides)
 
 
 def parse_value(text: str) -> Any:
-    """The value of an ``-o`` option: a YAML or Python literal where it reads as one, else the text itself.
+    """The value of an ``-o`` option: a Python or YAML literal if the text is one, otherwise the text itself.
 
-    ``None``, ``null`` and ``~`` are null; ``1e-4`` is a number; lists and mappings may be written either way.
-    ``gpu:0,1``, URLs, paths and ``on`` stay text. Nothing is ever evaluated.
+    ``None``, ``null`` and ``~`` are null; ``1e-4`` is a number. Lists and mappings can be Python or YAML.
+    ``gpu:0,1``, URLs, paths and ``on`` stay text. Code is never executed.
     """
     words: dict[str, Any] = {"None": None, "null": None, "~": None, "true": True, "false": False}
     if text in words:
@@ -93,7 +93,7 @@ def parse_value(text: str) -> Any:
 
 
 def _apply_override(data: dict[str, Any], option: str) -> str | None:
-    """Set one value in place. Returns what is wrong with the option, if anything."""
+    """Set one value in ``data``. Returns an error message if the option is invalid, otherwise None."""
     key, equals, text = option.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts):
@@ -104,16 +104,15 @@ def _apply_override(data: dict[str, Any], option: str) -> str | None:
         if child is None:
             child = node[part] = {}
         if not isinstance(child, dict):
-            return (
-                f"-o {option}: {'.'.join(parts[:depth])} is a value ({child!r}), it has no keys of its own."
-            )
+            parent = ".".join(parts[:depth])
+            return f"-o {option}: {parent} is a value ({child!r}), not a section. Expected {parent}=value."
         node = child
     node[parts[-1]] = parse_value(text)
     return None
 
 
 def _none_strings_to_null(value: Any) -> Any:
-    """``None`` in a YAML file is the text "None"; users of PaddleX mean null."""
+    """Replace the text "None" by null. YAML reads ``None`` as text, but PaddleX users mean null."""
     if isinstance(value, dict):
         return {key: _none_strings_to_null(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,6 +1,6 @@
-"""The sections of a configuration: every key with its type, its default and its meaning.
+"""The configuration keys: type, default and meaning of each.
 
-`docs/config.md` is written from the descriptions here.
+`python docs/generate.py` writes `docs/config.md` from the descriptions in this file.
 """
 
 from typing import Annotated, Literal, Self
@@ -28,7 +28,7 @@ from paddlex_seg.config.values import (
     Text,
 )
 
-SCRATCH = "scratch"  # as Train.pretrain_weight_path
+SCRATCH = "scratch"  # the value of Train.pretrain_weight_path that means random weights
 MODES = ("check_dataset", "train", "evaluate", "export", "predict")
 
 
@@ -37,68 +37,81 @@ class _Section(BaseModel):
 
 
 class GlobalConfig(_Section):
-    """What every mode needs."""
+    """Keys of every mode."""
 
-    model: Text = Field(description="Name of the model, a row of `docs/models.md`.")
+    model: Text = Field(description="Model name, one of those in `docs/models.md`.")
     mode: Literal["check_dataset", "train", "evaluate", "export", "predict"] = Field(
-        default="check_dataset", description="What to do."
+        default="check_dataset",
+        description="What to run: `check_dataset`, `train`, `evaluate`, `export` or `predict`.",
     )
     dataset_dir: Text = Field(
         default="dataset/instance_seg_coco_examples",
-        description="Folder with `images/` and `annotations/instance_train.json`, `instance_val.json`.",
+        description="Dataset folder. It contains `images/`, `annotations/instance_train.json` and "
+        "`annotations/instance_val.json`.",
     )
     device: Device = Field(
         default="auto",
-        description="`auto` (a GPU if one is usable, else the CPU), `cpu`, `gpu:0`, `gpu:0,1`, `npu:0`, "
-        "`xpu:0`, `mlu:0`.",
+        description="Device: `cpu`, `gpu:0`, `gpu:0,1` (two GPUs), `npu:0`, `xpu:0` or `mlu:0`. `auto`: a "
+        "GPU if one is usable, otherwise the CPU.",
     )
-    output: Text = Field(default="output", description="Folder of all results; made when missing.")
+    output: Text = Field(
+        default="output", description="Output folder for all results. It is created if it does not exist."
+    )
 
 
 class ConvertConfig(_Section):
     """Conversion from and to other annotation formats."""
 
-    enable: bool = Field(default=False, description="Convert before the check.")
+    enable: bool = Field(default=False, description="Convert the annotations before the check.")
     src_dataset_type: SourceFormat | None = Field(
         default=None,
-        description="Format to convert from: `LabelMe`, `VOC`, `YOLO`, `MaskPNG`; or `COCO` with "
+        description="Source format: `LabelMe`, `VOC`, `YOLO`, `MaskPNG`, or `COCO` to convert into another "
         "`dst_dataset_type`.",
     )
     dst_dataset_type: TargetFormat = Field(
         default="COCO",
-        description="Format to convert to. Other than `COCO`: the data set is written to "
-        "`<Global.output>/check_dataset/` as `LabelMe`, `YOLO` or `MaskPNG`.",
+        description="Target format: `COCO`, `LabelMe`, `YOLO` or `MaskPNG`. A dataset in a format other than "
+        "`COCO` is written to `<Global.output>/check_dataset/`.",
     )
 
 
 class SplitConfig(_Section):
-    """A new division into train and val."""
+    """A new split into train, val and test."""
 
-    enable: bool = Field(default=False, description="Split before the check.")
-    train_percent: Percent | None = Field(default=None, description="Share of the images to train on.")
-    val_percent: Percent | None = Field(default=None, description="Share of the images to evaluate on.")
+    enable: bool = Field(default=False, description="Split the dataset again before the check.")
+    train_percent: Percent | None = Field(
+        default=None, description="Percentage of the images in the train split."
+    )
+    val_percent: Percent | None = Field(
+        default=None, description="Percentage of the images in the val split."
+    )
     test_percent: Percent | None = Field(
-        default=None, description="Share of the images to keep apart in `instance_test.json`."
+        default=None, description="Percentage of the images in the test split, `instance_test.json`."
     )
     folds: Folds | None = Field(
         default=None,
-        description="Instead of percents: the number of folds for cross-validation, each a data set of its "
-        "own in `folds/`.",
+        description="Number of cross-validation folds, instead of the percentages. Each fold is written to "
+        "`folds/` as a separate dataset.",
     )
-    seed: Count = Field(default=0, description="Seed of the division; the same one gives the same division.")
+    seed: Count = Field(
+        default=0, description="Random seed of the split. The same seed gives the same split."
+    )
     group_by: Text | None = Field(
         default=None,
-        description="What stays on one side: `folder`, `duplicates` (images that hardly differ), or a "
-        "regular expression whose groups, or whose match, in the file name is the scene.",
+        description="Keeps related images in the same split: `folder` (images of one folder), `duplicates` "
+        "(near-duplicate images), or a regular expression. Images belong together if its capturing groups "
+        "(without groups: its whole match) are the same in their file names.",
     )
 
 
 class FixConfig(_Section):
-    """Repair of what can be repaired without guessing."""
+    """Automatic repair of problems that need no guessing."""
 
-    enable: bool = Field(default=False, description="Write a repaired copy and check that.")
+    enable: bool = Field(
+        default=False, description="Write a repaired copy of the dataset and check the copy."
+    )
     dst_dir: Text | None = Field(
-        default=None, description="Folder of the repaired copy; `<dataset_dir>_fixed` when left out."
+        default=None, description="Folder of the repaired copy. null: `<dataset_dir>_fixed`."
     )
 
 
@@ -107,8 +120,8 @@ class CheckDatasetConfig(_Section):
 
     decode: Literal["header", "thumbnail", "full"] = Field(
         default="thumbnail",
-        description="How much of each image is read: its `header`; so much that images that hardly "
-        "differ are found (`thumbnail`); or every pixel as in training (`full`).",
+        description="How much of each image file is decoded. `header`: only the size. `thumbnail`: a small "
+        "version, enough to find near-duplicate images. `full`: all pixels, as in training.",
     )
     convert: ConvertConfig = ConvertConfig()
     split: SplitConfig = SplitConfig()
@@ -116,22 +129,24 @@ class CheckDatasetConfig(_Section):
 
 
 class AugmentConfig(_Section):
-    """Random changes of training images besides those of the model's recipe; masks stay exact."""
+    """Augmentation in addition to that of the model's recipe. Masks stay exact."""
 
     large_scale_jitter: Fraction = Field(
         default=0.0,
-        description="Share of the images that are shrunk or enlarged, 0.1 to 2 times, in their frame.",
+        description="Probability of large scale jitter: the image is scaled by 0.1 to 2, then cropped or "
+        "padded to its original size.",
     )
     mosaic: Fraction | None = Field(
         default=None,
-        description="Share of the samples that show four images; null is what the model's recipe has: "
-        "none, but for PP-YOLOE_seg from random weights.",
+        description="Probability that a sample is a mosaic of four images. null: 0, except 0.6 for "
+        "PP-YOLOE_seg from random weights.",
     )
     copy_paste: Fraction = Field(
-        default=0.0, description="Share of the samples that get objects of another image pasted onto them."
+        default=0.0, description="Probability that objects of another image are pasted onto a sample."
     )
     plain_share: Fraction = Field(
-        default=0.2, description="Share of the run, at its end, without mosaic and copy-paste."
+        default=0.2,
+        description="Mosaic and copy-paste are off for this fraction of the epochs at the end of training.",
     )
 
 
@@ -139,142 +154,160 @@ class TrainConfig(_Section):
     """Mode `train`."""
 
     num_classes: Positive | None = Field(
-        default=None, description="Number of classes; read from the data when left out, checked when given."
+        default=None,
+        description="Number of classes. null: read from the dataset. A number must match the dataset.",
     )
-    epochs_iters: Positive = Field(default=40, description="Epochs to train; the whole schedule follows it.")
+    epochs_iters: Positive = Field(
+        default=40,
+        description="Number of epochs. The learning rate schedule is stretched to this length.",
+    )
     batch_size: BatchSize = Field(
         default=2,
-        description="Images a step, per device; `auto` finds before the first epoch how many its memory "
-        "has room for.",
+        description="Batch size per device. `auto`: measure memory before the first epoch and choose a batch "
+        "size that fits.",
     )
-    learning_rate: PositiveFloat = Field(default=0.001, description="Learning rate after the warm-up.")
+    learning_rate: PositiveFloat = Field(default=0.001, description="Learning rate after warm-up.")
     pretrain_weight_path: Text | None = Field(
         default=None,
-        description="Weights to start from: a `.pdparams` or `.safetensors` file, a URL, or `scratch` for "
-        "random weights; null means the official weights of the model.",
+        description="Pretrained weights: a `.pdparams` or `.safetensors` file, a URL, or `scratch` for "
+        "random weights. null: the official weights of the model.",
     )
     warmup_steps: Count = Field(
-        default=100, description="Steps of linear warm-up; never more than a third of the run."
+        default=100, description="Steps of linear warm-up, limited to a third of all training steps."
     )
     resume: Text | None = Field(
         default=None,
-        description="What to continue: `auto` is the newest sound checkpoint in `Global.output`, or a new "
-        "run where there is none; else the folder of a checkpoint, its `.pdparams` file, or the output "
-        "folder of a run.",
+        description="Checkpoint to resume from: a checkpoint folder, its `.pdparams` file, or the output "
+        "folder of a run. `auto`: the newest undamaged checkpoint in `Global.output`; if there is no "
+        "checkpoint, training starts from the beginning.",
     )
-    resume_path: Text | None = Field(default=None, description="PaddleX's name for `Train.resume`.")
+    resume_path: Text | None = Field(
+        default=None, description="The same as `Train.resume`, under the name that PaddleX uses."
+    )
     save_interval: Positive | None = Field(
-        default=None, description="Steps between two checkpoints, besides the one after each evaluation."
+        default=None,
+        description="Save a checkpoint every this many steps, in addition to the one after each evaluation.",
     )
     keep_last: Positive = Field(
-        default=2, description="Checkpoints to keep, besides the best one; older ones are deleted."
+        default=2,
+        description="Number of newest checkpoints to keep. The best one is kept too; older ones are deleted.",
     )
     accumulate_steps: Positive = Field(
         default=1,
-        description="Batches whose gradients make one step of the optimizer, as one batch of that many times "
-        "`batch_size` images would.",
+        description="Gradient accumulation: number of batches per optimizer step. The result is that of a "
+        "batch of `accumulate_steps` x `batch_size` images, except for batch norm.",
     )
     amp: Precision = Field(
         default="OFF",
-        description="`O1`: convolutions and products of matrices in 16 bits, on GPUs and their like; the CPU "
-        "stays with 32.",
+        description="Mixed precision. `O1`: convolutions and matrix products run in 16 bits. The CPU always "
+        "uses float32.",
     )
     amp_dtype: Literal["float16", "bfloat16"] = Field(
-        default="float16", description="The 16 bits of `amp`; `bfloat16` needs no scaling of the loss."
+        default="float16",
+        description="16-bit type of `amp`. `float16` uses loss scaling; `bfloat16` does not need it.",
     )
     freeze: Names = Field(
         default=(),
-        description="Parts of the model that do not train: names of modules or parameters, `*` for anything, "
-        "such as `backbone` or `[backbone.stem, '*.norm*']`.",
+        description="Layers or parameters to freeze, by name; `*` matches any text. Examples: `backbone`, "
+        "`[backbone.stem, '*.norm*']`.",
     )
     lr_factors: dict[str, PositiveFloat] = Field(
         default={},
-        description="Factors on the learning rate of parts of the model, by names as in `freeze`: "
+        description="Learning rate factors for parts of the model, with names as in `freeze`. Example: "
         "`{backbone: 0.1}`.",
     )
     early_stop: Positive | None = Field(
-        default=None, description="Evaluations without a better mask AP after which the run ends."
+        default=None,
+        description="Stop training after this many evaluations without a better mask AP. null: never.",
     )
     time_budget: PositiveFloat | None = Field(
         default=None,
-        description="Minutes that training and its evaluations may take: the number of epochs follows it "
-        "instead of `epochs_iters`.",
+        description="Time limit in minutes for training and its evaluations. The number of epochs is chosen "
+        "to fit and replaces `epochs_iters`.",
     )
     self_check: bool = Field(
         default=True,
-        description="Before the first epoch, do everything once: a batch forward and backward, an "
-        "evaluation, an export.",
+        description="Test run before the first epoch: one forward and backward pass, one evaluation and one "
+        "export, so that errors in later stages show up at once.",
     )
-    log_interval: Positive = Field(default=10, description="Steps between two lines in the log.")
-    eval_interval: Positive = Field(default=1, description="Epochs between two evaluations.")
+    log_interval: Positive = Field(default=10, description="Write a log line every this many steps.")
+    eval_interval: Positive = Field(default=1, description="Evaluate every this many epochs.")
     image_size: ImageSize | None = Field(
         default=None,
-        description="Input size; the model's own when left out. PP-YOLOE_seg and Mask-RT-DETR stretch every "
-        "image to it: a multiple of 32 for a square, or `[height, width]`. Mask R-CNN, Cascade Mask R-CNN "
-        "and SOLOv2 keep the shape of an image: the limit of its short side (that of the long one is then "
-        "1.67 times as large, as in the official 800 and 1333), or `[short, long]` with both limits.",
+        description="Input size in pixels. null: the default of the model. PP-YOLOE_seg and Mask-RT-DETR "
+        "resize every image to exactly this size: one number for a square or `[height, width]`, in multiples "
+        "of 32. Mask R-CNN, Cascade Mask R-CNN and SOLOv2 keep the aspect ratio: `[short, long]` are the "
+        "limits of the short and the long side. One number is the limit of the short side; the limit of the "
+        "long side is then 1.67 times as large (officially 800 and 1333).",
     )
-    seed: Count = Field(default=0, description="Seed of everything that is random in training.")
-    num_workers: Count = Field(default=2, description="Processes that read and augment images; 0 for none.")
+    seed: Count = Field(default=0, description="Random seed of training.")
+    num_workers: Count = Field(
+        default=2,
+        description="Number of worker processes that load and augment images. 0: the training process "
+        "does it.",
+    )
     augment: AugmentConfig = AugmentConfig()
     repeat_threshold: Fraction | None = Field(
         default=None,
-        description="Images of a class that fewer than this share of the images have come more often, "
-        "such as 0.1; null for each image once an epoch.",
+        description="Oversample images of rare classes: classes present in less than this fraction of the "
+        "images, such as 0.1. null: every image once per epoch.",
     )
     negatives_ratio: Ratio | None = Field(
         default=None,
-        description="Most images without objects in an epoch, for each image with objects; null for all.",
+        description="Maximum number of images without objects per image with objects in an epoch. null: no "
+        "maximum.",
     )
     max_bad_samples: Count = Field(
         default=10,
-        description="Training images that may turn out to be unusable before the run ends; others take "
-        "their place.",
+        description="Maximum number of unusable training images. Up to this number they are replaced by "
+        "other images; with more, training stops with an error.",
     )
     tensorboard: bool = Field(
         default=False,
-        description="Also write records for TensorBoard: `pip install paddlex_seg[tensorboard]`.",
+        description="Also write TensorBoard logs. Needs `pip install paddlex_seg[tensorboard]`.",
     )
     visualdl: bool = Field(
-        default=False, description="Also write records for VisualDL: `pip install paddlex_seg[visualdl]`."
+        default=False,
+        description="Also write VisualDL logs. Needs `pip install paddlex_seg[visualdl]`.",
     )
     num_processes: Positive = Field(
         default=1,
-        description="With `Global.device: cpu`: processes to train or evaluate with on this machine, which "
-        "share its cores out. On other devices there is one for each device.",
+        description="Number of processes for training and evaluation with `Global.device: cpu`. They share "
+        "the cores of the machine. On other devices there is always one process per device.",
     )
     sync_bn: bool = Field(
         default=True,
-        description="With several processes: batch norms see the images of all of them. With `False` each "
-        "process normalises by its own images, which is faster on the CPU.",
+        description="Synchronize batch norm across processes in training. `False`: each process uses only "
+        "its own images, which is faster on the CPU.",
     )
     nnodes: Positive = Field(
-        default=1, description="Machines to train or evaluate on; the same command runs on each."
+        default=1,
+        description="Number of machines for training and evaluation. Run the same command on each of them.",
     )
     master: Annotated[str, StringConstraints(pattern=r"^[^\s:,]+:\d+$")] | None = Field(
         default=None,
-        description="With `nnodes`: address and a free port of the first machine, `10.0.0.1:6070`.",
+        description="With `nnodes`: address and free port of the first machine, such as `10.0.0.1:6070`.",
     )
     dist_ips: Addresses | None = Field(
         default=None,
-        description="Instead of `nnodes` and `master`: the addresses of all machines, `10.0.0.1,10.0.0.2`; "
-        "the first one is the master.",
+        description="Addresses of all machines, such as `10.0.0.1,10.0.0.2`, instead of `nnodes` and "
+        "`master`. The first one is the master.",
     )
 
     @model_validator(mode="after")
     def _one_name_for_resuming(self) -> Self:
         if self.resume is not None and self.resume_path is not None:
-            raise ValueError("resume and resume_path mean the same; give one of them")
+            raise ValueError("resume and resume_path mean the same; set only one of them")
         return self
 
     @property
     def from_scratch(self) -> bool:
-        """Whether the first weights are random. A resumed run keeps the answer of its beginning."""
+        """Whether training starts from random weights. Resuming must not change this."""
         return self.pretrain_weight_path == SCRATCH
 
     @property
     def resumes_from(self) -> str | None:
-        """`resume`, by either of its names."""
+        """The value of `resume` or `resume_path`, whichever is set."""
         return self.resume if self.resume is not None else self.resume_path
 
 
@@ -282,12 +315,11 @@ class EvaluateConfig(_Section):
     """Mode `evaluate`."""
 
     weight_path: Text = Field(
-        default="output/best_model/best_model.pdparams", description="The `.pdparams` file of a checkpoint."
+        default="output/best_model/best_model.pdparams",
+        description="Weights to evaluate: the `.pdparams` file of a checkpoint.",
     )
-    log_interval: Positive = Field(default=10, description="Batches between two lines in the log.")
-    batch_size: Positive = Field(
-        default=1, description="Images evaluated together; does not change the result."
-    )
+    log_interval: Positive = Field(default=10, description="Write a log line every this many batches.")
+    batch_size: Positive = Field(default=1, description="Batch size. It does not change the result.")
 
 
 class ExportConfig(_Section):
@@ -295,7 +327,8 @@ class ExportConfig(_Section):
 
     weight_path: Text = Field(
         default="output/best_model/best_model.pdparams",
-        description="The `.pdparams` file of a checkpoint, or the URL of official weights (80 COCO classes).",
+        description="Weights to export: the `.pdparams` file of a checkpoint, or the URL of official weights "
+        "(80 COCO classes).",
     )
 
 
@@ -303,29 +336,32 @@ class KernelOptionConfig(_Section):
     """How the exported model is run."""
 
     run_mode: Literal["paddle", "mkldnn"] = Field(
-        default="paddle", description="`paddle`, or `mkldnn` for oneDNN kernels on the CPU."
+        default="paddle",
+        description="Inference kernels: `paddle`, or `mkldnn` for oneDNN on the CPU.",
     )
 
 
 class PredictConfig(_Section):
     """Mode `predict`."""
 
-    batch_size: Positive = Field(
-        default=1, description="Images predicted together; does not change the result."
+    batch_size: Positive = Field(default=1, description="Batch size. It does not change the result.")
+    model_dir: Text = Field(
+        default="output/best_model/inference", description="Folder of the exported model."
     )
-    model_dir: Text = Field(default="output/best_model/inference", description="Folder that `export` wrote.")
     input: Inputs | None = Field(
         default=None,
-        description="An image, a folder, a pattern such as `photos/*.jpg`, a URL, or a list of these.",
+        description="Images to predict: an image file, a folder, a pattern such as `photos/*.jpg`, a URL, or "
+        "a list of these.",
     )
     threshold: Fraction | None = Field(
-        default=None, description="Lowest score to keep; the threshold stored with the model when left out."
+        default=None,
+        description="Objects with a score below this are dropped. null: the threshold stored with the model.",
     )
     kernel_option: KernelOptionConfig = KernelOptionConfig()
 
 
 class Config(_Section):
-    """A whole run. Sections and keys are those of PaddleX; `docs/config.md` lists them with their meaning."""
+    """The whole configuration. Sections and keys follow PaddleX; `docs/config.md` explains each key."""
 
     Global: GlobalConfig
     CheckDataset: CheckDatasetConfig = CheckDatasetConfig()
@@ -335,9 +371,9 @@ class Config(_Section):
     Predict: PredictConfig = PredictConfig()
 
     def with_batch_size(self, images: int) -> Self:
-        """The same with another ``Train.batch_size``."""
+        """A copy with another ``Train.batch_size``."""
         return self.model_copy(update={"Train": self.Train.model_copy(update={"batch_size": images})})
 
     def to_yaml(self) -> str:
-        """The effective configuration, defaults included; `load_config` reads it back."""
+        """The effective configuration as YAML, defaults included. `load_config` can read it back."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -1,4 +1,4 @@
-"""How a value of the configuration is read: types whose validators take what users write."""
+"""Types of configuration values. Their validators also accept the common spellings that users write."""
 
 import re
 from typing import Annotated, Any, Literal, get_args
@@ -10,7 +10,7 @@ DEVICE_PATTERN = re.compile(r"auto|cpu|(gpu|npu|xpu|mlu)(:\d+(,\d+)*)?")
 
 def _reject_bool(value: Any) -> Any:
     if isinstance(value, bool):
-        raise ValueError("a number is expected, not true or false")
+        raise ValueError("expected a number, not true or false")
     return value
 
 
@@ -25,12 +25,12 @@ def _device(value: Any) -> Any:
 
 
 def _image_size(value: Any) -> Any:
-    """One number or two. What they mean, and whether they must be multiples of 32, is up to the recipe."""
+    """One number or two. `Recipe.input_size` defines their meaning and checks for multiples of 32."""
     sides = value if isinstance(value, list | tuple) else [value]
     whole = [int(side) for side in sides if str(side).isdigit()]
     expected = 2 if isinstance(value, list | tuple) else 1
     if not len(sides) == len(whole) == expected or min(whole) < 32:
-        raise ValueError("expected a size of 32 pixels or more, or two, such as 640 or [480, 640]")
+        raise ValueError("expected one or two numbers of at least 32 pixels, such as 640 or [480, 640]")
     return whole[0] if expected == 1 else tuple(whole)
 
 
@@ -46,13 +46,12 @@ def _names(value: Any) -> Any:
 
 
 def _amp(value: Any) -> Any:
-    """YAML reads OFF as false."""
-    if value is False:
+    if value is False:  # YAML reads OFF as false
         return "OFF"
     if value == "O2":
         raise ValueError(
-            "O2 keeps the weights themselves in 16 bits, which is not supported; O1 computes convolutions "
-            "and products of matrices in 16 bits, too"
+            "O2 (weights in 16 bits) is not supported; use O1, which also computes convolutions and matrix "
+            "products in 16 bits"
         )
     return value
 
@@ -71,7 +70,7 @@ _TargetName = Literal["COCO", "LabelMe", "YOLO", "MaskPNG"]
 
 
 def _format(value: Any) -> Any:
-    """The name of an annotation format, whatever its case and hyphens."""
+    """The official name of an annotation format; case, hyphens, underscores and spaces are ignored."""
     names = {name.lower(): name for name in get_args(_SourceName)}
     return names.get(re.sub(r"[-_ ]", "", value).lower(), value) if isinstance(value, str) else value
 

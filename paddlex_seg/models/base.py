@@ -1,4 +1,4 @@
-"""The contract between a network and the rest of the toolkit: two public methods, and where classes are."""
+"""The interface of a network: ``loss``, ``forward``, and the tensors that depend on the number of classes."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ from paddlex_seg.structures import Batch, Detections, MaskFrame
 
 @dataclass(frozen=True)
 class ClassAxis:
-    """Where a tensor of a network has entries of its own for each class.
+    """A tensor of a network whose ``axis`` has separate entries for each class.
 
-    Along ``axis`` there are ``entries_per_class`` for the first class, as many for the second, and so on,
-    then ``background_entries``.
+    Order along the axis: ``entries_per_class`` entries for class 0, for class 1, and so on, then
+    ``background_entries``.
     """
 
     tensor: Tensor
@@ -22,9 +22,10 @@ class ClassAxis:
 
 
 class InstanceSegmenter(nn.Layer):
-    """A network that finds objects and their masks.
+    """An instance segmentation network.
 
-    ``mask_frame`` says what a row of ``Detections.mask`` covers and whether it holds probabilities or logits.
+    ``mask_frame`` says what region a row of ``Detections.mask`` covers, and whether it contains probabilities
+    or logits.
     """
 
     mask_frame: MaskFrame
@@ -34,24 +35,23 @@ class InstanceSegmenter(nn.Layer):
         raise NotImplementedError
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Named scalar losses of a batch. ``"loss"`` is the one to minimise; the others are reported.
+        """Named scalar losses of a batch. ``"loss"`` is minimised; the others are only logged.
 
-        Every trainable parameter takes part in ``"loss"``, also when the batch has no object, so that no
-        gradient is missing. Outputs that are not finite make a loss that is not finite, not an exception:
-        the training loop then names the images.
+        Every trainable parameter must get a gradient from ``"loss"``, even if the batch has no objects. If an
+        output is not finite, the loss is not finite and no exception is raised; the training loop then names
+        the images.
 
-        A batch may be a part of a larger one: on one of several processes, or computed in parts. A loss
-        divides by what ``batch.joined`` says, never by a number of its own images, objects or samples; then
-        the means over processes and parts, of losses and of gradients, are those of the joined batch. All
-        processes and parts make the same calls and return the same names.
+        A batch may be one part of a joined batch: the part of one process, or one of several parts computed
+        one after the other. So a loss divides by the result of ``batch.joined``, never by its own number of
+        images, objects or samples. Then the mean loss and gradient over processes and parts are those of the
+        joined batch. All processes and parts make the same calls and return the same names.
         """
         raise NotImplementedError
 
     def forward(self, image: Tensor, im_shape: Tensor, scale_factor: Tensor) -> Detections:
-        """Detections of a batch, the same for an image in whatever batch it is.
+        """Detections of a batch. The detections of an image do not depend on the other images of the batch.
 
         image: float32 [B, 3, H, W]; im_shape: float32 [B, 2], height and width before padding; scale_factor:
-        float32 [B, 2], im_shape over the size of the original image. Boxes are in pixels of the original
-        image.
+        float32 [B, 2], im_shape / size of the original image. Boxes are in pixels of the original image.
         """
         raise NotImplementedError

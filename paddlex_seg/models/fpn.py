@@ -1,4 +1,4 @@
-"""Feature pyramid: coarse features, enlarged, are added to fine ones.
+"""Feature pyramid network (FPN): coarse features are upsampled and added to fine features.
 
 Paper: T.-Y. Lin et al., "Feature Pyramid Networks for Object Detection", https://arxiv.org/abs/1612.03144.
 Names of layers are those of the published weights. Shapes: B images, C channels, [H, W] input size.
@@ -14,7 +14,7 @@ from paddlex_seg.models.layers import BiasedConv2D, add_
 
 
 class FeaturePyramid(nn.Layer):
-    """Features of stride 4, 8, 16, 32 and 64 with ``out_channels`` channels, from those of four stages."""
+    """Features of stride 4, 8, 16, 32 and 64 with ``out_channels`` channels, from four backbone stages."""
 
     def __init__(self, in_channels: Sequence[int], out_channels: int = 256) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class FeaturePyramid(nn.Layer):
             pyramid.append(getattr(self, f"fpn_res{i + 2}_sum")(lateral))
             coarse = lateral
         pyramid.reverse()
-        # The coarsest level is every second pixel of the one before.
+        # The coarsest level takes every second pixel of the level before.
         return [*pyramid, F.max_pool2d(pyramid[-1], kernel_size=1, stride=2)]
 
 

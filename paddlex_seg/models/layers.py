@@ -1,4 +1,4 @@
-"""Layers that families of models share.
+"""Layers shared by several models.
 
 Shapes: B images, C channels, [h, w] the size of a feature map.
 """
@@ -11,9 +11,7 @@ from paddle.regularizer import L2Decay
 
 
 class ConvBn(nn.Layer):
-    """Convolution without bias, padded to keep the size at stride 1, and a batch norm exempt from weight
-    decay.
-    """
+    """Convolution without bias (keeps the size at stride 1) and batch norm without weight decay."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 1, stride: int = 1) -> None:
         super().__init__()
@@ -36,8 +34,8 @@ class ConvBnAct(ConvBn):
 
 
 class TwoBranchConv(nn.Layer):
-    """RepVGG convolution: a 3x3 and a 1x1 branch added, the latter times a learned ``alpha`` where there
-    is one.
+    """RepVGG convolution: sum of a 3x3 and a 1x1 branch. With ``with_alpha``, the 1x1 branch is multiplied by
+    a learned scalar.
     """
 
     def __init__(self, channels: int, with_alpha: bool) -> None:
@@ -57,7 +55,7 @@ class TwoBranchConv(nn.Layer):
 
 
 class BiasedConv2D(nn.Conv2D):
-    """A convolution whose bias costs little on the CPU, however many maps it is for."""
+    """A convolution with a faster bias addition on the CPU."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, h, w] to [N, C', h', w']."""
@@ -65,7 +63,7 @@ class BiasedConv2D(nn.Conv2D):
 
 
 class BiasedConv2DTranspose(nn.Conv2DTranspose):
-    """A transposed convolution whose bias costs little on the CPU, however many maps it is for."""
+    """A transposed convolution with a faster bias addition on the CPU."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, h, w] to [N, C', h', w']."""
@@ -74,46 +72,47 @@ class BiasedConv2DTranspose(nn.Conv2DTranspose):
 
 
 def _add_bias(x: Tensor, bias: Tensor) -> Tensor:
-    """x: [N, C, h, w], which is lost; bias: [C]."""
-    if not paddle.in_dynamic_mode():  # what runtimes look for, to make one operation of it
+    """x: [N, C, h, w], is overwritten; bias: [C]."""
+    if not paddle.in_dynamic_mode():  # runtimes fuse this pattern into one operation
         return x + bias.reshape([1, -1, 1, 1])
-    # Paddle 3.2 adds [N * C, 1] to rows ten times faster than [1, C, 1, 1] to maps.
+    # In Paddle 3.2, adding [N * C, 1] to rows is ten times faster than adding [1, C, 1, 1] to maps.
     rows = bias.expand([x.shape[0], len(bias)]).reshape([-1, 1])
     return add_(x.reshape([len(rows), -1]), rows).reshape(x.shape)
 
 
-# In place: passes over memory are a tenth of the forward of a ResNet on the CPU. No gradient needs what is
-# lost where the operation before was a convolution, a norm or an addition. Graphs have no such operations.
+# In-place operations save memory traffic, about a tenth of the forward time of a ResNet on the CPU. Use them
+# only after a convolution, a norm or an addition, whose gradients do not need the overwritten output.
+# Exported graphs do not have in-place operations.
 
 
 def relu_(x: Tensor) -> Tensor:
-    """ReLU, in the memory of its argument where that is possible."""
+    """ReLU, in place if possible."""
     return F.relu_(x) if paddle.in_dynamic_mode() else F.relu(x)
 
 
 def add_(x: Tensor, y: Tensor) -> Tensor:
-    """x + y, in the memory of x where that is possible."""
-    # Under mixed precision one may be of 16 bits, and the sum then is of 32.
+    """x + y, in place of x if possible."""
+    # With mixed precision, one of them may have 16 bits; the sum then has 32 bits.
     return x.add_(y) if paddle.in_dynamic_mode() and x.dtype == y.dtype else x + y
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2D:
-    """A batch norm exempt from weight decay."""
+    """A batch norm without weight decay."""
     return nn.BatchNorm2D(channels, weight_attr=_without_decay(), bias_attr=_without_decay())
 
 
 def group_norm(channels: int, num_groups: int = 32) -> nn.GroupNorm:
-    """A group norm exempt from weight decay."""
+    """A group norm without weight decay."""
     return nn.GroupNorm(num_groups, channels, weight_attr=_without_decay(), bias_attr=_without_decay())
 
 
 def layer_norm(channels: int) -> nn.LayerNorm:
-    """A layer norm exempt from weight decay."""
+    """A layer norm without weight decay."""
     return nn.LayerNorm(channels, weight_attr=_without_decay(), bias_attr=_without_decay())
 
 
 def freeze_norms(network: nn.Layer) -> None:
-    """Keep weights and running statistics of all batch norms in a network as they are, in training too."""
+    """Freeze the weights and running statistics of all batch norms of a network."""
     for layer in network.sublayers():
         if isinstance(layer, nn.BatchNorm2D):
             layer._use_global_stats = True

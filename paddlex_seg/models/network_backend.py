@@ -1,4 +1,4 @@
-"""A network in memory as a `structures.Backend`: arrays in, arrays out."""
+"""A Paddle network in memory as a `structures.Backend` with NumPy arrays as inputs and outputs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from paddlex_seg.structures import DetectionArrays, MaskFrame, PreprocessSpec
 
 
 class NetworkBackend:
-    """A network that evaluation and prediction can run. Between two calls it may go on training."""
+    """Runs a network for evaluation and prediction. Training may continue between two calls."""
 
     def __init__(self, model: InstanceSegmenter, preprocess: PreprocessSpec) -> None:
         self.model = model
@@ -20,7 +20,7 @@ class NetworkBackend:
 
     @property
     def mask_frame(self) -> MaskFrame:
-        """What the masks hold."""
+        """Region and kind of values of the masks."""
         return self.model.mask_frame
 
     def __call__(
@@ -37,7 +37,7 @@ class NetworkBackend:
 
 @contextmanager
 def inference_mode(model: InstanceSegmenter) -> Iterator[None]:
-    """No gradients and running statistics inside; the model's own mode again outside."""
+    """Evaluation mode without gradients; afterwards the previous mode of the model is restored."""
     training = model.training
     model.eval()
     try:

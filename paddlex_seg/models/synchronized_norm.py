@@ -1,4 +1,4 @@
-"""Batch norms whose statistics are those of the images of all processes.
+"""Synchronized batch norm: mean and variance over the images of all processes.
 
 Shapes: B images, C channels, P processes, [h, w] the size of a feature map.
 """
@@ -13,10 +13,10 @@ from paddlex_seg.ops.processes import sum_over_processes
 
 
 def synchronize_batch_norm(model: nn.Layer) -> None:
-    """Let all batch norms of a model that learn see the images of all processes in training.
+    """Replace all trainable batch norms of a model by synchronized ones.
 
-    Parameters, running statistics and their names stay the same, frozen norms are left alone (`freeze_norms`,
-    which therefore comes first), and with one process nothing changes. GPUs get Paddle's own layer.
+    Parameters, running statistics and their names stay the same. Frozen norms are not replaced, so call
+    `freeze_norms` before. With one process nothing changes. On GPUs Paddle's own layer is used.
     """
     if paddle.distributed.get_world_size() == 1:
         return
@@ -31,10 +31,9 @@ def synchronize_batch_norm(model: nn.Layer) -> None:
 
 
 class SynchronizedBatchNorm2D(nn.BatchNorm2D):
-    """The batch norm ``norm``, with its parameters and buffers, over the images of all processes.
+    """Synchronized version of the batch norm ``norm``; shares its parameters and buffers.
 
-    For devices for which Paddle has no such layer. Processes may have different numbers of images, of
-    different sizes.
+    For devices without a Paddle layer for this. Number and size of images may differ between processes.
     """
 
     def __init__(self, norm: nn.BatchNorm2D) -> None:
@@ -55,14 +54,14 @@ class SynchronizedBatchNorm2D(nn.BatchNorm2D):
 
 @paddle.no_grad()
 def joined_statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean [C], variance [C] (of the pixels, not an estimate for others) and number [] of all pixels.
+    """Mean [C], biased variance [C] and number [] of the pixels of all processes.
 
-    x: [B, C, h, w], this process's part.
+    x: [B, C, h, w], the feature map of this process.
     """
     count = paddle.full([1], x.size // x.shape[1], dtype=x.dtype)
     mean = x.mean(axis=[0, 2, 3])
     squares = _per_channel((_rows(x) - _of_rows(mean, x)).square(), x)
-    # Each process fills its own row. Sums of squares without their means would lose digits.
+    # Each process fills its own row. Squares are relative to the mean of the process, to keep precision.
     table = paddle.zeros([paddle.distributed.get_world_size(), 1 + 2 * x.shape[1]], dtype=x.dtype)
     table[paddle.distributed.get_rank()] = paddle.concat([count, mean, squares])
     counts, means, squares = sum_over_processes(table).split([1, x.shape[1], x.shape[1]], axis=1)  # [P, ...]
@@ -73,7 +72,7 @@ def joined_statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class _Normalize(PyLayer):
-    """(x - mean) / deviation * weight + bias, where mean and deviation are functions of all processes' x."""
+    """(x - mean) / deviation * weight + bias, where mean and deviation depend on x in all processes."""
 
     @staticmethod
     def forward(
@@ -88,7 +87,7 @@ class _Normalize(PyLayer):
         x, weight, mean, deviation, count = ctx.saved_tensor()
         gradients = _rows(gradient.astype(weight.dtype))
         normal = (_rows(x.astype(weight.dtype)) - _of_rows(mean, x)) / _of_rows(deviation, x)
-        # Parameters get this process's part, as everywhere; x acts on the outputs of all processes.
+        # Parameters get the gradient of this process only, as in other layers. x affects all processes.
         of_bias, of_weight = _per_channel(gradients, x), _per_channel(gradients * normal, x)
         shift, slope = (sum_over_processes(paddle.stack([of_bias, of_weight])) / count).unbind()
         gradients = gradients - _of_rows(shift, x) - normal * _of_rows(slope, x)
@@ -96,7 +95,7 @@ class _Normalize(PyLayer):
         return of_x, of_weight, of_bias, None, None, None
 
 
-# As rows, since Paddle's arithmetic of [1, C, 1, 1] and maps is slow on the CPU.
+# Rows, because Paddle is slow on the CPU when it combines [1, C, 1, 1] with maps.
 
 
 def _rows(x: Tensor) -> Tensor:

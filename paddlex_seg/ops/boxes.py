@@ -1,4 +1,4 @@
-"""Boxes on Paddle tensors. ``xyxy`` means x1, y1, x2, y2 in whatever unit, the same for all arguments."""
+"""Box operations on Paddle tensors. ``xyxy`` means x1, y1, x2, y2. All arguments must have the same unit."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import paddle
 from paddle import Tensor
 
-MAX_LOG_RATIO = math.log(1000 / 16)  # of deltas: an exponential must not overflow early in training
+MAX_LOG_RATIO = math.log(1000 / 16)  # limit of size deltas, so that exp() does not overflow early in training
 
 
 def distances_to_boxes(points: Tensor, distances: Tensor) -> Tensor:
@@ -36,32 +36,32 @@ def cxcywh_to_xyxy(boxes_cxcywh: Tensor) -> Tensor:
 
 
 def inverse_sigmoid(fraction: Tensor, epsilon: float = 1e-5) -> Tensor:
-    """The number whose sigmoid is ``fraction``, which is cut to 0..1; it and its complement count as at least
-    ``epsilon``.
+    """The number whose sigmoid is ``fraction``, clipped to 0..1. ``fraction`` and ``1 - fraction`` below
+    ``epsilon`` are replaced by ``epsilon``.
     """
     fraction = fraction.clip(min=0.0, max=1.0)
     return paddle.log(fraction.clip(min=epsilon) / (1 - fraction).clip(min=epsilon))
 
 
 def pairwise_iou(boxes: Tensor, others: Tensor, epsilon: float = 1e-9) -> Tensor:
-    """Intersection over union of each of boxes [n, 4] with each of others [m, 4], both xyxy: [n, m].
+    """IoU of each of ``boxes`` [n, 4] with each of ``others`` [m, 4], both xyxy: [n, m].
 
-    A box turned inside out counts as empty.
+    A box with x2 < x1 or y2 < y1 counts as empty.
     """
     return iou(boxes.unsqueeze(1), others.unsqueeze(0), epsilon)
 
 
 def iou(boxes: Tensor, others: Tensor, epsilon: float = 1e-9) -> Tensor:
-    """Intersection over union of boxes and others, xyxy [..., 4] of shapes that broadcast: [...].
+    """IoU of ``boxes`` and ``others``, xyxy [..., 4] with shapes that broadcast: [...].
 
-    A box turned inside out counts as empty.
+    A box with x2 < x1 or y2 < y1 counts as empty.
     """
     overlap = _areas(_overlaps(boxes, others))
     return overlap / (_areas(boxes) + _areas(others) - overlap + epsilon)
 
 
 def giou_loss(boxes: Tensor, targets: Tensor, epsilon: float = 1e-10) -> Tensor:
-    """1 - generalised IoU, 0..2, of boxes and targets, xyxy [..., 4] of shapes that broadcast: [...]."""
+    """1 - generalised IoU, 0..2, of boxes and targets, xyxy [..., 4] with shapes that broadcast: [...]."""
     outer = paddle.maximum(boxes[..., 2:], targets[..., 2:]) - paddle.minimum(
         boxes[..., :2], targets[..., :2]
     )
@@ -73,11 +73,11 @@ def giou_loss(boxes: Tensor, targets: Tensor, epsilon: float = 1e-10) -> Tensor:
 
 
 def boxes_to_deltas(boxes: Tensor, references: Tensor, weights: Sequence[float]) -> Tensor:
-    """How boxes [..., 4] differ from reference boxes [..., 4], both xyxy: [..., 4].
+    """Encode boxes [..., 4] relative to reference boxes [..., 4], both xyxy: deltas dx, dy, dw, dh [..., 4].
 
-    The differences of the centres over the reference's size, and the logarithms of the ratios of the sizes,
-    for x and y each, times ``weights``. Source: S. Ren et al., "Faster R-CNN", https://arxiv.org/abs/1506.01497,
-    equation 2.
+    dx and dy: difference of the centres divided by the reference size. dw and dh: logarithm of the size
+    ratio. Deltas are multiplied by ``weights``. Source: S. Ren et al., "Faster R-CNN",
+    https://arxiv.org/abs/1506.01497, equation 2.
     """
     center, size = _center_size(boxes)
     reference_center, reference_size = _center_size(references)
@@ -86,9 +86,9 @@ def boxes_to_deltas(boxes: Tensor, references: Tensor, weights: Sequence[float])
 
 
 def deltas_to_boxes(deltas: Tensor, references: Tensor, weights: Sequence[float]) -> Tensor:
-    """The boxes xyxy whose ``boxes_to_deltas`` these are, at most 62.5 times as large as the references.
+    """Boxes xyxy from deltas, the inverse of ``boxes_to_deltas``. Shapes broadcast.
 
-    Shapes broadcast.
+    Width and height are limited to 62.5 times those of the reference.
     """
     center, size = _center_size(references)
     deltas = deltas / paddle.to_tensor(list(weights), dtype="float32")
@@ -98,7 +98,7 @@ def deltas_to_boxes(deltas: Tensor, references: Tensor, weights: Sequence[float]
 
 
 def clip_boxes(boxes_xyxy: Tensor, size_hw: Tensor) -> Tensor:
-    """Boxes xyxy [..., 4] cut to images of height and width [..., 2]; the shapes broadcast."""
+    """Boxes xyxy [..., 4] clipped to images of height and width [..., 2]; the shapes broadcast."""
     limit = size_hw.flip(-1)
     return paddle.concat(
         [paddle.minimum(boxes_xyxy[..., i : i + 2], limit).clip(min=0) for i in (0, 2)], axis=-1
@@ -106,12 +106,12 @@ def clip_boxes(boxes_xyxy: Tensor, size_hw: Tensor) -> Tensor:
 
 
 def mask_boxes(masks: Tensor) -> Tensor:
-    """The tight boxes of masks, bool [..., h, w], as xyxy fractions of their size: [..., 4].
+    """The tight boxes of masks, bool [..., h, w], as xyxy fractions of the mask size: [..., 4].
 
     The box of an empty mask is 0, 0, 0, 0.
     """
     edges = []
-    for axis in (-2, -1):  # columns that hold a pixel give x, rows y
+    for axis in (-2, -1):  # x from the columns with a pixel, then y from the rows
         occupied = masks.any(axis=axis).astype("float32")
         size = occupied.shape[-1]
         position = paddle.arange(size, dtype="float32")
@@ -127,7 +127,7 @@ def _center_size(boxes_xyxy: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _overlaps(boxes: Tensor, others: Tensor) -> Tensor:
-    """Boxes that two have in common; turned inside out where there is none."""
+    """Intersections of boxes. Without an intersection, x2 < x1 or y2 < y1."""
     corner = paddle.maximum(boxes[..., :2], others[..., :2])
     return paddle.concat([corner, paddle.minimum(boxes[..., 2:], others[..., 2:])], axis=-1)
 

@@ -1,11 +1,12 @@
-"""What the loss of a batch knows of the joined batch: all images of a step, over all processes and parts.
+"""Normalization of losses over the joined batch: all images of a step, in all processes and parts.
 
-A step may be spread over processes, and a process may compute its batch in parts, one after the other. The
-gradients that the optimizer uses are the means over both. If a loss divided by a number of its own images,
-objects or samples, they would depend on how these are spread. So a loss asks the `JoinedBatch` of its batch
-what to divide by, and the means are those of the joined batch.
+Several processes may share a step, and a process may split its batch into parts that it computes one after
+the other (gradient accumulation). The optimizer uses the mean gradient over processes and parts. If a loss
+divided by its own number of images, objects or samples, this mean would depend on how the images are
+distributed. So a loss asks the `JoinedBatch` of its batch for the divisor, and the mean is that of the joined
+batch.
 
-All methods are calls that every process and part must make, in the same order, also one without objects.
+Every process and part must call the same methods in the same order, even if it has no objects.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,14 +22,14 @@ T = TypeVar("T")
 
 
 class JoinedBatch:
-    """For a batch that its process computes as a whole. A new one for each call of a loss.
+    """For a batch that its process computes as a whole. Each call of a loss needs a new object.
 
-    ``num_calls``: how often it was asked. A loss that never asks divides by numbers of its own part.
+    ``num_calls``: number of calls by the loss. 0 means that the loss divides by numbers of its own part.
     """
 
     def __init__(self) -> None:
         self.num_calls = 0
-        self.share = 1.0  # of the images of this process
+        self.share = 1.0  # of this batch among the images of this process
 
     def total(self, value: Tensor) -> Tensor:
         """The sum of a tensor without gradient over the joined batch."""
@@ -44,40 +45,40 @@ class JoinedBatch:
         return value
 
     def own_part(self, total: Tensor) -> Tensor:
-        """What a sum over this batch is divided by, where the sum over the joined batch is by ``total``."""
+        """The divisor for a sum over this batch, if the sum over the joined batch is divided by ``total``."""
         if self.share != 1.0:
             total = total * self.share
         num_processes = paddle.distributed.get_world_size()
         return total / num_processes if num_processes > 1 else total
 
     def normalizer(self, value: Tensor) -> Tensor:
-        """What a sum is divided by, where the joined batch divides by its total of ``value``, at least 1.
+        """The divisor for a sum over this batch, if the joined batch divides by max(total of ``value``, 1).
 
-        value: what this batch adds to that total, of any shape and without gradient. The result is less than
-        1 where the joined total is less than the number of processes or parts.
+        value: contribution of this batch to the total, of any shape and without gradient. The result is less
+        than 1 if the joined total is less than the number of processes or parts.
         """
         return self.own_part(self.total(value).clip(min=1.0))
 
     def share_of_mean(self, count: int) -> Tensor:
-        """What a mean over ``count`` items is multiplied by, where the joined batch has the mean over all.
+        """The factor that turns a mean over ``count`` items of this batch into its share of the joined mean.
 
-        A number in a tensor: 1 where all processes and parts have as many items, 0 for one without any.
+        A scalar tensor: 1 if all processes and parts have the same number of items, 0 if this batch has none.
         """
         own = paddle.to_tensor(float(count))
         return own / self.normalizer(own)
 
     def _over_parts(self, value: T, combine: Callable[[list[T]], T]) -> T:
-        """The value of all parts of this process together."""
+        """``combine`` applied to the values of all parts of this process."""
         self.num_calls += 1
         return value
 
 
 class CountedPart(JoinedBatch):
-    """For the first of two passes over the parts: notes the values of a part. Its loss is thrown away."""
+    """For the first of two passes over the parts: records the values of a part. Its loss is not used."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.values: list[Any] = []  # of each call
+        self.values: list[Any] = []  # one per call
 
     def _over_parts(self, value: T, combine: Callable[[list[T]], T]) -> T:
         self.values.append(value)
@@ -85,9 +86,9 @@ class CountedPart(JoinedBatch):
 
 
 class PartOfBatch(JoinedBatch):
-    """For the second pass: answers with the values of all parts.
+    """For the second of two passes over the parts: combines the values recorded for all parts.
 
-    counted: the parts after the first pass; share: of this part among the images of the batch.
+    counted: the parts after the first pass; share: fraction of the images of the batch in this part.
     """
 
     def __init__(self, counted: Sequence[CountedPart], share: float) -> None:

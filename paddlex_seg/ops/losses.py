@@ -6,13 +6,12 @@ from paddle import Tensor
 
 
 def varifocal_loss(scores: Tensor, target_scores: Tensor, is_positive: Tensor, alpha: float = 0.75) -> Tensor:
-    """Sum of the varifocal loss: entries that should be 0 count by how wrong they are, positives by their
-    target.
+    """Sum of the varifocal loss. Positives are weighted by their target, negatives by alpha * score^2.
 
     Paper: H. Zhang et al., https://arxiv.org/abs/2008.13367. All arguments have the same shape. scores and
-    target_scores: 0..1, the latter 0 where not positive; is_positive: bool. The weight of negatives is part
-    of the gradient. The logarithm of a score rounded to 0 or 1 counts as -100, as in PaddleDetection; from
-    logits the loss of such scores would be lower. A score that is NaN makes the loss NaN.
+    target_scores: 0..1, target_scores is 0 for negatives; is_positive: bool. The weight of negatives also
+    gets a gradient. If a score is rounded to 0 or 1, its logarithm is limited to -100, as in PaddleDetection;
+    the loss computed from logits would be lower. A NaN score makes the loss NaN.
     """
     if bool(scores.isnan().any()):
         return scores.sum()  # Paddle's cross entropy would raise
@@ -23,13 +22,13 @@ def varifocal_loss(scores: Tensor, target_scores: Tensor, is_positive: Tensor, a
 def varifocal_loss_with_logits(
     logits: Tensor, target_scores: Tensor, is_positive: Tensor, alpha: float = 0.75
 ) -> Tensor:
-    """`varifocal_loss` of sigmoid(logits), without a limit to the logarithms."""
+    """`varifocal_loss` of sigmoid(logits), without the limit of the logarithms."""
     weight = paddle.where(is_positive, target_scores, alpha * F.sigmoid(logits).square())
     return (weight * F.binary_cross_entropy_with_logits(logits, target_scores, reduction="none")).sum()
 
 
 def distribution_focal_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross entropy with the two bins beside each target, the nearer one weighing more.
+    """Cross entropy with the two bins next to each target. The nearer bin has the larger weight.
 
     Paper: X. Li et al., https://arxiv.org/abs/2006.04388. logits: float32 [..., bins];
     targets: float32 [...], 0 <= target < bins - 1, the fractional position between the bins. Returns [...].

@@ -1,4 +1,4 @@
-"""Masks on Paddle tensors: from the network's resolution to the original images."""
+"""Mask operations on Paddle tensors: resize network masks to the original images."""
 
 from collections.abc import Sequence
 
@@ -14,10 +14,10 @@ LOGIT_THRESHOLD = 0.0
 
 
 def original_sizes(im_shape: Tensor, scale_factor: Tensor) -> Tensor:
-    """Height and width of the images before their resize, whole numbers as float32 [B, 2].
+    """Height and width of the original images, whole numbers as float32 [B, 2].
 
-    Both arguments are float32 [B, 2] as in ``Batch``. Rounded, not cut off: 640 / (640 / 600) is 599.99997 in
-    float32, and PaddleDetection makes 599 columns of it.
+    Both arguments are float32 [B, 2] as in ``Batch``. The result is rounded, not truncated: 640 / (640 / 600)
+    is 599.99997 in float32, which PaddleDetection truncates to 599 columns.
     """
     return paddle.round(im_shape / scale_factor)
 
@@ -30,10 +30,11 @@ def paste_masks(
     input_hw: Sequence[int | Tensor],
     mask_frame: MaskFrame,
 ) -> Tensor:
-    """Binary masks int32 [N, H, W] of the original images, from masks that hold what ``mask_frame`` says.
+    """Binary masks int32 [N, H, W] of the original images. ``mask_frame``: what the network masks contain.
 
-    H and W are those of the largest image of the batch; beyond its own image a mask is 0. Runs eagerly and in
-    graphs, which may leave the size ``input_hw`` of the padded input open; N may be 0.
+    H and W are those of the largest image of the batch; outside of its own image a mask is 0. N may be 0.
+    Runs in dynamic mode and in exported graphs; in a graph, the padded input size ``input_hw`` may be
+    dynamic.
     """
     bbox, bbox_num, mask = detections
     if mask_frame == "box":
@@ -50,8 +51,9 @@ def paste_box_masks(
 ) -> Tensor:
     """Binary masks int32 [N, H, W] of the original images from ``Detections`` whose masks cover their boxes.
 
-    As ``paste_image_masks``, but a mask is stretched over its box with one linear interpolation, which blends
-    with zeros around it. Pixels count as inside from 0.5 on. A box without area has an empty mask.
+    Like ``paste_image_masks``, but a mask is resized to its box in one linear interpolation. At the edge of
+    the box it is interpolated with zeros. Pixels of at least 0.5 are inside. A box without area has an empty
+    mask.
     """
     num_rows = mask.shape[0]
     mask, bbox = _with_spare_row(mask), _with_spare_row(bbox)
@@ -82,12 +84,12 @@ def paste_image_masks(
     """Binary masks int32 [N, H, W] of the original images from ``Detections`` whose masks cover the whole
     input.
 
-    H and W are those of the largest image of the batch; beyond its own image a mask is 0. Pixels count as
-    inside above 0.5, after two linear resizes: to the padded input ``input_hw``, where the mask is cut to
-    its box, then to the original. Runs eagerly and in graphs; N may be 0.
+    H and W are those of the largest image of the batch; outside of its own image a mask is 0. A mask is
+    resized to the padded input ``input_hw``, cropped to its box, and resized to the original image. Both
+    resizes are linear. Pixels above 0.5 are inside. N may be 0. Runs in dynamic mode and in exported graphs.
 
-    Each step acts on rows and columns separately, so all of them are one matrix per axis and detection. That
-    is several times faster than resizing twice, and images of a batch may differ in size.
+    Each step is separable into rows and columns, so all steps together are one matrix per axis and detection.
+    This is several times faster than two resizes, and images of a batch may have different sizes.
     """
     num_rows = mask.shape[0]
     mask, bbox = _with_spare_row(mask), _with_spare_row(bbox)
@@ -102,7 +104,7 @@ def paste_image_masks(
             num_input=num_input,
             begin=bbox[:, 3 - axis] * scale,
             end=bbox[:, 5 - axis] * scale,
-            # All of the padded input shrinks by the scale factor; the padding is left out after that.
+            # The padded input as a whole is divided by the scale factor. The padding is removed afterwards.
             num_padded=paddle.round(_divide(num_input, scale)).clip(min=1),
             num_own=sizes[:, axis].gather(image_of_row),
             num_out=sizes[:, axis].amax().astype("int64"),
@@ -116,8 +118,8 @@ def paste_image_logits(mask: Tensor, bbox_num: Tensor, im_shape: Tensor, scale_f
     """Binary masks int32 [N, H, W] of the original images from ``Detections`` whose masks are logits of the
     whole input.
 
-    As ``paste_image_masks``, but with one linear resize, from the masks' size to that of the original, and no
-    cut. Pixels count as inside above 0. The input must not be padded.
+    Like ``paste_image_masks``, but with one linear resize from the mask size to the original size, and
+    without cropping to the box. Pixels above 0 are inside. The input must not be padded.
     """
     num_rows = mask.shape[0]
     mask = _with_spare_row(mask)
@@ -141,8 +143,8 @@ def paste_uncut_masks(
     """Binary masks int32 [N, H, W] of the original images from ``Detections`` whose masks cover the whole
     input and are not cut to boxes.
 
-    As ``paste_image_masks``, but of the padded input only the image is resized to the original, without
-    blending with the padding behind it.
+    Like ``paste_image_masks``, but the padding is removed before the resize to the original, so that no value
+    is interpolated with the padding.
     """
     num_rows = mask.shape[0]
     mask = _with_spare_row(mask)
@@ -163,12 +165,12 @@ def paste_uncut_masks(
 
 
 def boxes_around_masks(mask: Tensor, im_shape: Tensor, scale_factor: Tensor, *, stride: int) -> Tensor:
-    """Boxes float32 [B, n, 4], xyxy in pixels of the original image, around what is above 0.5 in masks.
+    """Boxes float32 [B, n, 4] around the mask values above 0.5, xyxy in pixels of the original image.
 
-    mask: [B, n, h, w], probabilities of the whole padded input, one value for ``stride`` pixels per axis;
-    B and n are not 0. A box ends where the interpolated mask crosses 0.5. That is within a pixel or two of
-    the pasted mask, which is known only at the centres of pixels, and may have lost a speck between them. It
-    ends at the edges of the image, and is all 0 when nothing of its mask is in there.
+    mask: [B, n, h, w], probabilities for the whole padded input with this ``stride``; B and n are not 0. The
+    edges of a box are where the interpolated mask crosses 0.5. They may differ by a pixel or two from the
+    pasted mask, which is evaluated only at the centres of pixels and can miss a very small region between
+    them. Boxes are clipped to the image. If no value inside the image is above 0.5, the box is all 0.
     """
     sizes = original_sizes(im_shape, scale_factor)  # [B, 2]
     for axis in (0, 1):
@@ -187,22 +189,22 @@ def boxes_around_masks(mask: Tensor, im_shape: Tensor, scale_factor: Tensor, *, 
 def is_inside(probability: Tensor) -> Tensor:
     """1.0 where a probability is above 0.5, else 0.0.
 
-    The same as ``(probability > 0.5).astype("float32")``, which takes three times as long: Paddle makes a
-    tensor of the threshold, as large as the other one.
+    ``(probability > 0.5).astype("float32")`` gives the same but takes three times as long, because Paddle
+    expands the threshold to a tensor of the full size.
     """
-    return paddle.ceil(probability - MASK_THRESHOLD).abs()  # abs, since ceil gives -0.0
+    return paddle.ceil(probability - MASK_THRESHOLD).abs()  # abs because ceil returns -0.0
 
 
 def _as_number(size: int | Tensor) -> int | Tensor:
-    """The length of an axis. One that an exported graph leaves open is a tensor of whole numbers there, which
-    does not calculate with floats.
+    """The length of an axis for arithmetic with floats. In an exported graph a dynamic length is an integer
+    tensor and must be cast to float32.
     """
     return size if isinstance(size, int) else size.astype("float32")
 
 
 def _with_spare_row(rows: Tensor) -> Tensor:
-    """One row of zeros more, to be cut off at the end: oneDNN refuses arithmetic on no rows, and official
-    PaddleX uses oneDNN.
+    """Append one row of zeros; the caller removes it at the end. Official PaddleX uses oneDNN, which fails on
+    tensors with 0 rows.
     """
     return paddle.concat([rows, paddle.zeros([1, *rows.shape[1:]])])
 
@@ -210,8 +212,9 @@ def _with_spare_row(rows: Tensor) -> Tensor:
 def _stretch_weights(
     num_mask: int | Tensor, begin: Tensor, end: Tensor, num_own: Tensor, num_out: Tensor
 ) -> Tensor:
-    """The matrices [N, num_out, num_mask] that stretch an axis over ``begin`` to ``end`` [N], pixels of the
-    original; zeros elsewhere and from pixel ``num_own`` [N] on.
+    """Matrices [N, num_out, num_mask] that resize an axis to the range from ``begin`` to ``end`` [N].
+
+    The range is in pixels of the original image. Rows outside of it, and from ``num_own`` [N] on, are 0.
     """
     begin, end, num_own = begin.unsqueeze(1), end.unsqueeze(1), num_own.unsqueeze(1)  # [N, 1]
     has_length = end > begin
@@ -232,11 +235,10 @@ def _cut_resize_weights(
     num_own: Tensor,
     num_out: Tensor,
 ) -> Tensor:
-    """The matrices [N, num_out, num_mask] that resize an axis to the input, cut it, and resize it again.
+    """Matrices [N, num_out, num_mask] that resize an axis to the input, crop it, and resize it to the image.
 
-    The cut keeps the input pixels whose index is from ``begin`` [N] to before ``end`` [N]. The original's
-    pixel i of ``num_padded`` [N] lies at the same fraction of the input; from ``num_own`` [N] on, pixels are
-    0.
+    Cropping keeps input pixels with ``begin`` [N] <= index < ``end`` [N]. The whole input of ``num_input``
+    pixels corresponds to ``num_padded`` [N] pixels of the original. Rows from ``num_own`` [N] on are 0.
     """
     to_input = _resize_weights(num_mask, num_input, paddle.arange(num_input, dtype="float32"))
     pixel = paddle.arange(num_out, dtype="float32").unsqueeze(0)  # [1, num_out]
@@ -250,9 +252,7 @@ def _cut_resize_weights(
 
 
 def _own_resize_weights(num_mask: int | Tensor, num_own: Tensor, num_out: Tensor) -> Tensor:
-    """The matrices [B, num_out, num_mask] that resize an axis to ``num_own`` [B] pixels; after those,
-    zeros.
-    """
+    """Matrices [B, num_out, num_mask] that resize an axis to ``num_own`` [B] pixels. Later rows are 0."""
     pixel = paddle.arange(num_out, dtype="float32").unsqueeze(0)  # [1, num_out]
     num_own = num_own.unsqueeze(1)  # [B, 1]
     own = (pixel < num_own).astype("float32")
@@ -262,10 +262,10 @@ def _own_resize_weights(num_mask: int | Tensor, num_own: Tensor, num_out: Tensor
 def _image_resize_weights(
     num_mask: int | Tensor, num_input: int | Tensor, num_image: Tensor, num_own: Tensor, num_out: Tensor
 ) -> Tensor:
-    """The matrices [B, num_out, num_mask] that resize an axis to the input, cut off its padding, and resize
-    again.
+    """Matrices [B, num_out, num_mask] that resize an axis to the input, remove its padding, and resize it to
+    the original.
 
-    The first ``num_image`` [B] of ``num_input`` pixels become ``num_own`` [B]; after those, zeros.
+    The first ``num_image`` [B] of ``num_input`` pixels become ``num_own`` [B] pixels. Later rows are 0.
     """
     to_input = _resize_weights(num_mask, num_input, paddle.arange(num_input, dtype="float32"))
     pixel = paddle.arange(num_out, dtype="float32").unsqueeze(0)  # [1, num_out]
@@ -280,10 +280,11 @@ def _image_resize_weights(
 
 
 def _outer_crossings(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Where masks [M, h, w] first and last cross 0.5 from left to right: two [M], columns from 0 to w.
+    """The leftmost and rightmost crossing of 0.5 in masks [M, h, w]: x from 0 to w, two tensors [M].
 
-    Values stand in the middle of columns and are interpolated in between; the outer ones reach to the edge.
-    Between two rows nothing lies further out than on the rows themselves, so that only those are looked at.
+    Values belong to the middle of a column and are interpolated linearly between columns. The outermost
+    values extend to the edge. The outermost crossing always lies on a row, never between two rows, so only
+    rows are searched.
     """
     num_columns = mask.shape[2]
     has_inside = is_inside(mask.max(axis=1))  # [M, w]
@@ -295,7 +296,7 @@ def _outer_crossings(mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _reach(mask: Tensor, column: Tensor, outer: Tensor) -> Tensor:
-    """How far [M] masks are above 0.5 from the middle of a column [M] towards its outer neighbour [M]."""
+    """Distance [M] from the middle of a column [M] to the crossing of 0.5 towards its outer neighbour [M]."""
     last = mask.shape[2] - 1
     value, outer_value = (
         paddle.take_along_axis(
@@ -309,22 +310,23 @@ def _reach(mask: Tensor, column: Tensor, outer: Tensor) -> Tensor:
 
 
 def _resize_weights(num_in: int | Tensor, num_out: int | Tensor, pixel: Tensor) -> Tensor:
-    """Weights [..., num_in] of the line that becomes pixels [...] of ``num_out`` in a linear resize."""
+    """Weights [..., num_in] of source pixels for output pixels [...] in a linear resize to ``num_out``."""
     position = _source_positions(num_in, num_out, pixel).unsqueeze(-1)
     return F.relu(1 - (position - paddle.arange(num_in, dtype="float32")).abs())
 
 
 def _source_positions(num_in: int | Tensor, num_out: int | Tensor, pixel: Tensor) -> Tensor:
-    """Where pixels [...] of ``num_out`` lie between the ``num_in`` pixels of the line they are resized from.
+    """Source positions of output pixels [...] when ``num_in`` pixels are resized to ``num_out``.
 
-    The same as ``F.interpolate`` without aligned corners: half-pixel centres, clamped to the line's ends.
+    The same as ``F.interpolate`` with align_corners=False: half-pixel centres, clamped to 0..num_in - 1.
     """
     return ((pixel + 0.5) * _divide(num_in, num_out) - 0.5).clip(0, num_in - 1)
 
 
 def _divide(length: int | Tensor, divisor: int | Tensor) -> float | Tensor:
-    """``length / divisor``, in the divisor's shape. Where a dividend tensor is the smaller one, oneDNN, which
-    official PaddleX uses, divides the wrong way round.
+    """``length / divisor``, with ``length`` first expanded to the shape of the divisor.
+
+    If the dividend is the smaller tensor, oneDNN, which official PaddleX uses, swaps dividend and divisor.
     """
     return (length + 0 * divisor) / divisor
 
@@ -334,6 +336,6 @@ def _is_between(index: Tensor, begin: Tensor, end: Tensor) -> Tensor:
 
 
 def _scaled_rows(matrix: Tensor, index: Tensor, weight: Tensor) -> Tensor:
-    """Rows of matrix [m, k] at index [N, n], each times its weight [N, n]: [N, n, k]."""
+    """Rows of matrix [m, k] at index [N, n], each multiplied by its weight [N, n]: [N, n, k]."""
     rows = matrix.gather(index.astype("int64").flatten())
     return (rows * weight.flatten().unsqueeze(1)).reshape([-1, index.shape[1], matrix.shape[1]])

@@ -1,8 +1,8 @@
-"""Values of maps at points between their pixels, by bilinear interpolation.
+"""Bilinear interpolation of maps at points.
 
-Points are (x, y) as fractions of a map's width and height: (0, 0) is the top left corner of the top left
-pixel. Outside of a map everything is 0. The values are those of ``F.grid_sample(..., align_corners=False)``,
-whose kernel for the CPU takes several times as long as what is here (benchmarks/training_step.py).
+Points are (x, y) as fractions of the width and height of the map: (0, 0) is the top left corner of the top
+left pixel. Outside of a map values are 0. Results equal ``F.grid_sample(..., align_corners=False)``, but its
+CPU kernel takes several times as long (benchmarks/training_step.py).
 """
 
 from collections.abc import Callable, Sequence
@@ -18,14 +18,14 @@ from paddle.autograd import PyLayer
 
 from paddlex_seg.cores import num_usable_cores
 
-MAX_THREADS = 8  # beyond, they wait for each other
-ROWS_AT_ONCE = 8  # of points: fewer cost more for the calls of NumPy, more leave the processor's cache
+MAX_THREADS = 8  # more threads only wait for each other
+ROWS_AT_ONCE = 8  # rows of points: with fewer, NumPy calls cost more; more do not fit in the CPU cache
 
 
 class RandomPoints:
-    """``num_points`` points for each of ``num_rows`` maps, drawn evenly from 0..1, x and y apart.
+    """``num_points`` random points for each of ``num_rows`` maps; x and y are uniform in 0..1.
 
-    Rows can be had one by one, so that not all points need to be in memory at a time.
+    Rows can be generated one at a time, so that not all points must be in memory together.
     """
 
     def __init__(self, num_rows: int, num_points: int) -> None:
@@ -33,12 +33,12 @@ class RandomPoints:
         self._seed = paddle.randint(0, 2**31 - 1, [1]).item()
 
     def row(self, row: int) -> NDArray[np.float32]:
-        """float32 [2, num_points], the same whenever it is asked for."""
-        generator = np.random.default_rng([self._seed, row])  # takes a third of the time of Paddle's
+        """The points of one row, float32 [2, num_points]. Every call returns the same points."""
+        generator = np.random.default_rng([self._seed, row])  # three times as fast as Paddle's generator
         return generator.random((2, self.num_points), dtype=np.float32)
 
     def all(self) -> Tensor:
-        """float32 [num_rows, 2, num_points]."""
+        """The points of all rows, float32 [num_rows, 2, num_points]."""
         if paddle.get_device() != "cpu":
             return paddle.rand([self.num_rows, 2, self.num_points])
         points = np.empty((self.num_rows, 2, self.num_points), np.float32)
@@ -48,11 +48,11 @@ class RandomPoints:
 
 
 def bilinear_taps(points: Tensor, size_wh: Tensor) -> tuple[Tensor, Tensor]:
-    """The four pixels around each point and their weights, of which those outside of the map have 0.
+    """The four pixels around each point and their interpolation weights; 0 for pixels outside of the map.
 
-    points: [..., 2]; size_wh: float32, whole numbers, of a shape that broadcasts with points. Returns the
+    points: [..., 2]; size_wh: float32, whole numbers, with a shape that broadcasts with points. Returns the
     positions of the pixels in the flattened map, int64 [..., 4], and weights [..., 4]. The weights have a
-    gradient. Points that are not finite get a valid position and weights that are not finite.
+    gradient. For a point that is not finite, positions are valid and weights are not finite.
     """
     position = points * size_wh - 0.5
     corner = position.detach().floor()
@@ -86,11 +86,11 @@ def sample_features(features: Tensor, points: Tensor) -> Tensor:
 
 
 def sample_masks(masks: Tensor, points: Tensor, mask_of_row: Tensor | None = None) -> Tensor:
-    """The values of masks, each at its own points: float32 [n, P].
+    """The values of masks at points: float32 [n, P].
 
-    masks: [m, h, w] of floats, which get a gradient, or of uint8; points: float32 [n, 2, P], x and y, within
-    0..1; mask_of_row: int64 [n], the mask of each row of points where that is not mask i of m = n; masks then
-    get no gradient.
+    masks: [m, h, w], float or uint8; points: float32 [n, 2, P], x and y in 0..1; mask_of_row: int64 [n], the
+    mask of each row of points. Without mask_of_row, m = n and row i belongs to mask i. Float masks get a
+    gradient only without mask_of_row.
     """
     if not masks.place.is_cpu_place():
         chosen = masks if mask_of_row is None else masks.gather(mask_of_row)
@@ -104,7 +104,7 @@ def sample_masks(masks: Tensor, points: Tensor, mask_of_row: Tensor | None = Non
 
 @paddle.no_grad()
 def uncertain_points(logits: Tensor, candidates: RandomPoints, count: int) -> Tensor:
-    """Of each mask's candidates the ``count`` points where its logit is nearest to 0, in no order.
+    """The ``count`` candidate points of each mask with the logit nearest to 0, in arbitrary order.
 
     logits: [n, h, w]; returns [n, 2, count]. Source: A. Kirillov et al., "PointRend",
     https://arxiv.org/abs/1912.08193, section 3.1.
@@ -127,7 +127,7 @@ def uncertain_points(logits: Tensor, candidates: RandomPoints, count: int) -> Te
 
 
 class _SampleMasks(PyLayer):
-    """``sample_masks`` of one row of points per mask, with the gradient of the masks."""
+    """``sample_masks`` with one row of points per mask. Computes the gradient of the masks."""
 
     @staticmethod
     def forward(ctx: Any, masks: Tensor, points: Tensor) -> Tensor:
@@ -156,7 +156,7 @@ def _sample_rows(
     def sample(rows: NDArray[np.intp]) -> None:
         values[rows] = _sample_block(maps, points[rows], map_of_row[rows])
 
-    _for_blocks(sample, np.argsort(map_of_row, kind="stable"))  # a block then has few maps
+    _for_blocks(sample, np.argsort(map_of_row, kind="stable"))  # so that a block contains few maps
     return values
 
 
@@ -166,11 +166,11 @@ def _sample_block(
     """maps: [m, h, w]; points: [k, 2, P]; map_of_row: [k]; returns [k, P]."""
     used, number = np.unique(map_of_row, return_inverse=True)
     index, x, y = _padded_position(points, maps.shape[1:], number)
-    flat = np.pad(maps[used], ((0, 0), (1, 1), (1, 1))).ravel()  # with a border, no point is a special case
+    flat = np.pad(maps[used], ((0, 0), (1, 1), (1, 1))).ravel()  # a border of zeros avoids special cases
     width = maps.shape[2] + 2
 
     def tap(offset: int) -> NDArray[np.float32]:
-        # No index is out of range; mode "clip" lets several threads take at once.
+        # No index is out of range. With mode "clip", several threads can run take() at the same time.
         return flat[offset:].take(index, mode="clip").astype(np.float32, copy=False)
 
     upper, lower = _blend(tap(0), tap(1), x), _blend(tap(width), tap(width + 1), x)
@@ -180,7 +180,7 @@ def _sample_block(
 def _spread_block(
     gradient: NDArray[np.float32], points: NDArray[np.float32], size_hw: Sequence[int]
 ) -> NDArray[np.float32]:
-    """The transpose of ``_sample_block`` for rows with a map each: gradient [k, P] to [k, h, w]."""
+    """The gradient of ``_sample_block`` where each row has its own map: gradient [k, P] to [k, h, w]."""
     num_maps, height, width = len(points), size_hw[0] + 2, size_hw[1] + 2
     index, x, y = _padded_position(points, size_hw, np.arange(num_maps))
     lower = gradient * y
@@ -196,9 +196,10 @@ def _spread_block(
 def _padded_position(
     points: NDArray[np.float32], size_hw: Sequence[int], map_of_row: NDArray[np.integer]
 ) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]:
-    """The upper left pixel of each point in flattened maps with a border of 1, and how far it is from it.
+    """Index of the upper left pixel of each point in flattened maps with a border of 1, and the distance in x
+    and y from this pixel to the point.
 
-    points: [k, 2, P]; map_of_row: [k]; returns [k, P] each.
+    points: [k, 2, P]; map_of_row: [k]; returns three [k, P].
     """
     height, width = size_hw
     x, y = points[:, 0] * np.float32(width), points[:, 1] * np.float32(height)
@@ -224,7 +225,7 @@ def _blend(
 
 
 def _for_blocks(work: Callable[[NDArray[np.intp]], None], rows: NDArray[np.intp]) -> None:
-    """Do the work for some rows at a time, in several threads. What one raises is raised."""
+    """Call ``work`` with blocks of ``rows`` in several threads. Exceptions are raised here."""
     blocks = [rows[begin : begin + ROWS_AT_ONCE] for begin in range(0, len(rows), ROWS_AT_ONCE)]
     with ThreadPoolExecutor(min(num_usable_cores(), MAX_THREADS)) as threads:
         for _ in threads.map(work, blocks):

@@ -1,7 +1,7 @@
-"""What the processes of a distributed run exchange, so that they train one model together.
+"""Communication between the processes of a distributed run.
 
-All functions are calls that every process must make, in the same order, also a process without objects. With
-one process they change nothing. What a loss needs to know of the other processes is in `joined_batch`.
+Every process must call these functions in the same order, even if its batch has no objects. With one process
+they change nothing. `joined_batch` contains the communication of losses.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from paddle import Tensor
 from paddle.autograd import PyLayer
 from paddle.distributed import ReduceOp
 
-BUFFER_BYTES = 32 * 2**20  # of gradients that are sent at once
+BUFFER_BYTES = 32 * 2**20  # size of the groups in which gradients are sent
 
 
 def sum_over_processes(value: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ def sum_over_processes(value: Tensor) -> Tensor:
 
 @paddle.no_grad()
 def take_from_first_process(tensors: Iterable[Tensor]) -> None:
-    """Give tensors, in place, the values that they have in process 0."""
+    """Overwrite tensors in place with their values in process 0."""
     if paddle.distributed.get_world_size() > 1:
         for tensor in tensors:
             paddle.distributed.broadcast(tensor, src=0)
@@ -33,11 +33,11 @@ def take_from_first_process(tensors: Iterable[Tensor]) -> None:
 
 @paddle.no_grad()
 def mean_losses(losses: Mapping[str, Tensor]) -> dict[str, float]:
-    """The named losses, each of one element, of the joined batch: their means over the processes.
+    """The losses of the joined batch: the mean over processes of each named loss of one element.
 
-    One that is not finite in any process is not finite in all of them, so that all of them stop.
+    If a loss is not finite in one process, the mean is not finite, so that all processes stop.
     """
-    names = sorted(losses)  # their order may depend on what a process has in its batch
+    names = sorted(losses)  # the order may depend on the batch of the process
     own = paddle.stack([losses[name].detach().astype("float32").reshape([]) for name in names])
     means = (sum_over_processes(own) / paddle.distributed.get_world_size()).tolist()
     mean_of_name = dict(zip(names, means, strict=True))
@@ -48,13 +48,12 @@ def mean_losses(losses: Mapping[str, Tensor]) -> dict[str, float]:
 def average_gradients(parameters: Iterable[Tensor]) -> None:
     """Replace the gradient of each trainable parameter by its mean over the processes.
 
-    To be called after the last ``backward`` of a step, before gradients are unscaled or clipped. A missing
-    gradient counts as zeros where another process has one, so that replicas never drift; one that is missing
-    in all processes stays missing, so that optimizers leave the parameter alone as they do in one process.
+    Call it after the last ``backward`` of a step, before gradients are unscaled or clipped. If only some
+    processes have a gradient, the others count as zeros, so that the weights stay the same everywhere. If no
+    process has a gradient, it stays None, and the optimizer skips the parameter as with one process.
 
-    Instead of ``paddle.DataParallel``, which reduces the gradients of its own ``forward`` alone, at the first
-    ``backward`` after it: a network that is trained by another method, and steps of several ``backward``,
-    need nothing special here.
+    This replaces ``paddle.DataParallel``, which only handles its own ``forward`` and reduces gradients at the
+    first ``backward`` after it. Our networks train with ``loss``, and a step may have several ``backward``.
     """
     num_processes = paddle.distributed.get_world_size()
     if num_processes == 1:
@@ -72,7 +71,7 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
 
 
 def _buckets(parameters: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """The parameters in groups of one type, each of at least ``BUFFER_BYTES`` but for the last of a type."""
+    """Groups of parameters of one dtype. Each has at least ``BUFFER_BYTES``, except the last of a dtype."""
     for dtype in dict.fromkeys(parameter.dtype for parameter in parameters):
         bucket: list[Tensor] = []
         num_bytes = 0
@@ -94,11 +93,11 @@ def _flat_gradient(parameter: Tensor) -> Tensor:
 
 
 def in_step(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The same tensors, whose gradients go on together once all of them are known.
+    """The same tensors; in ``backward``, no gradient passes until the gradients of all tensors are known.
 
-    Layers before this that talk to other processes in ``backward`` (`models.synchronized_norm`) then do so in
-    the same order everywhere: Paddle walks a graph breadth first, so that the order of parallel branches
-    depends on the operations that follow, and those of a loss depend on the objects of a process.
+    Some earlier layers communicate in ``backward`` (`models.synchronized_norm`) and need the same order in
+    all processes. Paddle runs ``backward`` breadth first, so the order of parallel branches depends on the
+    later operations, and the operations of a loss depend on the objects of the process.
     """
     if paddle.distributed.get_world_size() == 1:
         return list(tensors)
@@ -108,8 +107,8 @@ def in_step(tensors: Sequence[Tensor]) -> list[Tensor]:
 class _InStep(PyLayer):
     @staticmethod
     def forward(ctx: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
-        return tuple(tensor.clone() for tensor in tensors)  # not themselves, which would be "in place"
+        return tuple(tensor.clone() for tensor in tensors)  # returning the inputs would count as in-place
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
-        return gradients  # zeros for a tensor that was not used
+        return gradients  # zeros for an unused tensor

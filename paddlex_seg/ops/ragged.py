@@ -1,11 +1,11 @@
-"""Rows of a batch whose images own different numbers of them, one after the other."""
+"""Ragged batches: rows image by image, with a different number of rows per image."""
 
 import paddle
 from paddle import Tensor
 
 
 def image_of_rows(num_rows: int | Tensor, rows_per_image: Tensor) -> Tensor:
-    """Index of the image of each row, int64 [num_rows]; rows that no image owns go to the last one.
+    """Index of the image of each row, int64 [num_rows]. Extra rows at the end belong to the last image.
 
     rows_per_image: integers [B].
     """

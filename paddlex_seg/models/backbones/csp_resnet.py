@@ -1,5 +1,4 @@
-"""CSPResNet, the backbone of PP-YOLOE: residual stages, each split in two branches and joined by channel
-attention.
+"""CSPResNet, the backbone of PP-YOLOE: residual stages of two branches, followed by channel attention.
 
 Paper: S. Xu et al., "PP-YOLOE: An evolved version of YOLO", https://arxiv.org/abs/2203.16250.
 Names of layers are those of the published weights. Shapes: B images, C channels, [H, W] input size.
@@ -15,9 +14,7 @@ from paddlex_seg.models.layers import ConvBnAct, TwoBranchConv
 
 
 class CspResNet(nn.Layer):
-    """Features of the last three stages: ``[B, C, H/8, W/8]``, ``[B, C', H/16, W/16]``, ``[B, C'', H/32,
-    W/32]``.
-
+    """Features of the last three stages: [B, C, H/8, W/8], [B, C', H/16, W/16], [B, C'', H/32, W/32].
     ``widths`` are the channels after the stem and after each of the four stages, ``depths`` the blocks per
     stage. ``out_channels`` are the channels of the three features returned.
     """
@@ -46,7 +43,7 @@ class CspResNet(nn.Layer):
 
 
 class CspResStage(nn.Layer):
-    """Halves the resolution; one branch passes the blocks, the other goes around them."""
+    """Halves the resolution. One branch has residual blocks, the other one bypasses them."""
 
     def __init__(self, in_channels: int, out_channels: int, num_blocks: int) -> None:
         super().__init__()

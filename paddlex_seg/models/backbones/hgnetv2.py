@@ -18,7 +18,7 @@ from paddlex_seg.models.layers import batch_norm, freeze_norms
 
 @dataclass(frozen=True)
 class HgStageConfig:
-    """The numbers of one stage. ``light`` layers are a 1x1 and a depthwise convolution."""
+    """Settings of one stage. ``light`` layers are a 1x1 and a depthwise convolution."""
 
     mid_channels: int
     out_channels: int
@@ -45,10 +45,10 @@ class PpHgNetV2(nn.Layer):
         self.out_channels = in_channels[1:]
 
     def freeze(self, lr_factor: float) -> None:
-        """Keep the stem, and the weights and running statistics of all norms, as they are in training.
+        """Freeze the stem, and the weights and running statistics of all norms.
 
-        The other weights learn at ``lr_factor`` times the learning rate. That is how the published models
-        were trained, from a backbone that had learnt ImageNet before.
+        The learning rate of the other weights is multiplied by ``lr_factor``. The published models were
+        trained this way, from an ImageNet backbone.
         """
         for parameter in self.stem.parameters():
             parameter.stop_gradient = True
@@ -68,7 +68,7 @@ class PpHgNetV2(nn.Layer):
 
 
 class Stem(nn.Layer):
-    """Quarters the resolution; in between, a pooled and a convolved branch side by side."""
+    """Divides the resolution by 4. A pooling and a convolution branch in between are concatenated."""
 
     def __init__(self, mid_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -83,13 +83,13 @@ class Stem(nn.Layer):
         """[B, 3, H, W] to [B, C, H/4, W/4]."""
         x = self.stem1(image)
         convolved = self.stem2b(self.stem2a(x))
-        # The last row and column see beyond the border; zeros there do not matter, x is not negative.
+        # Zero padding does not change the maximum, because x is not negative.
         pooled = F.max_pool2d(_pad_one(x), kernel_size=2, stride=1)
         return self.stem4(self.stem3(paddle.concat([pooled, convolved], axis=1)))
 
 
 class HgStage(nn.Layer):
-    """A depthwise halving of the resolution, except in the first stage, and blocks."""
+    """Blocks, after a depthwise convolution that halves the resolution (not in the first stage)."""
 
     def __init__(self, in_channels: int, config: HgStageConfig, *, downsample: bool) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class HgStage(nn.Layer):
 
 
 class HgBlock(nn.Layer):
-    """Layers in a row; the input and the output of each are concatenated and mixed by 1x1 convolutions."""
+    """Sequential layers. The input and all outputs are concatenated and mixed by 1x1 convolutions."""
 
     def __init__(self, in_channels: int, config: HgStageConfig, *, residual: bool) -> None:
         super().__init__()
@@ -153,7 +153,8 @@ class LightHgConv(nn.Layer):
 class HgConv(nn.Layer):
     """Convolution without bias, batch norm, and ReLU unless ``activate`` is False.
 
-    Padded to keep the size at stride 1; a kernel of size 2 sees the pixel to the right and below.
+    Padding keeps the size at stride 1. A kernel of size 2 covers the pixel and its right and lower
+    neighbours.
     """
 
     def __init__(
@@ -188,7 +189,7 @@ class HgConv(nn.Layer):
 
 
 def _pad_one(x: Tensor) -> Tensor:
-    """One column of zeros at the right and one row of them below."""
+    """Pad one column of zeros at the right and one row of zeros at the bottom."""
     return F.pad(x, [0, 1, 0, 1])
 
 

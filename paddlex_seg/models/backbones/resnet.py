@@ -1,4 +1,4 @@
-"""ResNet and ResNeXt, plain and as "vd": a deep stem, and shortcuts that pool before they project.
+"""ResNet and ResNeXt, plain or "vd" (deep stem, and average pooling before the projection of a shortcut).
 
 Papers: K. He et al., "Deep Residual Learning for Image Recognition", https://arxiv.org/abs/1512.03385; S. Xie
 et al., "Aggregated Residual Transformations", https://arxiv.org/abs/1611.05431; T. He et al., "Bag of
@@ -14,7 +14,7 @@ from paddle import Tensor, nn
 from paddlex_seg.models.layers import add_, batch_norm, freeze_norms, relu_
 
 NUM_BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
-EXPANSION = 4  # channels after a block over those of its 3x3 convolution
+EXPANSION = 4  # output channels of a block / channels of its 3x3 convolution
 
 
 class ResNet(nn.Layer):
@@ -50,10 +50,10 @@ class ResNet(nn.Layer):
             self.add_sublayer(f"res{i + 2}", stage)
 
     def freeze(self, lr_factors: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> None:
-        """Keep the stem, the first stage and all norms, statistics too, as they are in training.
+        """Freeze the stem, the first stage, and all norms including their running statistics.
 
-        The other weights of stage i learn at ``lr_factors[i]`` times the learning rate. That is how the
-        published models were trained, from a backbone that had learnt ImageNet before.
+        The learning rate of the other weights of stage i is multiplied by ``lr_factors[i]``. The published
+        models were trained this way, from an ImageNet backbone.
         """
         freeze_norms(self)
         for parameter in (*self.conv1.parameters(), *self.res2.parameters()):
@@ -77,7 +77,7 @@ class ResNet(nn.Layer):
 
 
 class Bottleneck(nn.Layer):
-    """1x1, 3x3 and 1x1 convolutions beside a shortcut, which is the identity unless one is given."""
+    """1x1, 3x3 and 1x1 convolutions plus a shortcut. The default shortcut is the identity."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class Bottleneck(nn.Layer):
 
 
 class ConvNorm(nn.Layer):
-    """Convolution without bias, padded to keep the size at stride 1, and a batch norm."""
+    """Convolution without bias (keeps the size at stride 1) and batch norm."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int = 1, *, stride: int = 1, groups: int = 1
@@ -135,7 +135,7 @@ def resnet_stage(
     groups: int = 1,
     width_per_group: int = 64,
 ) -> nn.Sequential:
-    """Blocks in a row, the first of which changes the channels and, with ``stride`` 2, halves the size."""
+    """Sequential blocks. The first one changes the channels and, with ``stride`` 2, halves the size."""
     width = out_channels // EXPANSION * width_per_group // 64 * groups
     blocks = []
     for i, name in enumerate(names):
@@ -152,7 +152,7 @@ def resnet_stage(
 
 
 def block_names(stage: str, count: int) -> list[str]:
-    """Names of the blocks in the published weights: res4a, res4b, ..., and res4a, res4b1, ... for many."""
+    """Names of the blocks in the published weights: res4a, res4b, ...; for many blocks res4a, res4b1, ..."""
     if count > 10:
         return [f"{stage}a", *(f"{stage}b{i}" for i in range(1, count))]
     return [f"{stage}{chr(ord('a') + i)}" for i in range(count)]

@@ -13,7 +13,7 @@ from paddlex_seg.ops.point_sampling import bilinear_taps
 
 
 class MultiHeadAttention(nn.Layer):
-    """Attention of queries to keys, with the three input projections in one weight."""
+    """Multi-head attention. One weight contains the projections of query, key and value."""
 
     def __init__(self, channels: int, num_heads: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class MultiHeadAttention(nn.Layer):
 
 
 class DeformableAttention(nn.Layer):
-    """Attention to a few points of each level, placed relative to the query's box.
+    """Attention to a few points of each level, at positions relative to the box of the query.
 
     Source: X. Zhu et al., "Deformable DETR", https://arxiv.org/abs/2010.04159, section 4.1 and appendix A.4.
     """
@@ -77,7 +77,7 @@ class DeformableAttention(nn.Layer):
         index, tap_weights = bilinear_taps(points, sizes_wh.reshape([1, 1, 1, self.num_levels, 1, 2]))
         first_cells = np.cumsum([0, *(height * width for height, width in sizes_hw[:-1])])
         index = index + paddle.to_tensor(first_cells, dtype="int64").reshape([-1, 1, 1])
-        # A row of the values is one head of one cell.
+        # Each row of the values is one head of one cell.
         value = self.value_proj(memory)  # [B, L, C]
         index = index + paddle.arange(value.shape[0]).reshape([-1, 1, 1, 1, 1, 1]) * value.shape[1]
         index = index * self.num_heads + paddle.arange(self.num_heads).reshape([-1, 1, 1, 1])
@@ -98,7 +98,7 @@ def linear(
     weight: nn.initializer.Initializer | None = None,
     bias: nn.initializer.Initializer | None = None,
 ) -> nn.Linear:
-    """A linear layer; weights and biases not said are uniform within 1 / sqrt(in_channels)."""
+    """A linear layer. The default initialization is uniform in +-1 / sqrt(in_channels)."""
     bound = 1 / math.sqrt(in_channels)
     return nn.Linear(
         in_channels,
@@ -109,7 +109,7 @@ def linear(
 
 
 def _initial_offsets(num_heads: int, num_levels: int, num_points: int) -> np.ndarray:
-    """Each head looks in its own direction, point i at i steps: [heads * levels * points * 2]."""
+    """Initial offsets [heads * levels * points * 2]: one direction per head, point i at distance i + 1."""
     angle = np.arange(num_heads, dtype=np.float32) * (2 * math.pi / num_heads)
     direction = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     direction /= np.abs(direction).max(axis=1, keepdims=True)

@@ -1,8 +1,7 @@
-"""Denoising queries: annotated objects with noise, which the decoder learns to restore without a matching.
+"""Denoising queries: annotated objects with noise. The decoder learns to restore them; no matching is needed.
 
-Paper: F. Li et al., "DN-DETR", https://arxiv.org/abs/2203.01305. Shapes: B images, D denoising queries,
-which are groups of G, the largest number of objects in an image of the batch, that
-of all processes of a distributed run.
+Paper: F. Li et al., "DN-DETR", https://arxiv.org/abs/2203.01305. Shapes: B images, D denoising queries in
+groups of G queries. G is the largest number of objects in an image of the joined batch.
 """
 
 from dataclasses import dataclass
@@ -18,12 +17,12 @@ from paddlex_seg.ops.boxes import inverse_sigmoid
 from paddlex_seg.structures import JoinedTotals
 
 LABEL_NOISE = 0.25  # share of the queries with a random class
-BOX_NOISE = 1.0  # times this, centres move by up to half the size, and sizes change by up to themselves
+BOX_NOISE = 1.0  # 1.0: centres move by up to half the box size, sizes change by up to 100 %
 
 
 @dataclass(frozen=True)
 class Denoising:
-    """The queries of a batch. Images with fewer than G objects have padding at the end of each group."""
+    """The denoising queries of a batch. In images with fewer than G objects, groups are padded at the end."""
 
     class_ids: Tensor  # int64 [B, D], with noise; the number of classes for padding
     boxes: Tensor  # [B, D, 4], cxcywh 0..1, with noise
@@ -36,15 +35,15 @@ class Denoising:
         return self.num_groups * self.group_size
 
     def content(self, class_embedding: Tensor) -> Tensor:
-        """[B, D, C] from the embedding [K, C] of the classes; zeros for padding."""
+        """Content [B, D, C] of the queries from the class embedding [K, C]; zeros for padding."""
         padding = paddle.zeros([1, class_embedding.shape[1]])
         rows = paddle.concat([class_embedding, padding]).gather(self.class_ids.flatten())
         return rows.reshape([*self.class_ids.shape, -1])
 
     def attention_mask(self, num_matching: int) -> Tensor:
-        """[D + Q, D + Q], 0 where a row's query may look at a column's, -inf where not.
+        """Mask [D + Q, D + Q]: 0 where the query of a row may attend to that of a column, otherwise -inf.
 
-        Groups do not see each other, and the Q matching queries, which stand behind, see none of them.
+        Groups do not attend to each other. The Q matching queries, at the end, do not attend to any group.
         """
         group = np.repeat(np.arange(self.num_groups), self.group_size)
         blocked = np.zeros([self.num_queries + num_matching] * 2, bool)
@@ -53,7 +52,7 @@ class Denoising:
         return paddle.to_tensor(np.where(blocked, -np.inf, 0.0).astype(np.float32))
 
     def matches(self, objects: Objects) -> Matches:
-        """Each object with its query in each group, among the B * D queries."""
+        """Pairs of each object and its query in each group. Queries are indices in the B * D queries."""
         queries, matched = [], []
         for image, (first, count) in enumerate(zip(objects.first, objects.counts, strict=True)):
             group, number = np.indices([self.num_groups, count]).reshape(2, -1)
@@ -66,9 +65,9 @@ class Denoising:
 def make_denoising(
     objects: Objects, num_classes: int, max_queries: int, joined: JoinedTotals
 ) -> Denoising | None:
-    """About ``max_queries`` queries per image, at least one group; None for a batch without objects.
+    """About ``max_queries`` queries per image, at least one group. None if the joined batch has no objects.
 
-    All objects are taken: images with more of them than ``max_queries`` get more queries.
+    Every object gets a query, so images with more objects than ``max_queries`` get more queries.
     """
     group_size = joined.maximum(max(objects.counts))
     if group_size == 0 or max_queries == 0:

@@ -17,12 +17,12 @@ TEMPERATURE = 10000.0
 
 
 class MaskHybridEncoder(nn.Layer):
-    """Mixes the backbone's features of stride 8, 16 and 32, and makes mask features of stride 4.
+    """Fuses the backbone features of stride 8, 16 and 32, and computes mask features of stride 4.
 
-    ``in_channels``: of stride 4, 8, 16, 32. ``attended_level``: 0, 1 or 2 for stride 8, 16 or 32, the level
-    with self-attention. ``csp_expansion``: width of the convolution blocks over ``channels``.
-    ``mask_channels``: of the mask branch before and after it meets stride 4. ``num_prototypes``: channels of
-    the mask features.
+    ``in_channels``: channels of stride 4, 8, 16, 32. ``attended_level``: the level with self-attention, 0, 1
+    or 2 for stride 8, 16 or 32. ``csp_expansion``: width of the convolution blocks / ``channels``.
+    ``mask_channels``: channels of the mask branch before and after adding stride 4. ``num_prototypes``:
+    channels of the mask features.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class MaskHybridEncoder(nn.Layer):
         self.attended_level = attended_level
         self.channels, self.num_prototypes = channels, num_prototypes
         self.input_proj = nn.LayerList([_projection(width, channels) for width in in_channels[1:]])
-        # The outer list gives the layers the names of the published weights.
+        # The outer list is needed for the layer names of the published weights.
         self.encoder = nn.LayerList([SelfAttention(channels, feedforward_channels, num_attention_layers)])
         middle = int(channels * csp_expansion)
         steps = range(NUM_LEVELS - 1)
@@ -95,7 +95,7 @@ class SelfAttention(nn.Layer):
 
 
 class SelfAttentionLayer(nn.Layer):
-    """A transformer encoder layer, normalised after each half."""
+    """A transformer encoder layer with layer norm after attention and after the feed-forward network."""
 
     def __init__(self, channels: int, feedforward_channels: int, num_heads: int = 8) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class SelfAttentionLayer(nn.Layer):
 
 
 class CspRepBlock(nn.Layer):
-    """Two branches, one through three two-branch convolutions, added and widened again."""
+    """Sum of two branches, one of them with three RepVGG convolutions, followed by a 1x1 convolution."""
 
     def __init__(self, in_channels: int, middle: int, out_channels: int) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class CspRepBlock(nn.Layer):
 
 
 class MaskBranch(nn.Layer):
-    """Brings all levels to stride 8 by convolutions and doublings, adds them and convolves the sum."""
+    """Upsamples all levels to stride 8 with convolutions, adds them and applies a convolution to the sum."""
 
     def __init__(self, in_channels: int, middle: int, out_channels: int) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ class MaskBranch(nn.Layer):
 
 
 def _scale_head(in_channels: int, channels: int, num_doublings: int) -> nn.Sequential:
-    # The inner Sequential gives the layers the names of the published weights.
+    # The inner Sequential is needed for the layer names of the published weights.
     layers: list[nn.Layer] = [nn.Sequential(ConvBnAct(in_channels, channels, kernel_size=3))]
     for number in range(num_doublings):
         if number > 0:
@@ -153,9 +153,9 @@ def _scale_head(in_channels: int, channels: int, num_doublings: int) -> nn.Seque
 
 
 def position_embedding(height: int, width: int, channels: int) -> Tensor:
-    """Sines and cosines of the row, then of the column, of each cell: float32 [1, height * width, channels].
+    """Sine and cosine embedding of row, then column, of each cell: float32 [1, height * width, channels].
 
-    PaddleDetection mixes up rows and columns unless height equals width, where this is the same.
+    PaddleDetection mixes up rows and columns. For height = width the result is the same.
     """
     frequency = TEMPERATURE ** -(paddle.arange(channels // 4, dtype="float32") / (channels // 4))
     rows = (paddle.arange(height, dtype="float32").unsqueeze(1) * frequency).unsqueeze(1)  # [h, 1, C / 4]

@@ -1,4 +1,4 @@
-"""The losses of Mask-RT-DETR, those of Mask DINO: https://arxiv.org/abs/2206.02777.
+"""The losses of Mask-RT-DETR, which are those of Mask DINO: https://arxiv.org/abs/2206.02777.
 
 Shapes: B images, Q queries, K classes, M matched queries, [h, w] mask features, [H, W] input size.
 """
@@ -24,8 +24,8 @@ SUFFIXES = ("", "_aux", "_dn", "_aux_dn")
 WEIGHTS = {"class": 4.0, "bbox": 5.0, "giou": 2.0, "mask": 5.0, "dice": 5.0}
 NUM_POINTS = 12544  # per mask
 NUM_CANDIDATES = 3 * NUM_POINTS
-NUM_UNCERTAIN = NUM_POINTS * 3 // 4  # the others are random
-MASKS_AT_ONCE = 64  # where whole masks are compared; bounds the memory
+NUM_UNCERTAIN = NUM_POINTS * 3 // 4  # the other points are random
+MASKS_AT_ONCE = 64  # masks per chunk when whole masks are compared, to limit memory
 
 
 def mask_rt_detr_losses(
@@ -36,14 +36,16 @@ def mask_rt_detr_losses(
     denoising: Denoising | None,
     joined: JoinedTotals,
 ) -> dict[str, Tensor]:
-    """Named scalars: the weighted ``loss_class``, ``loss_bbox``, ``loss_giou``, ``loss_mask`` and
-    ``loss_dice`` of the last predictions; ``..._aux``, sums over all predictions before; the same with
-    ``..._dn`` for denoising; and the sum of all, ``loss``.
+    """Named scalars: ``loss``, the sum of all weighted terms, and the terms.
 
-    matching: predictions of the Q queries, first those of the selection; restored: predictions of the
-    denoising queries, none without denoising. Terms are divided by the number of objects, at least 1, those
-    of denoising also by the number of groups; in a distributed run the means over the processes are so. When
-    a cost of the matching is not finite, none of them is a number.
+    Terms of the last layer: ``loss_class``, ``loss_bbox``, ``loss_giou``, ``loss_mask`` and ``loss_dice``.
+    ``..._aux``: the same, summed over all earlier layers. ``..._dn`` and ``..._aux_dn``: the same for
+    denoising.
+
+    matching: predictions of the Q queries, first those of the query selection; restored: predictions of the
+    denoising queries, empty without denoising. Terms are divided by the number of objects (at least 1) of the
+    joined batch, denoising terms also by the number of groups. If a matching cost is not finite, all losses
+    are NaN.
     """
     count = joined.normalizer(paddle.to_tensor(float(sum(objects.counts))))
     names = [f"loss_{name}{suffix}" for suffix in SUFFIXES for name in WEIGHTS]
@@ -61,13 +63,13 @@ def mask_rt_detr_losses(
         for name, value in _losses(one, logits, objects).items():
             key = f"loss_{name}{one.suffix}"
             losses[key] = losses[key] + WEIGHTS[name] * value / one.divisor
-    # Without objects these would have no gradient.
+    # Without objects these tensors would get no gradient.
     unused = 0.0 * (matching[-1].boxes.sum() + matching[-1].mask_embeddings.sum() + mask_features.sum())
     return {"loss": paddle.add_n(list(losses.values())) + unused, **losses}
 
 
 class _MatchedSet(NamedTuple):
-    """The predictions of one layer and what they should have been."""
+    """The predictions of one layer and the matched objects."""
 
     predictions: Predictions
     matches: Matches
@@ -86,10 +88,10 @@ class _MatchedSet(NamedTuple):
 
 
 def _losses(one: _MatchedSet, logits: Tensor, objects: Objects) -> dict[str, Tensor]:
-    """Sums over the matched queries, whose mask logits are [M, h, w].
+    """Losses summed over the matched queries. logits: mask logits [M, h, w].
 
-    The class score that a query should have is the IoU of its mask with the object's after the last layer,
-    and the IoU of their boxes after the others.
+    The target class score of a query is its mask IoU with the object in the last layer, and its box IoU in
+    the other layers.
     """
     class_logits = one.predictions.class_logits
     if len(one.matches.query) == 0:
@@ -114,9 +116,9 @@ def _losses(one: _MatchedSet, logits: Tensor, objects: Objects) -> dict[str, Ten
 
 
 def _matched_mask_logits(sets: Sequence[_MatchedSet], mask_features: Tensor) -> list[Tensor]:
-    """[M, h, w] of the matched queries of each set.
+    """Mask logits [M, h, w] of the matched queries of each set, with one matrix product per image.
 
-    Only theirs, and with one product per image: the masks of all queries and layers would take gigabytes.
+    The masks of all queries of all layers would need gigabytes of memory.
     """
     num_images, num_prototypes, height, width = mask_features.shape
     num_rows = np.array(
@@ -144,8 +146,8 @@ def _matched_mask_logits(sets: Sequence[_MatchedSet], mask_features: Tensor) -> 
 
 
 def _mask_losses(logits: Tensor, matched: Tensor, objects: Objects) -> dict[str, Tensor]:
-    """Binary cross entropy, as the mean over points, and dice, at points most of which lie near the edge that
-    the mask has now.
+    """Binary cross entropy (mean over points) and dice loss, at points mostly near the edge of the predicted
+    mask.
     """
     num_masks = len(logits)
     points = uncertain_points(logits, RandomPoints(num_masks, NUM_CANDIDATES), NUM_UNCERTAIN)
@@ -161,7 +163,7 @@ def _mask_losses(logits: Tensor, matched: Tensor, objects: Objects) -> dict[str,
 
 @paddle.no_grad()
 def _mask_iou(logits: Tensor, matched: Tensor, objects: Objects) -> Tensor:
-    """IoU of whole masks [M, h, w] with their objects', at twice their resolution: [M]."""
+    """IoU of predicted masks [M, h, w] with the masks of their objects, at twice the resolution: [M]."""
     size = [2 * side for side in logits.shape[1:]]
     wanted_masks = paddle.concat(
         [

@@ -1,7 +1,7 @@
-"""Which query answers for which annotated object: the assignment of lowest cost.
+"""Matching of queries to annotated objects with the lowest total cost (Hungarian matching).
 
 Papers: N. Carion et al., "End-to-End Object Detection with Transformers", https://arxiv.org/abs/2005.12872,
-and, for the costs of masks, F. Li et al., "Mask DINO", https://arxiv.org/abs/2206.02777. Shapes: B images,
+and, for the mask costs, F. Li et al., "Mask DINO", https://arxiv.org/abs/2206.02777. Shapes: B images,
 Q queries, K classes, P points, n objects of an image, [H, W] input size.
 """
 
@@ -19,7 +19,7 @@ from paddlex_seg.ops.boxes import cxcywh_to_xyxy, giou_loss
 from paddlex_seg.ops.point_sampling import RandomPoints, sample_features, sample_masks
 
 CLASS_COST, BOX_COST, GIOU_COST, MASK_COST, DICE_COST = 4.0, 5.0, 2.0, 5.0, 5.0
-NUM_POINTS = 12544  # per image, where masks are compared
+NUM_POINTS = 12544  # per image, for the comparison of masks
 FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
 
 
@@ -27,10 +27,10 @@ FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
 def match(
     predictions: Sequence[Predictions], mask_features: Tensor, objects: Objects
 ) -> list[Matches] | None:
-    """The assignment for each of the predictions: min(Q, n) pairs per image. None when a cost is not finite.
+    """The matches of each of the predictions: min(Q, n) pairs per image. None if a cost is not finite.
 
-    Masks are compared at random points of an image, the same for all queries, objects and predictions.
-    PaddleDetection draws points for each of the predictions.
+    Masks are compared at random points of the image. All queries, objects and predictions of an image use the
+    same points; PaddleDetection draws new points for each of the predictions.
     """
     owners = [image for image, count in enumerate(objects.counts) if count > 0]
     wanted = {}  # image -> values of its objects at its points
@@ -68,16 +68,16 @@ def _class_cost(class_logits: Tensor, class_ids: Tensor) -> Tensor:
 
 
 def _box_cost(boxes: Tensor, wanted: Tensor) -> Tensor:
-    """[Q, n] of boxes [Q, 4] and [n, 4], cxcywh."""
+    """Box cost [Q, n] of boxes [Q, 4] and [n, 4], cxcywh."""
     boxes, wanted = boxes.unsqueeze(1), wanted.unsqueeze(0)
     giou = giou_loss(cxcywh_to_xyxy(boxes), cxcywh_to_xyxy(wanted)) - 1
     return BOX_COST * (boxes - wanted).abs().sum(axis=-1) + GIOU_COST * giou
 
 
 def _mask_cost(logits: Tensor, wanted: Tensor) -> Tensor:
-    """[Q, n] of logits [Q, P] and values [n, P] at the same points."""
+    """Mask cost [Q, n] of logits [Q, P] and object mask values [n, P] at the same points."""
     overlap = paddle.matmul(logits, wanted, transpose_y=True)
-    # Binary cross entropy of all pairs: -log(sigmoid) of the logit and of its negative differ by the logit.
+    # Binary cross entropy of all pairs, using -log(sigmoid(-x)) = -log(sigmoid(x)) + x.
     cross_entropy = (F.softplus(logits).sum(axis=1, keepdim=True) - overlap) / NUM_POINTS
     probability = F.sigmoid(logits)
     shared = 2 * paddle.matmul(probability, wanted, transpose_y=True)

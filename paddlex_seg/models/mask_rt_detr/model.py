@@ -2,7 +2,7 @@
 
 Papers: Y. Zhao et al., "DETRs Beat YOLOs on Real-time Object Detection", https://arxiv.org/abs/2304.08069,
 and, for the masks, F. Li et al., "Mask DINO", https://arxiv.org/abs/2206.02777. Differs from PaddleDetection:
-batches of any size, inputs of any height and width that are multiples of 32. Shapes: B images, Q queries,
+any batch size, any input height and width in multiples of 32. Shapes: B images, Q queries,
 K classes, [H, W] input size.
 """
 
@@ -36,7 +36,7 @@ from paddlex_seg.structures import Batch, Detections, MaskFrame
 
 
 class MaskRtDetr(InstanceSegmenter):
-    """Backbone, encoder and decoder; the detections are the best scores of all queries and classes."""
+    """Backbone, encoder and decoder. Detections are the best pairs of query and class by score."""
 
     mask_frame: MaskFrame = "image_logits"
 
@@ -56,7 +56,7 @@ class MaskRtDetr(InstanceSegmenter):
         self.backbone, self.transformer, self.neck = backbone, transformer, neck
 
     def class_axes(self) -> tuple[ClassAxis, ...]:
-        """The classifier, which encoder and decoder share, and the embedding of the denoising queries."""
+        """The classifier, shared by encoder and decoder, and the class embedding of the denoising queries."""
         head = self.transformer.score_head
         return (
             ClassAxis(head.weight, axis=1),
@@ -82,14 +82,14 @@ class MaskRtDetr(InstanceSegmenter):
                 denoising=denoising,
                 joined=batch.joined,
             )
-        # Without objects there is no denoising; its embedding still needs a gradient.
+        # Without objects there is no denoising, but the class embedding still needs a gradient.
         losses["loss"] = losses["loss"] + 0.0 * self.transformer.denoising_class_embed.weight.sum()
         return losses
 
     def forward(self, image: Tensor, im_shape: Tensor, scale_factor: Tensor) -> Detections:
-        """Detections, per image by falling score. Boxes may reach out of the image.
+        """Detections of each image in descending score. Boxes may exceed the image.
 
-        Masks are logits of the whole input at stride 4.
+        Masks are logits for the whole input at stride 4.
         """
         levels, mask_features = self.neck(self.backbone(image))
         _, layers = self.transformer(levels, mask_features)
@@ -117,7 +117,10 @@ class MaskRtDetr(InstanceSegmenter):
 def _build(
     backbone: PpHgNetV2, neck: MaskHybridEncoder, num_classes: int, lr_factor: float, *, from_scratch: bool
 ) -> MaskRtDetr:
-    """``lr_factor``: of the backbone, whose stem and norms are frozen, unless all starts from scratch."""
+    """``lr_factor``: learning rate factor of the backbone. Its stem and norms are frozen.
+
+    ``from_scratch``: nothing is frozen and ``lr_factor`` is ignored.
+    """
     if not from_scratch:
         backbone.freeze(lr_factor)
     transformer = MaskRtDetrTransformer(neck.channels, num_classes, neck.num_prototypes)
@@ -125,7 +128,7 @@ def _build(
 
 
 def mask_rt_detr_s(num_classes: int, *, from_scratch: bool = False) -> MaskRtDetr:
-    """Mask-RT-DETR-S, with fresh weights; ``from_scratch`` prepares it to be trained from them."""
+    """Mask-RT-DETR-S with random weights. Set ``from_scratch`` to train from these weights."""
     backbone = pp_hgnetv2_b1()
     neck = MaskHybridEncoder(
         backbone.out_channels,
@@ -138,21 +141,21 @@ def mask_rt_detr_s(num_classes: int, *, from_scratch: bool = False) -> MaskRtDet
 
 
 def mask_rt_detr_m(num_classes: int, *, from_scratch: bool = False) -> MaskRtDetr:
-    """Mask-RT-DETR-M, with fresh weights; ``from_scratch`` prepares it to be trained from them."""
+    """Mask-RT-DETR-M with random weights. Set ``from_scratch`` to train from these weights."""
     backbone = pp_hgnetv2_b2()
     neck = MaskHybridEncoder(backbone.out_channels, attended_level=1, csp_expansion=0.5, num_prototypes=128)
     return _build(backbone, neck, num_classes, lr_factor=0.1, from_scratch=from_scratch)
 
 
 def mask_rt_detr_l(num_classes: int, *, from_scratch: bool = False) -> MaskRtDetr:
-    """Mask-RT-DETR-L, with fresh weights; ``from_scratch`` prepares it to be trained from them."""
+    """Mask-RT-DETR-L with random weights. Set ``from_scratch`` to train from these weights."""
     backbone = pp_hgnetv2_l()
     neck = MaskHybridEncoder(backbone.out_channels)
     return _build(backbone, neck, num_classes, lr_factor=0.05, from_scratch=from_scratch)
 
 
 def mask_rt_detr_x(num_classes: int, *, from_scratch: bool = False) -> MaskRtDetr:
-    """Mask-RT-DETR-X, with fresh weights; ``from_scratch`` prepares it to be trained from them."""
+    """Mask-RT-DETR-X with random weights. Set ``from_scratch`` to train from these weights."""
     backbone = pp_hgnetv2_b5()
     neck = MaskHybridEncoder(
         backbone.out_channels,
@@ -165,7 +168,7 @@ def mask_rt_detr_x(num_classes: int, *, from_scratch: bool = False) -> MaskRtDet
 
 
 def mask_rt_detr_h(num_classes: int, *, from_scratch: bool = False) -> MaskRtDetr:
-    """Mask-RT-DETR-H, with fresh weights; ``from_scratch`` prepares it to be trained from them."""
+    """Mask-RT-DETR-H with random weights. Set ``from_scratch`` to train from these weights."""
     backbone = pp_hgnetv2_h()
     neck = MaskHybridEncoder(
         backbone.out_channels,

@@ -1,4 +1,4 @@
-"""The annotated objects of a batch, as denoising, matching and losses need them."""
+"""The annotated objects of a batch, for denoising, matching and losses."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from paddlex_seg.structures import Target
 
 
 class Objects(NamedTuple):
-    """All G objects of a batch, image by image. Image b owns ``counts[b]`` of them."""
+    """All G objects of a batch, image by image. Image b has ``counts[b]`` objects."""
 
     class_ids: Tensor  # int64 [G]
     boxes: Tensor  # [G, 4], cxcywh as fractions of the input
@@ -26,7 +26,7 @@ class Objects(NamedTuple):
         return tuple(np.cumsum([0, *self.counts[:-1]]).tolist())
 
     def of_image(self, image: int) -> Tensor:
-        """Indices of an image's objects."""
+        """Indices of the objects of an image."""
         return paddle.arange(self.first[image], self.first[image] + self.counts[image])
 
 

@@ -1,6 +1,6 @@
-"""Queries of Mask-RT-DETR: chosen from the encoder's cells, refined by the decoder.
+"""Query selection and decoder of Mask-RT-DETR.
 
-Shapes: B images, Q queries (300, or all cells of a tiny input; in training with those of denoising in front),
+Shapes: B images, Q queries (300, or all cells of a tiny input; in training after the denoising queries),
 C channels, K classes, P prototypes, L cells of all levels.
 """
 
@@ -20,20 +20,20 @@ from paddlex_seg.ops.boxes import inverse_sigmoid, mask_boxes, xyxy_to_cxcywh
 
 NUM_POINTS = 4
 NUM_HEADS = 8
-CELL_BOX_SIZE = 0.05  # of stride 8, relative to the image; doubles from level to level
-BORDER = 0.01  # a cell with its centre or size nearer to 0 or 1 is not chosen
-BACKGROUND_LOGIT = -4.59511985013459  # of a probability of 0.01, where classes start
+CELL_BOX_SIZE = 0.05  # at stride 8, as a fraction of the image; doubles with each level
+BORDER = 0.01  # cells are excluded if centre or size is nearer to 0 or 1
+BACKGROUND_LOGIT = -4.59511985013459  # logit of 0.01, the initial class score
 
 
 class Predictions(NamedTuple):
-    """What one layer says of its queries. A mask is the product of its embedding and the mask features."""
+    """Predictions of one layer. A mask is the product of its embedding and the mask features."""
 
     class_logits: Tensor  # [B, Q, K]
     boxes: Tensor  # [B, Q, 4], cxcywh as fractions of the input
     mask_embeddings: Tensor  # [B, Q, P]
 
     def in_float32(self) -> "Predictions":
-        """For the losses: they are less under mixed precision."""
+        """Float32 copies for the losses; with mixed precision predictions may be in 16 bits."""
         return Predictions(*(tensor.astype("float32") for tensor in self))
 
     def after(self, count: int) -> "Predictions":
@@ -46,7 +46,7 @@ class Predictions(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """The cells of the encoder that become queries."""
+    """The encoder cells selected as queries."""
 
     cells: Tensor  # int64 [B, Q], best class first
     content: Tensor  # [B, Q, C]
@@ -87,10 +87,10 @@ class MaskRtDetrTransformer(nn.Layer):
     def forward(
         self, levels: Sequence[Tensor], mask_features: Tensor, denoising: Denoising | None = None
     ) -> tuple[Selection, list[Predictions]]:
-        """The selection, and the predictions of the decoder's layers: of all in training, else of the last.
+        """The selection and the predictions of all decoder layers; in evaluation only of the last layer.
 
-        levels: stride 8, 16, 32, each [B, C, h, w]; mask_features: [B, P, H/4, W/4]. With ``denoising`` its
-        queries stand in front, and the predictions of the queries before the first layer come first.
+        levels: stride 8, 16, 32, each [B, C, h, w]; mask_features: [B, P, H/4, W/4]. With ``denoising``, its
+        queries come before the selected ones, and the first predictions are those of the decoder input.
         """
         memory, sizes_hw = self.flatten_levels(levels)
         selection = self.select(memory, sizes_hw, mask_features)
@@ -109,13 +109,13 @@ class MaskRtDetrTransformer(nn.Layer):
         return selection, predictions
 
     def flatten_levels(self, levels: Sequence[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
-        """The cells of all levels in a row, [B, L, C], and the height and width of each level."""
+        """The concatenated cells of all levels, [B, L, C], and the height and width of each level."""
         projected = [project(level) for project, level in zip(self.input_proj, levels)]  # noqa: B905
         memory = paddle.concat([level.flatten(2).transpose([0, 2, 1]) for level in projected], axis=1)
         return memory, [(level.shape[2], level.shape[3]) for level in projected]
 
     def select(self, memory: Tensor, sizes_hw: Sequence[tuple[int, int]], mask_features: Tensor) -> Selection:
-        """The cells with the highest class score of an image. Their boxes are drawn around their masks."""
+        """Select the cells of each image with the highest class score. Their boxes enclose their masks."""
         anchors, is_valid = cell_anchors(sizes_hw)
         cells = self.enc_output(paddle.where(is_valid, memory, paddle.zeros([])))
         best_class = self.score_head(cells).max(axis=-1)  # [B, L]
@@ -127,18 +127,18 @@ class MaskRtDetrTransformer(nn.Layer):
         with paddle.no_grad():
             masks = mask_logits(predictions.mask_embeddings, mask_features)
             around_masks = xyxy_to_cxcywh(mask_boxes(masks > 0))
-            # Decoding starts from what the sigmoid can express.
+            # The decoder stores boxes as logits, so clip them to the range of the sigmoid.
             around_masks = F.sigmoid(inverse_sigmoid(around_masks))
         return Selection(chosen, content, predictions, around_masks)
 
     def predict(self, content: Tensor, boxes: Tensor) -> Predictions:
-        """Classes and masks of queries [B, Q, C], beside their boxes."""
+        """Predict classes and mask embeddings of queries [B, Q, C]; ``boxes`` are passed through."""
         content = self.dec_norm(content)
         return Predictions(self.score_head(content), boxes, self.mask_query_head(content))
 
 
 class Decoder(nn.Layer):
-    """Layers that refine queries and their boxes one after the other."""
+    """Sequential decoder layers, each of which refines queries and boxes."""
 
     def __init__(self, channels: int, feedforward_channels: int, num_layers: int) -> None:
         super().__init__()
@@ -156,9 +156,9 @@ class Decoder(nn.Layer):
     ) -> list[tuple[Tensor, Tensor]]:
         """Content [B, Q, C] and boxes [B, Q, 4] after each layer.
 
-        The boxes that the next layer starts from have no gradient, but the correction of each layer is also
-        added to the box of the layer before with its gradient: "look forward twice" of H. Zhang et al.,
-        "DINO", https://arxiv.org/abs/2203.03605, section 3.5.
+        The input boxes of the next layer have no gradient. The output box of a layer is its correction added
+        to the box of the previous layer with gradient: "look forward twice" of H. Zhang et al., "DINO",
+        https://arxiv.org/abs/2203.03605, section 3.5.
         """
         states = []
         before = boxes
@@ -177,7 +177,7 @@ class Decoder(nn.Layer):
 
 
 class DecoderLayer(nn.Layer):
-    """Attention among queries, then to the image, then a feed-forward network; normalised after each."""
+    """Self-attention, deformable attention to the image and feed-forward network, each with layer norm."""
 
     def __init__(self, channels: int, feedforward_channels: int) -> None:
         super().__init__()
@@ -206,7 +206,11 @@ class DecoderLayer(nn.Layer):
 
 
 class Mlp(nn.Layer):
-    """Linear layers with ReLU in between. ``weight``: initial weights of all; ``last``: all of the last."""
+    """Linear layers with ReLU in between.
+
+    ``weight``: initializer of the weights of all layers; ``last``: initializer of weight and bias of the
+    last.
+    """
 
     def __init__(
         self,
@@ -231,7 +235,7 @@ class Mlp(nn.Layer):
 
 
 def mask_logits(embeddings: Tensor, mask_features: Tensor) -> Tensor:
-    """embeddings: [B, Q, P]; mask_features: [B, P, h, w]; returns [B, Q, h, w]."""
+    """Mask logits [B, Q, h, w]. embeddings: [B, Q, P]; mask_features: [B, P, h, w]."""
     height, width = mask_features.shape[2:]
     return paddle.matmul(embeddings, mask_features.flatten(2)).reshape(
         [-1, embeddings.shape[1], height, width]
@@ -239,10 +243,10 @@ def mask_logits(embeddings: Tensor, mask_features: Tensor) -> Tensor:
 
 
 def cell_anchors(sizes_hw: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-    """The box of each cell before the sigmoid, float32 [1, L, 4] cxcywh, and whether it may become a query,
+    """The anchor box of each cell as logits, float32 [1, L, 4] cxcywh, and whether the cell can be selected,
     bool [1, L, 1].
 
-    PaddleDetection divides x by the height and y by the width; the same where they are equal.
+    PaddleDetection divides x by the height and y by the width. For height = width the result is the same.
     """
     anchors = []
     for level, (height, width) in enumerate(sizes_hw):
@@ -257,7 +261,7 @@ def cell_anchors(sizes_hw: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
 
 
 def take_rows(rows: Tensor, index: Tensor) -> Tensor:
-    """rows: [B, L, C]; index: int64 [B, Q]; returns [B, Q, C]."""
+    """Gather rows of each image. rows: [B, L, C]; index: int64 [B, Q]; returns [B, Q, C]."""
     num_rows = rows.shape[1]
     flat = index + paddle.arange(rows.shape[0]).unsqueeze(1) * num_rows
     return (

@@ -1,4 +1,4 @@
-"""Which grid cells are to find which object: task-aligned assignment.
+"""Task-aligned assignment of objects to grid cells.
 
 Paper: C. Feng et al., "TOOD: Task-aligned One-stage Object Detection", https://arxiv.org/abs/2108.07755.
 Shapes: B images, K classes, L grid cells, n objects of one image, P positive cells of the batch.
@@ -20,11 +20,13 @@ EPSILON = 1e-9
 
 
 class Positives(NamedTuple):
-    """The cells that are to find an object, those of one object next to each other. P may be 0."""
+    """The positive cells, each assigned to one object, sorted by object. P may be 0."""
 
     cell: Tensor  # int64 [P], position in the B * L cells of the batch
-    object: Tensor  # int64 [P], position in the objects of all images one after the other, never falling
-    score: Tensor  # float32 [P], the score wanted there: the best IoU for the best cell, less for the others
+    object: Tensor  # int64 [P], position in the concatenated objects of all images, ascending
+    score: (
+        Tensor  # float32 [P], target score: the best IoU for the best cell of an object, less for the others
+    )
 
 
 @paddle.no_grad()
@@ -59,7 +61,7 @@ def _assign_image(
     inside = _centers_inside(centers, target.boxes_xyxy)
     positive = _best_cells(alignment * inside) * inside
     positive = _one_object_per_cell(positive, iou)
-    score = _wanted_scores(alignment * positive, iou * positive)
+    score = _target_scores(alignment * positive, iou * positive)
     pairs = paddle.nonzero(positive)  # [P, 2], object by object
     return pairs[:, 1], pairs[:, 0], paddle.gather_nd(score, pairs)
 
@@ -79,16 +81,17 @@ def _best_cells(alignment: Tensor) -> Tensor:
 
 
 def _one_object_per_cell(positive: Tensor, iou: Tensor) -> Tensor:
-    """A cell wanted by several objects goes to the one its box covers best, even if that one did not want
-    it.
+    """If several objects select a cell, it is assigned to the object with the highest IoU.
+
+    This object may be one that did not select the cell.
     """
-    wanted_by = positive.sum(axis=0, keepdim=True)  # [1, L]
+    num_selected = positive.sum(axis=0, keepdim=True)  # [1, L]
     best_object = iou.argmax(axis=0, keepdim=True)
     is_best = (paddle.arange(iou.shape[0]).unsqueeze(1) == best_object).astype("float32")
-    return paddle.where(wanted_by > 1, is_best, positive)
+    return paddle.where(num_selected > 1, is_best, positive)
 
 
-def _wanted_scores(alignment: Tensor, iou: Tensor) -> Tensor:
-    """Both arguments are 0 where not positive. The best cell of an object gets the object's best IoU."""
+def _target_scores(alignment: Tensor, iou: Tensor) -> Tensor:
+    """Target scores. Arguments are 0 where not positive. The best cell of an object gets its best IoU."""
     best_alignment = alignment.amax(axis=1, keepdim=True)
     return alignment / (best_alignment + EPSILON) * iou.amax(axis=1, keepdim=True)  # [n, L]

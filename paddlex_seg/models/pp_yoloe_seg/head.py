@@ -1,7 +1,7 @@
-"""The head of PP-YOLOE_seg: per grid cell a class, four distances to the box's sides, and mask coefficients.
+"""The head of PP-YOLOE_seg. Per grid cell: class scores, distances to the box sides, mask coefficients.
 
 The mask of an object is the sum of 32 prototypes of the whole image, weighted by its coefficients.
-Shapes: B images, K classes, L grid cells ("anchors") of all strides together, stride 32 first, row by row.
+Shapes: B images, K classes, L grid cells ("anchors") of all strides, stride 32 first, row by row.
 """
 
 import math
@@ -19,11 +19,11 @@ from paddlex_seg.models.layers import ConvBnAct
 
 STRIDES = (32, 16, 8)
 NUM_PROTOTYPES = 32
-NUM_BINS = 17  # a distance is the mean of a distribution over 0, 1, ... 16 strides
+NUM_BINS = 17  # a distance is the mean of a distribution over 0, 1, ..., 16 strides
 
 
 class HeadOutputs(NamedTuple):
-    """What the head says about a batch, before any decoding."""
+    """Raw outputs of the head for a batch."""
 
     class_logits: Tensor  # float32 [B, L, K]
     distance_logits: Tensor  # float32 [B, L, 4 * NUM_BINS]: left, top, right, bottom
@@ -41,17 +41,17 @@ class PpYoloeSegHead(nn.Layer):
         self.stem_cls = nn.LayerList([GatedConv(channels) for channels in in_channels])
         self.stem_reg = nn.LayerList([GatedConv(channels) for channels in in_channels])
         self.stem_ins = nn.LayerList([GatedConv(channels) for channels in in_channels])
-        # A score of 0.01 everywhere at first: the few objects do not drown in false alarms.
+        # Initial scores of 0.01, so that the loss of the many background cells does not dominate.
         rare = np.full(num_classes, -math.log((1 - 0.01) / 0.01))
-        # Distances of 3 strides at first, a typical object of each level. The reference starts with 8, boxes
-        # that overlap next to nothing on a small input; it never trains from random weights.
+        # Initial distances of 3 strides, typical for the objects of each level. PaddleDetection starts with
+        # 8, which gives boxes with very low IoU on a small input; it never trains from random weights.
         short = np.tile(np.arange(NUM_BINS) * math.log(3 / 4), 4)
         self.pred_cls = nn.LayerList([_constant_conv(c, bias=rare) for c in in_channels])
         self.pred_reg = nn.LayerList([_constant_conv(c, bias=short) for c in in_channels])
-        # With Paddle's default weights, as in the reference, the first mask logits are in the hundreds, and
-        # training from scratch diverges. Published weights replace these.
+        # With Paddle's default initialization, as in PaddleDetection, the first mask logits are in the
+        # hundreds and training from scratch diverges. Published weights overwrite these values.
         self.pred_ins = nn.LayerList([_small_conv(c, NUM_PROTOTYPES) for c in in_channels])
-        # Never trained: the values 0, 1, ... 16. A parameter because the published weights contain it.
+        # Constant 0, 1, ..., 16, not trained. It is a parameter because the published weights contain it.
         bins = paddle.arange(NUM_BINS, dtype="float32").reshape([1, NUM_BINS, 1, 1]).numpy()
         self.proj_conv = nn.Conv2D(
             NUM_BINS,
@@ -87,7 +87,7 @@ class PpYoloeSegHead(nn.Layer):
 
 
 class GatedConv(nn.Layer):
-    """A 1x1 convolution of the feature after its channels were gated by the image's channel means."""
+    """Scales the channels by a gate computed from their means, then applies a 1x1 convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class PrototypeNet(nn.Layer):
 def grid_cells(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Centres [L, 2] (x, y, in strides) and strides [L, 1] (pixels) of the cells of all features."""
     centers, strides = [], []
-    for i, feature in enumerate(features):  # Paddle's graph compiler knows no zip(strict=True)
+    for i, feature in enumerate(features):  # Paddle's graph compiler does not support zip(strict=True)
         height, width = feature.shape[2], feature.shape[3]
         y, x = paddle.meshgrid(
             paddle.arange(height, dtype="float32") + 0.5, paddle.arange(width, dtype="float32") + 0.5
@@ -135,7 +135,7 @@ def _to_rows(x: Tensor) -> Tensor:
 
 
 def _constant_conv(in_channels: int, bias: NDArray[np.float64]) -> nn.Conv2D:
-    """Puts out ``bias``, one value per output channel, whatever it sees."""
+    """A convolution with zero weights, whose initial output is ``bias``, one value per output channel."""
     return nn.Conv2D(
         in_channels,
         len(bias),

@@ -34,18 +34,19 @@ def pp_yoloe_seg_losses(
 ) -> dict[str, Tensor]:
     """Named scalars: ``loss`` to minimise, its terms before weighting, and ``loss_l1`` for the log.
 
-    All terms but ``loss_l1``, the mean over the positives, are sums divided by the sum of the wanted scores
-    (at least 1); in a distributed run the means over the processes are so.
+    ``loss_l1`` is the mean over positives. All other terms are sums divided by the sum of the target scores
+    (at least 1) of the joined batch.
 
-    ``from_scratch`` changes three things. The targets of masks are the means of the 4x4 pixels under a
-    prototype pixel instead of their first, which shifts every mask by 1.5 pixels, much of a thin object
-    (benchmarks/mask_target_ceiling.py). The mask loss is divided by the number of positives instead of their
-    scores, which are next to nothing while boxes are poor, so that mask gradients drown all others. And
-    classes learn by binary cross entropy instead of the varifocal loss, which hardly lowers the scores of
-    the background once these are small. Published weights were trained without any of them.
+    ``from_scratch`` makes three changes, which the published weights were trained without:
+    - Mask targets are the mean of the 4x4 pixels under a prototype pixel, instead of the first of them. The
+      first pixel shifts every mask by 1.5 pixels, too much for a thin object
+      (benchmarks/mask_target_ceiling.py).
+    - The mask loss is divided by the number of positives instead of their target scores. Scores are close to
+    0 while boxes are poor, and the mask gradients would dominate all others. - The class loss is binary cross
+    entropy. The varifocal loss hardly lowers background scores that are already small.
     """
     parts = [*in_step(outputs[:4]), *outputs[4:]]  # centers and strides have no gradient
-    outputs = HeadOutputs(*(tensor.astype("float32") for tensor in parts))  # they are less under AMP
+    outputs = HeadOutputs(*(tensor.astype("float32") for tensor in parts))  # with AMP they may be in 16 bits
     positives = _assign(head, outputs, targets)
     count = paddle.to_tensor(float(len(positives.cell)))
     score_sum, num_positives = joined.normalizer(paddle.stack([positives.score.sum(), count])).unbind()
@@ -83,7 +84,7 @@ def _assign(head: PpYoloeSegHead, outputs: HeadOutputs, targets: Sequence[Target
 def _class_loss(
     class_logits: Tensor, positives: Positives, targets: Sequence[Target], *, is_plain: bool
 ) -> Tensor:
-    """Summed over cells and classes: varifocal loss, or plain binary cross entropy."""
+    """Varifocal loss, or binary cross entropy if ``is_plain``, summed over cells and classes."""
     wanted = paddle.zeros([class_logits.size])
     is_positive = paddle.zeros([class_logits.size])
     if len(positives.cell) > 0:
@@ -100,14 +101,14 @@ def _class_loss(
 def _box_losses(
     head: PpYoloeSegHead, outputs: HeadOutputs, positives: Positives, targets: Sequence[Target]
 ) -> dict[str, Tensor]:
-    """Sums over the positives, but the mean for L1. Boxes are in strides of their cell."""
+    """Sums over the positives; for L1 the mean. Boxes are in units of the stride of their cell."""
     cell_of_image = positives.cell % len(outputs.centers)
     centers = outputs.centers[cell_of_image]  # [P, 2]
     boxes = paddle.concat([target.boxes_xyxy for target in targets])[positives.object]  # [P, 4]
     boxes = boxes / outputs.strides[cell_of_image]
     logits = outputs.distance_logits.flatten(0, 1)[positives.cell]  # [P, 4 * NUM_BINS]
     predicted = distances_to_boxes(centers, head.expected_distances(logits))
-    # The last bin can only be the upper neighbour of a target.
+    # Targets stay below the last bin, which is only used as the upper neighbour.
     wanted = boxes_to_distances(centers, boxes).clip(0, NUM_BINS - 1 - 0.01)
     dfl = distribution_focal_loss(logits.reshape([-1, 4, NUM_BINS]), wanted).mean(axis=1)
     return {
@@ -120,10 +121,10 @@ def _box_losses(
 def _mask_loss(
     outputs: HeadOutputs, positives: Positives, targets: Sequence[Target], *, mean_targets: bool
 ) -> Tensor:
-    """Binary cross entropy inside the objects' boxes, per pixel of the box, summed over the positives.
+    """Binary cross entropy inside the box of the object, mean over its pixels, summed over the positives.
 
-    Works object by object on the pixels of its box alone: the memory is that of the boxes' areas, not of P
-    whole images, and cells of one object share its crop.
+    The loop over objects only uses the pixels of each box, shared by all cells of the object. So memory grows
+    with the areas of the boxes, not with P whole images.
     """
     coefficients = outputs.coefficients.flatten(0, 1)[positives.cell]  # [P, 32]
     cells_of_object = np.bincount(positives.object.numpy(), minlength=sum(len(t.class_ids) for t in targets))
@@ -148,7 +149,7 @@ def _object_mask_loss(
     """prototypes: [32, h, w]; coefficients: [p, 32]; box: [4] xyxy, input pixels; mask: uint8 [H, W]."""
     step_y, step_x = mask.shape[0] // prototypes.shape[1], mask.shape[1] // prototypes.shape[2]
     scale = np.array([step_x, step_y, step_x, step_y], dtype=np.float32)
-    # A pixel is in the box if its index is on or after the first side and before the second.
+    # A pixel is inside the box if first side <= index < second side.
     x1, y1, x2, y2 = np.maximum(np.ceil(box / scale), 0).astype(int)
     if mean_targets:
         pixels = mask[y1 * step_y : y2 * step_y, x1 * step_x : x2 * step_x].astype("float32")
@@ -162,6 +163,6 @@ def _object_mask_loss(
 
 
 def _zero_losses(outputs: HeadOutputs) -> dict[str, Tensor]:
-    """Zeros that still give each head a gradient, so that replicas of a distributed run stay in step."""
+    """Zero losses that still give each head a gradient, because no parameter may be without a gradient."""
     zero = 0.0 * (outputs.distance_logits.mean() + outputs.coefficients.mean() + outputs.prototypes.mean())
     return {"loss_iou": zero, "loss_dfl": zero, "loss_l1": zero.detach(), "loss_mask": zero}

@@ -2,7 +2,7 @@
 
 Papers: S. Xu et al., "PP-YOLOE: An evolved version of YOLO", https://arxiv.org/abs/2203.16250, and, for the
 prototypes, D. Bolya et al., "YOLACT", https://arxiv.org/abs/1904.02689. Differs from PaddleDetection:
-batches of any size, any input whose sides are multiples of 32, no made-up row when nothing is found.
+any batch size, any input size in multiples of 32, no dummy row if nothing is detected.
 Shapes: B images, K classes, L grid cells, N detections of the batch, [H, W] input size.
 """
 
@@ -47,14 +47,15 @@ class PpYoloeSeg(InstanceSegmenter):
         self.nms_top_k, self.max_detections = nms_top_k, max_detections
 
     def class_axes(self) -> tuple[ClassAxis, ...]:
-        """The classifiers of the three levels."""
+        """Weights and biases of the classifiers of the three levels."""
         layers = self.yolo_head.pred_cls
         return tuple(ClassAxis(tensor, axis=0) for layer in layers for tensor in (layer.weight, layer.bias))
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """``loss`` and its terms ``loss_cls``, ``loss_iou``, ``loss_dfl``, ``loss_mask``, and ``loss_l1``.
+        """``loss``, its terms ``loss_cls``, ``loss_iou``, ``loss_dfl``, ``loss_mask``, and ``loss_l1``.
 
-        The terms are without their weights 1, 2.5, 0.5, 2.5; ``loss_l1`` is not part of the sum.
+        ``loss`` weights the terms with 1, 2.5, 0.5, 2.5; they are returned without weights. ``loss_l1`` is
+        not part of ``loss``.
         """
         outputs = self.yolo_head(self.neck(self.backbone(batch.image)))
         with paddle.amp.auto_cast(enable=False):
@@ -63,14 +64,14 @@ class PpYoloeSeg(InstanceSegmenter):
             )
 
     def forward(self, image: Tensor, im_shape: Tensor, scale_factor: Tensor) -> Detections:
-        """Detections, per image sorted by class, then by falling score. Boxes may reach out of the image.
+        """Detections of each image, sorted by class, then descending score. Boxes may exceed the image.
 
-        Masks are of the whole input at stride 4, neither cut to the boxes nor thresholded.
+        Masks cover the whole input at stride 4. They are not cropped to the boxes and not thresholded.
         """
         outputs = self.yolo_head(self.neck(self.backbone(image)))
         distances = self.yolo_head.expected_distances(outputs.distance_logits)
         boxes = distances_to_boxes(outputs.centers, distances) * outputs.strides
-        # Scaled before the suppression, which it does not change, since oneDNN refuses arithmetic on no rows.
+        # Scale before NMS (same result), because oneDNN fails on tensors with 0 rows after NMS.
         rows, positions, num_rows = multiclass_nms(
             boxes_xyxy=boxes / _scale_xyxy(im_shape, scale_factor),
             scores=F.sigmoid(outputs.class_logits).transpose([0, 2, 1]),
@@ -89,9 +90,9 @@ class PpYoloeSeg(InstanceSegmenter):
 
 
 def _scale_xyxy(im_shape: Tensor, scale_factor: Tensor) -> Tensor:
-    """Pixels of the input per pixel of the original, [B, 1, 4] for x, y, x, y."""
-    # im_shape / size is scale_factor, free of its rounding. The formula keeps im_shape in the exported graph:
-    # deployment code feeds three inputs, and the export drops one that nothing uses.
+    """Pixels of the input per pixel of the original image, [B, 1, 4] for x, y, x, y."""
+    # The formula equals scale_factor without its rounding error. It also keeps im_shape in the exported
+    # graph: the export drops unused inputs, but deployment code feeds all three.
     scale = (im_shape / original_sizes(im_shape, scale_factor)).flip(-1)
     return paddle.concat([scale, scale], axis=1).unsqueeze(1)
 
@@ -99,14 +100,14 @@ def _scale_xyxy(im_shape: Tensor, scale_factor: Tensor) -> Tensor:
 def _assemble_masks(
     prototypes: Tensor, coefficients: Tensor, image_of_row: Tensor, num_rows: Tensor
 ) -> Tensor:
-    """Probabilities [N, h, w] from prototypes [B, 32, h, w] and the rows' coefficients [N, 32].
+    """Probabilities [N, h, w] from prototypes [B, 32, h, w] and the coefficients [N, 32] of all rows.
 
-    Rows are padded to one matrix per image, at least one row high since some runtimes refuse a product of
-    nothing: one batched product, without a copy of the prototypes per row.
+    Coefficients are padded to one matrix per image, so that one batched product suffices and prototypes are
+    not copied for each row. The matrix has at least one row, because some runtimes fail on empty products.
     """
     num_rows = num_rows.astype("int64")
     first_row = num_rows.cumsum() - num_rows
-    most = num_rows.max().clip(min=1)  # not amax, which the converter to ONNX does not know
+    most = num_rows.max().clip(min=1)  # not amax, which the ONNX converter does not support
     rank = paddle.arange(image_of_row.shape[0]) - first_row.gather(image_of_row)
     slot = image_of_row * most + rank  # [N]
     empty = paddle.zeros([num_rows.shape[0] * most, coefficients.shape[1]])
@@ -116,7 +117,7 @@ def _assemble_masks(
 
 
 def pp_yoloe_seg_s(num_classes: int, *, from_scratch: bool = False) -> PpYoloeSeg:
-    """PP-YOLOE_seg-S, with fresh weights; ``from_scratch`` prepares it to be trained from them."""
+    """PP-YOLOE_seg-S with random weights. Set ``from_scratch`` to train from these weights."""
     backbone = CspResNet(widths=(32, 64, 128, 256, 512), depths=(1, 2, 2, 1))
     neck = CspPan(backbone.out_channels, out_channels=(384, 192, 96))
     head = PpYoloeSegHead(neck.out_channels, num_classes, prototype_channels=128)

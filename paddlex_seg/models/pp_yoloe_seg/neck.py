@@ -1,4 +1,4 @@
-"""The neck of PP-YOLOE: features of three strides exchanged downwards (FPN), then upwards (PAN)."""
+"""The neck of PP-YOLOE: fuses features of three strides, first top-down (FPN), then bottom-up (PAN)."""
 
 from collections.abc import Sequence
 
@@ -11,16 +11,16 @@ from paddlex_seg.models.layers import ConvBnAct
 
 
 class CspPan(nn.Layer):
-    """Mixes the backbone's features of stride 8, 16, 32; returns stride 32, 16, 8 with ``out_channels``.
+    """Fuses the backbone features of stride 8, 16, 32; returns stride 32, 16, 8 with ``out_channels``.
 
-    ``out_channels`` run from stride 32 to stride 8, each half of the one before.
+    ``out_channels`` are for stride 32, 16, 8; each is half of the previous one.
     """
 
     def __init__(self, in_channels: Sequence[int], out_channels: Sequence[int]) -> None:
         super().__init__()
         coarse, medium, fine = out_channels
         in_fine, in_medium, in_coarse = in_channels
-        # The inner Sequential gives the layers the names of the published weights.
+        # The inner Sequential is needed for the layer names of the published weights.
         self.fpn_stages = nn.LayerList(
             [
                 nn.Sequential(CspStage(in_coarse, coarse, with_spp=True)),
@@ -55,8 +55,8 @@ class CspPan(nn.Layer):
 
 
 class CspStage(nn.Layer):
-    """Two branches at half the channels, one through a block, joined. ``with_spp`` adds pooling at three
-    sizes.
+    """Two branches with half the channels, one with a residual block, concatenated. ``with_spp`` adds pooling
+    at three sizes.
     """
 
     def __init__(self, in_channels: int, out_channels: int, with_spp: bool = False) -> None:
@@ -75,9 +75,7 @@ class CspStage(nn.Layer):
 
 
 class SpatialPyramidPooling(nn.Layer):
-    """The input beside its maxima over 5x5, 9x9 and 13x13 neighbours, reduced to the channels of the
-    input.
-    """
+    """Concatenates the input with its 5x5, 9x9 and 13x13 max pooling and reduces to the input channels."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

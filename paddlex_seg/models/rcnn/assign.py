@@ -1,4 +1,4 @@
-"""Which boxes belong to which object, and which of them a training step learns from.
+"""Assignment of boxes to objects, and sampling of the boxes for training.
 
 Shapes: N boxes, G objects of one image.
 """
@@ -12,33 +12,33 @@ from paddle import Tensor
 from paddlex_seg.ops.boxes import pairwise_iou
 from paddlex_seg.structures import Target
 
-OBJECTS_AT_ONCE = 16  # bounds the memory of the overlaps of all anchors with all objects
+OBJECTS_AT_ONCE = 16  # objects per chunk of the IoU table with all anchors, to limit memory
 SAMPLES_PER_IMAGE = 512
 FOREGROUND_SHARE = 0.25
-UNIT_BOX = [0.0, 0.0, 1.0, 1.0]  # stands where there is no box
+UNIT_BOX = [0.0, 0.0, 1.0, 1.0]  # used if an image has no box
 
 
 class Overlaps(NamedTuple):
-    """For each of N boxes the object that it overlaps most. Without objects, all are 0."""
+    """For each of N boxes, the object with the highest IoU. Without objects, all values are 0."""
 
     iou: Tensor  # float32 [N]
     object: Tensor  # int64 [N]
-    is_best_of_object: Tensor  # bool [N]: no other box overlaps some object more
+    is_best_of_object: Tensor  # bool [N]: the box has the highest IoU with some object
 
 
 class RoiSamples(NamedTuple):
-    """Boxes of a batch to learn from, n of them; image b owns ``num[b]``, in order, foreground first."""
+    """n sampled boxes of a batch, image by image, foreground first. Image b has ``num[b]`` boxes."""
 
     boxes_xyxy: Tensor  # float32 [n, 4]
     num: Tensor  # int32 [B]
-    class_ids: Tensor  # int64 [n]; the number of classes stands for the background
-    objects: Tensor  # int64 [n]: which object of its image
+    class_ids: Tensor  # int64 [n]; background: the number of classes
+    objects: Tensor  # int64 [n]: index of the object in its image
     object_boxes_xyxy: Tensor  # float32 [n, 4]; 0 for an image without objects
 
 
 @paddle.no_grad()
 def best_overlaps(boxes_xyxy: Tensor, object_boxes_xyxy: Tensor) -> Overlaps:
-    """boxes_xyxy: float32 [N, 4]; object_boxes_xyxy: float32 [G, 4]."""
+    """The object with the highest IoU of each box. boxes_xyxy: float32 [N, 4]; object_boxes_xyxy: [G, 4]."""
     num_boxes, num_objects = boxes_xyxy.shape[0], object_boxes_xyxy.shape[0]
     best = paddle.zeros([num_boxes])
     owner = paddle.zeros([num_boxes], dtype="int64")
@@ -55,7 +55,7 @@ def best_overlaps(boxes_xyxy: Tensor, object_boxes_xyxy: Tensor) -> Overlaps:
 
 
 def random_subset(positions: Tensor, count: int) -> Tensor:
-    """``count`` of the positions, int64 [n], by chance; all of them where there are no more."""
+    """``count`` random elements of ``positions``, int64 [n]; all of them if n <= count."""
     if positions.shape[0] <= count:
         return positions
     return positions.gather(paddle.randperm(positions.shape[0])[:count])
@@ -65,7 +65,7 @@ def random_subset(positions: Tensor, count: int) -> Tensor:
 def sample_rois(
     proposals: Sequence[Tensor], targets: Sequence[Target], *, num_classes: int, foreground_iou: float
 ) -> RoiSamples:
-    """A random part of each image's proposals [n, 4] and objects' own boxes, in known proportions."""
+    """Random samples of the proposals [n, 4] and object boxes of each image, up to a quarter foreground."""
     images = []
     for proposal, target in zip(proposals, targets, strict=True):
         labelled = label_rois(
@@ -89,7 +89,7 @@ def sample_rois(
 def label_rois(
     boxes: Sequence[Tensor], targets: Sequence[Target], *, num_classes: int, foreground_iou: float
 ) -> RoiSamples:
-    """All boxes, [n, 4] for each image, with the object that each belongs to by its IoU."""
+    """All boxes, [n, 4] for each image, assigned to objects by IoU."""
     return _join(
         [
             _label(image_boxes, target, num_classes=num_classes, foreground_iou=foreground_iou)
@@ -104,7 +104,7 @@ def foreground_rows(samples: RoiSamples, num_classes: int) -> Tensor:
 
 
 def _label(boxes: Tensor, target: Target, *, num_classes: int, foreground_iou: float) -> RoiSamples:
-    if boxes.shape[0] == 0:  # so that every layer gets a gradient
+    if boxes.shape[0] == 0:  # one box, so that every layer gets a gradient
         boxes = paddle.to_tensor([UNIT_BOX])
     overlap = best_overlaps(boxes, target.boxes_xyxy)
     class_ids = paddle.full([boxes.shape[0]], num_classes, dtype="int64")

@@ -1,4 +1,4 @@
-"""Box heads of the R-CNNs: class and refined box of a proposal, at once or in a cascade.
+"""Box heads of Mask R-CNN and Cascade Mask R-CNN: classify proposals and refine their boxes.
 
 Papers: S. Ren et al., "Faster R-CNN", https://arxiv.org/abs/1506.01497; Z. Cai and N. Vasconcelos, "Cascade
 R-CNN", https://arxiv.org/abs/1712.00726. Names of layers are those of the published weights. Shapes: N boxes
@@ -29,15 +29,15 @@ CASCADE_FOREGROUND_IOU = (0.5, 0.6, 0.7)
 
 
 class BoxLosses(NamedTuple):
-    """The losses of a box head, and what the mask head goes on with."""
+    """The losses of a box head, and the samples and features for the mask head."""
 
     losses: dict[str, Tensor]
     samples: RoiSamples
-    features: Tensor  # [n, ...] of the samples, as the head's layers made them
+    features: Tensor  # [n, ...], output of the head's layers for the samples
 
 
 class ScoredBoxes(NamedTuple):
-    """Proposals after a box head; image b owns ``num[b]`` rows, in order."""
+    """Proposals after a box head, image by image. Image b has ``num[b]`` rows."""
 
     boxes_xyxy: Tensor  # float32 [N, K, 4], or [N, 1, 4] where all classes share a box; inside the image
     scores: Tensor  # float32 [N, K], probabilities
@@ -77,9 +77,9 @@ class Res5Head(nn.Layer):
 
 
 class BoxHead(nn.Layer):
-    """Scores all classes, and refines the box for each of them.
+    """Predicts scores of all classes and a refined box for each class.
 
-    ``head`` makes features [N, C] or [N, C, h, w] of pooled ones.
+    ``head`` computes features [N, C] or [N, C, h, w] from pooled features.
     """
 
     def __init__(self, head: TwoFcHead | Res5Head, num_classes: int) -> None:
@@ -90,7 +90,7 @@ class BoxHead(nn.Layer):
         self.bbox_delta = _delta_layer(head.out_channels, 4 * num_classes)
 
     def class_axes(self) -> tuple[ClassAxis, ...]:
-        """The classifier, and the deltas, of which each class has four."""
+        """The classifier and the box deltas, four per class."""
         return (
             *_score_axes(self.bbox_score),
             ClassAxis(self.bbox_delta.weight, axis=1, entries_per_class=4),
@@ -98,7 +98,7 @@ class BoxHead(nn.Layer):
         )
 
     def loss(self, features: Sequence[Tensor], proposals: Proposals, batch: Batch) -> BoxLosses:
-        """``loss_bbox_cls`` and ``loss_bbox_reg``, means over sampled proposals."""
+        """``loss_bbox_cls`` and ``loss_bbox_reg``, means over the sampled proposals."""
         samples = sample_rois(
             split_images(proposals.boxes_xyxy, proposals.num),
             batch.targets,
@@ -122,17 +122,17 @@ class BoxHead(nn.Layer):
         return ScoredBoxes(clip_boxes(refined, limits), F.softmax(logits)[:, :-1], num)
 
     def roi_features(self, features: Sequence[Tensor], boxes_xyxy: Tensor, num: Tensor) -> Tensor:
-        """The head's features of boxes [N, 4], [N, C] or [N, C, h, w]."""
+        """Features [N, C] or [N, C, h, w] of boxes [N, 4]."""
         return self.head(pool_rois(features, boxes_xyxy, num, self.head.resolution))
 
     def _predict(self, roi_features: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [N, K + 1], the last one of the background, and deltas [N, 4 * K]."""
+        """Logits [N, K + 1], where the last one is the background, and deltas [N, 4 * K]."""
         flat = roi_features if roi_features.ndim == 2 else roi_features.mean(axis=(2, 3))
         return self.bbox_score(flat), self.bbox_delta(flat)
 
 
 class CascadeBoxHead(nn.Layer):
-    """Three box heads in a row, each refining what the one before found; all classes share a box."""
+    """Three sequential box heads. Each refines the boxes of the previous one; all classes share a box."""
 
     def __init__(self, in_channels: int, num_classes: int) -> None:
         super().__init__()
@@ -149,7 +149,7 @@ class CascadeBoxHead(nn.Layer):
         return tuple(axis for layer in layers for axis in _score_axes(layer))
 
     def loss(self, features: Sequence[Tensor], proposals: Proposals, batch: Batch) -> BoxLosses:
-        """``loss_bbox_cls_stage<i>`` and ``loss_bbox_reg_stage<i>``, each a third of a mean over boxes."""
+        """``loss_bbox_cls_stage<i>`` and ``loss_bbox_reg_stage<i>``, means over boxes divided by 3."""
         losses: dict[str, Tensor] = {}
         samples = first = sample_rois(
             split_images(proposals.boxes_xyxy, proposals.num),
@@ -191,7 +191,7 @@ class CascadeBoxHead(nn.Layer):
     def _predict(
         self, features: Sequence[Tensor], boxes_xyxy: Tensor, num: Tensor, *, stage: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits [N, K + 1], deltas [N, 4] and the features they are made of."""
+        """Logits [N, K + 1], deltas [N, 4] and the features that they are computed from."""
         x = self.head[stage](pool_rois(features, boxes_xyxy, num, TwoFcHead.resolution))
         score, delta = (getattr(self, f"bbox_{kind}_stage{stage}") for kind in ("score", "delta"))
         return score(x), delta(x), x
@@ -210,7 +210,7 @@ def box_losses(
     delta_weights: Sequence[float],
     joined: JoinedTotals,
 ) -> tuple[Tensor, Tensor]:
-    """Cross entropy of the classes, and L1 of the foreground's deltas, both over the number of samples.
+    """Cross entropy of classes and L1 loss of foreground deltas, both divided by the number of samples.
 
     logits: float32 [n, K + 1]; deltas: float32 [n, K, 4], or [n, 1, 4] where all classes share a box.
     """
@@ -218,7 +218,7 @@ def box_losses(
     cls = share * F.cross_entropy(logits, samples.class_ids)
     foreground = foreground_rows(samples, num_classes=logits.shape[1] - 1)
     if len(foreground) == 0:
-        return cls, 0.0 * deltas.mean()  # reaches the layer, so that no gradient is missing
+        return cls, 0.0 * deltas.mean()  # 0, but gives the layer a gradient
     boxes, object_boxes = samples.boxes_xyxy.gather(foreground), samples.object_boxes_xyxy.gather(foreground)
     wanted = boxes_to_deltas(object_boxes, boxes, delta_weights)
     shares_box = deltas.shape[1] == 1
@@ -234,13 +234,13 @@ def split_images(rows: Tensor, num: Tensor) -> list[Tensor]:
 
 
 def _in_float32(predicted: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    # For losses and refined boxes, which need more digits than mixed precision leaves.
+    # Losses and refined boxes need float32, because 16 bits are not precise enough.
     logits, deltas = predicted
     return logits.astype("float32"), deltas.astype("float32")
 
 
 def _not_empty(boxes_xyxy: Tensor) -> Tensor:
-    """Without the boxes of no width or height, or of a diverging network. There may be none."""
+    """Drop boxes with zero width or height or with NaN. The result may be empty."""
     keep = paddle.nonzero((boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(axis=1)).flatten()
     return boxes_xyxy.gather(keep)
 

@@ -1,4 +1,4 @@
-"""The mask head of the R-CNNs: a small mask inside a box.
+"""The mask head of Mask R-CNN and Cascade Mask R-CNN: predicts a small mask inside a box.
 
 Paper: K. He et al., "Mask R-CNN", https://arxiv.org/abs/1703.06870. Names of layers are those of the
 published weights. Shapes: N boxes of a batch, f of them foreground, K classes, M mask resolution.
@@ -18,11 +18,11 @@ from paddlex_seg.models.layers import BiasedConv2D, BiasedConv2DTranspose
 from paddlex_seg.models.rcnn.assign import RoiSamples
 from paddlex_seg.structures import Target
 
-SMALLEST_SIDE = 0.1  # pixels that a box counts as at least, in the scale of its mask target
+SMALLEST_SIDE = 0.1  # minimum box side in pixels for the scale of mask targets
 
 
 class MaskHead(nn.Layer):
-    """Convolutions, a doubling of the resolution, and one mask per class."""
+    """Convolutions, upsampling by 2, and one mask per class."""
 
     def __init__(self, in_channels: int, num_classes: int, num_convs: int) -> None:
         super().__init__()
@@ -31,8 +31,8 @@ class MaskHead(nn.Layer):
             MaskFeatures.channels,
             num_classes,
             kernel_size=1,
-            # The reference's deviation grows as the classes get fewer; with a handful of them the first
-            # logits are in the tens. This one is Mask R-CNN's own. Published weights replace either.
+            # Std as in the original Mask R-CNN. In PaddleDetection the std is larger for fewer classes; with
+            # few classes, initial logits are in the tens. Published weights overwrite these values.
             weight_attr=ParamAttr(initializer=Normal(std=0.001)),
         )
 
@@ -42,7 +42,7 @@ class MaskHead(nn.Layer):
         pooled: float32 [N, C, M / 2, M / 2]; class_ids: int64 [N].
         """
         features = self.head(pooled)
-        # One class of the last layer per box: all 80 would be 80 times the masks.
+        # Only compute the mask of the given class of each box. With 80 classes, all masks need 80 times more.
         weight = self.mask_fcn_logits.weight.flatten(1).gather(class_ids)  # [N, C]
         bias = self.mask_fcn_logits.bias.gather(class_ids)
         logits = paddle.bmm(weight.unsqueeze(1), features.flatten(2)) + bias.reshape([-1, 1, 1])
@@ -50,7 +50,7 @@ class MaskHead(nn.Layer):
 
 
 class MaskFeatures(nn.Layer):
-    """``num_convs`` convolutions, and a transposed one that doubles the resolution."""
+    """``num_convs`` convolutions and a transposed convolution that doubles the resolution."""
 
     channels = 256
 
@@ -84,14 +84,14 @@ class MaskFeatures(nn.Layer):
 def mask_loss(logits: Tensor, samples: RoiSamples, targets: Sequence[Target], rows: Tensor) -> Tensor:
     """Mean binary cross entropy of the masks of foreground samples.
 
-    logits: float32 [f, M, M], of the samples at ``rows``, int64 [f].
+    logits: float32 [f, M, M] of the samples with indices ``rows``, int64 [f].
     """
     wanted = mask_targets(samples, targets, rows, resolution=logits.shape[-1])
     return F.binary_cross_entropy_with_logits(logits, wanted)
 
 
 def mask_targets(samples: RoiSamples, targets: Sequence[Target], rows: Tensor, *, resolution: int) -> Tensor:
-    """What the masks of the samples at ``rows`` should be, 0 or 1: float32 [f, M, M]."""
+    """Target masks of the samples with indices ``rows``, 0 or 1: float32 [f, M, M]."""
     image_of_sample = np.repeat(np.arange(len(targets)), samples.num.numpy())
     boxes, objects = samples.boxes_xyxy.numpy(), samples.objects.numpy()
     masks = np.empty((len(rows), resolution, resolution), np.float32)
@@ -111,7 +111,7 @@ def mask_targets(samples: RoiSamples, targets: Sequence[Target], rows: Tensor, *
 def draw_polygons_in_box(
     polygons: Sequence[NDArray[np.floating]], box_xyxy: NDArray[np.float32], resolution: int
 ) -> NDArray[np.uint8]:
-    """The mask [M, M] of polygons [k, 2], xy in pixels, where the box is stretched over it."""
+    """Mask [M, M] of polygons [k, 2], xy in pixels, with the box scaled to the size of the mask."""
     corner, size = box_xyxy[:2].astype(np.float64), (box_xyxy[2:] - box_xyxy[:2]).astype(np.float64)
     scale = resolution / np.maximum(size, SMALLEST_SIDE)
     parts = [((part - corner) * scale).ravel() for part in polygons]
@@ -121,7 +121,7 @@ def draw_polygons_in_box(
 def sample_bitmap_in_box(
     bitmap: NDArray[np.uint8], box_xyxy: NDArray[np.float32], resolution: int
 ) -> NDArray[np.uint8]:
-    """The mask [M, M] of the bitmap's pixels [H, W] under the centres of a grid over the box; 0 outside."""
+    """Mask [M, M]: bitmap [H, W] sampled at the cell centres of a grid over the box; 0 outside the bitmap."""
     inside, index = [], []
     for low, high, size in (
         (box_xyxy[1], box_xyxy[3], bitmap.shape[0]),

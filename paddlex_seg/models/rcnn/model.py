@@ -1,10 +1,10 @@
-"""Mask R-CNN and Cascade Mask R-CNN: boxes are proposed, then classified and refined, then masked.
+"""Mask R-CNN and Cascade Mask R-CNN: proposals are classified and refined, then masks are predicted.
 
 Papers: K. He et al., "Mask R-CNN", https://arxiv.org/abs/1703.06870; Z. Cai and N. Vasconcelos, "Cascade
-R-CNN", https://arxiv.org/abs/1712.00726. Differs from PaddleDetection: no made-up row when nothing is found,
-no row for a box outside of the image, and in the network without pyramid the masks of each image of a
-training batch are learnt from its own features, not from those of the first image. Shapes: B images, K
-classes, N detections of the batch, [H, W] input size.
+R-CNN", https://arxiv.org/abs/1712.00726. Differs from PaddleDetection: no dummy row if nothing is detected,
+no row for a box outside of the image, and without FPN, the mask loss of each image uses the features of this
+image, not those of the first image of the batch. Shapes: B images, K classes, N detections of the batch,
+[H, W] input size.
 """
 
 from collections.abc import Sequence
@@ -42,13 +42,13 @@ from paddlex_seg.structures import Batch, Detections, MaskFrame
 
 MASK_POOL_RESOLUTION = 14
 PYRAMID_CHANNELS = 256
-DISTILLED_LR_FACTORS = (0.05, 0.05, 0.1, 0.15)  # of the stages of a backbone that a larger network has taught
+DISTILLED_LR_FACTORS = (0.05, 0.05, 0.1, 0.15)  # per stage, for a backbone distilled from a larger network
 
 
 class MaskRcnn(InstanceSegmenter):
-    """Backbone, optional neck, proposals, box head and mask head.
+    """Backbone, optional neck (FPN), proposals, box head and mask head.
 
-    Where the box head's features are [N, C, h, w], the mask head goes on from them.
+    If the features of the box head are [N, C, h, w], they are the input of the mask head.
     """
 
     mask_frame: MaskFrame = "box"
@@ -79,7 +79,7 @@ class MaskRcnn(InstanceSegmenter):
         self.max_detections = max_detections
 
     def class_axes(self) -> tuple[ClassAxis, ...]:
-        """Those of the box head and the last layer of the mask head."""
+        """The tensors of the box head, and the last layer of the mask head."""
         masks = self.mask_head.mask_fcn_logits
         return (
             *self.bbox_head.class_axes(),
@@ -91,7 +91,7 @@ class MaskRcnn(InstanceSegmenter):
         """``loss`` and its terms: ``loss_rpn_*``, ``loss_bbox_*`` and ``loss_mask``."""
         features = self._features(batch.image)
         outputs = self.rpn_head(features).in_float32()
-        # RoI align has no kernels of 16 bits, and wants features and boxes of one type.
+        # RoI align has no 16-bit kernels, and features and boxes must have the same dtype.
         features = [feature.astype("float32") for feature in features]
         with paddle.no_grad():
             proposals = propose(outputs, batch.im_shape, self.train_limits)
@@ -104,15 +104,15 @@ class MaskRcnn(InstanceSegmenter):
         return {"loss": paddle.add_n(list(terms.values())), **terms}
 
     def forward(self, image: Tensor, im_shape: Tensor, scale_factor: Tensor) -> Detections:
-        """Detections, per image by falling score. Boxes lie inside the image.
+        """Detections of each image in descending score. Boxes lie inside the image.
 
-        Masks are 28x28 probabilities inside the box, 14x14 without pyramid.
+        Masks are 28x28 probabilities inside the box, 14x14 without FPN.
         """
         features = self._features(image)
         proposals = propose(self.rpn_head(features), im_shape, self.limits)
         scored = self.bbox_head(features, Proposals(*with_spare_box(*proposals)), im_shape)
         rows, boxes, num = self._select(scored, num_images=im_shape.shape[0])
-        # From here on with a spare row: runtimes may refuse arithmetic on none.
+        # Append a spare row, because some runtimes fail on tensors with 0 rows.
         boxes, num_spare = with_spare_box(boxes, num)
         rows = paddle.concat([rows, paddle.zeros([1, 2])])
         class_ids = rows[:, 0].astype("int64")
@@ -149,7 +149,7 @@ class MaskRcnn(InstanceSegmenter):
             )
         class_ids = samples.class_ids.gather(rows).clip(max=self.bbox_head.num_classes - 1)
         logits = self.mask_head(pooled, class_ids).astype("float32")
-        if not has_foreground:  # nothing to learn, but every layer gets a gradient
+        if not has_foreground:  # the loss is 0, but every layer gets a gradient
             return 0.0 * logits.mean()
         return share * mask_loss(logits, samples, batch.targets, rows)
 
@@ -162,7 +162,7 @@ class MaskRcnn(InstanceSegmenter):
         candidate = paddle.nonzero((scores > self.score_threshold) & is_box & ~is_spare)  # [n, 2]
         row, class_id = candidate[:, 0], candidate[:, 1]
         column = class_id if boxes.shape[1] == scores.shape[1] else paddle.zeros_like(class_id)
-        # A spare candidate, since a suppression among none fails; it has no score and so is not kept.
+        # Append a spare candidate, because NMS fails on 0 boxes. Its score is NOTHING, so it is never kept.
         boxes = paddle.concat(
             [boxes.gather_nd(paddle.stack([row, column], axis=1)), paddle.to_tensor([UNIT_BOX])]
         )
@@ -212,12 +212,12 @@ def _pyramid_rcnn(
     )
 
 
-# ``from_scratch``: all of the backbone learns, its norms from the batch. The published models keep the norms
-# of a backbone that had learnt before; random weights under frozen norms would not train.
+# ``from_scratch``: the whole backbone is trained, with batch statistics in its norms. The published models
+# freeze the norms of a pretrained backbone; random weights would not train with frozen norms.
 
 
 def mask_rcnn_r50(num_classes: int, *, from_scratch: bool = False) -> MaskRcnn:
-    """MaskRCNN-ResNet50: without pyramid, the last stage of the backbone is the box head ("C4")."""
+    """MaskRCNN-ResNet50: without FPN; the last stage of the backbone is the box head ("C4")."""
     backbone = ResNet(50, num_stages=3)
     head = Res5Head()
     if not from_scratch:

@@ -1,4 +1,4 @@
-"""Region proposals: which of the anchors, boxes of fixed sizes all over the image, hold an object.
+"""Region proposal network: scores and refines anchors, boxes of fixed sizes all over the image.
 
 Paper: S. Ren et al., "Faster R-CNN", https://arxiv.org/abs/1506.01497. Names of layers are those of the
 published weights. Shapes: B images, A anchors of all levels, a anchors per pixel, R proposals of the batch.
@@ -20,10 +20,10 @@ from paddlex_seg.ops.boxes import boxes_to_deltas, clip_boxes, deltas_to_boxes
 from paddlex_seg.ops.nms import NOTHING, best_of_each_image, grouped_nms
 from paddlex_seg.structures import Batch, Target
 
-ASPECT_RATIOS = (0.5, 1.0, 2.0)  # height over width
+ASPECT_RATIOS = (0.5, 1.0, 2.0)  # height / width
 DELTA_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
 NMS_IOU = 0.7
-SMALLEST_SIDE = 1.0  # of a proposal, pixels
+SMALLEST_SIDE = 1.0  # minimum side of a proposal in pixels
 SAMPLES_PER_IMAGE = 256
 POSITIVE_SHARE = 0.5
 POSITIVE_IOU = 0.7
@@ -32,36 +32,34 @@ NEGATIVE_IOU = 0.3
 
 @dataclass(frozen=True)
 class ProposalLimits:
-    """How many of the best boxes of a level go into the suppression, and how many proposals an image gets."""
+    """Number of boxes per level before NMS, and number of proposals per image after NMS."""
 
     per_level: int
     per_image: int
 
 
 class Proposals(NamedTuple):
-    """Boxes of a batch; image b owns ``num[b]`` of the R rows, in order, best first."""
+    """Proposals of a batch, image by image, best first. Image b has ``num[b]`` of the R rows."""
 
     boxes_xyxy: Tensor  # float32 [R, 4], pixels of the input, inside the image
     num: Tensor  # int32 [B]
 
 
 class RpnOutputs(NamedTuple):
-    """What the head says of each anchor, level by level, row by row, and the anchors."""
+    """Outputs of the head for each anchor, level by level, row by row, and the anchors."""
 
     scores: list[Tensor]  # float32 [B, h * w * a], logits
     deltas: list[Tensor]  # float32 [B, h * w * a, 4]
-    anchors: list[
-        Tensor
-    ]  # float32 [h * w * a, 4], xyxy, pixels of the input; they may reach out of the image
+    anchors: list[Tensor]  # float32 [h * w * a, 4], xyxy, pixels of the input; they may exceed the image
 
     def in_float32(self) -> "RpnOutputs":
-        """The same numbers for the losses, which need more digits than mixed precision leaves."""
+        """Float32 copies for the losses, because 16 bits are not precise enough."""
         scores, deltas = ([tensor.astype("float32") for tensor in part] for part in self[:2])
         return RpnOutputs(scores, deltas, self.anchors)
 
 
 class RpnHead(nn.Layer):
-    """Scores and refines anchors. ``anchor_sizes[i]`` are the side lengths at level i, of ``strides[i]``."""
+    """Scores and refines anchors. ``anchor_sizes[i]`` are the side lengths at level i with ``strides[i]``."""
 
     def __init__(
         self, in_channels: int, anchor_sizes: Sequence[Sequence[float]], strides: Sequence[int]
@@ -77,7 +75,7 @@ class RpnHead(nn.Layer):
     def forward(self, features: Sequence[Tensor]) -> RpnOutputs:
         """features: [B, C, h, w] of each level."""
         scores, deltas, anchors = [], [], []
-        for i, feature in enumerate(features):  # Paddle's graph compiler knows no zip(strict=True)
+        for i, feature in enumerate(features):  # Paddle's graph compiler does not support zip(strict=True)
             x = relu_(self.rpn_feat(feature))
             scores.append(self.rpn_rois_score(x).transpose([0, 2, 3, 1]).flatten(1))
             delta = self.rpn_rois_delta(x).transpose([0, 2, 3, 1])
@@ -87,9 +85,10 @@ class RpnHead(nn.Layer):
 
 
 def propose(outputs: RpnOutputs, im_shape: Tensor, limits: ProposalLimits) -> Proposals:
-    """The best boxes of each image that do not overlap a better one of their level.
+    """The best boxes of each image after NMS within each level.
 
-    im_shape: float32 [B, 2], height and width of the images in the padded input. Runs eagerly and in graphs.
+    im_shape: float32 [B, 2], height and width of the images in the padded input. Runs in dynamic mode and in
+    exported graphs.
     """
     boxes, scores = [], []
     for i in range(len(outputs.scores)):
@@ -120,7 +119,7 @@ def propose(outputs: RpnOutputs, im_shape: Tensor, limits: ProposalLimits) -> Pr
 
 
 def rpn_losses(outputs: RpnOutputs, batch: Batch) -> dict[str, Tensor]:
-    """``loss_rpn_cls`` and ``loss_rpn_reg``: sums over samples, divided by the most that a batch can have."""
+    """``loss_rpn_cls`` and ``loss_rpn_reg``: sums over samples, divided by the maximum number of samples."""
     anchors = paddle.concat(outputs.anchors)  # [A, 4]
     scores, deltas = paddle.concat(outputs.scores, axis=1), paddle.concat(outputs.deltas, axis=1)
     normalizer = batch.joined.normalizer(paddle.to_tensor(float(SAMPLES_PER_IMAGE * len(batch.targets))))
@@ -131,7 +130,7 @@ def rpn_losses(outputs: RpnOutputs, batch: Batch) -> dict[str, Tensor]:
         wanted = (paddle.arange(len(sampled)) < len(positive)).astype("float32")
         logits = scores[b].gather(sampled)
         cls_terms.append(F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum"))
-        # Without objects the term is 0 but reaches the layer, so that no gradient is missing.
+        # Without objects the term is 0, but the layer gets a gradient.
         reg_terms.append(0.0 * deltas[b].mean())
         if len(positive):
             wanted = boxes_to_deltas(
@@ -146,10 +145,10 @@ def rpn_losses(outputs: RpnOutputs, batch: Batch) -> dict[str, Tensor]:
 
 @paddle.no_grad()
 def sample_anchors(anchors: Tensor, target: Target) -> tuple[Tensor, Tensor, Tensor]:
-    """Positive and negative anchors to learn from, int64 [p] and [n], and the objects of the positive ones.
+    """Indices of positive and negative anchors for training, int64 [p] and [n], and objects of the positives.
 
-    Positive are those with an IoU of 0.7 with an object, and the best ones of each object; negative those
-    below 0.3 with all objects.
+    Positive: IoU of at least 0.7 with an object, or the highest IoU with some object. Negative: IoU below 0.3
+    with all objects.
     """
     overlap = best_overlaps(anchors, target.boxes_xyxy)
     is_positive = (overlap.iou >= POSITIVE_IOU) | overlap.is_best_of_object
@@ -160,7 +159,7 @@ def sample_anchors(anchors: Tensor, target: Target) -> tuple[Tensor, Tensor, Ten
 
 
 def cell_anchors(sizes: Sequence[float]) -> list[list[float]]:
-    """Boxes xyxy around the origin: each size (the root of the area) in all aspect ratios."""
+    """Boxes xyxy around the origin: each size (square root of the area) in all aspect ratios."""
     anchors = []
     for size in sizes:
         for ratio in ASPECT_RATIOS:
@@ -171,7 +170,7 @@ def cell_anchors(sizes: Sequence[float]) -> list[list[float]]:
 
 
 def grid_anchors(feature: Tensor, cell: list[list[float]], stride: int) -> Tensor:
-    """The cell's anchors at the top left corner of each pixel of a feature: [h * w * a, 4]."""
+    """The anchors ``cell``, moved to the top left corner of each pixel of a feature map: [h * w * a, 4]."""
     y, x = paddle.meshgrid(
         paddle.arange(feature.shape[2], dtype="float32") * stride,
         paddle.arange(feature.shape[3], dtype="float32") * stride,
@@ -183,7 +182,7 @@ def grid_anchors(feature: Tensor, cell: list[list[float]], stride: int) -> Tenso
 def _best_of_level(
     scores: Tensor, deltas: Tensor, anchors: Tensor, im_shape: Tensor, limit: int
 ) -> tuple[Tensor, Tensor]:
-    """Boxes [B, limit, 4] and scores [B, limit] of the best anchors; where there are fewer, ``NOTHING``."""
+    """Boxes [B, limit, 4] and scores [B, limit] of the best anchors. Missing ones have score ``NOTHING``."""
     num_images, num_anchors = scores.shape[0], scores.shape[1]
     nothing = paddle.full([1, limit], NOTHING).expand([num_images, limit])
     best, index = paddle.topk(paddle.concat([scores, nothing], axis=1), limit, axis=1)

@@ -1,7 +1,7 @@
-"""The head of SOLOv2: per grid cell the class of an object centred there, and the kernel that draws it.
+"""The head of SOLOv2: each grid cell predicts the class of an object centred there and its mask kernel.
 
 Names of layers are those of the published weights. Shapes: B images, K classes, C channels, five levels of
-S*S grid cells, L cells of all levels together, level by level, row by row.
+S*S grid cells, L cells of all levels, level by level, row by row.
 """
 
 import math
@@ -14,13 +14,13 @@ from paddle.nn.initializer import Constant, Normal
 
 from paddlex_seg.models.layers import group_norm
 
-GRID_SIZES = (40, 36, 24, 16, 12)  # S of each level; the first level is to find the smallest objects
+GRID_SIZES = (40, 36, 24, 16, 12)  # S of each level; the first level is for the smallest objects
 KERNEL_CHANNELS = 256
 NUM_CONVS = 4
 
 
 class GridOutputs(NamedTuple):
-    """What the head says about a batch."""
+    """Outputs of the head for a batch."""
 
     class_logits: list[Tensor]  # float32 [B, K, S, S] of each level
     kernels: list[Tensor]  # float32 [B, KERNEL_CHANNELS, S, S] of each level
@@ -32,17 +32,18 @@ class SoloV2Head(nn.Layer):
     def __init__(self, in_channels: int, num_classes: int, channels: int = 512) -> None:
         super().__init__()
         for i in range(NUM_CONVS):
-            # The branch of the kernels is told where a cell is: the same thing elsewhere is another object.
+            # The kernel branch gets coordinates: similar objects at different positions need different
+            # kernels.
             first_kernel, first_class = (in_channels + 2, in_channels) if i == 0 else (channels, channels)
             self.add_sublayer(f"bbox_head.kernel_convs.{i}", ConvGroupNorm(first_kernel, channels, 3))
             self.add_sublayer(f"bbox_head.cate_convs.{i}", ConvGroupNorm(first_class, channels, 3))
-        # In the published weights these two stand under two names each.
-        # First masks of about 0.5: at the reference's deviation of 0.01 the first logits reach 20, and a mask
-        # that starts as all 0 has no gradient. Published weights replace either.
+        # The published weights contain these two layers under two names each.
+        # Std 0.001 gives initial masks of about 0.5. With 0.01, as in PaddleDetection, initial logits reach
+        # 20, and a mask that starts as all 0 has no gradient. Published weights overwrite these values.
         self.solo_kernel = self.add_sublayer(
             "bbox_head.solo_kernel", _small_conv(channels, KERNEL_CHANNELS, std=0.001, bias=0.0)
         )
-        # A score of 0.01 everywhere at first: the few objects do not drown in false alarms.
+        # Initial scores of 0.01, so that the loss of the many background cells does not dominate.
         rare = -math.log((1 - 0.01) / 0.01)
         self.solo_cate = self.add_sublayer(
             "bbox_head.solo_cate", _small_conv(channels, num_classes, std=0.01, bias=rare)
@@ -63,7 +64,7 @@ class SoloV2Head(nn.Layer):
 
 
 class ConvGroupNorm(nn.Layer):
-    """Convolution without bias, padded to keep the size, and a group norm exempt from weight decay."""
+    """Convolution without bias (keeps the size) and group norm without weight decay."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
         super().__init__()
@@ -83,7 +84,7 @@ class ConvGroupNorm(nn.Layer):
 
 
 def with_coordinates(feature: Tensor) -> Tensor:
-    """A feature map [B, C, h, w] with two channels more, [B, C + 2, h, w]: x and y, from -1 to 1."""
+    """Append the coordinates x and y, from -1 to 1, as channels: [B, C, h, w] to [B, C + 2, h, w]."""
     batch, _, height, width = feature.shape
     y = paddle.linspace(-1, 1, height, dtype="float32").reshape([1, 1, -1, 1])
     x = paddle.linspace(-1, 1, width, dtype="float32").reshape([1, 1, 1, -1])

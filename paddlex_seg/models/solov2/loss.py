@@ -1,4 +1,4 @@
-"""The losses of SOLOv2: a focal loss for the classes of all cells, a dice loss for the masks of some.
+"""The losses of SOLOv2: focal loss for the classes of all cells, dice loss for the masks of assigned cells.
 
 Shapes: B images, K classes, L grid cells, n objects and P assigned cells of one image, [h, w] = [H/4, W/4].
 """
@@ -20,12 +20,12 @@ MASK_WEIGHT = 3.0
 def solov2_losses(
     outputs: GridOutputs, mask_features: Tensor, targets: Sequence[Target], joined: JoinedTotals
 ) -> dict[str, Tensor]:
-    """``loss``, the sum of ``loss_cate`` and ``loss_ins``, which are weighted already.
+    """``loss`` and its weighted terms ``loss_cate`` and ``loss_ins``.
 
-    mask_features: [B, C, h, w]. Without objects ``loss_ins`` is 0, and all that it could depend on still gets
-    a gradient, so that replicas of a distributed run stay in step.
+    mask_features: [B, C, h, w]. Without objects ``loss_ins`` is 0, but kernels and mask features still get a
+    gradient, because no parameter may be without a gradient.
     """
-    # They are less under mixed precision.
+    # With mixed precision they may be in 16 bits.
     class_logits, kernels = (cells_to_rows(levels).astype("float32") for levels in outputs)
     mask_features = mask_features.astype("float32")
     assigned = [assign_cells(target) for target in targets]
@@ -35,7 +35,7 @@ def solov2_losses(
 
 
 def _class_loss(class_logits: Tensor, assigned: Sequence[ImageTargets], joined: JoinedTotals) -> Tensor:
-    """class_logits: [B, L, K]. The sum over all cells, per cell that has an object (and one more)."""
+    """Sum over all cells, divided by the number of assigned cells + 1. class_logits: [B, L, K]."""
     class_of_cell = np.stack([image.class_of_cell for image in assigned])  # [B, L]
     num_classes = class_logits.shape[-1]
     wanted = F.one_hot(paddle.to_tensor(class_of_cell + 1), num_classes + 1)[:, :, 1:]
@@ -51,17 +51,17 @@ def _mask_loss(
     targets: Sequence[Target],
     joined: JoinedTotals,
 ) -> Tensor:
-    """kernels: [B, L, C]. The mean over the assigned cells of all images."""
+    """Mean over the assigned cells of all images. kernels: [B, L, C]."""
     dice = []
-    # Unbound, so that one copy puts their gradients together: those of slices are each as large as a batch.
+    # unbind() needs one gradient tensor for all images. With slices, each gradient has the size of the batch.
     per_image = zip(kernels.unbind(), mask_features.unbind(), assigned, targets, strict=True)
     for kernel, features, image, target in per_image:
         wanted = shrink_masks(target.masks).astype("float32").flatten(1)  # [n, h * w]
-        # Some objects are too small to leave a pixel.
+        # Some objects are so small that their shrunk mask is empty.
         has_pixels = wanted.sum(axis=1).numpy()[image.objects] > 0
         cells, objects = image.cells[has_pixels], image.objects[has_pixels]
         if len(cells) > 0:
-            # Not kernel[cells]: Paddle 3.2.2 takes wrong rows of a tensor that is a transposed view.
+            # Not kernel[cells]: Paddle 3.2.2 returns wrong rows if the tensor is a transposed view.
             logits = paddle.matmul(kernel.gather(paddle.to_tensor(cells)), features.flatten(1))  # [P, h * w]
             dice.append(dice_loss(F.sigmoid(logits), wanted, paddle.to_tensor(objects)))
     share = joined.share_of_mean(sum(len(rows) for rows in dice))
@@ -71,11 +71,11 @@ def _mask_loss(
 
 
 def dice_loss(probabilities: Tensor, masks: Tensor, mask_of_row: Tensor) -> Tensor:
-    """How little each row [P, pixels] of probabilities overlaps its mask: [P], from 0 to 1.
+    """Dice loss of each row of probabilities [P, pixels] and its mask: [P], from 0 to 1.
 
-    masks: float32 [n, pixels], 0 or 1; mask_of_row: int64 [P], which of them a row is to be.
+    masks: float32 [n, pixels], 0 or 1; mask_of_row: int64 [P], index of the target mask of each row.
     """
-    # All rows with all masks in one product: cheaper than a copy of a mask for each row.
+    # One matrix product of all rows with all masks is faster than copying a mask for each row.
     overlap = paddle.take_along_axis(
         paddle.matmul(probabilities, masks, transpose_y=True), mask_of_row.unsqueeze(1), axis=1
     ).squeeze(1)

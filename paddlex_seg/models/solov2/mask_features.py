@@ -1,4 +1,4 @@
-"""The mask features of SOLOv2: one map of the whole image that the kernels of all objects act on.
+"""The mask features of SOLOv2: one feature map of the whole image, to which all mask kernels are applied.
 
 Names of layers are those of the published weights. Shapes: B images, C channels, [H, W] input size.
 """
@@ -12,33 +12,33 @@ NUM_LEVELS = 4
 
 
 class MaskFeatures(nn.Layer):
-    """Mixes the features of stride 4 to 32 into [B, KERNEL_CHANNELS, H/4, W/4], none of them negative."""
+    """Fuses the features of stride 4 to 32 into non-negative features [B, KERNEL_CHANNELS, H/4, W/4]."""
 
     def __init__(self, in_channels: int, channels: int = 128) -> None:
         super().__init__()
         for level in range(NUM_LEVELS):
-            # The coarsest level sees whole objects, and where they are.
+            # The coarsest level gets two more channels, the coordinates.
             first = in_channels + 2 if level == NUM_LEVELS - 1 else in_channels
             convs = [
                 (_conv_name(level, i), ConvGroupNorm(first if i == 0 else channels, channels, 3))
                 for i in range(max(level, 1))
             ]
             self.add_sublayer(f"conv_pre_feat{level}", nn.Sequential(*convs))
-        # In the published weights it stands under two names.
+        # The published weights contain this layer under two names.
         self.conv_pred = self.add_sublayer(
             "mask_feat_head.conv_pred.0", ConvGroupNorm(channels, KERNEL_CHANNELS, 1)
         )
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        """features: [B, C, H/4, W/4] to [B, C, H/32, W/32], and any coarser ones, which are not used."""
+        """features: [B, C, H/4, W/4] to [B, C, H/32, W/32]. Coarser levels are ignored."""
         features = [*features[: NUM_LEVELS - 1], with_coordinates(features[NUM_LEVELS - 1])]
         fine, *coarse = (self._at_stride_8_or_less(level, feature) for level, feature in enumerate(features))
-        # Enlarging is linear: once for the sum of the levels instead of once for each.
+        # Upsampling is linear, so the sum of the levels is upsampled once instead of each level.
         mixed = fine + _double(coarse[0] + coarse[1] + coarse[2])
         return F.relu(self.conv_pred(mixed))
 
     def _at_stride_8_or_less(self, level: int, feature: Tensor) -> Tensor:
-        """A convolution for each halving of the stride, down to 8; one for a stride of 4, which stays."""
+        """Upsample to stride 8, with a convolution at each step. Stride 4 has one convolution and stays."""
         for i, conv in enumerate(getattr(self, f"conv_pre_feat{level}")):
             feature = F.relu(conv(feature if i == 0 else _double(feature)))
         return feature

@@ -1,7 +1,7 @@
-"""SOLOv2: instance segmentation without boxes: grid cells say what is centred in them, and draw it.
+"""SOLOv2: instance segmentation without boxes. Each grid cell predicts the class and mask of an object.
 
 Paper: X. Wang et al., "SOLOv2: Dynamic and Fast Instance Segmentation", https://arxiv.org/abs/2003.10152.
-Differs from PaddleDetection: batches of any size, no made-up row when little is found, and boxes around the
+Differs from PaddleDetection: any batch size, no dummy row if nothing is detected, and boxes around the
 masks. Shapes: B images, K classes, L grid cells, Q candidates per image, N detections of the batch, [H, W]
 input size, [h, w] = [H/4, W/4].
 """
@@ -22,15 +22,15 @@ from paddlex_seg.ops.masks import boxes_around_masks, is_inside
 from paddlex_seg.ops.nms import matrix_nms
 from paddlex_seg.structures import Batch, Detections, MaskFrame
 
-SMALLEST_AREAS = (8, 8, 16, 32, 32)  # pixels at stride 4 that a mask of each level has more of
-# From random weights with AdamW, which moves each weight by about the learning rate. 4608 of them times 256
-# channels act on the logit of a pixel: 1e-4 each, in one direction, are 19 (measured masks: all 0 after three
-# steps, and without a gradient for ever).
+SMALLEST_AREAS = (8, 8, 16, 32, 32)  # per level: masks must have more pixels than this at stride 4
+# For training from random weights with AdamW, which changes each weight by about the learning rate per step.
+# 4608 x 256 channels contribute to the logit of a pixel, so steps of 1e-4 in the same direction change it by
+# up to 19. In a test, all masks were 0 after three steps and never got a gradient again.
 KERNEL_LR_FACTOR = 0.02
 
 
 class SoloV2(InstanceSegmenter):
-    """Backbone, pyramid, head and mask features, and the selection of detections by matrix NMS."""
+    """Backbone, FPN, head, mask features, and selection of detections by Matrix NMS."""
 
     mask_frame: MaskFrame = "image_uncut"
 
@@ -54,22 +54,22 @@ class SoloV2(InstanceSegmenter):
         self.max_candidates, self.nms_top_k, self.max_detections = max_candidates, nms_top_k, max_detections
 
     def class_axes(self) -> tuple[ClassAxis, ...]:
-        """The classifier of the cells."""
+        """Weight and bias of the cell classifier."""
         layer = self.solov2_head.solo_cate
         return ClassAxis(layer.weight, axis=0), ClassAxis(layer.bias, axis=0)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """``loss``, the sum of ``loss_cate`` and ``loss_ins``; see ``solov2_losses``."""
+        """``loss`` and its terms ``loss_cate`` and ``loss_ins``; see ``solov2_losses``."""
         features = self.neck(self.backbone(batch.image))
         outputs, mask_features = self.solov2_head(features), self.mask_head(features)
         with paddle.amp.auto_cast(enable=False):
             return solov2_losses(outputs, mask_features, batch.targets, batch.joined)
 
     def forward(self, image: Tensor, im_shape: Tensor, scale_factor: Tensor) -> Detections:
-        """Detections, per image by falling score. Boxes lie around the masks and inside the image.
+        """Detections of each image in descending score. Boxes enclose the masks and lie inside the image.
 
-        Masks are probabilities of the whole padded input at stride 4. A box is empty when its mask lies in
-        the padding.
+        Masks are probabilities for the whole padded input at stride 4. If a mask lies in the padding, its box
+        is empty.
         """
         features = self.neck(self.backbone(image))
         outputs, mask_features = self.solov2_head(features), self.mask_head(features)
@@ -79,7 +79,7 @@ class SoloV2(InstanceSegmenter):
         boxes = boxes_around_masks(masks, im_shape, scale_factor, stride=STRIDE)
         rows = paddle.concat([class_ids.astype("float32").unsqueeze(2), scores.unsqueeze(2), boxes], axis=2)
         keep = scores >= self.score_threshold  # [B, n]
-        # Only copies act on what may be no rows at all: oneDNN refuses arithmetic on them.
+        # Only gather below this line: there may be 0 rows, and oneDNN arithmetic fails on them.
         position = keep.flatten().nonzero().flatten()
         return Detections(
             bbox=rows.flatten(0, 1).gather(position),
@@ -90,9 +90,8 @@ class SoloV2(InstanceSegmenter):
     def _draw_candidates(self, outputs: GridOutputs, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Scores [B, Q], class indices [B, Q] and masks [B, Q, h * w] of the cells above ``class_threshold``.
 
-        features: [B, C, h * w]. Scores are 0 in rows that an image does not need, and where the mask is too
-        small; Q is 1 at least. Of more than ``max_candidates`` the best are drawn (in PaddleDetection, all),
-        since each takes the memory of a mask.
+        features: [B, C, h * w]. Unused rows, and rows whose mask is too small, have score 0. Q is at least 1.
+        To limit memory, only the best ``max_candidates`` masks are computed (in PaddleDetection, all).
         """
         scores = cells_to_rows([peaks(F.sigmoid(logits)) for logits in outputs.class_logits])  # [B, L, K]
         num_cells, num_classes = scores.shape[1:]
@@ -112,19 +111,19 @@ class SoloV2(InstanceSegmenter):
         smallest = paddle.to_tensor(np.repeat(SMALLEST_AREAS, np.square(GRID_SIZES)).astype("float32"))  # [L]
         is_large = area > smallest.gather(cell.flatten()).reshape([features.shape[0], -1])
         is_candidate = ((scores > self.class_threshold) & is_large).astype("float32")
-        # How sure the mask is of its pixels.
+        # Mean probability of the pixels of the mask.
         scores = scores * (masks * inside).sum(axis=2) / area.clip(min=1) * is_candidate
         return scores, best % num_classes, masks
 
     def _suppress(self, scores: Tensor, class_ids: Tensor, masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The best ``max_detections`` after matrix NMS among the best ``nms_top_k``, by falling score."""
+        """Matrix NMS on the best ``nms_top_k``. Returns the best ``max_detections`` in descending score."""
         scores, class_ids, masks = _take_best(scores, class_ids, masks, self.nms_top_k)
         scores = matrix_nms(is_inside(masks), class_ids, scores)
         return _take_best(scores, class_ids, masks, self.max_detections)
 
 
 def peaks(scores: Tensor) -> Tensor:
-    """Scores [B, K, S, S], 0 where the cell above, to the left or above to the left has a higher one."""
+    """Scores [B, K, S, S], set to 0 where the upper, left or upper left neighbour has a higher score."""
     highest = F.max_pool2d(scores, kernel_size=2, stride=1, padding=1)[:, :, :-1, :-1]
     return scores * (highest == scores).astype("float32")
 
@@ -141,7 +140,7 @@ def _take_best(scores: Tensor, class_ids: Tensor, masks: Tensor, count: int) -> 
 
 
 def solov2(num_classes: int, *, from_scratch: bool = False) -> SoloV2:
-    """SOLOv2 with ResNet-50, with fresh weights; ``from_scratch`` prepares it to be trained from them."""
+    """SOLOv2 with ResNet-50 and random weights. Set ``from_scratch`` to train from these weights."""
     backbone = ResNet(50)
     if not from_scratch:
         backbone.freeze()

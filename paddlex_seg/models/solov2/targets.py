@@ -1,8 +1,9 @@
-"""Which grid cells are to find which object.
+"""Assignment of objects to grid cells.
 
-An object belongs to the levels whose range its size lies in (ranges overlap), there to the cells that the
-middle of its box, moved to its centre of mass, touches: 3x3 at most. Shapes: B images, L grid cells of all
-levels, n objects of one image, P pairs of a cell and an object.
+An object is assigned to every level whose size range contains its size (ranges overlap). On a level, take the
+box shrunk to 20 % and centred at the centre of mass of the mask: the object is assigned to the cells that
+this box touches, at most 3x3. Shapes: B images, L grid cells of all levels, n objects of one image, P pairs
+of a cell and an object.
 """
 
 from collections.abc import Sequence
@@ -15,24 +16,22 @@ from paddle import Tensor
 from paddlex_seg.models.solov2.head import GRID_SIZES
 from paddlex_seg.structures import Target
 
-SIZE_RANGES = ((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048))  # of each level, pixels, ends included
-MIDDLE = 0.2  # of the box's height and width
-STRIDE = 4  # of the masks that are compared
-FIRST_CELLS = (0, *np.cumsum(np.square(GRID_SIZES)).tolist())  # of each level, and L
+SIZE_RANGES = ((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048))  # per level, pixels, ends included
+MIDDLE = 0.2  # size of the shrunk box as a fraction of the box
+STRIDE = 4  # of predicted and target masks
+FIRST_CELLS = (0, *np.cumsum(np.square(GRID_SIZES)).tolist())  # index of the first cell of each level, then L
 
 
 class ImageTargets(NamedTuple):
-    """What the cells of one image are to find."""
+    """The objects assigned to the cells of one image."""
 
-    cells: NDArray[
-        np.int64
-    ]  # [P], position in the L cells; one wanted by several objects is there several times
+    cells: NDArray[np.int64]  # [P], position in the L cells; repeated if several objects share a cell
     objects: NDArray[np.int64]  # [P], position in the objects of the image
     class_of_cell: NDArray[np.int64]  # [L], 0-based class index, or -1
 
 
 def assign_cells(target: Target) -> ImageTargets:
-    """The cells of each object of an image. Objects without a pixel in their mask get none."""
+    """Assign the objects of an image to cells. Objects with an empty mask get no cell."""
     height, width = target.masks.shape[1:]
     class_of_cell = np.full(FIRST_CELLS[-1], -1, np.int64)
     centers = _centers_of_mass(target.masks)  # [n, 2] y, x; NaN for an empty mask
@@ -58,9 +57,9 @@ def assign_cells(target: Target) -> ImageTargets:
 
 
 def shrink_masks(masks: Tensor) -> Tensor:
-    """Masks at a quarter of their size, uint8 [n, H/4, W/4]: 1 where two of the middle 2x2 pixels are.
+    """Masks at stride 4, uint8 [n, H/4, W/4]: 1 where at least two of the middle 2x2 of 4x4 pixels are 1.
 
-    That is what a linear resize of whole numbers gives, rounded half up.
+    This equals a linear resize with halves rounded up.
     """
     upper, lower = masks[:, 1::STRIDE], masks[:, 2::STRIDE]
     count = upper[:, :, 1::STRIDE] + upper[:, :, 2::STRIDE] + lower[:, :, 1::STRIDE] + lower[:, :, 2::STRIDE]
@@ -68,7 +67,7 @@ def shrink_masks(masks: Tensor) -> Tensor:
 
 
 def _centers_of_mass(masks: Tensor) -> NDArray[np.float64]:
-    """y and x of each mask [n, H, W] in indices of pixels, [n, 2]; NaN without pixels."""
+    """Centre of mass (y, x) of each mask [n, H, W] in pixel indices, [n, 2]; NaN for an empty mask."""
     centers = []
     for other_axis in (2, 1):
         line = masks.sum(axis=other_axis, dtype="int64").numpy().astype(np.float64)  # [n, H], then [n, W]
@@ -83,7 +82,8 @@ def _middle_cells(
     size_hw: Sequence[int],
     grid_size: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First and last row and column [n, 2] of the cells in the middle, one away from its centre at most.
+    """First and last (row, column) [n, 2] of the cells that the shrunk boxes touch, at most one cell from the
+    cell of the centre.
 
     centers, half_sizes: [n, 2], y and x in pixels.
     """
