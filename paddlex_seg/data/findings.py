@@ -147,7 +147,7 @@ KINDS: dict[str, Kind] = {
     "dataset_nested": Kind(
         "info",
         "The data set is in a subfolder of dataset_dir. This toolkit uses that subfolder. PaddleX would "
-        "check the subfolder, but train from dataset_dir, and not find the data.",
+        "check the subfolder, but look for the data in another folder when training.",
         "Set Global.dataset_dir to the folder that contains images.",
     ),
     "split_without_images": Kind(
@@ -166,25 +166,25 @@ KINDS: dict[str, Kind] = {
         "error",
         "A listed image file does not exist.",
         "Copy the image file there, or remove the image from the annotation file.",
-        "The image and its annotations are removed from the annotation file.",
+        "The image and its annotations are left out of the repaired copy.",
     ),
     "image_empty_file": Kind(
         "error",
         "An image file is empty (0 bytes), usually because a copy failed.",
         "Copy the image file again.",
-        "The image and its annotations are removed from the annotation file.",
+        "The image and its annotations are left out of the repaired copy.",
     ),
     "image_truncated": Kind(
         "error",
         "An image file is truncated. Its lower part is missing, and most readers fail.",
         "Copy the image file again.",
-        "The image and its annotations are removed from the annotation file.",
+        "The image and its annotations are left out of the repaired copy.",
     ),
     "image_corrupt": Kind(
         "error",
         "A file is not an image, or it is corrupt.",
         "Replace the image file, or remove the image from the annotation file.",
-        "The image and its annotations are removed from the annotation file.",
+        "The image and its annotations are left out of the repaired copy.",
     ),
     "image_unsupported": Kind(
         "error",

@@ -26,9 +26,9 @@ def check_across(paths: DatasetPaths, dataset_dir: Path, splits: Mapping[str, Sp
             _categories_agree(train, other, log)
             _classes_can_be_learnt(train, other, log)
     _classes_have_instances(splits, log)
-    _images_are_different(paths.image_dir, splits)
+    _find_duplicate_images(paths.image_dir, splits)
     folder_log = FindingLog(paths.image_dir.name)
-    _images_are_listed(paths.image_dir, splits, folder_log)
+    _find_unlisted_images(paths.image_dir, splits, folder_log)
     return [log, folder_log]
 
 
@@ -69,7 +69,7 @@ def _classes_have_instances(splits: Mapping[str, Split], log: FindingLog) -> Non
             log.add("class_without_instances", f"class {name!r} has no annotations")
 
 
-def _images_are_different(image_dir: Path, splits: Mapping[str, Split]) -> None:
+def _find_duplicate_images(image_dir: Path, splits: Mapping[str, Split]) -> None:
     """Find equal and almost equal images. In two splits they are a leak; in one split they count twice."""
     rows = [
         (name, record, split.facts[record.id])
@@ -123,7 +123,7 @@ def _content(image_dir: Path, record: ImageRecord) -> bytes | str:
         return record.file_name
 
 
-def _images_are_listed(image_dir: Path, splits: Mapping[str, Split], log: FindingLog) -> None:
+def _find_unlisted_images(image_dir: Path, splits: Mapping[str, Split], log: FindingLog) -> None:
     if any(split.parsed.log.counts["json_missing"] for split in splits.values()):
         return
     listed = {os.path.normpath(record.file_name) for split in splits.values() for record in split.coco.images}

@@ -171,7 +171,7 @@ def polygons_enclose_something(split: Split, log: FindingLog) -> None:
     )
 
 
-def boxes_are_those_of_the_masks(split: Split, log: FindingLog) -> None:
+def boxes_fit_the_masks(split: Split, log: FindingLog) -> None:
     """Boxes fit the masks: other tools crop, filter and sample by box, and this toolkit draws it."""
     found = box_problems(split.coco, split.measures)
     boxes = split.measures.file_boxes_xywh
@@ -196,7 +196,7 @@ def boxes_are_those_of_the_masks(split: Split, log: FindingLog) -> None:
     )
 
 
-def areas_are_those_of_the_masks(split: Split, log: FindingLog) -> None:
+def areas_fit_the_masks(split: Split, log: FindingLog) -> None:
     """Areas fit the masks: evaluation uses them to sort objects into small, medium and large."""
     found, areas = area_problems(split.coco, split.measures)
     file_areas = split.measures.file_areas
@@ -217,7 +217,7 @@ def areas_are_those_of_the_masks(split: Split, log: FindingLog) -> None:
         log.add("area_of_box", message, **first)
 
 
-def crowds_are_known(split: Split, log: FindingLog) -> None:
+def crowds_are_reported(split: Split, log: FindingLog) -> None:
     """Report crowd annotations: they are not used for training."""
     _each(split, log, "crowd", split.measures.is_crowd, lambda row: "is a crowd")
 
@@ -266,8 +266,8 @@ RULES: tuple[Callable[[Split, FindingLog], None], ...] = (
     images_have_objects,
     category_names_are_unique,
     polygons_enclose_something,
-    boxes_are_those_of_the_masks,
-    areas_are_those_of_the_masks,
-    crowds_are_known,
+    boxes_fit_the_masks,
+    areas_fit_the_masks,
+    crowds_are_reported,
     objects_are_annotated_once,
 )

@@ -54,7 +54,7 @@ def parse_coco(document: Any, path: Path) -> ParsedCoco:
     annotated, used = (_ids(entries["annotations"], key) for key in ("image_id", "category_id"))
     annotations, positions = _read_annotations(entries["annotations"], log)
     usable = frozenset(category.id for category in categories)
-    keep = _sound_references(annotations, images, image_ids, category_ids, usable, log)
+    keep = _valid_references(annotations, images, image_ids, category_ids, usable, log)
     return ParsedCoco(
         coco=CocoFile(
             path=path,
@@ -77,7 +77,7 @@ def read_coco(path: Path) -> CocoFile:
     types, duplicate ids, ids that are not listed, invalid segmentations.
     """
     parsed = parse_coco(load_document(path), path)
-    problems = [_in_file(finding) for finding in parsed.log.kept if finding.severity == "error"]
+    problems = [_problem_text(finding) for finding in parsed.log.kept if finding.severity == "error"]
     if problems:
         count = parsed.log.num_errors
         raise DatasetError(summarize_problems(str(path), problems, count=count))
@@ -107,7 +107,7 @@ class UnreadableFile(DatasetError):
         super().__init__(f"{path}: {message}. {self.finding.hint}")
 
 
-def _in_file(item: Finding) -> str:
+def _problem_text(item: Finding) -> str:
     record = (
         f"annotation {item.annotation_id}: "
         if item.annotation_id is not None
@@ -190,7 +190,7 @@ def _first_of_each_id(kind: str, records: Sequence[_Record], log: FindingLog) ->
     return list(first.values())
 
 
-def _sound_references(
+def _valid_references(
     annotations: Sequence[Annotation],
     images: Sequence[ImageRecord],
     image_ids: frozenset[int],
@@ -209,10 +209,10 @@ def _sound_references(
     keep = []
     for index, item in enumerate(annotations):
         ids: dict[str, Any] = {"image_id": item.image_id, "annotation_id": item.id}
-        sound = item.image_id in size_of_id and item.category_id in usable_category_ids
+        valid = item.image_id in size_of_id and item.category_id in usable_category_ids
         if item.id in seen:
             log.add("annotation_id_duplicate", "the id is used more than once", **ids)
-            sound = False
+            valid = False
         seen.add(item.id)
         if item.image_id not in image_ids:
             log.add("image_id_dangling", f"no image has the id {item.image_id}", **ids)
@@ -222,16 +222,16 @@ def _sound_references(
                 f"has category_id {item.category_id}, but the file lists {listed}",
                 **ids,
             )
-            sound = False
-        if sound and isinstance(item.segmentation, Mapping):
-            sound = item.segmentation["size"] == size_of_id[item.image_id]
-            if not sound:
+            valid = False
+        if valid and isinstance(item.segmentation, Mapping):
+            valid = item.segmentation["size"] == size_of_id[item.image_id]
+            if not valid:
                 log.add(
                     "rle_size_mismatch",
                     f"its RLE has size {item.segmentation['size']} (height, width), "
                     f"but image {item.image_id} is {size_of_id[item.image_id]}",
                     **ids,
                 )
-        if sound:
+        if valid:
             keep.append(index)
     return keep

@@ -17,7 +17,7 @@ def prepare(
     Raises ConfigError for settings that contradict each other or the data, and DatasetError when there is
     nothing to convert or to split.
     """
-    split.require_sound()
+    split.require_valid()
     if not convert.enable:
         if split.enable:
             divide_dataset(dataset_dir, split)

@@ -28,7 +28,7 @@ class SplitSettings:
     seed: int = 0
     group_by: str | None = None
 
-    def require_sound(self) -> None:
+    def require_valid(self) -> None:
         """Raises ConfigError when a split is enabled and its percents or folds are invalid."""
         if self.enable:
             self._given_percents()

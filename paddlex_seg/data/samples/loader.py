@@ -1,7 +1,7 @@
 """Batches for training and evaluation, in order, made by worker processes or the main process.
 
 Workers read, decode and warp. They send training images as uint8, and the main process normalises them.
-Workers never import Paddle. Only ``to_batch`` and ``split_batch``, in the main process, do.
+Workers never import Paddle. Only ``to_batch`` and ``split_batch`` use it, in the main process.
 """
 
 from __future__ import annotations

@@ -19,10 +19,7 @@ from paddlex_seg.data.samples.transforms import MIN_VISIBLE, drop_slivers, jitte
 
 MOSAIC_SIDES = (1.0, 2.0)  # side of the mosaic / side of its first image
 MOSAIC_CENTRES = (0.25, 0.75)  # the point where the four images meet, as a fraction of the side
-PASTE_SCALES = (
-    0.8,
-    1.25,
-)  # the paper's standard scale jitter; for large scale jitter see ``LargeScaleJitter``
+PASTE_SCALES = (0.8, 1.25)  # the paper's standard jitter; its large one is ``LargeScaleJitter``
 NUM_MOSAIC_PARTNERS = 3
 
 

@@ -67,7 +67,7 @@ class BadImage(DatasetError):
         super().__init__(message)
         self.record = record
 
-    def __reduce__(self) -> tuple[type[BadImage], tuple[str, ImageRecord]]:  # on the way from a worker
+    def __reduce__(self) -> tuple[type[BadImage], tuple[str, ImageRecord]]:  # to pickle it in a worker
         return BadImage, (str(self), self.record)
 
 
@@ -98,8 +98,8 @@ class TrainTask:
         """Make the sample. Raises BadImage when an image is unreadable, its size differs from the annotation
         file, or its annotations cannot be drawn.
         """
-        with _blaming(self.base):
-            sample, rng = self.base.load(), self._changes_of(self.base, BASE)
+        with _errors_as_bad_image(self.base):
+            sample, rng = self.base.load(), self._policy_generator(self.base, BASE)
             changed = apply(self.policies, sample, rng)
             if self.mosaic or self.pasted is not None:
                 rendered = self._mix(changed)
@@ -127,21 +127,21 @@ class TrainTask:
         layers = list(map(self._layer, (self.base, *self.mosaic), samples))
         if self.pasted is None:
             return compose(layers)
-        with _blaming(self.pasted):
+        with _errors_as_bad_image(self.pasted):
             source = self._changed(self.pasted, PASTE_SLOT)
             objects = objects_to_paste(source, samples[0].size_hw, self._generator(ARRANGE, PASTE_SLOT))
         return compose(layers, self._layer(self.pasted, objects))
 
     def _changed(self, image: SourceImage, slot: int) -> Sample:
-        with _blaming(image):
-            return apply(self.policies, image.load(), self._changes_of(image, slot))
+        with _errors_as_bad_image(image):
+            return apply(self.policies, image.load(), self._policy_generator(image, slot))
 
     def _layer(self, image: SourceImage, sample: Sample) -> Layer:
-        with _blaming(image):
+        with _errors_as_bad_image(image):
             resized = self.resize(sample, self._generator(RESIZE, BASE))  # all layers get the same size
             return Layer(resized, resized.render_objects())
 
-    def _changes_of(self, image: SourceImage, slot: int) -> np.random.Generator:
+    def _policy_generator(self, image: SourceImage, slot: int) -> np.random.Generator:
         """The generator for the policies. A replacement for a bad image gets another one, because the random
         augmentation may have caused the failure.
         """
@@ -159,7 +159,7 @@ def generator(entropy: Sequence[int], *purpose: int) -> np.random.Generator:
 
 
 @contextmanager
-def _blaming(image: SourceImage) -> Iterator[None]:
+def _errors_as_bad_image(image: SourceImage) -> Iterator[None]:
     """Converts any exception into a BadImage that names the image."""
     try:
         yield
