@@ -1,8 +1,8 @@
-"""The demo data set: drawn bolts and washers on a factory line, with pixel-exact masks.
+"""The demo data set: synthetic images of bolts and washers on a factory line, with pixel-exact masks.
 
-``python -m paddlex_seg.data.demo`` writes ``dataset/instance_seg_coco_examples`` and its LabelMe twin
-``dataset/instance_seg_labelme_examples``. An image depends on its number
-only: every run draws the same pixels.
+``python -m paddlex_seg.data.demo`` writes ``dataset/instance_seg_coco_examples``, and the same data in
+LabelMe format to ``dataset/instance_seg_labelme_examples``. An image depends only on its number, so every run
+draws the same pixels.
 """
 
 import argparse
@@ -57,9 +57,9 @@ class Scene:
 def write_demo_dataset(
     dataset_dir: Path, overwrite: bool = False, num_train: int = 79, num_val: int = 19
 ) -> list[Path]:
-    """Write the two demo data sets into ``dataset_dir``; gives back the folders that were written.
+    """Write the two demo data sets to ``dataset_dir``. Returns the folders that were written.
 
-    A folder appears complete or not at all. One that exists is left alone unless ``overwrite`` is set.
+    Each folder is written atomically. An existing folder is kept unless ``overwrite`` is set.
     """
     writers = {COCO_FOLDER: _write_coco_twin, LABELME_FOLDER: _write_labelme_twin}
     missing = [name for name in writers if overwrite or not (dataset_dir / name).exists()]
@@ -73,7 +73,7 @@ def write_demo_dataset(
 
 
 def draw_scene(index: int) -> Scene:
-    """Image number ``index``: sides of 320 to 560 pixels and 1 to 5 objects, or none."""
+    """Draw image ``index``, with sides of 320 to 560 pixels and 1 to 5 objects. One image has no objects."""
     rng = np.random.default_rng([_SEED, index])
     height, width = (int(side) for side in rng.integers(320, 561, 2))
     pixels = _BACKGROUNDS[rng.integers(len(_BACKGROUNDS))](rng, height, width)
@@ -90,7 +90,7 @@ def draw_scene(index: int) -> Scene:
 
 @dataclass(frozen=True)
 class _Page:
-    """An image as both twins store it; the ids of its annotations are its own, from 1."""
+    """An image as both data sets store it. Its annotation ids start from 1."""
 
     record: ImageRecord
     jpeg: bytes
@@ -111,7 +111,7 @@ def _draw_page(index: int) -> _Page:
 
 
 def _annotate(mask: NDArray[np.bool_], label: str, id: int, image_id: int) -> Annotation:
-    """A mask with a hole becomes an RLE, compressed in every second image, another mask polygons."""
+    """The annotation of a mask: an RLE if it has a hole, compressed for even image ids; else polygons."""
     segmentation: Any = mask_to_polygons(mask)
     if _has_hole(mask):
         if image_id % 2:
@@ -183,7 +183,7 @@ def _labelme_document(page: _Page) -> dict[str, Any]:
 
 
 def _labelme_shapes(annotation: Annotation, record: ImageRecord) -> list[dict[str, Any]]:
-    """One polygon per part, tied together by group_id if there are several, or one mask shape."""
+    """One polygon per part, with a common group_id if there are several; for an RLE, one mask shape."""
     label = CLASS_NAMES[annotation.category_id - 1]
     blank: dict[str, Any] = {"label": label, "group_id": None, "description": "", "flags": {}, "mask": None}
     if isinstance(annotation.segmentation, dict):
@@ -195,7 +195,7 @@ def _labelme_shapes(annotation: Annotation, record: ImageRecord) -> list[dict[st
 
 
 def _labelme_mask(mask: NDArray[np.uint8]) -> dict[str, Any]:
-    """The inside of the box as a PNG, and the corners of the box, the last pixel included."""
+    """The mask inside its box as a PNG, and the corners of the box, including the last pixel."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     inside = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     buffer = io.BytesIO()
@@ -216,7 +216,7 @@ def _write_images(folder: Path, pages: Sequence[_Page]) -> None:
 def _place_objects(
     rng: Generator, pixels: _Pixels, num_objects: int
 ) -> tuple[list[str], list[NDArray[np.bool_]]]:
-    """Draw objects on top of each other; the masks hold what is still visible in the end."""
+    """Draw objects on top of each other. The masks contain the parts that stay visible."""
     labels: list[str] = []
     masks: list[NDArray[np.bool_]] = []
     areas: list[int] = []
@@ -333,7 +333,7 @@ def _blend(pixels: _Pixels, cover: _Plane, colour: NDArray[np.floating[Any]]) ->
 
 
 def _without_specks(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Without slivers and pinholes of fewer than 24 pixels, which nobody would label."""
+    """Remove pieces and holes of fewer than 24 pixels, which nobody would label."""
     for value in (True, False):
         _, pieces, statistics, _ = cv2.connectedComponentsWithStats(
             (mask == value).astype(np.uint8), connectivity=4
@@ -439,7 +439,7 @@ def _stain(rng: Generator, pixels: _Pixels) -> None:
 
 
 def _filled(pixels: _Pixels, draw: Callable[[NDArray[np.uint8]], object]) -> _Plane:
-    """What ``draw`` covers, 0..1: OpenCV smooths the edges of 8-bit planes only."""
+    """The coverage of a drawing, 0..1. It is drawn in 8 bits, because OpenCV antialiases only these."""
     plane = np.zeros(pixels.shape[:2], np.uint8)
     draw(plane)
     return plane.astype(np.float32) / np.float32(255)
@@ -462,7 +462,7 @@ def _photograph(rng: Generator, pixels: _Pixels) -> NDArray[np.uint8]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the demo data sets and say which."""
+    """Write the demo data sets and print their folders."""
     parser = argparse.ArgumentParser(description="Write the demo data set, as COCO and as LabelMe.")
     parser.add_argument("--dataset_dir", type=Path, default=Path("dataset"), help="the folder for both")
     parser.add_argument("--overwrite", action="store_true", help="replace folders that exist")
@@ -473,7 +473,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(
             f"{folder}: written"
             if folder in written
-            else f"{folder}: exists, left alone (--overwrite replaces it)"
+            else f"{folder}: exists, not changed (--overwrite replaces it)"
         )
 
 

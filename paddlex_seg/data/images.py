@@ -1,4 +1,4 @@
-"""Images in files: where they lie, what their headers say, and their pixels as the toolkit uses them."""
+"""Image files: their paths, headers and pixels."""
 
 import os
 import struct
@@ -15,8 +15,8 @@ from PIL import Image
 
 from paddlex_seg.errors import DatasetError
 
-# Endings of files that are taken for images where a folder is searched; what is named is read whatever it is
-# called. All are formats that Pillow reads. The first ones are the most usual.
+# Suffixes of image files when a folder is searched. A file that is named explicitly may have any suffix.
+# Pillow reads all these formats. The most common ones come first.
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"),
     *(".dib", ".pbm", ".pgm", ".pnm", ".ras", ".sr"),
@@ -24,7 +24,7 @@ IMAGE_SUFFIXES = (
 
 
 def image_path(image_dir: Path, file_name: str) -> Path:
-    """Where the image ``file_name`` of an annotation file lies; back-slashes count as slashes.
+    """The path of the image ``file_name`` of an annotation file. Backslashes count as slashes.
 
     Raises DatasetError when the name is absolute or leads out of ``image_dir``.
     """
@@ -34,13 +34,13 @@ def image_path(image_dir: Path, file_name: str) -> Path:
     if absolute or inside.parts[:1] in ((), ("..",)) or "\0" in name:
         raise DatasetError(
             f"file_name {file_name!r} does not name an image inside {image_dir}. "
-            "Give it relative to the folder of the images and move the image there."
+            "Move the image into this folder, and write file_name relative to it."
         )
     return image_dir / inside
 
 
 def images_below(image_dir: Path) -> Iterator[str]:
-    """The names of all image files in a folder and below, relative to it, with forward slashes."""
+    """All image files in a folder and its subfolders, as names relative to it with forward slashes."""
     suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     for folder, folders, names in os.walk(image_dir):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -50,7 +50,7 @@ def images_below(image_dir: Path) -> Iterator[str]:
 
 
 class UnsupportedPixels(DatasetError):
-    """A sound image whose pixels cannot be used."""
+    """A readable image whose pixel type is not supported."""
 
 
 Decode = Literal["header", "thumbnail", "full"]
@@ -59,27 +59,27 @@ THUMBNAIL_SIDE = 16
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """What an image's file says of itself.
+    """What is known about an image file.
 
-    ``problem`` is the code of a finding that makes the image unusable, ``message`` its text; sizes are then
-    None. ``traits`` are codes of findings about kinds of images that are used, but not as they are.
+    If the image is unusable, ``problem`` is the code of the finding, ``message`` is its text, and sizes are
+    None. ``traits`` are codes of findings about images that are used after a conversion, such as from CMYK.
     """
 
     problem: str | None = None
     message: str = ""
-    stored_hw: tuple[int, int] | None = None  # as the pixels are stored
-    shown_hw: tuple[int, int] | None = None  # as its EXIF orientation wants it shown
+    stored_hw: tuple[int, int] | None = None  # size of the stored pixels
+    shown_hw: tuple[int, int] | None = None  # size after the EXIF orientation is applied
     orientation: int = 1  # EXIF, 1 is upright
     traits: tuple[str, ...] = ()
     num_bytes: int = 0  # of the file
-    thumbnail: bytes | None = None  # THUMBNAIL_SIDE squared gray values, unturned; None if not decoded
+    thumbnail: bytes | None = None  # THUMBNAIL_SIDE squared gray values, without EXIF; None if not decoded
 
 
 def inspect_image(path: Path, decode: Decode) -> ImageFacts:
-    """What there is to know of an image; nothing is raised.
+    """Inspect an image file. Problems are returned, never raised.
 
-    ``header`` reads the header and looks for the end mark of JPEG and PNG files; ``thumbnail`` decodes the
-    image, JPEG at the smallest scale; ``full`` makes every pixel as training would.
+    ``header`` reads the header and looks for the end mark of JPEG and PNG files. ``thumbnail`` decodes the
+    image, JPEG at the smallest scale. ``full`` decodes every pixel, as training does.
     """
     try:
         num_bytes = path.stat().st_size
@@ -95,7 +95,7 @@ def inspect_image(path: Path, decode: Decode) -> ImageFacts:
                 num_bytes=num_bytes,
             )
             if image.mode == "F":
-                return ImageFacts("image_unsupported", f"{path.name} has pixels with fractions")
+                return ImageFacts("image_unsupported", f"{path.name} has floating-point pixels")
             if decode == "header":
                 _expect_end(image, path)
                 return facts
@@ -118,14 +118,17 @@ def inspect_image(path: Path, decode: Decode) -> ImageFacts:
 
 @dataclass(frozen=True)
 class ImageSize:
-    """Height and width of an image as its pixels are stored, and as its EXIF orientation wants it shown."""
+    """Height and width of the stored pixels, and after the EXIF orientation is applied."""
 
     stored_hw: tuple[int, int]
     shown_hw: tuple[int, int]
 
 
 def image_size(path: Path) -> ImageSize:
-    """The sizes in the header of an image; pixels are not read. Raises DatasetError if it has no header."""
+    """The sizes in the header of an image file; pixels are not read.
+
+    Raises DatasetError if the file has no valid header.
+    """
     with _naming(path), Image.open(path) as image:
         return header_size(image)
 
@@ -133,22 +136,20 @@ def image_size(path: Path) -> ImageSize:
 def header_size(image: Image.Image) -> ImageSize:
     """The sizes of an open image; pixels are not read."""
     width, height = image.size
-    lies_on_its_side = orientation_of(image) in (5, 6, 7, 8)
-    return ImageSize(
-        stored_hw=(height, width), shown_hw=(width, height) if lies_on_its_side else (height, width)
-    )
+    swaps_sides = orientation_of(image) in (5, 6, 7, 8)
+    return ImageSize(stored_hw=(height, width), shown_hw=(width, height) if swaps_sides else (height, width))
 
 
 def turn_upright(image: Image.Image) -> Image.Image:
-    """The image as its EXIF orientation wants it shown."""
+    """Apply the EXIF orientation to the image."""
     transpose = _TRANSPOSE_OF_ORIENTATION.get(orientation_of(image))
     return image if transpose is None else image.transpose(transpose)
 
 
 def orientation_of(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 where there is none, or the metadata are damaged."""
+    """The EXIF orientation, 1 to 8; 1 if there is none or the metadata are damaged."""
     if image.format == "PNG" and "exif" not in image.info:
-        return 1  # getexif() would decode all pixels of a PNG to look for it behind them
+        return 1  # getexif() would decode the whole PNG to look for EXIF data after the pixels
     try:
         return image.getexif().get(_EXIF_ORIENTATION_TAG, 1)
     except DECODER_ERRORS:
@@ -156,25 +157,25 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def load_image(path: Path, size_hw: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-    """The image as uint8 [H, W, 3], RGB, turned as its EXIF orientation says, as labelling tools show it.
+    """The image as uint8 [H, W, 3], RGB, with its EXIF orientation applied, as labelling tools show it.
 
-    size_hw: the size that the annotations are made for. An image that has this size only without turning
-    stays unturned. Gray, palette and CMYK become RGB, alpha is dropped, 16-bit gray is divided by 257.
-    Raises DatasetError when the file is missing, damaged, no image, too large for Pillow's limit, or of
-    another size than ``size_hw`` both ways.
+    size_hw: the size in the annotation file. If only the stored pixels have this size, the EXIF orientation
+    is not applied. Gray, palette and CMYK become RGB, alpha is dropped, 16-bit gray is divided by 257.
+    Raises DatasetError when the file is missing, damaged, not an image, or too large for Pillow's limit, and
+    when the size differs from ``size_hw`` both with and without the EXIF orientation.
     """
     with _naming(path), Image.open(path) as image:
         size = header_size(image)
         turn = size_hw is None or size.shown_hw == size_hw
         if not turn and size.stored_hw != size_hw:
             raise DatasetError(
-                f"{path}: the image is {size.shown_hw} (height, width), its annotations say {size_hw}. "
-                "Correct the annotation file, or put back the image that was annotated."
+                f"{path}: the image file is {size.shown_hw} (height, width), the annotation file says "
+                f"{size_hw}. Correct the annotation file, or put back the image file that was annotated."
             )
         return _to_rgb(turn_upright(image) if turn else image, path)
 
 
-# What turns a stored image upright, by its EXIF orientation; 1 is upright already.
+# EXIF orientation -> the operation that makes the stored image upright. 1 is upright already.
 _TRANSPOSE_OF_ORIENTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -186,7 +187,7 @@ _TRANSPOSE_OF_ORIENTATION = {
 }
 _EXIF_ORIENTATION_TAG = 0x0112
 
-# What Pillow's decoders raise on damaged files.
+# Exceptions that Pillow's decoders raise on damaged files.
 DECODER_ERRORS = (
     OSError,
     SyntaxError,
@@ -201,17 +202,19 @@ DECODER_ERRORS = (
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Turns what Pillow raises on a bad image into a DatasetError that names the file."""
+    """Converts Pillow's exceptions about a bad image file into a DatasetError that names the file."""
     try:
         yield
     except FileNotFoundError:
         raise DatasetError(
-            f"{path}: the image does not exist. Copy it there or remove it from the list."
+            f"{path}: the image file does not exist. Copy it there, or remove it from your data."
         ) from None
     except Image.DecompressionBombError as error:
         raise DatasetError(f"{path}: the image is too large ({error}). Cut it into tiles.") from error
     except DECODER_ERRORS as error:
-        raise DatasetError(f"{path}: not a readable image ({error}). Replace or remove it.") from error
+        raise DatasetError(
+            f"{path}: not a readable image ({error}). Replace the file, or remove it from your data."
+        ) from error
 
 
 def _to_rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
@@ -219,7 +222,8 @@ def _to_rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
         gray = np.asarray(image)
         if image.mode == "F" or gray.min() < 0 or gray.max() > 65535:
             raise UnsupportedPixels(
-                f"{path}: pixels with fractions or outside 0..65535 are not supported. Scale them to 8 bits."
+                f"{path}: floating-point pixels and values outside 0..65535 are not supported. "
+                "Convert the image to 8 bits."
             )
         return np.repeat(np.rint(gray / 257).astype(np.uint8)[..., None], 3, axis=2)
     if image.mode == "P" and "transparency" in image.info:
@@ -233,7 +237,7 @@ def _traits(image: Image.Image) -> tuple[str, ...]:
         traits.append("image_16bit")
     if image.mode in ("CMYK", "YCCK"):
         traits.append("image_cmyk")
-    # A phone's MPO holds a preview behind the photograph: nothing to choose from.
+    # MPO files of phones contain the photo and a preview. They are not animations.
     if image.format not in ("JPEG", "MPO", "BMP") and getattr(image, "is_animated", False):
         traits.append("image_animated")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
@@ -242,7 +246,7 @@ def _traits(image: Image.Image) -> tuple[str, ...]:
 
 
 def _thumbnail(image: Image.Image) -> bytes | None:
-    """Gray means of a grid of THUMBNAIL_SIDE squared fields; None where values do not fit into 8 bits."""
+    """Mean gray values of THUMBNAIL_SIDE x THUMBNAIL_SIDE cells; None if values do not fit into 8 bits."""
     image.draft("L", (4 * THUMBNAIL_SIDE, 4 * THUMBNAIL_SIDE))
     if image.mode.startswith("I"):
         image.load()
@@ -261,7 +265,7 @@ def _expect_end(image: Image.Image, path: Path) -> None:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 64))
         if mark not in file.read():
-            image.load()  # it raises if the end is missing; cameras may write more behind it
+            image.load()  # raises if the file is truncated; cameras may append data after the end mark
 
 
 def _is_truncation(error: Exception) -> bool:
@@ -270,7 +274,7 @@ def _is_truncation(error: Exception) -> bool:
 
 
 def _other_case(path: Path) -> str:
-    """Names are the same on Windows and macOS that differ on Linux: the usual reason of missing images."""
+    """Names a file that differs only in upper and lower case: Windows and macOS find it, Linux does not."""
     try:
         others = [entry.name for entry in os.scandir(path.parent) if entry.name.lower() == path.name.lower()]
     except OSError:

@@ -1,6 +1,6 @@
-"""From an image to the network's input: the one way that evaluation, prediction and service share.
+"""Preprocessing from an image to the network input. Evaluation, prediction and serving share it.
 
-Training shares ``normalize`` and ``fitted_size``; its geometry is the pending map of ``data.sample``.
+Training uses only ``normalize`` and ``fitted_size``. Its geometry is in ``data.samples.sample``.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from paddlex_seg.structures import PreprocessSpec
 
 
 class NetworkInput(NamedTuple):
-    """The three inputs of a network: of one image, or of a batch with a leading axis B."""
+    """The three network inputs, for one image or for a batch with a leading axis B."""
 
     image: NDArray[np.float32]  # [3, H, W], normalised, padded at the right and bottom
     im_shape: NDArray[np.float32]  # [2], height and width before padding
-    scale_factor: NDArray[np.float32]  # [2], im_shape / size of the image
+    scale_factor: NDArray[np.float32]  # [2], im_shape / size of the original image
 
 
 def preprocess(image: NDArray[np.uint8], spec: PreprocessSpec) -> NetworkInput:
-    """The network's input for one RGB image, uint8 [h, w, 3]."""
+    """The network input for one RGB image, uint8 [h, w, 3]."""
     size_hw = fitted_size(image.shape[:2], spec.size_hw, keep_ratio=spec.keep_ratio)
-    # Interpolation weights sum to 1, so normalising before the resize differs from normalising after it only
-    # by the rounding of resized values to whole grey levels, which resizing in floats avoids.
+    # Interpolation weights sum to 1, so normalising before or after the resize gives the same result, except
+    # that a uint8 resize rounds. Resizing in floats avoids this rounding.
     pixels = image.astype(np.float32) if spec.normalize_first else image
     resized = cv2.resize(pixels, size_hw[::-1], interpolation=spec.interpolation)
     padded = np.zeros((3, *input_size(image.shape[:2], spec)), np.float32)
@@ -38,7 +38,7 @@ def preprocess(image: NDArray[np.uint8], spec: PreprocessSpec) -> NetworkInput:
 
 
 def collate(inputs: Sequence[NetworkInput]) -> NetworkInput:
-    """A batch [B, ...] of one image or more, whose inputs have one size."""
+    """A batch [B, ...] of one or more inputs of the same size."""
     image, im_shape, scale_factor = map(np.stack, zip(*inputs, strict=True))
     return NetworkInput(image, im_shape, scale_factor)
 
@@ -52,10 +52,10 @@ def normalize(image: NDArray, spec: PreprocessSpec, out: NDArray[np.float32]) ->
 
 
 def fitted_size(size_hw: Sequence[int], target_hw: Sequence[int], keep_ratio: bool) -> tuple[int, int]:
-    """The size (h, w) that an image of ``size_hw`` gets.
+    """The size (h, w) of an image of ``size_hw`` after the resize.
 
-    That is ``target_hw``, or with ``keep_ratio`` the largest of the same shape whose short and long sides
-    stay within the smaller and the larger number of ``target_hw``.
+    It is ``target_hw``. With ``keep_ratio`` it is the largest size of the same aspect ratio whose short side
+    is at most ``min(target_hw)`` and whose long side is at most ``max(target_hw)``.
     """
     if not keep_ratio:
         return int(target_hw[0]), int(target_hw[1])
@@ -65,12 +65,12 @@ def fitted_size(size_hw: Sequence[int], target_hw: Sequence[int], keep_ratio: bo
 
 
 def input_size(size_hw: Sequence[int], spec: PreprocessSpec) -> tuple[int, int]:
-    """The size (h, w), padding included, of the network's input for an image of ``size_hw``."""
+    """The size (h, w) of the network input, including padding, for an image of ``size_hw``."""
     return padded_size([fitted_size(size_hw, spec.size_hw, keep_ratio=spec.keep_ratio)], spec.pad_stride)
 
 
 def padded_size(sizes_hw: Sequence[Sequence[int]], stride: int) -> tuple[int, int]:
-    """The smallest size (h, w) that holds all sizes and, with ``stride`` > 0, is a multiple of it."""
+    """The smallest size (h, w) that contains all sizes. With ``stride`` > 0, a multiple of ``stride``."""
     stride = max(stride, 1)
     height, width = (-(-max(sides) // stride) * stride for sides in zip(*sizes_hw, strict=True))
     return height, width

@@ -10,20 +10,20 @@ import cv2
 
 
 def start_context() -> BaseContext:
-    """Fresh processes: a fork would copy Paddle's threads and GPU state half-alive."""
+    """Start workers as fresh processes: after a fork, Paddle's threads and GPU state would be broken."""
     methods = multiprocessing.get_all_start_methods()
     return multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
 
 
 def prepare_worker() -> None:
-    """What a worker does first, so that it uses one core and ends with the main process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process gets Ctrl-C, too, and ends the workers
-    cv2.setNumThreads(1)  # the workers share the cores already
+    """Set up a worker: it uses one core and ends with the main process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the main process ends the workers
+    cv2.setNumThreads(1)  # parallelism comes from the number of workers
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
 def _exit_with_parent() -> None:
-    """A killed main process cannot end its workers, and they would wait for tasks for ever."""
+    """End this worker when the main process ends. A killed main process cannot end its workers itself."""
     parent = multiprocessing.parent_process()
     assert parent is not None, "runs in workers only"
     parent.join()

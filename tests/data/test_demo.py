@@ -43,7 +43,7 @@ def iou(first: np.ndarray, second: np.ndarray) -> float:
     return (first & second).sum() / (first | second).sum()
 
 
-def test_written_masks_are_those_of_the_drawing(demo: Path) -> None:
+def test_written_masks_equal_the_drawn_masks(demo: Path) -> None:
     for number, objects in enumerate(masks_by_image(demo).values()):
         scene = draw_scene(number)
         assert [label for label, _ in objects] == list(scene.labels)
@@ -51,7 +51,7 @@ def test_written_masks_are_those_of_the_drawing(demo: Path) -> None:
             assert iou(written, drawn) > 0.97
 
 
-def test_masks_lie_on_the_objects_and_do_not_overlap() -> None:
+def test_masks_match_the_objects_and_do_not_overlap() -> None:
     scene = draw_scene(0)
     assert sum(mask.astype(int) for mask in scene.masks).max() == 1
     for mask in scene.masks:
@@ -72,7 +72,7 @@ def test_every_kind_of_segmentation_occurs(demo: Path) -> None:
     assert {item.category_id for item in coco.annotations} == {1, 2}
 
 
-def test_areas_and_boxes_are_those_of_the_masks(demo: Path) -> None:
+def test_areas_and_boxes_fit_the_masks(demo: Path) -> None:
     coco = read_coco(demo / COCO_FOLDER / "annotations" / "instance_val.json")
     size = {record.id: (record.height, record.width) for record in coco.images}
     for item in coco.annotations:
@@ -88,7 +88,7 @@ def test_areas_and_boxes_are_those_of_the_masks(demo: Path) -> None:
 
 
 def labelme_masks(path: Path) -> dict[object, tuple[str, np.ndarray]]:
-    """The masks of a LabelMe file: shapes of one group together, others alone."""
+    """The masks of a LabelMe file. Shapes with the same group_id make one mask."""
     content = json.loads(path.read_text(encoding="utf-8"))
     size_hw = (content["imageHeight"], content["imageWidth"])
     found: dict[object, tuple[str, np.ndarray]] = {}
@@ -107,7 +107,7 @@ def labelme_masks(path: Path) -> dict[object, tuple[str, np.ndarray]]:
     return found
 
 
-def test_the_labelme_twin_shows_the_same_objects_and_pixels(demo: Path) -> None:
+def test_the_labelme_data_set_has_the_same_objects_and_pixels(demo: Path) -> None:
     twin = demo / LABELME_FOLDER
     expected = masks_by_image(demo)
     lists = [(twin / f"{split}_anno_list.txt").read_text().split() for split in ("train", "val")]
@@ -130,7 +130,7 @@ def test_every_run_writes_the_same_bytes(demo: Path, tmp_path: Path) -> None:
         assert (demo / name).read_bytes() == (tmp_path / name).read_bytes()
 
 
-def test_an_existing_folder_is_left_alone_unless_overwritten(tmp_path: Path) -> None:
+def test_an_existing_folder_is_kept_unless_overwrite_is_set(tmp_path: Path) -> None:
     (tmp_path / COCO_FOLDER).mkdir()
     mine = tmp_path / COCO_FOLDER / "mine.txt"
     mine.write_text("keep")
@@ -141,8 +141,8 @@ def test_an_existing_folder_is_left_alone_unless_overwritten(tmp_path: Path) -> 
     assert sorted(path.name for path in tmp_path.iterdir()) == [COCO_FOLDER, LABELME_FOLDER]
 
 
-def test_the_command_says_what_it_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_reports_unchanged_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in (COCO_FOLDER, LABELME_FOLDER):
         (tmp_path / name).mkdir()
     main(["--dataset_dir", str(tmp_path)])
-    assert capsys.readouterr().out.count("left alone") == 2
+    assert capsys.readouterr().out.count("not changed") == 2

@@ -1,4 +1,4 @@
-"""Which files are taken for images, and what can be done with them."""
+"""Image formats: which files are found as images, read and converted."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from paddlex_seg.data.images import IMAGE_SUFFIXES, inspect_image, load_image
 
 
 @pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
-def test_all_kinds_are_found_checked_and_read_for_training(tmp_path: Path, suffix: str) -> None:
+def test_all_image_formats_are_found_checked_and_read_for_training(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / "deep" / f"a{suffix.upper()}"
     write_image(path)
     assert files_below(tmp_path, IMAGE_SUFFIXES) == [f"deep/{path.name}"]
@@ -22,7 +22,7 @@ def test_all_kinds_are_found_checked_and_read_for_training(tmp_path: Path, suffi
 
 
 @pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
-def test_all_kinds_are_converted(tmp_path: Path, suffix: str) -> None:
+def test_all_image_formats_are_converted(tmp_path: Path, suffix: str) -> None:
     for split in ("train", "val"):
         write_image(tmp_path / "images" / split / f"{split}{suffix}")
         labels = tmp_path / "labels" / split / f"{split}.txt"

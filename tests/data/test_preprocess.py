@@ -22,7 +22,7 @@ SPECS = {
 
 
 def reference_image(height, width, seed=42):
-    """The image that the recorded numbers were made from: a rough grid, interpolated, with noise."""
+    """The image of the recorded reference numbers: a coarse random grid, interpolated, with noise."""
     random = np.random.RandomState(seed)
     grid = random.rand(3, 9, 9)
     y, x = np.linspace(0, 8, height), np.linspace(0, 8, width)

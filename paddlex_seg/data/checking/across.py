@@ -1,4 +1,4 @@
-"""Rules that look at all splits of a data set, and at the folder of its images."""
+"""Rules that compare the splits of a data set, and its image folder with the annotation files."""
 
 import os
 from collections import Counter, defaultdict
@@ -16,25 +16,25 @@ from paddlex_seg.structures import ImageRecord
 
 
 def check_across(paths: DatasetPaths, dataset_dir: Path, splits: Mapping[str, Split]) -> list[FindingLog]:
-    """One log for what is said of all files, one for the folder of the images."""
+    """Two logs: findings about several annotation files, and findings about the image folder."""
     log = FindingLog(paths.train_json.name)
     if paths.root != dataset_dir:
-        log.add("dataset_nested", f"the data set lies in {paths.root.name}, inside {dataset_dir.name}")
+        log.add("dataset_nested", f"the data set is in {paths.root.name}, inside {dataset_dir.name}")
     train = splits["train"]
     for name, other in splits.items():
         if name != "train":
             _categories_agree(train, other, log)
             _classes_can_be_learnt(train, other, log)
     _classes_have_instances(splits, log)
-    _images_are_different(paths.image_dir, splits)
+    _find_duplicate_images(paths.image_dir, splits)
     folder_log = FindingLog(paths.image_dir.name)
-    _images_are_listed(paths.image_dir, splits, folder_log)
+    _find_unlisted_images(paths.image_dir, splits, folder_log)
     return [log, folder_log]
 
 
 def _categories_agree(train: Split, other: Split, log: FindingLog) -> None:
     if not train.coco.categories or not other.coco.categories:
-        return  # a list that is missing or broken is said to be so
+        return  # a missing or invalid list has a finding already
     for code, message in category_differences(train.coco, other.coco):
         log.add(code, message)
 
@@ -62,29 +62,29 @@ def _classes_have_instances(splits: Mapping[str, Split], log: FindingLog) -> Non
     }
     categories = {c.name: c for split in splits.values() for c in split.coco.categories}
     for name in unused_dummies(categories.values(), used):
-        log.add("category_dummy", f"class {name!r} has no annotations and is the super-category of others")
+        log.add("category_dummy", f"class {name!r} has no annotations and is the supercategory of others")
         used.add(name)
     for name in categories:
         if name not in used:
             log.add("class_without_instances", f"class {name!r} has no annotations")
 
 
-def _images_are_different(image_dir: Path, splits: Mapping[str, Split]) -> None:
-    """The same image on both sides is learnt by heart and then measured; on one side, it counts twice."""
+def _find_duplicate_images(image_dir: Path, splits: Mapping[str, Split]) -> None:
+    """Find equal and almost equal images. In two splits they are a leak; in one split they count twice."""
     rows = [
         (name, record, split.facts[record.id])
         for name, split in splits.items()
         for record in split.coco.images
         if split.facts[record.id].problem is None
     ]
-    said: set[tuple[int, bool]] = set()
+    reported: set[tuple[int, bool]] = set()
     for first, second, same in _equal_pairs(image_dir, rows):
         (name, record, _), (other_name, other, _) = rows[first], rows[second]
         leak = name != other_name
-        if (second, leak) in said or (not leak and record.file_name == other.file_name):
-            continue  # an image that is listed twice is said to be so
-        said.add((second, leak))
-        words = "is the same image as" if same else "hardly differs from"
+        if (second, leak) in reported or (not leak and record.file_name == other.file_name):
+            continue  # an image that is listed twice has a finding already
+        reported.add((second, leak))
+        words = "is the same image as" if same else "is almost identical to"
         side = f" of {splits[name].coco.path.name}" if leak else ""
         code = ("leak_" if leak else "image_") + ("duplicate" if same else "near_duplicate")
         other_log = splits[other_name].parsed.log
@@ -94,7 +94,7 @@ def _images_are_different(image_dir: Path, splits: Mapping[str, Split]) -> None:
 def _equal_pairs(
     image_dir: Path, rows: Sequence[tuple[str, ImageRecord, ImageFacts]]
 ) -> Iterator[tuple[int, int, bool]]:
-    """Pairs of places in ``rows`` with whether the images are the same, or nearly; same ones first."""
+    """Pairs (i, j, same) of positions in ``rows``. First all equal pairs, then the almost equal ones."""
     groups: dict[object, list[int]] = defaultdict(list)
     for place, (_, record, facts) in enumerate(rows):
         by_name = facts.thumbnail is None
@@ -106,7 +106,8 @@ def _equal_pairs(
             for place in places:
                 of_content[_content(image_dir, rows[place][1])].append(place)
         for equal in of_content.values():
-            # Of many equal images, each is paired with the first of its own side and of the other ones.
+            # Each image is paired only with the first equal image of each split, to limit the number of
+            # pairs.
             starts = {rows[place][0]: place for place in reversed(equal)}
             pairs = {(start, place) for start in starts.values() for place in equal if start < place}
             same |= pairs
@@ -122,7 +123,7 @@ def _content(image_dir: Path, record: ImageRecord) -> bytes | str:
         return record.file_name
 
 
-def _images_are_listed(image_dir: Path, splits: Mapping[str, Split], log: FindingLog) -> None:
+def _find_unlisted_images(image_dir: Path, splits: Mapping[str, Split], log: FindingLog) -> None:
     if any(split.parsed.log.counts["json_missing"] for split in splits.values()):
         return
     listed = {os.path.normpath(record.file_name) for split in splits.values() for record in split.coco.images}

@@ -1,4 +1,4 @@
-"""The result of the last check of a data set, kept as long as nothing changes in it."""
+"""Cache of the last check of a data set. It is valid until the data set changes."""
 
 import hashlib
 import json
@@ -17,24 +17,24 @@ from paddlex_seg.files.json import write_json
 
 @dataclass(frozen=True)
 class CheckCache:
-    """The result of the last check, and what was seen of each image."""
+    """The result of the last check, and the facts of each image."""
 
     output_dir: Path
 
     @property
     def images(self) -> Path:
-        """The file of what was seen of each image, under the name of earlier versions where it has that."""
+        """The file with the facts of each image; the file name of earlier versions is used if it exists."""
         folder = self.output_dir / "check_dataset" / "cache"
         earlier = folder / "pictures.jsonl"
         return earlier if earlier.is_file() else folder / "images.jsonl"
 
     @property
     def last(self) -> Path:
-        """The file of the last result."""
+        """The file with the last result."""
         return self.output_dir / "check_dataset" / "cache" / "last.json"
 
     def earlier_result(self, fingerprint: str | None) -> dict[str, Any] | None:
-        """The last result if it is of data with this fingerprint, and all that it names is still there."""
+        """The last result, if the fingerprint is the same and all files it names exist; otherwise None."""
         try:
             kept = json.loads(self.last.read_text(encoding="utf-8"))
             result = kept["result"]
@@ -47,15 +47,15 @@ class CheckCache:
         return result if there and kept["fingerprint"] == fingerprint else None
 
     def keep(self, fingerprint: str, result: Mapping[str, Any]) -> None:
-        """Write the result of data with this fingerprint."""
+        """Write the result with the fingerprint of its data."""
         self.last.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.last, {"fingerprint": fingerprint, "result": result}, indent=None)
 
 
 def fingerprint_of(dataset_dir: Path, decode: Decode) -> str | None:
-    """Of the bytes of the annotation files, and of name, size and time of change of every image.
+    """A hash of the annotation files, and of name, size and modification time of every image file.
 
-    None where folders of images are links: what changes behind those is not seen.
+    None if a folder of images is a symbolic link, because changes in the linked folder would be missed.
     """
     paths = dataset_paths(dataset_dir)
     digest = hashlib.blake2b(f"{__version__} {decode} {paths.root.resolve()}".encode(), digest_size=16)
@@ -75,5 +75,5 @@ def _state_of(path: str) -> str:
     try:
         status = os.stat(path)
     except OSError:
-        return "-"  # a link that leads nowhere
+        return "-"  # a broken symbolic link
     return f"{status.st_size} {status.st_mtime_ns}"

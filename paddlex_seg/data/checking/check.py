@@ -1,4 +1,4 @@
-"""The check of a data set: all images and annotations are read, then looked at by every rule."""
+"""The check of a data set: read all images and annotations, then apply every rule."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -26,40 +26,40 @@ Progress = Callable[[int, int], None]  # images finished since the last call, im
 
 @dataclass(frozen=True)
 class CheckReport:
-    """A data set and what the rules found in it."""
+    """A data set and its findings."""
 
     paths: DatasetPaths
-    splits: Mapping[str, CocoFile]  # their sound records, by name: train, val, and test if there is one
+    splits: Mapping[str, CocoFile]  # the valid records, by name: train, val, and test if there is one
     shapes: Mapping[str, SplitShapes]
     findings: tuple[Finding, ...]  # the first thousand of each code and file
-    counts: Mapping[str, int]  # all of them, by code
+    counts: Mapping[str, int]  # number of all findings, by code
 
     @property
     def train(self) -> CocoFile:
-        """The annotations to train on."""
+        """The training annotations."""
         return self.splits["train"]
 
     @property
     def val(self) -> CocoFile:
-        """The annotations to evaluate on."""
+        """The validation annotations."""
         return self.splits["val"]
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """The findings that make the data set unusable, as far as they are kept."""
+        """The kept findings that are errors."""
         return tuple(finding for finding in self.findings if finding.severity == "error")
 
     def number_of(self, severity: str) -> int:
-        """How many findings of a severity there are, kept or not."""
+        """Number of findings of a severity, kept or not."""
         return sum(count for code, count in self.counts.items() if KINDS[code].severity == severity)
 
     def with_findings(self, findings: Sequence[Finding]) -> "CheckReport":
-        """The same with findings of another origin in front."""
+        """A copy of this report with more findings in front, such as those of a conversion."""
         counts = Counter(finding.code for finding in findings)
         return replace(self, findings=(*findings, *self.findings), counts=dict(counts + Counter(self.counts)))
 
     def raise_for_errors(self) -> None:
-        """Raises DatasetError listing the first errors, and how many more there are, if there are any."""
+        """If there are errors, raises DatasetError with the first errors and the number of the others."""
         if self.errors:
             where = f"Check dataset failed, {self.paths.root}"
             problems = [str(finding) for finding in self.errors]
@@ -73,11 +73,11 @@ def check(
     cache_file: Path | None = None,
     progress: Progress = lambda done, total: None,
 ) -> CheckReport:
-    """Every image and annotation, looked at by every rule.
+    """Check every image and annotation with every rule.
 
-    decode: how much of each image is read, see `images.inspect_image`; duplicates need thumbnails.
-    cache_file: where the facts of the images are kept for the next time. Raises DatasetError when there is
-    no data set in ``dataset_dir``; all else that is wrong is in the report.
+    decode: how much of each image file is read, see `images.inspect_image`. Duplicates need thumbnails.
+    cache_file: cache of image facts for the next check. Raises DatasetError when there is no data set in
+    ``dataset_dir``. All other problems are in the report.
     """
     paths = dataset_paths(dataset_dir)
     parsed = _parse_all(paths)
@@ -89,14 +89,14 @@ def check(
             raise InterruptedError
         progress(count, len(names))
 
-    with ThreadPoolExecutor(max_workers=1) as pool:  # images are looked at while masks are measured
+    with ThreadPoolExecutor(max_workers=1) as pool:  # images are scanned while masks are measured
         scan = pool.submit(
             scan_images, paths.image_dir, names, decode, cache_file=cache_file, progress=report_progress
         )
         try:
             measures = {name: measure(part.coco) for name, part in parsed.items()}
             facts = dict(zip(names, scan.result(), strict=True))
-        except BaseException:  # Ctrl-C does not wait for the last image
+        except BaseException:  # stop the scan, so that Ctrl-C does not wait for the last image
             stopped.set()
             raise
     splits = {

@@ -1,4 +1,4 @@
-"""Images that are the same or nearly so, found by their thumbnails."""
+"""Search for equal and almost equal images by their thumbnails."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,22 +7,23 @@ from numpy.typing import NDArray
 
 from paddlex_seg.data.images import THUMBNAIL_SIDE
 
-# Gray levels by which two savings of one image differ at most, in the mean of a 16 x 16 grid and in its
-# worst field, apart from a difference in brightness. An object that came or went moves single fields by more.
+# Largest differences between two thumbnails of the same image that was saved twice, in gray levels: mean and
+# maximum over a 16 x 16 grid after the mean difference is subtracted, and the mean difference itself. A moved
+# object changes single cells more.
 _MEAN_DIFFERENCE = 2.5
 _MAX_DIFFERENCE = 16
 _BRIGHTNESS_DIFFERENCE = 16
-# Below this contrast, thumbnails say too little: fog, black frames, plain test images.
+# Thumbnails with less contrast are not compared, because different images look alike: fog, black frames.
 _MIN_CONTRAST = 3.0
-_NEIGHBOURS = 64  # how many followers an image of a large group of alike ones is compared with
+_NEIGHBOURS = 64  # in a large group of similar images, each is compared with this many others
 
 
 def near_duplicates(thumbnails: Sequence[bytes | None]) -> list[tuple[int, int]]:
-    """Pairs (i, j), i < j, of images that hardly differ, in order.
+    """Sorted pairs (i, j), i < j, of equal or almost equal images.
 
-    Candidates share a quarter of the bits that say whether a field of the thumbnail is brighter than its
-    right neighbour; their thumbnails are then compared. Of hundreds of alike images, not every pair is
-    given, but each image with one of the others.
+    For each cell of a thumbnail, a bit tells whether it is brighter than its right neighbour. Images that
+    agree in a quarter of these bits are candidates, and their thumbnails are compared. In groups of hundreds
+    of similar images, not every pair is returned, but every image is in a pair.
     """
     known = [i for i, thumbnail in enumerate(thumbnails) if thumbnail is not None]
     if len(known) < 2:
@@ -38,7 +39,7 @@ def near_duplicates(thumbnails: Sequence[bytes | None]) -> list[tuple[int, int]]
 
 
 def clusters(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
-    """The cluster of each image: the smallest index that pairs lead to, over any number of steps."""
+    """The cluster of each image: the smallest index that pairs connect to it, directly or indirectly."""
     parent = list(range(count))
 
     def root(i: int) -> int:
@@ -66,7 +67,7 @@ def _candidates(grids: NDArray[np.uint8]) -> Iterator[NDArray[np.int64]]:
 
 
 def _gradient_bits(grids: NDArray[np.uint8]) -> NDArray[np.uint16]:
-    """[n, 4]: for each quarter of an 8 x 8 grid, a bit a field: is it brighter than its right neighbour?"""
+    """[n, 4]: for each quarter of an 8 x 8 grid, a bit per cell: is it brighter than its right neighbour?"""
     half = THUMBNAIL_SIDE // 2
     fields = grids.reshape(len(grids), half, 2, half, 2).astype(np.uint16).sum(axis=(2, 4))
     brighter = fields > np.roll(fields, -1, axis=2)

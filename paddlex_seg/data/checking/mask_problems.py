@@ -1,4 +1,4 @@
-"""Which annotations of a file have a problem of mask, box or area: rules report it, repairs correct it."""
+"""Detection of problems with masks, boxes and areas. Rules report them, repairs correct them."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +8,7 @@ from paddlex_seg.structures import CocoFile
 
 
 def empty_masks(coco: CocoFile, measures: Measures) -> NDArray[np.bool_]:
-    """Which masks draw no pixel, although they have an area: too small, or outside of the image."""
+    """Flags [n] of masks that cover no pixel although they have an area: too small, or outside the image."""
     x1, y1, x2, y2 = measures.cut_outlines_xyxy.T
     suspect = ~measures.is_flat & (np.minimum(x2 - x1, y2 - y1) <= 1.5) | (measures.areas < 4)
     rows = np.flatnonzero(suspect & ~measures.is_flat)
@@ -18,7 +18,7 @@ def empty_masks(coco: CocoFile, measures: Measures) -> NDArray[np.bool_]:
 
 
 def box_problems(coco: CocoFile, measures: Measures) -> dict[str, NDArray[np.bool_]]:
-    """By code, which annotations have it."""
+    """Flags [n] of annotations with a problem, by finding code."""
     x, y, width, height = measures.file_boxes_xywh.T
     missing = np.isnan(x)
     negative = (width < 0) | (height < 0)
@@ -44,12 +44,16 @@ def box_problems(coco: CocoFile, measures: Measures) -> dict[str, NDArray[np.boo
 def area_problems(
     coco: CocoFile, measures: Measures
 ) -> tuple[dict[str, NDArray[np.bool_]], NDArray[np.float64]]:
-    """By code, which annotations have it; and the areas, exact where they were looked at twice."""
+    """Flags [n] of annotations with a problem, by finding code, and the mask areas [n].
+
+    Areas are exact pixel counts where the area of the polygon differs from the area in the file.
+    """
     areas = measures.areas.copy()
     missing = np.isnan(measures.file_areas)
 
     def differ(rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        # A drawn area differs from that of the corners by up to half a pixel along the outline.
+        # The pixel count of a mask differs from the area of its polygon by up to half a pixel along the
+        # outline.
         tolerance = 0.02 * areas[rows] + 0.6 * measures.perimeters[rows] + 2
         return np.abs(measures.file_areas[rows] - areas[rows]) > tolerance
 
@@ -66,7 +70,7 @@ def area_problems(
 
 
 def repeated_annotations(coco: CocoFile, measures: Measures) -> dict[int, int]:
-    """Rows of annotations that repeat an earlier one: image, class and mask; with the row of that one."""
+    """Duplicate annotations with the same image, class and mask: row of the later one -> row of the first."""
     features = np.column_stack(
         [measures.image_rows, measures.class_ids, measures.areas, measures.perimeters, measures.outlines_xyxy]
     )

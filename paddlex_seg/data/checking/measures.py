@@ -1,4 +1,4 @@
-"""What the masks of an annotation file measure, all at once: areas, boxes, and where they are broken."""
+"""Vectorised measures of all masks of an annotation file: areas, boxes, and geometric defects."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from paddlex_seg.masks.rle import annotation_to_rle, rle_areas, rle_boxes_xywh
 from paddlex_seg.structures import Annotation, CocoFile
 
-_CHUNK = 50_000  # annotations at a time, so that memory does not grow with the file a second time
-FLAT = 0.01  # square pixels: no mask comes of less
+_CHUNK = 50_000  # annotations at a time, to limit memory
+FLAT = 0.01  # square pixels; a polygon with a smaller area counts as empty
 
 _Floats = NDArray[np.float64]
 _Flags = NDArray[np.bool_]
@@ -22,33 +22,33 @@ _Flags = NDArray[np.bool_]
 class Measures:
     """Row i of each array belongs to ``coco.annotations[i]``. Lengths are in pixels, boxes xyxy.
 
-    Areas and outlines of polygons are those of their corners: sums over the parts, not cut at the borders of
-    the image. Areas of RLEs, and of polygons that cross themselves, count pixels.
+    Areas and outlines of polygons are computed from their corners, summed over the parts, and not cut at the
+    image border. Areas of RLEs, and of polygons that cross themselves, are pixel counts.
     """
 
-    image_rows: NDArray[np.int64]  # place of the image in coco.images
-    class_ids: NDArray[np.int64]  # place of the category in coco.categories
+    image_rows: NDArray[np.int64]  # position of the image in coco.images
+    class_ids: NDArray[np.int64]  # position of the category in coco.categories
     image_hw: _Floats  # [n, 2]
     areas: _Floats
     outlines_xyxy: _Floats  # [n, 4]
     perimeters: _Floats  # 0 for RLEs
     is_rle: _Flags
     is_crowd: _Flags
-    has_flat_part: _Flags  # a polygon that encloses nothing
-    is_flat: _Flags  # and no other part
+    has_flat_part: _Flags  # at least one polygon without area
+    is_flat: _Flags  # all polygons are without area
     crosses_itself: _Flags
     file_boxes_xywh: _Floats  # [n, 4], NaN where the file has none
     file_areas: _Floats  # NaN where the file has none
 
     @property
     def cut_outlines_xyxy(self) -> _Floats:
-        """The outlines as far as they lie in the image; without extent where they lie outside."""
+        """The outlines clipped to the image. Outlines outside the image have zero size."""
         limit = np.tile(self.image_hw[:, ::-1], 2)
         return np.clip(self.outlines_xyxy, 0, limit)
 
     @property
     def reach_outside(self) -> _Floats:
-        """By how many pixels each mask leaves its image, at its worst side; 0 or less where it does not."""
+        """How many pixels each mask extends beyond its image, maximum over the four sides; else 0 or less."""
         height, width = self.image_hw.T
         x1, y1, x2, y2 = self.outlines_xyxy.T
         return np.max([-x1, -y1, x2 - width, y2 - height], axis=0) if len(x1) else np.zeros(0)
@@ -84,7 +84,7 @@ def measure(coco: CocoFile) -> Measures:
 
 
 def drawn(coco: CocoFile, rows: NDArray[np.int64]) -> tuple[_Floats, _Floats]:
-    """Areas [n] in pixels and boxes [n, 4] xywh of the masks of these annotations, as they are drawn."""
+    """Areas [n] in pixels and boxes [n, 4] xywh of the rasterised masks of these annotations."""
     size_of_id = {record.id: (record.height, record.width) for record in coco.images}
     masks = []
     for row in rows.tolist():
@@ -134,7 +134,7 @@ def _measure_rles(rows: NDArray[np.void], items: Sequence[Annotation]) -> None:
 def _measure_polygons(
     rows: NDArray[np.void], owners: NDArray[np.int64], parts: Sequence[Sequence[float]]
 ) -> None:
-    """Fill in the rows that polygons belong to; ``owners[k]`` is the row of ``parts[k]``, in rising order."""
+    """Fill in the rows of polygon masks. ``owners[k]`` is the row of ``parts[k]``, in ascending order."""
     lengths = np.array([len(part) for part in parts]) // 2
     corners = np.fromiter(chain.from_iterable(parts), float, 2 * int(lengths.sum())).reshape(-1, 2)
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
@@ -142,11 +142,13 @@ def _measure_polygons(
     following = np.arange(1, len(corners) + 1)
     following[starts + lengths - 1] = starts
     steps = corners[following] - corners
-    local = corners - np.repeat(low, lengths, axis=0)  # small numbers: products of large ones lose digits
+    local = corners - np.repeat(low, lengths, axis=0)  # smaller numbers, so products keep more precision
     doubled = local[:, 0] * steps[:, 1] - local[:, 1] * steps[:, 0]
     areas = np.abs(np.add.reduceat(doubled, starts)) / 2
     flat = areas < FLAT
-    flat[flat] = _hull_areas(corners, lengths, flat) < FLAT  # the two wings of a bow cancel out
+    flat[flat] = (
+        _hull_areas(corners, lengths, flat) < FLAT
+    )  # in a bow-tie, positive and negative areas cancel
     first = np.flatnonzero(np.concatenate([[True], owners[1:] != owners[:-1]]))
     which = owners[first]
     rows["area"][which] = np.add.reduceat(areas, first)
@@ -163,7 +165,7 @@ def _measure_polygons(
 
 
 def _polygons(corners: _Floats, lengths: NDArray[np.int64], wanted: _Flags) -> NDArray[np.object_]:
-    """The wanted ones as shapely's polygons."""
+    """The wanted polygons as shapely polygons."""
     if not wanted.any():
         return np.zeros(0, object)
     ring_of_part = np.cumsum(wanted) - 1
@@ -177,7 +179,7 @@ def _hull_areas(corners: _Floats, lengths: NDArray[np.int64], wanted: _Flags) ->
 
 
 def _crossing(polygons: NDArray[np.object_]) -> _Flags:
-    """Which polygons cross themselves; touching itself at a point is no crossing."""
+    """Flags of polygons that cross themselves. Touching itself at a point is not a crossing."""
     crossing = ~shapely.is_valid(polygons)
     invalid = np.flatnonzero(crossing)
     reasons = shapely.is_valid_reason(polygons[invalid])

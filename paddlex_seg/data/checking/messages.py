@@ -1,4 +1,4 @@
-"""What the log says of findings and repairs."""
+"""Log messages about findings and repairs."""
 
 import logging
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ _EXAMPLES_PER_CODE = 3
 
 
 def log_findings(result: Mapping[str, Any]) -> None:
-    """For each code: how often, and the first examples. Errors are listed when the check fails."""
+    """Log count and first examples of each code. Errors are skipped: a failed check lists them."""
     by_code: dict[str, list[Finding]] = {}
     for item in result["findings"]:
         by_code.setdefault(item["code"], []).append(Finding(**item))
@@ -30,10 +30,10 @@ def log_findings(result: Mapping[str, Any]) -> None:
 
 
 def log_repair(repair: Repair) -> None:
-    """Where the repaired copy is, and how often what was repaired in it."""
+    """Log the folder of the repaired copy, and the number of repairs of each code."""
     if repair.written:
-        _LOGGER.info(f"Repaired copy: {repair.root}; what was changed is in {repair.log_file}")
+        _LOGGER.info(f"Repaired copy: {repair.root}. All changes are listed in {repair.log_file}.")
     else:
-        _LOGGER.info(f"{repair.root} is the repaired copy already; nothing was written.")
+        _LOGGER.info(f"Repaired copy: {repair.root}. It is up to date; nothing was written.")
     for code, count in repair.counts.items():
         _LOGGER.info(f"repaired {code} ({count}): {KINDS[code].repair}")

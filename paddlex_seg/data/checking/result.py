@@ -1,4 +1,4 @@
-"""A check as ``check_dataset_result.json`` has it."""
+"""The content of ``check_dataset_result.json``."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -11,7 +11,7 @@ from paddlex_seg.data.checking.statistics import class_table, image_table, size_
 def check_result(
     report: CheckReport, samples: Mapping[str, Sequence[str]], histogram: str | None, page: str
 ) -> dict[str, Any]:
-    """The whole result. ``samples`` (by split), ``histogram`` and ``page`` are paths of files."""
+    """The whole result. ``samples`` (by split), ``histogram`` and ``page`` are file paths."""
     images = image_table(report.shapes)
     return {
         "check_pass": not report.number_of("error"),
@@ -38,5 +38,5 @@ def check_result(
 
 
 def _with_earlier_keys(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of the table of images as programs of earlier versions know it; goes with the next release."""
+    """A row of the image table with the keys of earlier versions added. To be removed in the next release."""
     return {**row, "pictures": row["images"], "objects_per_picture": row["objects_per_image"]}

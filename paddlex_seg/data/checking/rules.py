@@ -1,7 +1,7 @@
-"""Rules that look at one split.
+"""Rules that check one split.
 
-A rule looks at one thing, reads nothing from disk and writes what it finds into a log. What it may find is
-listed in `findings.KINDS`.
+Each rule checks one aspect, reads nothing from disk, and adds its findings to a log. All findings are listed
+in `findings.KINDS`.
 """
 
 from collections import Counter
@@ -27,7 +27,7 @@ from paddlex_seg.structures import CocoFile, ImageRecord
 
 @dataclass(frozen=True)
 class Split:
-    """What a rule sees of an annotation file: its sound records, what they measure, and their images."""
+    """The input of a rule: the valid records of an annotation file, mask measures, and image facts."""
 
     parsed: ParsedCoco
     measures: Measures
@@ -35,7 +35,7 @@ class Split:
 
     @property
     def coco(self) -> CocoFile:
-        """The sound records."""
+        """The valid records."""
         return self.parsed.coco
 
     def ids_of(self, row: int) -> dict[str, Any]:
@@ -45,18 +45,18 @@ class Split:
 
 
 def splits_are_not_empty(split: Split, log: FindingLog) -> None:
-    """There is something to learn from, or to measure."""
+    """A split must have images and annotations."""
     unreadable = log.counts["json_missing"] or log.counts["json_unreadable"] or log.counts["json_top_level"]
     if unreadable or log.counts["key_missing"]:
         return
     if not split.coco.images and not log.counts["image_entry_invalid"]:
-        log.add("split_without_images", "it lists no images")
+        log.add("split_without_images", "the file lists no images")
     elif split.coco.images and not split.parsed.annotated_image_ids:
-        log.add("split_without_annotations", "it has no annotations")
+        log.add("split_without_annotations", "the file has no annotations")
 
 
 def images_are_usable(split: Split, log: FindingLog) -> None:
-    """Each listed image lies inside the folder, exists, is complete, and of a kind without surprises."""
+    """Each listed image is inside the image folder, exists, is complete, and has a usual pixel format."""
     for record in split.coco.images:
         facts = split.facts[record.id]
         if facts.problem is not None:
@@ -66,15 +66,15 @@ def images_are_usable(split: Split, log: FindingLog) -> None:
 
 
 _TRAIT_TEXTS = {
-    "image_16bit": "has 16 bits a channel",
-    "image_cmyk": "is in CMYK",
+    "image_16bit": "has 16 bits per channel",
+    "image_cmyk": "is a CMYK image",
     "image_animated": "has several frames",
-    "image_alpha": "has transparency",
+    "image_alpha": "has an alpha channel",
 }
 
 
 def images_have_the_listed_size(split: Split, log: FindingLog) -> None:
-    """A mask fits only the size of image that it was drawn on, turned by its EXIF orientation or not."""
+    """The listed size is the size of the image file, with or without its EXIF orientation applied."""
     turned = _images_with_turned_labels(split)
     for record in split.coco.images:
         facts = split.facts[record.id]
@@ -88,23 +88,25 @@ def images_have_the_listed_size(split: Split, log: FindingLog) -> None:
             log.add("image_size_mismatch", message, image_id=record.id)
         elif listed != facts.shown_hw:
             message = (
-                f"{record.file_name} has EXIF orientation {facts.orientation}; by their size, the labels are "
-                f"made for the image as stored, {_by(listed)}, not as shown, {_by(facts.shown_hw)}"
+                f"{record.file_name} has EXIF orientation {facts.orientation}, but the listed size is that "
+                f"of the stored pixels, {_by(listed)}, not of the rotated image, {_by(facts.shown_hw)}"
             )
             log.add("image_exif_frame", message, image_id=record.id)
         elif facts.orientation != 1 and facts.stored_hw == facts.shown_hw:
-            message = f"{record.file_name} has EXIF orientation {facts.orientation}, which keeps its size"
+            message = (
+                f"{record.file_name} has EXIF orientation {facts.orientation}, which does not change its size"
+            )
             log.add("image_exif_unclear", message, image_id=record.id)
         elif record.id in turned:
             message = (
-                f"{record.file_name} has EXIF orientation {facts.orientation} and is listed as shown, "
-                f"{_by(listed)}, but its labels fit only into the image as stored"
+                f"{record.file_name} has EXIF orientation {facts.orientation}, and the listed size is that "
+                f"of the rotated image, {_by(listed)}, but its annotations fit only the stored pixels"
             )
             log.add("image_exif_frame", message, image_id=record.id)
 
 
 def _images_with_turned_labels(split: Split) -> set[int]:
-    """Image ids whose labels leave the listed size, but not the one with sides swapped."""
+    """Ids of images whose masks extend beyond the listed size, but fit if width and height are swapped."""
     measures = split.measures
     beyond = np.flatnonzero(measures.reach_outside > 1)
     inside_swapped = (measures.outlines_xyxy[beyond] <= np.tile(measures.image_hw[beyond], 2) + 1).all(axis=1)
@@ -113,23 +115,23 @@ def _images_with_turned_labels(split: Split) -> set[int]:
 
 
 def file_names_are_plain(split: Split, log: FindingLog) -> None:
-    """An image is listed once, under a name that other tools can read as well."""
+    """An image is listed once, and other tools can read its name."""
     first: dict[str, ImageRecord] = {}
     for record in split.coco.images:
         name = record.file_name
         if first.setdefault(name, record) is not record:
-            message = f"{name} is listed already, as image {first[name].id}"
+            message = f"{name} is already listed as image {first[name].id}"
             log.add("file_name_duplicate", message, image_id=record.id)
         if " " in name:
-            log.add("file_name_space", f"{name!r} has spaces", image_id=record.id)
+            log.add("file_name_space", f"{name!r} contains spaces", image_id=record.id)
         if not name.isascii():
-            log.add("file_name_non_ascii", f"{name!r} has letters outside ASCII", image_id=record.id)
+            log.add("file_name_non_ascii", f"{name!r} contains non-ASCII characters", image_id=record.id)
 
 
 def images_have_objects(split: Split, log: FindingLog) -> None:
-    """Neither none, which often means that somebody forgot to label, nor more than evaluation looks at."""
+    """An image has at least one object, and at most the 100 objects that COCO evaluation can match."""
     if not split.parsed.annotated_image_ids:
-        return  # said for the whole split
+        return  # the whole split has a finding already
     counts = np.bincount(
         split.measures.image_rows[~split.measures.is_crowd], minlength=len(split.coco.images)
     )
@@ -142,14 +144,14 @@ def images_have_objects(split: Split, log: FindingLog) -> None:
 
 
 def category_names_are_unique(split: Split, log: FindingLog) -> None:
-    """Two classes of one name cannot be told apart in any result."""
+    """Results cannot distinguish two classes of the same name."""
     for name, count in Counter(category.name for category in split.coco.categories).items():
         if count > 1:
-            log.add("category_name_duplicate", f"{count} categories are called {name!r}")
+            log.add("category_name_duplicate", f"{count} categories have the name {name!r}")
 
 
 def polygons_enclose_something(split: Split, log: FindingLog) -> None:
-    """A mask has an inside, within its image, and it is clear which side that is."""
+    """Each polygon encloses an area inside its image and does not cross itself."""
     measures = split.measures
     _each(split, log, "polygon_zero_area", measures.has_flat_part, lambda row: "has a polygon without area")
     _each(split, log, "polygon_self_intersecting", measures.crosses_itself, lambda row: "crosses itself")
@@ -164,13 +166,13 @@ def polygons_enclose_something(split: Split, log: FindingLog) -> None:
         "polygon_outside",
         outside,
         lambda row: (
-            f"reaches {measures.reach_outside[row]:.1f} pixels beyond its image {_place(measures, row)}"
+            f"extends {measures.reach_outside[row]:.1f} pixels beyond its image {_place(measures, row)}"
         ),
     )
 
 
-def boxes_are_those_of_the_masks(split: Split, log: FindingLog) -> None:
-    """Other tools crop, filter and sample by the box; ours shows it."""
+def boxes_fit_the_masks(split: Split, log: FindingLog) -> None:
+    """Boxes fit the masks: other tools crop, filter and sample by box, and this toolkit draws it."""
     found = box_problems(split.coco, split.measures)
     boxes = split.measures.file_boxes_xywh
     _each(split, log, "bbox_missing", found["bbox_missing"], lambda row: "has no bbox")
@@ -181,21 +183,21 @@ def boxes_are_those_of_the_masks(split: Split, log: FindingLog) -> None:
         found["bbox_negative"],
         lambda row: f"bbox {_box(boxes[row])} has a negative size",
     )
-    _each(split, log, "bbox_zero", found["bbox_zero"], lambda row: f"bbox {_box(boxes[row])} has no extent")
+    _each(split, log, "bbox_zero", found["bbox_zero"], lambda row: f"bbox {_box(boxes[row])} has zero size")
     _each(
         split,
         log,
         "bbox_mismatch",
         found["bbox_mismatch"],
         lambda row: (
-            f"bbox is {_box(boxes[row])}, that of the mask is "
+            f"bbox is {_box(boxes[row])}, the box of the mask is "
             f"{_box(_xyxy_to_xywh(split.measures.cut_outlines_xyxy[row]))}"
         ),
     )
 
 
-def areas_are_those_of_the_masks(split: Split, log: FindingLog) -> None:
-    """Evaluation sorts objects into small, medium and large by the area of the file."""
+def areas_fit_the_masks(split: Split, log: FindingLog) -> None:
+    """Areas fit the masks: evaluation uses them to sort objects into small, medium and large."""
     found, areas = area_problems(split.coco, split.measures)
     file_areas = split.measures.file_areas
     _each(split, log, "area_missing", found["area_missing"], lambda row: "has no area")
@@ -204,27 +206,27 @@ def areas_are_those_of_the_masks(split: Split, log: FindingLog) -> None:
         log,
         "area_mismatch",
         found["area_mismatch"],
-        lambda row: f"area is {file_areas[row]:g}, that of the mask is {areas[row]:g}",
+        lambda row: f"area is {file_areas[row]:g}, the area of the mask is {areas[row]:g}",
     )
     rows = np.flatnonzero(found["area_of_box"])
     if len(rows):
         first = split.ids_of(int(rows[0]))
         message = (
-            f"{len(rows)} of {len(file_areas)} annotations have the area of their box, beginning with this"
+            f"{len(rows)} of {len(file_areas)} annotations have the area of their box; this is the first one"
         )
         log.add("area_of_box", message, **first)
 
 
-def crowds_are_known(split: Split, log: FindingLog) -> None:
-    """A crowd is nothing to learn from."""
+def crowds_are_reported(split: Split, log: FindingLog) -> None:
+    """Report crowd annotations: they are not used for training."""
     _each(split, log, "crowd", split.measures.is_crowd, lambda row: "is a crowd")
 
 
 def objects_are_annotated_once(split: Split, log: FindingLog) -> None:
-    """An object that counts twice is found once at best."""
+    """Each object is annotated once: a model can match only one of two equal annotations."""
     for row, first in sorted(repeated_annotations(split.coco, split.measures).items()):
         other = split.coco.annotations[first].id
-        message = f"has image, class and mask of annotation {other}"
+        message = f"has the same image, class and mask as annotation {other}"
         log.add("annotation_duplicate", message, **split.ids_of(row))
 
 
@@ -264,8 +266,8 @@ RULES: tuple[Callable[[Split, FindingLog], None], ...] = (
     images_have_objects,
     category_names_are_unique,
     polygons_enclose_something,
-    boxes_are_those_of_the_masks,
-    areas_are_those_of_the_masks,
-    crowds_are_known,
+    boxes_fit_the_masks,
+    areas_fit_the_masks,
+    crowds_are_reported,
     objects_are_annotated_once,
 )

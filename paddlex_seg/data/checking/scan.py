@@ -1,4 +1,4 @@
-"""All images of a data set looked at in parallel, and what was seen kept for the next time."""
+"""Parallel inspection of all images of a data set, with a cache of the results."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from paddlex_seg.data.workers import prepare_worker, start_context
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.publish import replace_file
 
-_CHUNK = 64  # images a task: its hand-over takes as long as the header of an image
+_CHUNK = 64  # images per task; sending a task to a process takes as long as reading one image header
 _WORTH_PROCESSES = 20_000
 
 
@@ -30,9 +30,9 @@ def scan_images(
 ) -> list[ImageFacts]:
     """The facts of each image, in order; see `inspect_image`.
 
-    cache_file: where facts are kept. An image is not read again while its size, its time of change and the
-    first and last 4 KiB of its file are the same. ``progress`` is called with a number of finished images;
-    what it raises ends the scan.
+    cache_file: cache of the facts. An image file is not read again while its size, its modification time, and
+    its first and last 4 KiB are the same. ``progress`` is called with the number of newly finished images. An
+    exception in ``progress`` ends the scan.
     """
     known = _read_cache(cache_file, decode)
     wanted = [(name, known.get(name)) for name in file_names]
@@ -54,11 +54,11 @@ def scan_images(
     return [facts for _, facts in results]
 
 
-_Known = tuple[str | None, ImageFacts]  # the fingerprint of a file, and what was seen of it
+_Known = tuple[str | None, ImageFacts]  # fingerprint and facts of an image file
 
 
 def _pool(num_images: int) -> Executor:
-    """Threads, as decoding leaves Python's lock; processes where so many are worth the start of them."""
+    """Threads, because decoding releases the GIL. Processes for so many images that their start pays off."""
     num_cores = num_usable_cores()
     if num_images < _WORTH_PROCESSES:
         return ThreadPoolExecutor(max_workers=min(32, 2 * num_cores))
@@ -102,7 +102,7 @@ def _fingerprint(path: Path) -> str | None:
     return f"{status.st_size}-{status.st_mtime_ns}-{digest}"
 
 
-_VERSION = 1  # of what inspect_image sees: a cache of another version is not used
+_VERSION = 1  # of inspect_image; a cache of another version is not used
 
 
 def _read_cache(path: Path | None, decode: Decode) -> dict[str, _Known]:
@@ -112,7 +112,7 @@ def _read_cache(path: Path | None, decode: Decode) -> dict[str, _Known]:
             return {}
         return {name: (key, _facts(values)) for name, key, values in map(json.loads, lines[1:])}
     except (OSError, ValueError, TypeError, KeyError):
-        return {}  # a cache that cannot be read is as good as none
+        return {}  # an unreadable cache is ignored
 
 
 def _write_cache(path: Path, decode: Decode, facts: dict[str, _Known]) -> None:

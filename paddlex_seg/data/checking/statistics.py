@@ -1,7 +1,7 @@
-"""Numbers that describe a data set: classes, object sizes, images.
+"""Statistics of a data set: classes, object sizes, images.
 
-Every annotation counts as an object, crowds too. Tables hold plain numbers and texts, so that they can be
-written as JSON; where there is nothing to measure they hold None.
+Every annotation counts as an object, also crowds. Tables contain plain numbers and strings for JSON, and None
+where there is nothing to measure.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from paddlex_seg.structures import Category, CocoFile
 
 SMALL_BELOW, MEDIUM_BELOW = 32.0**2, 96.0**2
-"""Where COCO draws the line between small, medium and large objects: pixels of the mask."""
+"""COCO's limits between small, medium and large objects, in mask pixels."""
 
 _SPLITS = ("train", "val")
 _QUANTILES = {"min": 0.0, "p5": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95, "max": 1.0}
@@ -22,11 +22,11 @@ _QUANTILES = {"min": 0.0, "p5": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95
 
 @dataclass(frozen=True)
 class SplitShapes:
-    """What the masks of a split measure; row i belongs to ``coco.annotations[i]``."""
+    """Areas and boxes of the masks of a split. Row i belongs to ``coco.annotations[i]``."""
 
     coco: CocoFile
     areas: NDArray[np.float64]  # [n], pixels
-    boxes_xywh: NDArray[np.float64]  # [n, 4], around the masks, pixels; all 0 where a mask is empty
+    boxes_xywh: NDArray[np.float64]  # [n, 4], boxes of the masks, pixels; all 0 if a mask is empty
 
 
 Shapes = Mapping[str, SplitShapes]  # by name of the split: train, val
@@ -36,8 +36,8 @@ def class_table(shapes: Shapes) -> list[dict[str, Any]]:
     """A row per class, in the order of the class indices.
 
     Keys: ``id``, ``name``, the numbers of annotations ``train`` and ``val``, the numbers of images with the
-    class ``train_images`` and ``val_images``, and ``median_area``, pixels of the mask over all splits.
-    Annotations of a category that train does not list are in no row.
+    class ``train_images`` and ``val_images``, and ``median_area``, mask pixels over all splits. Annotations
+    of a category that train does not list are not counted.
     """
     categories = _categories(shapes)
     table: list[dict[str, Any]] = [{"id": category.id, "name": category.name} for category in categories]
@@ -56,11 +56,11 @@ def class_table(shapes: Shapes) -> list[dict[str, Any]]:
 
 
 def size_table(shapes: Shapes) -> dict[str, dict[str, Any]]:
-    """How large the objects of each split are.
+    """Object sizes of each split.
 
-    Keys of a split: the numbers of ``small``, ``medium`` and ``large`` objects as COCO divides them, and the
+    Keys of a split: the numbers of ``small``, ``medium`` and ``large`` objects by COCO's limits, and the
     quantiles (``min``, ``p5`` to ``p95``, ``max``) of ``sqrt_area`` in pixels and of ``relative_sqrt_area``,
-    the root of the share of the image that the object covers.
+    the square root of object area / image area.
     """
     table = {}
     for split, split_shapes in shapes.items():
@@ -76,7 +76,7 @@ def size_table(shapes: Shapes) -> dict[str, dict[str, Any]]:
 
 
 def image_table(shapes: Shapes) -> dict[str, dict[str, Any]]:
-    """What the images of each split are like.
+    """Image counts and sizes of each split.
 
     Keys of a split: the numbers of ``images``, of images ``without_objects`` and of ``distinct_sizes``,
     and ``min``, ``median`` and ``max`` of ``objects_per_image``, ``width`` and ``height``.
@@ -97,10 +97,11 @@ def image_table(shapes: Shapes) -> dict[str, dict[str, Any]]:
 
 
 def position_heat_map(split_shapes: SplitShapes, bins: int = 32) -> NDArray[np.float64]:
-    """Where in their images the objects lie: [bins, bins], rows from top to bottom, values 0..1.
+    """Heat map of object positions: [bins, bins], rows from top to bottom, values 0..1.
 
-    A value is the share of the objects whose box covers that place, partly covered cells in proportion.
-    Boxes say more than centres where objects are few, and show what large objects reach.
+    A value is the fraction of objects whose box covers this cell. Partly covered cells count in proportion.
+    Boxes are used instead of centres, because they also show the extent of large objects and work for few
+    objects.
     """
     heat = np.zeros((bins, bins))
     positions = image_positions(split_shapes.coco)
@@ -128,19 +129,19 @@ def image_sizes_wh(coco: CocoFile) -> NDArray[np.int64]:
 
 
 def image_positions(coco: CocoFile) -> NDArray[np.int64]:
-    """[n]: where the image of each annotation stands in ``coco.images``; -1 where it does not."""
+    """[n]: the position in ``coco.images`` of the image of each annotation; -1 if it is not listed."""
     return _positions([item.image_id for item in coco.annotations], [image.id for image in coco.images])
 
 
 def category_positions(coco: CocoFile, categories: Sequence[Category]) -> NDArray[np.int64]:
-    """[n]: the class index of each annotation, the place of its category in ``categories``, or -1."""
+    """[n]: the class index of each annotation: the position of its category in ``categories``, or -1."""
     return _positions(
         [item.category_id for item in coco.annotations], [category.id for category in categories]
     )
 
 
 def _positions(ids: list[int], listed: list[int]) -> NDArray[np.int64]:
-    """Where each id stands in ``listed``, at first; -1 where it does not."""
+    """The first position of each id in ``listed``; -1 if it is not there."""
     wanted, known = np.array(ids, np.int64), np.array(listed, np.int64)
     if not len(known):
         return np.full(len(wanted), -1, np.int64)
@@ -154,7 +155,7 @@ def _counts(positions: NDArray[np.int64], length: int) -> NDArray[np.int64]:
 
 
 def _categories(shapes: Shapes) -> tuple[Category, ...]:
-    """Those of train, or of the first split there is."""
+    """The categories of train. Without train, those of the first split."""
     first = shapes.get("train") or next(iter(shapes.values()), None)
     return first.coco.categories if first else ()
 

@@ -1,4 +1,4 @@
-"""Whether files list the same categories: a class index is a position in the list of the train file."""
+"""Comparison of the categories of annotation files. A class index is a position in the train file's list."""
 
 from collections.abc import Collection, Sequence, Set
 
@@ -8,10 +8,10 @@ from paddlex_seg.structures import Category, CocoFile
 
 
 def category_differences(train: CocoFile, other: CocoFile) -> list[tuple[str, str]]:
-    """How the categories of two files differ: the code of a finding and its message, for each difference.
+    """The differences between the categories of two files, each as finding code and message.
 
-    Ids, names and order must agree: a class index is a position in this list, so that with another order or
-    other names a class would be evaluated against the masks of a different one.
+    Ids, names and order must agree. A class index is a position in this list: with another order or other
+    names, evaluation would compare a class with the masks of another class.
     """
     expected_in, found_in = train.path.name, other.path.name
     names, other_names = _id_to_name(train.categories), _id_to_name(other.categories)
@@ -39,7 +39,7 @@ def category_differences(train: CocoFile, other: CocoFile) -> list[tuple[str, st
 
 
 def same_categories(train: CocoFile, val: CocoFile) -> None:
-    """Nothing, when both files list the same ids and names in the same order; else raises DatasetError."""
+    """Raises DatasetError unless both files list the same ids and names in the same order."""
     differences = [message for _, message in category_differences(train, val)]
     if differences:
         where = f"categories of {train.path.name} and {val.path.name} (both need the same list)"
@@ -47,7 +47,7 @@ def same_categories(train: CocoFile, val: CocoFile) -> None:
 
 
 def unused_dummies(categories: Collection[Category], used: Set[str]) -> list[str]:
-    """Names of classes without annotations that only group others."""
+    """Names of classes without annotations that are only the supercategory of other classes."""
     groups = {category.supercategory for category in categories if category.supercategory != category.name}
     return [category.name for category in categories if category.name in groups - used]
 

@@ -1,4 +1,4 @@
-"""Annotated objects in the form of predicted ones."""
+"""Conversion of annotations to ``Instances``, the form of predictions."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,8 @@ def annotations_to_instances(
 ) -> Instances:
     """The annotated objects of one image, in file order, with score 1.
 
-    The box is the file's where it has one, so that a drawing shows the file as it is, else the mask's.
+    The box is the one in the annotation file, so that drawings show what the file contains. If the file has
+    no box, it is computed from the mask.
     """
     class_of_id = {category.id: index for index, category in enumerate(categories)}
     masks = tuple(annotation_to_rle(item, record.height, record.width) for item in annotations)

@@ -2,7 +2,7 @@
 
 from paddlex_seg.structures import Category
 
-# COCO's ids run to 90 with these left out.
+# COCO uses the ids 1 to 90 without these.
 _UNUSED_IDS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 _NAMES = """
 person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, stop sign,

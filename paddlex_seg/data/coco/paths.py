@@ -1,4 +1,4 @@
-"""Where the parts of a data set lie.
+"""The paths of a data set.
 
 A data set is a folder with ``images/`` and ``annotations/instance_train.json`` and ``instance_val.json``.
 """
@@ -13,20 +13,20 @@ from paddlex_seg.files.publish import recover
 
 @dataclass(frozen=True)
 class DatasetPaths:
-    """Where the parts of a data set lie. The JSON files may not exist yet, before a conversion."""
+    """The paths of a data set. Before a conversion, the JSON files may not exist yet."""
 
     root: Path
     image_dir: Path
     train_json: Path
     val_json: Path
-    test_json: Path  # optional: images that are kept apart
+    test_json: Path  # optional
 
 
 def dataset_paths(dataset_dir: Path) -> DatasetPaths:
-    """The parts of the data set in ``dataset_dir``, or in the one folder right below it that has ``images/``.
+    """The paths of the data set in ``dataset_dir``, or in its only direct subfolder with ``images/``.
 
-    What a killed conversion or split began there is completed first. Raises DatasetError when there is no
-    such folder or more than one.
+    If a conversion or a split was killed there, it is completed first. Raises DatasetError when no folder
+    contains ``images/``, or more than one subfolder does.
     """
     root = _dataset_root(dataset_dir)
     recover(root)
@@ -41,7 +41,7 @@ def dataset_paths(dataset_dir: Path) -> DatasetPaths:
 
 
 def plain_name(file_name: str) -> str:
-    """``file_name`` of an image with forward slashes, without ``.`` and ``..`` where these lead nowhere."""
+    """``file_name`` of an image with forward slashes, and with ``.`` and ``..`` resolved."""
     return posixpath.normpath(file_name.replace("\\", "/"))
 
 
@@ -53,11 +53,12 @@ def _dataset_root(dataset_dir: Path) -> Path:
     nested = sorted(child for child in dataset_dir.iterdir() if (child / "images").is_dir())
     if not nested:
         raise DatasetError(
-            f"{dataset_dir}: no folder 'images' in it or right below it. Expected images/ and annotations/."
+            f"{dataset_dir}: no folder 'images' in it or in a direct subfolder. Expected images/ and "
+            "annotations/. Set Global.dataset_dir to the data set."
         )
     if len(nested) > 1:
         names = ", ".join(child.name for child in nested)
         raise DatasetError(
-            f"{dataset_dir}: several data sets in it ({names}). Set Global.dataset_dir to one of them."
+            f"{dataset_dir}: contains several data sets ({names}). Set Global.dataset_dir to one of them."
         )
     return nested[0]

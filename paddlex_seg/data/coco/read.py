@@ -1,4 +1,4 @@
-"""The only reader of COCO files: every record becomes a sound one, or findings that say what is wrong."""
+"""The only reader of COCO files. It returns the valid records, and findings about the invalid ones."""
 
 import gc
 import json
@@ -26,22 +26,22 @@ _Record = TypeVar("_Record", ImageRecord, Category)
 
 @dataclass(frozen=True)
 class ParsedCoco:
-    """An annotation file read record by record: the sound ones, and what is wrong with the others."""
+    """The valid records of an annotation file, and findings about the invalid ones."""
 
     coco: CocoFile
     log: FindingLog  # errors of single records, and warnings about file names
-    positions: Sequence[int]  # of each of ``coco.annotations`` in the list of the file
-    # What all records name, broken ones included: an image whose only mask is broken has an object.
+    positions: Sequence[int]  # for each of ``coco.annotations``, its position in the list in the file
+    # From all records, also invalid ones: an image whose only mask is invalid still counts as annotated.
     annotated_image_ids: frozenset[int]
     used_category_ids: frozenset[int]
 
 
 def parse_coco(document: Any, path: Path) -> ParsedCoco:
-    """The records of what `load_document` gave. Nothing is raised: every problem is a finding.
+    """The records of a JSON document from `load_document`. Problems become findings; nothing is raised.
 
-    ``bbox``, ``area`` and ``iscrowd`` may be absent. File names come back with forward slashes. Of two
-    records with one id, the first one counts. The list of annotations in ``document`` is emptied on the way,
-    so that two forms of a large file need not fit into memory.
+    ``bbox``, ``area`` and ``iscrowd`` may be absent. File names are returned with forward slashes. If two
+    records have the same id, the first one is used. The list of annotations in ``document`` is emptied to
+    save memory.
     """
     log = FindingLog(path.name)
     if not isinstance(document, dict):
@@ -54,7 +54,7 @@ def parse_coco(document: Any, path: Path) -> ParsedCoco:
     annotated, used = (_ids(entries["annotations"], key) for key in ("image_id", "category_id"))
     annotations, positions = _read_annotations(entries["annotations"], log)
     usable = frozenset(category.id for category in categories)
-    keep = _sound_references(annotations, images, image_ids, category_ids, usable, log)
+    keep = _valid_references(annotations, images, image_ids, category_ids, usable, log)
     return ParsedCoco(
         coco=CocoFile(
             path=path,
@@ -71,13 +71,13 @@ def parse_coco(document: Any, path: Path) -> ParsedCoco:
 
 
 def read_coco(path: Path) -> CocoFile:
-    """The annotation file at ``path`` (UTF-8), in which every record is sound.
+    """Read the annotation file at ``path`` (UTF-8). All records must be valid.
 
-    Raises DatasetError with every structural problem of the file: no JSON, missing keys, wrong kinds of
-    values, duplicate ids, references to nothing, broken segmentations.
+    Raises DatasetError that lists the structural problems of the file: invalid JSON, missing keys, wrong
+    types, duplicate ids, ids that are not listed, invalid segmentations.
     """
     parsed = parse_coco(load_document(path), path)
-    problems = [_in_file(finding) for finding in parsed.log.kept if finding.severity == "error"]
+    problems = [_problem_text(finding) for finding in parsed.log.kept if finding.severity == "error"]
     if problems:
         count = parsed.log.num_errors
         raise DatasetError(summarize_problems(str(path), problems, count=count))
@@ -85,7 +85,7 @@ def read_coco(path: Path) -> CocoFile:
 
 
 def load_document(path: Path) -> Any:
-    """What the JSON file holds. Raises UnreadableFile, which says by its code what is wrong."""
+    """The content of the JSON file. Raises UnreadableFile, whose finding has a code for the problem."""
     try:
         with _collector_paused():
             return json.loads(path.read_text(encoding="utf-8-sig"))
@@ -107,7 +107,7 @@ class UnreadableFile(DatasetError):
         super().__init__(f"{path}: {message}. {self.finding.hint}")
 
 
-def _in_file(item: Finding) -> str:
+def _problem_text(item: Finding) -> str:
     record = (
         f"annotation {item.annotation_id}: "
         if item.annotation_id is not None
@@ -120,7 +120,7 @@ def _in_file(item: Finding) -> str:
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Without Python's search for reference cycles, which takes longer than the reading of a large file."""
+    """Pause Python's garbage collector. On a large file, it would take longer than the reading."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -140,7 +140,7 @@ def _entries(document: Mapping[str, Any], key: str, log: FindingLog) -> list[Any
 
 
 def _ids(entries: Iterable[Any], key: str = "id") -> frozenset[int]:
-    """The whole numbers under ``key``, of broken records too."""
+    """The whole numbers under ``key``, also of invalid records."""
     values = (id_or_none(entry.get(key)) for entry in entries if isinstance(entry, dict))
     return frozenset(value for value in values if value is not None)
 
@@ -154,7 +154,7 @@ def _read_images(entries: Sequence[Any], log: FindingLog) -> list[ImageRecord]:
         raw = values["file_name"]
         if "\\" in raw:
             values["file_name"] = raw.replace("\\", "/")
-            log.add("file_name_backslash", f"{raw!r} has back-slashes", image_id=values["id"])
+            log.add("file_name_backslash", f"{raw!r} contains backslashes", image_id=values["id"])
         images.append(ImageRecord(**values))
     return images
 
@@ -168,7 +168,7 @@ def _read_categories(entries: Sequence[Any], log: FindingLog) -> list[Category]:
 
 
 def _read_annotations(entries: list[Any], log: FindingLog) -> tuple[list[Annotation], list[int]]:
-    """The sound annotations and their places in ``entries``, which is emptied."""
+    """The valid annotations and their positions in ``entries``. ``entries`` is emptied."""
     annotations, positions = [], []
     with _collector_paused():
         for position, entry in enumerate(entries):
@@ -190,7 +190,7 @@ def _first_of_each_id(kind: str, records: Sequence[_Record], log: FindingLog) ->
     return list(first.values())
 
 
-def _sound_references(
+def _valid_references(
     annotations: Sequence[Annotation],
     images: Sequence[ImageRecord],
     image_ids: frozenset[int],
@@ -198,9 +198,10 @@ def _sound_references(
     usable_category_ids: frozenset[int],
     log: FindingLog,
 ) -> list[int]:
-    """The places of the annotations whose id is their own, and which belong to an image and to a category.
+    """The positions of annotations with a unique id, a valid image_id and a valid category_id.
 
-    A reference to a broken record is no finding of its own, but the annotation cannot be used either.
+    An annotation of an invalid image or category is dropped without a finding of its own. The invalid record
+    has one already.
     """
     size_of_id = {image.id: [image.height, image.width] for image in images}
     listed = ", ".join(map(str, sorted(category_ids)[:20])) or "none"
@@ -208,29 +209,29 @@ def _sound_references(
     keep = []
     for index, item in enumerate(annotations):
         ids: dict[str, Any] = {"image_id": item.image_id, "annotation_id": item.id}
-        sound = item.image_id in size_of_id and item.category_id in usable_category_ids
+        valid = item.image_id in size_of_id and item.category_id in usable_category_ids
         if item.id in seen:
             log.add("annotation_id_duplicate", "the id is used more than once", **ids)
-            sound = False
+            valid = False
         seen.add(item.id)
         if item.image_id not in image_ids:
             log.add("image_id_dangling", f"no image has the id {item.image_id}", **ids)
         if item.category_id not in category_ids:
             log.add(
                 "category_id_dangling",
-                f"uses category {item.category_id}, but the file lists {listed}",
+                f"has category_id {item.category_id}, but the file lists {listed}",
                 **ids,
             )
-            sound = False
-        if sound and isinstance(item.segmentation, Mapping):
-            sound = item.segmentation["size"] == size_of_id[item.image_id]
-            if not sound:
+            valid = False
+        if valid and isinstance(item.segmentation, Mapping):
+            valid = item.segmentation["size"] == size_of_id[item.image_id]
+            if not valid:
                 log.add(
                     "rle_size_mismatch",
-                    f"its RLE is of size {item.segmentation['size']} (height, width), "
+                    f"its RLE has size {item.segmentation['size']} (height, width), "
                     f"but image {item.image_id} is {size_of_id[item.image_id]}",
                     **ids,
                 )
-        if sound:
+        if valid:
             keep.append(index)
     return keep

@@ -1,4 +1,4 @@
-"""One record of a COCO file, an image, a category or an annotation: its values, or what is wrong with it."""
+"""Validation of one record of a COCO file: an image, a category or an annotation."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -11,11 +11,11 @@ _Reader = Callable[[Any], Any]
 
 
 class _Wrong(Exception):
-    """A value is not what the format asks for; the text says what is wrong or what was expected."""
+    """An invalid value. The text says what was found and what was expected."""
 
     def __init__(self, message: str, code: str | None = None) -> None:
         super().__init__(message)
-        self.code = code  # None: that of the record
+        self.code = code  # None: the code for an invalid record
 
 
 def read_entry(
@@ -26,7 +26,7 @@ def read_entry(
     optional: Mapping[str, _Reader],
     log: FindingLog,
 ) -> dict[str, Any] | None:
-    """The values of a record, or None and findings that say what is wrong with it."""
+    """The values of a record. If it is invalid, the problems are logged and None is returned."""
     if not isinstance(entry, dict):
         log.add(f"{kind}_entry_invalid", f"{kind} at position {position} is not an object")
         return None
@@ -68,7 +68,7 @@ def _log_broken_entry(
 
 
 def id_or_none(value: Any) -> int | None:
-    """The whole number that ``value`` is, also as 3.0; None if it is none."""
+    """``value`` as a whole number, also from a float such as 3.0; None if it is not a whole number."""
     return int(value) if type(value) is int or _is_whole_float(value) else None
 
 
@@ -102,8 +102,8 @@ def _any_text(value: Any) -> str:
         raise _Wrong(f"is {_shown(value)}; expected text")
     try:
         value.encode()
-    except UnicodeEncodeError:  # JSON can name half a character, which no file can hold
-        raise _Wrong(f"is {_shown(value)}, which is no text in UTF-8") from None
+    except UnicodeEncodeError:  # a JSON escape can be half of a surrogate pair
+        raise _Wrong(f"is {_shown(value)}; expected text that can be encoded as UTF-8") from None
     return value
 
 
@@ -146,7 +146,7 @@ def _segmentation(value: Any) -> list[list[float]] | dict[str, Any]:
     )
 
 
-# Far beyond any image; rasterising an edge takes memory in proportion to its length.
+# Larger than any image. Rasterising an edge needs memory in proportion to its length.
 _MAX_COORDINATE = 1e6
 
 
@@ -161,12 +161,12 @@ def _check_polygon(part: Any) -> None:
         raise _Wrong(f"has a polygon of {len(part)} numbers; expected an even count", "polygon_odd")
     if len(part) < 6:
         raise _Wrong(
-            f"has a polygon of {len(part)} numbers; a polygon has three points, or more",
+            f"has a polygon of {len(part)} numbers; expected at least 6 (three points)",
             "polygon_too_few_points",
         )
     if not set(map(type, part)) <= {int, float}:
         raise _Wrong("has a polygon with values that are not numbers", "polygon_nan")
-    # A sum is infinite or NaN if one of its terms is; min and max overlook NaN.
+    # The sum is not finite if any value is NaN or infinite; min and max may miss NaN.
     if not math.isfinite(sum(part)) or max(part) > _MAX_COORDINATE or min(part) < -_MAX_COORDINATE:
         raise _Wrong(
             "has a polygon with values that are not pixel coordinates (infinite, NaN or beyond a million)",
@@ -188,7 +188,7 @@ def _rle_mapping(value: dict[str, Any]) -> dict[str, Any]:
         raise _Wrong(f"is an RLE {error}", "rle_damaged") from error
     if (runs < 0).any() or runs.sum() != size[0] * size[1]:
         raise _Wrong(
-            f"is an RLE whose runs cover {runs.sum()} pixels; its size has {size[0] * size[1]}", "rle_damaged"
+            f"is an RLE whose runs sum to {runs.sum()} pixels; expected {size[0] * size[1]}", "rle_damaged"
         )
     return value
 

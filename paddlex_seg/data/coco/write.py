@@ -11,9 +11,9 @@ from paddlex_seg.structures import Annotation, CocoFile
 
 
 def write_coco(coco: CocoFile, path: Path) -> None:
-    """Write ``coco`` to ``path``, all or nothing. ``read_coco`` gives back what it holds, except its path.
+    """Write ``coco`` to ``path`` atomically. ``read_coco`` returns the same content, except the path.
 
-    RLE counts that are bytes in memory are written, and read back, as text.
+    RLE counts that are bytes in memory are written as text, and read back as text.
     """
     replace_file(path, coco_to_json(coco).encode())
 

@@ -1,4 +1,4 @@
-"""How the classes are spread over the parts of a split."""
+"""Class distribution over the parts of a split."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from paddlex_seg.structures import CocoFile
 
 @dataclass(frozen=True)
 class ClassBalance:
-    """How much of a class each part has, by the name of the part."""
+    """The numbers of images and instances of a class, by the name of the part."""
 
     category: str
     images: Mapping[str, int]
@@ -34,7 +34,7 @@ def split_balance(parts: Mapping[str, CocoFile]) -> list[ClassBalance]:
 
 
 def balance_table(splits: Mapping[str, CocoFile], shown: int = 30) -> str:
-    """A table of images and objects per class and part, for the log: the first ``shown`` classes."""
+    """A table for the log: images and objects per class and part, for the first ``shown`` classes."""
     rows = split_balance(splits)
     width = max([len(row.category) for row in rows[:shown]] + [8])
     lines = ["images (objects) per class:", f"  {'':{width}}" + "".join(f"{name:>18}" for name in splits)]
@@ -48,7 +48,7 @@ def balance_table(splits: Mapping[str, CocoFile], shown: int = 30) -> str:
 
 
 def _count_per_class(coco: CocoFile) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Images and instances, by place of the category in the file."""
+    """Numbers of images and instances, by position of the category in the file."""
     num_categories = len(coco.categories)
     image_of, category_of = references(coco)
     in_image = np.unique(image_of * num_categories + category_of) % max(num_categories, 1)

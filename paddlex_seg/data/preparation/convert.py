@@ -1,4 +1,4 @@
-"""Conversion of a data set from another annotation format, and into one."""
+"""Conversion of data sets from other annotation formats to COCO, and from COCO to other formats."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -37,16 +37,16 @@ WRITERS: Mapping[str, Callable[[Mapping[str, CocoFile], Path, Path], list[Findin
 
 
 def convert_dataset(dataset_dir: Path, source: str | None, split: SplitSettings) -> list[Finding]:
-    """Turn the data set in ``dataset_dir`` from the format ``source`` into COCO, in its folder.
+    """Convert the data set in ``dataset_dir`` from the format ``source`` to COCO, in the same folder.
 
-    It is divided where ``split`` asks for it or the source says nothing about a split. Gives back what was
-    found. Raises ConfigError for a format that cannot be read, and DatasetError when there is nothing to
+    It is split into train and val if ``split`` is enabled or the source has no split. Returns the findings of
+    the conversion. Raises ConfigError for an unsupported format, and DatasetError when there is nothing to
     convert.
     """
     if source is None or source not in READERS:
         raise ConfigError(
-            f"CheckDataset.convert.src_dataset_type is {source}; name the format to "
-            f"convert from: {', '.join(READERS)}."
+            f"CheckDataset.convert.src_dataset_type is {source}. Expected the format of the source: "
+            f"{', '.join(READERS)}."
         )
     if not dataset_dir.is_dir():
         raise DatasetError(f"{dataset_dir}: there is no such folder. Set Global.dataset_dir to the data set.")
@@ -74,7 +74,10 @@ def convert_dataset(dataset_dir: Path, source: str | None, split: SplitSettings)
 
 
 def write_dataset_as(target: str, dataset_dir: Path, folder: Path) -> list[Finding]:
-    """Write the COCO data set in ``dataset_dir`` to ``folder`` in the format ``target``; what was lost."""
+    """Write the COCO data set in ``dataset_dir`` to ``folder`` in the format ``target``.
+
+    Returns findings about annotations that this format cannot store exactly.
+    """
     paths = dataset_paths(dataset_dir)
     splits = {name: read_coco(path) for name, path in existing_annotations(paths.root).items()}
     with fresh_folder(folder) as new:
@@ -87,4 +90,4 @@ def _root_or_itself(dataset_dir: Path) -> Path:
     try:
         return dataset_paths(dataset_dir).root
     except DatasetError:
-        return dataset_dir  # the labels may have their images inside
+        return dataset_dir  # LabelMe files may contain the image data

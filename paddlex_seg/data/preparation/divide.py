@@ -1,4 +1,4 @@
-"""Division of a data set in its folder: new annotation files, or folds."""
+"""Split of a data set in its folder: new annotation files, or cross-validation folds."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -20,17 +20,16 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def divide_dataset(dataset_dir: Path, split: SplitSettings) -> None:
-    """Divide the COCO data set in ``dataset_dir`` anew, in its place, or into ``folds/``.
+    """Split the COCO data set in ``dataset_dir`` again: replace its annotation files, or write ``folds/``.
 
-    Raises ConfigError for settings that do not fit the data, and DatasetError when there is
-    nothing to divide.
+    Raises ConfigError for settings that do not fit the data, and DatasetError when there is nothing to split.
     """
     paths = dataset_paths(dataset_dir)
     existing = existing_annotations(paths.root)
     if not existing:
         raise DatasetError(
             f"{paths.root}: has no annotations/instance_train.json, _val.json or _test.json to split. "
-            "Convert the annotations first, or name the file so."
+            "Convert the annotations first, or rename the annotation file to one of these names."
         )
     whole = in_name_order(merge_coco([read_coco(path) for path in existing.values()]))
     if split.folds:
@@ -47,7 +46,7 @@ def divide(
     split: SplitSettings,
     to_place: Mapping[str, Path | bytes] | None = None,
 ) -> dict[str, CocoFile]:
-    """The parts of ``whole``, by name. ``to_place``: images that are not in ``image_dir`` yet."""
+    """Split ``whole`` into parts, by name. ``to_place``: images that are not in ``image_dir`` yet."""
     groups = _groups(whole, image_dir, split, to_place or {})
     splits = split_coco(whole, split.percents(), seed=split.seed, groups=groups)
     _LOGGER.info(balance_table(splits))
@@ -55,11 +54,11 @@ def divide(
 
 
 def divide_into_folds(root: Path, whole: CocoFile, split: SplitSettings) -> None:
-    """Write the folds of ``whole``, whose images lie in ``root``, into ``root/folds``."""
+    """Write the folds of ``whole`` to ``root/folds``. Its images are in ``root/images``."""
     assert split.folds is not None
     groups = _groups(whole, root / "images", split, {})
     write_folds(root, fold_coco(whole, split.folds, seed=split.seed, groups=groups))
-    _LOGGER.info(f"{split.folds} folds are in {root / 'folds'}; set Global.dataset_dir to one of them.")
+    _LOGGER.info(f"{split.folds} folds are in {root / 'folds'}. Set Global.dataset_dir to one of them.")
 
 
 def _groups(
@@ -74,7 +73,7 @@ def _groups(
         return groups_by_name(names, split.group_by)
     if to_place:
         raise ConfigError(
-            "CheckDataset.split.group_by=duplicates needs images in the folder images, where the "
-            "conversion is yet to put them. Convert first, then split."
+            "CheckDataset.split.group_by=duplicates needs the images in the folder images, but the "
+            "conversion has not put them there yet. Convert in a first run, and split in a second one."
         )
     return groups_by_content(image_dir, names)

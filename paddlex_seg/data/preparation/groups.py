@@ -1,4 +1,4 @@
-"""What stays on one side of a split: a number for each image, equal for images of one group."""
+"""Groups of images that must stay in the same part of a split. Images of one group have the same number."""
 
 import posixpath
 import re
@@ -15,18 +15,17 @@ from paddlex_seg.errors import ConfigError
 
 
 def groups_by_name(file_names: Sequence[str], pattern: str) -> list[int]:
-    """A number per file name, equal where the regular expression finds the same in it.
+    """A group number per file name. File names with the same match of the regular expression are one group.
 
-    What counts is the capturing groups of ``pattern`` together, or the whole match if it has none. A name in
-    which nothing, or nothing but empty text, is found is a group of its own.
-    Raises ConfigError for an invalid pattern.
+    All capturing groups of ``pattern`` are compared, or the whole match if it has none. A name without a
+    match, or with an empty match, is a separate group. Raises ConfigError for an invalid pattern.
     """
     try:
         expression = re.compile(pattern)
     except re.error as error:
         raise ConfigError(
-            f"group_by: {pattern!r} is not a regular expression ({error}). Correct it; a character with a "
-            "meaning in expressions, such as ( or *, stands for itself behind a back-slash."
+            f"group_by: {pattern!r} is not a regular expression ({error}). Correct it. Write a backslash "
+            "before special characters such as ( or * if they are meant literally."
         ) from error
     keys = []
     for name in file_names:
@@ -37,22 +36,23 @@ def groups_by_name(file_names: Sequence[str], pattern: str) -> list[int]:
 
 
 def groups_by_folder(file_names: Sequence[str]) -> list[int]:
-    """A number per file name, equal for files of one folder; what lies in no folder is a group of its own."""
+    """A group number per file name, one group per folder. A file outside any folder is a separate group."""
     folders = (posixpath.dirname(plain_name(name)) for name in file_names)
     return _number_keys([folder or None for folder in folders])
 
 
 def groups_by_content(image_dir: Path, file_names: Sequence[str]) -> Sequence[int]:
-    """A number per file name, equal for images that hardly differ."""
+    """A group number per file name. Almost identical images are one group."""
     facts = scan_images(image_dir, file_names, "thumbnail")
     pairs = near_duplicates([fact.thumbnail for fact in facts])
     return clusters(len(file_names), pairs)
 
 
 def number_groups(groups: Sequence[int] | None, num_images: int) -> NDArray[np.int64]:
-    """The group of each image, numbered in order of appearance: other names do not change a split.
+    """The group of each image, renumbered from 0 in order of appearance.
 
-    Without ``groups`` each image is one of its own.
+    So a split depends only on the grouping, not on the group numbers. Without ``groups``, each image is a
+    separate group.
     """
     if groups is None:
         return np.arange(num_images)
@@ -61,7 +61,7 @@ def number_groups(groups: Sequence[int] | None, num_images: int) -> NDArray[np.i
 
 
 def _number_keys(keys: Sequence[Hashable | None]) -> list[int]:
-    """A number per key, equal for equal keys, from 0 in order of appearance; None equals nothing."""
+    """A number per key, from 0 in order of appearance. Equal keys share a number; each None is new."""
     numbers: dict[Hashable, int] = {}
     return [
         numbers.setdefault(("alone", place) if key is None else ("key", key), len(numbers))

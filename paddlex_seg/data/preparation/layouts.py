@@ -1,4 +1,4 @@
-"""The files of a prepared data set: annotation files, lists, and the folders of folds."""
+"""The files of a prepared data set: annotation files, list files, and folders of folds."""
 
 import os
 import shutil
@@ -13,13 +13,13 @@ SPLITS = ("train", "val", "test")
 
 
 def existing_annotations(root: Path) -> dict[str, Path]:
-    """The annotation files that are there, by split."""
+    """The existing annotation files, by split."""
     paths = {name: root / "annotations" / f"instance_{name}.json" for name in SPLITS}
     return {name: path for name, path in paths.items() if path.is_file()}
 
 
 def annotation_files(root: Path, splits: Mapping[str, CocoFile]) -> dict[Path, bytes | Path | None]:
-    """The new annotation files; one of an earlier split that the new one has no part for is to go."""
+    """The content of the new annotation files. None: a file of an earlier split that the new split lacks."""
     files: dict[Path, bytes | Path | None] = {
         root / "annotations" / f"instance_{name}.json": coco_to_json(coco).encode()
         for name, coco in splits.items()
@@ -40,7 +40,7 @@ def list_files(
 
 
 def write_folds(root: Path, folds: Sequence[Mapping[str, CocoFile]]) -> None:
-    """``folds/1`` and so on below ``root``: data sets that share its images. All of them appear, or none."""
+    """Write the data sets ``folds/1``, ``folds/2`` ... in ``root``, which share its images, atomically."""
     with fresh_folder(root / "folds") as new:
         for number, parts in enumerate(folds, start=1):
             annotations = new / str(number) / "annotations"
@@ -51,7 +51,7 @@ def write_folds(root: Path, folds: Sequence[Mapping[str, CocoFile]]) -> None:
 
 
 def _share_images(source: Path, target: Path, up: str) -> None:
-    """A second place for a folder of images: a link by the relative path ``up``, or else copies."""
+    """Provide the image folder as ``target``: a symbolic link to the relative path ``up``, or a copy."""
     try:
         os.symlink(up, target, target_is_directory=True)
     except OSError:

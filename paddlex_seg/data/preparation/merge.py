@@ -1,4 +1,4 @@
-"""Several COCO files as one."""
+"""Merge of several COCO files into one."""
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -12,13 +12,13 @@ from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord
 
 
 def merge_coco(files: Sequence[CocoFile]) -> CocoFile:
-    """All images and annotations of ``files`` (one or more, as ``read_coco`` gives them), in their order.
+    """All images and annotations of ``files`` (at least one, from ``read_coco``), in their order.
 
-    Categories of one name become one, with the first of their ids. Of records with the same id, the first
-    keeps it and the others get new ones; the other ids stay. Entries of one file name become one image with
-    the annotations of all of them; what a later entry repeats exactly is left out. ``path`` is that of the
-    first file, and so is what several files have in ``extra``.
-    Raises DatasetError when entries of one file name differ in size, or an annotation belongs to nothing.
+    Categories of the same name become one, with the id of the first. If records have the same id, the first
+    keeps it and the others get new ids. Entries with the same file name become one image with all their
+    annotations; exact repeats in later entries are dropped. ``path`` is that of the first file. If several
+    files have the same key in ``extra``, the first one is used. Raises DatasetError when entries with the
+    same file name differ in size, or when the image or category of an annotation is not listed.
     """
     assert files, "nothing to merge"
     categories, category_ids = _merge_categories(files)
@@ -33,9 +33,9 @@ def merge_coco(files: Sequence[CocoFile]) -> CocoFile:
 
 
 def in_name_order(coco: CocoFile, number: bool = False) -> CocoFile:
-    """The same, whatever split it came from, so that a split does not depend on the one before it.
+    """Sort images by file name, so that a new split does not depend on the previous one.
 
-    number: give ids from 1, in this order; those of a conversion say nothing.
+    number: also renumber all ids from 1 in this order. Used after a conversion, where ids are arbitrary.
     """
     images = sorted(coco.images, key=lambda record: record.file_name)
     place = {record.id: index for index, record in enumerate(images, start=1)}
@@ -50,7 +50,7 @@ def in_name_order(coco: CocoFile, number: bool = False) -> CocoFile:
 
 
 class _Ids:
-    """Gives out ids: the wanted one if it is free, else one above all ids of the files."""
+    """Assigns ids: the wanted id if it is free, otherwise a new one above all ids of the files."""
 
     def __init__(self, wanted: Iterable[int]):
         self.taken: set[int] = set()
@@ -65,7 +65,7 @@ class _Ids:
 
 
 def _merge_categories(files: Sequence[CocoFile]) -> tuple[tuple[Category, ...], list[list[int]]]:
-    """The categories, and the new id of each category of each file, by its place in the file."""
+    """The merged categories, and for each file the new id of each of its categories, in file order."""
     ids = _Ids(category.id for file in files for category in file.categories)
     merged: dict[str, Category] = {}
     for file in files:
@@ -78,7 +78,7 @@ def _merge_categories(files: Sequence[CocoFile]) -> tuple[tuple[Category, ...], 
 def _merge_images(
     files: Sequence[CocoFile],
 ) -> tuple[tuple[ImageRecord, ...], list[list[int]], set[int]]:
-    """The images, the new id of each entry of each file, and the ids that stand for several entries."""
+    """The merged images, the new id of each entry of each file, and the ids of images listed repeatedly."""
     ids = _Ids(image.id for file in files for image in file.images)
     merged: dict[str, ImageRecord] = {}
     listed_in: dict[str, str] = {}
@@ -113,7 +113,8 @@ def _merge_annotations(
     repeats: set[int],
 ) -> Iterator[Annotation]:
     ids = _Ids(item.id for file in files for item in file.annotations)
-    # Only a later entry can repeat an annotation: what one entry says twice is not for a split to judge.
+    # Only repeats between different entries are dropped. A repeat within one entry stays, as it is in the
+    # data.
     entry_of_content: dict[Hashable, tuple[int, int]] = {}
     for number, file in enumerate(files):
         image_of, category_of = references(file)

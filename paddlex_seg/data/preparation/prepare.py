@@ -1,4 +1,4 @@
-"""What can be done to a data set before it is checked: convert, split, write in another format."""
+"""Preparation of a data set before the check: convert, split, or write in another format."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from paddlex_seg.errors import ConfigError
 def prepare(
     dataset_dir: Path, output_dir: Path, convert: ConvertSettings, split: SplitSettings
 ) -> list[Finding]:
-    """Convert and split the data set in ``dataset_dir`` as told; gives back what conversion found.
+    """Convert and split the data set in ``dataset_dir``. Returns the findings of the conversion.
 
     Raises ConfigError for settings that contradict each other or the data, and DatasetError when there is
     nothing to convert or to split.
     """
-    split.require_sound()
+    split.require_valid()
     if not convert.enable:
         if split.enable:
             divide_dataset(dataset_dir, split)
@@ -27,8 +27,8 @@ def prepare(
         return convert_dataset(dataset_dir, source, split)
     if source not in (None, "COCO"):
         raise ConfigError(
-            f"CheckDataset.convert: from {source} to {target} takes two runs: to COCO "
-            "(leave dst_dataset_type out), then on."
+            f"CheckDataset.convert: {source} cannot be converted to {target} in one run. Convert to COCO "
+            f"first (without dst_dataset_type), then from COCO to {target} (without src_dataset_type)."
         )
     if split.enable:
         divide_dataset(dataset_dir, split)

@@ -1,4 +1,4 @@
-"""Which image and which category each annotation of a file belongs to, by their places in the file."""
+"""Image and category of each annotation, as positions in the file."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,15 +9,15 @@ from paddlex_seg.structures import CocoFile
 
 
 def references(coco: CocoFile) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The places in the file of the image [N] and of the category [N] of each of the N annotations.
+    """For each of the N annotations, the positions of its image [N] and of its category [N] in the file.
 
-    Raises DatasetError when ids are used more than once, or an annotation belongs to nothing.
+    Raises DatasetError when ids are used more than once, or when an image or a category is not listed.
     """
     image_places = {image.id: place for place, image in enumerate(coco.images)}
     category_places = {category.id: place for place, category in enumerate(coco.categories)}
     if len(image_places) < len(coco.images) or len(category_places) < len(coco.categories):
         raise DatasetError(
-            f"{coco.path}: ids of images or categories are used more than once. Give each its own."
+            f"{coco.path}: ids of images or categories are used more than once. Give each one a unique id."
         )
     image_of = [image_places.get(item.image_id, -1) for item in coco.annotations]
     category_of = [category_places.get(item.category_id, -1) for item in coco.annotations]

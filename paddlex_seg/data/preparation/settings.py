@@ -1,10 +1,10 @@
-"""What preparing a data set can be told; the names are those of the configuration."""
+"""Settings of data set preparation. Names are the same as in the configuration."""
 
 from dataclasses import dataclass
 
 from paddlex_seg.errors import ConfigError
 
-_DEFAULT_PERCENTS = {"train": 80, "val": 20}  # of a converted data set that says nothing about a split
+_DEFAULT_PERCENTS = {"train": 80, "val": 20}  # if a converted data set has no split
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class ConvertSettings:
 
 @dataclass(frozen=True)
 class SplitSettings:
-    """A new division into train and val; see the section ``CheckDataset.split``."""
+    """A new split into train, val and test, or into folds; see the section ``CheckDataset.split``."""
 
     enable: bool = False
     train_percent: int | None = None
@@ -28,13 +28,13 @@ class SplitSettings:
     seed: int = 0
     group_by: str | None = None
 
-    def require_sound(self) -> None:
-        """Raises ConfigError when a split is asked for whose percents or folds make no sense."""
+    def require_valid(self) -> None:
+        """Raises ConfigError when a split is enabled and its percents or folds are invalid."""
         if self.enable:
             self._given_percents()
 
     def percents(self) -> dict[str, int]:
-        """The share of each part; that of a conversion where none is asked for."""
+        """The percent of each part; the default for a conversion if no split by percents is enabled."""
         return self._given_percents() if self.enable and not self.folds else _DEFAULT_PERCENTS
 
     def _given_percents(self) -> dict[str, int]:
@@ -42,14 +42,14 @@ class SplitSettings:
         if self.folds:
             if any(value is not None for value in given.values()):
                 raise ConfigError(
-                    "CheckDataset.split: folds and percents exclude each other. Set one of them to null."
+                    "CheckDataset.split: folds and percents cannot be used together. Set one of them to null."
                 )
             return {}
         percents = {name: value or 0 for name, value in given.items()}
         if sum(percents.values()) != 100 or not percents["train"] or not percents["val"]:
             found = ", ".join(f"{name}_percent {value}" for name, value in given.items())
             raise ConfigError(
-                f"CheckDataset.split: {found}. Expected whole numbers that sum to 100, those of train and "
-                "val above 0."
+                f"CheckDataset.split: {found}. Expected whole numbers that sum to 100, with train and val "
+                "above 0."
             )
         return {name: value for name, value in percents.items() if value}

@@ -1,6 +1,6 @@
-"""Splits of an annotated data set into train, val and other parts, or into folds. No file is read or written.
+"""Split of an annotated data set into train, val and other parts, or into folds. No file is read or written.
 
-A split depends on its arguments alone; `stratify` spreads the classes over its parts.
+A split depends only on its arguments. `stratify` distributes the classes over the parts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,11 +17,11 @@ from paddlex_seg.structures import CocoFile
 
 
 def split_sizes(total: int, percents: Sequence[int]) -> list[int]:
-    """How many of ``total`` images each part gets: all of them together, each less than one off its share.
+    """The number of images of each part. They sum to ``total``; each is less than 1 off its exact share.
 
-    A part of more than 0 percent gets one at least if there are enough, even if others are then one or more
-    off. Where it makes no difference, the earlier part gets more.
-    Raises ConfigError unless the percents are whole numbers of 0 or more that sum to 100.
+    If there are enough images, a part of more than 0 percent gets at least one, even if other parts then
+    differ by 1 or more. In a tie, the earlier part gets more. Raises ConfigError unless the percents are
+    whole numbers of 0 or more that sum to 100.
     """
     _check_percents({f"part {number}": percent for number, percent in enumerate(percents, start=1)})
     exact = [total * percent for percent in percents]  # in hundredths of an image
@@ -40,21 +40,22 @@ def split_sizes(total: int, percents: Sequence[int]) -> list[int]:
 def split_coco(
     coco: CocoFile, percents: Mapping[str, int], seed: int, groups: Sequence[int] | None = None
 ) -> dict[str, CocoFile]:
-    """A new split of ``coco`` into parts of these names, such as ``{"train": 80, "val": 20}``.
+    """A new split of ``coco`` into named parts, such as ``{"train": 80, "val": 20}``.
 
-    Sizes are those of ``split_sizes``, so that a part is empty if it has 0 percent or images are fewer than
-    parts. Records, their order, all categories and ``extra`` stay; the path is ``instance_<name>.json``
-    beside that of ``coco``. groups: one number per image; images of equal numbers stay together, and the
-    sizes come near to the wanted ones. No part of more than 0 percent is empty then.
-    Raises ConfigError for wrong percents and for fewer groups than parts.
+    Sizes are those of ``split_sizes``. A part is empty if it has 0 percent, or if there are fewer images than
+    parts. Records, their order, all categories and ``extra`` stay. The path is ``instance_<name>.json`` in
+    the folder of ``coco.path``. groups: one number per image; images with the same number stay in the same
+    part. Sizes are then approximate, and no part of more than 0 percent is empty. Raises ConfigError for
+    invalid percents, and for fewer groups than parts.
     """
     _check_percents(percents)
     group_of_image = number_groups(groups, num_images=len(coco.images))
     needed = sum(percent > 0 for percent in percents.values())
     if groups is not None and _count(group_of_image) < needed:
         raise ConfigError(
-            f"{coco.path.name}: its {len(coco.images)} images form {_count(group_of_image)} groups, which "
-            f"cannot fill {needed} parts ({', '.join(percents)}). Group them otherwise, or not at all."
+            f"{coco.path.name}: its {len(coco.images)} images form {_count(group_of_image)} groups, which is "
+            f"not enough for {needed} parts ({', '.join(percents)}). Change CheckDataset.split.group_by, or "
+            "set it to null."
         )
     sizes = split_sizes(len(coco.images), list(percents.values()))
     part_of_image = stratify(coco, sizes=sizes, group_of_image=group_of_image, seed=seed)
@@ -67,18 +68,18 @@ def split_coco(
 def fold_coco(
     coco: CocoFile, folds: int, seed: int, groups: Sequence[int] | None = None
 ) -> list[dict[str, CocoFile]]:
-    """Train and val of each fold of a cross-validation; every image is in val once.
+    """Train and val of each cross-validation fold. Every image is in val exactly once.
 
-    Without ``groups`` the sizes of the folds differ by one at most. All else is as in ``split_coco``; the
-    paths are ``instance_<name>_fold<number>.json``, numbered from 1.
-    Raises ConfigError for fewer than two folds, and for more folds than there are images or groups.
+    Without ``groups``, fold sizes differ by at most 1. Everything else is as in ``split_coco``. The paths are
+    ``instance_<name>_fold<number>.json``, numbered from 1.
+    Raises ConfigError for fewer than two folds, and for more folds than images or groups.
     """
     group_of_image = number_groups(groups, num_images=len(coco.images))
     most, kind = _count(group_of_image), "images" if groups is None else "groups of images"
     if not 2 <= folds <= most:
         raise ConfigError(
-            f"{coco.path.name}: cannot make {folds} folds of {most} {kind}. Ask for 2 folds or more, "
-            f"and not for more than there are {kind}."
+            f"{coco.path.name}: cannot make {folds} folds of {most} {kind}. Set CheckDataset.split.folds to "
+            f"at least 2, and at most the number of {kind}."
         )
     smaller, rest = divmod(len(coco.images), folds)
     sizes = [smaller + (fold < rest) for fold in range(folds)]

@@ -1,12 +1,12 @@
-"""Spreads the images of every class over parts in the proportion of their sizes.
+"""Stratified split: distribute the images of every class over the parts, in proportion to the part sizes.
 
-The iterative stratification of K. Sechidis, G. Tsoumakas and I. Vlahavas, "On the Stratification of
-Multi-Label Data", ECML PKDD 2011: the rarest class first, as its images leave the least choice. Differs from
-it: what a part lacks counts in proportion to the size of the part, so that large groups do not all go to the
-largest one; a class reaches as many parts as it has images for; and what must stay together is assigned as a
-whole.
+This is the iterative stratification of K. Sechidis, G. Tsoumakas and I. Vlahavas, "On the Stratification of
+Multi-Label Data", ECML PKDD 2011. The rarest class is assigned first, as it leaves the least choice.
+Differences from the paper: the images that a part still needs are counted relative to its size, so that large
+groups do not all go to the largest part. A class reaches as many parts as it has images for. Groups of images
+are assigned as a whole.
 
-All comparisons are of whole numbers, so that no rounding decides one.
+All comparisons use whole numbers, so that results do not depend on rounding.
 """
 
 import heapq
@@ -24,9 +24,10 @@ from paddlex_seg.structures import CocoFile
 def stratify(
     coco: CocoFile, sizes: Sequence[int], group_of_image: NDArray[np.int64], seed: int
 ) -> NDArray[np.int64]:
-    """The part [N] of each of the N images, by its place in ``sizes``, which are numbers of images.
+    """The part [N] of each of the N images, as an index into ``sizes``, the wanted numbers of images.
 
-    group_of_image: integers [N] from 0; images of one group go to one part, and sizes only come near then.
+    group_of_image: integers [N] from 0. Images of a group go to the same part. With groups of several images,
+    sizes are approximate.
     """
     items = _items(coco, group_of_image)
     if not items.sizes:
@@ -42,17 +43,17 @@ def stratify(
 
 @dataclass(frozen=True)
 class _Items:
-    """What is assigned as a whole: groups of images, most often of one image each."""
+    """The groups that are assigned as a whole. Without grouping, each image is one item."""
 
-    sizes: list[int]  # images
-    # Of each item: a label and the number of its images that have it. Labels are the classes by their place
-    # in the file, and one more for images without objects.
+    sizes: list[int]  # images per item
+    # For each item, pairs of a label and the number of images with it. Labels are class indices, and one more
+    # label for images without objects.
     labels: list[list[tuple[int, int]]]
     num_labels: int
 
 
 class _Parts:
-    """What is assigned so far, and what the parts still lack."""
+    """The current assignment, and the images that each part still needs."""
 
     def __init__(self, sizes: Sequence[int], items: _Items):
         totals = [0] * items.num_labels
@@ -63,11 +64,11 @@ class _Parts:
                 self.unassigned_with[label] += 1
         self.items = items
         self.scale = sum(sizes)
-        # Parts of no size are never chosen.
+        # Parts of size 0 are never chosen.
         self.all = [part for part, size in enumerate(sizes) if size]
         multiple = math.lcm(*(sizes[part] for part in self.all))
         self.weights = [multiple // size if size else 0 for size in sizes]  # in proportion to 1 / size
-        self.room = list(sizes)  # images; negative where a group was too large
+        self.room = list(sizes)  # free images per part; negative if a group was too large
         self.lack = [
             [size * total for total in totals] for size in sizes
         ]  # images x scale, by part and label
@@ -77,7 +78,7 @@ class _Parts:
         self.part_of_item = [-1] * len(items.sizes)
 
     def put(self, item: int, part: int) -> None:
-        """Assign ``item``, which is in no part yet."""
+        """Assign an unassigned ``item``."""
         self._count(item, part, sign=1)
         self.part_of_item[item] = part
         self.num_unassigned -= 1
@@ -117,10 +118,10 @@ def _items(coco: CocoFile, group_of_image: NDArray[np.int64]) -> _Items:
 def _rarest_first(
     items: _Items, order: Sequence[int], unassigned_with: Sequence[int]
 ) -> Iterator[tuple[int, int, int]]:
-    """Each item once, with the label that brought it up and the number of its images that have it.
+    """The order of assignment: each item once, the label it was chosen for, and its images with that label.
 
-    The caller assigns each before it asks for the next. Large items come first, as the small ones fill the
-    gaps; among those of one size the rarest label does.
+    The caller must assign each item before it requests the next one. Large items come first, because small
+    ones fill the gaps. Among items of the same size, those with the rarest label come first.
     """
     of_size: dict[int, list[int]] = {}
     for item in order:
@@ -131,7 +132,7 @@ def _rarest_first(
             for label, num_images in items.labels[item]:
                 with_label.setdefault(label, []).append((item, num_images))
         done: set[int] = set()
-        # Counts only fall. A label whose count fell is put in again; its older entries are skipped.
+        # Counts only decrease. A label with a lower count is pushed again; its older entries are skipped.
         heap = [(unassigned_with[label], label) for label in with_label]
         heapq.heapify(heap)
         while heap:
@@ -144,18 +145,18 @@ def _rarest_first(
                     done.add(item)
                     yield item, label, num_images
                     touched.update([other for other, _ in items.labels[item]])
-            for other in touched:  # in any order: what a heap gives back does not depend on it
+            for other in touched:  # the push order does not change the pop order
                 if other in with_label:
                     heapq.heappush(heap, (unassigned_with[other], other))
 
 
 def _choose_part(parts: _Parts, size: int, label: int, count: int, rng: np.random.Generator) -> int:
-    """The part for ``size`` images of which ``count`` have ``label``.
+    """The part for an item of ``size`` images, of which ``count`` have ``label``.
 
-    It is the one that they bring nearest to its share of the label, among those with room for them.
+    Among the parts with room, it is the part that this item brings closest to its share of the label.
     """
     candidates = parts.all
-    # The outer conditions of these two save time only.
+    # The outer `if` of the two nested ones below only saves time.
     if parts.num_unassigned <= len(parts.all):
         empty = [part for part in parts.all if not parts.num_items[part]]
         candidates = empty if parts.num_unassigned <= len(empty) else candidates
@@ -172,7 +173,8 @@ def _choose_part(parts: _Parts, size: int, label: int, count: int, rng: np.rando
     equal: list[int] = []
     best = None
     for part in fitting:
-        # The fall of (lack^2 / share), summed over parts, if they join this one; constant factors left out.
+        # The decrease of sum(lack^2 / share) over all parts if the item joins this part, up to a constant
+        # factor.
         fall = (2 * parts.lack[part][label] - count * parts.scale) * parts.weights[part]
         gain = (fall, parts.room[part])
         if best is None or gain > best:
@@ -183,7 +185,7 @@ def _choose_part(parts: _Parts, size: int, label: int, count: int, rng: np.rando
 
 
 def _even_sizes(parts: _Parts, order: Sequence[int]) -> None:
-    """Move and exchange groups while that brings the sizes nearer, and takes no class away from a part."""
+    """Move and exchange groups while sizes get closer to the wanted ones and no part loses a class."""
     while any(parts.room):
         if not any(
             _exchange(parts, order, source=source, target=target)
@@ -195,11 +197,12 @@ def _even_sizes(parts: _Parts, order: Sequence[int]) -> None:
 
 
 def _exchange(parts: _Parts, order: Sequence[int], source: int, target: int) -> bool:
-    """Give a group of ``source`` to ``target``, or one for another; False if that brings no size nearer."""
+    """Move a group from ``source`` to ``target``, or exchange two; False if no move improves the sizes."""
     giving = _movable(parts, order, source=source, target=target)
     taking = _movable(parts, order, source=target, target=source)
     room, wanted = parts.room[source], parts.room[target]
-    # Behind it goes whatever leaves the sizes as uneven: each exchange is progress, and they come to an end.
+    # Start value that loses only to moves that improve the sizes. So every move is progress, and the loop
+    # ends.
     best: tuple[int, float, int, int] = (abs(room) + abs(wanted), -math.inf, -1, -1)
     for size, (harm, item) in giving.items():
         for other_size, (other_harm, other) in [(0, (0, -1)), *taking.items()]:
@@ -216,7 +219,10 @@ def _exchange(parts: _Parts, order: Sequence[int], source: int, target: int) -> 
 
 
 def _movable(parts: _Parts, order: Sequence[int], source: int, target: int) -> dict[int, tuple[int, int]]:
-    """By size, the group of ``source`` whose classes suffer least if it goes, after how much they do."""
+    """For each group size, the group of ``source`` whose move to ``target`` harms the class balance least.
+
+    Returns size -> (harm, group). Groups whose move would take a class away from ``source`` are left out.
+    """
     movable: dict[int, tuple[int, int]] = {}
     for item in order:
         labels = parts.items.labels[item]

@@ -1,4 +1,4 @@
-"""Which images an epoch has, how often, and in which order."""
+"""Sampling: the images of an epoch, their repeats, and their order."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ class Draw(NamedTuple):
     """One sample of an epoch."""
 
     image: int  # index in the annotation file
-    occurrence: int = 0  # how often the image is in the epoch under a smaller number
+    occurrence: int = 0  # 0 for the first time that the image is in the epoch, 1 for the second
 
 
 def image_weights(
     coco: CocoFile, *, repeat_threshold: float | None = None, negatives_ratio: float | None = None
 ) -> NDArray[np.float64]:
-    """How often each image of ``coco`` is to be in an epoch on average, [num_images]; crowds do not count.
+    """The average repeats of each image of ``coco`` per epoch, [num_images]. Crowds are ignored.
 
-    repeat_threshold: images of a class that fewer than this share of all images have, from 0 to 1, come
-    more often: sqrt(repeat_threshold / share) times for the rarest of their classes (A. Gupta et al., "LVIS",
-    https://arxiv.org/abs/1908.03195). None: once each.
-    negatives_ratio: of images without objects there are at most this many for each image with objects.
-    None: all of them. Where no image has objects, they all stay.
+    repeat_threshold: oversample images of rare classes. If a class is in less than this fraction of the
+    images, 0 to 1, its images are repeated sqrt(repeat_threshold / fraction) times. The rarest class of an
+    image decides (A. Gupta et al., "LVIS", https://arxiv.org/abs/1908.03195). None: once each.
+    negatives_ratio: the maximum number of images without objects per image with objects in an epoch. None: no
+    limit. If no image has objects, all images are used.
     """
     class_of_category = {category.id: index for index, category in enumerate(coco.categories)}
     index_of_image = {record.id: index for index, record in enumerate(coco.images)}
@@ -48,15 +48,15 @@ def image_weights(
 
 
 def epoch_length(weights: NDArray[np.float64]) -> int:
-    """Images in an epoch, the same number in each: the rounded sum of the weights, at least one."""
+    """The number of samples in each epoch: the rounded sum of the weights, at least 1."""
     return max(1, round(float(weights.sum())))
 
 
 def draw_epoch(weights: NDArray[np.float64], seed: int, epoch: int) -> list[Draw]:
-    """The images of an epoch in their order, ``epoch_length`` of them, by seed and epoch only.
+    """The ``epoch_length`` samples of an epoch, in order. They depend only on weights, seed and epoch.
 
-    Image i comes floor(weights[i]) or ceil(weights[i]) times. Weights are not negative, and not all 0. When
-    all are 1, the order is a plain permutation.
+    Image i is drawn floor(weights[i]) or ceil(weights[i]) times. Weights must not be negative, and not all 0.
+    If all weights are 1, the result is a permutation of the images.
     """
     length = epoch_length(weights)
     rng = np.random.default_rng([seed, epoch])
@@ -71,11 +71,11 @@ def draw_epoch(weights: NDArray[np.float64], seed: int, epoch: int) -> list[Draw
 def _draw_fractions(
     fractions: NDArray[np.float64], num_drawn: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """0 or 1 for each of ``fractions`` (each at least 0 and below 1), 1 for exactly ``num_drawn`` of them.
+    """Systematic sampling: 1 for exactly ``num_drawn`` of the ``fractions`` (in [0, 1)), 0 for the others.
 
-    Systematic sampling, with chances as close to the fractions as their sum, which ``num_drawn`` rounds, lets
-    them be. Images of one fraction stand together, so that of such a group, too, as many are drawn as its
-    sum says.
+    The probability of an image is its fraction, scaled so that all probabilities sum to ``num_drawn``. Images
+    with the same fraction are neighbours in the sampling order, so the number drawn from such a group is
+    close to the sum of its probabilities.
     """
     drawn = np.zeros(len(fractions), np.int64)
     if num_drawn == 0:
@@ -85,9 +85,9 @@ def _draw_fractions(
     chances, total, count = fractions[candidates], fractions.sum(), len(candidates)
     if num_drawn <= total:
         chances = chances * (num_drawn / total)
-    else:  # scaled up they might pass 1; scaling down the chances to be left out does the same
+    else:  # scaling up could exceed 1, so scale down the probabilities of not being drawn
         chances = 1 - (1 - chances) * ((count - num_drawn) / (count - total))
     edges = np.concatenate([[0.0], np.cumsum(chances)])
-    edges[-1] = num_drawn  # free of rounding
+    edges[-1] = num_drawn  # without rounding errors
     drawn[candidates] = np.diff(np.floor(edges + rng.random()))
     return drawn

@@ -1,7 +1,7 @@
-"""Batches, in order, from worker processes or without them.
+"""Batches for training and evaluation, in order, made by worker processes or the main process.
 
-Workers read, decode and warp; training pixels cross the process border as uint8 and are normalised in the
-main process. Workers never import Paddle; ``to_batch`` does, in the main process.
+Workers read, decode and warp. They send training images as uint8, and the main process normalises them.
+Workers never import Paddle. Only ``to_batch`` and ``split_batch`` use it, in the main process.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ T = TypeVar("T")
 
 
 class TrainBatch(NamedTuple):
-    """What a model trains on, and which images are in it."""
+    """A training batch and the names of its images."""
 
     batch: Batch
-    # For each sample, as the annotation file has them: the name of its image and of those mixed in.
+    # For each sample, the file_name of its base image and of the images mixed into it.
     file_names: tuple[tuple[str, ...], ...]
 
 
 class EvalBatch(NamedTuple):
-    """Images ready for a network, and which they are."""
+    """Network inputs and the records of their images."""
 
     records: list[ImageRecord]
     image: NDArray[np.float32]  # [B, 3, H, W]
@@ -50,10 +50,10 @@ class EvalBatch(NamedTuple):
 
 
 class WorkerPool:
-    """Worker processes that do tasks; with ``num_workers`` 0, the calling process does them.
+    """Worker processes that run tasks. With ``num_workers`` 0, the calling process runs them.
 
-    A context manager: at its end, however it comes, no worker is left. One pool can serve training and
-    evaluation.
+    A context manager: all workers are ended at its exit, also after an exception. Training and evaluation can
+    share one pool.
     """
 
     def __init__(self, num_workers: int) -> None:
@@ -73,14 +73,15 @@ class WorkerPool:
         self.close()
 
     def close(self) -> None:
-        """Forget what is not begun, wait for what is, and end the workers."""
+        """Cancel pending tasks, wait for running ones, and end the workers."""
         if self._executor is not None:
             self._executor.shutdown(wait=True, cancel_futures=True)
 
     def run(self, tasks: Iterable[Callable[[], T]], ahead: int) -> Generator[T, None, None]:
-        """Results in the order of the tasks, of which at most ``ahead`` are begun before they are asked for.
+        """Results in the order of the tasks. At most ``ahead`` tasks are submitted ahead of the consumer.
 
-        What a task raises is raised here, when its turn comes. Raises PaddlexSegError when a worker dies.
+        The exception of a task is raised here in place of its result. Raises PaddlexSegError when a worker
+        dies.
         """
         if self._executor is None:
             yield from (task() for task in tasks)
@@ -95,8 +96,8 @@ class WorkerPool:
                 yield pending.popleft().result()
         except BrokenProcessPool as error:
             raise PaddlexSegError(
-                f"One of {self.num_workers} data workers was ended from outside, most often because memory "
-                "ran out. Use fewer workers or smaller batches."
+                f"One of {self.num_workers} data workers was killed, most often because memory ran out. Use "
+                "fewer workers or a smaller batch size."
             ) from error
         finally:
             for future in pending:
@@ -116,13 +117,13 @@ def train_batches(
 ) -> Generator[TrainBatch, None, None]:
     """The batches of one epoch for one of ``world_size`` ranks, ``batch_size`` images each.
 
-    All ranks get the same number of batches: see ``epoch_plan``. From ``first_batch`` on they are what they
-    would be without it, and those before are not made.
+    All ranks get the same number of batches, see ``epoch_plan``. ``first_batch`` skips the batches before it
+    without making them; all later batches stay the same.
 
-    In the place of an image that cannot be used comes another one, see ``TrainingSet.task``, and the bad one
-    is put into the ``quarantine`` when its turn comes. What batches are made of then depends neither on
-    workers nor on whether it was known to be bad. Raises DatasetError, naming the image, without a
-    quarantine, and as ``Quarantine`` does beyond its budget.
+    An unusable image is added to the ``quarantine`` and replaced by another one, see ``TrainingSet.task``.
+    The content of the batches does not depend on the workers, nor on whether the image was already known to
+    be bad. Without a quarantine, raises DatasetError that names the image. With one, raises DatasetError when
+    its budget is exceeded.
     """
     quarantine = Quarantine() if quarantine is None else quarantine
     plan = epoch_plan(dataset.draws(epoch), batch_size, rank=rank, world_size=world_size)
@@ -133,7 +134,7 @@ def train_batches(
         return partial(_make_packed, dataset.task(epoch, draw, resize, bad=quarantine))
 
     def settle(result: TrainSample | BadImage, draw: Draw, resize: Policy) -> TrainSample:
-        """The sample without bad images, also those found since its task was begun."""
+        """Remake the sample until it contains no bad image, including images found after its task started."""
         while True:
             if isinstance(result, BadImage):
                 record = result.record
@@ -152,7 +153,7 @@ def train_batches(
 def evaluation_batches(
     coco: CocoFile, image_dir: Path, spec: PreprocessSpec, batch_size: int, pool: WorkerPool
 ) -> Iterator[EvalBatch]:
-    """The batches of ``evaluation_plan``. Raises DatasetError, naming the image that cannot be read."""
+    """The batches of ``evaluation_plan``. Raises DatasetError that names an image that cannot be read."""
     tasks = evaluation_tasks(coco, image_dir, spec)
     plan = evaluation_plan(coco, spec, batch_size)
     planned = (tasks[index] for batch in plan for index in batch)
@@ -163,10 +164,10 @@ def evaluation_batches(
 
 
 def evaluation_plan(coco: CocoFile, spec: PreprocessSpec, batch_size: int) -> list[list[int]]:
-    """The image indices of each batch: all images once, those of a batch with inputs of one size.
+    """The image indices of each batch. Each image is in one batch; all inputs of a batch have the same size.
 
-    Padding an input to the size of another would change what the network sees near its edges, so that results
-    would depend on the company. Where all inputs have one size, the order is that of the file.
+    Padding an input to the size of another one would change the features near its edges, so results would
+    depend on the other images in the batch. If all inputs have the same size, the order is that of the file.
     """
     indices_of_size: dict[tuple[int, int], list[int]] = defaultdict(list)
     for index, record in enumerate(coco.images):
@@ -179,19 +180,19 @@ def evaluation_plan(coco: CocoFile, spec: PreprocessSpec, batch_size: int) -> li
 
 
 def num_batches(epoch_length: int, batch_size: int, world_size: int = 1) -> int:
-    """Batches that each rank gets in an epoch of so many samples; at least one."""
+    """The number of batches per rank in an epoch of ``epoch_length`` samples; at least 1."""
     return max(1, epoch_length // (batch_size * world_size))
 
 
 def epoch_plan(
     draws: Sequence[Draw], batch_size: int, rank: int = 0, world_size: int = 1
 ) -> list[list[Draw]]:
-    """The samples of an epoch that are in each batch of one rank; the order is kept.
+    """Divide the samples of an epoch, in order, into the batches of one rank.
 
-    The first k batches of all ranks together are the same samples however their number divides into ranks and
-    batches. A rest that does not fill a batch on every rank is left out. Only when there is no full batch at
-    all do the samples make one smaller batch per rank; a few then serve two ranks or more, since every rank
-    needs as many as the others.
+    A step over all ranks uses ``batch_size * world_size`` consecutive samples, so the samples of a step
+    depend only on this product. Remaining samples that do not fill a batch on every rank are dropped. If
+    there are too few samples for one full batch per rank, each rank gets one smaller batch. Some samples are
+    then on several ranks, because all ranks need the same number.
     """
     size, total = batch_size, len(draws) // (batch_size * world_size)
     if total == 0:
@@ -201,11 +202,11 @@ def epoch_plan(
 
 
 def resize_plan(resizes: Sequence[Policy], num_batches: int, seed: int, epoch: int) -> list[Policy]:
-    """One of ``resizes`` for each batch, drawn by seed and epoch only.
+    """Draw one of ``resizes`` for each batch. The result depends only on seed and epoch.
 
-    Those of all ranks have the same size in a step, so that none waits for another.
+    All ranks use the same input size in a step, so no rank waits for a larger input on another rank.
     """
-    # With a spawn key, since samples draw from [seed, epoch, image].
+    # The spawn key separates this random stream from those of the samples, [seed, epoch, image].
     entropy = np.random.SeedSequence([seed, epoch], spawn_key=(0,))
     drawn = np.random.default_rng(entropy).integers(len(resizes), size=num_batches)
     return [resizes[choice] for choice in drawn]
@@ -214,9 +215,9 @@ def resize_plan(resizes: Sequence[Policy], num_batches: int, seed: int, epoch: i
 def to_batch(
     samples: Sequence[TrainSample], spec: PreprocessSpec, size_hw: tuple[int, int] | None = None
 ) -> Batch:
-    """Tensors on the current device: images normalised, images and masks padded with zeros.
+    """Samples as tensors on the current device. Images are normalised; images and masks are zero-padded.
 
-    size_hw: what they are padded to, the largest of the samples when left out.
+    size_hw: the size after padding. None: the smallest size that fits all samples and ``pad_stride``.
     """
     import paddle
 
@@ -237,10 +238,10 @@ def to_batch(
 
 
 def split_batch(batch: Batch, parts: int) -> list[Batch]:
-    """The images of a batch, in order, in ``parts`` batches with their targets, or fewer: none is empty.
+    """Split a batch with its targets into ``parts`` smaller batches, in order. Empty ones are left out.
 
-    Sizes differ by one at most, larger ones first. Images keep their padding. Each part is a joined batch of
-    its own.
+    Sizes differ by at most 1, larger ones first. Images keep their padding. Each part has its own
+    ``JoinedBatch``.
     """
     import paddle
 
@@ -260,7 +261,7 @@ def split_batch(batch: Batch, parts: int) -> list[Batch]:
 def stack_images(
     samples: Sequence[TrainSample], size_hw: tuple[int, int], spec: PreprocessSpec
 ) -> NetworkInput:
-    """Normalised images of the samples in one array [B, 3, H, W], with their sizes."""
+    """The normalised images of the samples in one array [B, 3, H, W], with sizes and scale factors."""
     images = np.zeros((len(samples), 3, *size_hw), np.float32)
     for row, sample in zip(images, samples, strict=True):
         height, width = sample.image.shape[:2]
@@ -270,7 +271,9 @@ def stack_images(
 
 
 def _make_packed(task: TrainTask) -> TrainSample | BadImage:
-    """The sample with 8 mask pixels a byte: on the way from a worker, masks would outweigh the image."""
+    """Make the sample and pack its masks into 1 bit per pixel. Unpacked, masks are larger than the image, and
+    sending them from a worker is slow.
+    """
     try:
         sample = task()
     except BadImage as error:
@@ -288,5 +291,5 @@ def _pad_masks(masks: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np
 
 
 def _look_ahead(pool: WorkerPool, batch_size: int) -> int:
-    """Two batches, so that one is ready while another is made; two tasks a worker, so that none waits."""
+    """Two batches, so that one is ready while the next is made, and at least two tasks per worker."""
     return 2 * max(batch_size, pool.num_workers)

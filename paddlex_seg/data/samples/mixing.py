@@ -1,7 +1,7 @@
-"""Training images made of several: mosaic and copy-paste.
+"""Augmentations that combine several images: mosaic and copy-paste.
 
-Each image is a ``Sample`` under a pending map of its own into a frame that all share; one is drawn over
-the other at the final size. Pixels are thus interpolated once, and masks as exact as those of one image.
+Each image is a ``Sample`` with its own pending map into a common frame. All are drawn into this frame at the
+final size. So pixels are interpolated only once, and masks are as exact as without mixing.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 from paddlex_seg.data.samples.sample import RenderedObjects, RenderedSample, Sample, mask_box
 from paddlex_seg.data.samples.transforms import MIN_VISIBLE, drop_slivers, jitter, place, scale_to_fit
 
-MOSAIC_SIDES = (1.0, 2.0)  # sides of a mosaic over those of its first image
-MOSAIC_CENTRES = (0.25, 0.75)  # where the four images meet, as a share of the side
-PASTE_SCALES = (0.8, 1.25)  # the paper's standard jitter; its larger one is a policy, ``LargeScaleJitter``
+MOSAIC_SIDES = (1.0, 2.0)  # side of the mosaic / side of its first image
+MOSAIC_CENTRES = (0.25, 0.75)  # the point where the four images meet, as a fraction of the side
+PASTE_SCALES = (0.8, 1.25)  # the paper's standard jitter; its large one is ``LargeScaleJitter``
 NUM_MOSAIC_PARTNERS = 3
 
 
 @dataclass(frozen=True)
 class Mixing:
-    """How many of the training samples are made of several images.
+    """Probabilities of mosaic and copy-paste.
 
-    mosaic_prob: chance of a sample to show four images around a point. copy_paste_prob: chance that objects
-    of another image are pasted onto it. Both may happen to one sample.
+    mosaic_prob: probability that a sample is a mosaic of four images. copy_paste_prob: probability that
+    objects of another image are pasted onto a sample. Both may be applied to the same sample.
     """
 
     mosaic_prob: float = 0.0
@@ -36,18 +36,19 @@ class Mixing:
 
 
 class Layer(NamedTuple):
-    """An image in the frame of the network input, and its objects there."""
+    """An image and its objects in the frame of the network input."""
 
     sample: Sample
     objects: RenderedObjects
 
 
 def mosaic(samples: Sequence[Sample], rng: Generator) -> list[Sample]:
-    """Four samples in one frame, around a point of it: top left, top right, bottom left, bottom right.
+    """Place four samples around a point of one frame: top left, top right, bottom left, bottom right.
 
-    The frame is 1 to 2 times as high and wide as that of the first sample. Each image keeps its shape and
-    is fitted into the first one's frame; what lies outside is cut off, and objects with less than
-    ``MIN_VISIBLE`` of their boxes left are dropped. After A. Bochkovskiy et al., "YOLOv4", https://arxiv.org/abs/2004.10934.
+    The frame is 1 to 2 times as high and wide as that of the first sample. Each image keeps its aspect ratio,
+    and is resized to fit the size of the first image. Parts outside the frame are cut off. Objects with less
+    than ``MIN_VISIBLE`` of their box left are dropped. After A. Bochkovskiy et al., "YOLOv4",
+    https://arxiv.org/abs/2004.10934.
     """
     image_hw = samples[0].size_hw
     sides = rng.uniform(*MOSAIC_SIDES)
@@ -63,9 +64,9 @@ def mosaic(samples: Sequence[Sample], rng: Generator) -> list[Sample]:
 
 
 def objects_to_paste(sample: Sample, frame_hw: tuple[int, int], rng: Generator) -> Sample:
-    """The sample, fitted into the frame and jittered there, with a random subset of its objects.
+    """Resize the sample to the frame with scale and position jitter; select random objects from it.
 
-    One object or more, unless there is none in the frame.
+    At least one object is selected, unless none is in the frame.
     """
     placed = drop_slivers(jitter(sample, rng.uniform(*PASTE_SCALES), frame_hw, rng))
     num_objects = len(placed.class_ids)
@@ -77,10 +78,11 @@ def objects_to_paste(sample: Sample, frame_hw: tuple[int, int], rng: Generator) 
 
 
 def compose(layers: Sequence[Layer], pasted: Layer | None = None) -> RenderedSample:
-    """One image with the objects of all layers. Nothing of the layers themselves may overlap.
+    """Draw all layers into one image and join their objects. The ``layers`` must not overlap.
 
-    Of ``pasted`` the objects are drawn, over everything, and cut out of what they hide; see ``hide``. Edges
-    are not blended: the paper, Ghiasi et al., https://arxiv.org/abs/2012.07177, finds no gain in it.
+    The objects of ``pasted`` are drawn on top, without their background. Objects below them lose the hidden
+    pixels, see ``hide``. Edges are not blended: the paper, Ghiasi et al., https://arxiv.org/abs/2012.07177,
+    finds no gain in it.
     """
     image = layers[0].sample.blank_image()
     for layer in layers:
@@ -96,10 +98,10 @@ def compose(layers: Sequence[Layer], pasted: Layer | None = None) -> RenderedSam
 
 
 def hide(objects: RenderedObjects, covered: NDArray[np.bool_]) -> RenderedObjects:
-    """What is left of objects under ``covered`` [H, W]. Their masks are changed in place.
+    """Remove the pixels ``covered`` [H, W] from objects. Their masks are changed in place.
 
-    An object of whose pixels less than ``MIN_VISIBLE`` are left is dropped. Another that has lost pixels gets
-    the tight box of what is left, and no polygons; all others stay as they are.
+    An object with less than ``MIN_VISIBLE`` of its pixels left is dropped. If an object loses fewer pixels,
+    it gets the tight box of its new mask, and its polygons become None. All other objects stay unchanged.
     """
     boxes, polygons = objects.boxes_xyxy.copy(), list(objects.polygons)
     kept = np.ones(len(boxes), bool)

@@ -1,4 +1,4 @@
-"""Images that cannot be made training samples: kept apart and on record, instead of ending the run."""
+"""Quarantine: training skips and records unusable images instead of ending."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _LOGGER = logging.getLogger(__name__)
 class BadSample:
     """An image that could not be used, and why."""
 
-    file_name: str  # as the annotation file has it
+    file_name: str  # as in the annotation file
     image_id: int
     error: str  # names the image
-    epoch: int  # in which it was found, counted from 0
+    epoch: int  # when it was found, counted from 0
 
 
 class Quarantine:
-    """The bad images of a run: ``file_name in quarantine`` says whether one is known to be bad.
+    """The bad images of a run. ``file_name in quarantine`` tells whether an image is known to be bad.
 
-    budget: the most different images that may be bad; with 0 the first one ends the run with its own error.
-    path: the file that always holds all records, complete or not at all; None for ranks other than the first.
-    known: records of the run that is resumed, see ``read_bad_samples``. Raises DatasetError, naming all of
-    them, as soon as there are more than ``budget``, also when they are known from the beginning.
+    budget: the maximum number of bad images. With 0, the first bad image ends the run with its own error.
+    path: the file with all records, written atomically; None for ranks other than the first.
+    known: records of the run that is resumed, see ``read_bad_samples``. If there are more bad images than
+    ``budget``, including ``known``, raises DatasetError that lists all of them.
     """
 
     def __init__(self, budget: int = 0, path: Path | None = None, known: Iterable[BadSample] = ()) -> None:
@@ -45,15 +45,15 @@ class Quarantine:
 
     @property
     def records(self) -> tuple[BadSample, ...]:
-        """All of them, in the order in which they were found."""
+        """All records, in the order in which they were found."""
         return tuple(self._records.values())
 
     def add(self, record: BadSample) -> None:
-        """Put an image on record, unless it is there already. Raises DatasetError beyond the budget."""
+        """Add a bad image, unless it is known. Raises DatasetError if the budget is exceeded."""
         self.merge([record])
 
     def merge(self, records: Iterable[BadSample]) -> None:
-        """``add`` all of them, such as what another rank has found."""
+        """``add`` several records, such as those found by another rank."""
         new = {record.file_name: record for record in records if record.file_name not in self}
         if not new:
             return
@@ -62,10 +62,10 @@ class Quarantine:
         self._records.update(new)
         for record in new.values():
             _LOGGER.warning(
-                "Left out from epoch %d on, bad image %d of at most %d: %s",
-                record.epoch + 1,
+                "Bad image %d of at most %d, not used from epoch %d on: %s",
                 list(self._records).index(record.file_name) + 1,
                 self.budget,
+                record.epoch + 1,
                 record.error,
             )
         if self.path is not None:
@@ -79,16 +79,16 @@ class Quarantine:
         where = (
             f"{len(problems)} training images cannot be used, and Train.max_bad_samples allows "
             f"{self.budget}. Repair them or remove them from the data set"
-            + (f", delete {self.path}" if self.path is not None else "")
-            + " and run again, or allow more"
+            + (f", move {self.path} away" if self.path is not None else "")
+            + " and run again. Or increase Train.max_bad_samples"
         )
         raise DatasetError(summarize_problems(where, problems, shown=len(problems)))
 
 
 def read_bad_samples(path: Path) -> tuple[BadSample, ...]:
-    """The records in a file that a ``Quarantine`` has written; none where there is no such file.
+    """The records in a file written by ``Quarantine``; empty if there is no file.
 
-    Raises DatasetError when the file holds something else.
+    Raises DatasetError when the file has another content.
     """
     try:
         document: Any = json.loads(path.read_text(encoding="utf-8"))
@@ -97,7 +97,8 @@ def read_bad_samples(path: Path) -> tuple[BadSample, ...]:
         return ()
     except (ValueError, TypeError, KeyError) as error:
         raise DatasetError(
-            f"{path}: not a list of bad samples ({error}). Delete the file; what is bad will be found again."
+            f"{path}: not a list of bad samples ({error}). Move the file away. Training will find the bad "
+            "images again."
         ) from error
 
 

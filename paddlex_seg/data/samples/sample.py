@@ -1,8 +1,8 @@
-"""A training image and its objects under a pending map: geometry first, pixels once.
+"""A training image and its objects with a pending map. Geometric changes are collected and applied once.
 
-Each geometry method of ``Sample`` returns a new sample with another map from the image as it was read (the
-source frame) to the image as it will be (the current frame). ``render`` then draws image and masks from the
-source in one step, so that they cannot drift apart and no pixel is interpolated twice.
+Each geometry method of ``Sample`` returns a new sample with a changed map. The map goes from the original
+image (source frame) to the augmented image (current frame). ``render`` then draws image and masks from the
+source in one step, so that they stay aligned and each pixel is interpolated only once.
 
 Coordinates are continuous: pixel i covers [i, i + 1), its centre is i + 0.5.
 """
@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from paddlex_seg.masks.rle import polygons_to_rle, rle_box_xywh, rle_to_mask
 from paddlex_seg.structures import Polygons, Rle
 
-Segment = Polygons | Rle  # an RLE keeps what polygons cannot say: holes
+Segment = Polygons | Rle  # an RLE can have holes, polygons cannot
 
-CUT_TOLERANCE = 1e-3  # source pixels; less than this is rounding of the map, not a cut object
-EDGE_TOLERANCE = 1e-6  # current pixels; rounding of the map opens no gap between two images side by side
+CUT_TOLERANCE = 1e-3  # source pixels; smaller differences are rounding errors, not a cut object
+EDGE_TOLERANCE = 1e-6  # current pixels; avoids a gap between adjacent images due to rounding errors
 
 
 class RenderedObjects(NamedTuple):
@@ -46,7 +46,7 @@ class RenderedSample(NamedTuple):
 
 
 class Window(NamedTuple):
-    """The whole pixels of the current frame that show the image; around them is fill colour."""
+    """The pixels of the current frame that show the image. Pixels around it have the fill colour."""
 
     left: int
     top: int
@@ -66,9 +66,9 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """An image and its objects under the map ``current = source * scale_xy + shift_xy``.
+    """An image and its objects with the map ``current = source * scale_xy + shift_xy``.
 
-    A negative scale mirrors.
+    A negative scale flips the image.
     """
 
     image: NDArray[np.uint8]  # [h, w, 3] RGB, source frame
@@ -78,7 +78,7 @@ class Sample:
     size_hw: tuple[int, int]  # current frame
     scale_xy: NDArray[np.float64]
     shift_xy: NDArray[np.float64]
-    visible_xyxy: NDArray[np.float64]  # what crops have left of the image, source frame
+    visible_xyxy: NDArray[np.float64]  # the part of the image that is left after crops, source frame
     fill: tuple[float, float, float] = (0.0, 0.0, 0.0)  # RGB 0..255
     interpolation: int = cv2.INTER_CUBIC
 
@@ -86,7 +86,7 @@ class Sample:
     def from_source(
         cls, image: NDArray[np.uint8], segments: Sequence[Segment], class_ids: Sequence[int]
     ) -> Sample:
-        """The sample before any geometry. Each polygon needs three corners or more."""
+        """The sample before any geometric change. Each polygon needs at least three corners."""
         height, width = image.shape[:2]
         return cls(
             image=image,
@@ -101,23 +101,23 @@ class Sample:
 
     @property
     def boxes_xyxy(self) -> NDArray[np.float64]:
-        """Boxes [n, 4] of the objects, cut to what is visible, in the current frame."""
+        """Boxes [n, 4] of the objects in the current frame, clipped to the visible part of the image."""
         return self._boxes_to_current(_clip_boxes(self.object_boxes_xyxy, self.visible_xyxy))
 
     @property
     def visible_shares(self) -> NDArray[np.float64]:
-        """What share of its box crops have left of each object, [n], 0 to 1. All boxes must have an area."""
+        """The fraction of each object's box that is left after crops, [n], 0 to 1. No box may be empty."""
         visible = _areas(_clip_boxes(self.object_boxes_xyxy, self.visible_xyxy))
         return visible / _areas(self.object_boxes_xyxy)
 
     def hflip(self) -> Sample:
-        """Left becomes right."""
+        """Flip horizontally."""
         mirror = np.array([-1.0, 1.0])
         shift = self.shift_xy * mirror + [self.size_hw[1], 0.0]
         return replace(self, scale_xy=self.scale_xy * mirror, shift_xy=shift)
 
     def resize(self, size_hw: tuple[int, int], interpolation: int = cv2.INTER_CUBIC) -> Sample:
-        """Stretch the frame to ``size_hw``. ``interpolation`` is OpenCV's; the last resize decides.
+        """Stretch the frame to ``size_hw``. ``interpolation`` is an OpenCV flag; the last resize sets it.
 
         ``INTER_AREA`` acts as ``INTER_LINEAR``: OpenCV has no area interpolation for a general map.
         """
@@ -131,7 +131,7 @@ class Sample:
         )
 
     def crop(self, x: int, y: int, width: int, height: int) -> Sample:
-        """Keep a window of the frame, and the objects whose boxes reach into it."""
+        """Keep a window of the frame, and the objects whose boxes overlap it."""
         window = np.array([[x, y], [x + width, y + height]], np.float64)
         source_window = np.sort((window - self.shift_xy) / self.scale_xy, axis=0).reshape(4)
         visible = _clip_boxes(source_window[None], self.visible_xyxy)[0]
@@ -143,7 +143,7 @@ class Sample:
     def pad(
         self, left: int, top: int, right: int, bottom: int, fill: tuple[float, float, float] = (0.0, 0.0, 0.0)
     ) -> Sample:
-        """Add borders of the colour ``fill`` (RGB 0..255), which earlier borders take on, too."""
+        """Add borders of the colour ``fill`` (RGB 0..255). Earlier borders get this colour, too."""
         height, width = self.size_hw
         return replace(
             self,
@@ -168,10 +168,10 @@ class Sample:
         return RenderedSample(canvas, *self.render_objects())
 
     def render_objects(self) -> RenderedObjects:
-        """The objects, without those of which no pixel is left.
+        """The objects that have at least one pixel.
 
-        The box of an object that a crop or the border of the image has cut is the tight box of its mask.
-        All other boxes are those of the annotated polygons or RLEs, mapped exactly; so are the polygons.
+        If a crop or the image border cuts an object, its box is the tight box of its mask, and its polygons
+        are None. All other boxes and polygons are mapped exactly from the annotated polygons or RLEs.
         """
         masks = self._render_masks()
         kept = np.array([mask.any() for mask in masks], bool)
@@ -186,17 +186,17 @@ class Sample:
         return RenderedObjects(boxes.astype(np.float32), shown.class_ids, masks, polygons)
 
     def blank_image(self) -> NDArray[np.uint8]:
-        """An image [H, W, 3] of the current frame that is all fill colour."""
+        """An image [H, W, 3] of the current frame, filled with the fill colour."""
         canvas = np.empty((*self.size_hw, 3), np.uint8)
         canvas[:] = np.rint(self.fill).astype(np.uint8)
         return canvas
 
     def draw_image(self, canvas: NDArray[np.uint8]) -> None:
-        """Draw what is visible of the image into ``canvas`` [H, W, 3]; the rest of it stays as it is."""
+        """Draw the visible part of the image into ``canvas`` [H, W, 3]. Other pixels stay unchanged."""
         window = self._window()
         if min(window.size_hw) == 0:
             return
-        # OpenCV puts coordinate 0 at the centre of pixel 0, hence the halves.
+        # OpenCV has coordinate 0 at the centre of pixel 0, so 0.5 is added and subtracted.
         origin = (np.array([window.left, window.top]) + 0.5 - self.shift_xy) / self.scale_xy - 0.5
         to_source = np.column_stack([np.diag(1 / self.scale_xy), origin])
         canvas[window.slices] = cv2.warpAffine(
@@ -204,7 +204,7 @@ class Sample:
             to_source,
             dsize=window.size_hw[::-1],
             flags=self.interpolation | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,  # as cv2.resize does: no fill colour bleeds into the image
+            borderMode=cv2.BORDER_REPLICATE,  # like cv2.resize, so no fill colour is mixed into the image
         )
 
     def _render_masks(self) -> NDArray[np.uint8]:
@@ -225,7 +225,7 @@ class Sample:
         return rle_to_mask(polygons_to_rle(corners, window.size_hw))
 
     def _render_rle(self, rle: Rle, window: Window) -> NDArray[np.uint8]:
-        """Nearest neighbour by index: along the axes of an image it is exact."""
+        """Nearest-neighbour sampling by index. It is exact, because the map has no rotation."""
         columns = self._source_index(np.arange(window.left, window.right), axis=0)
         rows = self._source_index(np.arange(window.top, window.bottom), axis=1)
         return rle_to_mask(rle)[rows][:, columns]
@@ -235,7 +235,7 @@ class Sample:
         return np.clip(np.floor(source).astype(np.int64), 0, self.image.shape[1 - axis] - 1)
 
     def _window(self) -> Window:
-        """The pixels whose centres lie in what is visible."""
+        """The pixels whose centres are in the visible part of the image."""
         limit = [self.size_hw[1], self.size_hw[0]] * 2
         edges = np.ceil(self._boxes_to_current(self.visible_xyxy[None])[0] - 0.5 - EDGE_TOLERANCE)
         left, top, right, bottom = (int(edge) for edge in np.clip(edges, 0, limit))
@@ -262,7 +262,7 @@ def _segment_box(segment: Segment) -> NDArray[np.float64]:
 
 
 def _clip_boxes(boxes_xyxy: NDArray[np.float64], limits_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Intersections [n, 4] with one box; of area 0, at the border of it, where there is none."""
+    """Intersections [n, 4] with one box. Without overlap, the result has area 0 at the border of that box."""
     return np.clip(boxes_xyxy, np.tile(limits_xyxy[:2], 2), np.tile(limits_xyxy[2:], 2))
 
 

@@ -1,7 +1,7 @@
-"""A data set image by image: tasks that need nothing but themselves, so that any process can do them.
+"""Self-contained tasks that load and augment one sample, so that any process can run them.
 
-A task holds the few kilobytes of one image's records and is a call away from its pixels. Worker processes
-thus never hold the annotation file, and a sample is the same wherever and whenever it is made.
+A task contains only the records of its images, a few kilobytes. So workers do not need the annotation file,
+and a sample does not depend on the worker that makes it, or on when it is made.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from paddlex_seg.structures import Annotation, CocoFile, ImageRecord, Polygons, 
 
 
 class TrainSample(NamedTuple):
-    """An image to train on, in pixels of the network input, not yet normalised. n may be 0."""
+    """A training sample in pixels of the network input, not yet normalised. n may be 0."""
 
     image: NDArray[np.uint8]  # [H, W, 3] RGB
     boxes_xyxy: NDArray[np.float32]  # [n, 4]
@@ -39,13 +39,13 @@ class TrainSample(NamedTuple):
     polygons: tuple[Polygons | None, ...]  # n of them, None where only the mask is exact
     image_id: int
     im_shape: NDArray[np.float32]  # [2], height and width
-    scale_factor: NDArray[np.float32]  # [2], im_shape / size of the image in its file
-    file_names: tuple[str, ...]  # of the image, and of all others of which parts are in it
+    scale_factor: NDArray[np.float32]  # [2], im_shape / size of the original image
+    file_names: tuple[str, ...]  # of the base image, and of all images mixed into it
 
 
 @dataclass(frozen=True)
 class SourceImage:
-    """An image in its file, and its objects. ``annotations`` are without crowds."""
+    """An original image and its objects. ``annotations`` do not contain crowds."""
 
     index: int  # in the annotation file
     record: ImageRecord
@@ -54,52 +54,52 @@ class SourceImage:
     class_ids: tuple[int, ...]  # 0-based class index of each annotation
 
     def load(self) -> Sample:
-        """Image and objects before any change. Raises DatasetError as ``load_image`` does."""
+        """Load image and objects, without augmentation. Raises DatasetError like ``load_image``."""
         image = load_image(self.path, size_hw=(self.record.height, self.record.width))
         segments = [_segment(annotation, self.record) for annotation in self.annotations]
         return Sample.from_source(image, segments, self.class_ids)
 
 
 class BadImage(DatasetError):
-    """An image that cannot be made a sample, or part of one."""
+    """An image that cannot be used in a sample."""
 
     def __init__(self, message: str, record: ImageRecord) -> None:
         super().__init__(message)
         self.record = record
 
-    def __reduce__(self) -> tuple[type[BadImage], tuple[str, ImageRecord]]:  # on the way from a worker
+    def __reduce__(self) -> tuple[type[BadImage], tuple[str, ImageRecord]]:  # to pickle it in a worker
         return BadImage, (str(self), self.record)
 
 
-# Parts of a sample. An image in one of them, and what is done to it, is drawn apart from all others, so that
-# whether a sample is mixed changes nothing for the image that it is made of.
+# Slots of a sample. Each slot has its own random stream, so mixing in other images does not change the base
+# image.
 BASE, MOSAIC_SLOTS, PASTE_SLOT = 0, (1, 2, 3), 4
-# What is drawn for a part.
+# Purposes of the random streams of a slot.
 PICK, CHANGE, DECIDE, ARRANGE, RESIZE = range(5)
 
 
 @dataclass(frozen=True)
 class TrainTask:
-    """All it takes to make one training sample."""
+    """Everything needed to make one training sample."""
 
     base: SourceImage
-    mosaic: tuple[SourceImage, ...]  # the three images beside the base, or none
-    pasted: SourceImage | None  # whose objects are pasted onto the rest
-    policies: tuple[Policy, ...]  # for each image on its own
-    resize: Policy  # for the whole
-    entropy: tuple[int, ...]  # seed, epoch, image and, from the second time in an epoch on, occurrence
+    mosaic: tuple[SourceImage, ...]  # the three other images of a mosaic, or none
+    pasted: SourceImage | None  # the image whose objects are pasted
+    policies: tuple[Policy, ...]  # augmentations, applied to each image separately
+    resize: Policy  # applied to the whole sample
+    entropy: tuple[int, ...]  # seed, epoch, image; occurrence if the image is repeated in the epoch
 
     @property
     def images(self) -> tuple[SourceImage, ...]:
-        """All of them, the base first."""
+        """All images of the sample, the base first."""
         return (self.base, *self.mosaic, *([self.pasted] if self.pasted is not None else []))
 
     def __call__(self) -> TrainSample:
-        """The sample. Raises BadImage for the image that is unreadable, of another size than recorded, or
-        whose annotations cannot be drawn.
+        """Make the sample. Raises BadImage when an image is unreadable, its size differs from the annotation
+        file, or its annotations cannot be drawn.
         """
-        with _blaming(self.base):
-            sample, rng = self.base.load(), self._changes_of(self.base, BASE)
+        with _errors_as_bad_image(self.base):
+            sample, rng = self.base.load(), self._policy_generator(self.base, BASE)
             changed = apply(self.policies, sample, rng)
             if self.mosaic or self.pasted is not None:
                 rendered = self._mix(changed)
@@ -127,22 +127,24 @@ class TrainTask:
         layers = list(map(self._layer, (self.base, *self.mosaic), samples))
         if self.pasted is None:
             return compose(layers)
-        with _blaming(self.pasted):
+        with _errors_as_bad_image(self.pasted):
             source = self._changed(self.pasted, PASTE_SLOT)
             objects = objects_to_paste(source, samples[0].size_hw, self._generator(ARRANGE, PASTE_SLOT))
         return compose(layers, self._layer(self.pasted, objects))
 
     def _changed(self, image: SourceImage, slot: int) -> Sample:
-        with _blaming(image):
-            return apply(self.policies, image.load(), self._changes_of(image, slot))
+        with _errors_as_bad_image(image):
+            return apply(self.policies, image.load(), self._policy_generator(image, slot))
 
     def _layer(self, image: SourceImage, sample: Sample) -> Layer:
-        with _blaming(image):
+        with _errors_as_bad_image(image):
             resized = self.resize(sample, self._generator(RESIZE, BASE))  # all layers get the same size
             return Layer(resized, resized.render_objects())
 
-    def _changes_of(self, image: SourceImage, slot: int) -> np.random.Generator:
-        """What policies draw from: for a replacement something else, as the change may have been to blame."""
+    def _policy_generator(self, image: SourceImage, slot: int) -> np.random.Generator:
+        """The generator for the policies. A replacement for a bad image gets another one, because the random
+        augmentation may have caused the failure.
+        """
         if slot == BASE and image.index == self.entropy[2]:
             return np.random.default_rng(self.entropy)
         return generator(self.entropy, CHANGE, slot, image.index)
@@ -152,13 +154,13 @@ class TrainTask:
 
 
 def generator(entropy: Sequence[int], *purpose: int) -> np.random.Generator:
-    """What a sample draws from for a purpose: a number for its kind, the slot, and what else it needs."""
+    """The generator of a sample for one purpose: the number of the purpose, the slot, and further numbers."""
     return np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=purpose))
 
 
 @contextmanager
-def _blaming(image: SourceImage) -> Iterator[None]:
-    """Turns whatever is raised into a BadImage, unless it is one."""
+def _errors_as_bad_image(image: SourceImage) -> Iterator[None]:
+    """Converts any exception into a BadImage that names the image."""
     try:
         yield
     except BadImage:
@@ -170,38 +172,39 @@ def _blaming(image: SourceImage) -> Iterator[None]:
     except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         raise BadImage(
-            f"{image.path}: cannot be made a training sample ({type(error).__name__}: {error}, in line "
-            f"{frame.lineno} of {Path(frame.filename).name}). Look at its annotations, or remove it.",
+            f"{image.path}: cannot be used for training ({type(error).__name__}: {error}, in line "
+            f"{frame.lineno} of {Path(frame.filename).name}). Check its annotations, or remove the image "
+            "from the annotation file.",
             image.record,
         ) from error
 
 
 @dataclass(frozen=True)
 class EvalTask:
-    """All it takes to prepare one image for evaluation."""
+    """Everything needed to prepare one image for evaluation."""
 
     record: ImageRecord
     path: Path
     spec: PreprocessSpec
 
     def __call__(self) -> NetworkInput:
-        """The network's input. Raises DatasetError as ``TrainTask`` does."""
+        """The network input. Raises DatasetError like ``load_image``."""
         image = load_image(self.path, size_hw=(self.record.height, self.record.width))
         return preprocess(image, self.spec)
 
 
 class TrainingSet:
-    """The images of ``coco`` as training samples. Images without objects stay; crowds are left out.
+    """The images of ``coco`` as training samples, including images without objects. Crowds are not used.
 
-    The class index of a category is its position in ``coco.categories``. What a sample looks like depends on
-    the seed, the epoch, its ``Draw`` and the one of ``resizes`` that its batch takes, the last of its
-    policies. ``spec`` says how its image is normalised and padded in the batch. ``weights`` [num_images]
-    say how often each image is in an epoch, once by default; see ``image_weights``. Raises DatasetError
-    when there are no images, or a file name leads out of ``image_dir``.
+    The class index of a category is its position in ``coco.categories``. A sample depends only on the seed,
+    the epoch, its ``Draw``, and the element of ``resizes`` that is drawn for its batch and applied last.
+    ``spec`` defines normalisation and padding. ``weights`` [num_images] are the average repeats of each image
+    per epoch, 1 by default; see ``image_weights``. Raises DatasetError when there are no images, or when a
+    file name leads out of ``image_dir``.
 
-    With ``mixing``, samples have parts of other images, drawn in proportion to their weights. All images
-    of a sample go through the policies, each on its own, before they are mixed. ``image_id`` and
-    ``scale_factor`` of such a sample speak of the image it was drawn for.
+    With ``mixing``, other images are mixed into some samples. They are drawn with probabilities proportional
+    to their weights. The policies are applied to each image separately before mixing. ``image_id`` and
+    ``scale_factor`` of a mixed sample are those of its base image.
     """
 
     def __init__(
@@ -218,7 +221,7 @@ class TrainingSet:
     ) -> None:
         if not coco.images:
             raise DatasetError(
-                f"{coco.path}: lists no images; training needs at least one. Add images to the file."
+                f"{coco.path}: lists no images. Training needs at least one. Add images to the file."
             )
         self.resizes, self.spec, self.seed = tuple(resizes), spec, seed
         self._mixing = mixing or Mixing()
@@ -234,48 +237,48 @@ class TrainingSet:
         self._up_to_paste_weight = np.cumsum(self._weights * has_objects)
 
     def adapted(self, resizes: Sequence[Policy], *, is_mixed: bool) -> TrainingSet:
-        """The same samples at other sizes, and perhaps without parts of other images."""
+        """A copy with other input sizes; without mixing if ``is_mixed`` is False."""
         other = copy.copy(self)
         other.resizes = tuple(resizes)
         other._mixing = self._mixing if is_mixed else Mixing()
         return other
 
     def __len__(self) -> int:
-        """Images, however often they are in an epoch."""
+        """The number of images, without repeats."""
         return len(self._records)
 
     @property
     def epoch_length(self) -> int:
-        """Samples in an epoch."""
+        """The number of samples in an epoch, including repeats."""
         return epoch_length(self._weights)
 
     def draws(self, epoch: int) -> list[Draw]:
-        """The samples of an epoch in their order, ``epoch_length`` of them."""
+        """The ``epoch_length`` samples of an epoch, in order."""
         return draw_epoch(self._weights, self.seed, epoch)
 
     def file_name(self, index: int) -> str:
-        """The name of image ``index`` as the annotation file has it, for messages."""
+        """The file name of image ``index`` as in the annotation file, for messages."""
         return self._records[index].file_name
 
     def size_hw(self, index: int) -> tuple[int, int]:
-        """Height and width of image ``index`` in its file."""
+        """Height and width of the original image ``index``."""
         return self._records[index].height, self._records[index].width
 
     def num_objects(self, index: int) -> int:
-        """Objects of image ``index``, without crowds."""
+        """The number of objects of image ``index``, without crowds."""
         return len(self._annotations_of_image.get(self._records[index].id, ()))
 
     def task(self, epoch: int, draw: Draw, resize: Policy, bad: Container[str] = ()) -> TrainTask:
-        """What to do for a sample, to be sent to a worker.
+        """The task that makes a sample in a worker.
 
-        In the place of an image whose file name is in ``bad`` comes another one, drawn by seed, epoch and
-        draw only: of the candidates for a place, whose order is fixed, the first that is not bad. Raises
-        DatasetError when none is left.
+        An image whose file name is in ``bad`` is replaced. Each slot of a sample has a list of candidates,
+        whose order depends only on seed, epoch and draw. The first candidate that is not bad is used. Raises
+        DatasetError when all candidates are bad.
         """
         entropy = (self.seed, epoch, draw.image) + ((draw.occurrence,) if draw.occurrence else ())
         base = self._pick(entropy, BASE, bad, self._up_to_weight, planned=draw.image)
         if base is None:
-            raise DatasetError(f"{self._path}: none of its images can be used. Repair them.")
+            raise DatasetError(f"{self._path}: none of its images can be used. Repair the image files.")
         partners: list[SourceImage] = []
         pasted = None
         chances = generator(entropy, DECIDE, BASE).random(2)
@@ -301,7 +304,7 @@ class TrainingSet:
         up_to_weight: NDArray[np.float64],
         planned: int | None = None,
     ) -> SourceImage | None:
-        """The first candidate that is not bad: the planned image, one drawn by weight, all others."""
+        """The first candidate that is not bad: the planned image, one drawn by weight, then all others."""
         for index in self._candidates(generator(entropy, PICK, slot), up_to_weight, planned):
             if self._records[index].file_name not in bad:
                 return self._source_image(index)
@@ -331,7 +334,7 @@ class TrainingSet:
 
 
 def evaluation_tasks(coco: CocoFile, image_dir: Path, spec: PreprocessSpec) -> list[EvalTask]:
-    """A task for each image, in file order. Raises DatasetError when a name leads out of ``image_dir``."""
+    """One task per image, in file order. Raises DatasetError when a file name leads out of ``image_dir``."""
     return [EvalTask(record, image_path(image_dir, record.file_name), spec) for record in coco.images]
 
 

@@ -1,8 +1,8 @@
-"""Random changes of training samples.
+"""Augmentations of training samples.
 
-Each policy is a frozen description with the numbers of a recipe. Called with a sample and a generator, it
-draws from the generator and then calls the geometry of ``Sample``. Every ``prob`` is the probability that
-the change happens.
+Each policy is a frozen dataclass with the parameters of a recipe. It is called with a sample and a random
+generator. Geometric changes use the methods of ``Sample``. ``prob`` is always the probability that the
+augmentation is applied.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Image = NDArray[np.uint8]  # [h, w, 3] RGB
 
 GRAY_WEIGHTS = np.array([0.299, 0.587, 0.114])  # ITU-R 601, of R, G, B
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # RGB 0..255
-MIN_VISIBLE = 0.1  # an object of which less than this share is left is no longer one to be found
+MIN_VISIBLE = 0.1  # an object is dropped if less than this fraction of it is left
 
 
 def apply(policies: Sequence[Policy], sample: Sample, rng: Generator) -> Sample:
-    """The sample after all policies, one after the other."""
+    """Apply all policies to the sample, one after the other."""
     for policy in policies:
         sample = policy(sample, rng)
     return sample
@@ -35,10 +35,10 @@ def apply(policies: Sequence[Policy], sample: Sample, rng: Generator) -> Sample:
 
 @dataclass(frozen=True)
 class RandomDistort:
-    """Change colours in random order: up to ``count`` of brightness, contrast, saturation and hue.
+    """Colour jitter: up to ``count`` of brightness, contrast, saturation and hue, in random order.
 
-    Each is (lowest, highest, prob). Hue turns by 1/256 of the colour circle per unit; the others are factors,
-    of which 1 changes nothing.
+    Each is (lowest, highest, prob). Hue is a shift in 1/256 of the colour circle. The others are factors; 1
+    means no change.
     """
 
     hue: tuple[float, float, float] = (-18.0, 18.0, 0.5)
@@ -49,7 +49,7 @@ class RandomDistort:
     prob: float = 1.0
 
     def __call__(self, sample: Sample, rng: Generator) -> Sample:
-        """A sample with other colours."""
+        """The sample with changed colours."""
         if rng.random() >= self.prob:
             return sample
         steps = (
@@ -68,14 +68,14 @@ class RandomDistort:
 
 @dataclass(frozen=True)
 class RandomExpand:
-    """Put the image somewhere on a canvas of up to ``ratio`` times its sides, of the colour ``fill``."""
+    """Put the image at a random position on a canvas of colour ``fill``, up to ``ratio`` times its sides."""
 
     ratio: float = 4.0
     prob: float = 0.5
     fill: tuple[float, float, float] = IMAGENET_MEAN
 
     def __call__(self, sample: Sample, rng: Generator) -> Sample:
-        """A sample with borders."""
+        """The sample with borders."""
         if rng.random() >= self.prob:
             return sample
         factor = rng.uniform(1.0, self.ratio)
@@ -86,12 +86,12 @@ class RandomExpand:
 
 @dataclass(frozen=True)
 class RandomCrop:
-    """Keep a random window that holds the centre of an object, and the objects whose centres it holds.
+    """Crop a random window that contains the centre of an object; keep the objects whose centres it contains.
 
-    One of ``thresholds`` (or, with ``allow_no_crop``, no crop) is drawn, and the first of ``num_attempts``
-    random windows is taken that has at least that IoU with the box of an object; without one the next
-    threshold is tried. ``scaling`` bounds the square root of the window's share of the image,
-    ``aspect_ratio`` its width over height relative to the image's. An image without objects stays whole.
+    One of ``thresholds`` is drawn, or no crop with ``allow_no_crop``. Of ``num_attempts`` random windows, the
+    first one is used whose IoU with an object's box is at least the threshold. If there is none, the next
+    threshold is tried. ``scaling`` is the range of sqrt(window area / image area), ``aspect_ratio`` the range
+    of the window's aspect ratio relative to the image's. An image without objects is not cropped.
     """
 
     thresholds: tuple[float, ...] = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
@@ -102,7 +102,7 @@ class RandomCrop:
     prob: float = 1.0
 
     def __call__(self, sample: Sample, rng: Generator) -> Sample:
-        """A window of the sample."""
+        """The cropped sample."""
         boxes = sample.boxes_xyxy
         if len(boxes) == 0 or rng.random() >= self.prob:
             return sample
@@ -119,7 +119,7 @@ class RandomCrop:
         return sample
 
     def _draw_windows(self, size_hw: tuple[int, int], rng: Generator) -> NDArray[np.int64]:
-        """Windows [num_attempts, 4], xyxy, whole pixels inside the frame."""
+        """Random windows [num_attempts, 4], xyxy, in whole pixels, inside the frame."""
         scale = rng.uniform(*self.scaling, size=self.num_attempts)
         aspect = rng.uniform(
             np.maximum(self.aspect_ratio[0], scale**2), np.minimum(self.aspect_ratio[1], scale**-2)
@@ -133,13 +133,13 @@ class RandomCrop:
 
 @dataclass(frozen=True)
 class LargeScaleJitter:
-    """Shrink or enlarge the image by a factor from ``scale`` in a frame that stays as large as it is.
+    """Shrink or enlarge the image by a random factor from ``scale``. The frame size stays the same.
 
-    A larger image is cropped at random, a smaller one put somewhere into the frame, with ``fill`` around
-    it; objects with less than ``MIN_VISIBLE`` of their boxes left are dropped. Paper: G. Ghiasi et al.,
+    A larger image is cropped at a random position. A smaller image is put at a random position, with ``fill``
+    around it. Objects with less than ``MIN_VISIBLE`` of their box left are dropped. Paper: G. Ghiasi et al.,
     "Simple Copy-Paste is a Strong Data Augmentation Method for Instance Segmentation",
-    https://arxiv.org/abs/2012.07177. Differs from it: a smaller image lies anywhere, not in a corner, and
-    the frame is the image's own until the last resize.
+    https://arxiv.org/abs/2012.07177. Differences: the paper puts a smaller image into a corner, here its
+    position is random. The frame has the size of the original image until the last resize.
     """
 
     scale: tuple[float, float] = (0.1, 2.0)
@@ -147,7 +147,7 @@ class LargeScaleJitter:
     fill: tuple[float, float, float] = IMAGENET_MEAN
 
     def __call__(self, sample: Sample, rng: Generator) -> Sample:
-        """A sample of the same frame, with the image larger or smaller in it."""
+        """The sample with the rescaled image in a frame of the same size."""
         if rng.random() >= self.prob:
             return sample
         return drop_slivers(jitter(sample, rng.uniform(*self.scale), sample.size_hw, rng, fill=self.fill))
@@ -155,32 +155,32 @@ class LargeScaleJitter:
 
 @dataclass(frozen=True)
 class RandomFlip:
-    """Swap left and right."""
+    """Flip horizontally."""
 
     prob: float = 0.5
 
     def __call__(self, sample: Sample, rng: Generator) -> Sample:
-        """The sample or its mirror image."""
+        """The sample, flipped or not."""
         return sample.hflip() if rng.random() < self.prob else sample
 
 
 @dataclass(frozen=True)
 class Resize:
-    """Resize to ``size_hw``; with ``keep_ratio`` to fit into it, taken as limits of short and long side."""
+    """Resize to ``size_hw``. With ``keep_ratio``, its two numbers limit the short and the long side."""
 
     size_hw: tuple[int, int] = (640, 640)
     keep_ratio: bool = False
     interpolation: int = cv2.INTER_CUBIC
 
     def __call__(self, sample: Sample, rng: Generator) -> Sample:
-        """The resized sample; draws nothing."""
+        """The resized sample. Uses no random numbers."""
         size_hw = fitted_size(sample.size_hw, self.size_hw, keep_ratio=self.keep_ratio)
         return sample.resize(size_hw, interpolation=self.interpolation)
 
 
 @dataclass(frozen=True)
 class RandomResize:
-    """``Resize`` to one of ``sizes_hw``, drawn for each sample."""
+    """``Resize`` to a random size of ``sizes_hw``, drawn for each sample."""
 
     sizes_hw: tuple[tuple[int, int], ...]
     keep_ratio: bool = True
@@ -199,7 +199,10 @@ def jitter(
     rng: Generator,
     fill: tuple[float, float, float] = IMAGENET_MEAN,
 ) -> Sample:
-    """``scale_to_fit``, then somewhere in the frame: all of the image is in it, or it fills the frame."""
+    """``scale_to_fit``, then a random position in the frame.
+
+    Along each axis, a smaller image is completely inside the frame, and a larger image fills the frame.
+    """
     scaled = scale_to_fit(sample, frame_hw, scale)
     slack = np.array(frame_hw) - scaled.size_hw
     top, left = rng.integers(np.minimum(slack, 0), np.maximum(slack, 0) + 1)
@@ -207,7 +210,7 @@ def jitter(
 
 
 def scale_to_fit(sample: Sample, frame_hw: tuple[int, int], scale: float = 1.0) -> Sample:
-    """Resize, keeping the shape, to ``scale`` times the largest size that fits into ``frame_hw``."""
+    """Resize to ``scale`` times the largest size of the same aspect ratio that fits into ``frame_hw``."""
     height, width = sample.size_hw
     factor = scale * min(frame_hw[0] / height, frame_hw[1] / width)
     return sample.resize((max(1, round(height * factor)), max(1, round(width * factor))))
@@ -220,9 +223,9 @@ def place(
     frame_hw: tuple[int, int],
     fill: tuple[float, float, float] = IMAGENET_MEAN,
 ) -> Sample:
-    """Put the sample into a frame with its top left corner at (left, top), which may lie outside.
+    """Put the sample into a frame with its top left corner at (left, top), which may be outside the frame.
 
-    What lies outside of the frame is cropped; ``fill`` is the colour around the image.
+    Parts outside the frame are cropped. ``fill`` is the colour around the image.
     """
     (height, width), (frame_h, frame_w) = sample.size_hw, frame_hw
     x1, y1 = max(0, -left), max(0, -top)
@@ -234,7 +237,7 @@ def place(
 
 
 def drop_slivers(sample: Sample) -> Sample:
-    """Without the objects of whose boxes crops have left less than ``MIN_VISIBLE``."""
+    """Drop objects if less than ``MIN_VISIBLE`` of their box is left after crops."""
     return sample.select(sample.visible_shares >= MIN_VISIBLE)
 
 
@@ -255,7 +258,7 @@ def change_saturation(image: Image, factor: float) -> Image:
 
 
 def change_hue(image: Image, turn: float) -> Image:
-    """Turn the colour circle by ``turn`` / 256 of the whole."""
+    """Shift the hue by ``turn`` / 256 of the colour circle."""
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)  # hue in 0..255, so that uint8 arithmetic wraps around
     hsv[:, :, 0] += np.uint8(round(turn) % 256)
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
@@ -267,7 +270,7 @@ def _map_levels(image: Image, factor: float, offset: float) -> Image:
 
 
 def _hold_centres(windows_xyxy: NDArray, boxes_xyxy: NDArray) -> NDArray[np.bool_]:
-    """[m, n]: whether window m holds the centre of box n."""
+    """[m, n]: whether window m contains the centre of box n."""
     centres = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2
     after = windows_xyxy[:, None, :2] <= centres
     before = centres < windows_xyxy[:, None, 2:]

@@ -20,7 +20,7 @@ REPAIRED = [code for code, kind in KINDS.items() if kind.repair and code in PLAN
 LEFT = [code for code, kind in KINDS.items() if not kind.repair and code in PLANTS]
 UNREADABLE = {"json_missing", "json_unreadable", "json_top_level", "key_missing"}
 
-# Variants of which only a person can say what is right.
+# Variants that only a person can repair.
 UNDECIDABLE = {
     ("image_entry_invalid", 2),  # no file name
     ("annotation_entry_invalid", 0),
@@ -29,7 +29,7 @@ UNDECIDABLE = {
     ("category_id_duplicate", 0),  # one id, two names
     ("category_id_duplicate", 1),
     ("category_id_duplicate", 2),
-    ("file_name_outside", 0),  # the image lies elsewhere
+    ("file_name_outside", 0),  # the image file is outside the data set
     ("file_name_outside", 1),
     ("file_name_outside", 2),
 }
@@ -48,7 +48,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("variant", range(3))
 @pytest.mark.parametrize("code", REPAIRED)
-def test_a_repair_cures_its_defect_and_can_be_undone(tmp_path: Path, code: str, variant: int) -> None:
+def test_a_repair_removes_its_defect_and_can_be_undone(tmp_path: Path, code: str, variant: int) -> None:
     planted = planted_at(tmp_path / "data", code, variant)
     before = contents(planted.root)
     repair = repair_dataset(planted.root)
@@ -67,14 +67,14 @@ def test_a_repair_cures_its_defect_and_can_be_undone(tmp_path: Path, code: str, 
 
 
 @pytest.mark.parametrize("code", sorted(set(LEFT) - UNREADABLE))
-def test_what_would_be_a_guess_is_left_and_still_listed(tmp_path: Path, code: str) -> None:
+def test_a_defect_without_a_safe_repair_is_kept_and_still_reported(tmp_path: Path, code: str) -> None:
     planted = planted_at(tmp_path / "data", code, 0)
     repair = repair_dataset(planted.root)
     assert code not in repair.counts
     if code not in (
         "image_unreferenced",
         "dataset_nested",
-    ):  # the copy has what is listed, and no folder around it
+    ):  # the copy contains only listed images, and is never nested
         assert check(repair.root).counts[code] == check(planted.root).counts[code]
 
 
@@ -93,7 +93,7 @@ def test_a_second_repair_changes_nothing(tmp_path: Path, code: str) -> None:
         assert copies[0] == copies[1]
 
 
-def test_a_sound_data_set_is_copied_as_it_is(tmp_path: Path) -> None:
+def test_a_valid_data_set_is_copied_unchanged(tmp_path: Path) -> None:
     planted = write_sound_dataset(tmp_path / "data")
     repair = repair_dataset(planted.root)
     assert repair.counts == {}
@@ -142,7 +142,7 @@ def classes_of(root: Path) -> dict[tuple[str, int], str]:
 
 
 @pytest.mark.parametrize("variant", range(3))
-def test_a_cut_polygon_draws_what_it_drew_before(tmp_path: Path, variant: int) -> None:
+def test_a_polygon_cut_at_the_image_border_covers_the_same_pixels(tmp_path: Path, variant: int) -> None:
     planted = planted_at(tmp_path / "data", "polygon_outside", variant)
     repaired = repair_dataset(planted.root).root
     for split in ("train", "val"):
@@ -156,7 +156,7 @@ def test_a_cut_polygon_draws_what_it_drew_before(tmp_path: Path, variant: int) -
             assert np.isclose(new.area, second.sum())
 
 
-def test_a_crossing_polygon_that_reaches_outside_keeps_its_drawn_mask(tmp_path: Path) -> None:
+def test_a_self_intersecting_polygon_beyond_the_image_becomes_its_rasterised_mask(tmp_path: Path) -> None:
     planted = write_sound_dataset(tmp_path / "data")
     bow = [60.0, 20, 120, 60, 120, 20, 60, 60]
     planted.annotation("train", 0)["segmentation"] = [bow]
@@ -171,7 +171,7 @@ def test_a_crossing_polygon_that_reaches_outside_keeps_its_drawn_mask(tmp_path: 
     assert masks[0].sum() > 100
 
 
-def test_a_name_that_leads_back_into_the_folder_becomes_relative(tmp_path: Path) -> None:
+def test_a_file_name_outside_becomes_relative_if_its_file_is_inside(tmp_path: Path) -> None:
     planted = write_sound_dataset(tmp_path / "data")
     names = [planted.image(split)["file_name"] for split in ("train", "val")]
     planted.image("train")["file_name"] = str(planted.image_file("train").resolve())
@@ -196,25 +196,25 @@ def test_an_older_copy_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "mine.bak" / "notes.txt").read_text() == "mine"
 
 
-def test_the_copy_cannot_take_the_place_of_the_data_set(tmp_path: Path) -> None:
+def test_the_copy_cannot_replace_the_data_set(tmp_path: Path) -> None:
     planted = write_sound_dataset(tmp_path / "data")
-    with pytest.raises(DatasetError, match="cannot take the place"):
+    with pytest.raises(DatasetError, match="cannot replace the data set"):
         repair_dataset(planted.root, tmp_path / "data")
 
 
 @pytest.mark.parametrize("target", ["..", "images", "annotations/fixed"])
-def test_the_copy_cannot_lie_in_the_data_set_nor_around_it(tmp_path: Path, target: str) -> None:
+def test_the_copy_cannot_be_inside_the_data_set_or_contain_it(tmp_path: Path, target: str) -> None:
     planted = write_sound_dataset(tmp_path / "data")
     before = contents(tmp_path)
-    with pytest.raises(DatasetError, match="cannot take the place"):
+    with pytest.raises(DatasetError, match="cannot replace the data set"):
         repair_dataset(planted.root, planted.root / target)
     assert contents(tmp_path) == before
 
 
-def test_a_record_that_is_null_survives_beside_a_repair(tmp_path: Path) -> None:
+def test_null_records_are_kept_by_a_repair(tmp_path: Path) -> None:
     planted = write_sound_dataset(tmp_path / "data")
     planted.documents["train"]["annotations"].insert(1, None)
-    planted.annotation("train", 0)["image_id"] = 12345  # leaves
+    planted.annotation("train", 0)["image_id"] = 12345  # this annotation is removed
     planted.annotation("train", 3)["bbox"] = [0, 0, -1, 4]
     planted.save()
     repair = repair_dataset(planted.root)
@@ -222,7 +222,7 @@ def test_a_record_that_is_null_survives_beside_a_repair(tmp_path: Path) -> None:
     assert undo_repair(repair.root)["instance_train.json"] == planted.documents["train"]
 
 
-def test_a_size_that_the_exif_orientation_leaves_open_is_not_guessed(tmp_path: Path) -> None:
+def test_a_missing_size_is_not_repaired_if_exif_swaps_width_and_height(tmp_path: Path) -> None:
     planted = write_sound_dataset(tmp_path / "data")
     PLANTS["image_exif_frame"][0](planted)
     planted.image("train")["width"] = None
@@ -230,7 +230,7 @@ def test_a_size_that_the_exif_orientation_leaves_open_is_not_guessed(tmp_path: P
     assert "image_entry_invalid" not in repair_dataset(planted.root).counts
 
 
-def test_of_a_sliver_within_the_image_the_drawn_pixels_stay(tmp_path: Path) -> None:
+def test_a_thin_polygon_cut_at_the_border_keeps_its_rasterised_pixels(tmp_path: Path) -> None:
     planted = write_sound_dataset(tmp_path / "data")
     planted.annotation("train", 0)["segmentation"] = [[-40, 10, 0.6, 10, 0.6, 40, -40, 40]]
     planted.save()
@@ -267,7 +267,7 @@ def test_undo_writes_the_original_files(tmp_path: Path, capsys: pytest.CaptureFi
         undo_repair(tmp_path / "original")
 
 
-def test_values_of_any_kind_are_left_where_they_mean_nothing(tmp_path: Path) -> None:
+def test_invalid_values_that_cannot_be_repaired_are_kept(tmp_path: Path) -> None:
     planted = write_sound_dataset(tmp_path / "data")
     planted.annotation("train", 0)["category_id"] = [1]
     planted.annotation("train", 1)["image_id"] = {"id": 3}
@@ -281,7 +281,7 @@ def test_values_of_any_kind_are_left_where_they_mean_nothing(tmp_path: Path) -> 
     assert load_document(repair.root / "annotations" / "instance_train.json") == planted.documents["train"]
 
 
-def test_other_supercategories_are_no_difference(tmp_path: Path) -> None:
+def test_different_supercategories_are_not_a_difference(tmp_path: Path) -> None:
     planted = write_sound_dataset(tmp_path / "data")
     planted.documents["val"]["categories"][0]["supercategory"] = "metal"
     planted.save()
@@ -289,7 +289,7 @@ def test_other_supercategories_are_no_difference(tmp_path: Path) -> None:
     assert repair_dataset(planted.root).counts == {}
 
 
-def test_a_missing_annotation_id_is_given(tmp_path: Path) -> None:
+def test_an_annotation_without_id_gets_a_new_id(tmp_path: Path) -> None:
     planted = write_sound_dataset(tmp_path / "data")
     del planted.annotation("train", 2)["id"]
     planted.save()

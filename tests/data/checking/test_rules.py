@@ -12,7 +12,7 @@ from paddlex_seg.data.findings import KINDS
 from paddlex_seg.data.images import Decode
 from paddlex_seg.errors import DatasetError
 
-# What converters find; planted in the tests of each format.
+# Findings of converters. The tests of each format cover them.
 OF_CONVERTERS = {
     "source_unreadable",
     "shape_unusable",
@@ -21,7 +21,7 @@ OF_CONVERTERS = {
     "mask_approximated",
 }
 
-# Errors that rightly come along with a planted one.
+# Other errors that a planted error causes.
 CONSEQUENCES = {
     "key_missing": {"category_id_dangling", "image_id_dangling"},
     "category_entry_invalid": {"categories_differ_ids", "category_id_dangling"},
@@ -33,7 +33,7 @@ def codes(report: CheckReport) -> list[str]:
     return sorted(report.counts)
 
 
-def test_a_sound_data_set_has_no_findings(tmp_path: Path) -> None:
+def test_a_valid_data_set_has_no_findings(tmp_path: Path) -> None:
     write_sound_dataset(tmp_path)
     report = check(tmp_path, "full")
     assert report.findings == ()
@@ -88,7 +88,7 @@ def test_the_demo_data_set_has_no_errors_and_no_warnings(tmp_path: Path) -> None
     assert report.counts == {"image_without_objects": 1}
 
 
-def test_an_image_that_is_no_image_is_found_wherever_it_stands(tmp_path: Path) -> None:
+def test_a_corrupt_image_is_found_at_any_position(tmp_path: Path) -> None:
     planted = write_sound_dataset(tmp_path)
     document = planted.documents["train"]
     template = planted.image_file("train").read_bytes()
@@ -117,7 +117,7 @@ def test_findings_beyond_the_first_thousand_of_a_code_are_counted(tmp_path: Path
     assert "... and 1480 more" in str(caught.value)
 
 
-def test_masks_in_shares_of_the_image_are_an_error(tmp_path: Path) -> None:
+def test_normalised_mask_coordinates_are_an_error(tmp_path: Path) -> None:
     planted = write_sound_dataset(tmp_path)
     for item in planted.documents["train"]["annotations"]:
         item["segmentation"] = [[0.1, 0.2, 0.5, 0.2, 0.4, 0.9]]
@@ -152,7 +152,7 @@ def test_a_changed_image_is_read_again(tmp_path: Path) -> None:
     assert check(tmp_path / "data", cache_file=cache).counts == {"image_empty_file": 1}
 
 
-def test_a_cache_that_is_damaged_is_as_good_as_none(tmp_path: Path) -> None:
+def test_a_damaged_cache_is_ignored(tmp_path: Path) -> None:
     write_sound_dataset(tmp_path / "data")
     cache = tmp_path / "images.jsonl"
     cache.write_text('[1, "thumbnail"]\n["a", 3', encoding="utf-8")
@@ -160,7 +160,7 @@ def test_a_cache_that_is_damaged_is_as_good_as_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("decode", ["header", "thumbnail", "full"])
-def test_what_a_camera_writes_behind_an_image_does_no_harm(tmp_path: Path, decode: Decode) -> None:
+def test_data_after_the_end_of_an_image_is_allowed(tmp_path: Path, decode: Decode) -> None:
     planted = write_sound_dataset(tmp_path)
     path = planted.image_file("train")
     assert path.suffix == ".jpg"
@@ -169,7 +169,7 @@ def test_what_a_camera_writes_behind_an_image_does_no_harm(tmp_path: Path, decod
 
 
 @pytest.mark.parametrize("decode", ["header", "thumbnail", "full"])
-def test_an_image_that_is_cut_off_is_found_however_little_is_read(tmp_path: Path, decode: Decode) -> None:
+def test_a_truncated_image_is_found_with_every_decode_setting(tmp_path: Path, decode: Decode) -> None:
     planted = write_sound_dataset(tmp_path)
     for place in (0, 1):
         content = planted.image_file("train", place).read_bytes()
@@ -177,16 +177,16 @@ def test_an_image_that_is_cut_off_is_found_however_little_is_read(tmp_path: Path
     assert check(tmp_path, decode).counts == {"image_truncated": 2}
 
 
-def test_a_name_that_is_no_text_is_an_error_of_its_record(tmp_path: Path) -> None:
+def test_a_file_name_that_is_not_valid_unicode_is_an_error_of_its_record(tmp_path: Path) -> None:
     planted = write_sound_dataset(tmp_path)
     planted.image("train")["file_name"] = "half \ud83d.png"
-    text = json.dumps(planted.documents["train"])  # escapes it
+    text = json.dumps(planted.documents["train"])  # writes it as an escape sequence
     planted.file("train").write_text(text, encoding="utf-8")
     (error,) = check(tmp_path).errors
     assert (error.code, error.image_id) == ("image_entry_invalid", 1)
 
 
-def test_a_check_changes_no_byte_of_the_data_set(tmp_path: Path) -> None:
+def test_a_check_does_not_change_the_data_set(tmp_path: Path) -> None:
     write_sound_dataset(tmp_path)
     before = contents(tmp_path)
     check(tmp_path, "full")

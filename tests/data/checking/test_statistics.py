@@ -25,7 +25,7 @@ def split_of(
     categories: Sequence[Category] = CATEGORIES,
     boxes_xywh: Sequence[Sequence[float]] | None = None,
 ) -> SplitShapes:
-    """objects: image id, category id, area. The ids of the images are 10, 20, ..."""
+    """objects: image id, category id, area. Image ids are 10, 20, ..."""
     images = tuple(
         ImageRecord(10 * (i + 1), f"{i}.png", width, height) for i, (width, height) in enumerate(sizes_wh)
     )
@@ -53,7 +53,7 @@ def test_classes_are_counted_in_annotations_and_in_images() -> None:
     assert [row["median_area"] for row in table] == [8.0, 6.0, None]
 
 
-def test_classes_of_val_are_found_by_id_where_its_list_has_another_order() -> None:
+def test_val_classes_are_matched_by_id_if_the_lists_have_different_orders() -> None:
     shapes = {
         "train": split_of([(10, 7, 1)]),
         "val": split_of([(10, 3, 1)], categories=(Category(99, "other"), *CATEGORIES[::-1])),
@@ -70,7 +70,7 @@ def test_annotations_of_unknown_images_and_classes_are_left_out() -> None:
     assert size_table(shapes)["train"]["relative_sqrt_area"]["max"] == pytest.approx((1 / 5000) ** 0.5)
 
 
-def test_sizes_are_divided_where_coco_divides_them() -> None:
+def test_object_sizes_use_the_limits_of_coco() -> None:
     areas = [32.0**2 - 1, 32.0**2, 96.0**2 - 1, 96.0**2, 100.0**2]
     shapes = {"train": split_of([(10, 7, area) for area in areas], [(200, 200)])}
     row = size_table(shapes)["train"]
@@ -80,7 +80,7 @@ def test_sizes_are_divided_where_coco_divides_them() -> None:
     assert row["relative_sqrt_area"]["max"] == pytest.approx(0.5)
 
 
-def test_images_are_described() -> None:
+def test_image_table_has_counts_and_sizes() -> None:
     shapes = {"val": split_of([(20, 7, 1)] * 4 + [(30, 7, 1)], [(10, 20), (30, 20), (10, 20)])}
     assert image_table(shapes) == {
         "val": {
@@ -105,7 +105,7 @@ def test_tables_hold_plain_values() -> None:
     [{}, {"train": split_of([], [], [])}, {"val": split_of([], [])}],
     ids=["no split", "empty train", "val without images"],
 )
-def test_nothing_to_measure_is_none_or_zero(shapes: Shapes) -> None:
+def test_empty_splits_give_none_or_zero(shapes: Shapes) -> None:
     assert all(row["train"] == row["val"] == 0 for row in class_table(shapes))
     for split, row in size_table(shapes).items():
         assert row["small"] == row["medium"] == row["large"] == 0
@@ -114,7 +114,7 @@ def test_nothing_to_measure_is_none_or_zero(shapes: Shapes) -> None:
     assert all(row["images"] == row["distinct_sizes"] == 0 for row in image_table(shapes).values())
 
 
-def test_heat_map_is_the_share_of_objects_that_cover_a_place() -> None:
+def test_heat_map_is_the_fraction_of_objects_that_cover_a_cell() -> None:
     # In an image of 100x50 a cell of a map of 4 is 25x12.5 pixels.
     boxes = [[0, 0, 50, 12.5], [75, 43.75, 25, 6.25], [0, 0, 0, 0]]
     heat = position_heat_map(split_of([(10, 7, 1)] * 3, boxes_xywh=boxes), bins=4)
@@ -124,7 +124,7 @@ def test_heat_map_is_the_share_of_objects_that_cover_a_place() -> None:
     np.testing.assert_allclose(heat, expected)
 
 
-def test_heat_map_of_many_objects_is_that_of_one() -> None:
+def test_heat_map_of_many_equal_objects_equals_that_of_one() -> None:
     box = [10, 5, 37, 21]
     one = position_heat_map(split_of([(10, 7, 1)], boxes_xywh=[box]))
     many = position_heat_map(split_of([(10, 7, 1)] * 50_001, boxes_xywh=[box] * 50_001))
@@ -133,6 +133,6 @@ def test_heat_map_of_many_objects_is_that_of_one() -> None:
     assert one.max() == 1
 
 
-def test_heat_map_ignores_what_lies_outside_the_image() -> None:
+def test_heat_map_ignores_parts_outside_the_image() -> None:
     heat = position_heat_map(split_of([(10, 7, 1)], boxes_xywh=[[-50, -50, 500, 500]]))
     np.testing.assert_allclose(heat, 1)

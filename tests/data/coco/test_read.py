@@ -104,7 +104,7 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     ("changes", "expected"),
     [
         ({"image_id": 4}, "no image has the id 4"),
-        ({"category_id": 9}, "uses category 9, but the file lists 5"),
+        ({"category_id": 9}, "has category_id 9, but the file lists 5"),
         ({"category_id": "5"}, "category_id is '5'; expected a whole number"),
         ({"segmentation": []}, "segmentation is empty"),
         ({"segmentation": None}, "segmentation is null"),
@@ -114,11 +114,11 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         ({"segmentation": [[1, 2, "3", 4, 5, 6]]}, "not numbers"),
         ({"segmentation": [[1, 2, float("nan"), 4, 5, 6]]}, "not pixel coordinates"),
         ({"segmentation": [[1, 2, 1e9, 4, 5, 6]]}, "not pixel coordinates"),
-        ({"segmentation": {"size": [8, 10], "counts": [10, 20]}}, "cover 30 pixels; its size has 80"),
+        ({"segmentation": {"size": [8, 10], "counts": [10, 20]}}, "sum to 30 pixels; expected 80"),
         ({"segmentation": {"size": [8, 10], "counts": [90, -10]}}, "not whole numbers"),
         ({"segmentation": {"size": [8, 10], "counts": "zz"}}, "RLE whose text is damaged"),
         ({"segmentation": {"size": [8, 10], "counts": "é"}}, "RLE whose text is damaged"),
-        ({"segmentation": {"size": [8, 10], "counts": "11"}}, "cover 2 pixels"),
+        ({"segmentation": {"size": [8, 10], "counts": "11"}}, "sum to 2 pixels"),
         ({"segmentation": {"size": [10, 8], "counts": [80]}}, "size [10, 8] (height, width), but image 3"),
         ({"segmentation": {"counts": [80]}}, "size None"),
         ({"bbox": [1, 2, 3]}, "expected [x, y, width, height]"),
@@ -126,7 +126,9 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         ({"area": float("inf")}, "area is inf"),
     ],
 )
-def test_a_broken_annotation_is_named_with_its_problem(tmp_path: Path, changes: Any, expected: str) -> None:
+def test_an_invalid_annotation_is_reported_with_its_problem(
+    tmp_path: Path, changes: Any, expected: str
+) -> None:
     with pytest.raises(DatasetError) as caught:
         read_coco(saved(tmp_path, document(**changes)))
     assert "annotation 7" in str(caught.value)
@@ -142,7 +144,7 @@ def test_a_broken_annotation_is_named_with_its_problem(tmp_path: Path, changes: 
         ({"images": {}, "categories": [], "annotations": []}, "'images' is a dict"),
     ],
 )
-def test_a_file_that_is_no_coco_is_refused(tmp_path: Path, content: Any, expected: str) -> None:
+def test_a_file_that_is_not_coco_is_rejected(tmp_path: Path, content: Any, expected: str) -> None:
     with pytest.raises(DatasetError, match="instance_train.json") as caught:
         read_coco(saved(tmp_path, content))
     assert expected in str(caught.value)
@@ -228,7 +230,7 @@ def test_polygons_of_a_mask_draw_nearly_the_same_mask() -> None:
     assert (drawn & mask).sum() / (drawn | mask).sum() > 0.98
 
 
-def test_instances_take_the_box_of_the_file_or_else_of_the_mask() -> None:
+def test_instances_have_the_box_of_the_file_or_if_missing_of_the_mask() -> None:
     items = [
         Annotation(1, 1, 9, [SQUARE]),
         Annotation(2, 1, 4, [SQUARE], bbox_xywh=(1.5, 0, 2, 3)),
@@ -298,7 +300,7 @@ RED = (200, 30, 10)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "CMYK"])
-def test_colours_come_out_as_rgb(tmp_path: Path, mode: str) -> None:
+def test_all_colour_modes_are_converted_to_rgb(tmp_path: Path, mode: str) -> None:
     path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
     stored = Image.new("RGB", (6, 4), RED)
     (stored.quantize() if mode == "P" else stored.convert(mode)).save(path)
@@ -317,7 +319,7 @@ def test_gray_of_8_and_16_bits_gives_the_same_image(tmp_path: Path) -> None:
 
 
 def save_with_orientation(path: Path, orientation: int) -> np.ndarray:
-    """An image 6 wide and 4 high with one white corner; gives back its stored pixels."""
+    """Write an image of width 6 and height 4 with one white corner. Returns its stored pixels."""
     stored = np.zeros((4, 6, 3), np.uint8)
     stored[0, 0] = 255
     exif = Image.Exif()
@@ -339,7 +341,7 @@ def save_with_orientation(path: Path, orientation: int) -> np.ndarray:
         (8, (-1, 0)),
     ],
 )
-def test_images_are_turned_as_exif_says(tmp_path: Path, orientation: int, corner: tuple[int, int]) -> None:
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, corner: tuple[int, int]) -> None:
     path = tmp_path / "a.png"
     save_with_orientation(path, orientation)
     image = load_image(path)
@@ -348,7 +350,9 @@ def test_images_are_turned_as_exif_says(tmp_path: Path, orientation: int, corner
     assert image_size(path).shown_hw == image.shape[:2]
 
 
-def test_an_image_annotated_unturned_stays_unturned(tmp_path: Path) -> None:
+def test_exif_orientation_is_not_applied_if_the_listed_size_is_that_of_the_stored_pixels(
+    tmp_path: Path,
+) -> None:
     stored = save_with_orientation(tmp_path / "a.png", 6)
     assert (load_image(tmp_path / "a.png", size_hw=(4, 6)) == stored).all()
     assert load_image(tmp_path / "a.png", size_hw=(6, 4)).shape == (6, 4, 3)
@@ -368,14 +372,14 @@ def test_bad_images_are_named(tmp_path: Path) -> None:
             load_image(tmp_path / name)
 
 
-def test_absurd_sizes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_large_images_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("L", (100, 100)).save(tmp_path / "big.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(DatasetError, match="big.png: the image is too large"):
         load_image(tmp_path / "big.png")
 
 
-def test_genuine_coco_files_survive_a_round_trip(shared_dir: Path, tmp_path: Path) -> None:
+def test_real_coco_files_are_unchanged_after_a_round_trip(shared_dir: Path, tmp_path: Path) -> None:
     for path in sorted((shared_dir / "data").glob("*/annotations/instance_*.json")):
         coco = read_coco(path)
         write_coco(coco, tmp_path / path.name)

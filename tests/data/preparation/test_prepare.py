@@ -60,7 +60,7 @@ def names_of(coco: CocoFile) -> list[str]:
 
 
 def masks_of(splits: dict[str, CocoFile]) -> dict[str, Counter[tuple[str, bytes]]]:
-    """By image, the class and the pixels of each object."""
+    """For each image, the class and the pixels of each object."""
     found = {}
     for coco in splits.values():
         classes = {category.id: category.name for category in coco.categories}
@@ -80,7 +80,7 @@ LABELME = {"enable": True, "src_dataset_type": "LabelMe"}
 SPLIT = {"enable": True, "train_percent": 60, "val_percent": 30, "test_percent": 10}
 
 
-def test_labelme_becomes_the_coco_twin(demo: Path, labelme_set: Path) -> None:
+def test_converted_labelme_equals_the_coco_data_set(demo: Path, labelme_set: Path) -> None:
     assert run(labelme_set, convert=LABELME) == []
     converted, twin = splits_of(labelme_set), splits_of(demo / COCO_FOLDER)
     assert masks_of(converted) == masks_of(twin)
@@ -90,7 +90,7 @@ def test_labelme_becomes_the_coco_twin(demo: Path, labelme_set: Path) -> None:
     assert not (labelme_set / "train_anno_list.txt.bak").exists()
 
 
-def test_without_lists_a_fifth_goes_to_val(labelme_set: Path) -> None:
+def test_without_list_files_20_percent_go_to_val(labelme_set: Path) -> None:
     for name in ("train", "val"):
         (labelme_set / f"{name}_anno_list.txt").unlink()
     run(labelme_set, convert=LABELME)
@@ -102,7 +102,7 @@ def test_without_lists_a_fifth_goes_to_val(labelme_set: Path) -> None:
     ]
 
 
-def test_convert_and_split_go_together_and_a_second_time_change_nothing(labelme_set: Path) -> None:
+def test_convert_and_split_work_together_and_a_second_run_changes_nothing(labelme_set: Path) -> None:
     old_list = (labelme_set / "train_anno_list.txt").read_text()
     run(labelme_set, convert=LABELME, split=SPLIT)
     first = splits_of(labelme_set)
@@ -133,7 +133,7 @@ def test_one_bad_file_does_not_stop_the_rest_and_the_exit_code_says_so(
     assert result["check_pass"] is False
     assert result["finding_counts"]["source_unreadable"] == 1
     again = run_cli("check_dataset", output, Global__dataset_dir=labelme_set)
-    assert again.code == 0  # what was converted is sound
+    assert again.code == 0  # the converted files are valid
 
 
 def test_a_split_is_exact_and_keeps_the_old_files(coco_set: Path) -> None:
@@ -150,11 +150,14 @@ def test_a_split_is_exact_and_keeps_the_old_files(coco_set: Path) -> None:
         assert (coco_set / "annotations" / f"{name}.bak").read_bytes() == text
         assert (coco_set / "annotations" / f"{name}.bak.1").exists()
     run(coco_set, split={"enable": True, "train_percent": 50, "val_percent": 50})
-    assert set(splits_of(coco_set)) == {"train", "val"}  # no image is in train and in an old test
+    assert set(splits_of(coco_set)) == {
+        "train",
+        "val",
+    }  # the old test split is gone, so it shares no image with train
     assert check(coco_set).counts.get("leak_duplicate", 0) == 0
 
 
-def test_the_same_seed_gives_the_same_split_whatever_the_one_before(coco_set: Path) -> None:
+def test_the_same_seed_gives_the_same_split_for_any_previous_split(coco_set: Path) -> None:
     run(coco_set, split={**SPLIT, "seed": 3})
     first = splits_of(coco_set)
     run(coco_set, split={**SPLIT, "seed": 4})
@@ -163,7 +166,7 @@ def test_the_same_seed_gives_the_same_split_whatever_the_one_before(coco_set: Pa
     assert splits_of(coco_set) == first
 
 
-def test_folds_are_data_sets_of_their_own(coco_set: Path) -> None:
+def test_each_fold_is_a_complete_data_set(coco_set: Path) -> None:
     before = splits_of(coco_set)
     run(coco_set, split={"enable": True, "folds": 4})
     assert splits_of(coco_set) == before
@@ -177,7 +180,7 @@ def test_folds_are_data_sets_of_their_own(coco_set: Path) -> None:
     assert set(seen.values()) == {1} and len(seen) == 20
 
 
-def test_a_scene_stays_on_one_side(coco_set: Path) -> None:
+def test_a_scene_stays_in_one_split(coco_set: Path) -> None:
     run(coco_set, split={**SPLIT, "group_by": r"line_00(\d)"})
     for tens in "012":
         sides = [
@@ -188,9 +191,9 @@ def test_a_scene_stays_on_one_side(coco_set: Path) -> None:
         assert len(sides) == 1
 
 
-def test_images_that_hardly_differ_stay_on_one_side(coco_set: Path) -> None:
+def test_almost_identical_images_stay_in_one_split(coco_set: Path) -> None:
     train = json.loads((coco_set / "annotations" / "instance_train.json").read_text())
-    for k in range(6):  # each of the first six once more
+    for k in range(6):  # add a copy of each of the first six images
         image = train["images"][k]
         shutil.copy(coco_set / "images" / image["file_name"], coco_set / "images" / f"again_{k}.jpg")
         train["images"].append({**image, "id": 900 + k, "file_name": f"again_{k}.jpg"})
@@ -203,7 +206,7 @@ def test_images_that_hardly_differ_stay_on_one_side(coco_set: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_a_data_set_goes_to_another_format_and_back(coco_set: Path, kind: str) -> None:
+def test_a_data_set_is_converted_to_another_format_and_back(coco_set: Path, kind: str) -> None:
     before = masks_of(splits_of(coco_set))
     findings = run(coco_set, convert={"enable": True, "dst_dataset_type": kind})
     folder = coco_set.parent / "output" / "check_dataset" / kind
@@ -212,14 +215,14 @@ def test_a_data_set_goes_to_another_format_and_back(coco_set: Path, kind: str) -
     if kind != "YOLO":
         assert not findings
         assert after == before
-    else:  # it holds one outline for an object, and folders for splits
+    else:  # YOLO stores one polygon per object, and splits as folders
         assert {item.code for item in findings} <= {"mask_approximated"}
         assert {os.path.basename(name): len(masks) for name, masks in after.items()} == {
             name: len(masks) for name, masks in before.items()
         }
 
 
-def test_an_older_result_of_the_way_back_is_kept(coco_set: Path) -> None:
+def test_an_older_conversion_result_is_kept_as_backup(coco_set: Path) -> None:
     for _ in range(2):
         run(coco_set, convert={"enable": True, "dst_dataset_type": "LabelMe"})
     folder = coco_set.parent / "output" / "check_dataset"
@@ -232,14 +235,14 @@ def test_an_older_result_of_the_way_back_is_kept(coco_set: Path) -> None:
         ({"split": {"enable": True}}, "sum to 100"),
         ({"split": {"enable": True, "train_percent": 80, "val_percent": 30}}, "sum to 100"),
         ({"split": {"enable": True, "train_percent": 100, "val_percent": 0}}, "above 0"),
-        ({"split": {"enable": True, "folds": 3, "train_percent": 80}}, "exclude each other"),
+        ({"split": {"enable": True, "folds": 3, "train_percent": 80}}, "cannot be used together"),
         ({"split": {**SPLIT, "group_by": "("}}, "regular expression"),
         ({"split": {"enable": True, "folds": 21}}, "21 folds"),
         ({"convert": {"enable": True}}, "LabelMe, VOC, YOLO, MaskPNG"),
-        ({"convert": {**LABELME, "dst_dataset_type": "YOLO"}}, "two runs"),
+        ({"convert": {**LABELME, "dst_dataset_type": "YOLO"}}, "in one run"),
     ],
 )
-def test_settings_that_make_no_sense_change_nothing(coco_set: Path, settings: Any, expected: str) -> None:
+def test_invalid_settings_change_nothing(coco_set: Path, settings: Any, expected: str) -> None:
     before = {path: path.read_bytes() for path in coco_set.rglob("*") if path.is_file()}
     with pytest.raises(ConfigError, match=expected):
         run(coco_set, **settings)
@@ -264,7 +267,7 @@ def test_fifty_kills_leave_the_old_data_set_or_the_new_one(tmp_path: Path) -> No
     assert outcome.returncode == 0, outcome.stderr
     counts = json.loads(outcome.stdout.splitlines()[-1])
     assert counts["kills"] == 50
-    assert min(counts["old"], counts["new"]) >= 3  # kills came before and after the decision
+    assert min(counts["old"], counts["new"]) >= 3  # some kills were before the commit and some after it
 
 
 def test_repair_through_the_command_line(coco_set: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ EIGHTY_TWENTY = {"train": 80, "val": 20}
 
 
 def labelled(classes_of_images: Sequence[Sequence[int]], num_classes: int = 3) -> CocoFile:
-    """Images with one object for each number; ids of images start at 100, of annotations at 1."""
+    """Images with one object per number, its class. Image ids start at 100, annotation ids at 1."""
     ids = count(1)
     return CocoFile(
         path=Path("set/annotations/instance_all.json"),
@@ -45,7 +45,7 @@ def labelled(classes_of_images: Sequence[Sequence[int]], num_classes: int = 3) -
 
 
 def random_labels(num_images: int, num_classes: int, seed: int, mean_objects: float = 2.5) -> list[list[int]]:
-    """The more frequent a class, the lower its number; some images show nothing."""
+    """Classes with lower numbers are more frequent. Some images have no objects."""
     rng = np.random.default_rng(seed)
     shares = 1 / np.arange(1, num_classes + 1)
     return [
@@ -91,7 +91,7 @@ def test_sizes_follow_the_percents(total: int, percents: list[int], expected: li
 
 
 @pytest.mark.parametrize("percents", [[80, 20], [70, 20, 10], [95, 5], [34, 33, 33], [98, 1, 1], [0, 100]])
-def test_sizes_are_less_than_one_off_where_every_part_has_its_image(percents: list[int]) -> None:
+def test_sizes_differ_by_less_than_1_from_the_exact_share_if_no_part_is_empty(percents: list[int]) -> None:
     for total in range(600):
         sizes = split_sizes(total, percents)
         exact = [total * percent / 100 for percent in percents]
@@ -113,7 +113,7 @@ def test_sizes_are_less_than_one_off_where_every_part_has_its_image(percents: li
         pytest.param({}, "none", id="no parts"),
     ],
 )
-def test_wrong_percents_are_named(percents: Mapping[str, Any], found: str) -> None:
+def test_invalid_percents_are_reported(percents: Mapping[str, Any], found: str) -> None:
     with pytest.raises(ConfigError, match=rf"{found}.*\. Expected whole numbers .* sum to 100"):
         split_coco(labelled([[0]] * 5), percents, seed=0)
 
@@ -240,7 +240,7 @@ def test_balance_counts_images_and_instances_of_each_part() -> None:
     ]
 
 
-def test_balance_of_nothing_is_empty() -> None:
+def test_balance_without_parts_is_empty() -> None:
     assert split_balance({}) == []
     assert split_balance({"train": labelled([[]], num_classes=0)}) == []
 
@@ -254,7 +254,7 @@ def test_balance_of_nothing_is_empty() -> None:
     shares=st.sampled_from([(80, 20), (70, 20, 10), (98, 1, 1)]),
     seed=st.integers(0, 1000),
 )
-def test_groups_are_never_cut_and_no_part_is_empty(
+def test_groups_are_never_divided_and_no_part_is_empty(
     groups: list[int], shares: tuple[int, ...], seed: int
 ) -> None:
     coco = labelled(random_labels(num_images=len(groups), num_classes=3, seed=seed))
@@ -278,7 +278,7 @@ def test_groups_are_never_cut_and_no_part_is_empty(
         pytest.param([25] * 4, {"train": 90, "val": 10}, [75, 25], id="none is small enough"),
     ],
 )
-def test_sizes_come_near_with_groups(
+def test_sizes_are_approximate_with_groups(
     group_sizes: list[int], percents: Mapping[str, int], expected: list[int]
 ) -> None:
     groups = [group for group, size in enumerate(group_sizes) for _ in range(size)]
@@ -287,7 +287,7 @@ def test_sizes_come_near_with_groups(
         assert [len(part.images) for part in parts.values()] == expected
 
 
-def test_the_numbers_of_groups_do_not_matter() -> None:
+def test_group_numbers_do_not_change_the_split() -> None:
     coco = labelled(random_labels(num_images=60, num_classes=3, seed=0))
     groups = [i // 4 for i in range(60)]
     renamed = [1000 - group for group in groups]
@@ -295,7 +295,7 @@ def test_the_numbers_of_groups_do_not_matter() -> None:
     assert first == second
 
 
-def test_groups_of_one_image_are_no_groups() -> None:
+def test_groups_of_one_image_equal_a_split_without_groups() -> None:
     coco = labelled(random_labels(num_images=60, num_classes=3, seed=0))
     assert split_coco(coco, EIGHTY_TWENTY, seed=1, groups=range(60)) == split_coco(
         coco, EIGHTY_TWENTY, seed=1
@@ -328,7 +328,7 @@ def test_fewer_groups_than_parts_are_an_error() -> None:
         pytest.param(r"(x)?\.jpg", [0, 1, 2, 3, 4], id="groups that take no part stand alone"),
     ],
 )
-def test_names_are_grouped_by_what_the_pattern_finds(pattern: str, expected: list[int]) -> None:
+def test_names_are_grouped_by_the_match_of_the_pattern(pattern: str, expected: list[int]) -> None:
     names = ["a/site1_0_a.jpg", "b/site1_0_b.jpg", "site2_0_a.jpg", "other.jpg", "more.jpg"]
     assert groups_by_name(names, pattern) == expected
 
@@ -338,7 +338,7 @@ def test_an_invalid_pattern_is_named() -> None:
         groups_by_name(["a.jpg"], "site(")
 
 
-def test_images_of_a_folder_are_a_group_and_those_in_none_stand_alone() -> None:
+def test_images_of_a_folder_are_a_group_and_images_without_folder_are_not_grouped() -> None:
     names = ["a/1.jpg", "1.jpg", "a/b/1.jpg", "a/2.jpg", "2.jpg", "./3.jpg", "a\\3.jpg", "a/./b/2.jpg"]
     assert groups_by_folder(names) == [0, 1, 2, 0, 3, 4, 0, 2]
 
@@ -364,7 +364,7 @@ def test_folds_have_equal_shares_of_classes() -> None:
         assert images_per_class(split["val"]) == [11, 5, 1]
 
 
-def test_folds_do_not_cut_groups() -> None:
+def test_folds_do_not_divide_groups() -> None:
     groups = [i // 4 for i in range(40)]
     for split in fold_coco(labelled([[0]] * 40), 5, seed=0, groups=groups):
         sizes = Counter(groups[image.id - 100] for image in split["val"].images)
@@ -450,7 +450,7 @@ def test_merging_lists_an_image_of_several_files_once() -> None:
     val = replace(val, categories=train.categories)
     merged = merge_coco([train, val])
     assert file_names(merged) == ["a.jpg", "b.jpg"]
-    # 3 repeats 1; that 2 does so too is said by one file, and stays.
+    # 3 repeats 1 in another file and is dropped. 2 repeats 1 in the same file and stays.
     assert ids_of_annotations(merged) == [(1, 1, 1), (2, 1, 1), (4, 1, 2), (5, 6, 2)]
 
 
@@ -465,13 +465,13 @@ def test_merging_compares_run_lengths_too() -> None:
     assert len(merge_coco([with_counts("4l1"), with_counts(b"4l1")]).annotations) == 1
 
 
-def test_merging_adds_what_the_first_file_does_not_say() -> None:
+def test_merging_adds_extra_keys_that_the_first_file_lacks() -> None:
     train = file_of("instance_train.json", {1: "a.jpg"}, info={"year": 2024})
     val = file_of("instance_val.json", {2: "b.jpg"}, info={"year": 2020}, licenses=[{"id": 1}])
     assert merge_coco([train, val]).extra == {"info": {"year": 2024}, "licenses": [{"id": 1}]}
 
 
-def test_merging_refuses_one_image_of_two_sizes() -> None:
+def test_merging_rejects_an_image_listed_with_two_sizes() -> None:
     train = file_of("instance_train.json", {1: "a.jpg"})
     val = replace(train, path=Path("instance_val.json"), images=(ImageRecord(1, "a.jpg", width=9, height=8),))
     with pytest.raises(

@@ -39,7 +39,7 @@ RESIZES = (RESIZE, Resize((64, 45)), Resize((32, 90), interpolation=cv2.INTER_NE
 
 @pytest.fixture(scope="module")
 def pool():
-    """Two workers for all tests that leave them alive: starting them takes a second."""
+    """Two workers, shared by all tests that do not end them, because starting them takes a second."""
     with WorkerPool(2) as workers:
         yield workers
 
@@ -68,7 +68,7 @@ def training_set(coco, folder, resizes=(RESIZE,), seed=3, **kwargs):
 
 
 def numpy_batches(batches):
-    """Plain arrays, in a fixed order, of everything in the batches."""
+    """The content of the batches as arrays, in a fixed order."""
     arrays = []
     for batch, _ in batches:
         arrays += [batch.image, batch.im_shape, batch.scale_factor]
@@ -143,7 +143,7 @@ def test_workers_make_the_same_batches_as_the_main_process(coco, tmp_path, pool,
 
 
 @pytest.mark.parametrize("resizes", [(RESIZE,), RESIZES], ids=["one size", "many sizes"])
-def test_a_batch_holds_the_samples_of_its_plan_in_the_size_drawn_for_it(coco, tmp_path, resizes):
+def test_a_batch_has_its_planned_samples_at_its_drawn_input_size(coco, tmp_path, resizes):
     dataset = training_set(coco, tmp_path, resizes)
     found = set()
     for epoch in range(6):
@@ -228,7 +228,7 @@ def assert_same_batches(first, second):
 
 
 @pytest.mark.parametrize("first_batch", [0, 1, 3, 7, 8])
-def test_the_rest_of_an_epoch_is_that_of_a_full_pass_and_nothing_before_it_is_made(
+def test_resuming_an_epoch_gives_the_same_remaining_batches_and_skips_earlier_ones(
     coco, tmp_path, pool, first_batch
 ):
     dataset = training_set(coco, tmp_path, RESIZES, weights=WEIGHTS)
@@ -237,7 +237,7 @@ def test_the_rest_of_an_epoch_is_that_of_a_full_pass_and_nothing_before_it_is_ma
     later = {name for batch in full[first_batch:] for names in batch.file_names for name in names}
     for record in coco.images:
         if record.file_name not in later:
-            (tmp_path / record.file_name).unlink()  # would be noticed
+            (tmp_path / record.file_name).unlink()  # reading it would fail
     rest = list(train_batches(dataset, epoch=1, batch_size=2, pool=pool, first_batch=first_batch))
     assert len(rest) == max(0, 7 - first_batch)
     if rest:
@@ -245,8 +245,8 @@ def test_the_rest_of_an_epoch_is_that_of_a_full_pass_and_nothing_before_it_is_ma
 
 
 @pytest.mark.parametrize("mixing", [MIXED, Mixing()], ids=["mixed", "plain"])
-def test_workers_change_nothing_in_repeated_mixed_and_replaced_images(coco, tmp_path, pool, mixing):
-    """Also for bad images that are found in the middle of an epoch, as partners or by their annotations."""
+def test_workers_do_not_change_repeated_mixed_and_replaced_images(coco, tmp_path, pool, mixing):
+    """Also for bad images that are found during an epoch, as mixed-in images or by their annotations."""
     (tmp_path / "5.png").write_bytes(b"")
     broken = replace(coco.annotations[0], segmentation=[])  # of image 1
     coco = replace(coco, annotations=(broken, *coco.annotations[1:]))
@@ -270,9 +270,7 @@ def test_workers_change_nothing_in_repeated_mixed_and_replaced_images(coco, tmp_
     assert any(is_mixed) == (mixing == MIXED)
 
 
-def test_an_image_known_to_be_bad_is_replaced_by_the_same_one_and_not_tried_again(
-    coco, tmp_path, pool, caplog
-):
+def test_a_known_bad_image_gets_the_same_replacement_and_is_not_read_again(coco, tmp_path, pool, caplog):
     dataset = training_set(coco, tmp_path, mixing=MIXED)
     (tmp_path / "4.png").write_bytes(b"")
     quarantine = Quarantine(budget=1)
@@ -284,7 +282,7 @@ def test_an_image_known_to_be_bad_is_replaced_by_the_same_one_and_not_tried_agai
         assert_same_batches(rest, found[first_batch:])
     assert len(caplog.records) == 1
     image = np.zeros((40, 54, 3), np.uint8)
-    cv2.imwrite(str(tmp_path / "4.png"), image)  # sound again, but known to be bad
+    cv2.imwrite(str(tmp_path / "4.png"), image)  # readable again, but known to be bad
     assert_same_batches(list(train_batches(dataset, 0, 2, pool, quarantine=resumed)), found)
 
 
@@ -301,8 +299,8 @@ def test_a_bad_image_does_not_change_the_samples_of_the_others(coco, tmp_path):
     assert changed == [(("4.png",),)]
 
 
-def test_failures_that_depend_on_the_draw_are_the_same_with_workers(coco, tmp_path, pool):
-    """What was begun before an image was found to be bad must not decide whether it counts."""
+def test_failures_of_random_augmentation_are_the_same_with_workers(coco, tmp_path, pool):
+    """Whether an image counts as bad must not depend on which tasks started before it was found."""
     runs = []
     for workers in (WorkerPool(0), pool):
         dataset = TrainingSet(
@@ -325,7 +323,7 @@ def test_more_bad_images_than_the_budget_end_the_run_with_their_names(coco, tmp_
     assert len(quarantine.records) == num_bad
 
 
-def test_a_worker_that_dies_is_no_bad_image(coco, tmp_path):
+def test_a_killed_worker_is_not_reported_as_a_bad_image(coco, tmp_path):
     dataset = TrainingSet(coco, tmp_path, (die_with_sample,), (RESIZE,), SPEC, seed=0)
     quarantine = Quarantine(budget=11)
     with WorkerPool(1) as workers, pytest.raises(PaddlexSegError, match="memory"):
@@ -347,7 +345,7 @@ FITTED = PreprocessSpec(size_hw=(32, 64), keep_ratio=True)
         pytest.param(FITTED, 1, [1] * 11, id="one at a time"),
     ],
 )
-def test_evaluation_never_pads_an_image_to_the_size_of_another(coco, tmp_path, pool, spec, batch_size, sizes):
+def test_evaluation_inputs_do_not_depend_on_the_batch(coco, tmp_path, pool, spec, batch_size, sizes):
     batches = list(evaluation_batches(coco, tmp_path, spec, batch_size=batch_size, pool=pool))
     assert [len(batch.records) for batch in batches] == sizes
     assert [record for batch in batches for record in batch.records] == list(coco.images)
@@ -404,11 +402,11 @@ def test_all_ranks_get_the_same_number_of_batches(num_samples, batch_size, world
         assert len(plan) == num_batches(num_samples, batch_size, world_size)
     drawn = [draw.image for plan in ranks for batch in plan for draw in batch]
     assert set(drawn) <= set(range(num_samples))
-    assert len(set(drawn)) == min(num_samples, len(drawn))  # nothing twice unless all are drawn
+    assert len(set(drawn)) == min(num_samples, len(drawn))  # repeats only after all samples are used
 
 
 @pytest.mark.parametrize(("batch_size", "world_size"), [(6, 1), (3, 2), (2, 3), (1, 6)])
-def test_the_first_batches_of_all_ranks_are_the_same_images_however_they_are_divided(batch_size, world_size):
+def test_the_images_of_a_step_depend_only_on_the_total_batch_size(batch_size, world_size):
     draws = [Draw(image) for image in np.random.default_rng(0).permutation(40).tolist()]
     ranks = [epoch_plan(draws, batch_size, rank=rank, world_size=world_size) for rank in range(world_size)]
     assert len(ranks[0]) == 6
@@ -418,7 +416,7 @@ def test_the_first_batches_of_all_ranks_are_the_same_images_however_they_are_div
         )
 
 
-def test_sizes_are_drawn_anew_for_each_seed_and_epoch_and_alike_for_the_same():
+def test_drawn_input_sizes_depend_only_on_seed_and_epoch():
     choices = tuple(Resize((side, side)) for side in range(32, 132))
     first = resize_plan(choices, 50, seed=1, epoch=2)
     assert resize_plan(choices, 50, seed=1, epoch=2) == first
@@ -428,7 +426,7 @@ def test_sizes_are_drawn_anew_for_each_seed_and_epoch_and_alike_for_the_same():
     assert all(plan != first for plan in others)
 
 
-def test_sizes_are_drawn_apart_from_what_samples_draw():
+def test_input_sizes_have_a_separate_random_stream():
     choices = tuple(Resize((side, side)) for side in range(32, 132))
     drawn = resize_plan(choices, 50, seed=1, epoch=2)
     for entropy in ((1, 2), (1, 2, 0)):
@@ -466,7 +464,7 @@ def _wait_and_return(seconds, value):
 
 
 @pytest.mark.parametrize("ahead", [1, 3])
-def test_no_more_tasks_are_taken_than_asked_for(pool, ahead):
+def test_at_most_ahead_tasks_are_submitted_early(pool, ahead):
     taken = []
 
     def tasks():
@@ -489,7 +487,7 @@ def test_an_unreadable_image_stops_the_epoch_with_its_name(dataset, coco, tmp_pa
         list(evaluation_batches(coco, tmp_path, SPEC, batch_size=2, pool=pool))
 
 
-def test_a_pool_goes_on_after_an_error_and_after_an_epoch_left_early(dataset, pool):
+def test_a_pool_can_be_used_after_an_error_and_after_an_unfinished_epoch(dataset, pool):
     with pytest.raises(DatasetError, match="no such thing"):
         list(pool.run([partial(fail, "no such thing")], ahead=1))
     batches = train_batches(dataset, epoch=0, batch_size=2, pool=pool)
@@ -499,7 +497,7 @@ def test_a_pool_goes_on_after_an_error_and_after_an_epoch_left_early(dataset, po
 
 
 @pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
-def test_no_worker_outlives_its_pool(error):
+def test_workers_end_with_their_pool(error):
     try:
         with WorkerPool(2) as workers:
             pids = set(workers.run([partial(worker_pid, 0.1)] * 6, ahead=6))
@@ -511,12 +509,12 @@ def test_no_worker_outlives_its_pool(error):
                 raise error
     except (ValueError, KeyboardInterrupt):
         pass
-    assert time.monotonic() - left_at < 3  # did not wait for the hundred tasks, five seconds of work
+    assert time.monotonic() - left_at < 3  # did not wait for all hundred tasks, which take five seconds
     wait_until_gone(pids)
     assert not [child for child in multiprocessing.active_children() if child.pid in pids]
 
 
-def test_a_worker_that_dies_is_reported():
+def test_a_killed_worker_is_reported():
     with WorkerPool(1) as workers:
         with pytest.raises(PaddlexSegError, match="memory"):
             list(workers.run([die, die], ahead=2))
@@ -528,7 +526,7 @@ import time
 from paddlex_seg.data.samples.loader import WorkerPool
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs without
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells disable it for background jobs
     with WorkerPool(2) as workers:
         pending = [workers._executor.submit(time.sleep, 0.3) for _ in range(4)]
         [future.result() for future in pending]
@@ -552,10 +550,10 @@ def test_workers_end_with_the_main_process_however_it_ends(tmp_path, ending):
     pids = [int(word) for word in process.stdout.readline().split()]
     assert len(pids) == 2 and all(is_alive(pid) for pid in pids)
     if ending == signal.SIGINT:
-        os.killpg(process.pid, ending)  # as a terminal does on Ctrl-C: workers get it, too
+        os.killpg(process.pid, ending)  # like Ctrl-C in a terminal: workers get the signal, too
     else:
         process.send_signal(ending)
     process.wait(timeout=20)
     wait_until_gone(pids)
     errors = process.stderr.read()
-    assert errors.count("KeyboardInterrupt") == (ending == signal.SIGINT)  # the main process's, no worker's
+    assert errors.count("KeyboardInterrupt") == (ending == signal.SIGINT)  # only from the main process

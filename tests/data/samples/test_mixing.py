@@ -1,4 +1,4 @@
-"""Images made of several: geometry, exact masks, what is hidden."""
+"""Mosaic and copy-paste: geometry, exact masks, hidden objects."""
 
 import cv2
 import numpy as np
@@ -53,7 +53,7 @@ def drawn_directly(sample):
     height, width = sample.size_hw
     xs = (np.arange(width) + 0.5 - sample.shift_xy[0]) / sample.scale_xy[0]
     ys = (np.arange(height) + 0.5 - sample.shift_xy[1]) / sample.scale_xy[1]
-    # A pixel whose centre is on an edge belongs to what lies to the right of it, or below.
+    # A pixel whose centre is on an edge belongs to the area on its right or below.
     edges = np.sort(sample.visible_xyxy.reshape(2, 2) * sample.scale_xy + sample.shift_xy, axis=0) - 1e-6
     is_column, is_row = (
         (edges[0, axis] <= np.arange(side) + 0.5) & (np.arange(side) + 0.5 < edges[1, axis])
@@ -75,14 +75,14 @@ def drawn_directly(sample):
 
 
 def of_colour(image, colour):
-    """Pixels that are more of red, green or blue than of anything else; the fill colour is none of them."""
+    """Masks of the mostly red, green and blue pixels. The fill colour is none of these."""
     return np.where(np.array(colour) > 0, image > 127, image < 90).all(axis=2)
 
 
 # --- large-scale jitter ---------------------------------------------------------------------------
 
 
-def test_jitter_keeps_the_frame_and_the_shape_of_the_image():
+def test_jitter_keeps_the_frame_size_and_the_aspect_ratio():
     image = np.full((120, 200, 3), WHITE, np.uint8)
     heights = []
     for seed in range(60):
@@ -99,7 +99,7 @@ def test_jitter_keeps_the_frame_and_the_shape_of_the_image():
 
 @settings(deadline=None, max_examples=40)
 @given(SIZES, st.integers(0, 10**6), st.booleans())
-def test_after_jitter_masks_are_what_the_same_geometry_draws_directly(size_hw, seed, as_rle):
+def test_masks_after_jitter_equal_directly_drawn_masks(size_hw, seed, as_rle):
     rng = np.random.default_rng(seed)
     sample = planted(size_hw, rng, as_rle=as_rle)
     jittered = apply([LargeScaleJitter(), RandomFlip(), Resize((48, 64))], sample, rng)
@@ -108,7 +108,7 @@ def test_after_jitter_masks_are_what_the_same_geometry_draws_directly(size_hw, s
     np.testing.assert_array_equal(rendered.masks, expected[expected.any(axis=(1, 2))])
 
 
-def test_jitter_drops_objects_of_which_hardly_anything_is_left():
+def test_jitter_drops_objects_that_are_almost_completely_cut_off():
     image = np.zeros((100, 100, 3), np.uint8)
     sample = Sample.from_source(image, [(rectangle(0, 0, 30, 30),), (rectangle(40, 40, 60, 60),)], [0, 1])
     shares = [
@@ -124,7 +124,7 @@ def test_jitter_drops_objects_of_which_hardly_anything_is_left():
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(SIZES, min_size=4, max_size=4), SIZES, st.integers(0, 10**6))
-def test_masks_of_a_mosaic_are_what_the_same_geometry_draws_directly(sizes_hw, size_hw, seed):
+def test_masks_of_a_mosaic_equal_directly_drawn_masks(sizes_hw, size_hw, seed):
     rng = np.random.default_rng(seed)
     samples = [planted(size, rng, as_rle=number % 2 == 1) for number, size in enumerate(sizes_hw)]
     samples = [RandomFlip()(sample, rng) for sample in samples]
@@ -143,12 +143,12 @@ def test_masks_of_a_mosaic_are_what_the_same_geometry_draws_directly(sizes_hw, s
 
 @pytest.mark.parametrize("as_rle", [False, True], ids=["polygon", "rle"])
 @pytest.mark.parametrize("seed", range(12))
-def test_the_objects_of_a_mosaic_are_where_its_image_shows_them(seed, as_rle):
+def test_masks_of_a_mosaic_match_its_image(seed, as_rle):
     rng = np.random.default_rng(seed)
     samples = [planted((200, 260 - 30 * i), rng, as_rle=as_rle) for i in range(4)]
     rendered = compose(layers_of(mosaic(samples, rng), (640, 700)))
     shown, expected = of_colour(rendered.image, RED), rendered.masks.any(axis=0)
-    # Slivers are dropped, and stay in the image.
+    # Objects that are almost completely cut off are dropped, but their pixels stay in the image.
     assert (expected & shown).sum() >= 0.98 * expected.sum() > 0
     assert shown.sum() <= 1.1 * expected.sum() + 600
 
@@ -159,7 +159,7 @@ def test_the_images_of_a_mosaic_meet_without_gap_or_overlap():
         rng = np.random.default_rng(seed)
         samples = [RandomFlip()(white, rng) for _ in range(4)]
         placed = mosaic(samples, rng)
-        # Half of the size puts many of the seams on the centres of pixels, where rounding decides.
+        # At half the size, many seams are at pixel centres, where rounding matters.
         for size_hw in [(side // 2 for side in placed[0].size_hw), (97, 61)]:
             layers = layers_of(placed, tuple(size_hw))
             shares = [(compose([layer]).image == WHITE).all(axis=2) for layer in layers]
@@ -189,7 +189,7 @@ def test_a_mosaic_has_one_image_in_each_corner_and_is_up_to_twice_as_large():
     assert 0.98 < min(sides) < 1.2 and 1.8 < max(sides) < 2.02
 
 
-def test_a_mosaic_drops_objects_of_which_hardly_anything_is_left():
+def test_a_mosaic_drops_objects_that_are_almost_completely_cut_off():
     stripes = [(rectangle(0, y, 100, y + 10),) for y in range(0, 100, 10)]
     sample = Sample.from_source(np.zeros((100, 100, 3), np.uint8), stripes, range(10))
     shares = []
@@ -205,7 +205,7 @@ def test_a_mosaic_drops_objects_of_which_hardly_anything_is_left():
 
 @settings(deadline=None, max_examples=60)
 @given(SIZES, SIZES, SIZES, st.integers(0, 10**6))
-def test_pasted_masks_are_exact_and_cut_out_of_what_they_hide(base_hw, partner_hw, size_hw, seed):
+def test_pasted_masks_are_exact_and_removed_from_the_masks_below(base_hw, partner_hw, size_hw, seed):
     rng = np.random.default_rng(seed)
     base = planted(base_hw, rng, as_rle=seed % 3 == 0)
     partner = RandomFlip()(planted(partner_hw, rng, as_rle=seed % 2 == 0), rng)
@@ -222,7 +222,7 @@ def test_pasted_masks_are_exact_and_cut_out_of_what_they_hide(base_hw, partner_h
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_pasted_objects_are_where_the_image_shows_them(seed):
+def test_masks_of_pasted_objects_match_the_image(seed):
     rng = np.random.default_rng(seed)
     base, partner = planted((240, 320), rng, colour=RED), planted((300, 200), rng, colour=GREEN)
     below, above = layers_of([base, objects_to_paste(partner, base.size_hw, rng)], (480, 640))
@@ -230,8 +230,8 @@ def test_pasted_objects_are_where_the_image_shows_them(seed):
     rendered = compose([below], above)
     pasted = rendered.masks[len(rendered.masks) - num_pasted :].any(axis=0)
     shown = of_colour(rendered.image, GREEN)
-    assert not (shown & ~pasted).any()  # nothing but objects is pasted
-    # Where the partner's objects lie over each other, all of it is one colour.
+    assert not (shown & ~pasted).any()  # only objects are pasted
+    # Overlapping objects of the pasted image have the same colour.
     assert shown.sum() >= 0.98 * pasted.sum()
     rest = rendered.masks[: len(rendered.masks) - num_pasted]
     assert not (rest.any(axis=0) & pasted).any()
@@ -248,7 +248,7 @@ def test_a_random_subset_of_the_objects_is_pasted():
     assert len(subsets) == 15
 
 
-def test_nothing_is_pasted_of_an_image_without_objects():
+def test_nothing_is_pasted_from_an_image_without_objects():
     rng = np.random.default_rng(0)
     base = planted((40, 50), rng)
     empty = Sample.from_source(np.full((40, 50, 3), GREEN, np.uint8), [], [])
@@ -267,7 +267,7 @@ def test_objects_are_pasted_onto_an_image_without_any():
 
 
 def objects_of(*masks):
-    """Objects whose boxes and polygons can be told from those made of masks."""
+    """Objects whose boxes and polygons differ from those computed from the masks."""
     return RenderedObjects(
         boxes_xyxy=np.full((len(masks), 4), 0.25, np.float32),
         class_ids=np.arange(len(masks)),
@@ -282,7 +282,7 @@ def box_mask(x1, y1, x2, y2, size_hw=(20, 30)):
     return mask
 
 
-def test_only_what_is_hidden_in_part_gets_the_box_of_its_rest_and_loses_its_polygons():
+def test_only_partly_hidden_objects_get_a_new_box_and_lose_their_polygons():
     apart, cut, hidden = box_mask(0, 0, 5, 5), box_mask(10, 5, 20, 15), box_mask(16, 8, 18, 9)
     found = hide(objects_of(apart, cut, hidden), box_mask(15, 0, 25, 20))
     assert found.class_ids.tolist() == [0, 1]
@@ -300,7 +300,7 @@ def test_an_object_is_dropped_when_less_than_a_tenth_is_left(num_left, is_kept):
     assert len(hide(objects_of(mask), covered).class_ids) == is_kept
 
 
-def test_a_hole_in_what_is_pasted_shows_what_is_below():
+def test_pasted_objects_with_holes_show_the_image_below():
     frame = box_mask(5, 5, 25, 18)
     frame[8:15, 10:20] = False
     below = Sample.from_source(np.full((20, 30, 3), RED, np.uint8), [(rectangle(8, 6, 22, 17),)], [1])

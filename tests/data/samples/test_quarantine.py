@@ -12,7 +12,7 @@ def bad(name, image_id=1, epoch=2):
     )
 
 
-def test_the_file_has_every_record_at_once_and_can_be_read_again(tmp_path):
+def test_every_record_is_written_immediately_and_can_be_read(tmp_path):
     path = tmp_path / "output" / "bad_samples.json"
     quarantine = Quarantine(budget=3, path=path)
     assert read_bad_samples(path) == ()
@@ -22,7 +22,7 @@ def test_the_file_has_every_record_at_once_and_can_be_read_again(tmp_path):
     assert read_bad_samples(path) == quarantine.records == (bad("a.jpg"), bad("b.jpg"))
     resumed = Quarantine(budget=3, path=path, known=read_bad_samples(path))
     assert "a.jpg" in resumed and "c.jpg" not in resumed
-    assert [file.name for file in path.parent.iterdir()] == ["bad_samples.json"]  # nothing half-written
+    assert [file.name for file in path.parent.iterdir()] == ["bad_samples.json"]  # no temporary file
 
 
 def test_each_bad_image_is_reported_once(caplog):
@@ -36,7 +36,7 @@ def test_each_bad_image_is_reported_once(caplog):
     assert len(messages) == 3 and "3 of at most 5" in messages[2]
 
 
-def test_more_than_the_budget_end_the_run_with_all_names_and_the_file_has_them(tmp_path):
+def test_exceeding_the_budget_raises_with_all_names_after_writing_them(tmp_path):
     path = tmp_path / "bad_samples.json"
     quarantine = Quarantine(budget=2, path=path, known=[bad("a.jpg")])
     quarantine.add(bad("b.jpg"))
@@ -49,7 +49,7 @@ def test_more_than_the_budget_end_the_run_with_all_names_and_the_file_has_them(t
         Quarantine(budget=2, known=read_bad_samples(path))
 
 
-def test_without_a_budget_the_first_one_ends_the_run_with_its_own_message(tmp_path):
+def test_without_a_budget_the_first_bad_image_raises_its_own_error(tmp_path):
     path = tmp_path / "bad_samples.json"
     with pytest.raises(DatasetError) as caught:
         Quarantine(budget=0, path=path).add(bad("a.jpg"))
@@ -61,5 +61,5 @@ def test_without_a_budget_the_first_one_ends_the_run_with_its_own_message(tmp_pa
 def test_a_damaged_file_is_named(tmp_path, content):
     path = tmp_path / "bad_samples.json"
     path.write_text(content)
-    with pytest.raises(DatasetError, match=r"bad_samples\.json.*Delete"):
+    with pytest.raises(DatasetError, match=r"bad_samples\.json.*Move the file away"):
         read_bad_samples(path)

@@ -36,7 +36,7 @@ def one_object(segmentation, category_id=7, **kwargs):
 
 
 def build_coco(folder, annotations=(), num_images=1, size_hw=(40, 60)):
-    """Images with ids 5, 6, ... on disk, and the file that lists them; the classes have the ids 9, 7, 3."""
+    """Images with ids 5, 6, ... on disk, and their annotation file. The category ids are 9, 7, 3."""
     rng = np.random.default_rng(0)
     records = []
     for index in range(num_images):
@@ -60,7 +60,7 @@ def test_class_index_is_the_position_of_the_category(tmp_path):
     assert sample_of(training_set(coco, tmp_path)).class_ids.tolist() == [2, 0, 1]
 
 
-def test_crowds_are_left_out_and_images_without_objects_stay(tmp_path):
+def test_crowds_are_skipped_and_images_without_objects_are_kept(tmp_path):
     crowd = one_object({"size": [40, 60], "counts": [0, 2400]}, iscrowd=True)
     dataset = training_set(build_coco(tmp_path, [crowd], num_images=2), tmp_path, POLICIES)
     assert len(dataset) == 2
@@ -97,14 +97,14 @@ def test_both_kinds_of_rle_keep_their_holes(tmp_path, encode):
     assert sample.boxes_xyxy.tolist() == [[10, 5, 50, 35]]
 
 
-def test_parts_of_an_object_are_one_mask(tmp_path):
+def test_several_polygons_of_an_object_make_one_mask(tmp_path):
     parts = [square(2, 3, 10), square(30, 20, 10)]
     sample = sample_of(training_set(build_coco(tmp_path, [one_object(parts)]), tmp_path))
     assert sample.masks.sum() == 200
     assert sample.boxes_xyxy.tolist() == [[2, 3, 40, 30]]
 
 
-def test_the_box_is_that_of_the_polygon_whatever_the_file_says(tmp_path):
+def test_the_box_comes_from_the_polygon_not_from_the_file(tmp_path):
     wrong_box = one_object([square(10, 10, 20)], bbox_xywh=(0.0, 0.0, 60.0, 40.0))
     sample = sample_of(training_set(build_coco(tmp_path, [wrong_box]), tmp_path))
     assert sample.boxes_xyxy.tolist() == [[10, 10, 30, 30]]
@@ -121,7 +121,7 @@ def test_a_sample_depends_on_seed_epoch_and_index_only(tmp_path):
     coco = build_coco(tmp_path, [one_object([square(10, 10, 20)])], num_images=2)
     first = training_set(coco, tmp_path, POLICIES, seed=1)
     second = training_set(coco, tmp_path, POLICIES, seed=1)
-    sample_of(second, 0, 1), sample_of(second, 3, 0)  # what was asked before does not matter
+    sample_of(second, 0, 1), sample_of(second, 3, 0)  # samples made before do not matter
     for a, b in zip(sample_of(first, 2), sample_of(second, 2), strict=True):
         np.testing.assert_array_equal(a, b)
     other_seed = training_set(coco, tmp_path, POLICIES, seed=2)
@@ -129,7 +129,7 @@ def test_a_sample_depends_on_seed_epoch_and_index_only(tmp_path):
         assert (other.image != sample_of(first, 2).image).any()
 
 
-def test_a_sample_of_another_size_differs_in_nothing_else(tmp_path):
+def test_the_input_size_does_not_change_the_augmentation(tmp_path):
     coco = build_coco(tmp_path, [one_object([square(10, 10, 20)])])
     dataset = training_set(coco, tmp_path, (RandomDistort(), RandomExpand(), RandomFlip()))
     for epoch in range(8):
@@ -177,7 +177,7 @@ BOTH = Mixing(mosaic_prob=1.0, copy_paste_prob=1.0)
 
 
 def five_images(folder):
-    """Images of 40 x 60 with one object each, but for the last."""
+    """Images of 40 x 60 with one object each, except the last."""
     objects = [Annotation(i, 5 + i, 7, [square(5 * i, 5, 20)]) for i in range(4)]
     return build_coco(folder, objects, num_images=5)
 
@@ -191,7 +191,7 @@ def assert_same(first, second):
             np.testing.assert_array_equal(part, other_part)
 
 
-def test_an_image_comes_with_other_pixels_the_second_time_in_an_epoch(tmp_path):
+def test_a_repeated_image_gets_different_augmentation(tmp_path):
     dataset = training_set(five_images(tmp_path), tmp_path, POLICIES, weights=np.array([3.0, 1, 1, 1, 0]))
     assert dataset.epoch_length == 6 and len(dataset) == 5
     assert Draw(0, 2) in dataset.draws(0) and Draw(4) not in dataset.draws(0)
@@ -202,7 +202,7 @@ def test_an_image_comes_with_other_pixels_the_second_time_in_an_epoch(tmp_path):
     assert_same(samples[1], dataset.task(0, Draw(0, 1), Resize((40, 60)))())
 
 
-def test_samples_that_are_not_mixed_are_as_without_mixing(tmp_path):
+def test_samples_without_mixing_are_the_same_if_mixing_is_enabled(tmp_path):
     coco = five_images(tmp_path)
     plain = training_set(coco, tmp_path, POLICIES)
     for mixing in (Mixing(), Mixing(mosaic_prob=0.5), Mixing(copy_paste_prob=0.5)):
@@ -232,7 +232,7 @@ def test_a_mixed_sample_depends_on_seed_epoch_and_draw_only(tmp_path):
         assert (other.image != sample.image).any()
 
 
-def test_mixing_of_one_kind_changes_nothing_in_the_other(tmp_path):
+def test_mosaic_and_copy_paste_have_separate_random_streams(tmp_path):
     coco = five_images(tmp_path)
     names = [
         sample_of(training_set(coco, tmp_path, mixing=mixing)).file_names
@@ -241,7 +241,7 @@ def test_mixing_of_one_kind_changes_nothing_in_the_other(tmp_path):
     assert names[0] == names[1] + names[2][1:]
 
 
-def test_an_adapted_set_has_other_sizes_and_may_be_unmixed(tmp_path):
+def test_an_adapted_set_can_change_sizes_and_disable_mixing(tmp_path):
     coco = five_images(tmp_path)
     dataset = training_set(coco, tmp_path, POLICIES, mixing=BOTH)
     plain = training_set(coco, tmp_path, POLICIES)
@@ -253,7 +253,7 @@ def test_an_adapted_set_has_other_sizes_and_may_be_unmixed(tmp_path):
     assert len(sample_of(dataset, 3).file_names) == 5
 
 
-def test_what_is_pasted_comes_from_images_with_objects(tmp_path):
+def test_pasted_objects_come_from_images_with_objects(tmp_path):
     dataset = training_set(five_images(tmp_path), tmp_path, mixing=Mixing(copy_paste_prob=1.0))
     drawn = [sample_of(dataset, epoch).file_names[1] for epoch in range(60)]
     assert set(drawn) == {"0.png", "1.png", "2.png", "3.png"}
@@ -321,7 +321,7 @@ def names_of(dataset, bad, epoch=0):
     return [image.record.file_name for image in dataset.task(epoch, Draw(0), Resize((8, 8)), bad).images]
 
 
-def test_in_the_place_of_a_bad_image_comes_the_next_candidate_whatever_else_is_bad(tmp_path):
+def test_a_bad_image_is_replaced_by_the_next_good_candidate(tmp_path):
     dataset = training_set(five_images(tmp_path), tmp_path, mixing=BOTH)
     for epoch in range(30):
         usual = names_of(dataset, bad=(), epoch=epoch)
@@ -330,11 +330,11 @@ def test_in_the_place_of_a_bad_image_comes_the_next_candidate_whatever_else_is_b
             assert not bad & set(found)
             for name, before in zip(found, usual, strict=True):
                 assert name == before or before in bad
-        # One after the other or at once is the same.
+        # The result is the same whether the images become bad one by one or all at once.
         assert names_of(dataset, ("0.png", "1.png", "2.png", "4.png"), epoch) == ["3.png"] * 5
 
 
-def test_replacements_are_all_images(tmp_path):
+def test_any_image_can_be_a_replacement(tmp_path):
     dataset = training_set(five_images(tmp_path), tmp_path)
     replaced = {name for epoch in range(60) for name in names_of(dataset, {"0.png"}, epoch)}
     assert replaced == {"1.png", "2.png", "3.png", "4.png"}
@@ -347,7 +347,7 @@ def test_when_all_images_are_bad_there_is_no_sample(tmp_path):
 
 
 @pytest.mark.parametrize("part", ["base", "mosaic", "pasted"])
-def test_the_image_that_broke_a_mixed_sample_is_named(tmp_path, part):
+def test_the_bad_image_of_a_mixed_sample_is_named(tmp_path, part):
     coco = five_images(tmp_path)
     task = training_set(coco, tmp_path, mixing=BOTH).task(0, Draw(0), Resize((8, 8)))
     broken = replace(coco.annotations[1], segmentation=[])

@@ -1,4 +1,4 @@
-"""Geometry (data.sample) and random policies (data.transforms) of training samples."""
+"""Geometry (``sample``) and augmentations (``transforms``) of training samples."""
 
 from dataclasses import replace
 
@@ -61,7 +61,7 @@ def noise(height, width, seed=0):
 # --- geometry -------------------------------------------------------------------------------------
 
 
-def test_an_untouched_sample_renders_as_it_was():
+def test_a_sample_without_changes_renders_unchanged():
     image = noise(40, 60)
     rendered = Sample.from_source(image, [(rectangle(10, 5, 30, 25),)], [3]).render()
     np.testing.assert_array_equal(rendered.image, image)
@@ -81,7 +81,7 @@ def test_a_pure_resize_equals_opencv(size_hw, interpolation):
 
 
 def random_geometry(sample, rng, crops=True):
-    """A chain of 2 to 6 operations, then one resize to an agreeable size."""
+    """A random chain of 2 to 6 operations, then a resize to a size that is easy to check."""
     for _ in range(rng.integers(2, 7)):
         height, width = sample.size_hw
         match rng.integers(4) if crops else rng.choice([0, 1, 3]):
@@ -102,7 +102,7 @@ def random_geometry(sample, rng, crops=True):
 
 @pytest.mark.parametrize("as_rle", [False, True], ids=["polygon", "rle"])
 @pytest.mark.parametrize("seed", range(25))
-def test_mask_and_image_agree_after_any_chain(as_rle, seed):
+def test_masks_match_the_image_after_any_chain_of_operations(as_rle, seed):
     rng = np.random.default_rng(seed)
     sample = drawn_rectangles((300, 400), [(90, 60, 320, 230)], as_rle=as_rle)
     rendered = random_geometry(sample, rng).render()
@@ -127,15 +127,15 @@ def test_recipe_policies_keep_masks_on_their_objects():
         assert (mask_pixels & red_pixels(rendered.image)).sum() > 0.99 * mask_pixels.sum()
 
 
-def test_crop_drops_objects_left_outside():
+def test_crop_drops_objects_outside_the_window():
     sample = drawn_rectangles((100, 100), [(10, 10, 40, 40), (60, 60, 90, 90)])
     cropped = sample.crop(50, 50, width=50, height=50)
     assert cropped.class_ids.tolist() == [1]
     assert cropped.render().boxes_xyxy.tolist() == [[10, 10, 40, 40]]
 
 
-def test_a_cut_object_gets_the_tight_box_of_what_is_left():
-    """Of a triangle that grows to the right, the left half is not as high as the whole."""
+def test_a_cut_object_gets_the_tight_box_of_its_visible_part():
+    """The left half of a triangle that widens to the right is less high than the whole triangle."""
     triangle = np.array([[10, 50], [90, 10], [90, 90]], np.float64)
     sample = Sample.from_source(noise(100, 100), [(triangle,)], [0]).crop(0, 0, width=50, height=100)
     x1, y1, x2, y2 = sample.render().boxes_xyxy[0]
@@ -152,7 +152,7 @@ def test_an_uncut_object_keeps_the_exact_box_of_its_polygon():
 
 @pytest.mark.parametrize("size", [35, 70, 110, 130, 170, 230, 290, 310])
 def test_an_object_that_touches_the_crop_is_not_cut(size):
-    """The way back from the crop to the source rounds; that must not count as a cut."""
+    """Rounding errors when a crop is mapped back to the source frame must not count as a cut."""
     polygon = np.array([[10, 10], [30, 10.4], [20, 30]], np.float64)
     sample = Sample.from_source(noise(50, 50), [(polygon,)], [0]).resize((size, size)).pad(3, 3, 0, 0)
     start, side = size // 5 + 3, 2 * size // 5
@@ -163,7 +163,7 @@ def test_an_object_that_touches_the_crop_is_not_cut(size):
     )
 
 
-def test_a_pixel_belongs_to_the_image_when_its_centre_does():
+def test_a_pixel_belongs_to_the_image_if_its_centre_is_inside():
     """Scaled by 0.2, borders of 7 and 8 pixels end at 1.4 and 1.6; the centre of pixel 1 is at 1.5."""
     sample = drawn_rectangles((27, 28), [(0, 0, 28, 27)]).pad(left=7, top=8, right=0, bottom=0, fill=GREEN)
     rendered = sample.resize((7, 7)).render()
@@ -201,7 +201,7 @@ def test_a_crop_of_border_only_has_neither_image_nor_objects():
     assert rendered.boxes_xyxy.shape == (0, 4)
 
 
-def test_holes_and_separate_parts_survive():
+def test_holes_and_separate_parts_are_kept():
     ring = np.zeros((80, 80), np.uint8)
     ring[10:70, 10:70] = 1
     ring[30:50, 30:50] = 0
@@ -228,7 +228,7 @@ def rasterised(polygons, size_hw):
 
 @pytest.mark.parametrize("crops", [False, True], ids=["whole objects", "with crops"])
 @pytest.mark.parametrize("seed", range(15))
-def test_polygons_say_the_same_as_the_masks_after_any_chain(seed, crops):
+def test_polygons_match_the_masks_after_any_chain_of_operations(seed, crops):
     rng = np.random.default_rng(seed)
     segments = [
         (star(rng, (100, 90), 60), star(rng, (330, 200), 50)),  # two parts
@@ -250,7 +250,7 @@ def test_flip_resize_and_pad_move_polygons_exactly():
     np.testing.assert_allclose(moved, (triangle * [-1, 1] + [50, 0]) * [3, 2] + [5, 7], rtol=1e-14)
 
 
-def test_objects_that_only_a_mask_describes_have_no_polygons():
+def test_cut_objects_and_rles_have_no_polygons():
     size_hw = (100, 100)
     inside, beyond = (rectangle(40, 40, 60, 60),), (rectangle(70, 45, 120, 55),)
     ring = np.zeros(size_hw, np.uint8)
@@ -263,7 +263,7 @@ def test_objects_that_only_a_mask_describes_have_no_polygons():
     assert cropped.masks[0].sum() == 200
 
 
-def test_an_object_of_which_no_pixel_is_left_is_dropped():
+def test_an_object_without_visible_pixels_is_dropped():
     sample = drawn_rectangles((400, 400), [(5, 5, 6, 6), (100, 100, 300, 300)]).resize((40, 40))
     rendered = sample.render()
     assert rendered.class_ids.tolist() == [1]
@@ -272,7 +272,7 @@ def test_an_object_of_which_no_pixel_is_left_is_dropped():
     np.testing.assert_allclose(corners, rectangle(10, 10, 30, 30))
 
 
-def test_geometry_leaves_the_sample_it_is_called_on_alone():
+def test_geometry_methods_do_not_change_their_sample():
     sample = drawn_rectangles((50, 50), [(10, 10, 40, 40)])
     before = sample.render()
     sample.hflip().pad(3, 4, 5, 6).crop(2, 2, width=20, height=20).resize((11, 12)).render()
@@ -297,7 +297,7 @@ def test_expand_stays_within_its_ratio_and_shows_the_whole_image():
     np.testing.assert_allclose(widths / heights, 4 / 3, rtol=0.05)
 
 
-def test_crop_keeps_exactly_the_objects_whose_centres_it_holds():
+def test_crop_keeps_exactly_the_objects_whose_centres_are_inside():
     boxes = [(x, y, x + 60, y + 60) for x in range(0, 400, 80) for y in range(0, 300, 80)]
     sample = drawn_rectangles((300, 400), boxes)
     num_cropped = 0
@@ -309,7 +309,7 @@ def test_crop_keeps_exactly_the_objects_whose_centres_it_holds():
         centres = sample.boxes_xyxy.reshape(-1, 2, 2).mean(axis=1)
         held = ((window[:2] <= centres) & (centres < window[2:])).all(axis=1)
         np.testing.assert_array_equal(cropped.class_ids, np.flatnonzero(held))
-    assert 30 < num_cropped < 60  # of 7 choices one is not to crop, and high thresholds are never met
+    assert 30 < num_cropped < 60  # one of 7 choices is no crop, and high thresholds are never reached
 
 
 def test_crop_reaches_its_threshold():
@@ -333,13 +333,13 @@ def test_crop_windows_keep_within_scaling_and_aspect_ratio():
     assert scale.min() > 0.29 and scale.max() <= 1
 
 
-def test_crop_leaves_images_without_objects_whole():
+def test_crop_does_not_crop_images_without_objects():
     sample = Sample.from_source(noise(50, 50), [], [])
     assert RandomCrop(allow_no_crop=False)(sample, np.random.default_rng(0)) is sample
 
 
 @pytest.mark.parametrize("size_hw", [(1, 1), (1, 7), (3, 2)], ids=str)
-def test_the_recipe_survives_the_smallest_images(size_hw):
+def test_the_recipe_works_on_the_smallest_images(size_hw):
     box = rectangle(0, 0, size_hw[1], size_hw[0])
     policies = [RandomDistort(), RandomExpand(), RandomCrop(), RandomFlip(), Resize((32, 32))]
     for seed in range(30):
@@ -347,7 +347,7 @@ def test_the_recipe_survives_the_smallest_images(size_hw):
         assert apply(policies, sample, np.random.default_rng(seed)).render().image.shape == (32, 32, 3)
 
 
-def test_flip_happens_as_often_as_it_should():
+def test_flip_has_the_configured_probability():
     sample = drawn_rectangles((10, 10), [(0, 0, 5, 5)])
     rng = np.random.default_rng(0)
     flipped = sum(RandomFlip(prob=0.3)(sample, rng).scale_xy[0] < 0 for _ in range(500))
@@ -361,7 +361,7 @@ def test_random_resize_draws_every_size():
     assert {policy(sample, rng).size_hw for _ in range(40)} == {(60, 80), (90, 120), (120, 160)}
 
 
-def test_the_same_draw_makes_the_same_pixels_and_another_draw_others():
+def test_the_same_generator_state_gives_the_same_pixels():
     policies = [RandomDistort(), RandomExpand(), RandomCrop(), RandomFlip(), Resize((64, 64))]
     sample = Sample.from_source(noise(100, 120), [(rectangle(20, 20, 90, 90),)], [0])
     first, again, other = (
@@ -380,14 +380,14 @@ def test_the_same_draw_makes_the_same_pixels_and_another_draw_others():
     ],
 )
 @pytest.mark.parametrize("factor", [0.5, 0.9, 1.5])
-def test_colour_changes_are_those_of_the_reference(change, enhancer, factor):
+def test_colour_changes_equal_the_reference(change, enhancer, factor):
     image = noise(50, 50)
     expected = np.asarray(enhancer(Image.fromarray(image)).enhance(factor)).astype(int)
-    assert np.abs(change(image, factor) - expected).max() <= 1  # Pillow cuts where we round
+    assert np.abs(change(image, factor) - expected).max() <= 1  # Pillow truncates, this code rounds
 
 
 @pytest.mark.parametrize("turn", [-18, -3, 0, 18])
-def test_hue_turns_as_in_the_reference(turn):
+def test_hue_shift_equals_the_reference(turn):
     image = cv2.GaussianBlur(noise(50, 50), (0, 0), 1)
     hsv = np.array(Image.fromarray(image).convert("HSV"))
     hsv[:, :, 0] = (hsv[:, :, 0].astype(int) + turn) % 256
@@ -397,7 +397,7 @@ def test_hue_turns_as_in_the_reference(turn):
     difference = np.abs(change_hue(image, turn) - expected.astype(int))
     assert (
         difference.mean() < 2 and difference.max() < 16
-    )  # both round hue and saturation to 1/256, not alike
+    )  # both round hue and saturation to 1/256, but differently
 
 
 def test_distort_changes_colours_but_not_the_source():

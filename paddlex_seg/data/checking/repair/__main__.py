@@ -9,10 +9,10 @@ from paddlex_seg.data.checking.repair.undo import undo_repair
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the annotation files as they were before a repair."""
+    """Write the annotation files from before the repair."""
     parser = argparse.ArgumentParser(
         prog="python -m paddlex_seg.data.checking.repair",
-        description="Undo a repair: write the annotation files as they were before.",
+        description="Undo a repair: write the annotation files from before the repair.",
     )
     parser.add_argument("repaired", type=Path, help="folder of the repaired copy")
     parser.add_argument("--into", type=Path, required=True, help="folder for the annotation files")

@@ -19,7 +19,7 @@ from paddlex_seg.masks.rle import polygons_to_rle, rle_area, segmentation_to_jso
 def repair_references(draft: Draft) -> None:
     """Ids, references and lists of polygons."""
     image_ids = {slot.id() for slot in draft.records("images")}
-    # An image without an id may be the one that an annotation means.
+    # If an image has no id, an unknown image_id may refer to it, so the annotation is kept.
     all_known = None not in image_ids and len(image_ids) > 0
     highest = max((slot.id() or 0 for slot in draft.records("annotations")), default=0)
     seen: set[int] = set()
@@ -52,7 +52,7 @@ def _repair_polygon_lists(slot: Slot) -> None:
 
 
 def repair_geometry(draft: Draft) -> None:
-    """Polygons without area and beyond the image, masks without pixels, and objects that count twice."""
+    """Polygons without area or beyond the image, masks without pixels, and duplicate annotations."""
     parsed, measures, slots = draft.parse()
     coco = parsed.coco
     for row in repeated_annotations(coco, measures):
@@ -80,8 +80,10 @@ def _drop_flat_parts(slot: Slot, is_flat: bool) -> None:
 
 
 def _cut(slot: Slot, height: int, width: int) -> None:
-    """What lies in the image: of polygons their part; of those that cross themselves, or of which a sliver
-    would remain that draws nothing, the drawn mask.
+    """Cut polygons at the image border.
+
+    The rasterised mask replaces the polygons if one of them crosses itself, or if the cut polygons cover no
+    pixel.
     """
     frame = shapely.box(0, 0, width, height)
     polygons = [shapely.Polygon(np.array(part, float).reshape(-1, 2)) for part in slot.after["segmentation"]]
@@ -96,7 +98,7 @@ def _cut(slot: Slot, height: int, width: int) -> None:
 
 
 def repair_numbers(draft: Draft) -> None:
-    """Boxes and areas that are missing or not those of the masks."""
+    """Boxes and areas that are missing or do not fit the masks."""
     parsed, measures, slots = draft.parse()
     problems = {**box_problems(parsed.coco, measures), **area_problems(parsed.coco, measures)[0]}
     cut = np.array(["polygon_outside" in slot.codes for slot in slots], bool)

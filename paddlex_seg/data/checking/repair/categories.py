@@ -12,7 +12,7 @@ from paddlex_seg.structures import Category, CocoFile
 
 
 def repair_categories(drafts: Sequence[Draft]) -> None:
-    """One list for all files, joined by name in the order of the first file."""
+    """Give all files one list: categories are matched by name, in the order of the first file."""
     if not all(_is_unambiguous(draft.categories) for draft in drafts):
         return
     parsed = [parse_coco({**_lists_only(draft), "annotations": []}, draft.path).coco for draft in drafts]
@@ -75,7 +75,7 @@ def _category_codes(draft: Draft, train: CocoFile, coco: CocoFile, dummies: Sequ
     codes += ["category_id_duplicate"] * (max(ids.values(), default=0) > 1)
     codes += ["category_name_duplicate"] * (max(names.values(), default=0) > 1)
     codes += ["category_dummy"] * any(entry["name"] in dummies for entry in draft.categories)
-    # The train file also changes where another one has more classes.
+    # The train file has no difference to itself, but it changes if another file has more classes.
     return sorted(set(codes)) or ["categories_differ_ids"]
 
 

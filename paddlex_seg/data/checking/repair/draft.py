@@ -1,4 +1,4 @@
-"""An annotation file under repair: each record as it was and as it is, and why it changed."""
+"""An annotation file under repair: each record before and after, with the codes of its changes."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -12,26 +12,26 @@ from paddlex_seg.data.coco.read import ParsedCoco, parse_coco
 
 @dataclass
 class Slot:
-    """A record of a list, as it was and as it is."""
+    """A record of a list, before and after the repair."""
 
-    position: int  # in the list of the file
+    position: int  # in the list in the file
     before: Any
     after: Any
     codes: list[str] = field(default_factory=list)
     is_removed: bool = False
 
     def id(self, key: str = "id") -> int | None:
-        """The whole number under ``key``; None where the record has none."""
+        """The whole number under ``key``; None if the record has none."""
         value = self.after.get(key)
         return value if type(value) is int else None
 
     def change(self, code: str, **values: Any) -> None:
-        """Other values for some keys."""
+        """Replace the values of some keys."""
         self._note(code)
         self.after = {**self.after, **values}
 
     def remove(self, code: str) -> None:
-        """The record leaves the list."""
+        """Remove the record from the list."""
         self._note(code)
         self.after, self.is_removed = None, True
 
@@ -41,7 +41,7 @@ class Slot:
 
 
 class Draft:
-    """An annotation file whose records can be changed, each with the code that is the reason."""
+    """An annotation file whose records can be changed. Each change has the code of its finding."""
 
     def __init__(self, path: Path, document: Any) -> None:
         self.path = path
@@ -55,7 +55,7 @@ class Draft:
         self.category_codes: list[str] = []
 
     def records(self, kind: str) -> Iterator[Slot]:
-        """The slots whose record is an object, which they still have."""
+        """The slots whose record is a JSON object and not removed."""
         return (slot for slot in getattr(self, kind) if isinstance(slot.after, dict))
 
     def current(self) -> Any:
@@ -73,7 +73,7 @@ class Draft:
         }
 
     def parse(self) -> tuple[ParsedCoco, Measures, list[Slot]]:
-        """The sound records, their measures, and the slot of each annotation."""
+        """The valid records, their measures, and the slot of each annotation."""
         document = self.current()
         slots = [slot for slot in self.annotations if not slot.is_removed]
         parsed = parse_coco(
@@ -86,12 +86,12 @@ class Draft:
 
     @property
     def counts(self) -> Counter[str]:
-        """How many records were changed for each code."""
+        """Number of changed records for each code."""
         slots = [*self.images, *self.annotations]
         return Counter(code for slot in slots for code in slot.codes) + Counter(self.category_codes)
 
     def changes(self, digest: str) -> dict[str, Any]:
-        """What the log says of this file."""
+        """The log entry of this file."""
         changes: list[dict[str, Any]] = []
         if self.category_codes:
             before = list_of(self.document, "categories")
@@ -119,6 +119,6 @@ class Draft:
 
 
 def list_of(document: Mapping[str, Any], key: str) -> list[Any]:
-    """The list under ``key``; an empty one where there is none."""
+    """The list under ``key``; an empty list if there is none."""
     value = document.get(key)
     return value if isinstance(value, list) else []

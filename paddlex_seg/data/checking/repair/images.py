@@ -1,4 +1,4 @@
-"""Repairs of image records: names, sizes, records without a usable image, records that repeat another."""
+"""Repairs of image records: names, sizes, unusable image files, and images that are listed twice."""
 
 import os
 from pathlib import Path, PurePosixPath
@@ -13,7 +13,7 @@ _UNUSABLE = ("image_missing", "image_empty_file", "image_truncated", "image_corr
 
 
 def repair_images(draft: Draft, image_dir: Path) -> None:
-    """Names that lead outside, missing sizes, images that cannot be used, and images listed twice."""
+    """File names outside the image folder, missing sizes, unusable images, and images listed twice."""
     slots = [slot for slot in draft.records("images") if isinstance(slot.after.get("file_name"), str)]
     for slot in slots:
         name = slot.after["file_name"]
@@ -28,9 +28,8 @@ def repair_images(draft: Draft, image_dir: Path) -> None:
         if fact.problem in _UNUSABLE:
             gone[slot.id()] = str(fact.problem)
             slot.remove(str(fact.problem))
-        elif (
-            fact.shown_hw is not None and fact.shown_hw == fact.stored_hw
-        ):  # nobody knows which way otherwise
+        # If EXIF swaps width and height, it is unknown which size the annotations were made for.
+        elif fact.shown_hw is not None and fact.shown_hw == fact.stored_hw:
             _repair_size(slot, fact.shown_hw)
     for slot in draft.records("annotations"):
         image_id = slot.id("image_id")
@@ -40,7 +39,7 @@ def repair_images(draft: Draft, image_dir: Path) -> None:
 
 
 def _name_inside(name: str, image_dir: Path) -> str | None:
-    """A name that leads out of the folder or is absolute, but whose image lies inside: relative to it."""
+    """The name relative to ``image_dir``, if it is invalid there, but its file is inside; otherwise None."""
     try:
         image_path(image_dir, name)
         return None
@@ -53,7 +52,7 @@ def _name_inside(name: str, image_dir: Path) -> str | None:
 
 
 def _repair_size(slot: Slot, size_hw: tuple[int, int]) -> None:
-    """Width and height where the file has none, or none that an image can have."""
+    """Set width and height if they are missing or invalid."""
     sides = {"width": size_hw[1], "height": size_hw[0]}
     wrong = [key for key in sides if type(slot.after.get(key)) not in (int, float) or slot.after[key] < 1]
     if wrong:

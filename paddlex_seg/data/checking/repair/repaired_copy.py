@@ -1,6 +1,7 @@
-"""Repairs: a copy of a data set in which all is right that can be put right without guessing.
+"""Repair: write a copy of a data set with all corrections that need no guessing.
 
-The copy has a log of every change; `undo.undo_repair` applies it backwards. Images are linked, never written.
+The copy contains a log of every change. `undo.undo_repair` reverts them. Image files are linked or copied,
+never changed.
 """
 
 from collections import Counter
@@ -30,23 +31,24 @@ class Repair:
     root: Path
     log_file: Path
     counts: Mapping[str, int]  # repaired findings by code
-    written: bool  # False if the copy was there already
+    written: bool  # False if the same copy exists already
 
 
 def repair_dataset(dataset_dir: Path, target: Path | None = None) -> Repair:
-    """Write a repaired copy of the data set in ``dataset_dir`` to ``target``, or beside it with ``_fixed``.
+    """Write a repaired copy of the data set in ``dataset_dir`` to ``target``.
 
-    What is done for each code of a finding is in ``findings.KINDS``; what only a person can decide stays as
-    it is. The copy appears complete or not at all; another one that was there becomes ``x.bak``.
-    Raises DatasetError when there is no annotation file, or one that cannot be read as JSON.
+    Without ``target``, the copy is beside the data set, with ``_fixed`` added to its name. ``findings.KINDS``
+    lists the repair for each code. Problems that only a person can decide stay. The copy is written
+    atomically. An older copy at the same place is renamed to ``<name>.bak``. Raises DatasetError when there
+    is no annotation file, or one that is not valid JSON.
     """
     paths = dataset_paths(dataset_dir)
     target = target or paths.root.with_name(f"{paths.root.resolve().name}_fixed")
     root, place = paths.root.resolve(), target.resolve()
     if root.is_relative_to(place) or place.is_relative_to(root):
         raise DatasetError(
-            f"{target}: the repaired copy cannot take the place of the data set, nor lie in it. Name another "
-            "folder."
+            f"{target}: the repaired copy cannot replace the data set, contain it, or be inside it. Set "
+            "CheckDataset.fix.dst_dir to another folder."
         )
     files = [path for path in (paths.train_json, paths.val_json, paths.test_json) if path.is_file()]
     if not files:
@@ -85,11 +87,11 @@ def _share_image(record: Mapping[str, Any], image_dir: Path, target_dir: Path) -
     try:
         source, target = (image_path(folder, record["file_name"]) for folder in (image_dir, target_dir))
     except (DatasetError, KeyError, AttributeError):
-        return  # a record that only a person can repair
+        return  # only a person can repair this record
     if source.is_file() and not target.exists():
         link_or_copy(source, target)
 
 
 def write_document(document: Any, path: Path) -> None:
-    """Write JSON as the annotation files of a repaired copy have it."""
+    """Write JSON in the format of the annotation files of a repaired copy."""
     write_json(path, document, indent=None)

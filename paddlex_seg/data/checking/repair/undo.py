@@ -1,4 +1,4 @@
-"""The log of a repair, and the way back: the annotation files as they were before."""
+"""Undo a repair: restore the annotation files from the repair log."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,10 +12,13 @@ LOG_NAME = "repair_log.json"
 
 
 def undo_repair(repaired: Path) -> dict[str, Any]:
-    """The annotation files as they were before the repair: by name, what the JSON held."""
+    """The JSON content of the annotation files before the repair, by file name.
+
+    Raises DatasetError when ``repaired`` has no readable log.
+    """
     log = read_log(repaired)
     if log is None:
-        raise DatasetError(f"{repaired}: has no readable {LOG_NAME}. Name the folder of a repaired copy.")
+        raise DatasetError(f"{repaired}: has no readable {LOG_NAME}. Give the folder of a repaired copy.")
     return {
         name: _undo(load_document(repaired / "annotations" / name), entry["changes"])
         for name, entry in log["files"].items()
@@ -23,7 +26,7 @@ def undo_repair(repaired: Path) -> dict[str, Any]:
 
 
 def read_log(target: Path) -> Any:
-    """The log in the repaired copy ``target``; None where there is none."""
+    """The log in the repaired copy ``target``; None if there is no readable log."""
     try:
         return json.loads((target / LOG_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):
