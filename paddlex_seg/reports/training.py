@@ -6,6 +6,8 @@ evaluation; ``curves.png`` has the two most wanted curves as an image.
 """
 
 import io
+import math
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +34,7 @@ from paddlex_seg.visualize import draw_instances
 PAGE_FILE = "training.html"
 CURVES_FILE = "curves.png"
 
+_SHARE_OF_RUN = 0.02  # that updates of the page may take
 _MAX_SAMPLES, _MAX_DRAWN_OBJECTS = 16, 100
 _SAMPLE_SIDE, _SAMPLE_BYTES = 480, 110_000  # longer side of an embedded image, and its size as JPEG
 _MAX_POINTS = 1000  # of a curve, which is some 400 pixels wide
@@ -58,9 +61,16 @@ class TrainingPage:
     ) -> None:
         self._output, self._title, self.schedule, self._settings = output, title, schedule, settings
         self._samples = [_show_sample(sample, categories) for sample in samples[:_MAX_SAMPLES]]
+        self._written_at, self._write_seconds = -math.inf, 0.0  # of the last `write`
+
+    def update(self) -> None:
+        """`write`, unless the last one was so recent that the page would take more than 2 % of the run."""
+        if time.perf_counter() - self._written_at >= self._write_seconds / _SHARE_OF_RUN:
+            self.write()
 
     def write(self) -> None:
         """Write both files anew; each appears complete or not at all."""
+        start = time.perf_counter()
         records = read_metrics(self._output / METRICS_FILE, max_steps=_MAX_POINTS)
         steps = [record for record in records if record["kind"] == "step"]
         evaluations = [record for record in records if record["kind"] == "evaluation"]
@@ -88,6 +98,8 @@ class TrainingPage:
         )
         replace_file(self._output / PAGE_FILE, page)
         replace_file(self._output / CURVES_FILE, _curves_png(steps, evaluations))
+        self._written_at = time.perf_counter()
+        self._write_seconds = self._written_at - start
 
 
 # ---- Numbers in short

@@ -18,7 +18,7 @@ from paddlex_seg.models.network_backend import NetworkBackend
 from paddlex_seg.ops.processes import take_from_first_process
 from paddlex_seg.runtime.log import progress_bar
 from paddlex_seg.training.guards import answer_refused_step, go_back_unless_finite
-from paddlex_seg.training.output import save_now, score_text, write_train_result
+from paddlex_seg.training.output import save_now, score_text, write_page, write_train_result
 from paddlex_seg.training.resume import is_saved
 from paddlex_seg.training.run import Clock, Run, epoch_batches
 from paddlex_seg.training.schedule import write_schedule
@@ -148,7 +148,7 @@ def finish_epoch(run: Run, state: TrainState, clock: Clock, metrics: CocoMetrics
         scores = {"mask_ap": score, "mask_ap50": metrics.segm.AP50, "mask_ap75": metrics.segm.AP75}
         scores |= {"box_ap": metrics.bbox.AP, "box_ap50": metrics.bbox.AP50}
         run.numbers.evaluation(epoch=epoch, step=state.progress.step, losses=losses, **scores)
-        run.page.write()
+        write_page(run.page, if_due=True)
     save_now(run, state, clock, score=score, is_best=is_best)
     write_train_result(run, state)
 

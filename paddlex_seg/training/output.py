@@ -94,7 +94,21 @@ def recorded(run: Run, progress: Progress, checkpoint: Path | None) -> Iterator[
             settings=run.cfg.to_yaml(),
         )
         page.write()
-        yield replace(run, numbers=numbers, page=page)
+        try:
+            yield replace(run, numbers=numbers, page=page)
+        finally:
+            write_page(page)
+
+
+def write_page(page: TrainingPage, *, if_due: bool = False) -> None:
+    """Write the training page. A disk that refuses it does not end the training."""
+    try:
+        if if_due:
+            page.update()
+        else:
+            page.write()
+    except OSError as error:
+        LOGGER.warning("The training page could not be written: %s. Training continues.", error)
 
 
 def first_samples(dataset: TrainingSet) -> list[TrainSample]:

@@ -46,8 +46,8 @@ class Run:
     output: Path
     samples: list[TrainSample]
 
-    def page(self) -> str:
-        page = TrainingPage(
+    def begin(self) -> TrainingPage:
+        return TrainingPage(
             self.output,
             title=f"model {NAUGHTY}",
             schedule=SCHEDULE,
@@ -55,7 +55,9 @@ class Run:
             categories=CATEGORIES,
             settings="Train:\n  seed: <7>\n",
         )
-        page.write()
+
+    def page(self) -> str:
+        self.begin().write()
         return (self.output / "training.html").read_text(encoding="utf-8")
 
     def curves(self) -> Image.Image:
@@ -166,6 +168,26 @@ def test_curves_png_shows_what_was_logged(run: Run) -> None:
     drawn = np.asarray(run.curves())
     left, right = (slice(None), slice(0, 720)), (slice(None), slice(720, None))
     assert all((drawn[half] != empty[half]).any() for half in (left, right))
+
+
+def test_updates_take_a_small_share_of_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("paddlex_seg.reports.training.time.perf_counter", lambda: now[0])
+
+    def drawn(*args: object) -> bytes:
+        now[0] += 0.5  # seconds that writing the page takes
+        return b"drawn"
+
+    monkeypatch.setattr("paddlex_seg.reports.training._curves_png", drawn)
+    page, file = run.begin(), run.output / "training.html"
+    page.update()
+    file.unlink()  # its content is the same each time
+    now[0] += 20
+    page.update()
+    assert not file.exists()
+    now[0] += 5
+    page.update()
+    assert file.exists()
 
 
 def test_a_single_high_value_does_not_flatten_the_rest() -> None:

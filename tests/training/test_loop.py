@@ -40,6 +40,7 @@ from paddlex_seg.data.samples.loader import resize_plan
 from paddlex_seg.models.pp_yoloe_seg.model import PpYoloeSeg
 from paddlex_seg.modes import train as train_mode
 from paddlex_seg.recipes import MASK_RCNN, MASK_RT_DETR, EmaRecipe
+from paddlex_seg.reports.training import TrainingPage
 from paddlex_seg.runtime.log import format_seconds
 from paddlex_seg.runtime.ranks import Ranks
 from paddlex_seg.runtime.stop_signals import StopSignals
@@ -346,6 +347,23 @@ def test_random_first_weights_depend_on_the_seed_alone(
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
         np.testing.assert_array_equal(found[name].numpy(), tensor.numpy(), err_msg=name)
+
+
+def test_a_page_that_cannot_be_written_does_not_end_the_training(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def write(self: TrainingPage) -> None:
+        calls.append(self)
+        if len(calls) > 1:
+            raise OSError(28, "No space left on device", "training.html")
+
+    monkeypatch.setattr(TrainingPage, "write", write)
+    outcome = run_slim("train", tmp_path, **train_options(dataset))
+    assert outcome.code == 0, outcome.stderr
+    assert len(calls) == 4  # at the beginning, after each of two epochs, and at the end
+    assert "The training page could not be written" in outcome.stdout
 
 
 def test_every_seed_step_and_process_has_random_numbers_of_its_own() -> None:
