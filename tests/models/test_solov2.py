@@ -212,8 +212,8 @@ def target_of(masks: np.ndarray) -> Target:
 def assign_plainly(target: Target) -> set[tuple[int, int]]:
     """Pairs (cell, object) as described in the paper, cell by cell.
 
-    Cells touch the box shrunk to a fifth and centred at the centre of mass, and are at most one cell away from
-    the centre cell.
+    Cells touch the box shrunk to a fifth and centred at the centre of mass, and are at most one cell away
+    from the centre cell.
     """
     ranges = ((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048))
     height, width = target.masks.shape[1:]
