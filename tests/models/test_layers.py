@@ -41,7 +41,7 @@ def test_a_biased_convolution_and_its_gradients_are_those_of_paddle(
         np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-5, atol=1e-4)
 
 
-def test_operations_in_place_give_the_same_gradients() -> None:
+def test_in_place_operations_give_the_same_gradients() -> None:
     values = paddle.to_tensor([-2.0, -0.5, 0.5, 2.0])
     grads = []
     for in_place in (True, False):

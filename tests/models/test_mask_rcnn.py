@@ -1,4 +1,4 @@
-"""Mask R-CNN and Cascade Mask R-CNN against recorded numbers, and on inputs of all kinds."""
+"""Mask R-CNN and Cascade Mask R-CNN: comparison with recorded numbers, and tests with various inputs."""
 
 from collections.abc import Callable
 from functools import cache, partial
@@ -50,14 +50,14 @@ BUILDERS: dict[str, Builder] = {
     "Cascade-MaskRCNN-ResNet50-FPN": rcnn.cascade_mask_rcnn_r50_fpn,
     "Cascade-MaskRCNN-ResNet50-vd-SSLDv2-FPN": rcnn.cascade_mask_rcnn_r50_vd_ssld_fpn,
 }
-QUICK = "MaskRCNN-ResNet50-FPN"  # of which everything is compared in seconds; of the others, the parts are
+QUICK = "MaskRCNN-ResNet50-FPN"  # compared as a whole in fast tests; of the other models, only parts
 KINDS = (rcnn.mask_rcnn_r50, rcnn.mask_rcnn_r50_fpn, rcnn.cascade_mask_rcnn_r50_fpn)
 CLIP_NORM = {name: 35.0 if name.startswith("Cascade") else None for name in BUILDERS}
 SMALL = ProposalLimits(per_level=30, per_image=16)
 
 
 def every_model(*runs: str) -> list:
-    """Each model with each run; slow are the native size and all models but one."""
+    """Each model with each run. The native size and all models except QUICK are marked slow."""
     return [
         pytest.param(
             name,
@@ -73,7 +73,7 @@ def every_model(*runs: str) -> list:
 def small_model(
     build: Builder = rcnn.mask_rcnn_r50_fpn, num_classes: int = 3, *, fill: bool = False
 ) -> rcnn.MaskRcnn:
-    """A network that looks at few proposals, with fresh weights or, which takes longer, with filled ones."""
+    """A network with few proposals and with random or filled weights. Filling takes longer."""
     model = build(num_classes)
     if fill:
         fill_model(model)
@@ -84,7 +84,7 @@ def small_model(
 
 @pytest.fixture(scope="module")
 def filled_small() -> Builder:
-    """`small_model` with filled weights, the same network every time. Not to be trained."""
+    """`small_model` with filled weights. Tests share the network, so do not train it."""
     return cache(partial(small_model, fill=True))
 
 
@@ -96,7 +96,7 @@ def pyramid_model(filled_small: Builder) -> rcnn.MaskRcnn:
 def inputs_of(
     batch_size: int, height: int, width: int, padded_hw: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Images whose originals have different sizes."""
+    """Inputs whose original images have different sizes."""
     originals = np.array([[200, 300], [320, 320], [250, 150]], np.float32)[:batch_size]
     shape = np.array([[height, width]] * batch_size, np.float32)
     images = np.stack([normalized_input(100 * b, (height, width), padded_hw) for b in range(batch_size)])
@@ -114,7 +114,7 @@ def one_image(golden: dict) -> tuple[paddle.Tensor, paddle.Tensor, paddle.Tensor
 
 @pytest.fixture(scope="module", params=BUILDERS)
 def filled(request: pytest.FixtureRequest) -> tuple[Reference, rcnn.MaskRcnn]:
-    """Each model with filled weights, and what was recorded of it. Not to be trained."""
+    """Each model with filled weights, and its recorded numbers. Tests share it, so do not train it."""
     model = BUILDERS[request.param](80)
     fill_model(model)
     model.eval()
@@ -129,7 +129,7 @@ def test_weights_have_the_published_names_shapes_and_order(filled: tuple[Referen
 
 def test_each_part_equals_the_reference(filled: tuple[Reference, rcnn.MaskRcnn]) -> None:
     """Features and proposals of the small image, the box head on some recorded proposals, the mask head on
-    the first recorded boxes: no part waits for all 1000 proposals to go through another.
+    the first recorded boxes. This avoids running all 1000 proposals through a head.
     """
     reference, model = filled
     golden = reference.golden("eval_small")
@@ -146,9 +146,10 @@ def test_each_part_equals_the_reference(filled: tuple[Reference, rcnn.MaskRcnn])
 def assert_box_head(
     model: rcnn.MaskRcnn, features: list[paddle.Tensor], im_shape: paddle.Tensor, golden: dict
 ) -> None:
-    """Scores of the recorded proposals that every fourth recorded delta belongs to, and these deltas.
+    """Compare scores and deltas of the recorded proposals that every fourth recorded delta belongs to.
 
-    A cascade gets recorded proposals in the first stage only, and hands its own on to the next.
+    In a cascade, only the first stage gets recorded proposals; the other stages get those of the stage
+    before.
     """
     head = model.bbox_head
     is_cascade = isinstance(head, CascadeBoxHead)
@@ -176,7 +177,7 @@ def assert_box_head(
 def assert_first_masks(
     model: rcnn.MaskRcnn, features: list[paddle.Tensor], scale_factor: paddle.Tensor, golden: dict
 ) -> None:
-    """Masks of the first recorded detections, whose boxes are brought back into the input."""
+    """Compare the masks of the first recorded detections, with boxes scaled back to the input."""
     recorded = golden["final0.mask_prob_first8"]
     rows = golden["final0.bbox"][: len(recorded)]
     boxes = paddle.to_tensor(rows[:, 2:]) * scale_factor.flip(-1).tile([1, 2])
@@ -239,7 +240,7 @@ def test_losses_gradients_and_one_step_equal_the_reference(
     model = BUILDERS[name](80)
     fill_model(model)
     if model.neck is None:
-        put_back_the_mistake_of_the_reference(model)
+        restore_the_mistake_of_paddledetection(model)
     seed = int(golden["meta.input_seed"])
     batch = drawn_batch(seed, image_hw=(250, 310), counts=(3, 2), num_classes=80, padded_hw=(256, 320))
     for b, target in enumerate(batch.targets):
@@ -265,8 +266,8 @@ def test_losses_gradients_and_one_step_equal_the_reference(
 def few_stay_in_order(
     scores: paddle.Tensor, image: paddle.Tensor, num_images: int, limit: int
 ) -> tuple[paddle.Tensor, paddle.Tensor]:
-    """PaddleDetection sorts the proposals of all levels together only where an image has too many. It
-    makes no difference but to a test that samples the first ones.
+    """PaddleDetection only sorts the proposals of all levels together if an image has too many. This only
+    matters for tests that sample the first proposals.
     """
     positions, num = best_of_each_image(scores, image, num_images, limit)
     parts = np.split(positions.numpy(), np.cumsum(num.numpy())[:-1])
@@ -274,9 +275,9 @@ def few_stay_in_order(
     return paddle.to_tensor(np.concatenate(parts)), num
 
 
-def put_back_the_mistake_of_the_reference(model: rcnn.MaskRcnn) -> None:
-    """Without pyramid, PaddleDetection looks up the features of all masks among those of the first image: it
-    counts the foreground of every image from 0. The recorded numbers have that mistake.
+def restore_the_mistake_of_paddledetection(model: rcnn.MaskRcnn) -> None:
+    """Without FPN, PaddleDetection takes the mask features of all images from the first image, because it
+    counts the foreground of every image from 0. The recorded numbers contain this mistake.
     """
     learn_masks = model._mask_loss
 
@@ -312,7 +313,7 @@ def test_every_parameter_gets_a_finite_gradient(build: Builder, counts: tuple[in
     "place", ["rpn_rois_score", "rpn_rois_delta", "bbox_score", "bbox_delta", "mask_fcn"]
 )
 @pytest.mark.parametrize("build", [rcnn.mask_rcnn_r50_fpn, rcnn.cascade_mask_rcnn_r50_fpn])
-def test_outputs_that_are_not_numbers_make_a_loss_that_is_not_finite(place: str, build: Builder) -> None:
+def test_non_finite_outputs_make_the_loss_non_finite(place: str, build: Builder) -> None:
     model = small_model(build)
     parameter = next(value for name, value in model.named_parameters() if place in name)
     parameter.set_value(paddle.full_like(parameter, float("nan")))
@@ -322,7 +323,7 @@ def test_outputs_that_are_not_numbers_make_a_loss_that_is_not_finite(place: str,
 
 
 @pytest.mark.parametrize("build", KINDS)
-def test_losses_are_float32_whatever_type_the_layers_give(build: Builder) -> None:
+def test_losses_are_float32_for_any_output_dtype_of_the_layers(build: Builder) -> None:
     model = build(3)
     model.train_limits = SMALL
     model.train()
@@ -330,7 +331,7 @@ def test_losses_are_float32_whatever_type_the_layers_give(build: Builder) -> Non
     paddle.seed(0)
     expected = model.loss(batch)
 
-    # Mixed precision leaves 16 bits, for which the CPU has too few operators. Of 64 bits, nothing is lost.
+    # Test with 64 bits instead of the 16 bits of mixed precision, for which the CPU lacks operators.
     def in_float64(layer: nn.Layer, inputs: tuple, output: Any) -> Any:
         if isinstance(output, list):
             return [tensor.astype("float64") for tensor in output]
@@ -360,7 +361,7 @@ def test_from_scratch_the_whole_backbone_learns() -> None:
 
 
 @pytest.mark.parametrize("build", KINDS)
-def test_an_image_is_judged_the_same_in_whatever_batch(build: Builder, filled_small: Builder) -> None:
+def test_detections_of_an_image_do_not_depend_on_the_batch(build: Builder, filled_small: Builder) -> None:
     model = filled_small(build)
     inputs = inputs_of(3, 90, 120, padded_hw=(96, 128))
     together = detect(model, *inputs)
@@ -375,7 +376,7 @@ def test_an_image_is_judged_the_same_in_whatever_batch(build: Builder, filled_sm
     assert first == len(together.bbox) > 0
 
 
-def test_detections_come_by_falling_score_inside_their_image(pyramid_model: rcnn.MaskRcnn) -> None:
+def test_detections_are_in_descending_score_inside_the_image(pyramid_model: rcnn.MaskRcnn) -> None:
     inputs = inputs_of(2, 90, 120, padded_hw=(96, 128))
     found = detect(pyramid_model, *inputs)
     ends = np.cumsum(found.bbox_num.numpy())
@@ -391,7 +392,7 @@ def test_detections_come_by_falling_score_inside_their_image(pyramid_model: rcnn
         assert (rows[:, 4:] > rows[:, 2:4]).all()
 
 
-def test_an_image_with_nothing_beside_one_with_something(pyramid_model: rcnn.MaskRcnn) -> None:
+def test_batch_with_one_image_without_detections(pyramid_model: rcnn.MaskRcnn) -> None:
     inputs = inputs_of(2, 90, 120, padded_hw=(96, 128))
     scores = [float(detect(pyramid_model, *(x[b : b + 1] for x in inputs)).bbox[0, 1]) for b in range(2)]
     low = int(np.argmin(scores))
@@ -414,8 +415,8 @@ def test_zero_detections_are_zero_rows(
     assert found.mask.shape[0] == 0
 
 
-def test_no_proposal_at_all_is_no_detection() -> None:
-    """As for a network that has diverged: no anchor becomes a box."""
+def test_no_proposals_give_no_detections() -> None:
+    """As in a diverged network: no anchor becomes a valid box."""
     model = small_model()
     weight = model.rpn_head.rpn_rois_delta.weight
     weight.set_value(paddle.full_like(weight, float("nan")))
@@ -440,11 +441,13 @@ def test_other_class_counts(num_classes: int, build: Builder) -> None:
 def test_exported_graph_equals_the_model_on_many_sizes(tmp_path: Path, build: Builder) -> None:
     batches = [inputs_of(1, 90, 120, padded_hw=(96, 128)), inputs_of(2, 120, 60, padded_hw=(128, 64))]
     model = small_model(build, fill=True)
-    assert_exported_equals_dynamic(model, batches, tmp_path, (-1, -1), see_background, rtol=1e-3, atol=2e-3)
+    assert_exported_equals_dynamic(
+        model, batches, tmp_path, (-1, -1), predict_only_background, rtol=1e-3, atol=2e-3
+    )
 
 
-def see_background(model: rcnn.MaskRcnn) -> None:
-    """Every box is one of nothing."""
+def predict_only_background(model: rcnn.MaskRcnn) -> None:
+    """Make the network classify every box as background."""
     for name, layer in model.named_sublayers():
         if "bbox_score" in name:
             layer.bias.set_value(paddle.to_tensor([0.0] * model.bbox_head.num_classes + [100.0]))
@@ -485,7 +488,7 @@ def test_best_overlaps_of_many_objects_equal_the_plain_formula() -> None:
     random = np.random.default_rng(0)
     corner, size = random.uniform(0, 50, (2, 90, 2)), random.uniform(5, 30, (2, 90, 2))
     boxes, objects = np.concatenate([corner, corner + size], axis=2).astype(np.float32)
-    objects = objects[:40]  # more than are looked at in one go
+    objects = objects[:40]  # more than one chunk
     low = np.maximum(boxes[:, None, :2], objects[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], objects[None, :, 2:])
     shared = np.clip(high - low, 0, None).prod(axis=2)
@@ -499,7 +502,7 @@ def test_best_overlaps_of_many_objects_equal_the_plain_formula() -> None:
     np.testing.assert_array_equal(found.is_best_of_object.numpy(), best.any(axis=1))
 
 
-def test_rois_are_sampled_in_known_proportions_with_the_objects_own_boxes() -> None:
+def test_rois_are_sampled_with_fixed_shares_and_include_object_boxes() -> None:
     near = boxes_of(*[(0, 0, 20, 20 + 0.01 * i) for i in range(300)])
     far = boxes_of(*[(50, 50, 60, 60 + 0.01 * i) for i in range(900)])
     target = target_of(boxes_of((0, 0, 20, 20)), [2])
@@ -511,19 +514,19 @@ def test_rois_are_sampled_in_known_proportions_with_the_objects_own_boxes() -> N
     assert few.boxes_xyxy[0].tolist() == [0, 0, 20, 20]
 
 
-def test_no_proposal_and_no_object_make_one_sample_of_the_background() -> None:
+def test_without_proposals_and_objects_there_is_one_background_sample() -> None:
     samples = sample_rois([boxes_of()], [target_of(boxes_of(), [])], num_classes=5, foreground_iou=0.5)
     assert samples.class_ids.tolist() == [5]
 
 
-def test_a_higher_foreground_iou_makes_background_of_poor_boxes() -> None:
+def test_boxes_below_the_foreground_iou_are_background() -> None:
     target = target_of(boxes_of((0, 0, 20, 20)), [1])
     boxes = [boxes_of((0, 0, 20, 11), (0, 0, 20, 17))]
     for iou, expected in ((0.5, [1, 1]), (0.6, [3, 1]), (0.9, [3, 3])):
         assert label_rois(boxes, [target], num_classes=3, foreground_iou=iou).class_ids.tolist() == expected
 
 
-def test_random_subset_is_a_subset_without_doubles() -> None:
+def test_random_subset_has_no_duplicates() -> None:
     positions = paddle.arange(100, 200)
     drawn = sampling.random_subset(positions, 30).tolist()
     assert len(set(drawn)) == 30 and set(drawn) <= set(positions.tolist())
@@ -531,14 +534,14 @@ def test_random_subset_is_a_subset_without_doubles() -> None:
     assert sampling.random_subset(positions, 100).tolist() == positions.tolist()
 
 
-def test_larger_boxes_are_looked_up_in_coarser_features() -> None:
+def test_larger_boxes_use_coarser_features() -> None:
     sides = (10, 111, 113, 223, 224, 447, 449, 2000)
     boxes = boxes_of(*[(0, 0, side, side) for side in sides])
     assert pyramid_level(boxes).tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
 def test_pooled_features_come_in_the_order_of_the_boxes() -> None:
-    """Each level has its own constant, each image adds its own, so that the value says both."""
+    """Each level and each image has its own constant, so that a value identifies both."""
     features = [
         paddle.concat([paddle.full([1, 1, s, s], level), paddle.full([1, 1, s, s], level + 10.0)])
         for level, s in enumerate((128, 64, 32, 16))
@@ -555,7 +558,7 @@ def test_polygons_in_a_box_are_drawn_at_the_resolution_of_the_mask() -> None:
     assert mask[:14, :14].all() and mask.sum() == 14 * 14
 
 
-def test_a_bitmap_and_the_polygon_it_shows_make_nearly_the_same_target() -> None:
+def test_bitmap_and_polygon_of_one_object_give_nearly_the_same_target() -> None:
     batch = drawn_batch(0, image_hw=(250, 310), counts=(3,), num_classes=5, padded_hw=(256, 320))
     (target,) = batch.targets
     samples = RoiSamples(

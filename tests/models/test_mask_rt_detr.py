@@ -44,8 +44,8 @@ BUILDERS: dict[str, Callable[..., MaskRtDetr]] = {
 FAST_SIZES = ("S", "L")
 SIZES = [pytest.param(size, marks=() if size in FAST_SIZES else pytest.mark.slow) for size in BUILDERS]
 S_FAST = [pytest.param(size, marks=() if size == "S" else pytest.mark.slow) for size in BUILDERS]
-# Of the 300 queries of M at native size, 19 to 29 change by more than a tolerance when the input is disturbed
-# by 1e-6: a box that is drawn around a mask right at its threshold goes another way. Of L it is 0 to 2.
+# If the input of M at native size changes by 1e-6, 19 to 29 of 300 queries change by more than the tolerance:
+# a box around a mask very near its threshold can change a lot. For L it is 0 to 2.
 QUERIES_THAT_MAY_DIFFER = {("M", "eval_native"): 29}
 
 
@@ -61,7 +61,7 @@ def filled_model(size: str) -> MaskRtDetr:
 
 @pytest.fixture
 def drawn_by_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Random numbers that depend on how many there are alone."""
+    """Replace random numbers by numbers that depend only on their count."""
 
     def draw(*shape: int) -> np.ndarray:
         count = int(np.prod(shape))
@@ -89,7 +89,7 @@ def drawn_by_rule(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def few_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Masks are compared at some points only, since at thousands it takes longer than all else."""
+    """Compare masks at few points; thousands of points would take most of the test time."""
     for module in (matcher, loss):
         monkeypatch.setattr(module, "NUM_POINTS", 64)
     monkeypatch.setattr(loss, "NUM_CANDIDATES", 192)
@@ -161,9 +161,9 @@ def assert_queries(
     golden: dict[str, np.ndarray],
     may_differ: int,
 ) -> None:
-    """The same cells are chosen, but for ties at the end, and what becomes of most of them is the same.
+    """The same cells are selected, except ties at the end, and the results of most of them are the same.
 
-    A cell whose mask lies right at the threshold can get another box, and then goes another way.
+    A cell whose mask is very near the threshold can get another box and then another result.
     """
     ours, theirs = selection.cells.numpy()[0], golden["enc_topk_idx"][0]
     _, ours, theirs = np.intersect1d(ours, theirs, return_indices=True)
@@ -200,8 +200,8 @@ def test_losses_gradients_and_one_step_equal_the_reference(size: str, run: str) 
     losses["loss"].backward()
     assert_losses(losses, golden, run, rtol=5e-4 if size in "XH" else 1e-4)
     assert_batch_norm(network, golden, run)
-    # PaddleDetection itself, with the same weights on a CPU of another kind, is off by up to 1.6e-3 in
-    # gradients and 2.3e-3 in steps, in 39 of 367 parameters of S.
+    # PaddleDetection with the same weights on another CPU type differs by up to 1.6e-3 in gradients and
+    # 2.3e-3 in steps, in 39 of 367 parameters of S.
     assert_gradients(network, golden, run, share=0.97, others_rtol=3e-3)
     build_optimizer(
         network,
@@ -213,7 +213,7 @@ def test_losses_gradients_and_one_step_equal_the_reference(size: str, run: str) 
     assert_step(before, network, golden, run, share=0.93, others_rtol=4e-3)
 
 
-def test_an_image_is_judged_the_same_in_whatever_batch() -> None:
+def test_detections_of_an_image_do_not_depend_on_the_batch() -> None:
     network = filled_model("S")
     inputs = inputs_of(3, 160, 160)
     together = detect(network, *inputs)
@@ -324,7 +324,7 @@ def crowded_batch(count: int) -> Batch:
 
 @pytest.mark.parametrize("count", [300, 350])
 @pytest.mark.usefixtures("few_points")
-def test_images_with_as_many_objects_as_queries_and_more(count: int) -> None:
+def test_images_with_at_least_as_many_objects_as_queries(count: int) -> None:
     paddle.seed(0)
     network = BUILDERS["S"](3)
     network.train()
@@ -337,7 +337,7 @@ def test_images_with_as_many_objects_as_queries_and_more(count: int) -> None:
 @pytest.mark.parametrize(
     ("name", "reaches_the_outputs"),
     [
-        ("backbone.stages.0.blocks.0.layers.0.conv.weight", False),  # Paddle's ReLU makes 0 of NaN
+        ("backbone.stages.0.blocks.0.layers.0.conv.weight", False),  # Paddle's ReLU turns NaN into 0
         ("neck.pan_blocks.1.conv1.conv.weight", True),
         ("neck.enc_mask_output.1.bias", True),
         ("transformer.score_head.bias", True),
@@ -347,7 +347,7 @@ def test_images_with_as_many_objects_as_queries_and_more(count: int) -> None:
     ],
 )
 @pytest.mark.usefixtures("few_points")
-def test_weights_that_are_broken_raise_nothing_and_nan_is_passed_on(
+def test_nan_weights_raise_no_error_and_make_the_loss_nan(
     name: str, reaches_the_outputs: bool, value: float
 ) -> None:
     paddle.seed(0)
@@ -362,7 +362,7 @@ def test_weights_that_are_broken_raise_nothing_and_nan_is_passed_on(
         assert not np.isfinite(found)
 
 
-def test_a_batch_without_objects_is_no_escape_from_nan() -> None:
+def test_nan_reaches_the_loss_of_a_batch_without_objects() -> None:
     network = BUILDERS["S"](3)
     bias = network.transformer.mask_query_head.layers[-1].bias
     bias.set_value(paddle.full_like(bias, float("nan")))
@@ -405,7 +405,7 @@ def test_cells_at_the_very_edge_are_not_chosen() -> None:
     assert np.flatnonzero(~is_valid.numpy().ravel()).tolist() == [0, 99]
 
 
-def test_denoising_groups_see_themselves_and_the_queries_but_not_each_other() -> None:
+def test_denoising_groups_attend_to_themselves_and_the_queries_only() -> None:
     batch = drawn_batch(seed=1, image_hw=(64, 64), counts=(2, 1), num_classes=3)
     noisy = denoising.make_denoising(
         objects.gather_objects(batch.targets, (64, 64)), num_classes=3, max_queries=5, joined=batch.joined
@@ -420,7 +420,7 @@ def test_denoising_groups_see_themselves_and_the_queries_but_not_each_other() ->
     assert matches.object.tolist() == [0, 1, 0, 1, 2, 2]
 
 
-def test_the_matcher_finds_each_object_the_query_that_says_it() -> None:
+def test_the_matcher_finds_the_query_that_predicts_each_object() -> None:
     paddle.seed(0)
     batch = drawn_batch(seed=1, image_hw=(64, 64), counts=(2, 0, 1), num_classes=3)
     wanted = objects.gather_objects(batch.targets, (64, 64))
@@ -471,7 +471,7 @@ def test_training_from_scratch_freezes_nothing_and_learns_everything_at_one_rate
     assert not np.allclose(scratch.backbone.stem.stem1.bn._mean.numpy(), before)
 
 
-def test_frozen_norms_do_not_learn_from_what_they_see() -> None:
+def test_frozen_norms_keep_their_running_statistics() -> None:
     network = BUILDERS["S"](2)
     before = {name: value.numpy() for name, value in network.backbone.state_dict().items()}
     network.train()

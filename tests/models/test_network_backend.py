@@ -1,4 +1,4 @@
-"""A network in memory, run with arrays."""
+"""NetworkBackend: running a network with NumPy arrays."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ from paddlex_seg.structures import Detections, MaskFrame, PreprocessSpec
 
 
 class Normalizing(InstanceSegmenter):
-    """One object in each image, whose score is that of the normalised image. Notes how it was run."""
+    """Detects one object per image with a score computed from the image. Records how it was run."""
 
     mask_frame: MaskFrame = "image_uncut"
 
@@ -41,7 +41,7 @@ def fail() -> None:
     raise RuntimeError("stopped")
 
 
-def test_arrays_go_in_and_come_out() -> None:
+def test_inputs_and_outputs_are_arrays() -> None:
     preprocess = PreprocessSpec(size_hw=(8, 8))
     backend = NetworkBackend(Normalizing(), preprocess)
     image, im_shape, scale_factor = inputs()
@@ -55,7 +55,7 @@ def test_arrays_go_in_and_come_out() -> None:
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("after", [lambda: None, fail], ids=["well", "with an error"])
-def test_a_network_is_run_in_evaluation_mode_and_left_in_its_own(
+def test_a_network_runs_in_evaluation_mode_and_its_mode_is_restored(
     training: bool, after: Callable[[], None]
 ) -> None:
     model = Normalizing(after)

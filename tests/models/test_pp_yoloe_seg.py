@@ -122,7 +122,7 @@ def test_fresh_weights_score_one_percent_everywhere() -> None:
     assert 0.9 * bound < np.abs(weight).max() <= bound
 
 
-def test_an_image_is_judged_the_same_in_whatever_batch(filled: PpYoloeSeg) -> None:
+def test_detections_of_an_image_do_not_depend_on_the_batch(filled: PpYoloeSeg) -> None:
     inputs = inputs_of(3, 160, 160)
     together = detect(filled, *inputs)
     first = 0
@@ -136,7 +136,7 @@ def test_an_image_is_judged_the_same_in_whatever_batch(filled: PpYoloeSeg) -> No
     assert len({float(mean) for mean in together.mask.mean(axis=[1, 2])}) > 1
 
 
-def test_an_image_with_nothing_beside_one_with_something(filled: PpYoloeSeg) -> None:
+def test_batch_with_one_image_without_detections(filled: PpYoloeSeg) -> None:
     inputs = inputs_of(2, 160, 160)
     scores = []
     for b in range(2):
@@ -199,7 +199,7 @@ def test_every_parameter_gets_a_finite_gradient(counts: tuple[int, int]) -> None
             assert np.isfinite(parameter.grad.numpy()).all(), name
 
 
-def test_objects_that_contain_no_cell_center_are_survived() -> None:
+def test_objects_without_a_cell_centre_raise_no_error() -> None:
     model = pp_yoloe_seg_s(2)
     model.train()
     batch = drawn_batch(seed=1, image_hw=(64, 64), counts=(1,), num_classes=2)
@@ -225,7 +225,7 @@ def test_losses_are_divided_by_the_mean_score_sum_of_all_processes(
         assert float(value) / float(together[name]) == pytest.approx(4.0, rel=1e-3), name
 
 
-def test_a_cell_between_two_objects_goes_to_the_one_its_box_covers_best() -> None:
+def test_a_cell_of_two_objects_is_assigned_by_highest_iou() -> None:
     centers = paddle.to_tensor([[8.0, 8.0], [24.0, 8.0]])
     boxes = paddle.to_tensor([[[0.0, 0.0, 16.0, 16.0], [0.0, 0.0, 32.0, 16.0]]])
     objects = Target(
@@ -281,12 +281,12 @@ def test_training_from_scratch_divides_the_mask_loss_by_the_positives() -> None:
         layer.weight.set_value(paddle.zeros_like(layer.weight))
         layer.bias.set_value(paddle.zeros_like(layer.bias))
     batch = drawn_batch(seed=1, image_hw=(96, 96), counts=(2, 1), num_classes=3)
-    # Logits of 0 cost log 2 per pixel, whatever the scores of the positives are.
+    # Logits of 0 have a loss of log 2 per pixel, independent of the scores of the positives.
     assert float(model.loss(batch)["loss_mask"]) == pytest.approx(np.log(2), rel=0.2)
 
 
 def test_training_from_scratch_learns_classes_by_cross_entropy() -> None:
-    """Every cell without an object costs the same as one with, whatever its score is."""
+    """Each background entry has the loss -log(1 - score), without the small weight of the varifocal loss."""
     losses = {}
     for from_scratch in (False, True):
         paddle.seed(0)
@@ -312,7 +312,7 @@ def test_training_from_scratch_gives_every_parameter_a_gradient_without_objects(
     assert all(p.grad is not None for p in model.parameters() if not p.stop_gradient)
 
 
-def test_first_boxes_reach_three_strides_from_their_cells() -> None:
+def test_initial_distances_are_three_strides() -> None:
     model = pp_yoloe_seg_s(2)
     features = [paddle.randn([1, c, s, s]) for c, s in zip((384, 192, 96), (2, 4, 8), strict=True)]
     outputs = model.yolo_head(features)

@@ -54,7 +54,7 @@ def reference() -> Reference:
 
 @pytest.fixture(scope="module")
 def filled() -> SoloV2:
-    """The published structure with weights by rule. Not to be trained."""
+    """The published structure with filled weights. Tests share the network, so do not train it."""
     model = solov2(80)
     fill_model(model)
     return model
@@ -62,7 +62,7 @@ def filled() -> SoloV2:
 
 @pytest.fixture(scope="module")
 def narrow() -> SoloV2:
-    """`narrow_solov2` with weights by rule. Not to be trained."""
+    """`narrow_solov2` with filled weights. Tests share the network, so do not train it."""
     model = narrow_solov2(80)
     fill_model(model)
     return model
@@ -71,14 +71,14 @@ def narrow() -> SoloV2:
 def narrow_solov2(num_classes: int, *, from_scratch: bool = False) -> SoloV2:
     """SOLOv2 with 64 channels in its head instead of 512.
 
-    The head works on its grids, as large for a small image as for a large one; nothing else takes as long.
+    The size of the grids does not depend on the image, so the full head would dominate the time of the tests.
     """
     with patch.object(solov2_model, "SoloV2Head", partial(SoloV2Head, channels=64)):
         return solov2(num_classes, from_scratch=from_scratch)
 
 
 def inputs_of(image_hws: list[tuple[int, int]], padded_hw: tuple[int, int]) -> list[np.ndarray]:
-    """Images of different sizes in one padded batch, whose originals have different scales."""
+    """Images of different sizes in one padded batch, with different scales to the original images."""
     images = [normalized_input(100 * b, size, padded_hw) for b, size in enumerate(image_hws)]
     im_shape = np.array(image_hws, np.float32)
     originals = np.round(im_shape * np.array([[1.5], [0.8], [2.3]], np.float32)[: len(image_hws)])
@@ -142,7 +142,7 @@ def test_features_detections_and_pasted_masks_equal_the_reference(
         assert_tensor(scores.max(axis=3), golden, f"cate_pred{i}_max")
         assert_tensor(kernels, golden, f"kernel_pred{i}")
     assert_tensor(mask_features, golden, "seg_pred")
-    real = golden["final0.score"] > 0  # the reference may end its list with a row that is made up
+    real = golden["final0.score"] > 0  # PaddleDetection may append a dummy row
     np.testing.assert_array_equal(found.bbox[:, 0].numpy(), golden["final0.label"][real])
     np.testing.assert_allclose(found.bbox[:, 1].numpy(), golden["final0.score"][real], atol=5e-3)
     assert_masks(masks.numpy(), golden, [(i, i) for i in range(len(masks))])
@@ -186,7 +186,7 @@ def test_targets_equal_the_reference(reference: Reference) -> None:
             count = len(cells)
             recorded = golden[f"target.grid_order{level}"][b]
             assert cells.tolist() == recorded[:count].tolist()
-            assert not recorded[count:].any()  # filled up to the size of the other image
+            assert not recorded[count:].any()  # padding to the size of the other image
             assert (
                 area[image.objects[here]].tolist()
                 == golden[f"target.ins_label{level}.area"][b][:count].tolist()
@@ -210,8 +210,10 @@ def target_of(masks: np.ndarray) -> Target:
 
 
 def assign_plainly(target: Target) -> set[tuple[int, int]]:
-    """Pairs (cell, object) by the paper's words, cell by cell: those that touch the middle fifth of the box,
-    moved to the centre of mass, and that are next to the centre's.
+    """Pairs (cell, object) as described in the paper, cell by cell.
+
+    Cells touch the box shrunk to a fifth and centred at the centre of mass, and are at most one cell away
+    from the centre cell.
     """
     ranges = ((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048))
     height, width = target.masks.shape[1:]
@@ -240,7 +242,7 @@ def assign_plainly(target: Target) -> set[tuple[int, int]]:
     return pairs
 
 
-def test_cells_of_objects_of_all_sizes_and_places_follow_the_papers_words() -> None:
+def test_assigned_cells_follow_the_description_in_the_paper() -> None:
     random = np.random.default_rng(0)
     masks = np.zeros((24, 448, 608), np.uint8)
     for mask, side in zip(masks[:-1], np.geomspace(3, 420, 23), strict=True):
@@ -288,7 +290,7 @@ def test_only_the_best_of_four_neighbours_is_a_peak() -> None:
     np.testing.assert_allclose(peaks(scores)[0, 0].numpy(), kept, rtol=1e-6)
 
 
-def test_an_image_is_judged_the_same_in_whatever_batch(
+def test_detections_of_an_image_do_not_depend_on_the_batch(
     narrow: SoloV2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inputs = inputs_of([(90, 120), (96, 61), (40, 128)], padded_hw=(96, 128))
@@ -327,14 +329,12 @@ def test_boxes_lie_around_the_pasted_masks_inside_the_image(
         assert (boxes >= 0).all() and (boxes <= [width, height, width, height]).all()
         errors.append(np.abs(boxes - instances.boxes_xyxy).max(axis=1))
         first += len(instances)
-    # Random weights draw specks as small as a pixel of the mask. Pasting may lose them.
+    # Random weights give masks as small as one pixel, which pasting may lose.
     assert np.median(np.concatenate(errors)) <= 1.0
     assert np.mean(np.concatenate(errors) <= 2.0) > 0.8
 
 
-def test_an_image_with_nothing_beside_one_with_something(
-    narrow: SoloV2, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batch_with_one_image_without_detections(narrow: SoloV2, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = inputs_of([(90, 120), (96, 61)], padded_hw=(96, 128))
     monkeypatch.setattr(narrow, "class_threshold", 0.05)
     best = [float(detect(narrow, *(array[b : b + 1] for array in inputs)).bbox[0, 1]) for b in range(2)]
@@ -347,7 +347,7 @@ def test_an_image_with_nothing_beside_one_with_something(
     np.testing.assert_allclose(found.mask.numpy(), alone.mask.numpy(), rtol=1e-3, atol=1e-4)
 
 
-def test_more_candidates_than_are_drawn(narrow: SoloV2, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_candidates_than_the_maximum(narrow: SoloV2, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = inputs_of([(90, 120)], padded_hw=(96, 128))
     monkeypatch.setattr(narrow, "class_threshold", 0.05)
     everything = detect(narrow, *inputs)
@@ -401,7 +401,7 @@ def test_every_parameter_gets_a_finite_gradient(counts: tuple[int, int], from_sc
             assert np.isfinite(parameter.grad.numpy()).all(), name
 
 
-def test_outputs_that_are_not_finite_make_the_loss_not_finite() -> None:
+def test_non_finite_outputs_make_the_loss_non_finite() -> None:
     model = narrow_solov2(2)
     model.train()
     model.solov2_head.solo_kernel.bias.set_value(paddle.full([256], float("nan")))
@@ -438,7 +438,7 @@ def test_fresh_weights_score_about_one_percent() -> None:
         assert float(F.sigmoid(logits).max()) < 0.1  # nothing is a candidate
 
 
-def test_fresh_masks_are_undecided_and_so_have_a_gradient() -> None:
+def test_initial_masks_are_near_one_half_and_have_a_gradient() -> None:
     paddle.seed(0)
     model = solov2(3, from_scratch=True)
     features = [paddle.randn([1, 256, 64 // s, 96 // s]) for s in (1, 2, 4, 8, 16)]
@@ -497,7 +497,7 @@ def test_a_layer_with_two_names_is_trained_averaged_and_saved_once(tmp_path: Pat
 
 
 @pytest.mark.parametrize("missing", [0, 1], ids=["second names only", "first names only"])
-def test_a_file_may_know_a_layer_by_one_of_its_names(missing: int) -> None:
+def test_a_weight_file_may_contain_only_one_name_of_a_layer(missing: int) -> None:
     state = {name: value.numpy() for name, value in narrow_solov2(2).state_dict().items()}
     left_out = [pair[1 - missing] for pair in SECOND_NAMES.items()]
     partial = {name: array for name, array in state.items() if not name.startswith(tuple(left_out))}

@@ -26,7 +26,7 @@ def test_distances_and_boxes_are_inverse() -> None:
     np.testing.assert_allclose(boxes_to_distances(points, boxes).numpy(), distances.numpy())
 
 
-def test_iou_of_each_pair_and_of_boxes_turned_inside_out() -> None:
+def test_pairwise_iou_and_iou_of_inverted_boxes() -> None:
     boxes = paddle.to_tensor([[0.0, 0.0, 2.0, 2.0], [5.0, 5.0, 6.0, 6.0]])
     others = paddle.to_tensor([[1.0, 1.0, 3.0, 3.0], [0.0, 0.0, 2.0, 2.0], [2.0, 2.0, 0.0, 0.0]])
     np.testing.assert_allclose(pairwise_iou(boxes, others).numpy(), [[1 / 7, 1, 0], [0, 0, 0]], rtol=1e-6)
@@ -45,7 +45,7 @@ def test_giou_loss_and_its_gradient(box: list[int], loss: float) -> None:
     assert np.isfinite(predicted.grad.numpy()).all()
 
 
-def test_losses_and_overlaps_of_all_pairs_by_broadcasting() -> None:
+def test_giou_loss_and_iou_broadcast_over_all_pairs() -> None:
     boxes = paddle.to_tensor([[0.0, 0.0, 2.0, 2.0], [5.0, 5.0, 6.0, 6.0]])
     others = paddle.to_tensor([[1.0, 1.0, 3.0, 3.0], [0.0, 0.0, 2.0, 2.0]])
     pairs = [giou_loss(boxes[i : i + 1], others[j : j + 1]).item() for i in range(2) for j in range(2)]
@@ -60,7 +60,7 @@ def test_centres_and_corners_are_inverse() -> None:
     assert cxcywh_to_xyxy(xyxy_to_cxcywh(boxes)).tolist() == boxes.tolist()
 
 
-def test_inverse_sigmoid_is_finite_at_and_beyond_the_ends() -> None:
+def test_inverse_sigmoid_is_finite_at_and_outside_of_0_and_1() -> None:
     fraction = paddle.to_tensor([-1.0, 0.0, 0.25, 1.0, 2.0])
     ends = np.log(1e-5)
     expected = [ends, ends, np.log(1 / 3), -ends, -ends]
@@ -84,14 +84,14 @@ def test_deltas_and_boxes_are_inverse() -> None:
     np.testing.assert_allclose(found.numpy(), boxes.numpy(), rtol=1e-5, atol=1e-5)
 
 
-def test_deltas_cannot_make_a_box_grow_without_limit() -> None:
+def test_box_growth_by_deltas_is_limited() -> None:
     box = deltas_to_boxes(
         paddle.to_tensor([[0.0, 0.0, 90.0, 1.0]]), paddle.to_tensor([[0.0, 0.0, 2.0, 2.0]]), (1,) * 4
     )
     np.testing.assert_allclose(float(box[0, 2] - box[0, 0]), 2 * 62.5, rtol=1e-5)
 
 
-def test_boxes_are_cut_to_their_images() -> None:
+def test_boxes_are_clipped_to_their_images() -> None:
     boxes = paddle.to_tensor([[-1.0, -2.0, 30.0, 40.0], [3.0, 4.0, 50.0, 60.0]])
     sizes = paddle.to_tensor([[20.0, 25.0], [99.0, 45.0]])
     assert clip_boxes(boxes, sizes).tolist() == [[0, 0, 25, 20], [3, 4, 45, 60]]

@@ -1,4 +1,4 @@
-"""Two processes with a part of each batch train the same network as one with all of it."""
+"""Two processes, each with a part of every batch, train the same weights as one process."""
 
 import os
 import socket
@@ -26,7 +26,7 @@ from paddlex_seg.ops.processes import average_gradients, mean_losses
 from paddlex_seg.structures import Batch
 from paddlex_seg.training.step import TrainState, count_totals, forward_backward, running_statistics
 
-TIMEOUT_SECONDS = 600  # of all cases; a process that waits for the other would wait for ever
+TIMEOUT_SECONDS = 600  # for all cases together; a process could wait forever for the other one
 Reports = list[dict[str, np.ndarray]]
 
 
@@ -54,7 +54,7 @@ def train_in_two_processes(folder: Path, names: Sequence[str]) -> Reports:
 
 
 def assert_trained_as_one(name: str, reports: Reports) -> None:
-    """Both processes have the same weights to the bit, those of one process, which had the same losses."""
+    """Both processes have bit-identical weights. Weights and losses equal those of one process."""
     case = (train_together.SHORT_CASES | train_together.LONG_CASES)[name]
     with train_together.without_chance(), train_together.in_float64():
         joined = train_together.train(case, rank=None)
@@ -76,8 +76,8 @@ def test_two_processes_train_as_one_with_the_joined_batch(name: str, reports: Re
 
 
 @pytest.mark.parametrize("name", train_together.SHORT_CASES)
-def test_a_batch_in_parts_has_the_losses_and_gradients_of_the_whole(name: str) -> None:
-    """But for batch norms, which see a part; here they are still."""
+def test_accumulated_parts_have_the_losses_and_gradients_of_the_whole_batch(name: str) -> None:
+    """Batch norms are frozen here, because in training they only use the images of a part."""
     found = []
     with train_together.without_chance(), train_together.in_float64():
         paddle.seed(1)
@@ -108,8 +108,8 @@ def test_a_batch_in_parts_has_the_losses_and_gradients_of_the_whole(name: str) -
             np.testing.assert_allclose(gradient, found[0][1][key], rtol=1e-8, atol=1e-8, err_msg=key)
 
 
-def test_every_network_of_the_catalog_is_among_these() -> None:
-    """So that the loss of a new one is compared, too."""
+def test_every_network_of_the_catalog_is_tested() -> None:
+    """A new network must be added to the cases of this file."""
     listed = {get_type_hints(spec.build)["return"] for spec in MODELS.values()}
     assert listed == {type(case.build()) for case in train_together.SHORT_CASES.values()}
 
@@ -126,7 +126,7 @@ class OwnMean(InstanceSegmenter):
 
 
 @pytest.mark.parametrize("parts", [1, 2])
-def test_a_loss_that_asks_for_no_totals_ends_the_training(parts: int) -> None:
+def test_a_loss_that_never_calls_joined_raises(parts: int) -> None:
     model = OwnMean()
     batch = drawn_batch(seed=0, image_hw=train_together.IMAGE_HW, counts=(3, 1), num_classes=3)
     optimizer = paddle.optimizer.SGD(0.1, parameters=model.parameters())
@@ -157,7 +157,7 @@ def test_two_processes_still_agree_with_one_after_twenty_steps(tmp_path: Path) -
         assert_trained_as_one(name, reports)
 
 
-def test_gradients_become_their_mean_and_those_that_no_process_has_stay_missing(reports: Reports) -> None:
+def test_gradients_are_averaged_and_stay_none_if_no_process_has_one(reports: Reports) -> None:
     for report in reports:
         found = {
             key.removeprefix("gradients: "): value.tolist()
@@ -185,12 +185,14 @@ def test_one_process_keeps_its_gradients_losses_and_norms() -> None:
 
 def test_a_process_without_items_has_no_share_of_a_mean(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paddle.distributed, "get_world_size", lambda: 2)
-    monkeypatch.setattr(paddle.distributed, "all_reduce", lambda tensor: None)  # nor has the other any
+    monkeypatch.setattr(
+        paddle.distributed, "all_reduce", lambda tensor: None
+    )  # the other process has no items either
     assert float(JoinedBatch().share_of_mean(0)) == 0
     assert float(JoinedBatch().normalizer(paddle.to_tensor(0.5))) == 0.5  # the joined total counts as 1
 
 
-def test_norms_that_learn_are_synchronized_under_the_same_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trainable_norms_are_synchronized_and_keep_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paddle.distributed, "get_world_size", lambda: 2)
     frozen = nn.Sequential(nn.Conv2D(3, 4, 1), nn.BatchNorm2D(4))
     freeze_norms(frozen)
@@ -210,7 +212,7 @@ def test_norms_that_learn_are_synchronized_under_the_same_names(monkeypatch: pyt
     assert (norm._momentum, norm._epsilon) == (0.8, 1e-3)
 
 
-def test_paddles_norm_for_gpus_has_the_same_names() -> None:
+def test_paddles_sync_batch_norm_keeps_the_names() -> None:
     network = nn.Sequential(nn.Conv2D(3, 4, 1), nn.BatchNorm2D(4))
     before = network.state_dict()
     nn.SyncBatchNorm.convert_sync_batchnorm(network)

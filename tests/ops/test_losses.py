@@ -8,12 +8,12 @@ from paddlex_seg.ops.losses import distribution_focal_loss, varifocal_loss, vari
 def test_varifocal_loss_weighs_positives_by_target_and_negatives_by_error() -> None:
     scores = paddle.to_tensor([0.3, 0.8, 0.6])
     wanted = paddle.to_tensor([0.0, 0.9, 0.0])
-    positive = paddle.to_tensor([False, True, True])  # the last is wanted with score 0, which weighs nothing
+    positive = paddle.to_tensor([False, True, True])  # the last has target score 0, so its weight is 0
     expected = -0.75 * 0.3**2 * np.log(0.7) - 0.9 * (0.9 * np.log(0.8) + 0.1 * np.log(0.2))
     assert float(varifocal_loss(scores, wanted, positive)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_varifocal_loss_of_a_score_that_is_nan_is_nan() -> None:
+def test_varifocal_loss_of_a_nan_score_is_nan() -> None:
     scores = paddle.to_tensor([0.3, float("nan")])
     assert np.isnan(float(varifocal_loss(scores, paddle.zeros([2]), paddle.zeros([2]) > 0)))
 

@@ -25,7 +25,7 @@ LOGITS_ORIGINAL = [[180.0, 301.0], [41.0, 53.0], [100.0, 51.0], [9.0, 13.0]]
 
 
 def blobs(rows_per_image: list[int]) -> list[paddle.Tensor]:
-    """Smooth random masks with boxes that cut through them, and the sizes of their images."""
+    """Smooth random masks, boxes that cut through them, and image sizes."""
     random = np.random.default_rng(0)
     count = sum(rows_per_image)
     mask = F.interpolate(
@@ -74,12 +74,12 @@ def test_pasting_equals_resizing_cutting_and_resizing(rows_per_image: list[int])
 
 
 def logit_blobs(rows_per_image: list[int]) -> list[paddle.Tensor]:
-    """As ``blobs``, but the masks are logits and the inputs are not padded."""
+    """Like ``blobs``, but masks are logits and inputs are not padded."""
     rows = sum(rows_per_image)
     random = np.random.default_rng(1)
     coarse = paddle.to_tensor(random.normal(size=(1, max(rows, 1), 5, 7)).astype(np.float32))
     mask = 5 * F.interpolate(coarse, size=(16, 24), mode="bilinear")[0, :rows]
-    # A cut to these boxes would leave next to nothing.
+    # Cropping to these boxes would leave almost empty masks.
     bbox = paddle.to_tensor(np.tile(np.float32([0, 0.9, 2, 2, 5, 5]), (rows, 1)))
     im_shape = paddle.to_tensor([INPUT_HW] * len(rows_per_image), dtype="float32")
     scale = im_shape / paddle.to_tensor(LOGITS_ORIGINAL[: len(rows_per_image)])
@@ -109,7 +109,7 @@ def test_a_logit_of_0_is_outside() -> None:
 
 
 def sample_over_box(mask, box, size_hw) -> np.ndarray:
-    """The reference's way: sample the mask, zeros around it, at the centres of all pixels."""
+    """As in PaddleDetection: sample the mask, with zeros around it, at the centres of all pixels."""
     x1, y1, x2, y2 = box.numpy()
     y, x = (np.arange(side, dtype=np.float32) + 0.5 for side in size_hw)
     grid = np.stack(np.meshgrid((x - x1) / (x2 - x1) * 2 - 1, (y - y1) / (y2 - y1) * 2 - 1), axis=-1)
@@ -143,7 +143,7 @@ def test_a_box_without_area_has_an_empty_mask(box: list[float]) -> None:
     assert pasted[1].sum() > 10
 
 
-def test_half_a_probability_belongs_to_the_mask_of_a_box() -> None:
+def test_probability_one_half_is_inside_a_box_mask() -> None:
     _, bbox, bbox_num, im_shape, scale = blobs([1])
     bbox[0, 2:] = paddle.to_tensor([8.0, 4.0, 24.0, 12.0])
     mask = paddle.full([1, 8, 16], 0.5)  # a value for each pixel of the box
@@ -177,19 +177,19 @@ def test_pasting_uncut_masks_equals_resizing_leaving_out_the_padding_and_resizin
         assert pasted[i].sum() == pasted[i, :height, :width].sum()
 
 
-def test_padding_does_not_shine_into_uncut_masks() -> None:
+def test_padding_does_not_change_uncut_masks() -> None:
     mask = paddle.zeros([1, 16, 24])
     mask[:, :, 20:] = 1.0  # from pixel 80 on, where the padding of the second image begins
     im_shape = paddle.to_tensor([PADDED_FROM[1]])
     pasted = paste_uncut_masks(mask, paddle.to_tensor([1]), im_shape, im_shape / 400.0, INPUT_HW)
     assert pasted.shape == [1, 400, 400]
-    # The last pixel in front of it is an interpolated 0.375.
+    # The last pixel before the padding would be interpolated to 0.375.
     assert pasted.sum() == 0
 
 
 def test_boxes_end_where_interpolated_masks_cross_the_threshold() -> None:
     mask = np.zeros((1, 5, 16, 24), np.float32)
-    mask[0, 0, 4:8, 6:12] = 1.0  # from half-way between two pixels of the mask on
+    mask[0, 0, 4:8, 6:12] = 1.0  # starts half-way between two pixels of the mask
     mask[0, 1] = 1.0
     mask[0, 2, 0, 0] = 0.75
     mask[0, 3, 14:, :] = 1.0  # below the image
@@ -200,7 +200,7 @@ def test_boxes_end_where_interpolated_masks_cross_the_threshold() -> None:
     np.testing.assert_allclose(boxes, expected, rtol=1e-5)
 
 
-def test_boxes_lie_around_smooth_pasted_masks() -> None:
+def test_boxes_enclose_smooth_pasted_masks() -> None:
     mask, _, bbox_num, im_shape, scale = blobs([6])
     boxes = boxes_around_masks(mask.unsqueeze(0), im_shape, scale, stride=4)[0].numpy()
     for box, pasted in zip(
@@ -210,12 +210,12 @@ def test_boxes_lie_around_smooth_pasted_masks() -> None:
         np.testing.assert_allclose(box, [x.min(), y.min(), x.max() + 1, y.max() + 1], atol=2)
 
 
-def test_inside_is_above_one_half_and_not_one_half() -> None:
+def test_one_half_is_not_inside() -> None:
     values = paddle.to_tensor([0.0, 0.3, 0.5, float(np.nextafter(np.float32(0.5), np.float32(1))), 1.0])
     assert is_inside(values).tolist() == [0, 0, 0, 1, 1]
 
 
-def test_sizes_are_rounded_where_float32_falls_short() -> None:
+def test_original_sizes_are_rounded_not_truncated() -> None:
     im_shape = paddle.to_tensor([[640.0, 640.0]])
     scale = im_shape / paddle.to_tensor([[480.0, 600.0]])
     assert int((im_shape / scale)[0, 1]) == 599
@@ -232,7 +232,7 @@ class Paste(paddle.nn.Layer):
         pasted = paste_masks(
             detections, im_shape, scale_factor, input_hw=image.shape[2:], mask_frame=self.mask_frame
         )
-        # A graph cannot be saved that leaves an input unused.
+        # A graph with an unused input cannot be saved.
         return pasted, paddle.shape(bbox), paddle.shape(image)
 
 

@@ -59,7 +59,7 @@ def test_boxes_are_suppressed_within_their_image_and_group_only() -> None:
     assert 20 < len(expected) < 100
 
 
-def test_nothing_is_kept_of_nothing() -> None:
+def test_nms_of_missing_boxes_keeps_none() -> None:
     none = paddle.zeros([1], dtype="int64")
     kept = grouped_nms(
         paddle.to_tensor([[0.0, 0.0, 1.0, 1.0]]),
@@ -75,7 +75,7 @@ def test_nothing_is_kept_of_nothing() -> None:
     assert counts.tolist() == [0, 0]
 
 
-def test_the_best_of_each_image_come_by_falling_score() -> None:
+def test_best_of_each_image_are_in_descending_score() -> None:
     scores = paddle.to_tensor([0.1, 0.9, -3.0, 0.5, 0.7])
     best, counts = best_of_each_image(scores, paddle.to_tensor([2, 0, 2, 0, 0]), num_images=3, limit=2)
     assert best.tolist() == [1, 4, 0, 2]
@@ -85,7 +85,7 @@ def test_the_best_of_each_image_come_by_falling_score() -> None:
 def test_matrix_nms_equals_its_formula_in_plain_loops() -> None:
     random = np.random.default_rng(4)
     masks = (random.random((2, 9, 60)) < random.uniform(0.2, 0.9, (2, 9, 1))).astype(np.float32)
-    masks[1, 6:] = 0  # rows that the second image does not need
+    masks[1, 6:] = 0  # unused rows of the second image
     masks[0, 4] = masks[0, 1]
     class_ids = random.integers(0, 3, (2, 9))
     class_ids[0, 4] = class_ids[0, 1]
@@ -106,6 +106,6 @@ def test_matrix_nms_equals_its_formula_in_plain_loops() -> None:
                 excuse = max((iou(b, k, i) for k in range(i)), default=0.0)
                 decay = min(decay, np.exp(-2 * iou(b, i, j) ** 2) / np.exp(-2 * excuse**2))
             assert found[b, j] == pytest.approx(scores[b, j] * decay, rel=1e-4, abs=1e-7)
-    assert found[0, 4] < 0.5 * scores[0, 4]  # the same as a better one
+    assert found[0, 4] < 0.5 * scores[0, 4]  # the same mask as a better one
     assert found[0, 0] == scores[0, 0]
     assert not found[1, 6:].any()

@@ -26,7 +26,7 @@ def edge_and_inner_points(num_rows: int) -> paddle.Tensor:
     corners = np.array([[0, 0], [1, 1], [0, 1], [1, 0], [0.5, 1], [1e-7, 0.3], [1 - 1e-7, 0.6]], np.float32)
     inner = np.random.default_rng(0).random((num_rows, 50, 2), dtype=np.float32)
     points = np.concatenate([np.tile(corners, (num_rows, 1, 1)), inner], axis=1)
-    return paddle.to_tensor(points.transpose(0, 2, 1).copy())  # x and y apart
+    return paddle.to_tensor(points.transpose(0, 2, 1).copy())  # x and y in separate rows
 
 
 def test_masks_at_points_and_their_gradient_equal_grid_sample() -> None:
@@ -63,7 +63,7 @@ def test_more_rows_than_a_block_has() -> None:
     np.testing.assert_allclose(sample_masks(masks, points, rows).numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_no_masks_have_no_values() -> None:
+def test_sampling_zero_masks_gives_zero_rows() -> None:
     maps = paddle.zeros([0, 4, 4])
     maps.stop_gradient = False
     values = sample_masks(maps, paddle.zeros([0, 2, 3]))
@@ -80,24 +80,24 @@ def test_features_at_points_equal_grid_sample() -> None:
     np.testing.assert_allclose(found.numpy(), expected.transpose([0, 2, 1]).numpy(), rtol=1e-4, atol=1e-5)
 
 
-def test_taps_outside_weigh_nothing_and_have_a_gradient() -> None:
+def test_taps_outside_have_weight_0_and_a_gradient() -> None:
     points = paddle.to_tensor([[[-3.0, 0.5], [0.5, 9.0], [0.3, 0.4]]])
     points.stop_gradient = False
     index, weight = bilinear_taps(points, paddle.to_tensor([4.0, 3.0]))
     assert ((index >= 0) & (index < 12)).all()
     np.testing.assert_allclose(weight.sum(axis=-1).numpy(), [[0, 0, 1]], atol=1e-6)
     (weight * index.astype("float32")).sum().backward()
-    # Within a map the sum of index times weight is linear: 4 columns, rows of 4.
+    # Inside the map, the sum of index * weight is linear in x and y; a row has 4 pixels.
     np.testing.assert_allclose(points.grad.numpy()[0, 2], [4.0, 12.0], rtol=1e-4)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1e30])
-def test_taps_of_points_gone_astray_stay_in_the_map(value: float) -> None:
+def test_positions_of_non_finite_points_stay_in_the_map(value: float) -> None:
     index, _ = bilinear_taps(paddle.full([2, 2], value), paddle.to_tensor([4.0, 3.0]))
     assert ((index >= 0) & (index < 12)).all()
 
 
-def test_uncertain_points_are_those_nearest_to_the_edge() -> None:
+def test_uncertain_points_have_the_logits_nearest_to_0() -> None:
     paddle.seed(0)
     logits = paddle.randn([3, 10, 10])
     candidates = RandomPoints(3, 400)
@@ -118,9 +118,9 @@ def test_points_come_from_paddles_seed_and_fill_the_square() -> None:
     np.testing.assert_allclose(first.all().numpy().mean(axis=(0, 2)), 0.5, atol=0.05)
 
 
-def test_the_way_of_other_devices_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_for_other_devices_gives_the_same_values(monkeypatch: pytest.MonkeyPatch) -> None:
     class ElsewhereTensor:
-        """A tensor that says it is not on the CPU."""
+        """A tensor that claims not to be on the CPU."""
 
         def __init__(self, tensor: paddle.Tensor) -> None:
             self._tensor = tensor

@@ -1,7 +1,6 @@
-"""Weights, images and objects made by rule, and comparisons with numbers recorded from a reference
-implementation.
+"""Generated weights, images and objects, and comparisons with numbers recorded from PaddleDetection.
 
-README.md beside this file describes the rules and the layout of the recorded files.
+README.md in this folder describes the rules of generation and the layout of the recorded files.
 """
 
 import json
@@ -50,7 +49,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def fill_array(name: str, shape: Iterable[int]) -> NDArray[np.float32]:
-    """The value of a state-dict entry, from its name and shape alone."""
+    """The generated value of a state-dict entry. It depends only on name and shape."""
     shape = tuple(int(size) for size in shape)
     for old, new in ALIASES:
         name = name.replace(old, new)
@@ -101,7 +100,7 @@ def _smooth_filters(noise: NDArray[np.float64], gain: float) -> NDArray[np.float
 
 
 def fill_model(model: paddle.nn.Layer) -> None:
-    """Overwrite all weights of a model by rule."""
+    """Overwrite all weights of a model with generated values."""
     state = model.state_dict()
     filled = {name: paddle.to_tensor(fill_array(name, value.shape)) for name, value in state.items()}
     missing, unexpected = model.set_state_dict(filled)
@@ -122,7 +121,7 @@ def drawn_image(seed: int, height: int, width: int) -> NDArray[np.float32]:
 
 
 def normalized_input(seed: int, image_hw: tuple[int, int], padded_hw: tuple[int, int]) -> NDArray[np.float32]:
-    """The image as R-CNNs and SOLOv2 take it: normalised by ImageNet, zeros at the right and bottom."""
+    """The input for R-CNNs and SOLOv2: normalised as for ImageNet, zero padding at right and bottom."""
     image = np.zeros((3, *padded_hw), np.float32)
     mean, std = (np.array(values, np.float32).reshape(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     image[:, : image_hw[0], : image_hw[1]] = (drawn_image(seed, *image_hw) - mean) / std
@@ -132,7 +131,7 @@ def normalized_input(seed: int, image_hw: tuple[int, int], padded_hw: tuple[int,
 def drawn_objects(
     seed: int, height: int, width: int, count: int, num_classes: int
 ) -> list[tuple[NDArray[np.float64], int]]:
-    """Polygons [8, 2] of (x, y) in pixels, each with its class index."""
+    """Generated polygons [8, 2] of (x, y) in pixels, each with a class index."""
     objects = []
     for j in range(count):
         random = np.random.RandomState(1000 + 97 * seed + j)
@@ -223,8 +222,8 @@ class Reference:
 
 
 def assert_manifest(model: paddle.nn.Layer, manifest: Mapping[str, Any]) -> None:
-    """Same names, shapes and order of entries, and of the trainable parameters the same exemptions from
-    weight decay and factors of the learning rate.
+    """Names, shapes and order of entries are as recorded. For trainable parameters, also weight decay and
+    learning rate factors.
     """
     state = model.state_dict()
     assert [(name, list(value.shape)) for name, value in state.items()] == [
@@ -232,7 +231,7 @@ def assert_manifest(model: paddle.nn.Layer, manifest: Mapping[str, Any]) -> None
     ]
     parameters = dict(model.named_parameters())
     trainable = [name for name, parameter in parameters.items() if not parameter.stop_gradient]
-    # A tensor with two names is one parameter, under the first.
+    # A tensor with two names is one parameter with the first name.
     assert trainable == [
         name
         for name, _, _, kind in manifest["entries"]
@@ -280,9 +279,9 @@ def _assert_close(ours: ArrayLike, golden: ArrayLike, key: str) -> None:
 
 
 def match_detections(ours: ArrayLike, golden: ArrayLike) -> list[tuple[int, int]]:
-    """Pairs (our row, golden row) of the same class, a score within 5e-3 and a box within 1 pixel; each row
-    once.
+    """Pairs (our row, golden row) with the same class, score within 5e-3 and box within 1 pixel.
 
+    Each row is in at most one pair.
     Rows are class, score, x1, y1, x2, y2.
     """
     ours, golden = np.asarray(ours), np.asarray(golden)
@@ -300,7 +299,7 @@ def match_detections(ours: ArrayLike, golden: ArrayLike) -> list[tuple[int, int]
 
 
 def assert_detections(ours: ArrayLike, golden: ArrayLike) -> list[tuple[int, int]]:
-    """At least 99 % of the recorded detections are found again, and not more of them; returns the pairs."""
+    """At least 99 % of the recorded detections are found, and no additional ones. Returns the pairs."""
     pairs = match_detections(ours, golden)
     assert len(pairs) >= 0.99 * len(np.asarray(golden))
     assert len(np.asarray(ours)) == len(np.asarray(golden))
@@ -310,9 +309,9 @@ def assert_detections(ours: ArrayLike, golden: ArrayLike) -> list[tuple[int, int
 def assert_masks(
     masks: NDArray[Any], golden: Mapping[str, NDArray[Any]], pairs: list[tuple[int, int]]
 ) -> None:
-    """Pasted masks [N, H, W] of image 0 equal the recorded ones: area, 8x8 blocks and the first six whole.
+    """Pasted masks [N, H, W] of image 0 equal the recorded ones: area, 8x8 blocks, and six whole masks.
 
-    A recorded mask may lack the last row or column of ours.
+    A recorded mask may be smaller by one row or column at the end.
     """
     _, height, width = golden["final0.mask.shape"]
     assert 0 <= masks.shape[1] - height <= 1 and 0 <= masks.shape[2] - width <= 1
@@ -337,7 +336,7 @@ def _assert_areas(ours: NDArray[Any], golden: NDArray[Any]) -> None:
 def assert_losses(
     losses: Mapping[str, paddle.Tensor], golden: Mapping[str, NDArray[Any]], run: str, rtol: float = 1e-4
 ) -> None:
-    """The same loss terms with the recorded values."""
+    """Names and values of the loss terms are as recorded."""
     recorded = dict(zip(golden[f"{run}.loss_names"].tolist(), golden[f"{run}.loss_values"], strict=True))
     assert set(losses) == set(recorded)
     for name, value in recorded.items():
@@ -352,10 +351,11 @@ def assert_gradients(
     share: float = 1.0,
     others_rtol: float = 1e-3,
 ) -> None:
-    """The recorded L2 norm of the gradient of each parameter.
+    """The L2 norm of the gradient of each parameter is as recorded.
 
-    At least ``share`` of them within 1e-3 relative, all within ``others_rtol``. A recorded norm below 1e-8 of
-    the norm of all gradients is rounding of a gradient that is 0, and ours has to be as small.
+    At least a fraction ``share`` of them is within 1e-3 relative, all are within ``others_rtol``. A recorded
+    norm below 1e-8 of the norm of all gradients is a rounding error of a zero gradient; ours must be as
+    small.
     """
     parameters = dict(model.named_parameters())
     recorded = dict(zip(golden[f"{run}.grad_names"].tolist(), golden[f"{run}.grad_l2"], strict=True))
@@ -363,7 +363,7 @@ def assert_gradients(
     errors = {}
     for name, norm in recorded.items():
         ours = np.linalg.norm(parameters[name].grad.numpy().astype(np.float64))
-        if norm < max(floor, 1e-6):  # -1 where no gradient reached it
+        if norm < max(floor, 1e-6):  # -1: no gradient
             assert ours < 2 * max(floor, 1e-6), name
         else:
             errors[name] = abs(ours - norm) / norm
@@ -378,7 +378,7 @@ def _assert_most(errors: Mapping[str, float], rtol: float, *, share: float, othe
 
 
 def assert_batch_norm(model: paddle.nn.Layer, golden: Mapping[str, NDArray[Any]], run: str) -> None:
-    """The running statistics after one training forward pass."""
+    """The running statistics after one training forward pass are as recorded."""
     state = model.state_dict()
     for name, value in zip(
         golden[f"{run}.bn_names"].tolist(), golden[f"{run}.bn_abs_sum_after"], strict=True
@@ -396,9 +396,9 @@ def assert_step(
     share: float = 1.0,
     others_rtol: float = 1e-3,
 ) -> None:
-    """How far one optimizer step moved each parameter; ``before`` holds the values before it.
+    """The change of each parameter by one optimizer step is as recorded. ``before``: values before the step.
 
-    As ``assert_gradients``, and without the parameters whose gradient is 0, or none at all.
+    Like ``assert_gradients``, without the parameters whose gradient is 0 or missing.
     """
     parameters = dict(model.named_parameters())
     norms = golden[f"{run}.grad_l2"]

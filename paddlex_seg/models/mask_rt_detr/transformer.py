@@ -156,8 +156,8 @@ class Decoder(nn.Layer):
     ) -> list[tuple[Tensor, Tensor]]:
         """Content [B, Q, C] and boxes [B, Q, 4] after each layer.
 
-        The input boxes of the next layer have no gradient. The output box of a layer is its correction added
-        to the box of the previous layer with gradient: "look forward twice" of H. Zhang et al., "DINO",
+        The input boxes of a layer have no gradient. In training, the output box of a layer is its correction
+        added to the box of the previous layer with gradient: "look forward twice" of H. Zhang et al., "DINO",
         https://arxiv.org/abs/2203.03605, section 3.5.
         """
         states = []
