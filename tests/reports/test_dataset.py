@@ -149,7 +149,7 @@ def test_the_headline_counts_all_findings(tmp_path: Path, shapes: Shapes) -> Non
     assert "<b>0</b> infos<" in text
     assert text.index('id="image_missing"') < text.index('id="bbox_mismatch"')  # errors first
     assert "12\u202f344 more of these" in text
-    assert "CheckDataset.fix repairs this: It is computed from the mask." in text
+    assert "CheckDataset.fix repairs this: The box is computed from the mask." in text
 
 
 def test_a_sound_data_set_has_passed(tmp_path: Path, shapes: Shapes) -> None:
