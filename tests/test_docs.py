@@ -1,4 +1,4 @@
-"""What the documentation repeats from the code is what the code says."""
+"""The documentation agrees with the code."""
 
 import importlib.util
 import re
@@ -44,7 +44,7 @@ def test_readme_lists_the_models_of_the_generated_page() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_between_files_lead_somewhere(page: Path) -> None:
+def test_links_between_files_have_existing_targets(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
         if not link.startswith("http"):
             assert (page.parent / link).exists(), f"{page.name} links to {link}, which does not exist"
