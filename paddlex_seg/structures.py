@@ -1,7 +1,7 @@
-"""The words that the rooms of the toolkit share: one type for each thing that crosses a room's border.
+"""Data types shared by the packages of the toolkit.
 
-Importing this module loads neither Paddle nor OpenCV. Boxes are ``xyxy`` in pixels, where (0, 0) is the top
-left corner of the top left pixel, unless a name says otherwise. Sizes are ``(height, width)``.
+Importing this module loads neither Paddle nor OpenCV. Boxes are ``xyxy`` in pixels unless a name says
+otherwise; (0, 0) is the top left corner of the top left pixel. Sizes are ``(height, width)``.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from paddle import Tensor
 
 MaskFrame = Literal["box", "image", "image_uncut", "image_logits", "original"]
-"""What a row of ``Detections.mask`` holds, which decides how it is pasted to the original image.
+"""The kind of masks in ``Detections.mask``. It decides how they are pasted to the original image.
 
-``"box"``: probabilities inside its box. ``"image"``: probabilities of the whole (padded) network input, which
-count inside the box only. ``"image_uncut"``: the same, and the box does not cut them. ``"image_logits"``:
-logits of the whole network input, which is not padded; the box does not cut them. ``"original"``: 0 and 1 at
-the size of the original image, as official exported graphs paste them; no network has it.
+``"box"``: probabilities inside the box. ``"image"``: probabilities of the whole (padded) network input, to be
+set to 0 outside the box. ``"image_uncut"``: the same, but not cut at the box. ``"image_logits"``: logits of
+the whole network input, which has no padding; not cut at the box. ``"original"``: 0 and 1 at the size of the
+original image. Only official exported graphs give ``"original"``, networks do not.
 """
 
 
 Polygons = tuple[NDArray[np.float64], ...]
-"""The parts of one object, [k, 2] xy each, three corners or more; their union is the object."""
+"""The polygons of one object, each [k, 2] xy with k >= 3. The object is their union."""
 
 
 class Rle(TypedDict):
@@ -40,7 +40,7 @@ class Rle(TypedDict):
 
 @dataclass(frozen=True)
 class Category:
-    """A class as the data set names it. Its class index is its position in the list of the train file."""
+    """A class of the data set. Its class index is its position in the categories of the train file."""
 
     id: int
     name: str
@@ -49,7 +49,7 @@ class Category:
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """An image as the annotation file lists it."""
+    """An image as listed in the annotation file."""
 
     id: int
     file_name: str  # relative to the image folder, with forward slashes
@@ -62,7 +62,7 @@ class Annotation:
     """One annotated object.
 
     ``segmentation`` is as in the file: a list of polygons ``[x1, y1, x2, y2, ...]`` or an RLE mapping,
-    compressed or not. ``bbox_xywh`` and ``area`` are as in the file too, and None where the file has none.
+    compressed or not. ``bbox_xywh`` and ``area`` are as in the file too; None if the file has none.
     """
 
     id: int
@@ -76,24 +76,22 @@ class Annotation:
 
 @dataclass(frozen=True)
 class CocoFile:
-    """A COCO annotation file in memory: the only form in which a data set travels through the toolkit."""
+    """A COCO annotation file in memory. All code of the toolkit uses data sets in this form."""
 
     path: Path
     images: tuple[ImageRecord, ...]
     annotations: tuple[Annotation, ...]
     categories: tuple[Category, ...]
-    extra: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # info, licenses and whatever else stood at the top level
+    extra: Mapping[str, Any] = field(default_factory=dict)  # info, licenses and all other top-level keys
 
 
 @dataclass(frozen=True)
 class PreprocessSpec:
-    """How an image becomes the network's input, in evaluation, prediction and service alike.
+    """How an image is converted to the network input, in evaluation, prediction and deployment.
 
-    ``interpolation`` is OpenCV's number (1 linear, 2 cubic). With ``keep_ratio`` the image fits into
-    ``size_hw`` taken as (short side, long side) limits. ``mean`` and ``std`` apply to values in [0, 1], RGB.
-    ``pad_stride`` > 0 pads the right and bottom with zeros to a multiple of it.
+    ``interpolation`` is OpenCV's number (1 linear, 2 cubic). With ``keep_ratio``, ``size_hw`` means the
+    limits (short side, long side), and the image is resized to fit. ``mean`` and ``std`` are for RGB values
+    in [0, 1]. ``pad_stride`` > 0: pad right and bottom with zeros to a multiple of it.
     """
 
     size_hw: tuple[int, int]
@@ -111,16 +109,19 @@ class Target(NamedTuple):
     boxes_xyxy: Tensor  # float32 [n, 4]
     class_ids: Tensor  # int64 [n], 0-based class index
     masks: Tensor  # uint8 [n, H, W], 0 or 1
-    # Per object, where polygons say the same as its mask; None where only the mask is exact: it has holes, or
-    # the object is cut. An empty tuple where nothing is known of polygons.
+    # Per object: its polygons if they are as exact as the mask; None if only the mask is exact, such as for a
+    # mask with holes or a cut object. An empty tuple if polygons are not available at all.
     polygons: tuple[Polygons | None, ...] = ()
 
 
 class JoinedTotals(Protocol):
-    """What a loss asks instead of dividing by a number of its own batch; `ops.joined_batch` answers."""
+    """Gives a loss its normalisers over the joined batch: all processes and all parts of a split batch.
 
-    num_calls: int  # how often it was asked
-    share: float  # of this batch among the images of its process, 0..1
+    A loss must use it instead of dividing by a number of its own batch. Implemented in `ops.joined_batch`.
+    """
+
+    num_calls: int  # number of calls so far
+    share: float  # fraction (0..1) of the images of this process that are in this batch
 
     def total(self, value: Tensor) -> Tensor:
         """The sum of a tensor without gradient over the joined batch."""
@@ -129,17 +130,17 @@ class JoinedTotals(Protocol):
         """The largest value in the joined batch."""
 
     def own_part(self, total: Tensor) -> Tensor:
-        """What a sum over this batch is divided by, where the sum over the joined batch is by ``total``."""
+        """The divisor for a sum over this batch, if ``total`` is the divisor for the joined batch."""
 
     def normalizer(self, value: Tensor) -> Tensor:
-        """``own_part`` of the total of ``value``, at least 1."""
+        """``own_part`` of the total of ``value``; the total is at least 1."""
 
     def share_of_mean(self, count: int) -> Tensor:
-        """What a mean over ``count`` items is multiplied by, to have the mean over the joined batch."""
+        """The factor for a mean over ``count`` items that makes it a mean over the joined batch."""
 
 
 class Batch(NamedTuple):
-    """What a model trains on."""
+    """A training batch of B images."""
 
     image: Tensor  # float32 [B, 3, H, W], normalised, padded at the right and bottom
     im_shape: Tensor  # float32 [B, 2], height and width before padding
@@ -149,7 +150,7 @@ class Batch(NamedTuple):
 
 
 class Detections(NamedTuple):
-    """What a model found in a batch; image b owns ``bbox_num[b]`` of the N rows, in order. N may be 0."""
+    """The detections of a batch. The N rows are ordered by image; image b has ``bbox_num[b]``. N may be 0."""
 
     bbox: Tensor  # float32 [N, 6]: class index, score, x1, y1, x2, y2 in pixels of the original image
     bbox_num: Tensor  # int32 [B]
@@ -157,27 +158,27 @@ class Detections(NamedTuple):
 
 
 class DetectionArrays(NamedTuple):
-    """`Detections` as NumPy arrays: what a `Backend` gives back. Every row is a detection; N may be 0."""
+    """`Detections` as NumPy arrays, returned by a `Backend`. There are no filler rows; N may be 0."""
 
     bbox: NDArray[np.float32]  # [N, 6]: class index, score, x1, y1, x2, y2 in pixels of the original image
     bbox_num: NDArray[np.integer]  # [B]: rows of each image
-    # float32 [N, h, w] as MaskFrame says; with "original" integers [N, H, W] of the largest original image
+    # float32 [N, h, w], see MaskFrame; for "original" integers [N, H, W], size of the largest original image
     mask: NDArray[Any]
 
 
 class Backend(Protocol):
-    """What finds objects in a batch, whatever computes it: a network in memory or an exported graph.
+    """Runs a model on a batch: a network in memory or an exported graph.
 
-    Evaluation and prediction know nothing else of a model.
+    Evaluation and prediction use models only through this interface.
     """
 
     @property
     def mask_frame(self) -> MaskFrame:
-        """What the masks hold, which decides how they are pasted."""
+        """The kind of masks, which decides how they are pasted."""
 
     @property
     def preprocess(self) -> PreprocessSpec:
-        """How an image becomes the input."""
+        """How an image is converted to the network input."""
 
     def __call__(
         self,
@@ -185,29 +186,28 @@ class Backend(Protocol):
         im_shape: NDArray[np.float32],
         scale_factor: NDArray[np.float32],
     ) -> DetectionArrays:
-        """Detections of a batch of images whose inputs have one size.
+        """The detections of a batch of network inputs of the same size.
 
         image: float32 [B, 3, H, W], normalised, padded at the right and bottom; im_shape: float32 [B, 2],
-        height and width before padding; scale_factor: float32 [B, 2], im_shape over the size of the original
-        image.
+        height and width before padding; scale_factor: float32 [B, 2], im_shape / size of the original image.
         """
 
 
 @dataclass(frozen=True)
 class Instances:
-    """What was found in one image, best score first, in pixels of the original image. N may be 0."""
+    """The N instances of one image, best score first, in pixels of the original image. N may be 0."""
 
     size_hw: tuple[int, int]
     class_ids: NDArray[np.int64]  # [N], 0-based class index
     scores: NDArray[np.float32]  # [N], 0..1
     boxes_xyxy: NDArray[np.float32]  # [N, 4]
-    masks: tuple[Rle, ...]  # N of them, each of the whole image
+    masks: tuple[Rle, ...]  # N masks of the whole image
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def above(self, score_threshold: float) -> Instances:
-        """Those with a score greater than ``score_threshold``."""
+        """The instances with a score greater than ``score_threshold``."""
         keep = np.flatnonzero(self.scores > score_threshold)
         return Instances(
             size_hw=self.size_hw,
@@ -220,16 +220,16 @@ class Instances:
 
 @dataclass(frozen=True)
 class RateChange:
-    """A step from which on the learning rate is another one."""
+    """A change of the learning rate."""
 
-    step: int  # counted from 0
-    epoch: int  # the one that the step is in, counted from 1
+    step: int  # first step with the new rate, counted from 0
+    epoch: int  # epoch of that step, counted from 1
     learning_rate: float
 
 
 @dataclass(frozen=True)
 class ScheduleReport:
-    """What a schedule comes to in a run. Steps are counted from 0, epochs from 1."""
+    """The effective learning rate schedule of a run. Steps are counted from 0, epochs from 1."""
 
     kind: str  # "cosine", "piecewise" or "constant"
     base_learning_rate: float
@@ -239,20 +239,21 @@ class ScheduleReport:
     steps_per_epoch: int
     total_steps: int
     warmup_steps: int  # after capping
-    asked_warmup_steps: int
-    milestones: tuple[RateChange, ...]  # those within the run
-    learning_rates: tuple[tuple[int, float], ...]  # step, rate: with straight lines between, the curve
+    asked_warmup_steps: int  # as configured
+    milestones: tuple[RateChange, ...]  # only those within the run
+    learning_rates: tuple[tuple[int, float], ...]  # (step, rate) points of the curve; linear in between
 
     def lines(self) -> list[str]:
-        """The schedule in words, for the log."""
+        """The schedule as text for the log."""
         text = [
-            f"Schedule: {self.epochs} epochs of {self.steps_per_epoch} steps, {self.total_steps} in all.",
+            f"Schedule: {self.epochs} epochs of {self.steps_per_epoch} steps, "
+            f"{self.total_steps} steps in total.",
             f"Learning rate: {self._warmup_text()}{self._decay_text()}",
         ]
         if self.warmup_steps < self.asked_warmup_steps:
             text.append(
                 f"Warm-up is {self.warmup_steps} steps instead of {self.asked_warmup_steps}, "
-                "a third of the run: the run is short."
+                "because it is limited to a third of the run."
             )
         return text
 
@@ -266,7 +267,7 @@ class ScheduleReport:
 
     def _decay_text(self) -> str:
         if self.kind == "cosine":
-            return f", then along a cosine to {self.final_learning_rate:.3g} at the last step."
+            return f", then cosine decay to {self.final_learning_rate:.3g} at the last step."
         changes = [
             f"{change.learning_rate:g} from step {change.step} (epoch {change.epoch})"
             for change in self.milestones

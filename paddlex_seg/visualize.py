@@ -1,4 +1,4 @@
-"""Instances drawn into an image, and the fonts for their names. RGB uint8 in, RGB uint8 out."""
+"""Draws instances into an image, and finds fonts for class names. Images are RGB uint8."""
 
 import colorsys
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from paddlex_seg.masks.rle import rle_area, rle_box_xywh, rle_to_mask
 from paddlex_seg.structures import Instances, Rle
 
 _MASK_OPACITY = 0.45
-# Fonts of the common systems for names that the bundled font cannot write.
+# Fonts of common operating systems, for names with characters that the bundled font does not have.
 _CJK_FONTS = (
     "Noto Sans CJK SC",
     "Noto Sans CJK JP",
@@ -40,12 +40,12 @@ def draw_instances(
 ) -> _Image:
     """A copy of ``image`` [H, W, 3] with the mask, outline, box and label of each instance.
 
-    labels: class names by class index. A class keeps its colour in every image, its instances differ in
-    shade. Large instances are drawn first, so that small ones stay visible; labels come last.
-    ``show_scores=False`` is for annotations. Raises ValueError when the image is not of the instances' size.
+    labels: class names by class index. A class has the same colour in every image; its instances differ in
+    shade. Large instances are drawn first, so that small ones stay visible. Labels are drawn last. Use
+    ``show_scores=False`` for annotations. Raises ValueError when image and instances differ in size.
     """
     if image.shape[:2] != instances.size_hw:
-        raise ValueError(f"the image is {image.shape[:2]}, the instances are for {instances.size_hw}")
+        raise ValueError(f"the image is {image.shape[:2]}, but the instances are for {instances.size_hw}")
     drawn = np.ascontiguousarray(image).copy()
     colours = _shades(instances.class_ids)
     order = np.argsort([-rle_area(mask) for mask in instances.masks], kind="stable")
@@ -60,15 +60,15 @@ def draw_instances(
 
 
 def class_colour(class_id: int) -> _Colour:
-    """The RGB colour of a class, the same in every image and run; neighbours in the list differ clearly."""
-    hue = (0.58 + class_id * 0.618034) % 1.0  # steps of the golden ratio never come close to each other
+    """The RGB colour of a class, the same in every image and run. Successive classes differ clearly."""
+    hue = (0.58 + class_id * 0.618034) % 1.0  # golden ratio steps keep the hues well apart
     saturation = (0.85, 0.6)[class_id // 8 % 2]
     red, green, blue = colorsys.hsv_to_rgb(hue, saturation, 0.95)
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def _shades(class_ids: NDArray[np.int64]) -> list[_Colour]:
-    """The colour of each instance's class, lighter or darker by its turn in the class."""
+    """The class colour of each instance, lighter or darker by its position within the class."""
     turns: dict[int, int] = {}
     colours = []
     for class_id in class_ids.tolist():
@@ -84,7 +84,7 @@ def _shade(colour: _Colour, amount: float) -> _Colour:
 
 
 def _draw_mask(image: _Image, rle: Rle, colour: _Colour) -> None:
-    """Blend one mask into ``image``, in place; only the inside of its box is touched."""
+    """Blend one mask into ``image``, in place."""
     x, y, width, height = (int(value) for value in rle_box_xywh(rle))
     if width == 0 or height == 0:
         return
@@ -92,7 +92,7 @@ def _draw_mask(image: _Image, rle: Rle, colour: _Colour) -> None:
     window = image[y : y + height, x : x + width]
     inside = mask.astype(bool)
     window[inside] = np.rint(window[inside] * (1 - _MASK_OPACITY) + np.array(colour) * _MASK_OPACITY)
-    # Drawn at an offset into the whole image: at a slice, OpenCV would cut the line at the window's edge.
+    # Drawn into the whole image with an offset: OpenCV would cut the line at the edge of ``window``.
     contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(image, contours, -1, colour, _line_width(image), cv2.LINE_AA, offset=(x, y))
 
@@ -108,7 +108,7 @@ def _line_width(image: _Image) -> int:
 
 
 def _draw_labels(image: _Image, labels: Sequence[tuple[str, NDArray[np.float32], _Colour]]) -> _Image:
-    """Each text on a filled patch above its box, or inside where there is no room above."""
+    """Draw each text on a filled rectangle above its box, or inside the box if there is no space above."""
     canvas = Image.fromarray(image)
     pen = ImageDraw.Draw(canvas)
     size = float(np.clip(0.024 * max(image.shape[:2]), 11, 80))
@@ -134,12 +134,12 @@ def _label_text(labels: Sequence[str], class_id: int) -> str:
 
 
 def writable(name: str, class_id: int) -> str:
-    """The name, or the class index where no font of this machine has all its characters."""
+    """The name, or "class <index>" if no font on this machine has all its characters."""
     return name if _covers(font_for(name), name) else f"class {class_id}"
 
 
 def font_for(text: str) -> str:
-    """The file of the first font that has every character of ``text``; the bundled one if none has."""
+    """The file of the first font that has every character of ``text``; the bundled font if there is none."""
     bundled = str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
     if _covers(bundled, text):
         return bundled
@@ -151,6 +151,6 @@ def _covers(font_file: str, text: str) -> bool:
     return _characters(font_file).issuperset(map(ord, text))
 
 
-@lru_cache(maxsize=8)  # reading the table takes longer than drawing a label
+@lru_cache(maxsize=8)  # reading the character table of a font is slower than drawing a label
 def _characters(font_file: str) -> frozenset[int]:
     return frozenset(FT2Font(font_file).get_charmap())

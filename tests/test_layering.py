@@ -1,4 +1,4 @@
-"""Rooms import only from rows below, files of a room not in a circle, and light entry points stay light."""
+"""Rooms import only from lower layers, imports have no cycles, and entry points load few modules."""
 
 import ast
 import subprocess
@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "paddlex_seg"
-# From the bottom up. Rooms of one row do not import each other.
+# Layers from the bottom up. A room is a sub-package or module of paddlex_seg. Rooms of one row do not import
+# each other.
 ROWS = [
     {"structures", "errors", "cores"},
     {"ops", "masks", "files", "config"},
@@ -27,7 +28,7 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__
 
 
 def module_name(path: Path) -> str:
-    """``paddlex_seg.room.file``; of an ``__init__.py`` that of its folder."""
+    """``paddlex_seg.room.file``; for an ``__init__.py`` the name of its folder."""
     parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -36,7 +37,7 @@ NAMES = {module_name(path) for path in MODULES}
 
 
 def imports(path: Path) -> set[str]:
-    """The modules of this package that a module imports, in whatever place of its code."""
+    """The modules of this package that a module imports, including imports inside functions."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -67,7 +68,7 @@ def test_module_imports_only_from_rows_below(module: str) -> None:
             )
 
 
-def test_no_files_import_each_other_in_a_circle() -> None:
+def test_imports_have_no_cycles() -> None:
     done: set[str] = set()
 
     def visit(module: str, path: tuple[str, ...]) -> None:
@@ -81,7 +82,7 @@ def test_no_files_import_each_other_in_a_circle() -> None:
         visit(module, ())
 
 
-# Who may read a configuration; all else takes plain values.
+# Only these may use the configuration; all other code takes plain values.
 READS_CONFIG = {"cli", "modes", "runtime", "training.setup", "training.run"}
 
 

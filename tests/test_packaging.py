@@ -1,4 +1,4 @@
-"""What an installed wheel holds: every module, and the configurations that are shipped."""
+"""The contents of the wheel and the sdist: all modules, configurations, templates and styles."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that a wheel is packed from, built without network and without a trace in the repository."""
+    """The build folder of a wheel. It is built without network and writes nothing into the repository."""
     pytest.importorskip("setuptools", minversion="77", reason="building needs what the dev extra brings")
     folder = tmp_path_factory.mktemp("built")
     subprocess.run(

@@ -1,4 +1,4 @@
-"""What a model finds in the images of a data set, by any `structures.Backend`, shared out over processes."""
+"""Predicts all images of a data set with any `structures.Backend`, distributed over ranks."""
 
 import logging
 from dataclasses import replace
@@ -26,11 +26,11 @@ def predict_dataset(
     ranks: Ranks = ONE_RANK,
     stop: StopSignals | None = None,
 ) -> dict[int, Instances]:
-    """What a model finds in each image of a COCO file, by image id, in the order of the file.
+    """The predictions for each image of a COCO file, by image id, in file order.
 
-    Of several ranks, each looks at every n-th batch, and all get the results of all. The batches are those of
-    a single rank, so that nothing depends on the number of ranks. Raises KeyboardInterrupt, on all ranks and
-    between two batches, when ``stop`` of one says so.
+    With n ranks, each rank predicts every n-th batch, and all ranks get all results. The batches are the same
+    as with one rank, so results do not depend on the number of ranks. If ``stop`` is requested on one rank,
+    KeyboardInterrupt is raised on all ranks, between two batches.
     """
     batch_size, preprocess = fitting_batch_size(backend, batch_size), backend.preprocess
     results: dict[int, Instances] = {}
@@ -55,9 +55,10 @@ def predict_dataset(
 
 
 def images_of_rank(coco: CocoFile, preprocess: PreprocessSpec, batch_size: int, ranks: Ranks) -> CocoFile:
-    """The images in every n-th batch of ``evaluation_plan``, whose own plan makes the same batches of them.
+    """The images of this rank: those in every n-th batch of ``evaluation_plan``.
 
-    For of each size of input only the last batch can be smaller than ``batch_size``.
+    The plan of only these images has the same batches, because per input size only the last batch can be
+    smaller than ``batch_size``.
     """
     plan = evaluation_plan(coco, preprocess, batch_size)[ranks.rank :: ranks.world_size]
     indices = sorted(index for batch in plan for index in batch)

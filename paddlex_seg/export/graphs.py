@@ -1,9 +1,8 @@
-"""From a network to the directory that official PaddleX, Paddle's deployment code and our own predictor load.
+"""Exports a network to a folder that official PaddleX, Paddle's deployment code and our predictor can load.
 
-Two graphs share one file of parameters: ``inference.json`` is the official one, whose masks are pasted to
-the size of the original image; ``network.json`` is the network alone, whose masks stay small. Our
-predictor prefers the latter, because the full-size masks of one large photograph can take more memory than a
-machine has.
+Two graphs share one parameter file. ``inference.json`` is the official graph: it pastes masks to the size of
+the original image. ``network.json`` is only the network, with small masks. Our predictor prefers
+``network.json``, because the full-size masks of one large image can exceed the memory of a machine.
 """
 
 import filecmp
@@ -25,7 +24,7 @@ FILES = ("inference.json", "inference.pdiparams", "network.json", "inference.yml
 
 
 def export_model(model: InstanceSegmenter, spec: ModelSpec, info: ModelInfo, folder: Path) -> None:
-    """Write the exported directory. All files are complete before the first one appears in ``folder``."""
+    """Write the exported folder. Files are moved into ``folder`` only after all of them are complete."""
     with new_files(folder) as temporary:
         inputs = _input_spec(spec.recipe.preprocess(info.image_size))
         official = WithoutBoxes if spec.arch == "SOLOv2" else WithPastedMasks
@@ -75,7 +74,7 @@ class WithoutBoxes(nn.Layer):
 
 
 class WithSmallMasks(nn.Layer):
-    """The network alone. A layer of its own, so that exporting leaves the model's ``forward`` as it is."""
+    """Only the network. A separate layer, because exporting would replace the model's own ``forward``."""
 
     def __init__(self, model: InstanceSegmenter):
         super().__init__()
@@ -88,7 +87,7 @@ class WithSmallMasks(nn.Layer):
 
 
 def exported_spec(model: InstanceSegmenter, spec: ModelSpec, info: ModelInfo) -> ExportedSpec:
-    """What ``inference.yml`` says of a model."""
+    """The content of ``inference.yml`` for a model."""
     return ExportedSpec(
         model_name=spec.name,
         arch=spec.arch,
@@ -101,7 +100,7 @@ def exported_spec(model: InstanceSegmenter, spec: ModelSpec, info: ModelInfo) ->
 
 
 def _input_spec(preprocess: PreprocessSpec) -> list[InputSpec]:
-    """What the graphs take. Where images keep their shape, height and width are open."""
+    """The inputs of the graphs. With ``keep_ratio``, height and width are dynamic."""
     height, width = (-1, -1) if preprocess.keep_ratio else preprocess.size_hw
     return [
         InputSpec([-1, 3, height, width], "float32", name="image"),

@@ -1,4 +1,4 @@
-"""``inference.yml``: what an exported model is, as PaddleX and this toolkit write it."""
+"""Reads and writes ``inference.yml``, the description of an exported model, in PaddleX's format."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,26 +11,27 @@ from paddlex_seg.errors import BackendError
 from paddlex_seg.files.atomic import write_text
 from paddlex_seg.structures import MaskFrame, PreprocessSpec
 
-INTERPOLATION_NAMES = ("NEAREST", "LINEAR", "BICUBIC", "AREA", "LANCZOS4")  # PaddleX's, by OpenCV's number
+# PaddleX's names; the index is OpenCV's number.
+INTERPOLATION_NAMES = ("NEAREST", "LINEAR", "BICUBIC", "AREA", "LANCZOS4")
 
 
 @dataclass(frozen=True)
 class ExportedSpec:
-    """What ``inference.yml`` says of an exported model."""
+    """The content of ``inference.yml``."""
 
     model_name: str
     arch: str  # DETR, RCNN, PPYOLOE or SOLOv2
-    min_subgraph_size: int  # for TensorRT in Paddle's deployment code
+    min_subgraph_size: int  # used by Paddle's deployment code for TensorRT
     labels: tuple[str, ...]  # name of each class index
     preprocess: PreprocessSpec
     draw_threshold: float
-    mask_frame: MaskFrame = "image"  # what the small masks of network.json hold
+    mask_frame: MaskFrame = "image"  # how the masks of network.json are pasted
 
 
 def write_inference_yml(path: Path, spec: ExportedSpec) -> None:
-    """Write ``inference.yml`` as PaddleX 3 and Paddle's deployment code read it.
+    """Write ``inference.yml`` in the format that PaddleX 3 and Paddle's deployment code read.
 
-    ``mask_frame`` is an addition of ours, which they ignore.
+    The key ``mask_frame`` is only used by this toolkit; the others ignore it.
     """
     document = {
         "mode": "paddle",
@@ -49,7 +50,10 @@ def write_inference_yml(path: Path, spec: ExportedSpec) -> None:
 
 
 def read_inference_yml(path: Path) -> ExportedSpec:
-    """What ``inference.yml`` says, written by us or by PaddleX. Raises BackendError with all its problems."""
+    """Read an ``inference.yml`` written by this toolkit or by PaddleX.
+
+    Raises BackendError that lists all problems of the file.
+    """
     document = _load_yaml(path)
     problems: list[str] = []
     spec = ExportedSpec(
@@ -74,7 +78,7 @@ def _load_yaml(path: Path) -> Mapping[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise BackendError(f"{path}: cannot be read ({error}). Export the model again.") from error
     if not isinstance(document, Mapping):
-        raise BackendError(f"{path}: holds no keys. Export the model again.")
+        raise BackendError(f"{path}: expected a YAML mapping with keys. Export the model again.")
     return document
 
 
@@ -109,7 +113,7 @@ def _read_count(section: Mapping[str, Any], key: str, default: int, problems: li
 
 def _read_mask_frame(document: Mapping[str, Any], problems: list[str]) -> MaskFrame:
     frame = document.get("mask_frame", "image")
-    expected = [name for name in get_args(MaskFrame) if name != "original"]  # which no network has
+    expected = [name for name in get_args(MaskFrame) if name != "original"]  # only official graphs have it
     if frame not in expected:
         problems.append(f"mask_frame is {frame!r}, expected one of {', '.join(expected)}")
         return "image"
@@ -117,7 +121,7 @@ def _read_mask_frame(document: Mapping[str, Any], problems: list[str]) -> MaskFr
 
 
 def _preprocess_to_operators(spec: PreprocessSpec) -> list[dict[str, Any]]:
-    """The operators of PaddleX, each with its arguments in alphabetical order."""
+    """The list of PaddleX operators, each with its arguments in alphabetical order."""
     resize = {
         "interp": spec.interpolation,
         "keep_ratio": spec.keep_ratio,
@@ -139,7 +143,7 @@ def _preprocess_to_operators(spec: PreprocessSpec) -> list[dict[str, Any]]:
 def _operators_to_preprocess(operators: Any, problems: list[str]) -> PreprocessSpec:
     unknown = PreprocessSpec(size_hw=(0, 0))
     if not isinstance(operators, list) or not all(isinstance(one, Mapping) for one in operators):
-        problems.append("Preprocess is no list of operators")
+        problems.append(f"Preprocess is {operators!r}, expected a list of operators")
         return unknown
     order = [str(one.get("type")) for one in operators]
     by_type = dict(zip(order, operators, strict=True))
@@ -185,9 +189,10 @@ def _read_interpolation(value: Any, problems: list[str]) -> int:
 
 
 def _read_mean_std(operator: Mapping[str, Any], problems: list[str]) -> tuple[Any, Any]:
-    """Mean and std for values in [0, 1]; without ``is_scale`` the file's are for values 0..255.
+    """Mean and std for pixel values in [0, 1].
 
-    Left out, they are ImageNet's, as in PaddleX.
+    If ``is_scale`` is false, the file has them for values 0..255. The defaults are those of ImageNet, as in
+    PaddleX.
     """
     if (norm_type := operator.get("norm_type")) not in (None, "none", "mean_std"):
         problems.append(f"NormalizeImage.norm_type is {norm_type!r}, expected none or mean_std")
@@ -200,7 +205,7 @@ def _read_mean_std(operator: Mapping[str, Any], problems: list[str]) -> tuple[An
             values = [1.0] * 3
         triples.append(tuple(float(value) / scale for value in values))
     if 0.0 in triples[1]:
-        problems.append("NormalizeImage.std has a zero")
+        problems.append("NormalizeImage.std contains zero, expected values above 0")
     return triples[0], triples[1]
 
 

@@ -1,4 +1,4 @@
-"""Prediction: images in, results out, one after the other, by any `structures.Backend`."""
+"""Prediction: yields a result for each image, with any `structures.Backend`."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -23,9 +23,9 @@ def open_predictor(
     batch_size: int = 1,
     threshold: float | None = None,
 ) -> "Predictor":
-    """A predictor of the model in a folder that mode export or PaddleX wrote.
+    """A predictor for the exported model in ``model_dir``, written by mode export or by PaddleX.
 
-    threshold: keep what scores more than this; None takes the ``draw_threshold`` stored with the model. See
+    threshold: keep instances with a higher score; None uses the ``draw_threshold`` in inference.yml. See
     `PaddleBackend` for device and run_mode, `Predictor` for batch_size. Raises BackendError when files are
     missing or damaged, or the device cannot be used.
     """
@@ -39,20 +39,20 @@ def open_predictor(
 
 
 def warn_of_unreadable(error: DatasetError) -> None:
-    """Log that an image is left out."""
-    LOGGER.warning("Left out: %s", error)
+    """Log that an unreadable image is skipped."""
+    LOGGER.warning("Image skipped: %s", error)
 
 
 class Predictor:
-    """A model, ready for images."""
+    """Predicts images with a loaded model."""
 
     def __init__(
         self, backend: Backend, *, labels: Sequence[str], threshold: float = 0.5, batch_size: int = 1
     ) -> None:
-        """Predict with ``backend``, whose classes have these names.
+        """Predict with ``backend``. labels: the class names.
 
-        threshold: keep what scores more than this; batch_size: images that the backend sees at once; results
-        do not depend on it.
+        threshold: keep instances with a higher score. batch_size: images per call of the backend; results do
+        not depend on it.
         """
         assert batch_size >= 1, batch_size
         self._backend = backend
@@ -66,11 +66,12 @@ class Predictor:
         threshold: float | None = None,
         on_unreadable: Callable[[DatasetError], None] = warn_of_unreadable,
     ) -> Iterator[Result]:
-        """One result per image, in order: files, folders, patterns, URLs, arrays, or a list of these.
+        """Yield one result per image, in the order of ``inputs``.
 
-        Arrays are uint8 [H, W, 3] in the order blue, green, red, as OpenCV reads them and as in PaddleX. A
-        file that cannot be read among others is handed to ``on_unreadable`` and left out. Raises DatasetError
-        at once for a folder or pattern without images, and while iterating when nothing at all can be read.
+        inputs: a file, folder, pattern, URL or array, or a list of these. Arrays are uint8 [H, W, 3] in BGR
+        order, as from OpenCV and as in PaddleX. A file that cannot be read is passed to ``on_unreadable`` and
+        skipped. Raises DatasetError at once for a folder or pattern without images. Raises DatasetError
+        during iteration when no image at all can be read.
         """
         sources = expand_inputs(inputs)
         chosen = self.threshold if threshold is None else threshold
@@ -89,10 +90,10 @@ class Predictor:
                 )
 
     def _batches(self, images: Iterator[LoadedImage]) -> Iterator[list[tuple[LoadedImage, NetworkInput]]]:
-        """Images with their network inputs, all of a batch equally large.
+        """Batches of images with their network inputs. All inputs of a batch have the same size.
 
-        Padding one input to the size of another would change what the network sees near its edges, so that
-        results would depend on the company.
+        Padding an input to the size of another one would change the values near its edges. The result of an
+        image would then depend on the other images in its batch.
         """
         batch: list[tuple[LoadedImage, NetworkInput]] = []
         for image in images:
@@ -120,6 +121,6 @@ class Predictor:
         largest = max((int(one.class_ids.max()) for one in found if len(one)), default=-1)
         if largest >= len(self.labels):
             raise BackendError(
-                f"The model found class {largest}, but label_list in its inference.yml has "
-                f"{len(self.labels)} names. The files are not of the same model; export it again."
+                f"The model found class index {largest}, but label_list in inference.yml has "
+                f"{len(self.labels)} names. The files are from different models. Export the model again."
             )

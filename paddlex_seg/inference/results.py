@@ -1,4 +1,4 @@
-"""The result of one image: one schema for every model, as JSON and as a drawing."""
+"""The prediction result of one image, saved as JSON (one schema for all models) or as a drawing."""
 
 import json
 from dataclasses import dataclass
@@ -14,29 +14,28 @@ from paddlex_seg.masks.rle import rle_to_json
 from paddlex_seg.structures import Instances
 from paddlex_seg.visualize import draw_instances
 
-# Formats that Pillow writes as they are read; a drawing of any other image becomes a PNG.
+# Drawings are saved in the format of the input for these formats, else as PNG.
 DRAWING_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 JPEG_QUALITY = 95
 
 
 @dataclass(frozen=True)
 class Result:
-    """What was found in one image.
+    """The prediction result of one image.
 
-    ``image`` is uint8 [H, W, 3], RGB. ``instances`` lie inside the image, see ``clip_to_image``.
-    ``save_name`` is the path below the output folder, without ending, that no other result of the same run
-    has.
+    ``image`` is uint8 [H, W, 3], RGB. Boxes of ``instances`` are inside the image, see ``clip_to_image``.
+    ``save_name`` is the path relative to the output folder, without file extension. It is unique in a run.
     """
 
-    input_path: str | None  # None for an image that was given as an array
-    page_index: int | None  # from 0, for files of several pages
+    input_path: str | None  # None for an array
+    page_index: int | None  # from 0, for a multi-page file; else None
     image: NDArray[np.uint8]
     instances: Instances
     labels: tuple[str, ...]  # name of each class index
     save_name: str
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for ``json.dump``: the i-th of ``masks`` belongs to the i-th of ``boxes``.
+        """Plain values for ``json.dump``. ``masks[i]`` belongs to ``boxes[i]``.
 
         A mask is COCO's compressed RLE of the whole image.
         """
@@ -72,7 +71,7 @@ class Result:
     def save_to_img(self, save_path: Path | str) -> Path:
         """Write the drawing to the file ``save_path``, or into that folder as ``<name>_res<ending>``.
 
-        The ending is the input's, or .png where images of that kind cannot be written. Returns the file.
+        The file extension is that of the input, or .png if that format cannot be written. Returns the file.
         """
         suffix = Path(self.input_path).suffix.lower() if self.input_path else ".png"
         suffix = suffix if suffix in DRAWING_SUFFIXES else ".png"
@@ -91,7 +90,7 @@ class Result:
 
 
 def clip_to_image(instances: Instances) -> Instances:
-    """The instances with boxes cut at the image's edges; those with nothing left of the box are dropped."""
+    """The instances with boxes clipped to the image. Instances with an empty box are dropped."""
     height, width = instances.size_hw
     boxes = instances.boxes_xyxy.clip(0, np.array([width, height, width, height], np.float32))
     keep = np.flatnonzero((boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3]))

@@ -1,7 +1,7 @@
-"""From what a user names (files, folders, patterns, URLs, arrays) to images, one after the other.
+"""Loads the images of user inputs: files, folders, patterns, URLs, arrays.
 
-Everything is expanded before the first image is read, so that an empty folder is reported at once. A file
-that cannot be read is reported and left out, unless nothing else is there to read.
+All inputs are expanded to files before the first image is read, so that an empty folder is reported at once.
+A file that cannot be read is reported and skipped. If no input can be read, that is an error.
 """
 
 import os
@@ -31,10 +31,10 @@ Input = str | os.PathLike[str] | NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Source:
-    """One thing to read: a file, a URL or an array.
+    """One input: a file, a URL or an array.
 
-    ``name`` stands for it in the names of result files: without ending, and with the sub-folder for a file
-    that was found in one.
+    ``name`` is used for the names of result files. It has no file extension. For a file in a folder it
+    includes the sub-folder.
     """
 
     origin: Path | str | NDArray[np.uint8]
@@ -43,9 +43,9 @@ class Source:
 
 @dataclass(frozen=True)
 class LoadedImage:
-    """An image in memory, uint8 [H, W, 3], RGB; several for a file of several pages.
+    """An image in memory, uint8 [H, W, 3], RGB. A multi-page file gives one per page.
 
-    ``save_name`` is the name of its source (and page), with a number where another image of the run has it.
+    ``save_name`` is the name of the source (and page). If another image of the run has it, a number is added.
     """
 
     image: NDArray[np.uint8]
@@ -55,24 +55,24 @@ class LoadedImage:
 
 
 def expand_inputs(inputs: Input | Sequence[Input]) -> list[Source]:
-    """All sources, in the given order; files of a folder (with sub-folders) or of a pattern sorted by name.
+    """All sources, in the given order. Files of a folder (with sub-folders) or a pattern are sorted by name.
 
-    Raises DatasetError for a folder without images, a pattern without match and a wrong type of input.
-    Whether a named file exists shows when it is read.
+    Raises DatasetError for a folder without images, a pattern without match and a wrong type of input. It is
+    not checked whether a single file exists; reading it fails later.
     """
     items: Sequence[Input] = inputs if isinstance(inputs, list | tuple) else [inputs]  # type: ignore[list-item]
     if not items:
-        raise DatasetError("The list of inputs is empty; name an image, a folder, a pattern or a URL.")
+        raise DatasetError("The list of inputs is empty. Give an image file, a folder, a pattern or a URL.")
     return [source for item in items for source in _expand_one(item)]
 
 
 def read_images(
     sources: Sequence[Source], on_unreadable: Callable[[DatasetError], None], network: Network
 ) -> Iterator[LoadedImage]:
-    """The images of all sources, one in memory at a time; arrays are taken as BGR, as OpenCV reads them.
+    """Yield the images of all sources. Only one is in memory at a time. Arrays are BGR, as from OpenCV.
 
-    ``on_unreadable`` is told of each source that cannot be read; ``network`` is what URLs are downloaded
-    with. Raises DatasetError, naming them, when no source at all can be read.
+    ``on_unreadable`` is called for each source that cannot be read. ``network`` is used to download URLs.
+    Raises DatasetError with the names of the sources when none of them can be read.
     """
     problems: list[str] = []
     taken: set[str] = set()
@@ -90,12 +90,12 @@ def read_images(
 
 def _expand_one(item: Input) -> Iterator[Source]:
     if isinstance(item, np.ndarray):
-        # Not numbered: two calls with arrays must not overwrite each other's results.
+        # A random name instead of a number, so that two calls do not overwrite each other's result files.
         yield Source(item, f"array_{uuid4().hex[:8]}")
         return
     if not isinstance(item, str | os.PathLike):
         raise DatasetError(
-            f"An input is a {type(item).__name__}; expected a file, a folder, a pattern, a URL or an array."
+            f"An input is of type {type(item).__name__}; expected a file, folder, pattern, URL or array."
         )
     text = os.fspath(item)
     if URL_PATTERN.match(text):
@@ -111,11 +111,12 @@ def _expand_one(item: Input) -> Iterator[Source]:
 
 def _images_below(folder: Path) -> Iterator[Source]:
     found = [path for path in folder.rglob("*") if _looks_like_image(path)]
-    # Hidden ones are no images of the user: files of macOS, or what is being written here right now.
+    # Hidden files are not images of the user: they are macOS files, or files that are being written.
     files = sorted(path for path in found if not _is_hidden(path.relative_to(folder)))
     if not files:
         raise DatasetError(
-            f"{folder}: no image in this folder or below it. Known endings are {_known_endings()}."
+            f"{folder}: no image in this folder or its sub-folders. "
+            f"Known file extensions: {_known_endings()}."
         )
     for path in files:
         yield Source(path, path.relative_to(folder).with_suffix("").as_posix())
@@ -124,7 +125,9 @@ def _images_below(folder: Path) -> Iterator[Source]:
 def _images_matching(pattern: str) -> Iterator[Source]:
     files = sorted(path for path in map(Path, glob(pattern, recursive=True)) if _looks_like_image(path))
     if not files:
-        raise DatasetError(f"{pattern}: no image matches this pattern. Known endings are {_known_endings()}.")
+        raise DatasetError(
+            f"{pattern}: no image matches this pattern. Known file extensions: {_known_endings()}."
+        )
     for path in files:
         yield Source(path, path.stem)
 
@@ -142,7 +145,7 @@ def _known_endings() -> str:
 
 
 def _unique_name(name: str, taken: set[str]) -> str:
-    """``name``, or with a number where another source has it; some file systems do not tell A from a."""
+    """``name``, with a number added if it is taken. Case is ignored, as in some file systems."""
     candidate, number = name, 1
     while candidate.casefold() in taken:
         number += 1
@@ -164,7 +167,7 @@ def _read_one(source: Source, network: Network) -> Iterator[LoadedImage]:
                 yield from _read_file(file, source.origin, source.name)
             except DatasetError as error:
                 raise DatasetError(
-                    f"{source.origin}: what was downloaded is not a readable image."
+                    f"{source.origin}: the downloaded file is not a readable image."
                 ) from error
 
 
@@ -173,8 +176,8 @@ def _bgr_to_rgb(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
     codes = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
     if channels not in codes or array.dtype != np.uint8 or array.size == 0:
         raise DatasetError(
-            f"An array of shape {array.shape} and type {array.dtype} is not an image; expected uint8, "
-            "height x width x 3 channels, blue, green, red (or one gray channel, or four with alpha)."
+            f"An array of shape {array.shape} and type {array.dtype} is not an image; expected uint8 of "
+            "shape (height, width, 3) in BGR order, or with one gray channel, or with four channels BGRA."
         )
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(array), codes[channels]), np.uint8)
 
@@ -189,7 +192,7 @@ def _read_file(path: Path, input_path: str, name: str) -> Iterator[LoadedImage]:
 
 
 def _count_tiff_pages(path: Path) -> int:
-    """1 for whatever is no TIFF, readable or not: ``load_image`` finds the words for what is wrong."""
+    """The number of pages; 1 for any other file. ``load_image`` reports unreadable files later."""
     try:
         with Image.open(path, formats=["TIFF"]) as image:
             return int(getattr(image, "n_frames", 1))
@@ -198,7 +201,7 @@ def _count_tiff_pages(path: Path) -> int:
 
 
 def _load_page(path: Path, page: int) -> NDArray[np.uint8]:
-    """One page of a TIFF, by way of a file of its own: ``load_image`` knows all kinds of pixels."""
+    """One page of a TIFF, through a temporary file, because ``load_image`` supports all pixel types."""
     with tempfile.TemporaryDirectory() as folder:
         single = Path(folder) / "page.tiff"
         try:
@@ -211,12 +214,10 @@ def _load_page(path: Path, page: int) -> NDArray[np.uint8]:
 
 
 def _download(url: str, file: Path, network: Network) -> None:
-    """Raises DatasetError when the address does not answer, or with too much, or for too long."""
+    """Download a URL to a file. Raises DatasetError on failure, or above the limits of size and time."""
     try:
         download(url, file, network=network, limits=DOWNLOAD_LIMITS, quiet=True)
     except LimitError as error:
-        raise DatasetError(f"{url}: {error}. Download it by other means.") from error
+        raise DatasetError(f"{url}: {error}. Download it with another program.") from error
     except DownloadError as error:
-        raise DatasetError(
-            f"{url}: the image could not be downloaded ({error}). Check the address."
-        ) from error
+        raise DatasetError(f"{url}: the image could not be downloaded ({error}). Check the URL.") from error

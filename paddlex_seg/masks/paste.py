@@ -1,17 +1,19 @@
-"""From the network's small masks to instances of the original image, without a full-size mask in between.
+"""Pastes the network's small masks to the original image as RLE, without computing full-size masks.
 
-What a pasted mask is follows PaddleDetection. ``mask_frame="image"`` (PP-YOLOE_seg): probabilities are
-enlarged (bilinear) to the network input, set to zero outside the box there, enlarged once more (bilinear) to
-the original size and compared with 0.5. ``mask_frame="image_uncut"`` (SOLOv2): the same, but the box cuts
-nothing, and of the network input only the image is enlarged, not its padding. ``mask_frame="box"`` (R-CNN):
-they are stretched (bilinear, zero outside) over the box. ``mask_frame="image_logits"`` (Mask-RT-DETR): logits
-are enlarged once (bilinear), from their own size to the original one, and compared with 0.
-``mask_frame="original"`` (official exported graphs): masks are full-size already, and are only encoded.
+The steps follow PaddleDetection and depend on ``mask_frame``. All resizing is bilinear.
 
-Bilinear enlargement is separable, so columns are interpolated first. Down a column the values are then linear
-between two known ones: a mask can begin or end there once at most, at a place that follows from the two
-values. A run of the RLE thus costs a look at the rows of the network, not at the pixels of the image, and
-no memory grows with the area of the image.
+- ``"image"`` (PP-YOLOE_seg): probabilities are resized to the network input, set to zero outside the box,
+  resized to the original size and compared with 0.5.
+- ``"image_uncut"`` (SOLOv2): the same, but the box does not cut the mask, and the padding of the network
+  input is removed before the second resize.
+- ``"box"`` (R-CNN): probabilities are resized to the box, with zeros outside, and compared with 0.5.
+- ``"image_logits"`` (Mask-RT-DETR): logits are resized once, to the original size, and compared with 0.
+- ``"original"`` (official exported graphs): masks are full-size already and are only encoded.
+
+Bilinear resizing is separable, so x is interpolated first. Along a column, values are then linear between two
+rows of the network's mask. The mask can begin or end at most once in between, and the position follows from
+the two values. The cost of a column therefore depends on the rows of the network's mask, not on the pixels of
+the image, and memory does not grow with the area of the image.
 """
 
 from collections.abc import Sequence
@@ -24,7 +26,7 @@ from paddlex_seg.structures import Instances, MaskFrame, Rle
 
 THRESHOLD = np.float32(0.5)
 LOGIT_THRESHOLD = np.float32(0)
-COLUMNS_AT_ONCE = 512  # keeps the working set in the processor's cache, a few MB
+COLUMNS_AT_ONCE = 512  # keeps the working set within the CPU cache of a few MB
 
 
 def detections_to_instances(
@@ -38,15 +40,15 @@ def detections_to_instances(
     original_sizes: Sequence[tuple[int, int]],
     mask_frame: MaskFrame,
 ) -> list[Instances]:
-    """Instances of each image of a batch, best score first: what evaluate and predict both use.
+    """Instances of each image of a batch, best score first. Evaluation and prediction both use this.
 
     bbox, bbox_num, mask: as in `DetectionArrays`; im_shape, scale_factor: float32 [B, 2]; input_hw: the size
-    of the (padded) network input; original_sizes: (height, width) of the B images.
+    of the (padded) network input; original_sizes: (height, width) of the B original images.
 
-    ``original_sizes`` decides how large the masks are. PaddleDetection cuts them to ``int(im_shape /
-    scale_factor)`` instead, which float32 makes 599 for some images of 600 pixels. Boxes are not clipped to
-    the image. An instance whose mask comes out empty stays, with an empty mask. With ``"image_uncut"``
-    boxes are those of the pasted masks, all 0 for an empty one.
+    The masks have the size in ``original_sizes``. PaddleDetection uses ``int(im_shape / scale_factor)``
+    instead, which gives 599 for some images of 600 pixels due to float32. Boxes are not clipped to the image.
+    An instance with an empty mask is kept. With ``"image_uncut"``, boxes are computed from the pasted masks;
+    the box of an empty mask is all 0.
     """
     assert len(bbox_num) == len(original_sizes) == len(im_shape) == len(scale_factor)
     instances = []
@@ -72,7 +74,7 @@ def detections_to_instances(
 
 
 def boxes_of_masks(masks: Sequence[Rle]) -> NDArray[np.float32]:
-    """Boxes [N, 4], xyxy, that hold all pixels of a mask; all 0 for an empty one."""
+    """The boxes [N, 4], xyxy, around all pixels of each mask; all 0 for an empty mask."""
     boxes_xywh = rle_boxes_xywh(masks).astype(np.float32)
     return np.concatenate([boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]], axis=1)
 
@@ -97,7 +99,7 @@ def paste_image_masks(
     input_hw: Sequence[int],
     original_hw: tuple[int, int],
 ) -> list[Rle]:
-    """Masks of the original image. mask: [N, h, w], of the network input; boxes_xyxy: [N, 4], original."""
+    """Masks of the original image. mask: [N, h, w] of the network input; boxes_xyxy: [N, 4], original."""
     rows, columns = (
         _Axis(small, network, scale, original)
         for small, network, scale, original in zip(
@@ -117,8 +119,8 @@ def paste_uncut_masks(
     input_hw: Sequence[int],
     original_hw: tuple[int, int],
 ) -> list[Rle]:
-    """Masks of the original image. mask: [N, h, w], of the network input; image_hw: its size in there."""
-    in_small, in_network = [], []  # of y, then x
+    """Masks of the original image. mask: [N, h, w] of the network input; image_hw: input without padding."""
+    in_small, in_network = [], []  # for y, then x
     for small, network, image, original in zip(mask.shape[1:], input_hw, image_hw, original_hw, strict=True):
         in_small.append(source_coordinates(small, network)[: int(image)])
         in_network.append(source_coordinates(int(image), original))
@@ -126,7 +128,7 @@ def paste_uncut_masks(
 
 
 def paste_image_logits(mask: NDArray[np.float32], *, original_hw: tuple[int, int]) -> list[Rle]:
-    """Masks of the original image. mask: [N, h, w], logits of the whole image."""
+    """Masks of the original image. mask: [N, h, w], logits over the whole image."""
     y_in_mask, x_in_mask = (
         source_coordinates(small, original)
         for small, original in zip(mask.shape[1:], original_hw, strict=True)
@@ -142,18 +144,19 @@ def paste_image_logits(mask: NDArray[np.float32], *, original_hw: tuple[int, int
 def paste_box_masks(
     mask: NDArray[np.float32], boxes_xyxy: NDArray[np.float32], *, original_hw: tuple[int, int]
 ) -> list[Rle]:
-    """Masks of the original image. mask: [N, h, w], each of its box; boxes_xyxy: [N, 4], original pixels.
+    """Masks of the original image. mask: [N, h, w], each over its box; boxes_xyxy: [N, 4] in the original.
 
-    A value of 0.5 belongs to the mask here, unlike in ``paste_image_masks``: both as PaddleDetection has it.
+    As in PaddleDetection, a value of exactly 0.5 is inside the mask here, but outside in
+    ``paste_image_masks``.
     """
     return [_paste_box_mask(small, box, original_hw) for small, box in zip(mask, boxes_xyxy, strict=True)]
 
 
 def encode_original_masks(mask: NDArray, *, original_hw: tuple[int, int]) -> list[Rle]:
-    """RLE of masks [N, H, W] that a graph has pasted, 0 outside and more than 0 inside.
+    """RLE of masks [N, H, W] that a graph has pasted: 0 outside, above 0 inside.
 
-    H and W are those of the largest image of the batch; official graphs may lose the last row or column to
-    rounding, which is then 0.
+    H and W are the size of the largest image of the batch. Official graphs may miss the last row or column
+    due to rounding; it is filled with 0.
     """
     encoded = []
     for one in mask:
@@ -165,11 +168,10 @@ def encode_original_masks(mask: NDArray, *, original_hw: tuple[int, int]) -> lis
 
 
 def source_coordinates(size_in: int, size_out: int) -> NDArray[np.float32]:
-    """Where the ``size_out`` pixels of an enlarged line lie between the ``size_in`` pixels it came from.
+    """The source coordinates of a resize from ``size_in`` to ``size_out`` pixels along one axis.
 
-    Half-pixel centres, clamped to the line's ends. In float32 and in this order of operations, as Paddle's
-    kernel has it: the rounding moves coordinates by up to 5e-5 pixels, which is enough to flip a pixel here
-    and there.
+    Half-pixel centres, clamped to the ends. The order of float32 operations is the same as in Paddle's
+    kernel. Rounding changes coordinates by up to 5e-5 pixels, which is enough to change single mask pixels.
     """
     ratio = np.float32(size_in) / np.float32(size_out)
     centres = np.arange(size_out, dtype=np.float32) + np.float32(0.5)
@@ -177,20 +179,19 @@ def source_coordinates(size_in: int, size_out: int) -> NDArray[np.float32]:
 
 
 class _Axis:
-    """Rows, or columns, of an image: the small mask, the network input and the original image."""
+    """One axis (y or x): coordinates between the small mask, the network input and the original image."""
 
     def __init__(self, small: int, network: int, scale: np.float32, original: int) -> None:
         enlarged = max(1, int(np.floor(np.float32(network) / scale + np.float32(0.5))))
         self.network_size, self.original_size = network, original
         self.network_in_small = source_coordinates(small, network)  # [network]
-        # Padding lies behind the original size and is cut off. [original], or shorter by rounding
+        # [original], or shorter due to rounding. The padding comes after the image and is cut off.
         self.original_in_network = source_coordinates(network, enlarged)[:original]
 
     def inside(self, low: np.float32, high: np.float32) -> tuple[int, int]:
-        """First and one past last pixel of the network input with ``low <= index < high``.
+        """First pixel and one past the last pixel of the network input with ``low <= index < high``.
 
-        The box was divided by the scale and multiplied again, so an integer edge may be off by the last
-        digit.
+        Edges were divided by the scale and multiplied again. The tolerance is for the rounding error of that.
         """
         first, stop = np.ceil(np.array([low, high]) - np.spacing(np.abs(np.array([low, high]))))
         return int(np.clip(first, 0, self.network_size)), int(np.clip(stop, 0, self.network_size))
@@ -220,10 +221,12 @@ def _paste_uncut_mask(
     in_network: Sequence[NDArray[np.float32]],
     original_hw: tuple[int, int],
 ) -> Rle:
-    """in_small: where the rows, and the columns, of the image in the network input lie in the small mask;
-    in_network: where those of the original lie in it.
+    """Paste one mask without cutting it at the box. Both coordinate arguments are for y, then x.
+
+    in_small: the pixels of the unpadded network input, as coordinates in the small mask. in_network: the
+    pixels of the original image, as coordinates in the unpadded network input.
     """
-    # Nothing is above the threshold, which the enlargement cannot raise, beyond the neighbours of what is.
+    # Bilinear resizing never exceeds its inputs, so only cells next to a cell above the threshold matter.
     inside = small > THRESHOLD
     windows = []
     for axis, coordinates in enumerate(in_small):
@@ -267,12 +270,12 @@ def _trace(
     size_hw: tuple[int, int],
     threshold: np.float32,
 ) -> Rle:
-    """The mask of the pixels of an image that lie above ``threshold`` in ``crop``, which is zero outside.
+    """Resize ``crop``, which is zero outside, to the image, and encode the pixels above ``threshold``.
 
-    crop: [columns, rows]; x_in_crop, y_in_crop: where the image's pixels lie in it, ascending. Pixels of
-    the image beyond the end of the coordinates are 0.
+    crop: [columns, rows]; x_in_crop, y_in_crop: the image's columns and rows as coordinates in the crop,
+    ascending. If they are shorter than the image, the remaining pixels are 0.
     """
-    padded = np.pad(crop, 1)  # the zeros around it, which the interpolation blends with
+    padded = np.pad(crop, 1)  # zeros around the crop, for the interpolation at its edges
     x_in_padded, y_in_padded = x_in_crop + np.float32(1), y_in_crop + np.float32(1)
     first, stop = np.searchsorted(x_in_padded, 0, side="right"), np.searchsorted(x_in_padded, len(padded) - 1)
     flips = [np.empty(0, np.int64)]
@@ -284,7 +287,7 @@ def _trace(
 
 
 def _interpolate(lines: NDArray[np.float32], coordinates: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Blends of neighbouring lines. lines: [n, m]; coordinates: [k], 0..n-1; returns [k, m]."""
+    """Linear interpolation between neighbouring lines [n, m] at coordinates [k] in 0..n-1; returns [k, m]."""
     lower = coordinates.astype(np.int64)
     weight = (coordinates - lower.astype(np.float32))[:, None]
     upper = np.minimum(lower + 1, len(lines) - 1)
@@ -294,26 +297,26 @@ def _interpolate(lines: NDArray[np.float32], coordinates: NDArray[np.float32]) -
 def _column_flips(
     values: NDArray[np.float32], y_in_values: NDArray[np.float32], threshold: np.float32
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where masks begin or end: (column, row of the image) in reading order.
+    """Positions where the mask begins or ends: (column, row of the image), column by column.
 
-    values: [columns, n], zero at 0 and n - 1 and linear in between; y_in_values: where the rows of the
-    image lie between 0 and n - 1, or beyond. A crop that ends at the image's edge has no row near its
-    zeros: flips there come out at the edge, as they should.
+    values: [columns, n], zero at 0 and n - 1, linear in between. y_in_values: the rows of the image as
+    coordinates in ``values``; they may lie outside 0..n - 1. If the crop ends at the image's edge, no row of
+    the image is near its zeros, and the mask begins or ends at the edge, which is correct.
     """
     inside = values > threshold
     column, row = np.nonzero(inside[:, 1:] != inside[:, :-1])
     before, after = values[column, row].astype(np.float64), values[column, row + 1].astype(np.float64)
     crossing = row + (threshold - before) / (after - before)
-    # A pixel right at the threshold is outside: it precedes a beginning, but it already belongs to an end.
+    # A pixel exactly at the threshold is outside: a mask begins after it, or ends before it.
     begins = np.searchsorted(y_in_values, crossing, side="right")
     ends = np.searchsorted(y_in_values, crossing, side="left")
     return column, np.where(after > before, begins, ends)
 
 
 def _flips_to_rle(flips: NDArray[np.int64], size_hw: tuple[int, int]) -> Rle:
-    """RLE of the mask that is 0 at first and changes at each of the sorted positions (column by column).
+    """RLE of the mask that starts with 0 and changes its value at each sorted position (column by column).
 
-    Two flips at one position undo each other: the gap between them is narrower than a pixel.
+    Two flips at the same position cancel each other: the gap between them is narrower than a pixel.
     """
     height, width = size_hw
     positions, times = np.unique(flips, return_counts=True)

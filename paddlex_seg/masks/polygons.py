@@ -1,4 +1,4 @@
-"""Polygons around masks."""
+"""Converts masks to polygons."""
 
 import cv2
 import numpy as np
@@ -6,11 +6,11 @@ from numpy.typing import NDArray
 
 
 def mask_to_polygons(mask: NDArray[np.bool_]) -> list[list[float]]:
-    """Polygons ``[x1, y1, x2, y2, ...]`` around the pieces of ``mask`` [H, W], near the edges of its pixels.
+    """Polygons ``[x1, y1, x2, y2, ...]`` around the parts of ``mask`` [H, W], near the edges of its pixels.
 
-    Holes are filled (a polygon has none) and pieces smaller than 3x3 pixels left out: keep an RLE for those.
+    Holes are filled and parts smaller than 3x3 pixels are left out. Keep an RLE if these matter.
     """
-    scale = 4  # contours run through pixel centres; on a finer grid these lie close to the edges
+    scale = 4  # contours pass through pixel centres; on a finer grid these are close to the pixel edges
     fine = cv2.resize(mask.astype(np.uint8), None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
     contours, _ = cv2.findContours(fine, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     polygons = []

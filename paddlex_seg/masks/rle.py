@@ -1,7 +1,7 @@
-"""Masks in COCO's run-length encoding (RLE): the only place that calls pycocotools.
+"""Masks in COCO's run-length encoding (RLE). This is the only module that calls pycocotools.
 
-An `Rle` is a binary mask of a whole image, compressed, column by column. Polygons are lists or arrays
-``x1, y1, x2, y2, ...`` of three points or more, in pixels; sizes are (height, width).
+An `Rle` is the compressed binary mask of a whole image, column by column. Polygons are lists or arrays
+``x1, y1, x2, y2, ...`` of three points or more, in pixels. Sizes are (height, width).
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,60 +17,60 @@ from paddlex_seg.structures import Annotation, Rle
 Polygon = Sequence[float] | NDArray[np.floating]
 
 
-# ---- to and from pixels, polygons and runs
+# ---- conversion to and from pixels, polygons and runs
 
 
 def mask_to_rle(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> Rle:
-    """The encoding of ``mask`` [H, W], which holds 0 and 1."""
+    """The RLE of ``mask`` [H, W] of 0 and 1."""
     return coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
 
 
 def rle_to_mask(rle: Rle) -> NDArray[np.uint8]:
-    """The mask [H, W] of 0 and 1, in memory column by column."""
+    """The mask [H, W] of 0 and 1, in column-major (Fortran) order."""
     return coco_mask.decode(rle)
 
 
 def polygons_to_rle(polygons: Sequence[Polygon], size_hw: tuple[int, int]) -> Rle:
-    """The union of ``polygons``, one or more, in an image of that size."""
+    """The mask of the union of one or more polygons in an image of size ``size_hw``."""
     return coco_mask.merge(polygons_to_rles(polygons, size_hw))
 
 
 def polygons_to_rles(polygons: Sequence[Polygon], size_hw: tuple[int, int]) -> list[Rle]:
-    """A mask for each of ``polygons``, one or more, in an image of that size."""
+    """The mask of each polygon (one or more) in an image of size ``size_hw``."""
     return coco_mask.frPyObjects(list(polygons), *size_hw)
 
 
 def runs_to_rle(runs: Sequence[int], size_hw: tuple[int, int]) -> Rle:
-    """The mask of COCO's uncompressed counts: lengths in pixels, the first one of background.
+    """The mask of COCO's uncompressed counts: run lengths in pixels, the first run is background.
 
-    They must sum to height times width: pycocotools writes outside the mask otherwise.
+    They must sum to height times width. Otherwise pycocotools writes outside the mask's memory.
     """
     return coco_mask.frPyObjects({"size": list(size_hw), "counts": list(runs)}, *size_hw)
 
 
 def mask_to_runs(mask: NDArray[np.bool_]) -> list[int]:
-    """COCO's uncompressed counts of ``mask`` [H, W]: column by column, the first run is of background."""
+    """COCO's uncompressed counts of ``mask`` [H, W]: column by column, the first run is background."""
     values = np.concatenate([[False], mask.ravel(order="F")])
     borders = np.flatnonzero(values[1:] != values[:-1])
     return np.diff(np.concatenate([[0], borders, [mask.size]])).tolist()
 
 
 def merge_rles(masks: Sequence[Rle]) -> Rle:
-    """The union of masks of one size."""
+    """The union of masks of the same size."""
     return coco_mask.merge(list(masks))
 
 
-# ---- measures
+# ---- area, box, IoU
 
 
 def rle_area(rle: Rle) -> int:
-    """How many pixels the mask covers."""
+    """The number of pixels of the mask."""
     return int(coco_mask.area(rle))
 
 
 def rle_areas(masks: Sequence[Rle]) -> NDArray[np.float64]:
-    """How many pixels each mask covers, [N]."""
-    # One by one: of a list of more than 255, pycocotools makes an error with newer versions of NumPy.
+    """The number of pixels of each mask, [N]."""
+    # One by one: with newer NumPy versions, pycocotools fails for a list of more than 255 masks.
     return np.array([coco_mask.area(mask) for mask in masks], float)
 
 
@@ -85,21 +85,21 @@ def rle_boxes_xywh(masks: Sequence[Rle]) -> NDArray[np.float64]:
 
 
 def rle_iou(rle: Rle, other: Rle) -> float:
-    """Intersection over union of two masks of one size, 0..1."""
+    """Intersection over union of two masks of the same size, 0..1."""
     return float(coco_mask.iou([rle], [other], [0])[0, 0])
 
 
-# ---- to and from files
+# ---- conversion to and from JSON
 
 
 def rle_to_json(rle: Rle | Mapping[str, Any]) -> dict[str, Any]:
-    """The RLE as a file holds it: counts that are bytes become text, all else stays."""
+    """The RLE for JSON: counts that are bytes are converted to text."""
     counts = rle["counts"]
     return {**rle, "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
 
 
 def rle_from_json(entry: Mapping[str, Any]) -> Rle:
-    """The RLE of what a file holds: counts as text, or uncompressed as a list, or bytes already."""
+    """The RLE of a JSON entry, whose counts are text, an uncompressed list, or bytes."""
     height, width = entry["size"]
     counts = entry["counts"]
     if isinstance(counts, list):
@@ -110,31 +110,31 @@ def rle_from_json(entry: Mapping[str, Any]) -> Rle:
 def segmentation_to_json(
     segmentation: list[list[float]] | Rle | Mapping[str, Any],
 ) -> list[list[float]] | dict[str, Any]:
-    """The segmentation as a file holds it: polygons as they are, an RLE by `rle_to_json`."""
+    """The segmentation for JSON: polygons unchanged, an RLE converted by `rle_to_json`."""
     return rle_to_json(segmentation) if isinstance(segmentation, Mapping) else segmentation
 
 
 def annotation_to_rle(annotation: Annotation, height: int, width: int) -> Rle:
-    """The mask of ``annotation`` in an image of that size in pixels: the union of its polygons, or its RLE.
+    """The mask of ``annotation`` in an image of this size: the union of its polygons, or its RLE.
 
-    Holes of an RLE stay. Raises DatasetError when an RLE is of another size than the image.
+    Raises DatasetError when the RLE has another size than the image.
     """
     segmentation = annotation.segmentation
     if not isinstance(segmentation, Mapping):
         return polygons_to_rle(segmentation, (height, width))
     if list(segmentation["size"]) != [height, width]:
         raise DatasetError(
-            f"annotation {annotation.id}: its RLE is of size {list(segmentation['size'])} (height, width), "
-            f"but the image is {[height, width]}. Correct the size of the image or redraw the mask."
+            f"annotation {annotation.id}: the RLE has size {list(segmentation['size'])} (height, width), but "
+            f"the image has size {[height, width]}. Correct the listed image size, or draw the mask again."
         )
     return rle_from_json(segmentation)
 
 
 def run_lengths(counts: Any) -> NDArray[np.int64]:
-    """The runs that ``counts`` of an RLE in a file stand for: a list of them, or COCO's text.
+    """The run lengths of the ``counts`` of an RLE in a file: a list of runs, or COCO's compressed text.
 
-    Nothing is assumed of ``counts``. Raises ValueError, whose text follows on "an RLE ...". The sum of the
-    runs, and whether they are negative, is for the caller to check.
+    ``counts`` may be any value. Raises ValueError, whose text continues a sentence that starts with "an RLE".
+    The caller must check the sum of the runs and whether they are negative.
     """
     if isinstance(counts, list):
         if not set(map(type, counts)) <= {int} or any(not 0 <= run < 2**32 for run in counts):
@@ -151,14 +151,14 @@ def run_lengths(counts: Any) -> NDArray[np.int64]:
 
 
 def _decode_runs(codes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """COCO's code: 5 bits a character, lowest first, and one for more to come.
+    """Decode COCO's text: 5 bits per character, lowest bits first; the 6th bit says that more follow.
 
     From the fourth run on, a number is the difference to the run two places before.
     """
     ends = (codes & 32) == 0
     starts = np.flatnonzero(np.concatenate([[True], ends[:-1]]))
     lengths = np.diff(np.append(starts, len(codes)))
-    if lengths.max() > 7:  # 35 bits: more than any image has pixels
+    if lengths.max() > 7:  # 35 bits: more than the pixels of any image
         raise ValueError("whose text is damaged")
     place = np.arange(len(codes)) - np.repeat(starts, lengths)
     runs = np.add.reduceat((codes & 31) << (5 * place), starts)

@@ -1,10 +1,9 @@
-"""COCO's average precision and recall of masks and boxes, equal to pycocotools on the written predictions.
+"""COCO's average precision and recall of masks and boxes, equal to pycocotools on the saved predictions.
 
-faster-coco-eval computes, several times faster than pycocotools. Two things are ours. Annotations are
-numbered anew from 1, because an id of 0, which some tools write, stands for "unmatched" inside the
-evaluation. And where a file has no ``area`` the mask's is used; where it has one it is kept as COCO does,
-although some tools write the box's area: that moves objects between small, medium and large, but does not
-touch AP itself.
+faster-coco-eval does the computation. It is several times faster than pycocotools. We prepare the annotations
+in two ways. They are renumbered from 1, because some tools write the id 0, which means "unmatched" inside the
+evaluation. If an annotation has no ``area``, the mask area is used. An existing ``area`` is kept, as in COCO.
+Some tools write the box area there, which changes the small, medium and large results but not AP itself.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,10 +22,10 @@ IouType = Literal["segm", "bbox"]
 
 @dataclass(frozen=True)
 class ApSummary:
-    """COCO's nine numbers, 0..1. None where there is nothing to find: no object, or none of that size.
+    """COCO's nine numbers, 0..1; None if there is no object (of that size).
 
-    small is an area below 32 x 32 pixels, large one above 96 x 96. AR@n is the recall with n detections an
-    image.
+    Small objects have an area below 32 x 32 pixels, large ones above 96 x 96. AR<n> is the recall with at
+    most n detections per image.
     """
 
     AP: float | None
@@ -42,7 +41,7 @@ class ApSummary:
 
 @dataclass(frozen=True)
 class ClassAp:
-    """The mask AP of one class; None where the file has no object of it."""
+    """The mask AP of one class; None if the file has no object of this class."""
 
     category_id: int
     name: str
@@ -51,7 +50,7 @@ class ClassAp:
 
 @dataclass(frozen=True)
 class CocoMetrics:
-    """What an evaluation says. ``note`` is empty, or explains why numbers are missing."""
+    """The result of an evaluation. ``note`` is empty, or explains why numbers are missing."""
 
     segm: ApSummary
     bbox: ApSummary
@@ -81,10 +80,10 @@ class CocoMetrics:
 def evaluate_coco(
     coco: CocoFile, results: Mapping[int, Instances], category_ids: Sequence[int]
 ) -> CocoMetrics:
-    """How well ``results`` (by image id) find the annotations of ``coco``.
+    """Evaluate ``results`` (by image id) against the annotations of ``coco``.
 
-    category_ids: the id of each class index. An image without an entry in ``results`` has no detection: its
-    objects count as missed. Boxes are compared as they are; crowd regions are ignored as in COCO.
+    category_ids: the category id of each class index. If an image is missing in ``results``, its objects
+    count as missed. Boxes are not clipped. Crowd regions are ignored as in COCO.
     """
     truth = COCO(_truth_document(coco))
     segm = _accumulate(truth, results, category_ids, "segm")
@@ -103,8 +102,8 @@ def results_to_coco_json(
 ) -> list[dict[str, Any]]:
     """Predictions (by image id) in COCO's result format, ready for ``json.dump``.
 
-    Each row has both ``segmentation`` and ``bbox``. pycocotools takes the area of a prediction from its box
-    if the row has one: leave out ``bbox`` to evaluate masks (it matters for small, medium, large only).
+    Each row has both ``segmentation`` and ``bbox``. If a row has ``bbox``, pycocotools takes the area of the
+    prediction from the box. Remove ``bbox`` to evaluate masks; this only affects small, medium and large.
     """
     return [
         {
@@ -188,8 +187,8 @@ def _note(coco: CocoFile, classes: Sequence[ClassAp]) -> str:
     if not missing:
         return ""
     if len(missing) == len(classes):
-        return f"{coco.path.name} has no object to find: there is no AP to compute."
-    return f"{coco.path.name} has no object of {', '.join(missing)}: AP is the mean of the other classes."
+        return f"{coco.path.name} has no objects, so AP cannot be computed."
+    return f"{coco.path.name} has no objects of {', '.join(missing)}. AP is the mean of the other classes."
 
 
 def _xyxy_to_xywh(box: NDArray[np.float32]) -> list[float]:

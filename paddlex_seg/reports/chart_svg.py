@@ -1,8 +1,8 @@
-"""A Matplotlib figure as a small SVG to stand inside a page, in the colours of the page.
+"""Converts a Matplotlib figure to a small SVG element for a page, in the colours of the page.
 
-Matplotlib knows fixed colours only. Figures are therefore drawn in colours that stand for names, and these
-become CSS variables when the figure is saved: a page then has one drawing for light and dark. Nothing in the
-SVG has an id, so that any number of them can stand in one page.
+Matplotlib supports fixed colours only. Figures are therefore drawn in placeholder colours, which are replaced
+by CSS variables in the SVG. The same SVG then works in the light and the dark theme. Elements have no ids, so
+that a page can contain several charts.
 """
 
 import io
@@ -19,13 +19,13 @@ from matplotlib.figure import Figure
 from paddlex_seg.reports.text import legible
 
 NUM_SERIES = 8  # colours s0 to s7 of the style sheet
-DOT_RADIUS = 2.5  # of a marker, the only kind there is: see `_dot`
+DOT_RADIUS = 2.5  # radius of all markers: `_shape` turns every marker into a circle
 RC: Any = {
-    "svg.fonttype": "none",  # text stays text, and is written in the font of the page
-    "svg.hashsalt": "paddlex_seg",  # ids are not random
+    "svg.fonttype": "none",  # keep text as text, in the font of the page
+    "svg.hashsalt": "paddlex_seg",  # makes ids deterministic
     "text.parse_math": False,  # a class may be called "$5"
 }
-"""Settings of Matplotlib under which a figure is made and saved."""
+"""Matplotlib settings for creating and saving a figure."""
 
 _NAMES = ("line", "muted", "text", *(f"s{i}" for i in range(NUM_SERIES)))
 _STAND_INS = {name: f"#fe00{i:02x}" for i, name in enumerate(_NAMES)}
@@ -38,22 +38,22 @@ _KEPT_ATTRIBUTES = ("x", "y", "width", "height", "transform", "href")
 
 
 def colour(name: str) -> str:
-    """What Matplotlib is to draw with where the page shows the CSS variable ``--name``."""
+    """The placeholder colour for Matplotlib. The page shows the CSS variable ``--name`` instead."""
     return _STAND_INS[name]
 
 
 def figure_to_svg(
     figure: Figure, *, label: str, tips: Mapping[str, Sequence[str]], is_crisp: bool = False
 ) -> Markup:
-    """The figure as an ``<svg>`` element; equal figures give equal bytes. To be called under `RC`.
+    """The figure as an ``<svg>`` element; equal figures give equal bytes. Must be called with settings `RC`.
 
-    The gid of an artist becomes the class of its shapes. tips: by gid, a text for each of its shapes, which
-    browsers show under the mouse; such a gid is the class, a bar and a number, which make it unique. label:
-    what is drawn, for those who do not see it. is_crisp: pixels of images, which have no gid, stay squares.
+    The gid of an artist becomes the CSS class of its shapes. tips: tooltips by gid, one for each shape of the
+    gid. Such a gid has the form "class|unique name". label: description for screen readers. is_crisp: show
+    the pixels of images as squares, without smoothing.
     """
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        # Only the browser must have the characters of a name. Matplotlib measures them nevertheless.
+        # Matplotlib measures text and warns about missing glyphs. The browser draws it with its own fonts.
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     drawn = ElementTree.fromstring(buffer.getvalue())
@@ -66,7 +66,7 @@ def figure_to_svg(
 
 
 def _shapes(element: Element, tips: Mapping[str, Sequence[str]]) -> Iterator[Element]:
-    """The shapes in an element of Matplotlib's, without the groups, ids and defaults around them."""
+    """The shapes in an element of Matplotlib's SVG, without groups, ids and default styles."""
     kind = element.tag.rpartition("}")[2]
     if kind in ("metadata", "defs"):
         return
@@ -81,7 +81,7 @@ def _shapes(element: Element, tips: Mapping[str, Sequence[str]]) -> Iterator[Ele
             title.text = legible(tip)
             shape.append(title)
     for shape in shapes:
-        if "_" not in gid and gid:  # Matplotlib's own have one
+        if "_" not in gid and gid:  # gids made by Matplotlib contain "_"
             attributes = {"class": gid.partition("|")[0], **shape.attrib}
             shape.attrib.clear()
             shape.attrib.update(attributes)
@@ -118,6 +118,6 @@ def _style(style: str) -> str:
 
 
 def _short(numbers: str) -> str:
-    """The numbers of an attribute with two decimals; no spaces beside the letters of a path."""
+    """An attribute with its numbers rounded to two decimals, without spaces next to path letters."""
     rounded = re.sub(r"-?\d+\.\d+", lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), numbers)
     return re.sub(r"\s*([A-Za-z])\s*", r"\1", re.sub(r"\s+", " ", rounded)).strip()

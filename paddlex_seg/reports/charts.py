@@ -1,8 +1,8 @@
-"""Charts: lines, bars and heat maps as SVG for pages, and the image files that a run or a check leaves.
+"""Charts: lines, bars and heat maps as SVG for pages, and the image files of a training run or a check.
 
-All are drawn by Matplotlib, without its global state. Equal input gives equal bytes. Names are drawn as they
-are: nothing in them is mathematics or markup. SVG charts have the colours of the style sheet, and take the
-width that the page gives them; inside they are 480 units wide, which are pixels on a wide screen.
+Matplotlib draws all charts, without its global state. Equal input gives equal bytes. Names are drawn
+literally, not parsed as math or markup. SVG charts use the colours of the style sheet and scale to the width
+of the page. Their coordinates are 480 units wide; on a wide screen one unit is one pixel.
 """
 
 import math
@@ -26,15 +26,15 @@ from paddlex_seg.visualize import font_for, writable
 
 Scale = Literal["linear", "log"]
 
-_WIDTH, _LEFT, _RIGHT = 480, 52.0, 456.0  # of an SVG, and where its area of curves begins and ends
+_WIDTH, _LEFT, _RIGHT = 480, 52.0, 456.0  # width of an SVG, left and right edge of its plot area
 _UPPER, _LOWER = 30.0, 190.0
-_DIGIT, _TEXT = 6.6, 11.5  # width of a digit and size of text, as the style sheet has it
-_MAX_DOTS = 60  # a curve of more points is a line without dots
-_DASHES: tuple[Any, ...] = ("solid", (0, (6, 3)), (0, (2, 2)))  # of the first 8 curves, the next 8, ...
+_DIGIT, _TEXT = 6.6, 11.5  # width of a digit and font size, as in the style sheet
+_MAX_DOTS = 60  # a curve with more points is drawn without dots
+_DASHES: tuple[Any, ...] = ("solid", (0, (6, 3)), (0, (2, 2)))  # for curves 0..7, 8..15, 16..23
 
 
 class Curve(NamedTuple):
-    """A line through points of ascending ``x``. There may be none; a gap is where ``y`` is not finite."""
+    """A line through n points with ascending ``x``; n may be 0. A ``y`` that is not finite makes a gap."""
 
     name: str
     x: NDArray[np.float64]  # [n]
@@ -43,7 +43,7 @@ class Curve(NamedTuple):
 
 @dataclass(frozen=True)
 class Mark:
-    """A dashed line with a text, across the chart at a place of the x axis."""
+    """A vertical dashed line with a text, at position ``x``."""
 
     x: float
     name: str
@@ -51,23 +51,23 @@ class Mark:
 
 @dataclass(frozen=True)
 class Bars:
-    """A bar in each of the b places of a chart; none where the height is 0."""
+    """One bar of this series in each of the b slots of a chart. A bar of height 0 is not drawn."""
 
     name: str
     heights: NDArray[np.float64]  # [b]
-    tips: Sequence[str]  # [b], what each bar says under the mouse
+    tips: Sequence[str]  # [b], tooltip of each bar
 
 
 class Swatch(NamedTuple):
-    """A series in the legend."""
+    """The legend entry of a series."""
 
     name: str
-    css: str  # classes of the style sheet
+    css: str  # CSS classes
 
 
 @dataclass(frozen=True)
 class Chart:
-    """What a page needs to show a chart."""
+    """A chart for a page."""
 
     heading: str
     svg: Markup
@@ -92,10 +92,10 @@ def line_chart(
     marks: Sequence[Mark] = (),
     with_legend: bool = True,
 ) -> Chart:
-    """Curves in one chart; what lies above or below ``y_range`` is drawn at its edge.
+    """Curves in one chart. Values outside ``y_range`` are drawn at its edge.
 
-    The ranges are those of the curves unless told; see `value_range` for y. On a log axis there is room for
-    positive values only, and others are left out. whole_x: x counts something, such as steps.
+    By default the ranges are computed from the curves; see `value_range` for y. On a log axis, values <= 0
+    are left out. whole_x: x has integer ticks, such as steps.
     """
     x_low, x_high = x_range or _span([curve.x for curve in curves], x_scale)
     low, high = y_range or value_range(curves, y_scale)
@@ -115,7 +115,7 @@ def line_chart(
 
 
 def value_range(curves: Sequence[Curve], scale: Scale = "linear") -> tuple[float, float]:
-    """The y axis that shows all but single values far from the others; a linear one has 0 in it."""
+    """The range of the y axis. Single outliers may lie outside; a linear range includes 0."""
     if scale == "log":
         return _span([curve.y for curve in curves], scale)
     low = -axis_top([curve._replace(y=-curve.y) for curve in curves])
@@ -125,7 +125,7 @@ def value_range(curves: Sequence[Curve], scale: Scale = "linear") -> tuple[float
 
 
 def axis_top(curves: Sequence[Curve]) -> float:
-    """Where a y axis from 0 ends that shows all but single values far above the others."""
+    """The upper end of a y axis that starts at 0. Single outliers may lie above it."""
     values = np.concatenate([np.zeros(0), *(curve.y for curve in curves)])
     values = values[np.isfinite(values)]
     highest = float(values.max(initial=0.0))
@@ -136,7 +136,7 @@ def axis_top(curves: Sequence[Curve]) -> float:
 
 
 def swatches(names: Sequence[str]) -> tuple[Swatch, ...]:
-    """The legend of series in the order in which they are drawn."""
+    """The legend entries of series, in drawing order."""
     return tuple(Swatch(name, f"{_series(i)} dash{_dash(i)}") for i, name in enumerate(names))
 
 
@@ -162,7 +162,7 @@ def _span(values: Sequence[NDArray[np.float64]], scale: Scale) -> tuple[float, f
 def _visible(
     curve: Curve, x_range: tuple[float, float], y_range: tuple[float, float], x_scale: Scale, y_scale: Scale
 ) -> NDArray[np.float64]:
-    """[k, 2]: the points of the curve within the chart; NaN where it has a gap."""
+    """[k, 3]: x, drawn y and true y of the points within the x range; drawn y is NaN at a gap."""
     x, y = np.asarray(curve.x, np.float64), np.asarray(curve.y, np.float64)
     drawn = np.where(np.isfinite(y) & ((y > 0) | (y_scale == "linear")), y.clip(*y_range), np.nan)
     inside = (x >= x_range[0]) & (x <= x_range[1]) & ((x > 0) | (x_scale == "linear"))
@@ -172,7 +172,7 @@ def _visible(
 def _draw_curve(
     axes: Axes, i: int, curve: Curve, points: NDArray[np.float64], x_label: str
 ) -> dict[str, list[str]]:
-    """Draw the curve; gives back the texts of its dots by gid."""
+    """Draw the curve. Returns the tooltips of its dots by gid."""
     x, y, values = points.T
     name = _series(i)
     if np.isfinite(y).any():
@@ -200,10 +200,10 @@ def bar_chart(
     marks: Sequence[Mark] = (),
     y_text: Callable[[float], str] = percent,
 ) -> Chart:
-    """Bars of several series side by side in each place.
+    """Bars of several series, side by side in each slot.
 
-    Positions on the x axis are counted in places, 0 at the left end of the first: ticks are at such, with
-    their texts, and marks, too. y_text: a height as text for the y axis. A bar is at least a pixel high.
+    The x axis counts slots: slot i is from x = i to i + 1. ticks: (x, text) pairs. y_text: formats a height
+    for the y axis. Each bar is at least one pixel high.
     """
     places = max((len(bars.heights) for bars in series), default=0) or 1
     heights = np.concatenate([np.zeros(0), *(bars.heights for bars in series)])
@@ -248,10 +248,10 @@ def heat_map(
     columns: Sequence[str] = (),
     value_text: Callable[[float], str] = percent,
 ) -> Chart:
-    """Values [h, w] from 0 up to their maximum as colours, with a scale below.
+    """Values [h, w] as colours from 0 to their maximum, with a colour scale below.
 
-    side: width of the map in pixels; cells are square. rows, columns: names of the h rows and w columns, for
-    matrices; without them the map is smooth, as one of places is.
+    side: width of the map in pixels; cells are square. rows, columns: names of the h rows and w columns of a
+    matrix. Without names the map is smoothed, as for positions in an image.
     """
     top = float(values.max(initial=0.0)) or 1.0
     left = 8 + _DIGIT * min(max(map(len, rows), default=0), 24) if rows else 0.0
@@ -272,7 +272,7 @@ def heat_map(
 
 
 def _draw_scale(figure: Figure, low: str, high: str, *, right: float) -> None:
-    """The colours from 0 to the maximum at the lower right, 90 pixels wide, between their numbers."""
+    """Draw the colour scale at the lower right, 90 pixels wide, between the texts ``low`` and ``high``."""
     width, height = (72 * float(length) for length in figure.get_size_inches())
     end = right - 8 - _DIGIT * len(high)
     axes = figure.add_axes(((end - 90) / width, 2 / height, 90 / width, 10 / height))
@@ -285,13 +285,13 @@ def _draw_scale(figure: Figure, low: str, high: str, *, right: float) -> None:
 
 # ---- Parts of all SVG charts
 
-_Ticks = Sequence[tuple[float, str]]  # place and text
+_Ticks = Sequence[tuple[float, str]]  # position, text
 
 
 def _area(
     height: int, left: float, right: float, upper: float, lower: float, *, width: int = _WIDTH
 ) -> tuple[Figure, Axes]:
-    """A figure of this size in pixels, whose axes lie between these lines, counted from the upper left."""
+    """A figure of this size, with axes between these edges, in pixels from the upper left corner."""
     figure = Figure(figsize=(width / 72, height / 72), dpi=72)
     figure.patch.set_visible(False)
     box = (left / width, 1 - lower / height, (right - left) / width, (lower - upper) / height)
@@ -302,7 +302,7 @@ def _area(
 
 
 def _ticks(low: float, high: float, scale: Scale, at_most: int, whole: bool = False) -> _Ticks:
-    """Round numbers from ``low`` to ``high``."""
+    """Ticks at round numbers from ``low`` to ``high``."""
     if scale == "log":
         places = np.asarray(LogLocator(numticks=at_most).tick_values(low, high))
         if np.count_nonzero((places >= low) & (places <= high)) < 2:
@@ -320,7 +320,7 @@ def _number(value: float) -> str:
 
 
 def _left_of(y_ticks: _Ticks, has_label: bool) -> float:
-    """Where the axes begin so that there is room for the numbers of the y axis."""
+    """The left edge of the axes that leaves room for the tick labels of the y axis."""
     longest = max((len(text) for _, text in y_ticks), default=0)
     return max(_LEFT, 14 + _DIGIT * longest) + (16 if has_label else 0)
 
@@ -328,7 +328,7 @@ def _left_of(y_ticks: _Ticks, has_label: bool) -> float:
 def _draw_ticks(
     axes: Axes, x_ticks: _Ticks | None, y_ticks: _Ticks, *, with_grid: bool = True, turned: bool = False
 ) -> None:
-    """Texts at both axes, and a line across at each of y; x stays as it is where there is None for it."""
+    """Draw tick labels on both axes, and a grid line per y tick. x_ticks None: keep the x axis as it is."""
     if x_ticks is not None:
         axes.set_xticks([place for place, _ in x_ticks], [legible(text) for _, text in x_ticks])
         for label in axes.get_xticklabels():
@@ -360,9 +360,9 @@ def _draw_labels(axes: Axes, x_label: str, y_label: str, *, left: float) -> None
 
 
 def _draw_marks(axes: Axes, marks: Sequence[Mark], *, rise: int) -> None:
-    """Names of neighbours stand at two heights, since they may be longer than the gap between them.
+    """Draw marks. Names alternate between two heights, because neighbouring names could overlap.
 
-    rise: how far the lines reach above the axes, pixels.
+    rise: how far the lines extend above the axes, pixels.
     """
     across = axes.get_xaxis_transform()
     low, high = axes.get_xlim()
@@ -383,13 +383,13 @@ def _draw_marks(axes: Axes, marks: Sequence[Mark], *, rise: int) -> None:
 def draw_histogram(
     names: Sequence[str], train_counts: Sequence[int], val_counts: Sequence[int]
 ) -> NDArray[np.uint8]:
-    """Annotations per class as bars, train and val side by side, the most frequent class of train first.
+    """Annotations per class as bars, train and val side by side. Sorted by train, most frequent class first.
 
-    [H, W, 3] RGB.
+    Returns an image [H, W, 3] RGB.
     """
     order = sorted(range(len(names)), key=lambda i: -train_counts[i])
     places = np.arange(len(names))
-    # Agg cannot draw more than 65536 pixels in a row.
+    # Agg images can be at most 65536 pixels wide.
     figure = Figure(figsize=(min(max(8.0, len(names) / 5), 500.0), 5), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     axes.bar(places - 0.2, [train_counts[i] for i in order], width=0.4, label="train")
@@ -404,7 +404,7 @@ def draw_histogram(
 
 @matplotlib.rc_context(RC)
 def draw_curves(losses: Sequence[Curve], scores: Sequence[Curve]) -> NDArray[np.uint8]:
-    """Losses over the steps of a run on the left, AP (0..1) over its epochs on the right; [H, W, 3] RGB."""
+    """Loss over steps on the left, AP (0..1) over epochs on the right, as an image [H, W, 3] RGB."""
     figure = Figure(figsize=(12, 4.5), dpi=120, layout="constrained")
     panels = (("loss", "step", losses, ""), ("AP on the val images", "epoch", scores, "o"))
     for axes, (title, unit, curves, marker) in zip(figure.subplots(1, 2), panels, strict=True):
@@ -420,7 +420,7 @@ def draw_curves(losses: Sequence[Curve], scores: Sequence[Curve]) -> NDArray[np.
 
 
 def _name_lines(axes: Axes, names: Sequence[str]) -> None:
-    """The legend. Matplotlib would leave out a name that begins with an underscore, so it gets them later."""
+    """Add the legend. Names are set later: Matplotlib leaves out names that begin with an underscore."""
     legend = axes.legend(axes.get_lines(), [str(i) for i in range(len(names))])
     for text, name in zip(legend.get_texts(), names, strict=True):
         text.set_text(legible(name))

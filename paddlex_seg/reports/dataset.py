@@ -1,7 +1,7 @@
-"""The report of a data set as one HTML file: what was found, what it holds, what it looks like.
+"""The report of a data set as one HTML file: findings, sample images, statistics.
 
-The file works offline and from a folder: images are embedded, there are no scripts. Its size is bounded
-whatever the data set is: see the limits in `dataset_images` and `dataset_findings`.
+The file works offline: images are embedded, there are no scripts. Its size is limited for any data set: see
+the limits in `dataset_images` and `dataset_findings`.
 """
 
 from collections import Counter
@@ -36,11 +36,11 @@ from paddlex_seg.reports.text import describe_objects, shorten, size
 
 @dataclass(frozen=True)
 class _Sample:
-    """An image of the data set; None where it cannot be read."""
+    """A sample image of the data set."""
 
-    image: Embedded | None
-    content: str  # numbers of objects by class
-    drawn: int | None  # how many objects are drawn, where it is not all
+    image: Embedded | None  # None if the image file cannot be read
+    content: str  # number of objects per class
+    drawn: int | None  # how many objects are drawn; None for all
     file_name: str
     size: str
 
@@ -55,11 +55,11 @@ def write_report(
     counts: Mapping[str, int],
     passed: bool,
 ) -> None:
-    """Write the report to ``path``, all or nothing; it stays below 15 MB and opens without a network.
+    """Write the report to ``path`` atomically. It is smaller than 15 MB and works offline.
 
-    shapes: the sound records of the splits that could be read. findings: may be cut to some of each code.
-    counts: how many findings of each code there are in truth. Samples are chosen at random, but the same ones
-    in every run. An image that cannot be read gets a placeholder.
+    shapes: the valid records of the splits that could be read. findings: may contain only some of each code.
+    counts: the full number of findings of each code. Samples are random, but the same in every run. An image
+    file that cannot be read gets a placeholder.
     """
     groups = group_by_code(findings, counts)
     splits = {name: Split.of(name, split_shapes) for name, split_shapes in shapes.items()}

@@ -1,6 +1,6 @@
-"""What a data set page counts: the tables and charts of splits, classes, objects, images and positions.
+"""The tables and charts of a data set page: splits, classes, objects, images and positions.
 
-Everything here is plain values; cells of tables are texts.
+The results are plain values; table cells are text.
 """
 
 import math
@@ -37,22 +37,22 @@ _CLASSES_SHOWN, _CLASS_ROWS, _SIZES_SHOWN = 20, 1000, 8
 
 @dataclass(frozen=True)
 class Split:
-    """A split, with the places of its annotations' images and classes. -1 stands for none."""
+    """A split with n annotations."""
 
     name: str
     shapes: SplitShapes
-    images: NDArray[np.int64]  # [n]
-    classes: NDArray[np.int64]  # [n]
+    images: NDArray[np.int64]  # [n], index of each annotation's image; -1: the image is not listed
+    classes: NDArray[np.int64]  # [n], class index of each annotation; -1: the class is not listed
 
     @classmethod
     def of(cls, name: str, shapes: SplitShapes) -> "Split":
-        """The split with what is measured of it."""
+        """The split, with the image and class indices computed."""
         classes = category_positions(shapes.coco, shapes.coco.categories)
         return cls(name, shapes, image_positions(shapes.coco), classes)
 
     def rows_of(self, images: Sequence[int]) -> dict[int, NDArray[np.int64]]:
-        """The rows of the annotations of each of these images that have a class."""
-        wanted = np.zeros(len(self.shapes.coco.images) + 1, bool)  # the last is that of -1
+        """For each of these images, the indices of its annotations that have a known class."""
+        wanted = np.zeros(len(self.shapes.coco.images) + 1, bool)  # the last entry is for index -1
         wanted[list(images)] = True
         wanted[-1] = False
         rows = np.flatnonzero(wanted[self.images] & (self.classes >= 0))
@@ -64,7 +64,7 @@ Table = list[list[str]]  # rows of cells
 
 @dataclass(frozen=True)
 class Bar:
-    """How many annotations a split has of a class."""
+    """The bar for the number of annotations of one class in one split."""
 
     css: str
     width_percent: float
@@ -78,14 +78,14 @@ class Classes:
     legend: tuple[Swatch, ...]
     total: int
     shown: int
-    bars: list[tuple[str, list[Bar]]]  # name of a class, and a bar for each split
+    bars: list[tuple[str, list[Bar]]]  # class name, one bar per split
     rows: Table
-    unlisted: int  # classes for which there is no row
+    unlisted: int  # number of classes without a row
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A section with a table of the splits and charts; no rows where there is nothing to measure."""
+    """A section with a table (one row per split) and charts. Without objects or images it has no rows."""
 
     rows: Table
     legend: tuple[Swatch, ...] = ()
@@ -93,7 +93,7 @@ class Measured:
 
 
 def split_rows(splits: Mapping[str, Split]) -> Table:
-    """Split, images, those without objects, annotations, classes used, classes listed."""
+    """Columns: split, images, images without objects, annotations, classes with annotations, all classes."""
     rows = []
     for split in splits.values():
         objects = objects_per_image(split.shapes)
@@ -109,9 +109,9 @@ def split_rows(splits: Mapping[str, Split]) -> Table:
 
 
 def count_classes(shapes: Shapes) -> Classes:
-    """The most frequent classes as bars, and a table of the first 1000."""
+    """The most frequent classes as bars, and a table of the first 1000 classes."""
     table = class_table(shapes)
-    present = [split for split in shapes if split in ("train", "val")]  # those that the table knows
+    present = [split for split in shapes if split in ("train", "val")]  # the splits in the table
     totals = {split: max(sum(row[split] for row in table), 1) for split in present}
     longest = max((row[split] / totals[split] for row in table for split in present), default=0) or 1
     frequent = sorted(table, key=lambda row: -(row["train"] + row["val"]))[:_CLASSES_SHOWN]
@@ -139,7 +139,7 @@ def count_classes(shapes: Shapes) -> Classes:
 
 
 def count_objects(shapes: Shapes) -> Measured:
-    """Split; small, medium, large; smallest side, 5 %, median, 95 %, largest; median share of the image."""
+    """Columns: split; small, medium, large; min side, 5 %, median, 95 %, max; median side / image side."""
     sides = {name: np.sqrt(split.areas[split.areas > 0]) for name, split in shapes.items()}
     if not any(len(values) for values in sides.values()):
         return Measured([])
@@ -155,14 +155,14 @@ def count_objects(shapes: Shapes) -> Measured:
         rows,
         swatches(list(shapes)),
         (
-            histogram("Side of the objects, pixels", octave_bins(sides), sides, unit="object"),
-            histogram("Width : height of the objects' boxes", ratio_bins(), ratios, unit="object"),
+            histogram("Object side, pixels", octave_bins(sides), sides, unit="object"),
+            histogram("Aspect ratio of the boxes, width : height", ratio_bins(), ratios, unit="object"),
         ),
     )
 
 
 def count_images(shapes: Shapes) -> Measured:
-    """Split; objects of an image, widths, heights, each as min / median / max; number of distinct sizes."""
+    """Columns: split; objects per image, width, height, each as min / median / max; distinct sizes."""
     objects = {name: objects_per_image(split) for name, split in shapes.items()}
     if not any(len(values) for values in objects.values()):
         return Measured([])
@@ -180,13 +180,13 @@ def count_images(shapes: Shapes) -> Measured:
         swatches(list(shapes)),
         (
             histogram("Objects per image", count_bins(objects), objects, unit="image"),
-            histogram("Width : height of the images", ratio_bins(), ratios, unit="image"),
+            histogram("Aspect ratio of the images, width : height", ratio_bins(), ratios, unit="image"),
         ),
     )
 
 
 def frequent_sizes(shapes: Shapes) -> Table:
-    """Size of images, and how many of each split have it: the most frequent sizes, then all others."""
+    """Columns: image size, images of each split with this size. The last row sums up the other sizes."""
     sizes = {name: image_sizes_wh(split.coco) for name, split in shapes.items()}
     distinct, inverse = np.unique(np.concatenate(list(sizes.values())), axis=0, return_inverse=True)
     bounds = np.cumsum([0, *(len(values) for values in sizes.values())])
@@ -207,6 +207,6 @@ def frequent_sizes(shapes: Shapes) -> Table:
 
 
 def draw_positions(shapes: Shapes) -> list[Chart]:
-    """For each split that has objects, where in their images these lie."""
+    """A heat map of the object positions for each split that has objects."""
     heats = {name: position_heat_map(split) for name, split in shapes.items()}
     return [heat_map(name, heat) for name, heat in heats.items() if heat.max() > 0]

@@ -1,4 +1,4 @@
-"""The findings on a data set page: in groups of one code, the first ones as cards, the others as lines."""
+"""The findings on a data set page, grouped by code. The first of each code are cards, the rest are lines."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from paddlex_seg.reports.images import Embedded
 from paddlex_seg.reports.text import shorten
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
-_FINDINGS_BUDGET_BYTES = 3_000_000  # of their texts, which bounds the size of the page
-_CARD_BYTES, _LINE_BYTES = 120, 20  # of the markup around them
+_FINDINGS_BUDGET_BYTES = 3_000_000  # limit for the texts of all findings, to limit the size of the page
+_CARD_BYTES, _LINE_BYTES = 120, 20  # size of the markup around a card and a line
 _CARDS_PER_KIND, _LINES_PER_KIND = 12, 100
 
 
@@ -27,25 +27,25 @@ class Group:
 
     @property
     def severity(self) -> Severity:
-        """That of all findings of this code."""
+        """All findings of one code have the same severity."""
         return KINDS[self.code].severity
 
 
 @dataclass(frozen=True)
 class Card:
-    """A finding, with its image where it has one."""
+    """A finding, with its image if it has one."""
 
     message: str
-    hint: str  # where it is not that of its kind
+    hint: str  # empty if it is the hint of the kind, which the block shows
     where: str
     has_image: bool
-    image: Embedded | None  # None where there is one that cannot be read
+    image: Embedded | None  # None if the image file cannot be read
     image_name: str
 
 
 @dataclass(frozen=True)
 class Block:
-    """What the page says about one code."""
+    """The part of the page about one code."""
 
     group: Group
     kind: Kind
@@ -55,12 +55,12 @@ class Block:
 
     @property
     def has_images(self) -> bool:
-        """Whether any card has a place for an image."""
+        """Whether any card has an image or its placeholder."""
         return any(card.has_image for card in self.cards)
 
 
 def group_by_code(findings: Sequence[Finding], counts: Mapping[str, int]) -> list[Group]:
-    """Errors first, then the most frequent. counts: how many there are of each code in truth."""
+    """Groups sorted by severity (errors first), then by number. counts: the full number of each code."""
     by_code: dict[str, list[Finding]] = {code: [] for code, count in counts.items() if count}
     for finding in findings:
         by_code.setdefault(finding.code, []).append(finding)
@@ -71,7 +71,7 @@ def group_by_code(findings: Sequence[Finding], counts: Mapping[str, int]) -> lis
 
 
 def with_images(groups: Sequence[Group]) -> list[tuple[Key, Finding]]:
-    """The findings that name an image: the first of each group, then the second of each, ..."""
+    """The findings with an image id: the first of each group, then the second of each group, and so on."""
     return [
         ((group.code, i), group.findings[i])
         for i in range(_CARDS_PER_KIND)
@@ -83,9 +83,9 @@ def with_images(groups: Sequence[Group]) -> list[tuple[Key, Finding]]:
 def make_blocks(
     groups: Sequence[Group], splits: Mapping[str, Split], images: Mapping[Key, Embedded | None]
 ) -> list[Block]:
-    """A block for each group, as long as the budget of bytes lasts.
+    """A block for each group. Findings beyond the byte budget are only counted.
 
-    images: by code and number of the finding, those that were drawn; None where one cannot be read.
+    images: the drawn images by code and number of the finding; None if the image file cannot be read.
     """
     budget, names = _Budget(_FINDINGS_BUDGET_BYTES), _file_names(groups, splits)
     return [_make_block(group, images, names, budget) for group in groups]
@@ -106,7 +106,7 @@ def _make_block(
             image=images.get(key),
             image_name=shorten(names.get((finding.file, finding.image_id), ""), 80),
         )
-        if budget.take(_CARD_BYTES, card.message, card.hint, card.where):  # images have a budget of their own
+        if budget.take(_CARD_BYTES, card.message, card.hint, card.where):  # images have a separate budget
             cards.append(card)
     lines = []
     for finding in group.findings[_CARDS_PER_KIND:][:_LINES_PER_KIND]:
@@ -120,7 +120,7 @@ _FileNames = Mapping[tuple[str, int | None], str]  # by annotation file and imag
 
 
 def _file_names(groups: Sequence[Group], splits: Mapping[str, Split]) -> _FileNames:
-    """The images that findings name."""
+    """The file names of the images that the findings refer to."""
     named = {(found.file, found.image_id) for group in groups for found in group.findings}
     files = {split.shapes.coco.path.name: split.shapes.coco.images for split in splits.values()}
     return {
@@ -142,13 +142,13 @@ def _where(finding: Finding, names: _FileNames) -> str:
 
 
 class _Budget:
-    """How many bytes may still be written."""
+    """Counts the bytes that may still be written."""
 
     def __init__(self, num_bytes: int) -> None:
         self._left = num_bytes
 
     def take(self, markup_bytes: int, *texts: str) -> bool:
-        """Whether the texts still fit, as they are in the page; if so, they are counted."""
+        """Whether the texts still fit into the budget, after HTML escaping. If so, they are counted."""
         size = markup_bytes + sum(len(escape(text).encode("utf-8", "replace")) for text in texts)
         if size > self._left:
             return False

@@ -1,4 +1,4 @@
-"""The images of a data set page: which part of which image, what is drawn in it, how it is embedded."""
+"""The images of a data set page: chooses images and crops, draws the objects, embeds the result."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,25 +25,25 @@ from paddlex_seg.reports.text import shorten
 from paddlex_seg.structures import Annotation, Category, ImageRecord
 from paddlex_seg.visualize import draw_instances
 
-# What bounds the size of the file. Images are counted as base64.
+# Limits for the size of the page. Images are counted as base64.
 _IMAGE_BUDGET_BYTES = 10_000_000
 _SAMPLE_BYTES, _THUMBNAIL_BYTES = 110_000, 30_000  # of a JPEG, before base64
-# What bounds the time: how much is decoded.
+# Limits for the time: how much is decoded.
 _MAX_SAMPLES, _MAX_THUMBNAILS = 24, 80
-_MAX_MEGAPIXELS = 200.0  # of samples, and of thumbnails; a JPEG counts a fifth, since it is decoded reduced
-_MAX_DRAWN_OBJECTS = 100  # in one image, the largest
+_MAX_MEGAPIXELS = 200.0  # each for samples and thumbnails; a JPEG counts 1/5, it is decoded at reduced size
+_MAX_DRAWN_OBJECTS = 100  # per image; the largest ones are drawn
 
 _SAMPLE_SIDE, _THUMBNAIL_SIDE = 480, 260  # longer side, pixels
 _SAMPLES_PER_SPLIT, _RARE_SAMPLES = 12, 8
-# Findings about an image that ask to compare it with its masks; for others the bare image says more.
+# For these findings the user must compare the image with its masks. Other findings show the bare image.
 _DRAW_ALL_OBJECTS = {"image_exif_frame", "image_exif_unclear", "image_many_objects"}
 
 
-# ---- Which images, and what is drawn in them
+# ---- Choosing images and crops
 
 
 class _Window(NamedTuple):
-    """A part of an image, pixels of the frame that the labels are made for."""
+    """A crop of an image, in pixels of the orientation and size that the annotations refer to."""
 
     x: float
     y: float
@@ -53,33 +53,33 @@ class _Window(NamedTuple):
 
 @dataclass(frozen=True)
 class View:
-    """An image to embed: a part of it, with some of its objects."""
+    """An image to embed: a crop with some of its objects."""
 
     record: ImageRecord
     window: _Window
     annotations: tuple[Annotation, ...]
     categories: tuple[Category, ...]
-    side: int  # longer side of what is embedded, at most, pixels
+    side: int  # maximum of the longer side of the embedded image, pixels
     max_bytes: int
 
 
-Key = tuple[str, int]  # what an image is for: "sample" or the code of a finding, and its number there
+Key = tuple[str, int]  # ("sample", number of the sample) or (finding code, number of the finding)
 Views = dict[Key, View]
 
 
 def choose_samples(splits: Sequence[Split]) -> list[tuple[Split, int]]:
-    """Images to show of each split, as places in its list."""
+    """The sample images of each split, as indices into its list of images."""
     return [(split, place) for split in splits for place in _choose_samples(split)]
 
 
 def sample_views(samples: Sequence[tuple[Split, int]]) -> Views:
-    """The images of the samples, as many as may be decoded; the keys are ``("sample", place in samples)``."""
+    """The views of the samples, within the decoding limits. Keys are ``("sample", index in samples)``."""
     views = {("sample", i): view for i, view in enumerate(_sample_views(samples))}
     return _within_limits(views, _MAX_SAMPLES)
 
 
 def finding_views(shown: Sequence[tuple[Key, Finding]], splits: Mapping[str, Split]) -> Views:
-    """The images of those findings that name one, in this order, as many as may be decoded."""
+    """The views of the findings that have an image, in this order, within the decoding limits."""
     views: Views = {}
     for split in splits.values():
         of_split = [(key, found) for key, found in shown if found.file == split.shapes.coco.path.name]
@@ -88,7 +88,7 @@ def finding_views(shown: Sequence[tuple[Key, Finding]], splits: Mapping[str, Spl
 
 
 def _choose_samples(split: Split) -> list[int]:
-    """Images to show, as places in the list: one of each of the rarest classes, then others at random."""
+    """Indices of the sample images: one with each of the rarest classes, then random images."""
     rng = np.random.default_rng(0)
     known = (split.images >= 0) & (split.classes >= 0)
     images, classes = split.images[known], split.classes[known]
@@ -157,7 +157,7 @@ def _image_view(split: Split, record: ImageRecord, rows: NDArray[np.int64]) -> V
 
 
 def _object_view(split: Split, record: ImageRecord, row: int) -> View:
-    """The object with its surroundings; a box in the file that lies elsewhere is in the view too."""
+    """The object with its surroundings. If the box in the file lies elsewhere, the crop includes it too."""
     annotation = split.shapes.coco.annotations[row]
     boxes = [tuple(split.shapes.boxes_xywh[row].tolist()), annotation.bbox_xywh]
     window = _window_around([box for box in boxes if box and max(box[2:]) > 0], record)
@@ -166,7 +166,7 @@ def _object_view(split: Split, record: ImageRecord, row: int) -> View:
 
 
 def _window_around(boxes_xywh: Sequence[Sequence[float]], record: ImageRecord) -> _Window:
-    """The whole image, or about thrice the boxes where they are small in it."""
+    """A crop of about three times the size of the boxes, or the whole image if the boxes are large."""
     whole = _Window(0, 0, record.width, record.height)
     if not boxes_xywh:
         return whole
@@ -182,7 +182,7 @@ def _window_around(boxes_xywh: Sequence[Sequence[float]], record: ImageRecord) -
 
 
 def _within_limits(views: Views, max_images: int) -> Views:
-    """The first of ``views`` that may be decoded."""
+    """The first of ``views`` that fit the limits of images and megapixels."""
     kept: Views = {}
     megapixels = 0.0
     for key, view in views.items():
@@ -194,7 +194,7 @@ def _within_limits(views: Views, max_images: int) -> Views:
 
 
 def _megapixels(view: View) -> float:
-    """What the image costs to decode, by its listed size, which may be nonsense."""
+    """The decoding cost, from the size in the annotation file. It is capped, as that size may be wrong."""
     listed = min(view.record.width * view.record.height / 1e6, 100.0)
     return listed / 5 if view.record.file_name.lower().endswith((".jpg", ".jpeg")) else listed
 
@@ -203,9 +203,10 @@ def _megapixels(view: View) -> float:
 
 
 def render(views: Views, image_dir: Path) -> dict[Key, Embedded | None]:
-    """The image of each view, as many as the budget of bytes allows; None where one cannot be read."""
+    """The image of each view, within the byte budget; None if the image file cannot be read."""
     largest = max(map(_megapixels, views.values()), default=0)
-    workers = 1 if largest > 30 else min(4, num_usable_cores())  # several large ones could fill the memory
+    # One at a time if images are large: several could exhaust the memory.
+    workers = 1 if largest > 30 else min(4, num_usable_cores())
     with ThreadPoolExecutor(workers) as pool:
         images = list(pool.map(lambda view: _draw(view, image_dir), views.values()))
     left = _IMAGE_BUDGET_BYTES
@@ -219,7 +220,7 @@ def render(views: Views, image_dir: Path) -> dict[Key, Embedded | None]:
 
 
 def _draw(view: View, image_dir: Path) -> Embedded | None:
-    """None where the image cannot be read."""
+    """The view as a JPEG; None if the image file cannot be read."""
     try:
         window, image, fits = _load_window(view, image_path(image_dir, view.record.file_name))
     except (DatasetError, Image.DecompressionBombError, *DECODER_ERRORS):
@@ -234,10 +235,10 @@ def _draw(view: View, image_dir: Path) -> Embedded | None:
 
 
 def _load_window(view: View, path: Path) -> tuple[_Window, Image.Image, bool]:
-    """The window in pixels of the image that comes with it, and whether the labels fit the image.
+    """The crop in pixels of the returned image, the image, and whether the annotations fit the image.
 
-    The image is as `load_image` gives it, but may be smaller: JPEG files are decoded at a fraction of their
-    size. Where the listed size is not that of the image, the window is the whole of it.
+    The image has the same orientation as from `load_image`, but may be smaller: JPEG files are decoded at
+    reduced size. If the annotation file lists another size than the image has, the crop is the whole image.
     """
     record, listed_hw = view.record, (view.record.height, view.record.width)
     size = image_size(path)
@@ -267,7 +268,7 @@ def _draw_objects(image: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
 
 
 def _into_window(annotation: Annotation, view: View, size_wh: tuple[int, int]) -> Annotation:
-    """The annotation in an image that shows the window of ``view`` in the size ``size_wh``."""
+    """The annotation in pixels of the crop of ``view``, resized to ``size_wh``."""
     window = view.window
     start, scale = np.array(window[:2]), np.array(size_wh) / window[2:]
     box = annotation.bbox_xywh

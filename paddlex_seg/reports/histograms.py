@@ -1,4 +1,4 @@
-"""Histograms of what a data set holds: into which bins, and how they are drawn."""
+"""The bins and bar charts of data set histograms."""
 
 import math
 from collections.abc import Mapping
@@ -14,16 +14,16 @@ from paddlex_seg.reports.text import counted, number, percent
 
 @dataclass(frozen=True)
 class Bins:
-    """Bins of a histogram. Positions on the axis are counted in bins, 0 at the left end."""
+    """The b bins of a histogram. Positions on the x axis are in bins, 0 is the left end."""
 
-    edges: NDArray[np.float64]  # [b + 1]; what lies outside goes to the outermost bins
+    edges: NDArray[np.float64]  # [b + 1]; values outside are counted in the first or last bin
     names: list[str]  # [b]
     ticks: list[tuple[float, str]]
     marks: list[Mark]
 
 
 def octave_bins(values: Mapping[str, NDArray[np.float64]]) -> Bins:
-    """Two bins for each doubling, with COCO's limits of small and medium objects."""
+    """Two bins per factor of 2. Marks show COCO's limits of small and medium objects."""
     present = np.concatenate(list(values.values())).clip(min=1)
     low = math.floor(2 * math.log2(present.min()))
     high = max(math.floor(2 * math.log2(present.max())) + 1, low + 4)
@@ -39,7 +39,7 @@ def octave_bins(values: Mapping[str, NDArray[np.float64]]) -> Bins:
 
 
 def ratio_bins() -> Bins:
-    """Two bins for each doubling of the ratio from 1:8 to 8:1, squares in the middle of one."""
+    """Two bins per factor of 2, from 1:8 to 8:1. Ratio 1:1 is in the middle of a bin."""
     centres = np.arange(-6, 7) / 2
     return Bins(
         edges=2.0 ** (np.arange(-7, 7) / 2 + 0.25),
@@ -54,7 +54,7 @@ def _ratio_name(octaves: float) -> str:
 
 
 def count_bins(values: Mapping[str, NDArray[np.int64]]) -> Bins:
-    """0, 1, 2, ... or, where there are many, 0, 1, 2, 3-4, 5-8, 9-16, ..."""
+    """Bins 0, 1, 2, ... or, if the largest count is above 16: 0, 1, 2, 3-4, 5-8, 9-16, ..."""
     most = int(max(counts.max(initial=0) for counts in values.values()))
     starts = list(range(most + 1))
     if most > 16:
@@ -71,7 +71,7 @@ def count_bins(values: Mapping[str, NDArray[np.int64]]) -> Bins:
 
 
 def histogram(heading: str, bins: Bins, values: Mapping[str, NDArray[np.generic]], *, unit: str) -> Chart:
-    """A bar for each split in each bin; heights are shares of the split. unit: a noun in the singular."""
+    """A bar chart with one bar per split and bin. Heights are shares of the split. unit: singular noun."""
     return bar_chart(
         heading,
         [_bars(name, bins, items, unit) for name, items in values.items()],
@@ -96,7 +96,7 @@ def _histogram(values: NDArray[np.generic], edges: NDArray[np.float64]) -> NDArr
 
 
 def aspect_ratios(sizes_wh: NDArray[np.generic]) -> NDArray[np.float64]:
-    """Width over height of each image [n, 2] that has a size."""
+    """Width / height of each size in ``sizes_wh`` [n, 2]. Sizes with a zero are left out."""
     sizes = sizes_wh.astype(np.float64)
     sizes = sizes[(sizes > 0).all(axis=1)]
     return sizes[:, 0] / sizes[:, 1]

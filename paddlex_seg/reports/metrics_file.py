@@ -1,4 +1,4 @@
-"""Reads ``metrics.jsonl``, the numbers of a training run, which `training.metrics_log` writes.
+"""Reads ``metrics.jsonl``, the metrics of a training run. `training.metrics_log` writes it.
 
 Each line is a JSON object with ``kind`` (step, evaluation or event), ``epoch``, ``step`` and ``time``
 (seconds since 1970). Fields whose names begin with ``loss`` are losses, ``loss`` is the total.
@@ -16,10 +16,10 @@ Record = dict[str, Any]
 
 
 def read_metrics(path: Path, *, max_steps: int | None = None) -> list[Record]:
-    """The records of a ``metrics.jsonl``, without lines that a killed run left incomplete; [] without it.
+    """The records of a ``metrics.jsonl``; [] if the file does not exist.
 
-    max_steps: read no more than so many of the steps, evenly spaced up to the last one, which is quick
-    however long the file is.
+    Incomplete lines of a killed run are skipped. max_steps: parse at most this many step records, evenly
+    spaced and including the last one. This is fast even for a long file.
     """
     if not path.is_file():
         return []
@@ -32,7 +32,7 @@ def read_metrics(path: Path, *, max_steps: int | None = None) -> list[Record]:
 
 
 def losses_of(record: Mapping[str, Any]) -> dict[str, float]:
-    """The losses of a record that are numbers, by name."""
+    """The losses of a record by name. Values that are not numbers are left out."""
     return {
         name: value for name, value in record.items() if name.startswith("loss") and isinstance(value, float)
     }

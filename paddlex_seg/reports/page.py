@@ -1,7 +1,7 @@
-"""A page as one HTML file that needs no network: templates have the markup, Python gives plain values.
+"""Renders a page as one HTML file that works offline. Templates have the markup, Python gives plain values.
 
-Every value is escaped by Jinja2 where it is put into a page. What is not to be escaped is of type Markup, and
-is made in two places only: the style sheets here, and the drawings in `chart_svg`.
+Jinja2 escapes every value that is inserted into a page, except values of type Markup. Only two places create
+Markup: the style sheets in this file, and the SVG charts in `chart_svg`.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ _FOLDER = Path(__file__).parent
 def render_page(template: str, *, styles: Sequence[str], **values: Any) -> bytes:
     """The page as UTF-8.
 
-    template: a file in ``templates``. styles: files in ``static``, which go into the page. Half of a
-    surrogate pair, as a path that is no UTF-8 has it, becomes a question mark.
+    template: a file in ``templates``. styles: files in ``static``, which are embedded in the page. A single
+    surrogate becomes a question mark. Paths that are not UTF-8 contain them.
     """
     page = _environment().get_template(template).render(**values, style=_style(styles))
     return page.encode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""Annotated samples and the histogram of classes as image files."""
+"""Writes sample images with drawn annotations, and the class histogram, as image files."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ _SAMPLES_PER_SPLIT = 10
 
 
 def draw_samples(coco: CocoFile, image_dir: Path, folder: Path) -> list[Path]:
-    """Draw the first images of a split, which lie in ``image_dir``, into ``folder``; their paths."""
+    """Draw the annotations of the first images of a split, and save them in ``folder``. Returns paths."""
     names = [category.name for category in coco.categories]
     records = coco.images[:_SAMPLES_PER_SPLIT]
     annotations: dict[int, list[Annotation]] = {record.id: [] for record in records}
@@ -39,19 +39,19 @@ def draw_samples(coco: CocoFile, image_dir: Path, folder: Path) -> list[Path]:
 
 
 def _sample_path(folder: Path, file_name: str) -> Path:
-    """Where a sample is saved: under its own name, or as PNG if Pillow cannot write files of that kind."""
+    """The path of a sample: its own file name, with ``.png`` appended if Pillow cannot write that format."""
     path = image_path(folder, file_name)
     can_write = Image.registered_extensions().get(path.suffix.lower()) in Image.SAVE
     return path if can_write else path.with_name(f"{path.name}.png")
 
 
 def save_histogram(table: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw a table with ``name`` and the counts ``train`` and ``val`` of each class into ``path``."""
+    """Save a histogram of annotations per class. table: rows with ``name``, counts ``train`` and ``val``."""
     names, train, val = ([row[key] for row in table] for key in ("name", "train", "val"))
     _save(draw_histogram(names, train, val), path)
 
 
 def _save(image: NDArray[np.uint8], path: Path) -> None:
-    """Write an image, complete or not at all."""
+    """Write an image file atomically."""
     with new_file(path) as temporary:
         Image.fromarray(image).save(temporary, quality=92)

@@ -1,8 +1,8 @@
-"""A training run as one HTML file: curves, schedule, images as the network gets them, settings.
+"""The report of a training run as one HTML file: curves, schedule, training images, events, settings.
 
-The page works offline, has no scripts and follows the light or dark of the system. It is written before the
-first step, which is when a wrong schedule or a wrong augmentation costs least, and again after each
-evaluation; ``curves.png`` has the two most wanted curves as an image.
+The page works offline, has no scripts and follows the light or dark theme of the system. It is written before
+the first step, so that a wrong schedule or augmentation is seen before training time is spent. It is written
+again after each evaluation. ``curves.png`` shows the loss and the AP as an image.
 """
 
 import io
@@ -37,15 +37,15 @@ CURVES_FILE = "curves.png"
 _SHARE_OF_RUN = 0.02  # that updates of the page may take
 _MAX_SAMPLES, _MAX_DRAWN_OBJECTS = 16, 100
 _SAMPLE_SIDE, _SAMPLE_BYTES = 480, 110_000  # longer side of an embedded image, and its size as JPEG
-_MAX_POINTS = 1000  # of a curve, which is some 400 pixels wide
-_MAX_PARTS, _MAX_EVALUATIONS, _MAX_EVENTS = 24, 200, 100  # shown
+_MAX_POINTS = 1000  # per curve; a chart is about 400 pixels wide
+_MAX_PARTS, _MAX_EVALUATIONS, _MAX_EVENTS = 24, 200, 100  # how many loss terms, rows of tables are shown
 _SCORES = {"mask_ap": "mask AP", "box_ap": "box AP", "mask_ap50": "mask AP50"}
 
 
 class TrainingPage:
-    """Writes ``training.html`` and ``curves.png`` into ``output``, with what ``metrics.jsonl`` there says.
+    """Writes ``training.html`` and ``curves.png`` into ``output``, from the ``metrics.jsonl`` in that folder.
 
-    samples: images of the run, augmented and not yet normalised; the first 16 are shown. categories: in the
+    samples: training images, augmented and not yet normalised; the first 16 are shown. categories: in the
     order of the class indices. settings: the effective configuration, as text.
     """
 
@@ -69,7 +69,7 @@ class TrainingPage:
             self.write()
 
     def write(self) -> None:
-        """Write both files anew; each appears complete or not at all."""
+        """Write both files again. Each file is replaced atomically."""
         start = time.perf_counter()
         records = read_metrics(self._output / METRICS_FILE, max_steps=_MAX_POINTS)
         steps = [record for record in records if record["kind"] == "step"]
@@ -102,20 +102,20 @@ class TrainingPage:
         self._write_seconds = self._written_at - start
 
 
-# ---- Numbers in short
+# ---- Tiles and tables
 
 
 def _tiles(
     schedule: ScheduleReport, steps: Sequence[Record], evaluations: Sequence[Record]
 ) -> list[tuple[str, str]]:
-    """What matters most: a number and what it is."""
+    """The most important numbers, each with its label."""
     epoch = max((record["epoch"] for record in (*steps[-1:], *evaluations[-1:])), default=0)
     scored = [record for record in evaluations if record.get("mask_ap") is not None]
     tiles = [(f"{epoch} of {schedule.epochs}", "epochs")]
     if scored:
         best = max(scored, key=lambda record: (record["mask_ap"], record["epoch"]))
-        tiles.append((f"{scored[-1]['mask_ap']:.3f}", "mask AP now"))
-        tiles.append((f"{best['mask_ap']:.3f}", f"best mask AP, of epoch {best['epoch']}"))
+        tiles.append((f"{scored[-1]['mask_ap']:.3f}", "latest mask AP"))
+        tiles.append((f"{best['mask_ap']:.3f}", f"best mask AP (epoch {best['epoch']})"))
     return tiles + (_step_tiles(steps[-1]) if steps else [])
 
 
@@ -125,12 +125,14 @@ def _step_tiles(last: Record) -> list[tuple[str, str]]:
         tiles.append((f"{last['loss']:.3f}", "loss"))
     if last.get("step_seconds"):
         waiting = (last.get("data_seconds") or 0.0) / last["step_seconds"]
-        tiles.append((f"{last['step_seconds']:.2f} s", f"a step, {percent(waiting)} of it for images"))
+        tiles.append(
+            (f"{last['step_seconds']:.2f} s", f"per step, {percent(waiting)} of it waiting for data")
+        )
     return tiles
 
 
 def _evaluation_rows(evaluations: Sequence[Record]) -> list[list[str]]:
-    """Epoch, step, the scores and the loss; the last evaluation first."""
+    """Rows of epoch, step, scores and loss; the newest evaluation first."""
     return [
         [
             number(record["epoch"]),
@@ -146,7 +148,7 @@ def _cell(value: Any) -> str:
 
 
 def _event_rows(events: Sequence[Record]) -> list[list[str]]:
-    """Epoch, step, event and its details; the last event first."""
+    """Rows of epoch, step, event and details; the newest event first."""
     usual = {"kind", "epoch", "step", "event", "time"}
     details = [
         ", ".join(f"{name}: {value}" for name, value in event.items() if name not in usual)
@@ -168,7 +170,7 @@ def _event_rows(events: Sequence[Record]) -> list[list[str]]:
 
 
 def _curve(records: Sequence[Record], name: str, *, x: str, label: str) -> Curve:
-    """The values of a field over ``x``, without those that are missing."""
+    """The values of the field ``name`` over the field ``x``. Records without a value are skipped."""
     points = [(record[x], record[name]) for record in records if isinstance(record.get(name), int | float)]
     places, values = np.array(points, np.float64).reshape(-1, 2).T
     return Curve(label, places, values)
@@ -177,7 +179,7 @@ def _curve(records: Sequence[Record], name: str, *, x: str, label: str) -> Curve
 def _loss_curves(steps: Sequence[Record], evaluations: Sequence[Record], name: str) -> list[Curve]:
     return [
         _curve(steps, name, x="step", label="logged steps"),
-        _curve(evaluations, name, x="step", label="mean of the epoch"),
+        _curve(evaluations, name, x="step", label="mean of epoch"),
     ]
 
 
@@ -220,7 +222,7 @@ def _schedule_chart(schedule: ScheduleReport, steps: Sequence[Record]) -> Chart:
     marks += [Mark(change.step, f"epoch {change.epoch}") for change in schedule.milestones]
     curves = [
         Curve("schedule", places, rates),
-        _curve(steps, "learning_rate", x="step", label="so far"),
+        _curve(steps, "learning_rate", x="step", label="logged steps"),
     ]
     return line_chart(
         "Learning rate",
@@ -248,7 +250,7 @@ class _Shown:
     """A training image as the page shows it."""
 
     image: Embedded
-    content: str  # numbers of objects by class
+    content: str  # number of objects per class
     image_id: int
     size: str
 
@@ -264,7 +266,7 @@ def _show_sample(sample: TrainSample, categories: Sequence[Category]) -> _Shown:
 
 
 def _draw(sample: TrainSample, categories: Sequence[Category]) -> NDArray[np.uint8]:
-    """The image at the size of the page, where names are readable, with its largest objects."""
+    """The image with its largest objects. It is resized first, so that class names stay readable."""
     height, width = sample.image.shape[:2]
     scale = min(_SAMPLE_SIDE / max(height, width), 4.0)
     size_wh = max(1, round(width * scale)), max(1, round(height * scale))

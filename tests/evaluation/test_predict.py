@@ -22,7 +22,7 @@ from paddlex_seg.structures import CocoFile, Detections, ImageRecord, MaskFrame
 
 
 class WholeView(InstanceSegmenter):
-    """Finds one thing in each image. Its score and mask depend on every pixel of the input, padding too."""
+    """Finds one object per image. Its score and mask depend on all pixels of the input, including padding."""
 
     mask_frame: MaskFrame = "box"
 
@@ -37,7 +37,7 @@ class WholeView(InstanceSegmenter):
 
 
 @pytest.mark.parametrize("pad_stride", [0, 32])
-def test_images_of_many_sizes_are_seen_as_if_each_were_alone(tmp_path: Path, pad_stride: int) -> None:
+def test_results_of_images_of_many_sizes_do_not_depend_on_batch_size(tmp_path: Path, pad_stride: int) -> None:
     rng = np.random.default_rng(0)
     sizes = [(40, 60), (60, 40), (40, 55), (40, 60), (61, 40), (40, 54), (60, 40)]
     records = tuple(ImageRecord(7 - i, f"{i}.png", width=w, height=h) for i, (h, w) in enumerate(sizes))
@@ -63,7 +63,7 @@ def test_images_of_many_sizes_are_seen_as_if_each_were_alone(tmp_path: Path, pad
 def test_a_network_in_memory_and_its_exported_graphs_find_the_same(
     exported: Path, dataset: Path, tmp_path: Path, graph: str
 ) -> None:
-    """Of the official graph, whose masks are full-size, too."""
+    """The official graph, whose masks are full-size, must agree too."""
     folder = tmp_path / "exported"
     shutil.copytree(exported, folder)
     if graph == "inference":

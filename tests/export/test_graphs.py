@@ -1,4 +1,4 @@
-"""Exported directories: what is in them, and that the graphs compute what the network computes."""
+"""The files of exported folders, and that the graphs compute the same as the network."""
 
 import shutil
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ ORIGINAL_SIZES = ((120, 200), (301, 77), (96, 64))
 
 
 def network_inputs(*seeds: int) -> Arrays:
-    """A batch of images that had different sizes before they became network inputs."""
+    """Network inputs of a batch of images with different original sizes."""
     images = np.stack([drawn_image(seed, *IMAGE_SIZE) for seed in seeds])
     im_shape = np.full((len(seeds), 2), IMAGE_SIZE, np.float32)
     return images, im_shape, im_shape / np.array(ORIGINAL_SIZES[: len(seeds)], np.float32)
@@ -45,7 +45,7 @@ def run_dynamic(model: nn.Layer, inputs: Arrays) -> Arrays:
 
 
 class Graph:
-    """A graph file of an exported directory, fed and read by position as official deployment code does."""
+    """A graph file of an exported folder. Inputs and outputs are used by position, as official code does."""
 
     def __init__(self, folder: Path, name: str) -> None:
         config = inference.Config(str(folder / name), str(folder / "inference.pdiparams"))
@@ -66,16 +66,16 @@ class Graph:
 
 @pytest.fixture(scope="module")
 def selective(tmp_path_factory: pytest.TempPathFactory) -> tuple[InstanceSegmenter, Path]:
-    """A network that finds two things in image 0, one in 1 and none in 2, and its export."""
+    """A network and its export. It finds two objects in image 0, one in image 1 and none in image 2."""
     model, folder = selective_model(), tmp_path_factory.mktemp("selective")
     export_model(model, find_model(MODEL), ModelInfo(MODEL, CATEGORIES, IMAGE_SIZE), folder)
     return model, folder
 
 
 class LogitsModel(InstanceSegmenter):
-    """Finds three things in every image that is not black.
+    """Finds three objects in every image that is not black.
 
-    Their masks are logits of the whole image, their boxes a hundredth of it.
+    Masks are logits of the whole image. The area of the boxes is 1/100 of the image.
     """
 
     mask_frame: MaskFrame = "image_logits"
@@ -96,7 +96,7 @@ class LogitsModel(InstanceSegmenter):
 
 
 class AnySizeModel(InstanceSegmenter):
-    """Finds three things in every image that is not black, whatever its size, in most of its box."""
+    """Finds three large objects in every image that is not black. Accepts inputs of any size."""
 
     def __init__(self, mask_frame: MaskFrame) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class AnySizeModel(InstanceSegmenter):
 def any_size(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[InstanceSegmenter, Path]:
-    """`AnySizeModel`, and its export with a recipe that keeps the shape of images."""
+    """`AnySizeModel`, and its export with a recipe that keeps the aspect ratio of images."""
     model, folder = AnySizeModel(request.param), tmp_path_factory.mktemp("any size")
     fill_model(model)
     spec = replace(find_model(MODEL), recipe=MASK_RCNN)
@@ -136,7 +136,7 @@ def logits(tmp_path_factory: pytest.TempPathFactory) -> tuple[InstanceSegmenter,
 
 
 class UncutModel(LogitsModel):
-    """As `LogitsModel`, but its masks are probabilities, as those of SOLOv2."""
+    """Like `LogitsModel`, but masks are probabilities, as for SOLOv2."""
 
     mask_frame: MaskFrame = "image_uncut"
 
@@ -164,7 +164,7 @@ def selective_model() -> InstanceSegmenter:
 
 
 def mean_iou(left: NDArray, right: NDArray) -> float:
-    """Over masks [N, H, W]; two empty masks are equal."""
+    """The mean IoU of masks [N, H, W]. The IoU of two empty masks is 1."""
     left, right = left > 0, right > 0
     union = (left | right).sum(axis=(1, 2))
     both = (left & right).sum(axis=(1, 2))
@@ -185,7 +185,7 @@ def assert_pasted_as_predicted(
     mask_frame: MaskFrame,
     original_sizes: Sequence[tuple[int, int]] = ORIGINAL_SIZES,
 ) -> None:
-    """Full-size masks [N, height, width] of a graph are those that prediction makes of the small ones."""
+    """Full-size masks [N, height, width] of a graph equal those that prediction pastes from small masks."""
     bbox, bbox_num, mask = detections
     sizes = original_sizes[: len(bbox_num)]
     assert pasted.dtype == np.int32
@@ -218,7 +218,7 @@ def test_training_exports_exactly_the_four_files(trained: tuple) -> None:
     assert {path.name for path in folder.iterdir()} == set(FILES)
 
 
-def test_inference_yml_says_what_deployment_code_asks_for(exported: Path) -> None:
+def test_inference_yml_has_the_keys_that_deployment_code_reads(exported: Path) -> None:
     text = (exported / "inference.yml").read_text(encoding="utf-8")
     document = yaml.safe_load(text)
     assert document["Global"] == {"model_name": MODEL}
@@ -282,7 +282,7 @@ def test_the_official_graph_pastes_logits_as_prediction_does(
     assert_pasted_as_predicted(found[2], detections, inputs, mask_frame)
 
 
-def test_where_images_keep_their_shape_inference_yml_says_so(any_size: tuple) -> None:
+def test_inference_yml_has_keep_ratio_and_dynamic_shape(any_size: tuple) -> None:
     document = yaml.safe_load((any_size[1] / "inference.yml").read_text(encoding="utf-8"))
     assert document["use_dynamic_shape"] is True
     resize, *others = document["Preprocess"]
@@ -302,7 +302,7 @@ def test_where_images_keep_their_shape_inference_yml_says_so(any_size: tuple) ->
     ],
     ids=["landscape", "portrait", "square", "three that need equal padding"],
 )
-def test_graphs_take_the_size_that_an_image_has(
+def test_graphs_accept_inputs_of_any_size(
     any_size: tuple, sizes: list[tuple[int, int]], input_hw: tuple[int, int], black: bool
 ) -> None:
     model, folder = any_size
@@ -396,7 +396,7 @@ def test_an_image_without_detections_does_not_shift_those_of_its_neighbours(
     np.testing.assert_allclose(found[2], expected[2], atol=1e-3)
 
 
-def test_exporting_leaves_the_network_as_it_was(selective: tuple[InstanceSegmenter, Path]) -> None:
+def test_export_does_not_change_the_network(selective: tuple[InstanceSegmenter, Path]) -> None:
     fresh = run_dynamic(selective_model(), network_inputs(0, 1))
     for one, other in zip(run_dynamic(selective[0], network_inputs(0, 1)), fresh, strict=True):
         np.testing.assert_array_equal(one, other)

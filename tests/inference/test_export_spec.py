@@ -1,4 +1,4 @@
-"""inference.yml: written, and read with all its problems."""
+"""Writing and reading inference.yml, including files with problems."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -128,7 +128,7 @@ def test_all_problems_of_an_inference_yml_are_reported_at_once(tmp_path: Path, m
     [None, [], [{"type": "WarpAffine"}], [{"type": "Resize", "target_size": [64, 64]}], "Resize"],
     ids=["missing", "empty", "unsupported", "incomplete", "no list"],
 )
-def test_a_preprocess_that_cannot_be_followed_is_refused(tmp_path: Path, operators):
+def test_an_unsupported_preprocess_is_refused(tmp_path: Path, operators):
     write_inference_yml(tmp_path / "inference.yml", SPEC)
     document = yaml.safe_load((tmp_path / "inference.yml").read_text(encoding="utf-8"))
     document["Preprocess"] = operators

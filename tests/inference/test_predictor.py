@@ -34,7 +34,7 @@ def rectangle_iou(rle: dict, where: tuple[slice, slice]) -> float:
 
 @pytest.fixture
 def images() -> list[np.ndarray]:
-    """BGR, of different sizes: red and green, red, nothing, green, red."""
+    """BGR images of different sizes with these objects: red and green, red, none, green, red."""
     box = np.s_[20:60, 30:90]
     return [
         to_bgr(image_with((128, 192), red=box, green=np.s_[80:120, 10:100])),
@@ -101,7 +101,7 @@ def test_results_do_not_depend_on_the_batch(graph: str, batch_size: int, request
 
 
 class Counting:
-    """Finds nothing, and notes the shapes of its inputs."""
+    """Finds nothing, and records the shapes of its inputs."""
 
     def __init__(self, preprocess: PreprocessSpec, mask_frame: MaskFrame = "image") -> None:
         self.preprocess, self.mask_frame = preprocess, mask_frame
@@ -126,7 +126,7 @@ class Counting:
     ],
     ids=["one size", "several sizes", "full-size masks"],
 )
-def test_a_batch_holds_several_images_and_only_of_one_input_size(
+def test_all_images_of_a_batch_have_the_same_input_size(
     backend: Counting, order: tuple[int, ...], expected: list, images: list[np.ndarray]
 ):
     predictor = Predictor(backend, labels=SPEC.labels, batch_size=2)
@@ -144,9 +144,7 @@ def count(predictor: Predictor, image: np.ndarray, threshold: float | None = Non
     return len(next(predictor.predict(image, threshold=threshold)).instances)
 
 
-def test_the_threshold_of_the_call_beats_the_constructors_which_beats_the_models(
-    small_dir: Path, half_red: np.ndarray
-):
+def test_threshold_priority_is_call_then_constructor_then_model(small_dir: Path, half_red: np.ndarray):
     assert count(open_predictor(small_dir), half_red) == 1  # 0.5 in inference.yml
     assert count(open_predictor(small_dir, threshold=0.7), half_red) == 0
     assert count(open_predictor(small_dir, threshold=0.7), half_red, threshold=0.55) == 1

@@ -1,4 +1,4 @@
-"""Results on disk: the schema, the names and the colours."""
+"""Saved results: JSON schema, file names and colours."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""From names to images."""
+"""Loading the images of inputs: files, folders, patterns, URLs, arrays."""
 
 import http.server
 import os
@@ -27,7 +27,7 @@ def save_image(path: Path, colour: tuple[int, int, int] = (200, 0, 0), **options
 
 
 def read_all(inputs) -> list[LoadedImage]:
-    """All images; an unreadable one fails the test."""
+    """All images. An unreadable image fails the test."""
 
     def fail(error: DatasetError) -> None:
         raise AssertionError(error)
@@ -201,8 +201,10 @@ def test_a_url_that_fails_is_named(tmp_path: Path, server: str, monkeypatch: pyt
     with pytest.raises(DatasetError, match="could not be downloaded"):
         read_all("http://127.0.0.1:1/x.png")
     monkeypatch.setattr(sources, "DOWNLOAD_LIMITS", Limits(num_bytes=10))
-    with pytest.raises(DatasetError, match="large.png: larger than 0 MB. Download it by other means"):
+    with pytest.raises(DatasetError, match="large.png: larger than 0 MB. Download it with another program"):
         read_all(f"{server}/large.png")
     monkeypatch.setattr(sources, "DOWNLOAD_LIMITS", Limits(seconds=1e-9))
-    with pytest.raises(DatasetError, match="large.png: not complete after 0 s. Download it by other means"):
+    with pytest.raises(
+        DatasetError, match="large.png: not complete after 0 s. Download it with another program"
+    ):
         read_all(f"{server}/large.png")

@@ -1,4 +1,4 @@
-"""Pasted masks against the long way round: full-size images in Paddle, then pycocotools."""
+"""Pasted masks compared with a slow reference: full-size masks in Paddle, encoded by pycocotools."""
 
 import tracemalloc
 from pathlib import Path
@@ -30,7 +30,7 @@ def smooth_masks(rng: np.random.Generator, num: int, size_hw: tuple[int, int]) -
 
 
 def random_boxes(rng: np.random.Generator, num: int, size_hw: tuple[int, int]) -> np.ndarray:
-    """xyxy, some beyond the edges, one outside, one without area."""
+    """Boxes xyxy: some cross the image edges, one is outside, one has no area."""
     x, y = (np.sort(rng.uniform(-0.15 * side, 1.15 * side, (num, 2)), 1) for side in size_hw[::-1])
     boxes = np.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], 1).astype(np.float32)
     boxes[0] = [-9, -9, 2 * size_hw[1], 2 * size_hw[0]]
@@ -40,7 +40,7 @@ def random_boxes(rng: np.random.Generator, num: int, size_hw: tuple[int, int]) -
 
 
 def paste_in_full(mask, network_boxes, scale_yx, input_hw, original_hw) -> list[np.ndarray]:
-    """The reference's steps, one after the other, each on whole images."""
+    """The steps of the reference, each on full-size masks."""
     enlarged_hw = [int(np.floor(np.float32(n) / s + 0.5)) for n, s in zip(input_hw, scale_yx, strict=True)]
     columns, rows = (
         np.arange(input_hw[1], dtype=np.float32),
@@ -99,7 +99,7 @@ def test_pixels_equal_the_reference_and_bytes_equal_pycocotools(input_hw, origin
 def test_uncut_masks_equal_the_reference_and_bytes_equal_pycocotools(input_hw, original_hw, padded):
     rng = np.random.default_rng(6)
     mask = smooth_masks(rng, 12, (input_hw[0] // 4, input_hw[1] // 4))
-    mask[:3] *= rng.random(mask[:3].shape, dtype=np.float32)  # many specks
+    mask[:3] *= rng.random(mask[:3].shape, dtype=np.float32)  # many small spots
     mask[3] = 1.0
     mask[4] = 0.4
     mask[5, :, :-2] = 0  # in the padding, if there is any
@@ -347,7 +347,7 @@ def test_the_graphs_pasting_and_ours_give_the_same_pixels(mask_frame: MaskFrame)
             assert np.count_nonzero(coco_mask.decode(rle) != pasted[row, :height, :width]) <= 1
 
 
-def test_the_recorded_masks_of_the_reference_come_out(reference_dir: Path):
+def test_masks_equal_the_recorded_masks_of_the_reference(reference_dir: Path):
     import rule
 
     from paddlex_seg.models.pp_yoloe_seg.model import pp_yoloe_seg_s

@@ -69,7 +69,7 @@ def pycocotools_stats(document: dict, rows: list[dict], kind: str) -> list[float
 
 
 def random_problem(seed: int) -> tuple[dict, list[dict]]:
-    """Ellipses of three classes, the third without objects; detections are moved copies and nonsense."""
+    """Ellipses of three classes, the third without objects. Detections are shifted copies and false ones."""
     rng = np.random.default_rng(seed)
     document: dict = {
         "images": [],
@@ -89,7 +89,7 @@ def random_problem(seed: int) -> tuple[dict, list[dict]]:
             for _ in range(rng.integers(0, 4)):
                 moved = ellipse(size, centre + rng.normal(0, 4, 2), axes * rng.uniform(0.8, 1.2, 2))
                 rows.append(prediction(image_id, category_id, moved, rng))
-        for _ in range(130 if image_id == 0 else 3):  # image 0 has more than the 100 detections that count
+        for _ in range(130 if image_id == 0 else 3):  # image 0 has more than the maximum of 100 detections
             nonsense = ellipse(size, rng.uniform(0, size), rng.uniform(2, 60, 2))
             rows.append(prediction(image_id, int(rng.choice([3, 7, 20])), nonsense, rng))
     return document, rows
@@ -188,7 +188,7 @@ def test_no_ground_truth_gives_null_and_says_why():
     document["annotations"] = []
     metrics = evaluate_rows(document, rows)
     assert values(metrics.segm) == values(metrics.bbox) == [None] * 9
-    assert "no object to find" in metrics.note
+    assert "has no objects, so AP cannot be computed" in metrics.note
     assert json.loads(json.dumps(metrics.to_json(), allow_nan=False))["AP"] is None
 
 
@@ -216,7 +216,7 @@ def test_a_class_without_objects_is_left_out_of_the_mean_and_named():
     assert "c20" in metrics.note
 
 
-def test_an_annotation_with_id_0_is_an_annotation():
+def test_an_annotation_with_id_0_is_evaluated():
     document, rows = random_problem(3)
     expected = evaluate_rows(document, rows)
     for annotation in document["annotations"]:
@@ -231,7 +231,7 @@ def test_class_indices_follow_the_given_category_ids_not_their_order_in_the_file
     assert evaluate_rows(document, rows).segm == expected.segm
 
 
-def test_the_files_area_decides_the_size_and_the_mask_where_there_is_none():
+def test_size_class_comes_from_the_files_area_else_from_the_mask():
     document, _ = random_problem(5)
     document["annotations"] = [a for a in document["annotations"] if not a["iscrowd"] and a["area"] < 90**2]
     assert document["annotations"]

@@ -20,11 +20,11 @@ from paddlex_seg.reports.charts import (
 )
 
 HOSTILE = ["$5_{x}$", "_hidden", "<script>alert(1)</script>", "a & b \"'", "{{7*7}}", "螺母", "\x01\ud800"]
-SHOWN = [*HOSTILE[:-1], "\ufffd\ufffd"]  # what XML cannot hold is replaced
+SHOWN = [*HOSTILE[:-1], "\ufffd\ufffd"]  # characters not allowed in XML are replaced
 
 
 class Texts(HTMLParser):
-    """The texts of an SVG, its titles and all values of its attributes."""
+    """The texts, titles and attribute values of an SVG."""
 
     def __init__(self, chart: Chart) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ MAKERS = pytest.mark.parametrize(
 
 
 @MAKERS
-def test_names_are_drawn_as_they_are(
+def test_names_are_drawn_literally(
     make: Callable[[list[str]], Chart], recwarn: pytest.WarningsRecorder
 ) -> None:
     parsed = Texts(make(HOSTILE))
@@ -103,7 +103,7 @@ def test_equal_input_gives_equal_bytes_without_ids(make: Callable[[list[str]], C
 
 
 @MAKERS
-def test_all_colours_are_those_of_the_page(make: Callable[[list[str]], Chart]) -> None:
+def test_charts_only_use_colours_of_the_page(make: Callable[[list[str]], Chart]) -> None:
     svg = make(["nut", "bolt"]).svg
     assert re.findall("(?:fill|stroke): var\\(--", svg)
     assert not re.search("(?:fill|stroke): (?!var|none)", svg)
@@ -118,7 +118,7 @@ def test_many_series_differ_in_colour_or_dash() -> None:
     assert len(set(styles)) == 20
 
 
-def test_values_stand_at_their_places_on_a_linear_axis_with_negative_ones() -> None:
+def test_linear_axis_with_negative_values_has_correct_positions() -> None:
     curve = Curve("a", np.array([0.0, 1, 2]), np.array([-1.0, 0, 1]))
     chart = line_chart("a", [curve], x_label="step", y_range=(-1, 1))
     np.testing.assert_allclose(lines(chart)[0], [[52, 190], [254, 110], [456, 30]])
@@ -175,7 +175,7 @@ def test_the_first_split_may_be_empty_and_the_second_keeps_its_colour() -> None:
     assert set(re.findall(r'<path class="(s\d)"', chart.svg)) == {"s1"}
 
 
-def test_cells_of_a_matrix_stay_squares_and_a_map_of_places_is_smooth() -> None:
+def test_matrix_cells_are_crisp_and_position_maps_are_smooth() -> None:
     assert 'class="cells"' in named_cells(["nut", "bolt"]).svg
     assert 'class="cells"' not in heat_map("train", np.eye(3)).svg
 
@@ -193,7 +193,7 @@ def test_histogram_draws_names_as_they_are(recwarn: pytest.WarningsRecorder) -> 
 
 
 def bar_heights(histogram: np.ndarray, colour: tuple[int, int, int]) -> list[int]:
-    """Heights of the runs of columns that hold ``colour``, from left to right, without the legend."""
+    """Heights of the bars of ``colour``, from left to right, without the legend."""
     here = (abs(histogram[100:].astype(int) - colour).max(axis=2) < 3).sum(axis=0)
     edges = np.flatnonzero(np.diff(np.concatenate([[0], here > 0, [0]]).astype(int)))
     return [int(np.median(here[a:b])) for a, b in edges.reshape(-1, 2)]

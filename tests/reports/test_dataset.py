@@ -24,7 +24,7 @@ SIZE_WH = (120, 80)
 
 
 class _Page(HTMLParser):
-    """The tags and attributes of a page; those left in ``open`` were not closed."""
+    """The tags and attributes of a page. ``open`` has the tags that were not closed."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ def images_of(folder: Path, names: Sequence[str], colour: tuple[int, int, int] =
 
 @pytest.fixture
 def shapes(tmp_path: Path) -> Shapes:
-    """Three images with an object each in train, one without objects in val."""
+    """Train has three images with one object each. Val has one image without objects."""
     names = ["a.jpg", "b.png", "c.jpg", "d.png"]
     images_of(tmp_path, names)
     records = [ImageRecord(i + 1, name, *SIZE_WH) for i, name in enumerate(names)]
@@ -136,7 +136,7 @@ def test_names_from_the_data_set_are_escaped(tmp_path: Path) -> None:
     assert "é花" in text
 
 
-def test_half_a_character_in_a_name_does_not_stop_the_report(tmp_path: Path, shapes: Shapes) -> None:
+def test_single_surrogate_in_a_name_does_not_stop_the_report(tmp_path: Path, shapes: Shapes) -> None:
     assert "ab?c" in report(tmp_path, shapes, title="ab\ud800c")
 
 
@@ -148,16 +148,16 @@ def test_the_headline_counts_all_findings(tmp_path: Path, shapes: Shapes) -> Non
     assert "<b>12\u202f345</b> warnings<" in text
     assert "<b>0</b> infos<" in text
     assert text.index('id="image_missing"') < text.index('id="bbox_mismatch"')  # errors first
-    assert "12\u202f344 more of these" in text
+    assert "12\u202f344 more findings with this code" in text
     assert "CheckDataset.fix repairs this: The box is computed from the mask." in text
 
 
 def test_a_sound_data_set_has_passed(tmp_path: Path, shapes: Shapes) -> None:
     text = report(tmp_path, shapes)
     assert "Passed" in text and "Failed" not in text
-    assert "Nothing was found" in text
+    assert "No findings." in text
     assert len(embedded(text)) == 4  # the samples
-    assert len(embedded(text, "png")) == 2  # the positions in train, and their scale: val has no objects
+    assert len(embedded(text, "png")) == 2  # heat map of train and its colour scale; val has no objects
 
 
 def test_the_annotation_of_a_finding_is_drawn(tmp_path: Path, shapes: Shapes) -> None:
@@ -184,7 +184,7 @@ def test_a_small_object_is_shown_enlarged_at_its_place(tmp_path: Path, kind: str
     (thumbnail,) = embedded(section(text, "bbox_mismatch"))[:1]
     drawn = np.asarray(thumbnail).astype(int)
     assert max(thumbnail.size) == 260
-    # Green and the colour of the mask lie over each other: 96 pixels of the image became 260.
+    # The mask colour is blended over the green object. 96 pixels of the image are enlarged to 260.
     rows, columns = np.nonzero((drawn[..., 1] > 130) & (drawn[..., 2] > 60))
     assert 0.7 < len(rows) / (30 * 20 * (260 / 96) ** 2) < 1.2
     x, y = (915 - 867) * 260 / 96, (610 - 562) * 260 / 96
@@ -195,7 +195,9 @@ def test_a_small_object_is_shown_enlarged_at_its_place(tmp_path: Path, kind: str
 @pytest.mark.parametrize("code", ["image_exif_frame", "image_alpha"])
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
 @pytest.mark.parametrize("turned_labels", [True, False])
-def test_images_stand_as_their_labels_do(tmp_path: Path, code: str, suffix: str, turned_labels: bool) -> None:
+def test_images_are_shown_in_the_orientation_of_their_annotations(
+    tmp_path: Path, code: str, suffix: str, turned_labels: bool
+) -> None:
     pixels = np.zeros((600, 800, 3), np.uint8)
     pixels[:300, :400] = 255  # top left as stored, top right when turned clockwise
     exif = Image.Exif()
@@ -256,7 +258,7 @@ def test_a_broken_image_gets_a_placeholder(tmp_path: Path, content: bytes | str 
     record = ImageRecord(1, name, *SIZE_WH)
     shapes = {"train": split_of("train", [record], [Annotation(1, 1, 1, SQUARE)])}
     text = report(tmp_path, shapes, [train_finding("image_corrupt", 1)])
-    assert text.count("The image cannot be read") == 2  # as finding and as sample
+    assert text.count("The image file cannot be read") == 2  # as finding and as sample
     assert embedded(text) == []
 
 
@@ -372,16 +374,16 @@ def test_the_report_of_a_large_and_noisy_data_set_stays_small(tmp_path: Path) ->
     assert max(max(image.size) for image in embedded(section(text, "findings"))) <= 260
 
 
-def test_findings_end_where_their_budget_ends(
+def test_findings_beyond_the_byte_budget_are_only_counted(
     tmp_path: Path, shapes: Shapes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("paddlex_seg.reports.dataset_findings._FINDINGS_BUDGET_BYTES", 1500)
     text = report(tmp_path, shapes, [train_finding("mask_empty", 1, 1)] * 50)
     assert 0 < text.count('class="card"') < 12
-    assert "more of these are not listed here" in text
+    assert "more findings with this code are not listed here" in text
 
 
-def test_images_end_where_their_budget_ends(
+def test_images_beyond_the_byte_budget_are_left_out(
     tmp_path: Path, shapes: Shapes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("paddlex_seg.reports.dataset_images._IMAGE_BUDGET_BYTES", 8000)

@@ -1,4 +1,4 @@
-"""Whatever people name stands in the pages as they typed it, and is never markup."""
+"""Names of users appear in the pages exactly as typed and are never interpreted as markup."""
 
 import re
 from collections import Counter
@@ -112,7 +112,7 @@ class Parsed(HTMLParser):
 
 
 def attack(field: str) -> str:
-    """The attack, marked with the field that it stands in."""
+    """The attack text, with the name of the field it is used in."""
     return f"{field}{ATTACK}"
 
 

@@ -24,7 +24,7 @@ SCHEDULE = describe_schedule(
 
 
 def sample(num_objects: int, class_id: int = 0, size_hw: tuple[int, int] = (240, 120)) -> TrainSample:
-    """A black image, whose objects fill the left half of its upper half."""
+    """A black image. Its objects fill the upper left quarter."""
     height, width = size_hw
     masks = np.zeros((num_objects, height, width), np.uint8)
     masks[:, : height // 2, : width // 2] = 1
@@ -95,9 +95,9 @@ def points(path: str) -> list[tuple[float, float]]:
     return [(float(x), float(y)) for x, y in re.findall(r"[ML]([\d.]+) ([\d.]+)", path)]
 
 
-def test_before_training_there_are_schedule_and_images_and_no_curves(run: Run) -> None:
+def test_page_before_training_shows_schedule_and_images_without_curves(run: Run) -> None:
     text = run.page()
-    assert "Training has not begun" in text and "0 of 12" in text and "Not evaluated yet" in text
+    assert "Training has not started" in text and "0 of 12" in text and "Not evaluated yet" in text
     assert 'class="line' not in section(text, "curves")
     assert "0.001 from step 800 (epoch 9)" in section(text, "schedule")
     assert section(text, "schedule").count('class="mark"') == 3
@@ -110,21 +110,21 @@ def test_after_evaluations_the_page_has_their_numbers(run: Run) -> None:
     text = run.page()
     curves = section(text, "curves")
     assert "<b>4 of 12</b>" in text and "400 of 1200 steps" in text
-    assert "<b>0.200</b> mask AP now" in text and "<b>0.300</b> best mask AP, of epoch 3" in text
-    assert "20\u202f% of it for images" in text
+    assert "<b>0.200</b> latest mask AP" in text and "<b>0.300</b> best mask AP (epoch 3)" in text
+    assert "20\u202f% of it waiting for data" in text
     assert "<td>4</td>" in curves and "loss_cls" in curves
     assert "step skipped" in section(text, "events")
     assert "nan" not in text.lower()
 
 
-def test_the_loss_falls_over_the_part_of_the_run_that_is_done(run: Run) -> None:
+def test_loss_curve_covers_only_the_steps_done_so_far(run: Run) -> None:
     log_run(run.output, epochs=4)
     (loss,) = re.findall(r'<path class="line s0" d="([^"]+)"', section(run.page(), "curves"))[:1]
     drawn = points(loss)
     assert len(drawn) == 40
     xs, ys = np.array(drawn).T
     assert (np.diff(xs) > 0).all() and (np.diff(ys) >= 0).all()  # y grows downwards
-    assert 100 < xs.max() < 240  # a third of the run
+    assert 100 < xs.max() < 240  # a third of the run is done
 
 
 def test_masks_boxes_and_names_are_drawn_where_the_objects_are(run: Run) -> None:
@@ -157,7 +157,7 @@ def test_a_long_run_has_a_small_page(run: Run) -> None:
             file.write(f'{{"kind": "step", "epoch": 1, "step": {step}, {losses}, "time": 1}}\n')
     text = run.page()
     assert len(section(text, "curves")) < 100_000
-    assert "5000 of 1200 steps" in text  # the last one is among those that are read
+    assert "5000 of 1200 steps" in text  # the last step is read
 
 
 def test_curves_png_shows_what_was_logged(run: Run) -> None:

@@ -27,10 +27,10 @@ def test_a_schedule_of_steps_in_numbers_and_words() -> None:
     assert (report.warmup_steps, report.asked_warmup_steps) == (400, 1000)
     assert report.milestones == (RateChange(800, 9, 0.001), RateChange(1100, 12, 0.0001))
     assert report.lines() == [
-        "Schedule: 12 epochs of 100 steps, 1200 in all.",
+        "Schedule: 12 epochs of 100 steps, 1200 steps in total.",
         "Learning rate: from 0.001 up to 0.01 in the first 400 steps (warm-up), then 0.001 from step 800 "
         "(epoch 9), 0.0001 from step 1100 (epoch 12).",
-        "Warm-up is 400 steps instead of 1000, a third of the run: the run is short.",
+        "Warm-up is 400 steps instead of 1000, because it is limited to a third of the run.",
     ]
 
 
@@ -38,7 +38,7 @@ def test_a_cosine_ends_at_the_rate_of_the_last_step() -> None:
     report = describe_schedule(COSINE, steps_per_epoch=100)
     assert report.final_learning_rate == COSINE.lr_at_step(1199) > 0
     assert len(report.lines()) == 2
-    assert f"along a cosine to {COSINE.lr_at_step(1199):.3g} at the last step" in report.lines()[1]
+    assert f"then cosine decay to {COSINE.lr_at_step(1199):.3g} at the last step" in report.lines()[1]
 
 
 def test_a_constant_rate_without_warmup() -> None:

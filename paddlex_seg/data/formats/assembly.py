@@ -1,4 +1,4 @@
-"""From images with named objects, as every reader finds them, to the COCO files of a ``Conversion``."""
+"""Builds the COCO files of a ``Conversion`` from the images and labelled objects that a reader found."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord, 
 
 @dataclass(frozen=True, slots=True)
 class SourceObject:
-    """One object: polygons as they were drawn, or the pixels it covers."""
+    """One object: its original polygons, or its mask."""
 
     label: str
     segmentation: list[list[float]] | Rle
@@ -26,7 +26,7 @@ class SourceObject:
 
 @dataclass(frozen=True, slots=True)
 class SourceImage:
-    """An image and the objects that the source has for it."""
+    """An image of the source and its objects."""
 
     file_name: str  # relative to the image folder, with forward slashes
     size_hw: tuple[int, int]
@@ -36,9 +36,9 @@ class SourceImage:
 def assemble_splits(
     root: Path, sources: Mapping[str, Sequence[SourceImage]], class_names: Iterable[str]
 ) -> dict[str, CocoFile]:
-    """A COCO file for each key of ``sources``, with ids from 1 that run on from one file to the next.
+    """A COCO file for each split. Ids start at 1 and are unique over all splits.
 
-    ``bbox`` and ``area`` are those of the rasterised mask. ``class_names`` holds every label once.
+    ``bbox`` and ``area`` are computed from the rasterised mask. ``class_names`` has every label once.
     """
     categories = tuple(Category(id=id, name=name) for id, name in enumerate(class_names, start=1))
     id_of_label = {category.name: category.id for category in categories}
@@ -54,7 +54,7 @@ def assemble_splits(
 
 
 def labels_in_order(images: Mapping[str, Sequence[SourceImage]]) -> list[str]:
-    """Every label once, in the order of first appearance."""
+    """All labels without duplicates, in order of first appearance."""
     labels = (item.label for members in images.values() for image in members for item in image.objects)
     return list(dict.fromkeys(labels))
 
@@ -85,7 +85,7 @@ def _annotate(
 
 
 def _rasterise(image: SourceImage) -> list[Rle]:
-    """The masks of all objects; polygons that are alone take one call, which is most of the time saved."""
+    """The masks of all objects. Objects of one polygon are rasterised in a single call, which is faster."""
     masks: list[Any] = [item.segmentation for item in image.objects]
     alone = [index for index, mask in enumerate(masks) if isinstance(mask, list) and len(mask) == 1]
     if alone:

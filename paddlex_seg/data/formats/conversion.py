@@ -1,4 +1,4 @@
-"""What a reader of another annotation format gives: the data set as COCO, nothing written yet."""
+"""The result of reading another annotation format: the data set as COCO in memory."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,21 +7,21 @@ from pathlib import Path
 from paddlex_seg.data.findings import Finding
 from paddlex_seg.structures import CocoFile
 
-ALL = "all"  # the split of a source that does not say what is for training
+ALL = "all"  # name of the only split of a source without train and val
 
 
 @dataclass(frozen=True)
 class Conversion:
     """A data set read from another format.
 
-    ``splits`` has the keys ``train``, ``val`` and perhaps ``test``, as far as the source says so, else the
-    one key ``all``. All of them list the same categories. A file that could not be read is a finding, and
-    absent here.
+    ``splits`` has the splits of the source: ``train``, ``val`` and perhaps ``test``. If the source defines no
+    splits, the only key is ``all``. All splits list the same categories. A file that could not be read is
+    reported as a finding and is not in the splits.
     """
 
     splits: Mapping[str, CocoFile]
     findings: tuple[Finding, ...] = ()
-    # Images that do not lie at images/<file_name> yet, by file_name: where they lie, or their bytes.
+    # Images that are not at images/<file_name> yet: file_name to current path or content.
     images: Mapping[str, Path | bytes] = field(default_factory=dict)
-    # By file_name, the line that names its annotations in a list file; empty for formats without list files.
+    # file_name to the line in a list file that names its annotations; empty for formats without list files.
     list_lines: Mapping[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Masks that are stored as images: a number for each object, or an image for each object."""
+"""Reads masks stored as image files: one file with object ids, or one file per object."""
 
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,18 @@ IdMap = NDArray[np.integer[Any]]  # [H, W]
 
 
 def read_id_map(path: Path) -> IdMap:
-    """The numbers in an image with a palette or in gray. Raises DatasetError for any other image."""
+    """The pixel values [H, W] of a palette or gray image. Raises DatasetError for any other image."""
     values = _read_pixels(path)
     if values.ndim != 2 or values.dtype.kind not in "bui":
         raise DatasetError(
-            f"{path}: an image in colour; expected a palette or gray of 8 or 16 bits, "
-            "with one number for each object"
+            f"{path}: this is a colour image; expected a palette image or a gray image of 8 or 16 bits, "
+            "whose pixel values are object numbers"
         )
     return values.astype(np.uint8) if values.dtype == bool else values
 
 
 def read_binary_mask(path: Path) -> NDArray[np.bool_]:
-    """Which pixels are not black, [H, W]; transparency does not count. Raises DatasetError if unreadable."""
+    """True [H, W] where a pixel is not black; alpha is ignored. Raises DatasetError if unreadable."""
     values = _read_pixels(path)
     if values.ndim == 2:
         return values != 0
@@ -36,7 +36,7 @@ def read_binary_mask(path: Path) -> NDArray[np.bool_]:
 
 
 def id_map_to_rles(ids: IdMap) -> dict[int, Rle]:
-    """The mask of each number but 0, in the order of the numbers, in one pass over the pixels."""
+    """The mask of each object number except 0, in ascending order, in one pass over the pixels."""
     flat = ids.ravel(order="F")
     starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
     ends = np.append(starts[1:], flat.size)
@@ -54,7 +54,10 @@ def id_map_to_rles(ids: IdMap) -> dict[int, Rle]:
 
 
 def class_of_ids(ids: IdMap, classes: IdMap, void: int = 255) -> dict[int, int]:
-    """The commonest value of ``classes`` in each object of ``ids``; 0 and ``void`` count only if alone."""
+    """The most frequent value of ``classes`` in each object of ``ids``.
+
+    0 and ``void`` are only used if an object has no other value.
+    """
     pairs = ids.astype(np.int64).ravel() * 65536 + classes.ravel()
     unique, counts = np.unique(pairs, return_counts=True)
     best: dict[int, tuple[int, int]] = {}

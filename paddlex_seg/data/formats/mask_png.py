@@ -1,4 +1,4 @@
-"""Masks as PNG files: an image of object numbers for each image, or a folder of black and white masks."""
+"""Masks as PNG files: per image, one PNG of object numbers or a folder with one binary PNG per object."""
 
 import json
 import os
@@ -54,19 +54,19 @@ ONLY_CLASS = "object"
 
 
 def read_mask_png(root: Path) -> Conversion:
-    """The data set in ``root``: images in ``images/``, masks of the same names in ``masks/``.
+    """Read the data set in ``root``: images in ``images/``, masks of the same names in ``masks/``.
 
-    For ``images/a.jpg`` that is ``masks/a.png``, whose values are object numbers (0 is background), with
-    classes in ``masks/a.json`` or ``classes/a.png``; or the folder ``masks/a/`` with a PNG for each object,
-    named ``<class>_<number>.png`` or ``<class>/<number>.png``, or listed in ``instances.json``. An image
-    without either shows no object. ``train.txt`` and ``val.txt`` name the images of a split. Raises
-    DatasetError when there is no mask at all.
+    There are two layouts for ``images/a.jpg``. First: ``masks/a.png``, whose pixel values are object numbers
+    (0 is background), with the classes in ``masks/a.json`` or ``classes/a.png``. Second: the folder
+    ``masks/a/`` with one PNG per object, named ``<class>_<number>.png`` or ``<class>/<number>.png``, or
+    listed in ``instances.json``. An image without masks has no objects. ``train.txt`` and ``val.txt`` list
+    the images of a split. Raises DatasetError when there is no mask at all.
     """
     source = _find_source(root)
     if not source.masks:
         raise DatasetError(
-            f"{root}: no *.png in masks/. Expected masks/<image>.png or masks/<image>/*.png, and the "
-            "images in images/."
+            f"{root}: no *.png in masks/. Expected masks/<image name>.png or masks/<image name>/*.png, and "
+            "the images in images/."
         )
     findings: list[Finding] = []
     files = files_below(root / "images", IMAGE_SUFFIXES)
@@ -85,9 +85,9 @@ def read_mask_png(root: Path) -> Conversion:
 
 
 def write_mask_png(splits: Mapping[str, CocoFile], image_dir: Path, folder: Path) -> list[Finding]:
-    """Write the data set into ``folder``: images, and for each of them a folder of masks, one per object.
+    """Write the data set into ``folder``: the images, and for each image a folder with one mask per object.
 
-    Overlaps, holes, class names and crowd regions stay; ``read_mask_png`` gives the same masks back.
+    Overlaps, holes, class names and crowd regions are kept. ``read_mask_png`` reads the same masks back.
     """
     findings: list[Finding] = []
     taken: set[PurePosixPath] = set()
@@ -120,7 +120,7 @@ def write_mask_png(splits: Mapping[str, CocoFile], image_dir: Path, folder: Path
 class _Source:
     root: Path
     masks: frozenset[str]  # relative to masks/
-    folders: frozenset[str]  # those that hold masks or an index, and those around them
+    folders: frozenset[str]  # folders with masks or an index, and their parent folders
     class_list: Sequence[str] | None
 
     @property
@@ -130,12 +130,12 @@ class _Source:
         return None if lines is None else [line for line in lines if line not in IGNORED_LABELS]
 
     def id_map(self, name: str) -> str | None:
-        """The mask of object numbers of the image ``name``."""
+        """The PNG of object numbers of the image ``name``; None if there is none."""
         mask = f"{os.path.splitext(name)[0]}.png"
         return mask if mask in self.masks else None
 
     def folder(self, name: str) -> str | None:
-        """The folder of the masks of the image ``name``: with its ending, if there is one, else without."""
+        """The mask folder of the image ``name``, with or without file extension; None if missing."""
         for folder in (name, os.path.splitext(name)[0]):
             if folder in self.folders:
                 return folder
@@ -167,7 +167,7 @@ def _masks_without_image(source: _Source, files: Sequence[str]) -> Iterator[Find
     owned = {place for name in files for place in (source.id_map(name), source.folder(name))}
     for mask in sorted(source.masks):
         if mask not in owned and not any(str(folder) in owned for folder in PurePosixPath(mask).parents):
-            yield finding("image_missing", f"masks/{mask}", "images/ has no image of this name")
+            yield finding("image_missing", f"masks/{mask}", "images/ has no image with the same name")
 
 
 def _read_images(
@@ -203,7 +203,7 @@ def _read_objects(source: _Source, name: str, findings: list[Finding]) -> Iterat
 
 
 def _read_folder(source: _Source, folder: str, findings: list[Finding]) -> Iterator[_Labelled]:
-    """The masks of one image: those in the index, or all if there is none."""
+    """The masks of one image: the files in the index, or all files if there is no index."""
     place = source.root / "masks" / folder
     for file, label, iscrowd in _index_entries(place):
         if _is_wanted(label, source.known, f"masks/{folder}/{file}", findings):
@@ -221,7 +221,9 @@ def _index_entries(place: Path) -> list[tuple[str, str, bool]]:
         found = [("", 0, False)]
     for file, label, _ in found:
         if not isinstance(label, str) or not isinstance(file, str) or not re.fullmatch(r"[^/\\]+", file):
-            raise DatasetError(f"{place / INDEX}: expected a list of objects with 'file' and 'label'")
+            raise DatasetError(
+                f"{place / INDEX}: expected a list of entries with 'file' (a name without folder) and 'label'"
+            )
     return found
 
 
@@ -234,7 +236,7 @@ def _label_of_file(file: str) -> str:
 
 
 def _read_numbers(source: _Source, mask: str, findings: list[Finding]) -> Iterator[_Labelled]:
-    """The objects in an image of object numbers."""
+    """The objects in a PNG of object numbers."""
     ids = read_id_map(source.root / "masks" / mask)
     labels = _labels_of_numbers(source, mask, ids)
     for number, rle in id_map_to_rles(ids).items():
@@ -247,7 +249,7 @@ def _read_numbers(source: _Source, mask: str, findings: list[Finding]) -> Iterat
 
 
 def _labels_of_numbers(source: _Source, mask: str, ids: IdMap) -> Mapping[int, str]:
-    """The class of each object number, from a JSON file, the mask of classes, or the list of one class."""
+    """The class of each object number: from a JSON file, from the class mask, or the only class there is."""
     known = source.known
     sidecar = (source.root / "masks" / mask).with_suffix(".json")
     if sidecar.is_file():
@@ -258,16 +260,19 @@ def _labels_of_numbers(source: _Source, mask: str, ids: IdMap) -> Mapping[int, s
     if (source.root / "classes" / mask).is_file():
         classes = read_id_map(source.root / "classes" / mask)
         if classes.shape != ids.shape:
-            raise DatasetError(f"it is {ids.shape} (height, width), the mask of classes {classes.shape}")
+            raise DatasetError(
+                f"the mask of objects is {ids.shape} (height, width), "
+                f"but the mask of classes is {classes.shape}"
+            )
         if source.class_list is None:
-            raise DatasetError(f"{source.root}: classes/ needs label.txt with the names of the classes")
+            raise DatasetError(f"{source.root}: label.txt with the class names is missing; classes/ needs it")
         names = dict(enumerate(names_of_values(source.class_list)))
         values = class_of_ids(ids, classes)
         return {number: names[value] for number, value in values.items() if names.get(value) and value}
     if known is not None and len(known) != 1:
         raise DatasetError(
-            f"{sidecar}: the file does not exist, nor does classes/{mask}: nothing says which of the "
-            f"{len(known)} classes its objects are"
+            f"neither {sidecar} nor classes/{mask} exists; one of them must give the class of each object, "
+            f"because there are {len(known)} classes"
         )
     return dict.fromkeys(range(1, int(ids.max()) + 1), ONLY_CLASS if known is None else known[0])
 
@@ -276,7 +281,7 @@ def _is_wanted(label: str, known: Sequence[str] | None, file: str, findings: lis
     if label in IGNORED_LABELS:
         return False
     if known is not None and label not in known:
-        findings.append(finding("label_unknown", file, f"the list of classes has no {label!r}"))
+        findings.append(finding("label_unknown", file, f"the class {label!r} is not in the list of classes"))
         return False
     return True
 
@@ -303,7 +308,7 @@ def _write_masks(
     for annotation in annotations:
         mask = rle_to_mask(annotation_to_rle(annotation, record.height, record.width))
         if not mask.any():
-            message = "its mask covers no pixel; it was left out"
+            message = "the mask covers no pixel; the annotation was left out"
             findings.append(
                 finding("mask_approximated", file, message, image_id=record.id, annotation_id=annotation.id)
             )

@@ -1,7 +1,7 @@
-"""Outlines along the borders of pixels, and several of them as one polygon.
+"""Outlines of masks along pixel borders, and joining several outlines into one polygon.
 
-Both are exact for a rasteriser that fills by the even-odd rule, as pycocotools does: a polygon with whole
-corners covers the pixels inside it, and a bridge that is passed forth and back leaves no trace.
+Both are exact for a rasteriser with the even-odd rule, such as pycocotools: a polygon with integer corners
+covers exactly the pixels inside it, and a bridge that is passed in both directions draws no pixel.
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ Ring = NDArray[np.float64]  # [k, 2] xy, not closed
 
 
 def mask_to_rings(mask: NDArray[np.bool_]) -> list[Ring]:
-    """The borders between the pixels of ``mask`` [H, W] and all others, those around holes too.
+    """The outlines of ``mask`` [H, W] along pixel borders, including the outlines of holes.
 
-    Only corners are kept. In each row of the grid of pixel corners, the first corner of the border is joined
-    with the second, the third with the fourth, and so on; in each column likewise. Where two pixels meet at a
-    corner only, it counts twice. Going by turns along a row and along a column runs around a ring.
+    Only corners are kept. In each row of the grid of pixel corners, corner 1 of the border is connected with
+    corner 2, corner 3 with corner 4, and so on; the same in each column. A corner where two pixels touch
+    diagonally counts twice. Following connections of rows and columns in turn gives a closed ring.
     """
     padded = np.pad(mask, 1).astype(bool)
     top_left, top_right, bottom_left, bottom_right = (
@@ -36,9 +36,9 @@ def mask_to_rings(mask: NDArray[np.bool_]) -> list[Ring]:
 
 
 def join_rings(rings: Sequence[Ring]) -> Ring:
-    """One ring that runs through all of ``rings``, joined by bridges of no width between nearest corners.
+    """One ring through all of ``rings``, joined by bridges of zero width between nearest corners.
 
-    Noise of more than a hundred pieces is joined in a row, in one pass; the bridges are longer then.
+    More than 100 rings (noise) are joined one after the other, which is faster but gives longer bridges.
     """
     if len(rings) > 100:
         return _join_in_a_row(rings)

@@ -1,4 +1,4 @@
-"""Results of mode predict as annotations, to be corrected by hand instead of drawn from nothing."""
+"""Converts results of mode predict to annotations, as a start for manual annotation."""
 
 import json
 import os
@@ -15,18 +15,21 @@ from paddlex_seg.masks.rle import rle_from_json
 from paddlex_seg.structures import CocoFile
 
 _ENDING = "_res.json"
+_ADVICE = "Predict the image again, or move the file out of the folder."
 
 
 def results_to_coco(results_dir: Path, image_dir: Path, class_names: Sequence[str] | None = None) -> CocoFile:
-    """What the ``*_res.json`` files in ``results_dir`` say of the images in ``image_dir``.
+    """The ``*_res.json`` files in ``results_dir`` as annotations of the images in ``image_dir``.
 
-    ``class_names`` fixes the classes and their order; without it, they are those that were found, by class
-    index. Later pages of a file are left out. Raises DatasetError when there is no result, when one cannot be
-    read, or when its image is not in ``image_dir``.
+    ``class_names`` gives the classes and their order. Without it, the classes found in the results are used,
+    sorted by class index. Only the first page of a multi-page file is used. Raises DatasetError when there is
+    no result, when a result cannot be read, or when its image is not in ``image_dir``.
     """
     names = files_below(results_dir, (_ENDING,))
     if not names:
-        raise DatasetError(f"{results_dir}: no *{_ENDING} in it. Give the output folder of mode predict.")
+        raise DatasetError(
+            f"{results_dir}: no *{_ENDING} file in this folder. Give the output folder of mode predict."
+        )
     results = {name: _read_result(results_dir / name) for name in names}
     results = {name: result for name, result in results.items() if not result.get("page_index")}
     images = [_to_image(name, result, image_dir) for name, result in results.items()]
@@ -34,8 +37,8 @@ def results_to_coco(results_dir: Path, image_dir: Path, class_names: Sequence[st
     unknown = sorted({item.label for image in images for item in image.objects} - set(labels))
     if unknown:
         raise DatasetError(
-            f"{results_dir}: results of the classes {', '.join(unknown)}, but class_names lists "
-            f"{', '.join(labels)}. Give the names that the model was trained with."
+            f"{results_dir}: there are results of the classes {', '.join(unknown)}, but class_names lists "
+            f"{', '.join(labels)}. Give the class names that the model was trained with."
         )
     return assemble_splits(image_dir.parent, {ALL: images}, labels)[ALL]
 
@@ -44,9 +47,11 @@ def _read_result(path: Path) -> dict[str, Any]:
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DatasetError(f"{path}: not a result of mode predict ({error}). Remove it.") from error
+        raise DatasetError(f"{path}: not a result of mode predict ({error}). {_ADVICE}") from error
     if not isinstance(result, dict) or not {"boxes", "masks"} <= set(result):
-        raise DatasetError(f"{path}: not a result of mode predict: no boxes and masks in it. Remove it.")
+        raise DatasetError(
+            f"{path}: not a result of mode predict: the file has no boxes and masks. {_ADVICE}"
+        )
     return result
 
 
@@ -62,14 +67,16 @@ def _to_image(name: str, result: dict[str, Any], image_dir: Path) -> SourceImage
 
 
 def _file_name(name: str, result: dict[str, Any], image_dir: Path) -> str:
-    """The image of a result: where it was read from, else the one of its name."""
+    """The image of a result: the predicted file if it is in ``image_dir``, else an image of the same name."""
     stem = name[: -len(_ENDING)]
     read_from = os.path.relpath(result.get("input_path") or stem, image_dir)
     suffixes = (os.path.splitext(read_from)[1], *IMAGE_SUFFIXES)
     for candidate in (read_from, *(f"{stem}{suffix}" for suffix in suffixes)):
         if not candidate.startswith("..") and (image_dir / candidate).is_file():
             return candidate.replace(os.sep, "/")
-    raise DatasetError(f"{name}: {image_dir} has no image {stem}. Give the folder that was predicted.")
+    raise DatasetError(
+        f"{name}: {image_dir} has no image {stem}. Give the image folder that was used for prediction."
+    )
 
 
 def _labels_by_index(results: Iterable[dict[str, Any]]) -> list[str]:

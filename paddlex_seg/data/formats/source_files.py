@@ -1,4 +1,4 @@
-"""The files of a source: texts of any encoding, lists of classes and splits, images and their names."""
+"""Reads the files of a source data set: text in any encoding, lists of classes and splits, image files."""
 
 import filecmp
 import io
@@ -19,9 +19,9 @@ SPLITS = ("train", "val", "test")
 
 
 def decode_text(content: bytes, path: Path) -> str:
-    """The text of a file: UTF-8 or UTF-16 by its byte order mark, else UTF-8, else GB 18030.
+    """The text of a file. Encodings are tried in this order: byte order mark, UTF-8, GB 18030.
 
-    Raises DatasetError when it is none of them.
+    Raises DatasetError when none of them fits.
     """
     by_mark = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     for encoding in (by_mark, "gb18030"):
@@ -33,7 +33,7 @@ def decode_text(content: bytes, path: Path) -> str:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file, without surrounding blanks and without empty ones.
+    """The stripped lines of a text file, without empty lines.
 
     Raises DatasetError when the file cannot be read.
     """
@@ -45,7 +45,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_class_list(root: Path) -> list[str] | None:
-    """The lines of the list of classes in ``root``, each once; None if there is no such file."""
+    """The lines of the class list in ``root`` without duplicates; None if there is no such file."""
     for name in CLASS_LISTS:
         if (root / name).is_file():
             return list(dict.fromkeys(read_lines(root / name)))
@@ -53,34 +53,35 @@ def read_class_list(root: Path) -> list[str] | None:
 
 
 def read_class_names(root: Path) -> list[str] | None:
-    """The classes of the list in ``root``, without the labels that stand for no object."""
+    """The classes of the class list in ``root``, without `IGNORED_LABELS`; None if there is no such file."""
     lines = read_class_list(root)
     return None if lines is None else [line for line in lines if line not in IGNORED_LABELS]
 
 
 def names_of_values(class_list: Sequence[str]) -> list[str]:
-    """The name of each value of a mask of classes; 0 is the background, whether the list names it or not."""
+    """The class name of each pixel value of a class mask. Value 0 is always the background."""
     names = [line for line in class_list if line != "__ignore__"]
     return names if names[:1] in (["_background_"], ["background"]) else ["_background_", *names]
 
 
 def read_split_lists(paths: Mapping[str, Path]) -> dict[str, list[str]]:
-    """The lines of the list file of each split, for those that exist; a list for train alone says nothing.
+    """The lines of the list file of each split, as far as the files exist.
 
-    Raises DatasetError when there are lists, but none for train.
+    If only the train list exists, the split is called "all". Raises DatasetError when there are lists, but
+    none for train.
     """
     lists = {split: read_lines(path) for split, path in paths.items() if path.is_file()}
     if lists and "train" not in lists:
         found = ", ".join(paths[split].name for split in lists)
         raise DatasetError(
             f"{paths['train']}: the file does not exist, but {found} does. "
-            "List what is for training in it, or remove the other lists."
+            "Create it with the training images, or rename the other lists to convert without splits."
         )
     return {ALL: lists["train"]} if list(lists) == ["train"] else lists
 
 
 def files_below(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
-    """The files with these endings in ``folder`` and below it, relative to it and sorted; none hidden."""
+    """The files with these endings in ``folder`` and its subfolders, relative and sorted; no hidden files."""
     found = []
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -93,7 +94,7 @@ def files_below(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
 
 
 def image_sizes(paths: Iterable[Path]) -> dict[Path, ImageSize | DatasetError]:
-    """The sizes in the headers of images, read side by side; the error in place of one that has none."""
+    """The image sizes, read from the file headers in parallel; an error for each unreadable file."""
     unique = list(dict.fromkeys(paths))
     with ThreadPoolExecutor(max_workers=8) as pool:
         return dict(zip(unique, pool.map(_size_or_error, unique, chunksize=64), strict=True))
@@ -102,9 +103,10 @@ def image_sizes(paths: Iterable[Path]) -> dict[Path, ImageSize | DatasetError]:
 def agreed_size(
     size: ImageSize | DatasetError, listed_hw: tuple[int, int] | None, listed_in: str
 ) -> tuple[int, int]:
-    """The size (height, width) that labels are made for: the listed one, else that of the upright image.
+    """The size (height, width) the labels refer to: the listed size, else that of the upright image.
 
-    Raises DatasetError when the image is of another size, upright or not, or ``size`` is an error.
+    Raises DatasetError when ``size`` is an error, or the listed size fits neither the upright nor the stored
+    image.
     """
     if isinstance(size, DatasetError):
         raise size
@@ -112,16 +114,16 @@ def agreed_size(
         return size.shown_hw
     if listed_hw not in (size.shown_hw, size.stored_hw):
         raise DatasetError(
-            f"{listed_in} is {listed_hw} (height, width), but the image is {size.shown_hw}: "
-            "it was resized or replaced after labelling"
+            f"{listed_in} is {listed_hw} (height, width), but the image is {size.shown_hw}; "
+            "the image was probably resized or replaced after labelling"
         )
     return listed_hw
 
 
 def embedded_size(content: bytes) -> tuple[ImageSize, str]:
-    """The size of an image given as bytes, and the ending that fits its format.
+    """The size of an image given as bytes, and the file extension of its format.
 
-    Raises DatasetError when it is no image.
+    Raises DatasetError when it is not an image.
     """
     try:
         with Image.open(io.BytesIO(content)) as image:
@@ -132,10 +134,10 @@ def embedded_size(content: bytes) -> tuple[ImageSize, str]:
 
 
 class ImageNames:
-    """Gives each image of a source its ``file_name``, and keeps those that have to be put there.
+    """Gives each image of a source its ``file_name``, and collects images to be placed in ``root/images``.
 
-    An image inside ``root/images`` is named as it lies. Another one gets the wished name, with a number if a
-    different image has that name; one that an earlier conversion put there is found again.
+    An image inside ``root/images`` keeps its path. Any other image gets the wished name, with a number added
+    if another image has that name. An image that an earlier conversion placed there is reused.
     """
 
     def __init__(self, root: Path):
@@ -145,10 +147,10 @@ class ImageNames:
         self._name_of: dict[str, str] = {}  # by path
 
     def of_file(self, path: Path, wish: str | None = None) -> str:
-        """The name of the image at ``path``.
+        """The ``file_name`` of the image at ``path``.
 
-        ``wish`` is a relative path with slashes; without one, the image keeps its place below the
-        root, but for a leading ``annotations/``.
+        ``wish`` is a relative path with slashes. Default: the path relative to the root, without a leading
+        ``annotations/``.
         """
         text = os.path.normpath(path)
         if text.startswith(self._image_dir):
@@ -160,7 +162,7 @@ class ImageNames:
         return self._name_of[text]
 
     def of_bytes(self, content: bytes, wish: str) -> str:
-        """The name of an image that lies nowhere."""
+        """The ``file_name`` of an image that has no file yet."""
         return self._place(content, wish)
 
     def _place(self, source: Path | bytes, wish: str) -> str:

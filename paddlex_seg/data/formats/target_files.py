@@ -1,4 +1,4 @@
-"""What all writers do: put images into the target, and find names that nothing else has there."""
+"""Functions that all writers share: placing images in the target folder, choosing unique names."""
 
 import os
 from collections.abc import Sequence
@@ -12,16 +12,16 @@ from paddlex_seg.structures import Annotation, CocoFile, ImageRecord
 
 
 def place_image(record: ImageRecord, image_dir: Path, target: Path, file: str) -> list[Finding]:
-    """Put the image at ``target``, as a hard link where the disk allows it, else as a copy.
+    """Place the image file at ``target``, as a hard link if possible, else as a copy.
 
-    A finding of the annotation file ``file`` if there is no such image.
+    Returns a finding for the annotation file ``file`` if the image file does not exist.
     """
     try:
         source = image_path(image_dir, record.file_name)
     except DatasetError as error:
         return [finding("image_missing", file, str(error).rstrip("."), image_id=record.id)]
     if not source.is_file():
-        message = f"{source}: the image does not exist; its annotations were left out"
+        message = f"{source}: the image file does not exist; its annotations were left out"
         return [finding("image_missing", file, message, image_id=record.id)]
     if not target.exists():
         link_or_copy(source, target)
@@ -34,7 +34,7 @@ def inside_name(record: ImageRecord) -> PurePosixPath:
 
 
 def unused(wish: PurePosixPath, taken: set[PurePosixPath]) -> PurePosixPath:
-    """``wish``, with a number behind its stem if it is taken; ``taken`` grows by it."""
+    """``wish``, with a number after its stem if it is in ``taken``. The result is added to ``taken``."""
     name, number = wish, 1
     while name in taken:
         number += 1
@@ -52,10 +52,10 @@ def annotations_by_image(coco: CocoFile) -> dict[int, list[Annotation]]:
 
 
 def write_lines(path: Path, lines: Sequence[str]) -> None:
-    """Write a text file, UTF-8, one line each."""
+    """Write a UTF-8 text file."""
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def class_names(splits: Sequence[CocoFile]) -> list[str]:
-    """The names of all categories, each once, in file order."""
+    """The names of all categories without duplicates, in file order."""
     return list(dict.fromkeys(category.name for coco in splits for category in coco.categories))

@@ -45,22 +45,24 @@ VOC_CLASSES = (
     "train",
     "tvmonitor",
 )
-VOID = 255  # border of an object, or a region that nobody labelled
+VOID = 255  # pixel value of object borders and unlabelled regions
 
 
 def read_voc(root: Path) -> Conversion:
-    """The data set in ``root``: ``JPEGImages``, ``SegmentationObject`` and ``SegmentationClass``.
+    """Read the data set in ``root``: ``JPEGImages``, ``SegmentationObject`` and ``SegmentationClass``.
 
-    The class of an object is the commonest one of its pixels. Class 1 is the first in ``class_names.txt``
-    behind ``_background_``, or the first of the 20 classes of Pascal VOC. ``train.txt``, ``val.txt`` and
-    ``test.txt`` in ``ImageSets/Segmentation`` give the splits. Raises DatasetError when there are no masks.
+    The class of an object is the most frequent class of its pixels. Class 1 is the first name after
+    ``_background_`` in ``class_names.txt``. Without that file, the 20 classes of Pascal VOC are used.
+    ``train.txt``, ``val.txt`` and ``test.txt`` in ``ImageSets/Segmentation`` list the splits. Raises
+    DatasetError when there are no masks.
     """
     parts = _find_parts(root)
     if not parts.masks:
         boxes = "; the boxes in Annotations/ are not masks" if parts.boxes else ""
         raise DatasetError(
-            f"{root}: no *.png in SegmentationObject{boxes}. Expected one for each image in JPEGImages, "
-            "whose values are object numbers, and one in SegmentationClass, whose values are classes."
+            f"{root}: no *.png in SegmentationObject{boxes}. Expected two PNGs for each image in JPEGImages: "
+            "one in SegmentationObject, whose pixel values are object numbers, and one in SegmentationClass, "
+            "whose pixel values are classes."
         )
     lists = {split: root / "ImageSets" / "Segmentation" / f"{split}.txt" for split in SPLITS}
     stems_of_split = read_split_lists(lists)
@@ -86,7 +88,7 @@ def read_voc(root: Path) -> Conversion:
 
 @dataclass(frozen=True)
 class _Parts:
-    """The files of the data set by stem, relative to the folder of their kind, without ending."""
+    """The files of the data set: name without extension to file name, both relative to their folder."""
 
     root: Path
     images: dict[str, str]
@@ -110,7 +112,7 @@ def _unlabelled(parts: _Parts) -> list[Finding]:
     stems = sorted(set(parts.images) - set(parts.masks) - set(parts.boxes))
     if not stems:
         return []
-    message = f"{len(stems)} images have no mask and were left out, the first is {parts.images[stems[0]]}"
+    message = f"{len(stems)} images without a mask were left out; the first is {parts.images[stems[0]]}"
     return [finding("image_unreferenced", "JPEGImages", message)]
 
 
@@ -134,7 +136,10 @@ def _read_images(
             ids = read_id_map(parts.root / mask)
             classes = read_id_map(parts.root / "SegmentationClass" / parts.masks[stem])
             if ids.shape != classes.shape:
-                raise DatasetError(f"it is {ids.shape} (height, width), the mask of classes {classes.shape}")
+                raise DatasetError(
+                    f"the mask of objects is {ids.shape} (height, width), "
+                    f"but the mask of classes is {classes.shape}"
+                )
             size_hw = agreed_size(sizes[places[stem]], ids.shape, "the mask")
         except DatasetError as error:
             findings.append(finding("source_unreadable", mask, str(error).rstrip(".")))
@@ -162,7 +167,7 @@ def _what_lacks(stem: str, parts: _Parts) -> Finding | None:
             return finding("source_unreadable", stem, message)
         xml = f"Annotations/{parts.boxes[stem]}"
         num_boxes = (parts.root / xml).read_bytes().count(b"<object>")
-        message = f"it has {num_boxes} boxes and no mask: boxes are not masks, and the image was left out"
+        message = f"the image has {num_boxes} boxes and no mask; boxes are not masks; it was left out"
         return finding("shape_without_area", xml, message, hint="Draw masks into SegmentationObject.")
     if stem not in parts.images:
         message = f"JPEGImages has no image {stem}; the mask was left out"

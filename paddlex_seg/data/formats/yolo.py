@@ -1,7 +1,7 @@
-"""YOLO segmentation: a text file for each image, a class number and one polygon on each line.
+"""YOLO segmentation: one text file per image. Each line has a class number and one polygon.
 
-A line holds one polygon. Several parts, and holes, are joined to it by bridges of no width, which a fill by
-the even-odd rule passes over without a trace.
+If an object has several parts or holes, they are joined into one polygon by bridges of zero width. A fill
+with the even-odd rule draws no pixel for such a bridge.
 """
 
 import math
@@ -41,12 +41,12 @@ from paddlex_seg.structures import Annotation, CocoFile, ImageRecord, Rle
 
 
 def read_yolo(root: Path) -> Conversion:
-    """The data set in ``root``, described by its ``data.yaml``: ``names``, ``train``, ``val`` and ``test``.
+    """Read the data set in ``root``. ``data.yaml`` has the keys ``names``, ``train``, ``val`` and ``test``.
 
-    Without these keys, images are looked for in ``<split>/images``, ``images/<split>`` and ``images``. The
-    labels of ``.../images/a.jpg`` are in ``.../labels/a.txt``; an image without that file shows no object.
-    Coordinates become pixels of the upright image. Raises DatasetError when there are no names, no images
-    or no labels.
+    Without the keys of splits, images are searched in ``<split>/images``, ``images/<split>`` and ``images``.
+    The labels of ``.../images/a.jpg`` are in ``.../labels/a.txt``. An image without label file has no
+    objects. Coordinates become pixels of the upright image (EXIF orientation applied). Raises DatasetError
+    when there are no names, no images or no labels.
     """
     settings = _read_settings(root)
     names = _class_names(root, settings)
@@ -55,8 +55,9 @@ def read_yolo(root: Path) -> Conversion:
     labels = {path: _label_path(root, path) for path in unique}
     if not any(label.is_file() for label in labels.values()):
         raise DatasetError(
-            f"{root}: none of {len(unique)} images has a label file; the first was looked for at "
-            f"{labels[unique[0]]}. Put the *.txt files into folders 'labels' beside the folders 'images'."
+            f"{root}: none of {len(unique)} images has a label file. The label file of the first image was "
+            f"expected at {labels[unique[0]]}. Put the *.txt files into folders 'labels' next to the folders "
+            "'images'."
         )
     findings: list[Finding] = []
     images = _read_images(root, labels, names, findings)
@@ -79,7 +80,8 @@ def read_yolo(root: Path) -> Conversion:
 def write_yolo(splits: Mapping[str, CocoFile], image_dir: Path, folder: Path) -> list[Finding]:
     """Write the data set into ``folder``: ``images/<split>``, ``labels/<split>`` and ``data.yaml``.
 
-    A finding names each annotation whose line, drawn by pycocotools, is not its mask, or that was left out.
+    Returns a finding for each annotation that was left out, or whose polygon, drawn by pycocotools, differs
+    from its mask.
     """
     names = class_names(list(splits.values()))
     findings: list[Finding] = []
@@ -111,7 +113,7 @@ def write_yolo(splits: Mapping[str, CocoFile], image_dir: Path, folder: Path) ->
 
 
 def _read_settings(root: Path) -> dict[str, Any]:
-    """What data.yaml says, or another YAML file with names."""
+    """The content of data.yaml, or of another YAML file with the key ``names``."""
     candidates = [root / "data.yaml", root / "data.yml", *sorted({*root.glob("*.yaml"), *root.glob("*.yml")})]
     for path in candidates:
         if not path.is_file():
@@ -126,23 +128,23 @@ def _read_settings(root: Path) -> dict[str, Any]:
 
 
 def _class_names(root: Path, settings: Mapping[str, Any]) -> dict[int, str]:
-    """The name of each class number, in their order."""
+    """The class names by class number, sorted by number."""
     names = settings.get("names")
     if names is None:
         names = read_class_names(root)
     if isinstance(names, list):
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not names or not all(str(key).isdecimal() for key in names):
-        found = "there is no such key" if names is None else f"it is {names!r}"
+        found = "is missing" if names is None else f"is {names!r}"
         raise DatasetError(
-            f"{root / 'data.yaml'}: 'names' is to say what the class numbers mean, but {found}. "
+            f"{root / 'data.yaml'}: 'names' {found}; expected the class names. "
             "Write a list such as names: [bolt, washer], or put classes.txt into the folder."
         )
     return {int(key): str(name) for key, name in sorted(names.items(), key=lambda item: int(item[0]))}
 
 
 def _find_images(root: Path, settings: Mapping[str, Any]) -> dict[str, list[Path]]:
-    """The images of each split; of the split "all" if nothing separates train from val."""
+    """The images of each split. If train and val are not separate, the only split is "all"."""
     found = {}
     for split in SPLITS:
         resolved = [_resolve(root, settings, str(entry)) for entry in _as_list(settings.get(split) or [])]
@@ -153,8 +155,8 @@ def _find_images(root: Path, settings: Mapping[str, Any]) -> dict[str, list[Path
         found = {ALL: _images_at(root, root / "images")}
     if not any(found.values()):
         raise DatasetError(
-            f"{root}: no images. Expected them where data.yaml says, in images/train and images/val, in "
-            "train/images and valid/images, or in images."
+            f"{root}: no images found. Expected them in the folders named in data.yaml, in images/train and "
+            "images/val, in train/images and valid/images, or in images."
         )
     if "train" in found and found.get("val", found["train"]) == found["train"] and "test" not in found:
         return {ALL: found["train"]}
@@ -166,7 +168,7 @@ def _as_list(entries: Any) -> list[Any]:
 
 
 def _resolve(root: Path, settings: Mapping[str, Any], entry: str) -> Path | None:
-    """Where a folder or list of images lies. Roboflow writes paths that lead out of the data set."""
+    """The path of a folder or list of images. Roboflow writes paths that point outside the data set."""
     entry = entry.replace("\\", "/")
     stays_inside = "/".join(part for part in entry.split("/") if part not in ("", ".", ".."))
     base = str(settings.get("path") or "").replace("\\", "/")
@@ -193,7 +195,10 @@ def _images_at(root: Path, place: Path) -> list[Path]:
 
 
 def _label_path(root: Path, image: Path) -> Path:
-    """The same path with ``labels`` for the last folder ``images``; without one, beside the image."""
+    """The path of the label file: the last folder ``images`` is replaced by ``labels``.
+
+    Without a folder ``images``, the label file is next to the image file.
+    """
     parts = list(image.relative_to(root).parts) if image.is_relative_to(root) else list(image.parts)
     folders = parts[:-1]
     if "images" in folders:
@@ -203,7 +208,7 @@ def _label_path(root: Path, image: Path) -> Path:
 
 
 def _wished_name(root: Path, image: Path) -> str:
-    """Below the root, without the folder ``images``: ``valid/a.jpg`` for ``valid/images/a.jpg``."""
+    """The path relative to the root without ``images``: ``valid/a.jpg`` for ``valid/images/a.jpg``."""
     if not image.is_relative_to(root):
         return image.name
     return "/".join(part for part in image.relative_to(root).parts if part != "images")
@@ -241,10 +246,10 @@ def _read_objects(
             continue
         values = _numbers(line)
         if values is None or len(values) < 5 or len(values) % 2 == 0 or not values[0].is_integer():
-            message = f"line {number} is {_shortened(line)!r}; expected a class number and 3 points or more"
+            message = f"line {number} is {_shortened(line)!r}; expected a class number and at least 3 points"
             findings.append(finding("shape_unusable", file, message, hint="Correct the line."))
         elif len(values) == 5:
-            message = f"line {number} is a box (class, centre, size), which says nothing of the outline"
+            message = f"line {number} is a box (class, centre, size), not a polygon"
             findings.append(
                 finding(
                     "shape_without_area", file, message, hint="Draw a polygon, or export segmentation labels."
@@ -255,8 +260,7 @@ def _read_objects(
         else:
             yield SourceObject(names[int(values[0])], [_to_pixels(values[1:], size_hw)])
     for index, count in unknown.items():
-        listed = f"{min(names)}..{max(names)}"
-        message = f"{count} lines have the class {index}; the names list {listed}"
+        message = f"{count} lines have the class {index}; expected {min(names)}..{max(names)} as in 'names'"
         findings.append(finding("label_unknown", file, message))
 
 
@@ -265,7 +269,7 @@ def _numbers(line: str) -> list[float] | None:
         values = [float(word) for word in line.split()]
     except ValueError:
         return None
-    # A hundred times the side of an image is no place in it; NaN fails the comparison too.
+    # Coordinates beyond 100 times the image side are invalid. NaN fails the comparison too.
     return values if all(-100 <= value <= 100 for value in values[1:]) and math.isfinite(values[0]) else None
 
 
@@ -274,7 +278,7 @@ def _shortened(line: str) -> str:
 
 
 def _to_pixels(values: Sequence[float], size_hw: tuple[int, int]) -> list[float]:
-    """x and y in pixels, without the rounding error of the division that made them."""
+    """x and y in pixels, rounded to remove the rounding error of the normalised coordinates."""
     height, width = size_hw
     points = np.reshape(values, (-1, 2)) * (width, height)
     return points.round(6).ravel().tolist()
@@ -284,7 +288,7 @@ def _to_pixels(values: Sequence[float], size_hw: tuple[int, int]) -> list[float]
 
 
 def _target_names(coco: CocoFile, split: str) -> list[PurePosixPath]:
-    """Names below images/<split>, whose stems differ; a folder that all of them share with the split goes."""
+    """Names below images/<split> with unique stems. A common first folder named like the split is removed."""
     names = [inside_name(record) for record in coco.images]
     if names and all(len(name.parts) > 1 and name.parts[0] == split for name in names):
         names = [PurePosixPath(*name.parts[1:]) for name in names]
@@ -293,27 +297,28 @@ def _target_names(coco: CocoFile, split: str) -> list[PurePosixPath]:
 
 
 def _turned(image: Path, record: ImageRecord, file: str) -> list[Finding]:
-    """YOLO's coordinates are parts of the upright image; those of an unturned one would be turned."""
+    """A finding if the annotations are not made for the upright image, which YOLO's coordinates refer to."""
     try:
         shown_hw = image_size(image).shown_hw
     except DatasetError as error:
         return [finding("image_corrupt", file, str(error).rstrip("."), image_id=record.id)]
     if shown_hw == (record.height, record.width):
         return []
-    message = f"the upright image is {shown_hw} (height, width), listed is {(record.height, record.width)}"
+    listed_hw = (record.height, record.width)
+    message = f"the upright image is {shown_hw} (height, width), but the annotation file lists {listed_hw}"
     return [finding("image_size_mismatch", file, message, image_id=record.id)]
 
 
 def _write_line(
     annotation: Annotation, record: ImageRecord, class_of_id: Mapping[int, int], file: str
 ) -> tuple[str, list[Finding]]:
-    """The line, empty if there can be none, and what was lost."""
+    """The line, empty if the annotation cannot be written, and findings about what was lost."""
     mask = annotation_to_rle(annotation, record.height, record.width)
     line, message = "", ""
     if annotation.iscrowd:
-        message = "it is a crowd region, which YOLO does not have; it was left out"
+        message = "the annotation is a crowd region, which YOLO does not support; it was left out"
     elif not rle_area(mask):
-        message = "its mask covers no pixel; it was left out"
+        message = "the mask covers no pixel; the annotation was left out"
     else:
         values, iou = _best_polygon(annotation, mask, record)
         line = " ".join([str(class_of_id[annotation.category_id]), *values])
@@ -327,11 +332,11 @@ def _write_line(
 
 
 def _best_polygon(annotation: Annotation, mask: Rle, record: ImageRecord) -> tuple[list[str], float]:
-    """The polygons as drawn if joining them loses nothing, else the outline of the pixels."""
+    """The joined polygons if they draw exactly the mask, else the outline of the mask; and the IoU."""
     if not isinstance(annotation.segmentation, Mapping):
         parts = [np.reshape(part, (-1, 2)).astype(float) for part in annotation.segmentation]
         values = _normalised(join_rings(parts), record)
-        if _drawn_iou(values, mask, record) == 1:  # not where parts overlap
+        if _drawn_iou(values, mask, record) == 1:  # less than 1 if parts overlap
             return values, 1.0
     values = _normalised(join_rings(mask_to_rings(rle_to_mask(mask).astype(bool))), record)
     return values, _drawn_iou(values, mask, record)
@@ -342,14 +347,14 @@ def _normalised(ring: Ring, record: ImageRecord) -> list[str]:
 
 
 def _drawn_iou(values: Sequence[str], mask: Rle, record: ImageRecord) -> float:
-    """The IoU of ``mask`` and what a reader of these coordinates draws."""
+    """The IoU of ``mask`` and the mask that a reader draws from these coordinates."""
     size_hw = (record.height, record.width)
     polygon = _to_pixels([float(value) for value in values], size_hw)
     return rle_iou(polygons_to_rle([polygon], size_hw), mask)
 
 
 def _write_settings(path: Path, splits: Sequence[str], names: Sequence[str]) -> None:
-    """``val`` is required by those who read it; without a split it is the images of ``train``."""
+    """Write data.yaml. Readers require ``val``; without a val split it gets the images of ``train``."""
     places = {split: f"images/{split}" for split in splits if split != ALL}
     train = places.get("train", "images")
     settings = {"train": train, "val": train, **places, "nc": len(names), "names": dict(enumerate(names))}

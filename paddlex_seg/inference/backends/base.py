@@ -1,4 +1,4 @@
-"""From network inputs to instances by any `structures.Backend`: what evaluation and prediction share."""
+"""Finds the instances of a batch with any `structures.Backend`. Evaluation and prediction share this code."""
 
 from collections.abc import Sequence
 
@@ -19,8 +19,9 @@ def find_instances(
 ) -> list[Instances]:
     """Instances of each image of a batch, best score first.
 
-    inputs: of B images; original_sizes: their (height, width); score_threshold: keep what scores more than
-    this, which saves the pasting of all other masks. None keeps everything.
+    inputs: network inputs of B images; original_sizes: (height, width) of the original images;
+    score_threshold: keep detections with a higher score, None keeps all. Dropped masks are not pasted, which
+    saves time.
     """
     detections = backend(*inputs)
     if score_threshold is not None:
@@ -36,15 +37,15 @@ def find_instances(
 
 
 def fitting_batch_size(backend: Backend, wanted: int) -> int:
-    """How many images the backend should see at once: one where it pastes the masks itself.
+    """The batch size to use: 1 if the backend pastes masks to the original image size, else ``wanted``.
 
-    Such a graph makes all masks of a batch as large as the largest image, or as the first one.
+    Such a graph gives all masks of a batch the size of its largest image, or of its first image.
     """
     return 1 if backend.mask_frame == "original" else wanted
 
 
 def keep_rows(detections: DetectionArrays, keep: NDArray[np.bool_]) -> DetectionArrays:
-    """The detections of a batch for which ``keep``, [N], is true."""
+    """The detections of a batch where ``keep`` [N] is true."""
     bbox, bbox_num, mask = detections
     image_of_row = np.repeat(np.arange(len(bbox_num)), bbox_num)
     return DetectionArrays(bbox[keep], np.bincount(image_of_row[keep], minlength=len(bbox_num)), mask[keep])

@@ -1,9 +1,9 @@
-"""An exported graph in Paddle's runtime, as a `structures.Backend`.
+"""Runs an exported graph with Paddle Inference, as a `structures.Backend`.
 
-A directory holds one or both of two graphs over the same parameters. ``inference.json``
-(``inference.pdmodel`` before Paddle 3) is the official one: it pastes every mask to the size of the original
-image itself. ``network.json`` is the network alone; its masks stay small, and it is preferred where
-present: 300 full-size masks of a photograph of 12 megapixels take 14 GB.
+An exported folder has one or both of two graphs with the same parameters. ``inference.json``
+(``inference.pdmodel`` before Paddle 3) is the official graph: it pastes every mask to the size of the
+original image. ``network.json`` is only the network, with small masks. It is preferred if present, as 300
+full-size masks of a 12 megapixel image take 14 GB.
 """
 
 from pathlib import Path
@@ -23,14 +23,14 @@ INPUT_NAMES = ("image", "im_shape", "scale_factor")
 
 
 class PaddleBackend:
-    """An exported graph that runs. One thread at a time may use it."""
+    """A loaded exported graph. Only one thread at a time may use it."""
 
     def __init__(self, model_dir: Path, device: str = "cpu", run_mode: RunMode = "paddle") -> None:
         """Load a graph of ``model_dir`` for ``device``: cpu, gpu or gpu:<id>.
 
-        run_mode: ``mkldnn`` turns oneDNN on for the CPU. It is off by default, because some oneDNN kernels
-        end the process when a graph finds nothing. Raises BackendError when files are missing or damaged, or
-        the device cannot be used.
+        run_mode: ``mkldnn`` enables oneDNN on the CPU. It is off by default, because some oneDNN kernels
+        crash the process when a graph finds nothing. Raises BackendError when files are missing or damaged,
+        or the device cannot be used.
         """
         graph = find_graph(model_dir)
         self.spec = read_inference_yml(model_dir / "inference.yml")
@@ -41,23 +41,23 @@ class PaddleBackend:
         names = self._predictor.get_input_names()
         if sorted(names) != sorted(INPUT_NAMES):
             raise BackendError(
-                f"{graph}: the graph takes {', '.join(names)}; expected {', '.join(INPUT_NAMES)}. It is not "
+                f"{graph}: the inputs are {', '.join(names)}; expected {', '.join(INPUT_NAMES)}. This is not "
                 "an exported instance segmentation model."
             )
         if (found := len(self._predictor.get_output_names())) not in (3, 4):
             raise BackendError(
-                f"{graph}: the graph gives {found} outputs; expected 3 (boxes, their number, masks), or "
-                "the 4 of SOLOv2 (number, labels, scores, masks). This kind of model is not supported."
+                f"{graph}: the graph has {found} outputs; expected 3 (boxes, number of boxes, masks), or 4 "
+                "for SOLOv2 (number, labels, scores, masks). This type of model is not supported."
             )
 
     @property
     def mask_frame(self) -> MaskFrame:
-        """What the masks of the loaded graph hold."""
+        """How the masks of the loaded graph must be pasted."""
         return "original" if self._is_official else self.spec.mask_frame
 
     @property
     def preprocess(self) -> PreprocessSpec:
-        """How an image becomes the graph's input."""
+        """How an image is converted to the network input."""
         return self.spec.preprocess
 
     def __call__(
@@ -66,7 +66,7 @@ class PaddleBackend:
         im_shape: NDArray[np.float32],
         scale_factor: NDArray[np.float32],
     ) -> DetectionArrays:
-        """See `structures.Backend`. Raises BackendError when Paddle's runtime cannot run the graph."""
+        """See `structures.Backend`. Raises BackendError when Paddle Inference cannot run the graph."""
         for name, array in zip(INPUT_NAMES, (image, im_shape, scale_factor), strict=True):
             handle = self._predictor.get_input_handle(name)
             handle.reshape(array.shape)
@@ -76,7 +76,7 @@ class PaddleBackend:
         except (RuntimeError, NotImplementedError, ValueError) as error:
             advice = " Set Predict.kernel_option.run_mode=paddle." if self._run_mode == "mkldnn" else ""
             raise BackendError(
-                f"Paddle's runtime could not run the model with run_mode {self._run_mode}: {error}{advice}"
+                f"Paddle Inference could not run the model with run_mode {self._run_mode}: {error}{advice}"
             ) from error
         outputs = [
             self._predictor.get_output_handle(name).copy_to_cpu()
@@ -90,12 +90,12 @@ class PaddleBackend:
 
 
 def _without_fillers(detections: DetectionArrays) -> DetectionArrays:
-    """Official graphs fill up with rows that are no detection, marked by class -1 or score 0."""
+    """Remove the filler rows of official graphs. They have class -1 or score 0."""
     return keep_rows(detections, (detections.bbox[:, 0] >= 0) & (detections.bbox[:, 1] > 0))
 
 
 def _rows_around_masks(labels: NDArray, scores: NDArray, masks: NDArray) -> NDArray[np.float32]:
-    """Rows [N, 6] of `DetectionArrays` with boxes around full-size masks [N, H, W]; all 0 if empty."""
+    """Rows [N, 6] of `DetectionArrays`, with the boxes of full-size masks [N, H, W]; box 0 if empty."""
     edges = []
     for other_axis in (1, 2):  # x, then y
         line: NDArray[np.bool_] = np.max(masks, axis=other_axis, initial=0) > 0
@@ -107,10 +107,10 @@ def _rows_around_masks(labels: NDArray, scores: NDArray, masks: NDArray) -> NDAr
 
 
 def find_graph(model_dir: Path) -> Path:
-    """The graph file to run. Raises BackendError saying which file of an exported directory is missing."""
+    """The graph file to run. Raises BackendError that names the missing files of an exported folder."""
     if not model_dir.is_dir():
         raise BackendError(
-            f"{model_dir}: there is no such folder. Export a model, or correct Predict.model_dir."
+            f"{model_dir}: the folder does not exist. Export a model, or correct Predict.model_dir."
         )
     graphs = [model_dir / name for name in ("network.json", "inference.json", "inference.pdmodel")]
     present = [graph for graph in graphs if graph.is_file()]
@@ -119,8 +119,8 @@ def find_graph(model_dir: Path) -> Path:
         missing.append("inference.json (or network.json, inference.pdmodel)")
     if missing:
         raise BackendError(
-            f"{model_dir}: {', '.join(missing)} missing. Expected a folder that mode export wrote; copy all "
-            "its files, or export again."
+            f"{model_dir}: {', '.join(missing)} missing. Expected a folder written by mode export. Copy all "
+            "its files, or export the model again."
         )
     return present[0]
 
@@ -152,13 +152,13 @@ def _require_cuda(device: str) -> None:
 
     if not paddle.device.is_compiled_with_cuda():
         raise BackendError(
-            f"Device {device} was asked for, but the installed PaddlePaddle is the build for the CPU. Use "
-            "cpu, or install paddlepaddle-gpu."
+            f"Device {device} is not available: the installed PaddlePaddle supports only the CPU. Use cpu, "
+            "or install paddlepaddle-gpu."
         )
 
 
 def _create_predictor(config: Any, graph: Path) -> Any:
-    """A predictor; Paddle reports damaged files by many kinds of exceptions with a C++ trace in the text."""
+    """Create Paddle's predictor. For damaged files Paddle raises many types of exceptions with C++ traces."""
     from paddle import inference
 
     try:
@@ -167,5 +167,6 @@ def _create_predictor(config: Any, graph: Path) -> Any:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise BackendError(
             f"{graph}: Paddle cannot load it ({lines[-1] if lines else type(error).__name__}). The file is "
-            "damaged, does not fit inference.pdiparams, or is of a newer Paddle. Export the model again."
+            "damaged, does not match inference.pdiparams, or was written by a newer Paddle version. Export "
+            "the model again."
         ) from error

@@ -124,7 +124,7 @@ def test_grouped_shapes_equal_labelmes_own_conversion(shared_dir: Path) -> None:
         entries = [entry for entry in expected["annotations"] if stem_of_id[entry["image_id"]] == name]
         assert [label for label, _ in found[name]] == [label_of_id[entry["category_id"]] for entry in entries]
         for (_, mask), entry in zip(found[name], entries, strict=True):
-            # Theirs lists the parts of a group in another order; the union is the same.
+            # LabelMe lists the parts of a group in another order; the union is the same.
             drawn = mask_tools.decode(
                 mask_tools.merge(mask_tools.frPyObjects(entry["segmentation"], *mask.shape))
             )
@@ -417,7 +417,7 @@ def test_list_for_val_alone_is_refused(tmp_path: Path) -> None:
         read_shapes(tmp_path, shape())
 
 
-def test_scan_skips_what_is_not_labelme(tmp_path: Path) -> None:
+def test_scan_skips_json_files_that_are_not_labelme(tmp_path: Path) -> None:
     (tmp_path / "annotations/.hidden").mkdir(parents=True)
     (tmp_path / "annotations/instance_train.json").write_text("{ not read")
     (tmp_path / "folds/1/annotations").mkdir(parents=True)

@@ -43,7 +43,7 @@ Reader = Callable[[Path], Conversion]
 WAYS = [(write_labelme, read_labelme), (write_mask_png, read_mask_png), (write_yolo, read_yolo)]
 IDS = ["labelme", "mask_png", "yolo"]
 
-# Coarse blocks have holes, several parts and corners that touch; single pixels too, with a factor of 1.
+# Random masks of coarse blocks have holes, several parts and touching corners. Factor 1: blocks of one pixel.
 masks = st.builds(
     lambda blocks, factor: np.kron(blocks, np.ones((factor, factor), bool)).astype(bool)[:24, :24],
     arrays(bool, (24, 24), elements=st.booleans(), fill=st.nothing()),
@@ -111,7 +111,7 @@ def test_polygons_keep_every_digit(tmp_path: Path, write: Writer, read: Reader) 
 
 
 @pytest.mark.parametrize(("write", "read"), WAYS, ids=IDS)
-def test_what_was_read_can_be_written_as_coco_and_read_again(
+def test_conversion_can_be_written_as_coco_and_read_again(
     tmp_path: Path, write: Writer, read: Reader
 ) -> None:
     save_image(tmp_path / "images/a.jpg")
@@ -184,12 +184,12 @@ def test_class_names_fix_the_classes_of_predictions(tmp_path: Path) -> None:
     [
         (None, "no \\*_res.json"),
         ("{", "not a result of mode predict"),
-        ("[]", "no boxes and masks"),
+        ("[]", "has no boxes and masks"),
         ('{"input_path": "gone.jpg", "boxes": [], "masks": []}', "has no image a"),
     ],
     ids=["nothing", "no JSON", "other JSON", "image elsewhere"],
 )
-def test_what_is_no_prediction_is_an_error(tmp_path: Path, text: str | None, message: str) -> None:
+def test_file_that_is_not_a_prediction_is_an_error(tmp_path: Path, text: str | None, message: str) -> None:
     save_image(tmp_path / "photos/b.jpg")
     (tmp_path / "output").mkdir()
     if text is not None:

@@ -20,7 +20,7 @@ def save_mask(path: Path, values: np.ndarray, mode: str = "P") -> None:
 
 
 def make_image(root: Path, stem: str = "a", objects: dict[int, int] | None = None, mode: str = "P") -> None:
-    """An image with squares by object number, each of the given class, with a border of 255 around."""
+    """An image with one square per object number, each with the given class and a border of value 255."""
     save_image(root / f"JPEGImages/{stem}.jpg")
     numbers, classes = np.zeros((40, 60), np.uint8), np.zeros((40, 60), np.uint8)
     for place, (number, value) in enumerate((objects or {1: 1}).items()):
@@ -63,7 +63,7 @@ def test_real_objects_have_the_pixels_of_their_png_and_the_right_classes(shared_
 
 
 def test_real_objects_lie_where_labelmes_polygons_of_the_same_images_lie(shared_dir: Path) -> None:
-    """Their PNGs were drawn with the outline as a pixel of its own, and later objects over earlier ones."""
+    """LabelMe's PNGs have outlines of one pixel, and later objects cover earlier ones: IoU is below 1."""
     drawn = labelled_masks(
         read_labelme(shared_dir / "data/labelme_examples/instance_segmentation").splits["all"]
     )
@@ -87,7 +87,7 @@ def test_class_is_the_commonest_inside_the_object(tmp_path: Path) -> None:
     make_image(tmp_path, objects={1: 5})
     path = tmp_path / "SegmentationClass/a.png"
     classes = np.asarray(Image.open(path)).copy()
-    classes[5:7], classes[7:14] = 15, 255  # void is the most, then bottle
+    classes[5:7], classes[7:14] = 15, 255  # void is most frequent, then bottle
     classes[13:15, 1:8] = 5
     classes[5, 1:8] = 5
     save_mask(path, classes)

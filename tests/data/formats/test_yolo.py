@@ -200,14 +200,14 @@ def test_damaged_and_missing_images_are_findings(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "with_image", "with_labels", "message"),
     [
-        (None, True, True, "'names' is to say"),
-        ("bolt", True, True, "'names' is to say"),
+        (None, True, True, "'names' is missing; expected the class names"),
+        ("bolt", True, True, "'names' is 'bolt'; expected the class names"),
         (["bolt"], False, False, "no images"),
         (["bolt"], True, False, "none of 1 images has a label file"),
     ],
     ids=["no names", "names of a wrong kind", "no images", "no labels"],
 )
-def test_what_lacks_in_the_whole_is_an_error(
+def test_missing_names_images_or_labels_are_an_error(
     tmp_path: Path, names: object, with_image: bool, with_labels: bool, message: str
 ) -> None:
     if with_image:
@@ -293,7 +293,7 @@ def test_what_yolo_cannot_hold_is_a_finding(tmp_path: Path) -> None:
 def test_line_that_is_not_the_mask_is_a_finding_with_its_iou(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No mask is known to come out wrong: here the outline is moved by a pixel."""
+    """No mask is known that is written inexactly, so the test moves the outline by one pixel."""
     from paddlex_seg.data.formats import yolo
 
     exact = yolo.mask_to_rings

@@ -1,4 +1,4 @@
-"""From network inputs to instances, by any backend."""
+"""Instances of a batch from a backend."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ SIZES = [(20, 30), (10, 10), (40, 16)]
 
 
 class Scripted:
-    """Always finds the same, in masks of the whole box."""
+    """Always returns the same detections. Each mask fills its box."""
 
     preprocess = PreprocessSpec(size_hw=(16, 16))
 

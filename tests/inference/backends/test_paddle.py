@@ -53,14 +53,14 @@ def test_inputs_go_by_name_and_rows_belong_to_their_images(small_dir: Path):
     assert mask.shape == (2, 16, 24) and (mask > 0.5).all()
 
 
-def test_a_graph_without_boxes_gets_those_of_its_masks(boxless_dir: Path):
+def test_boxes_of_a_graph_without_boxes_are_computed_from_its_masks(boxless_dir: Path):
     backend = PaddleBackend(boxless_dir)
     image = np.zeros((1, 3, *INPUT_HW), np.float32)
     image[0, 1, 8:40, 20:60] = 0.9
     im_shape = np.float32([INPUT_HW])
     bbox, bbox_num, mask = backend(image, im_shape, np.full((1, 2), 0.5, np.float32))
     assert backend.mask_frame == "original"
-    assert bbox_num.tolist() == [1] and mask.shape == (1, 128, 192)  # without the row that is no detection
+    assert bbox_num.tolist() == [1] and mask.shape == (1, 128, 192)  # without the filler row
     np.testing.assert_allclose(bbox[0], [1, 0.9, 40, 16, 120, 80], atol=1e-5)
     assert mask[0].sum() == mask[0, 16:80, 40:120].sum() > 5000
 
@@ -90,7 +90,7 @@ def test_the_small_graph_is_preferred_to_the_official_one(
     assert PaddleBackend(official_dir).mask_frame == "original"
 
 
-def test_failure_of_the_runtime_is_one_sentence_with_a_way_out(
+def test_failure_of_paddle_inference_is_reported_with_advice(
     small_dir: Path, monkeypatch: pytest.MonkeyPatch
 ):
     backend = PaddleBackend(small_dir)

@@ -1,6 +1,6 @@
 """Reads LabelMe: one JSON file of shapes for each image.
 
-Files of all versions are read, from those without ``version`` and ``shape_type`` on.
+Files of all versions can be read, including old ones without ``version`` and ``shape_type``.
 """
 
 import base64
@@ -32,11 +32,11 @@ from paddlex_seg.errors import DatasetError
 
 
 def read_labelme(root: Path) -> Conversion:
-    """The data set in ``root``: images in ``images/``, LabelMe files anywhere, lists and classes if there.
+    """Read the data set in ``root``: images in ``images/``, LabelMe files in any folder.
 
-    ``train_anno_list.txt`` (``val_``, ``test_``) name the files of a split, one path below ``root`` a line.
-    ``label.txt`` gives the classes and their order; without it, they come in the order of first appearance.
-    Raises DatasetError when there is no LabelMe file at all.
+    ``train_anno_list.txt`` (``val_``, ``test_``) list the LabelMe files of a split, one path relative to
+    ``root`` per line. ``label.txt`` lists the classes in order. Without it, classes are in order of first
+    appearance. The lists are optional. Raises DatasetError when there is no LabelMe file at all.
     """
     findings: list[Finding] = []
     names_of_split = read_split_lists({split: root / f"{split}_anno_list.txt" for split in SPLITS})
@@ -46,8 +46,8 @@ def read_labelme(root: Path) -> Conversion:
     drafts = _read_drafts(root, names_of_split, listed, findings)
     if not drafts and not findings:
         raise DatasetError(
-            f"{root}: no LabelMe file in it. Expected *.json files with the key 'shapes', usually in "
-            "annotations/, and the images in images/."
+            f"{root}: no LabelMe file found in this folder. Expected *.json files with the key 'shapes', "
+            "usually in annotations/, and the images in images/."
         )
     names = ImageNames(root)
     known = read_class_names(root)
@@ -66,7 +66,7 @@ def read_labelme(root: Path) -> Conversion:
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """What a LabelMe file says; whether it is sensible, and where the image lies, is not known yet."""
+    """The content of a LabelMe file. Shapes are not validated yet, and the image file is not located yet."""
 
     shapes: list[Any]
     image: str  # imagePath with slashes
@@ -75,7 +75,7 @@ class _Draft:
 
 
 def _scan(root: Path) -> list[str]:
-    """All JSON files but those that a conversion to COCO writes."""
+    """All JSON files, except the COCO files that a conversion writes."""
     return [name for name in files_below(root, (".json",)) if not _is_coco_name(name)]
 
 
@@ -86,7 +86,10 @@ def _is_coco_name(name: str) -> bool:
 def _read_drafts(
     root: Path, names_of_split: dict[str, list[str]], listed: bool, findings: list[Finding]
 ) -> dict[str, _Draft]:
-    """The files by name. Lists lose what could not be read, and other JSON files if nobody listed them."""
+    """The LabelMe files by name. ``names_of_split`` gets normalised names.
+
+    Unreadable files become findings. JSON files of another kind become findings only if they are listed.
+    """
     drafts: dict[str, _Draft] = {}
     failed: set[str] = set()
     for split, lines in names_of_split.items():
@@ -101,7 +104,7 @@ def _read_drafts(
                 draft = None
             else:
                 if draft is None and listed:
-                    message = "it has no list 'shapes': not a LabelMe file"
+                    message = "the file has no list 'shapes', so it is not a LabelMe file"
                     findings.append(finding("source_unreadable", name, message))
             if draft is None:
                 failed.add(name)
@@ -112,7 +115,7 @@ def _read_drafts(
 
 
 def _read_draft(path: Path) -> _Draft | None:
-    """None if the file holds other JSON. Raises DatasetError if it holds none."""
+    """The content of a LabelMe file; None for other JSON. Raises DatasetError if it is not JSON."""
     try:
         with open(path, "rb") as file:
             content = file.read()
@@ -161,7 +164,10 @@ def _finish_drafts(
     for name, draft in drafts.items():
         place = places[name]
         if place is None and draft.embedded is None:
-            message = f"its image {draft.image!r} was not found, and none is embedded; it was left out"
+            message = (
+                f"image file {draft.image!r} was not found, and no image is embedded; the annotations of "
+                "this image were left out"
+            )
             findings.append(finding("image_missing", name, message))
             continue
         try:
@@ -190,14 +196,14 @@ def _embedded_image(name: str, draft: _Draft, names: ImageNames) -> tuple[str, t
 
 
 class _ImageFinder:
-    """Finds the image of a LabelMe file, also when the data set was made on another machine."""
+    """Finds the image file of a LabelMe file, even if its path is from another machine."""
 
     def __init__(self, root: Path):
         self._root, self._image_dir = str(root), str(root / "images")
         self._stems: dict[str, str] | None = None
 
     def find(self, name: str, draft: _Draft) -> Path | None:
-        """The image that the file ``name``, relative to the root, is about."""
+        """The image file of the LabelMe file ``name`` (relative to the root); None if it is not found."""
         for candidate in self._candidates(name, draft.image):
             if os.path.isfile(candidate):
                 return Path(candidate)

@@ -1,4 +1,4 @@
-"""What LabelMe's shapes draw: polygons where these are exact, else masks."""
+"""Converts LabelMe shapes to polygons if a polygon is exact, else to masks."""
 
 import base64
 import io
@@ -21,7 +21,7 @@ from paddlex_seg.structures import Rle
 
 
 class _Unfit(Exception):
-    """No mask can be made of a shape; ``code`` is that of the finding, the text says why."""
+    """A shape cannot be converted. ``code`` is the code of the finding; the text says why."""
 
     def __init__(self, code: str, message: str):
         super().__init__(message)
@@ -30,7 +30,7 @@ class _Unfit(Exception):
 
 @dataclass(slots=True)
 class _Group:
-    """The shapes of one object so far."""
+    """The shapes of one object."""
 
     label: str
     polygons: list[list[float]] = field(default_factory=list)
@@ -45,7 +45,7 @@ def read_shapes(
     known: Sequence[str] | None,
     findings: list[Finding],
 ) -> Iterator[SourceObject]:
-    """The objects; shapes of one label and ``group_id`` are one, at the place of the first."""
+    """The objects of an image, in file order. Shapes with the same label and ``group_id`` are one object."""
     groups: dict[Any, _Group] = {}
     unknown: dict[str, int] = {}
     for number, shape in enumerate(shapes, start=1):
@@ -75,7 +75,9 @@ def read_shapes(
         flags = shape.get("flags")
         group.iscrowd |= isinstance(flags, dict) and flags.get("iscrowd") is True
     for label, count in unknown.items():
-        findings.append(finding("label_unknown", file, f"{count} shapes have the unlisted label {label!r}"))
+        findings.append(
+            finding("label_unknown", file, f"{count} shapes have the label {label!r}, which is not listed")
+        )
     for group in groups.values():
         yield SourceObject(group.label, _unite(group, size_hw), group.iscrowd)
 
@@ -91,11 +93,11 @@ def _draw(shape: Mapping[str, Any], size_hw: tuple[int, int]) -> list[list[float
     shape_type = shape.get("shape_type") or "polygon"
     draw = _DRAWERS.get(shape_type) if isinstance(shape_type, str) else None
     if draw is None:
-        raise _Unfit("shape_unusable", f"is of an unknown type; expected one of {', '.join(_DRAWERS)}")
+        raise _Unfit("shape_unusable", f"has an unknown shape_type; expected one of {', '.join(_DRAWERS)}")
     return draw(_read_points(shape.get("points")), shape, size_hw)
 
 
-# Far beyond any image; rasterising an edge takes memory in proportion to its length.
+# Larger than any image. Rasterising an edge takes memory proportional to its length.
 _MAX_COORDINATE = 1e6
 
 
@@ -108,7 +110,9 @@ def _read_points(points: Any) -> list[list[float]]:
         for value in point:
             # Not "abs(value) > limit": a comparison with NaN is False.
             if type(value) not in (float, int) or not -_MAX_COORDINATE <= value <= _MAX_COORDINATE:
-                raise _Unfit("shape_unusable", f"has a point {point!r}, which is no place in an image")
+                raise _Unfit(
+                    "shape_unusable", f"has a point {point!r}; expected two numbers of at most 1e6 pixels"
+                )
     return points
 
 
@@ -142,9 +146,11 @@ def _draw_oriented_rectangle(
 def _draw_circle(
     points: list[list[float]], shape: Mapping[str, Any], size_hw: tuple[int, int]
 ) -> list[list[float]]:
-    """A regular polygon with the area of the disc, whose sides leave the circle by 0.02 pixels at most."""
+    """A regular polygon with the same area as the disc. It differs from the circle by at most 0.02 pixels."""
     if len(points) != 2:
-        raise _Unfit("shape_unusable", f"has {len(points)} points; expected the centre and one on the rim")
+        raise _Unfit(
+            "shape_unusable", f"has {len(points)} points; expected 2: the centre and a point on the circle"
+        )
     (x, y), (rim_x, rim_y) = points
     radius = math.hypot(rim_x - x, rim_y - y)
     if radius == 0:
@@ -160,7 +166,7 @@ def _draw_circle(
 def _draw_line(
     points: list[list[float]], shape: Mapping[str, Any], size_hw: tuple[int, int]
 ) -> list[list[float]] | Rle:
-    """A line with a width, round at its ends and turns."""
+    """The outline of a line with a width. Ends and joints are round."""
     width = _line_width(shape)
     if width is None:
         raise _Unfit("shape_without_area", "has no line_width")
@@ -184,9 +190,9 @@ def _draw_point(points: list[list[float]], shape: Mapping[str, Any], size_hw: tu
 
 
 def _draw_mask(points: list[list[float]], shape: Mapping[str, Any], size_hw: tuple[int, int]) -> Rle:
-    """The PNG, with its top left pixel at the first point; what lies outside the image is cut off."""
+    """The mask in the PNG. Its top left pixel is at the first point. Parts outside the image are cut off."""
     if not points:
-        raise _Unfit("shape_unusable", "has no points; expected the corners of its box")
+        raise _Unfit("shape_unusable", "has no points; expected two corners of its box")
     try:
         with Image.open(io.BytesIO(base64.b64decode(shape.get("mask") or ""))) as image:
             inside = np.asarray(image) != 0
@@ -207,7 +213,7 @@ _DRAWERS: dict[str, _Drawer] = {
     "polygon": _draw_polygon,
     "rectangle": _draw_rectangle,
     "oriented_rectangle": _draw_oriented_rectangle,
-    "rotation": _draw_oriented_rectangle,  # the same, as X-AnyLabeling names it
+    "rotation": _draw_oriented_rectangle,  # name of the same shape in X-AnyLabeling
     "circle": _draw_circle,
     "line": _draw_line,
     "linestrip": _draw_line,

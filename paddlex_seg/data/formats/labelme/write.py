@@ -1,6 +1,6 @@
 """Writes LabelMe: one JSON file of shapes for each image.
 
-Nothing is lost: what polygons cannot hold becomes a shape of type ``mask``.
+The conversion is lossless: objects that polygons cannot represent become shapes of type ``mask``.
 """
 
 import base64
@@ -27,14 +27,14 @@ from paddlex_seg.data.formats.target_files import (
 from paddlex_seg.masks.rle import annotation_to_rle, rle_to_mask
 from paddlex_seg.structures import Annotation, CocoFile, ImageRecord
 
-VERSION = "5.5.0"  # the LabelMe whose form of file is written
+VERSION = "5.5.0"  # version of the file format
 
 
 def write_labelme(splits: Mapping[str, CocoFile], image_dir: Path, folder: Path) -> list[Finding]:
     """Write the data set into ``folder``: images, LabelMe files, lists of the splits, and ``label.txt``.
 
-    A polygon stays one; several of an object share a ``group_id``; an RLE becomes a mask, and so does a crowd
-    region, with the flag ``iscrowd``. ``read_labelme`` gives the same objects back.
+    A polygon stays a polygon. Several polygons of one object share a ``group_id``. An RLE becomes a mask. A
+    crowd region becomes a mask with the flag ``iscrowd``. ``read_labelme`` reads the same objects back.
     """
     findings: list[Finding] = []
     taken: set[PurePosixPath] = set()
@@ -83,7 +83,7 @@ def _shapes(
             if mask.any():
                 shapes.append({**blank, "shape_type": "mask", **_mask_entries(mask)})
             else:
-                message = "its mask covers no pixel; it was left out"
+                message = "the mask covers no pixel; the annotation was left out"
                 findings.append(
                     finding(
                         "mask_approximated", file, message, image_id=record.id, annotation_id=annotation.id
@@ -98,7 +98,7 @@ def _shapes(
 
 
 def _mask_entries(mask: NDArray[np.uint8]) -> dict[str, Any]:
-    """The inside of the box as a PNG, and the corners of the box, the last pixel included."""
+    """The mask inside its box as a PNG, and the top left and bottom right pixel of the box."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     top, bottom, left, right = (int(index) for index in (rows[0], rows[-1], columns[0], columns[-1]))
     buffer = io.BytesIO()
