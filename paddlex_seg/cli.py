@@ -1,6 +1,6 @@
 """The command line: options -> configuration -> the mode's function -> result file and exit code.
 
-Exit codes: 0 success; 2 wrong options or configuration; 3 the data; 1 anything else.
+Exit codes: 0 success; 2 wrong options or configuration; 3 data set error; 1 any other error.
 """
 
 import argparse
@@ -27,16 +27,16 @@ examples:
   %(prog)s -c PP-YOLOE_seg-S.yaml -o Global.mode=train -o Train.epochs_iters=20 -o Train.image_size=320
   %(prog)s -c PP-YOLOE_seg-S.yaml -o Global.mode=predict -o Predict.input=photos/
 
-exit codes: 0 success, 2 wrong options or configuration, 3 the data, 1 anything else
+exit codes: 0 success, 2 wrong options or configuration, 3 data set error, 1 any other error
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one mode and return the exit code. Every failure is one message on stderr and, once the output
-    folder is known, ``<output>/<mode>_result.json`` with ``done_flag`` false.
+    """Run one mode and return the exit code. A failure prints one message to stderr. When the output folder
+    is known, it also writes ``<output>/<mode>_result.json`` with ``done_flag`` false.
     """
     options = _parser().parse_args(argv)
-    # Configuration and engine are imported here, so that --help answers at once.
+    # Slow imports are here, so that --help answers at once.
     from paddlex_seg.config.read import find_config, read_config, validate_config
     from paddlex_seg.modes.result_file import clear_result, write_result
     from paddlex_seg.runtime.environment import launched
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PaddlexSegError as error:
         failure = Failure.of(error, f"Error: {error}", error.exit_code)
     except Exception as error:
-        message = f"Error: {type(error).__name__}: {error} (unexpected; the traceback above says where)"
+        message = f"Error: {type(error).__name__}: {error} (unexpected error; see the traceback above)"
         failure = Failure.of(error, f"{traceback.format_exc()}{message}", 1)
     if failure is None:
         return 0
@@ -79,10 +79,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def console_log(cfg: "Config", place: "Launched | None") -> Iterator[None]:
-    """Log lines on the console while a mode runs, in an output folder that is made where it is missing.
+    """Show log lines on the console while a mode runs. Creates the output folder.
 
-    ``place``: which process of a distributed run this is. Rank 0 leaves its log lines for the command to
-    print; the others only warn, in their own logs.
+    ``place``: the place of this process in a distributed run. Rank 0 writes its log lines to a file, from
+    which the command prints them. Other ranks log only warnings, to their own log files.
     """
     from paddlex_seg.runtime.log import ROOT, log_file, start_log
     from paddlex_seg.runtime.rank_notes import TERMINAL_LOG
@@ -96,7 +96,7 @@ def console_log(cfg: "Config", place: "Launched | None") -> Iterator[None]:
 
 
 def run_distributed(cfg: "Config", plan: "LaunchPlan", command: Sequence[str]) -> "Failure | None":
-    """Run ``command`` as each process of a plan and return how that failed, if it did."""
+    """Run ``command`` as each process of a plan. Returns the failure, if any."""
     from paddlex_seg.runtime.log import start_log
     from paddlex_seg.runtime.supervisor import log_folder, run_ranks
 
@@ -107,7 +107,7 @@ def run_distributed(cfg: "Config", plan: "LaunchPlan", command: Sequence[str]) -
 
 
 def _own_command(argv: Sequence[str] | None) -> list[str]:
-    """What runs the same command line again."""
+    """The command that runs the same command line again."""
     if argv is None:
         return [sys.executable, "-u", *sys.orig_argv[1:]]
     return [sys.executable, "-u", "-m", "paddlex_seg", *argv]
@@ -119,14 +119,14 @@ def _make_output(cfg: "Config") -> None:
         output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(
-            f"Global.output: the folder {output_dir} cannot be made: {error.strerror}. Name another one."
+            f"Global.output: the folder {output_dir} cannot be created: {error.strerror}. Set another folder."
         ) from error
 
 
 def mode_function(mode: str) -> Callable[["Config"], dict[str, Any]]:
-    """The function of a mode, which returns what belongs into its result file.
+    """The function of a mode. It returns the content of the mode's result file.
 
-    Imported only now: check_dataset needs no Paddle.
+    It is imported only here, because check_dataset does not need Paddle.
     """
     if mode != "check_dataset":
         _require_paddle()
@@ -148,7 +148,10 @@ def _require_paddle() -> None:
 
 
 def _mode_and_output(data: Mapping[str, Any]) -> tuple[str, Path | None]:
-    """Where a failure is reported, read from a configuration that may be wrong; None if unclear."""
+    """Mode and output folder for reporting a failure, read from a configuration that may be invalid.
+
+    The folder is None when it cannot be read.
+    """
     section = data.get("Global")
     section = section if isinstance(section, dict) else {}
     mode, output = section.get("mode"), section.get("output", "output")
@@ -161,7 +164,7 @@ def _mode_and_output(data: Mapping[str, Any]) -> tuple[str, Path | None]:
 
 
 def _fail(failure: "Failure", *, mode: str, output: Path | None) -> int:
-    """Print a failure, add it to the result file of the output folder, if any, and return the exit code."""
+    """Print a failure, add it to the result file if there is an output folder, and return the exit code."""
     from paddlex_seg.modes.result_file import add_to_result
 
     print(failure.message, file=sys.stderr)
@@ -183,7 +186,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "-c", "--config", required=True, help="configuration: a path, or the name of a shipped file"
+        "-c", "--config", required=True, help="configuration: a path, or the name of an included file"
     )
     parser.add_argument(
         "-o",
@@ -191,7 +194,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="replace one value of the configuration, such as Train.batch_size=4; may be repeated",
+        help="override one value of the configuration, such as Train.batch_size=4; may be repeated",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser

@@ -1,4 +1,4 @@
-"""How many cores this process may use, which in a container can be far fewer than the machine has."""
+"""How many CPU cores this process may use. In a container these can be far fewer than the machine has."""
 
 import math
 import os
@@ -10,9 +10,9 @@ OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 def num_usable_cores() -> int:
-    """The cores that this process may run on, or fewer where a control group limits its time; at least 1.
+    """The number of cores that this process may run on; at least 1. A limit of CPU time by a cgroup counts.
 
-    A limit of 1.5 cores counts as 2: one thread could not use it up.
+    A limit of 1.5 cores counts as 2, because one thread cannot use 1.5 cores.
     """
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
@@ -23,7 +23,7 @@ def num_usable_cores() -> int:
 
 
 def cpu_quotas(groups: str, root: Path) -> Iterator[float]:
-    """Each limit of time, in cores. ``groups``: the text of ``/proc/self/cgroup``, of version 1 or 2."""
+    """Each limit of CPU time, in cores. ``groups``: the text of ``/proc/self/cgroup``, version 1 or 2."""
     for version, folder in control_groups("cpu", groups, root):
         if version == 2:
             quota, _, period = read_setting(folder / "cpu.max").partition(" ")
@@ -35,10 +35,10 @@ def cpu_quotas(groups: str, root: Path) -> Iterator[float]:
 
 
 def control_groups(controller: str, groups: str, root: Path) -> Iterator[tuple[int, Path]]:
-    """Version and folder of each control group whose limits hold for this process, the innermost first.
+    """Version and folder of each cgroup whose limits apply to this process, the innermost first.
 
-    ``groups``: the text of ``/proc/self/cgroup``. In a container, folders above its own may not be there,
-    and its own may be the root.
+    ``groups``: the text of ``/proc/self/cgroup``. In a container, the folders of parent cgroups may be
+    missing, and its own cgroup may be the root.
     """
     for line in groups.splitlines():
         _, controllers, path = line.split(":", 2)
@@ -53,5 +53,5 @@ def control_groups(controller: str, groups: str, root: Path) -> Iterator[tuple[i
 
 
 def read_setting(path: Path) -> str:
-    """The text of a file of a control group; empty where there is none."""
+    """The text of a cgroup's file; empty when the file does not exist."""
     return path.read_text(encoding="ascii").strip() if path.is_file() else ""

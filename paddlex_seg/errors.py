@@ -1,7 +1,7 @@
-"""The mistakes a user can make, each with a class of its own and an exit code.
+"""Errors that a user can cause or fix. Each class has an exit code.
 
 A message says where, what was found, what was expected and what to do. The command line prints it without a
-traceback; whatever is not one of these classes is a bug of the toolkit and keeps its traceback.
+traceback. Any other exception is a bug of the toolkit and is printed with its traceback.
 """
 
 

@@ -1,9 +1,10 @@
-"""Checkpoints: folders that explain themselves, published by one rename and checked when read.
+"""Checkpoints: self-describing folders, which appear by one rename and are verified when read.
 
-``checkpoints/step_00000120/`` holds ``step_00000120.pdparams`` (the weights to use: the moving average where
-there is one), ``.pdema`` (then the raw weights; PaddleX names them so), ``.pdopt``, ``.pdstates`` (JSON: how
-far the run is), ``.info.json`` (what the weights are: model, categories, input size, versions, score),
-``config.yaml``, and ``checksums.json`` over all of these. ``best_model/`` is a view of the best of them.
+``checkpoints/step_00000120/`` holds ``step_00000120.pdparams`` (the weights to use: the moving average if
+there is one), ``.pdema`` (the raw weights if there is a moving average; PaddleX uses this name), ``.pdopt``
+(optimizer), ``.pdstates`` (JSON: progress of the run), ``.info.json`` (description of the weights: model,
+categories, input size, versions, score), ``config.yaml``, and ``checksums.json`` over all of these.
+``best_model/`` holds the files of the best checkpoint, linked under another name.
 """
 
 import hashlib
@@ -30,7 +31,7 @@ CHECKSUMS = "checksums.json"
 CHECKPOINTS = "checkpoints"
 BEST = "best_model"
 _NAME = re.compile(r"step_(\d{8,})")
-# Temporary names of earlier versions, left by killed runs: with the process id, or with a random ending.
+# Temporary files of earlier versions, left by killed runs. Their names end in a process id or random text.
 _EARLIER_NAMES = re.compile(
     r"\.(?:step_\d+|best_model|(?:train_result|schedule)\.json)\.(?:old\.)?(?P<pid>\d+)"
     r"|\.(?:metrics\.jsonl|training\.html|curves\.png|bad_samples\.json)\.[a-z0-9_]{8}"
@@ -38,7 +39,7 @@ _EARLIER_NAMES = re.compile(
 
 
 def checkpoint_folder(output: Path, step: int) -> Path:
-    """Where the checkpoint after ``step`` steps is."""
+    """The folder of the checkpoint after ``step`` steps."""
     return output / CHECKPOINTS / f"step_{step:08d}"
 
 
@@ -53,9 +54,9 @@ def save_checkpoint(
     info: ModelInfo,
     config_yaml: str,
 ) -> None:
-    """Write a checkpoint folder, whose files carry its name; it is there whole or not at all.
+    """Write a checkpoint folder, all or nothing. Its files have the name of the folder.
 
-    Raises WeightsError when the disk refuses; what was there before is then untouched.
+    Raises WeightsError when it cannot be written to disk; an earlier checkpoint of the same name then stays.
     """
     with _published(folder) as new:
         weight_path = new / f"{folder.name}.pdparams"
@@ -70,7 +71,7 @@ def save_checkpoint(
 
 
 def link_checkpoint(source: Path, folder: Path) -> None:
-    """The same checkpoint elsewhere: its files under the name of that folder, linked where possible."""
+    """Link or copy a checkpoint to another folder. Its files get the name of that folder."""
     checksums = json.loads((source / CHECKSUMS).read_text(encoding="utf-8"))
     renamed = {name.replace(source.name, folder.name): name for name in checksums}
     with _published(folder) as new:
@@ -87,29 +88,29 @@ def checkpoints(output: Path) -> list[Path]:
 
 
 def step_of(checkpoint: Path) -> int:
-    """The number of steps that a checkpoint folder is named after."""
+    """The number of steps in the name of a checkpoint folder."""
     match = _NAME.fullmatch(checkpoint.name)
     assert match is not None
     return int(match.group(1))
 
 
 def weight_file(checkpoint: Path) -> Path:
-    """The file in a checkpoint folder that stands for it."""
+    """The ``.pdparams`` file of a checkpoint folder."""
     return checkpoint / f"{checkpoint.name}.pdparams"
 
 
 def newest_sound_checkpoint(output: Path) -> Path | None:
-    """The newest checkpoint whose files are as they were written; damaged ones are named in the log."""
+    """The newest checkpoint whose checksums match. Damaged checkpoints are logged."""
     for checkpoint in checkpoints(output):
         problem = damage(checkpoint)
         if problem is None:
             return checkpoint
-        LOGGER.warning("%s is damaged and is left out: %s.", checkpoint, problem)
+        LOGGER.warning("%s is damaged and is not used: %s.", checkpoint, problem)
     return None
 
 
 def damage(checkpoint: Path) -> str | None:
-    """What is wrong with the files of a checkpoint folder; None when all are as they were written."""
+    """What is wrong with the files of a checkpoint folder; None when all checksums match."""
     path = checkpoint / CHECKSUMS
     try:
         checksums = json.loads(path.read_text(encoding="utf-8"))
@@ -122,12 +123,12 @@ def damage(checkpoint: Path) -> str | None:
         except OSError as error:
             return f"{name} cannot be read ({error.strerror})"
         if found != checksum:
-            return f"{name} has other content than was written (its checksum differs)"
+            return f"{name} has changed since it was written (its checksum differs)"
     return None
 
 
 def write_checksums(folder: Path) -> None:
-    """Note what the files of a checkpoint folder are like now."""
+    """Write the checksums of the files in a checkpoint folder."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != CHECKSUMS)
     write_json(folder / CHECKSUMS, {path.name: _checksum(path) for path in files})
 
@@ -138,9 +139,9 @@ def _checksum(path: Path) -> str:
 
 
 def remove_old_checkpoints(output: Path, *, step: int, keep_last: int) -> None:
-    """Delete all but the last checkpoints up to ``step``, and the best ones that these refer to.
+    """Keep the last checkpoints up to ``step`` and the best checkpoints that they refer to; delete the rest.
 
-    Those after ``step`` are of a future that was given up when the run was resumed from an earlier one.
+    Checkpoints after ``step`` are obsolete: they exist when the run was resumed from an earlier checkpoint.
     """
     last = [path for path in checkpoints(output) if step_of(path) <= step][:keep_last]
     kept = {step_of(path) for path in last} | {_best_step(path) for path in last}
@@ -152,19 +153,19 @@ def remove_old_checkpoints(output: Path, *, step: int, keep_last: int) -> None:
 def _best_step(checkpoint: Path) -> int:
     try:
         return read_progress(weight_file(checkpoint)).best_step
-    except WeightsError:  # a damaged one refers to none
+    except WeightsError:  # a damaged checkpoint refers to no best checkpoint
         return -1
 
 
 def remove_leftovers(output: Path) -> None:
-    """Delete what killed runs had begun to write or to delete in an output folder."""
+    """Delete temporary files and folders of killed runs in an output folder."""
     for folder in (output, output / CHECKPOINTS):
         atomic.remove_leftovers(folder, older=_EARLIER_NAMES)
 
 
 @contextmanager
 def _published(folder: Path) -> Iterator[Path]:
-    """A new folder to be filled, which takes the place of ``folder`` when the context ends well."""
+    """A new folder to fill. It replaces ``folder`` when the context ends without an error."""
     try:
         with atomic.new_folder(folder) as new:
             yield new

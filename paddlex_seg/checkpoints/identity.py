@@ -1,4 +1,4 @@
-"""Which weights are meant, what they are, and whether they fit the data set."""
+"""Find a weight file, describe its weights, and check whether they fit the data set."""
 
 from pathlib import Path
 
@@ -17,17 +17,19 @@ from paddlex_seg.structures import CocoFile
 
 
 def find_weights(value: str, *, key: str, output: Path) -> Path:
-    """The weight file of the setting ``key``, whose value is a path or an address.
+    """The weight file that the setting ``key`` names by a path or a URL.
 
-    Raises WeightsError when there is none. The error points to the best model of the run in ``output``, if it
-    has one.
+    Raises WeightsError when there is none. The message names the best model of the run in ``output``, if
+    there is one.
     """
     try:
         return resolve_weights(expand_home(value), config_key=key, network=network())
     except WeightsError as error:
         best = output / BEST / f"{BEST}.pdparams"
         if best.is_file() and Path(value) != best:
-            raise WeightsError(f"{error} Global.output holds {best}: set {key}={best} to use it.") from error
+            raise WeightsError(
+                f"{error} To use the best model of Global.output, set {key}={best}."
+            ) from error
         raise
 
 
@@ -39,11 +41,11 @@ def describe_weights(
     dataset_dir: Path,
     image_size: int | ImageSize | None,
 ) -> ModelInfo:
-    """What a weight file is: as the file beside it says, else official COCO weights if ``source`` is their
-    URL, else weights of the model ``spec`` for the categories of the data set in ``dataset_dir``.
+    """Model, categories and input size of a weight file, from the ``.info.json`` beside it.
 
-    image_size: as `Recipe.input_size` takes it; used where no file says it. Raises WeightsError when the
-    weights are of another model.
+    Without that file, the model is ``spec``. The categories are then those of COCO if ``source`` is the URL
+    of the official weights, else those of the data set in ``dataset_dir``, and the input size is
+    ``image_size`` (as for `Recipe.input_size`). Raises WeightsError when the weights are of another model.
     """
     info = read_info(weight_path)
     if info is None:
@@ -53,10 +55,13 @@ def describe_weights(
             categories = read_coco(dataset_paths(dataset_dir).train_json).categories
         return ModelInfo(spec.name, categories, spec.recipe.input_size(image_size))
     if info.model_name != spec.name:
-        raise WeightsError(f"{weight_path} holds a {info.model_name}, but Global.model is {spec.name}.")
+        raise WeightsError(
+            f"{weight_path} holds weights of {info.model_name}, but Global.model is {spec.name}. Set "
+            f"Global.model={info.model_name}, or use other weights."
+        )
     return info
 
 
 def require_categories_of_model(weight_path: Path, info: ModelInfo, coco: CocoFile) -> None:
-    """Raise DatasetError unless the file lists the categories of the model, in the same order."""
+    """Raise DatasetError unless ``coco`` lists the categories of the model, in the same order."""
     same_categories(CocoFile(path=weight_path, images=(), annotations=(), categories=info.categories), coco)

@@ -1,4 +1,4 @@
-"""What weights are: model, categories and input size, in the ``.info.json`` beside a weight file."""
+"""The description of weights (model, categories, input size) in the ``.info.json`` beside a weight file."""
 
 import json
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from paddlex_seg.structures import Category
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a weight file is: enough to evaluate and export it without asking the user."""
+    """The description of a weight file: enough to evaluate and export it without further settings."""
 
     model_name: str
     categories: tuple[Category, ...]  # in the order of the class indices
@@ -24,7 +24,7 @@ class ModelInfo:
 def write_info(weight_path: Path, info: ModelInfo, *, score: float | None, epoch: int) -> None:
     """Write ``.info.json`` beside a weight file.
 
-    score: mask AP of the weights, 0..1, None where they were not evaluated; epoch: how many are finished.
+    score: mask AP of the weights, 0..1, None when they were not evaluated; epoch: number of finished epochs.
     """
     content = {
         "metric": score,
@@ -39,16 +39,16 @@ def write_info(weight_path: Path, info: ModelInfo, *, score: float | None, epoch
 
 
 def read_info(weight_path: Path) -> ModelInfo | None:
-    """What a weight file says of itself in the ``.info.json`` beside it; None when there is none.
+    """The description in the ``.info.json`` beside a weight file; None when there is none.
 
-    Raises WeightsError when the file is there and cannot be understood.
+    Raises WeightsError when the description exists but cannot be read.
     """
     path = weight_path.with_suffix(".info.json")
     if not path.is_file():
         return None
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(data, dict) and "model_name" not in data:  # of PaddleX: only the score and the epoch
+        if isinstance(data, dict) and "model_name" not in data:  # from PaddleX: only score and epoch
             return None
         height, width = data["image_size"]
         return ModelInfo(
@@ -59,6 +59,6 @@ def read_info(weight_path: Path) -> ModelInfo | None:
     except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise WeightsError(
             f"{path}: expected model_name, categories and image_size as training writes them, but reading "
-            f"failed ({type(error).__name__}: {error}). Restore the file, or delete it to have the data "
-            f"set's categories used."
+            f"failed ({type(error).__name__}: {error}). Restore the file, or move it to another folder to "
+            f"use the categories of the data set."
         ) from error

@@ -1,4 +1,4 @@
-"""Names in weight files: which entry is for which tensor of a network, and which class for which class."""
+"""Match the entries of a weight file to a network's tensors, and the classes of the file to its classes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,12 +9,12 @@ from paddlex_seg.structures import Category
 
 
 def match_classes(categories: Sequence[Category], source_categories: Sequence[Category]) -> dict[int, int]:
-    """For each class that has a namesake in the source, its index and that of the namesake.
+    """The class index in the source by class index, for each class whose name exists in the source.
 
-    A name that is the same to the letter goes before one that differs in capitals, spaces and underscores.
+    An exact match of names comes before a match that ignores capitals, spaces and underscores.
     """
     exact, alike = {}, {}
-    for index, category in reversed(list(enumerate(source_categories))):  # of several the first one
+    for index, category in reversed(list(enumerate(source_categories))):  # the first of equal names wins
         exact[category.name] = alike[_plain(category.name)] = index
     found = (exact.get(item.name, alike.get(_plain(item.name))) for item in categories)
     return {index: other for index, other in enumerate(found) if other is not None}
@@ -25,10 +25,10 @@ def _plain(name: str) -> str:
 
 
 def find_takers(tensors: Mapping[str, Tensor], weights: Mapping[str, Any]) -> dict[str, list[str]]:
-    """For each entry of a weight file, the names of the network's tensors that want it.
+    """The names of the network's tensors that match each entry of a weight file.
 
-    A tensor wants the entry of its own name, else the one with the longest ending of it after a dot, which is
-    no other tensor's own name. An entry that several want is for all of them here.
+    A tensor matches the entry of its own name. Otherwise it matches the longest entry that its name ends with
+    after a dot, unless that entry is the full name of another tensor. An entry can match several tensors.
     """
     takers: dict[str, list[str]] = {}
     for name in tensors:

@@ -1,8 +1,8 @@
-"""A pickle reader that runs nothing: it knows only containers, numbers, text and NumPy arrays of numbers.
+"""A pickle reader that runs no code: it reads only containers, numbers, text and NumPy arrays of numbers.
 
-A pickle can call any function it names. Here no class or function of another module is ever reachable from a
-file, not even NumPy's own, whose ``dtype`` can be made to treat bytes as addresses: the reader builds the
-arrays itself.
+A pickle can name any function and have it called. This reader gives a file no access to classes or functions
+of other modules. It builds arrays itself and does not use NumPy's functions either, because a file can make
+NumPy's ``dtype`` treat bytes as memory addresses.
 """
 
 import pickle
@@ -15,20 +15,20 @@ from numpy.typing import NDArray
 
 
 def read_pickle(file: IO[bytes]) -> Any:
-    """The content of a pickle of Python 2 or 3; arrays come as `PickledArray`.
+    """The content of a pickle of Python 2 or 3. Arrays are returned as `PickledArray`.
 
-    Raises RefusedError when the file asks for anything but data. Bytes that are no pickle raise errors of
-    many classes.
+    Raises RefusedError when the file requires anything but data. Bytes that are no pickle can raise many
+    other exceptions.
     """
-    return _DataUnpickler(file, encoding="latin1").load()  # old files are of Python 2
+    return _DataUnpickler(file, encoding="latin1").load()  # for old files, written by Python 2
 
 
 class RefusedError(Exception):
-    """A pickle wants something that no weight file needs."""
+    """A pickle requires something that no weight file needs."""
 
 
 class PickledArray:
-    """Stands for numpy.ndarray while a file is read; ``array`` is None until its values have come."""
+    """Replaces numpy.ndarray while a file is read. ``array`` is None until its values are read."""
 
     __slots__ = ("array",)
 
@@ -36,7 +36,7 @@ class PickledArray:
         self.array: NDArray[Any] | None = None
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        shape, dtype, is_fortran, raw = state[-4:]  # a version number may stand in front
+        shape, dtype, is_fortran, raw = state[-4:]  # a version number may come first
         self.array = _decode(raw, dtype, shape, "F" if is_fortran else "C")
 
 
@@ -51,7 +51,7 @@ class _DataUnpickler(pickle.Unpickler):
 
 
 class _DataFunction:
-    """What a pickle gets for a name: it can call it, but neither look into it nor change it."""
+    """A wrapper of a function that a pickle can call, but neither inspect nor change."""
 
     __slots__ = ("_function",)
 
@@ -66,7 +66,7 @@ class _DataFunction:
 
 
 class _Dtype:
-    """Stands for numpy.dtype while a file is read: a type of numbers, and nothing of dtype's other powers."""
+    """Replaces numpy.dtype while a file is read. Only plain number types are allowed."""
 
     __slots__ = ("numpy",)
 
@@ -80,7 +80,7 @@ class _Dtype:
 
 
 def _decode(raw: Any, dtype: _Dtype, shape: tuple[int, ...], order: Literal["C", "F"]) -> NDArray[Any]:
-    """The array over the bytes themselves, without a copy where the byte order is this machine's."""
+    """The array over the given bytes, without a copy if the byte order is that of this machine."""
     data = raw.encode("latin1") if isinstance(raw, str) else raw  # text: written by Python 2
     if not isinstance(data, bytes | bytearray) or not isinstance(dtype, _Dtype):
         raise RefusedError("holds an array whose values are not plain numbers")
@@ -102,7 +102,7 @@ def _decode_number(dtype: _Dtype, raw: Any) -> Any:
 
 
 def _latin1_bytes(text: str = "", encoding: str = "latin1") -> bytes:
-    """How pickle writes bytes for Python 2."""
+    """Decode bytes as pickle writes them for Python 2."""
     if encoding != "latin1":
         raise RefusedError(f"holds bytes written as {encoding!r}")
     return text.encode("latin1")

@@ -1,6 +1,6 @@
-"""Weights: reading and writing their files, and loading them into a network.
+"""Read and write weight files, and load weights into a network.
 
-A .pdparams file is a pickle; `pickle_reader` reads it without running what it contains.
+A .pdparams file is a pickle. `pickle_reader` reads it without running code from the file.
 """
 
 import pickle
@@ -24,20 +24,20 @@ from paddlex_seg.files.atomic import new_file
 from paddlex_seg.models.base import ClassAxis, InstanceSegmenter
 from paddlex_seg.structures import Category
 
-WRAPPERS = ("model", "state_dict", "model_state_dict", "params", "ema")  # looked into in this order
+WRAPPERS = ("model", "state_dict", "model_state_dict", "params", "ema")  # tried in this order
 PARAMETER_NAMES = "StructuredToParameterName@@"
 SLICED_TENSORS = "UnpackBigParamInfor@@"  # Paddle's own spelling
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of the entries of a weight file and of the tensors of a network."""
+    """Which entries of a weight file were loaded into which tensors of a network."""
 
-    loaded: tuple[str, ...]  # names of the network's tensors that now hold values of the file
+    loaded: tuple[str, ...]  # names of the network's tensors that were loaded
     skipped: tuple[tuple[str, str], ...]  # entries of the file that were not used, each with the reason
-    missing: tuple[str, ...]  # names of the network's tensors that keep the values they had
-    num_classes: int | None = None  # of the network, where its class layers were filled by class name
-    known_classes: tuple[str, ...] = ()  # those of them that the file knows, as the network names them
+    missing: tuple[str, ...]  # names of the network's tensors that were not loaded
+    num_classes: int | None = None  # of the network, if its class layers were loaded by class name
+    known_classes: tuple[str, ...] = ()  # classes of the network that exist in the file
 
     def message(self) -> str:
         """A paragraph for the log: what was not loaded, and why."""
@@ -53,16 +53,16 @@ class LoadReport:
             text += f" Not used from the file: {_group_by_reason(self.skipped)}."
         if self.num_classes is not None:
             names = f" ({_first(list(self.known_classes), 10)})" if self.known_classes else ""
-            text += f" The head knows {len(self.known_classes)} of {self.num_classes} classes by name{names}."
+            text += f" {len(self.known_classes)} of {self.num_classes} classes were matched by name{names}."
         return text
 
 
 def read_weights(path: str | Path) -> dict[str, NDArray[Any]]:
     """The named arrays of a .pdparams or .safetensors file, in the order of the file.
 
-    Arrays may be read-only. Those of bfloat16 in a .pdparams file come as uint16, as Paddle stores them.
-    Entries that are not arrays are left out; a dict wrapped once ("model", "state_dict", ...) is unwrapped.
-    Raises WeightsError when the file is missing, empty, cut, something else, or asks for code to be run.
+    Arrays may be read-only. bfloat16 arrays of a .pdparams file come as uint16, as Paddle stores them.
+    Entries that are not arrays are ignored. A dict wrapped once ("model", "state_dict", ...) is unwrapped.
+    Raises WeightsError when the file is missing, empty, truncated, no weight file, or would run code.
     """
     path = Path(path)
     _require_content(path)
@@ -76,10 +76,9 @@ def read_weights(path: str | Path) -> dict[str, NDArray[Any]]:
 
 
 def write_weights(weights: Mapping[str, Tensor], path: str | Path) -> None:
-    """Write a .pdparams file in Paddle's own layout, so that it appears whole or not at all.
+    """Write a .pdparams file in Paddle's own layout, all or nothing.
 
-    Folders are made. Raises WeightsError when the disk refuses; a file that was there before is then
-    untouched.
+    Folders are created. Raises WeightsError when it cannot be written to disk; an earlier file then stays.
     """
     path = Path(path)
     content: dict[str, Any] = {name: tensor.numpy() for name, tensor in weights.items()}
@@ -111,14 +110,15 @@ def load_pretrained(
     source_categories: Sequence[Category] | None,
     source: str | Path | None = None,
 ) -> LoadReport:
-    """`load_into` from a file whose classes need not be those of the model.
+    """`load_into` from a file whose classes may differ from those of the model.
 
-    Both lists are in the order of the class indices. What the model holds for a class goes over by its name,
-    wherever the class stands in the file: capitals, spaces and underscores do not matter. Classes that the
-    file does not know keep their initial values; where it knows none of them, so does the background. Without
-    ``source_categories``, layers of another shape are not loaded, and others as they are.
+    Both lists are in the order of the class indices. Class weights are matched by class name, whatever the
+    order of the classes; capitals, spaces and underscores are ignored. Classes that the file does not contain
+    keep their initial values. When the file contains none of the classes, the background also keeps its
+    initial values. Without ``source_categories``, layers of another shape are not loaded, and all other
+    layers are loaded unchanged.
 
-    Errors name ``source``, or else ``path``. Raises WeightsError as `read_weights` and `load_into`.
+    Errors name ``source``, or else ``path``. Raises WeightsError as `read_weights` and `load_into` do.
     """
     weights = read_weights(path)
     if source_categories is None:
@@ -129,13 +129,13 @@ def load_pretrained(
     takers = find_takers(tensors, weights)
     class_entries, begun_anew = 0, []
     for axis in model.class_axes():
-        # A tensor can stand under two names, in the model and in the file.
+        # A tensor can have two names, in the model and in the file.
         owned = (
             entry for entry, names in takers.items() if all(tensors[name] is axis.tensor for name in names)
         )
         for entry in owned:
             if list(weights[entry].shape) != _shape_with_more_classes(axis, added):
-                continue  # load_into says why it is not loaded
+                continue  # load_into reports why it is not loaded
             class_entries += 1
             if index_in_file:
                 weights[entry] = _filled_by_class(axis, weights[entry], index_in_file)
@@ -156,11 +156,11 @@ def load_pretrained(
 def load_into(
     model: nn.Layer, weights: Mapping[str, NDArray[Any]], *, source: str | Path = "the weights"
 ) -> LoadReport:
-    """Copy arrays into the tensors of the same name and shape, as the model's type.
+    """Copy arrays into the tensors of the same name and shape, converted to the model's dtype.
 
-    An entry whose name is no name of the model goes to the one tensor whose name ends with it after a dot
-    ("res2.conv.weight" to "backbone.res2.conv.weight"); where several entries fit a tensor, the longest
-    name wins. Raises WeightsError, which names ``source``, when nothing at all fits.
+    An entry without a tensor of the same name is loaded into the one tensor whose name ends with it after a
+    dot ("res2.conv.weight" into "backbone.res2.conv.weight"). When several entries match a tensor, the
+    longest name wins. Raises WeightsError, which names ``source``, when no entry fits.
     """
     tensors = model.state_dict()
     takers = find_takers(tensors, weights)
@@ -176,11 +176,11 @@ def load_into(
     if not fitting:
         raise WeightsError(
             f"{source}: none of its {len(weights)} entries fits this model, which has {len(tensors)} "
-            f"tensors: {_group_by_reason(skipped)}. Give weights of this model or of its backbone."
+            f"tensors: {_group_by_reason(skipped)}. Use weights of this model or of its backbone."
         )
     for name, entry in fitting.items():
         _assign(tensors[name], weights[entry])
-    # A tensor can stand under two names in a model; the file may know it by one of them.
+    # A tensor can have two names in a model; the file may contain only one of them.
     filled = {id(tensors[name]) for name in fitting}
     return LoadReport(
         loaded=tuple(name for name, tensor in tensors.items() if id(tensor) in filled),
@@ -206,7 +206,7 @@ def _shape_with_more_classes(axis: ClassAxis, count: int) -> list[int]:
 
 
 def _filled_by_class(axis: ClassAxis, array: NDArray[Any], index_in_file: Mapping[int, int]) -> NDArray[Any]:
-    """The tensor of the model with the entries that the file's array has for the same classes."""
+    """The model's tensor, with the values of matching classes replaced by those of the file."""
     filled = np.array(axis.tensor.numpy())
     given = paddle.to_tensor(array).astype(axis.tensor.dtype).numpy()  # as in _assign
     into, out_of = np.moveaxis(filled, axis.axis, 0), np.moveaxis(given, axis.axis, 0)
@@ -219,7 +219,7 @@ def _filled_by_class(axis: ClassAxis, array: NDArray[Any], index_in_file: Mappin
 
 
 def _assign(tensor: Tensor, array: NDArray[Any]) -> None:
-    # to_tensor takes uint16 for the bits of bfloat16, which is what it means in a .pdparams file.
+    # to_tensor reads uint16 as the bits of bfloat16, as they are stored in a .pdparams file.
     tensor.set_value(paddle.to_tensor(array, place=tensor.place).astype(tensor.dtype))
 
 
@@ -249,13 +249,13 @@ def _require_content(path: Path) -> None:
         state = "is a folder" if path.is_dir() else "does not exist"
         raise WeightsError(f"{path} {state}; a .pdparams or .safetensors file was expected.")
     if path.stat().st_size == 0:
-        raise WeightsError(f"{path} is empty (0 bytes). Delete it and fetch the weights again.")
+        raise WeightsError(f"{path} is empty (0 bytes). Download or copy the weights again.")
 
 
 def _read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
     try:
         return safetensors.numpy.load_file(path)
-    except Exception as problem:  # a SafetensorError, or what NumPy says of a type it lacks
+    except Exception as problem:  # a SafetensorError, or NumPy's error for an unknown dtype
         raise WeightsError(_damage_report(path, problem)) from problem
 
 
@@ -266,10 +266,10 @@ def _read_pdparams(path: Path) -> dict[str, NDArray[Any]]:
     except RefusedError as refused:
         raise WeightsError(
             f"{path}: the file {refused}, which no weight file needs. Such a file can run code on this "
-            f"machine when it is opened, so it was not read. Get the weights from a source you trust, as "
-            f".pdparams of plain arrays or as .safetensors."
+            f"machine when it is opened, so it was not loaded. Get the weights from a source you trust, as "
+            f".pdparams with plain arrays or as .safetensors."
         ) from None
-    except Exception as problem:  # bytes that are no pickle make the unpickler raise errors of many classes
+    except Exception as problem:  # the unpickler raises many kinds of errors for bytes that are no pickle
         raise WeightsError(_damage_report(path, problem)) from problem
 
 
@@ -277,8 +277,8 @@ def _damage_report(path: Path, problem: Exception) -> str:
     if isinstance(problem, OSError):
         return f"{path} cannot be read: {problem}."
     return (
-        f"{path} ({path.stat().st_size} bytes) is cut, damaged or no {path.suffix} file: "
-        f"{type(problem).__name__}: {problem}.{_looks_like(path)} Delete it and fetch the weights again."
+        f"{path} ({path.stat().st_size} bytes) is truncated, damaged or no {path.suffix} file: "
+        f"{type(problem).__name__}: {problem}.{_looks_like(path)} Download or copy the weights again."
     )
 
 
@@ -288,7 +288,7 @@ def _looks_like(path: Path) -> str:
     for start, kind in (
         (b"<", "a web page, perhaps a server's error message saved under this name"),
         (b"PK\x03\x04", "a zip archive, perhaps weights of PyTorch"),
-        (b"version https://git-lfs", "a Git LFS pointer; the data itself was not fetched"),
+        (b"version https://git-lfs", "a Git LFS pointer; the weights themselves were not downloaded"),
     ):
         if head.startswith(start):
             return f" It looks like {kind}."
@@ -298,7 +298,7 @@ def _looks_like(path: Path) -> str:
 def _named_arrays(content: Any) -> dict[str, NDArray[Any]]:
     if not isinstance(content, dict):
         kind = type(content).__name__.strip("_").lower()
-        raise ValueError(f"one object of type {kind} instead of named arrays")
+        raise ValueError(f"found one object of type {kind}, expected named arrays")
     wrapped = next((content[key] for key in WRAPPERS if isinstance(content.get(key), dict)), None)
     entries = content if wrapped is None else wrapped
     arrays = {str(name): array for name, value in entries.items() if (array := _array_of(value)) is not None}
@@ -312,7 +312,7 @@ def _array_of(value: Any) -> NDArray[Any] | None:
 
 
 def _join_slices(arrays: dict[str, NDArray[Any]], sliced: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """Put together what Paddle cuts in pieces of 1 GB when it writes protocol 2 or 3."""
+    """Join tensors that Paddle splits into pieces of 1 GB when it writes protocol 2 or 3."""
     for name, info in sliced.items():
         pieces = [arrays.pop(piece) for piece in info["slices"]]
         arrays[name] = np.concatenate(pieces).reshape(info["OriginShape"])

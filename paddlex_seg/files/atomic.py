@@ -1,19 +1,19 @@
-"""Files and folders that appear whole or not at all. Every file of the package is made this way.
+"""Atomic writes of files and folders: all or nothing. Every file of the package is written this way.
 
-What is written goes under a temporary name beside its place, and gets its own name by one rename when it is
-complete. A reader, a crash or Ctrl-C therefore never meets half a file under a final name.
+A file is written under a temporary name in the same folder. When it is complete, it gets its final name by
+one rename. A reader, a crash or Ctrl-C therefore never leaves an incomplete file under a final name.
 
-**Durability.** Data are flushed to the disk before the rename, and the folder after it. Without the first
-flush, a file system may keep the rename and lose the data when the power fails: an empty file then stands
-under the final name, and the old one is gone. Without the second, what was reported as saved may be gone. A
-flush took 3 ms on an SSD with ext4 (2,000 files of 3 kB), which is little against making a checkpoint, a page
-or a drawing; those of a folder are flushed side by side, 0.1 ms each. There is no switch: a file is either
-worth that, or it is a log, which is appended.
+**Durability.** Data is flushed to disk before the rename, and the folder after it. Without the first flush, a
+file system may keep the rename but lose the data when the power fails: the new file is then empty, and the
+old one is gone. Without the second flush, a file that was reported as saved may be lost. A flush took 3 ms on
+an SSD with ext4 (2,000 files of 3 kB), which is little compared with writing a checkpoint, a page or a
+visualization. Files of a folder are flushed in parallel, 0.1 ms each. There is no option to disable this: the
+only files without a flush are logs, which are appended to.
 
 **Temporary names** are ``.<beginning of the name>.new-<pid>-<start>-<random><ending>``. Process id and start
-time say who writes, so that leftovers of killed processes are known by their names alone. The start time
-matters in containers, where each run may have the same id. The ending is that of the final name, because
-many writers choose the format by it.
+time identify the writer, so temporary files of killed processes are recognised by name. The start time is
+needed in containers, where each run may have the same process id. The ending is that of the final name,
+because many writers choose the format by it.
 """
 
 import errno
@@ -31,16 +31,16 @@ _TEMPORARY_NAME = re.compile(
 )
 _PROC = Path("/proc")
 _FLUSHED_AT_ONCE = 16
-# What the system reports of a full or broken disk without naming the file.
+# Errors of a full or broken disk, which the system reports without a file name.
 _DISK_ERRORS = {errno.ENOSPC, errno.EIO, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """A temporary path to write a file to; it becomes ``path`` when the context ends without an error.
+    """A temporary path to write to. The file becomes ``path`` when the context ends without an error.
 
-    The folder is made when missing. After an error the temporary file is gone and an old file is untouched.
-    An OSError of the disk names ``path``.
+    The folder is created if missing. After an error the temporary file is removed and an old file stays.
+    Disk errors (OSError) name ``path``.
     """
     temporary = temporary_path(path)
     with _naming(temporary, path):
@@ -54,11 +54,12 @@ def new_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(path: Path, *, backup: Callable[[Path], Path] | None = None) -> Iterator[Path]:
-    """A new folder to fill; it becomes ``path`` when the context ends without an error.
+    """A temporary folder to fill. It becomes ``path`` when the context ends without an error.
 
-    A folder that was there is renamed to ``backup(path)``, or deleted. Folders cannot be exchanged in one
-    step: of a kill between the two renames, the new folder or none is under the name, never a mixture. After
-    an error the temporary folder is gone and an old one is untouched. An OSError of the disk names ``path``.
+    An old folder is renamed to ``backup(path)``, or deleted if ``backup`` is None. Replacing a folder takes
+    two renames. After a kill between them there is no folder ``path``, but never a mixture of old and new.
+    After an error the temporary folder is removed and an old folder stays. Disk errors (OSError) name
+    ``path``.
     """
     temporary = temporary_path(path)
     with _naming(temporary, path):
@@ -73,10 +74,11 @@ def new_folder(path: Path, *, backup: Callable[[Path], Path] | None = None) -> I
 
 @contextmanager
 def new_files(folder: Path) -> Iterator[Path]:
-    """A temporary folder for files that belong together; they become files of ``folder``, which has others.
+    """A temporary folder for files that belong together. They are then moved into ``folder``.
 
-    All are complete before the first gets its name; those of the same names are replaced. The folder is made
-    when missing. After an error nothing of them is there. An OSError of the disk names ``folder``.
+    All files are complete before the first is moved. Files of the same names are replaced; other files of
+    ``folder`` stay. The folder is created if missing. After an error none of the files is moved. Disk errors
+    (OSError) name ``folder``.
     """
     temporary = temporary_path(folder / "files")
     with _naming(temporary, folder):
@@ -92,31 +94,31 @@ def new_files(folder: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all; its folder is made when missing."""
+    """Write a file, all or nothing. Its folder is created if missing."""
     with new_file(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text as UTF-8, line ends as they are; whole or not at all, as `write_bytes`."""
+    """Write text as UTF-8 without changing line ends, in the same way as `write_bytes`."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def put_in_place(new: Path, path: Path) -> None:
-    """Give a complete file its final name, in the same folder, once its data are on the disk."""
+    """Flush a complete file to disk and rename it to its final name in the same folder."""
     flush(new)
     os.replace(new, path)
     flush(path.parent)
 
 
 def flush(path: Path) -> None:
-    """Have a file's data, or a folder's names, on the disk before this returns."""
-    if os.name == "nt":  # where neither folders nor files that are open for reading can be flushed
+    """Flush a file's data, or a folder's entries, to disk."""
+    if os.name == "nt":  # Windows can flush neither folders nor files that are open for reading
         return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
-    except OSError as problem:  # not all file systems can do that for folders
+    except OSError as problem:  # not all file systems can flush folders
         if problem.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:
@@ -124,27 +126,27 @@ def flush(path: Path) -> None:
 
 
 def flush_all(paths: Iterable[Path]) -> None:
-    """``flush`` of many files, or of many folders, side by side."""
+    """``flush`` many files, or many folders, in parallel."""
     with ThreadPoolExecutor(_FLUSHED_AT_ONCE) as threads:
         for _ in threads.map(flush, paths):
             pass
 
 
 def temporary_path(path: Path) -> Path:
-    """A name for what this process writes before it becomes ``path``: in the same folder, and new."""
+    """A new temporary name in the folder of ``path``, for a file or folder that becomes ``path``."""
     pid = os.getpid()
-    # Cut, so that a name of 255 bytes still has a temporary one.
+    # The name is shortened, so that a name of 255 bytes also has a temporary name.
     return path.with_name(
         f".{path.stem[:30]}.new-{pid}-{_start_of(pid)}-{secrets.token_hex(4)}{path.suffix[:20]}"
     )
 
 
 def remove_leftovers(folder: Path, *, older: re.Pattern[str] | None = None) -> None:
-    """Delete what killed processes have left under temporary names in ``folder``, not below it.
+    """Delete temporary files and folders of killed processes in ``folder``, but not in its sub-folders.
 
-    What a living process writes stays. Processes of other machines and containers cannot be seen: call this
-    for folders that they do not write into at the same time. ``older`` is a pattern for temporary names of
-    other rules, with the process id as group ``pid`` where they have one.
+    Files of running processes stay. Processes on other machines and in other containers are not visible: do
+    not call this while they write into the same folder. ``older`` is a pattern for temporary names of earlier
+    versions, with the process id, if any, as group ``pid``.
     """
     for path in folder.glob(".*"):
         if not _is_leftover(path.name, older):
@@ -164,23 +166,23 @@ def _is_leftover(name: str, older: re.Pattern[str] | None) -> bool:
     if found is None:
         return False
     pid = int(found["pid"] or 0)
-    # This process writes under no such name, so its own id is that of one before it.
+    # This process does not use such names, so its own id means an earlier process with the same id.
     return pid in (0, os.getpid()) or _start_of(pid) is None
 
 
 def _start_of(pid: int) -> int | None:
-    """When a process began, in clock ticks since the system did; None when it has ended.
+    """The start time of a process, in clock ticks since system start; None when the process has ended.
 
-    0 where the system does not say when it began, and on Windows also for one that has ended.
+    0 when the system does not report start times. On Windows this includes processes that have ended.
     """
     if (_PROC / "self" / "stat").is_file():
         try:
             stat = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
         except OSError:
             return None
-        fields = stat.rpartition(")")[2].split()  # the name before it may hold blanks
+        fields = stat.rpartition(")")[2].split()  # the process name before it may contain spaces
         return None if fields[0] in "ZX" else int(fields[19])
-    if os.name == "nt":  # os.kill would end the process
+    if os.name == "nt":  # there, os.kill would end the process
         return 0
     try:
         os.kill(pid, 0)
@@ -192,7 +194,7 @@ def _start_of(pid: int) -> int | None:
 
 
 def _exchange(new: Path, path: Path, backup: Callable[[Path], Path] | None) -> None:
-    """Put a folder in the place of another, which goes only after the new one is there."""
+    """Replace a folder. The old folder is removed only after the new one is in place."""
     old = None
     if path.exists():
         old = temporary_path(path) if backup is None else backup(path)
@@ -209,7 +211,7 @@ def _exchange(new: Path, path: Path, backup: Callable[[Path], Path] | None) -> N
 
 
 def _flush_tree(folder: Path) -> None:
-    """Flush all files below a folder, then the folders; links are followed nowhere."""
+    """Flush all files below a folder, then the folders. Symbolic links are not followed."""
     files: list[Path] = []
     folders: list[Path] = []
     for place, _, names in os.walk(folder):
@@ -221,7 +223,7 @@ def _flush_tree(folder: Path) -> None:
 
 @contextmanager
 def _naming(temporary: Path, path: Path) -> Iterator[None]:
-    """Have errors of the disk name the final path, since nobody knows the temporary one."""
+    """Make disk errors name the final path instead of the temporary one, which users do not know."""
     try:
         yield
     except OSError as error:

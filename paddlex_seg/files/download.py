@@ -1,4 +1,4 @@
-"""Fetching files from the network: resumed after a cut, checked, within limits; weights are cached."""
+"""Download files: with resume, checksums and limits. Weights are cached."""
 
 import hashlib
 import logging
@@ -41,25 +41,25 @@ from paddlex_seg.errors import WeightsError
 from paddlex_seg.files.atomic import put_in_place
 
 LOGGER = logging.getLogger(__name__)
-TIMEOUT_SECONDS = 30.0  # without an answer or a byte
-ATTEMPTS = 3  # how often a transfer that was cut is taken up again before the user is asked
+TIMEOUT_SECONDS = 30.0  # longest time without an answer or new data
+ATTEMPTS = 3  # number of attempts for a transfer that breaks off
 CHUNK_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
 class Network:
-    """What a download has to know of this machine; `runtime.network` reads it from the environment."""
+    """Download settings of this machine; `runtime.network` reads them from the environment."""
 
-    cache_dir: Path  # where weights are kept
-    proxies: Mapping[str, str]  # address by scheme; "no" lists the hosts that are asked without one
+    cache_dir: Path  # cache folder of weights
+    proxies: Mapping[str, str]  # URL by scheme; "no" lists the hosts that are accessed without a proxy
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a server may do before a download is given up."""
+    """Limits of a download, beyond which it is aborted."""
 
     num_bytes: int | None = None
-    seconds: float | None = None  # for all of it; a silence is given up after TIMEOUT_SECONDS in any case
+    seconds: float | None = None  # for the whole download; TIMEOUT_SECONDS without data applies in any case
     redirects: int = 10
 
 
@@ -67,15 +67,15 @@ NO_LIMITS = Limits()
 
 
 class DownloadError(Exception):
-    """Why an address could not be downloaded, without the address."""
+    """A failed download. The message gives the reason without the URL."""
 
 
 class LimitError(DownloadError):
-    """What was to be downloaded exceeds a limit."""
+    """The download exceeds a limit."""
 
 
 def resolve_weights(value: str, config_key: str, *, network: Network, sha256: str | None = None) -> Path:
-    """The local file that a configuration value names: a path, or an address that ``fetch`` then gets.
+    """The local file that a configuration value names: a path, or a URL that ``fetch`` downloads.
 
     Raises WeightsError, which names ``config_key``, when there is no such file.
     """
@@ -86,36 +86,33 @@ def resolve_weights(value: str, config_key: str, *, network: Network, sha256: st
         return path
     state = "is a folder" if path.is_dir() else "does not exist"
     raise WeightsError(
-        f"{config_key}: {value!r} {state} (looked at {path.absolute()}). Give the path of a .pdparams or "
-        f".safetensors file, or its address (http, https or file)."
+        f"{config_key}: {value!r} {state} (absolute path: {path.absolute()}). Set the path of a .pdparams or "
+        f".safetensors file, or its URL (http, https or file)."
     )
 
 
 def fetch(url: str, *, sha256: str | None = None, config_key: str, network: Network) -> Path:
-    """The file at an http, https or file address; the first two are downloaded unless the cache has them.
+    """The local file of an http, https or file URL. Files that are not in the cache are downloaded.
 
-    Processes that want the same file at the same time wait for the one that downloads it. ``sha256`` is the
-    expected checksum in hexadecimal. Raises WeightsError, which names the address and ``config_key``,
-    whatever goes wrong.
+    If several processes need the same file, one downloads it and the others wait. ``sha256`` is the expected
+    checksum in hexadecimal. Raises WeightsError, which names the URL and ``config_key``, on any failure.
     """
     parts = urlsplit(url)
     if parts.scheme == "file":
         return _checked_local_file(url, Path(url2pathname(parts.path)), sha256, config_key)
     if parts.scheme not in ("http", "https"):
-        raise WeightsError(
-            f"{config_key}: {url!r} is no address of a kind that can be fetched (http, https, file)."
-        )
+        raise WeightsError(f"{config_key}: the URL {url!r} is not supported. Use http, https or file.")
     target = network.cache_dir / cached_name(url)
     if _is_good(target, sha256):
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _one_process_at_a_time(target.with_name(target.name + ".lock"), target.name):
-            if not _is_good(target, sha256):  # another process may have got it meanwhile
+            if not _is_good(target, sha256):  # another process may have downloaded it meanwhile
                 download(url, target, network=network, sha256=sha256)
     except (DownloadError, OSError) as problem:
         raise WeightsError(
-            f"{url} could not be downloaded: {problem}. Fetch it by hand, "
+            f"{url} could not be downloaded: {problem}. Download it manually, "
             f"for example on another machine, and set {config_key} to the path of that file."
         ) from problem
     return target
@@ -130,11 +127,11 @@ def download(
     sha256: str | None = None,
     quiet: bool = False,
 ) -> None:
-    """Get an http or https address into the file ``target``, whole or not at all.
+    """Download an http or https URL to the file ``target``, all or nothing.
 
-    The folder must be there. What a cut transfer had brought stays beside the target as ``.part``, and the
-    next call goes on from it if the server still has the same version. ``quiet``: without a line in the log
-    or a bar. Raises DownloadError whatever goes wrong, and its subclass LimitError beyond a limit.
+    The folder must exist. Data of an interrupted transfer stays beside the target as ``.part``. The next call
+    continues from it if the server still has the same version. ``quiet``: no log line and no progress bar.
+    Raises DownloadError on any failure, and its subclass LimitError when a limit is exceeded.
     """
     transfer = _Transfer(url, target, network, limits, quiet)
     try:
@@ -148,15 +145,15 @@ def download(
                 LOGGER.info("%s: %s; trying again.", url, problem)
         if sha256 is not None and (found := _sha256_of(transfer.part)) != sha256.lower():
             transfer.part.unlink()
-            raise DownloadError(f"what arrived has SHA-256 {found}, expected {sha256}")
+            raise DownloadError(f"the downloaded file has SHA-256 {found}, expected {sha256}")
         put_in_place(transfer.part, target)
         transfer.validator.unlink(missing_ok=True)
-    except (OSError, HTTPException, ValueError) as problem:  # ValueError: a malformed address
+    except (OSError, HTTPException, ValueError) as problem:  # ValueError: an invalid URL
         raise DownloadError(str(problem) or type(problem).__name__) from problem
 
 
 def cached_name(url: str) -> str:
-    """A file name that tells what it is, and is different for different addresses."""
+    """A readable file name that is different for different URLs."""
     name = PurePosixPath(
         re.sub(r"[^\w.-]", "_", unquote(PurePosixPath(urlsplit(url).path).name)) or "weights"
     )
@@ -165,12 +162,12 @@ def cached_name(url: str) -> str:
 
 
 class _CutError(OSError):
-    """A transfer ended too early; what arrived is kept."""
+    """A transfer broke off. The received data is kept."""
 
 
 def _checked_local_file(url: str, path: Path, sha256: str | None, config_key: str) -> Path:
     if not path.is_file():
-        raise WeightsError(f"{config_key}: {url!r} does not exist (looked at {path}).")
+        raise WeightsError(f"{config_key}: {url!r} does not exist (path: {path}).")
     if not _is_good(path, sha256):
         raise WeightsError(f"{config_key}: {path} has SHA-256 {_sha256_of(path)}, expected {sha256}.")
     return path
@@ -186,17 +183,17 @@ def _sha256_of(path: Path) -> str:
 
 
 class _Transfer:
-    """One file on its way: ``part`` is what has arrived, ``validator`` says of which version it is."""
+    """The transfer of one file. ``part`` holds the received data, ``validator`` the version of the file."""
 
     def __init__(self, url: str, target: Path, network: Network, limits: Limits, quiet: bool) -> None:
         self.part = target.with_name(target.name + ".part")
-        self.validator = target.with_name(target.name + ".validator")  # with the server's ETag or date
+        self.validator = target.with_name(target.name + ".validator")  # the server's ETag or date
         self._url, self._limits, self._quiet = url, limits, quiet
         self._deadline = None if limits.seconds is None else time.monotonic() + limits.seconds
         self._opener = _opener(network.proxies, _Redirection(limits.redirects, self._timeout))
 
     def receive(self) -> None:
-        """Make ``part`` the whole file, keeping what it holds if the server still has the same version."""
+        """Complete ``part``. Its data is reused if the server still has the same version of the file."""
         request = Request(self._url, headers={"User-Agent": "paddlex_seg", "Accept-Encoding": "identity"})
         start = self.part.stat().st_size if self.part.is_file() and self.validator.is_file() else 0
         if start > 0:
@@ -207,7 +204,7 @@ class _Transfer:
         except HTTPError as problem:
             if problem.code != 416 or start == 0:
                 raise
-            self.part.unlink()  # longer than the file on the server, or complete: not worth telling apart
+            self.part.unlink()  # part is complete, or longer than the file on the server: start again
             return self.receive()
         with response:
             if response.status != 206:
@@ -220,7 +217,7 @@ class _Transfer:
         bar = _no_progress() if self._quiet else _progress(self.part, start, total)
         with open(self.part, "ab" if start else "wb") as file, bar as advance:
             try:
-                while chunk := response.read1(CHUNK_BYTES):  # not read: it would wait for a whole chunk
+                while chunk := response.read1(CHUNK_BYTES):  # read() would wait for a full chunk
                     file.write(chunk)
                     advance(len(chunk))
                     self._check_limits(file.tell())
@@ -244,7 +241,7 @@ class _Transfer:
 
 
 class _GivenProxies(ProxyHandler):
-    """Asks the given proxies, but for the hosts that they list under "no"."""
+    """Uses the given proxies, except for the hosts listed under "no"."""
 
     def __init__(self, proxies: Mapping[str, str]) -> None:
         super().__init__(dict(proxies))
@@ -257,20 +254,20 @@ class _GivenProxies(ProxyHandler):
 
 
 class _Redirection(HTTPRedirectHandler):
-    """Follows so many redirections, within the time that is left."""
+    """Follows up to ``most`` redirections, within the time left."""
 
     def __init__(self, most: int, timeout: Callable[[], float]) -> None:
         self.max_redirections = most  # type: ignore[misc]
         self._timeout = timeout
 
     def redirect_request(self, req: Request, fp: IO[bytes], *answer: Any) -> Request | None:
-        fp.close()  # what comes with a redirection would be read whole, however long it is
+        fp.close()  # otherwise urllib reads the full body of the redirection, however long it is
         req.timeout = self._timeout()
         return super().redirect_request(req, fp, *answer)
 
 
 def _opener(proxies: Mapping[str, str], redirection: _Redirection) -> OpenerDirector:
-    """Speaks http and https only, so that a redirection cannot lead to any other protocol."""
+    """An opener for http and https only, so that a redirection cannot lead to another protocol."""
     opener = OpenerDirector()
     for handler in (
         _GivenProxies(proxies),
@@ -295,7 +292,7 @@ def _remember_version(headers: Any, validator: Path) -> None:
     if version:
         validator.write_text(version, encoding="latin1")
     else:
-        validator.unlink(missing_ok=True)  # without it a later try starts from the beginning
+        validator.unlink(missing_ok=True)  # without a version, the next attempt starts from the beginning
 
 
 def _total_bytes(headers: Any, start: int) -> int | None:
@@ -310,7 +307,7 @@ def _no_progress() -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def _progress(part: Path, start: int, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar that the yielded function moves by bytes; one line in the log where nobody watches."""
+    """A progress bar that the yielded function advances by bytes. Without a terminal: one log line."""
     name = part.name.removesuffix(".part")
     if not rich.get_console().is_terminal:
         size = "" if total is None else f" ({total / 1e6:.1f} MB)"
@@ -331,7 +328,7 @@ def _progress(part: Path, start: int, total: int | None) -> Iterator[Callable[[i
 
 @contextmanager
 def _one_process_at_a_time(lock: Path, name: str) -> Iterator[None]:
-    """Hold a lock that the system takes back even if this process is killed. The empty file stays."""
+    """Hold a file lock, which the system releases even if this process is killed. The empty file stays."""
     with open(lock, "wb") as file:
         if not _try_to_lock(file):
             LOGGER.info("Another process is downloading %s; waiting for it.", name)

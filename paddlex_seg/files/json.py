@@ -8,5 +8,5 @@ from paddlex_seg.files.atomic import write_text
 
 
 def write_json(path: Path, data: Any, *, indent: int | None = 2) -> None:
-    """Write a JSON file, whole or not at all; its folder is made when missing."""
+    """Write a JSON file, all or nothing. Its folder is created if missing."""
     write_text(path, json.dumps(data, indent=indent, ensure_ascii=False) + "\n")

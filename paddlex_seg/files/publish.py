@@ -1,10 +1,10 @@
-"""Several files of a data set that change at once, and folders whose old content is kept.
+"""Replace several files of a data set in one transaction, and replace folders with a backup.
 
-`publish`: whenever it is stopped, the old set is there or the new one. The new files are written beside the
-old ones. A journal in the folder of the data set then says what is to be renamed; from that moment the new
-set counts. A run that is killed between two renames is completed by `recover`, which everything calls that
-opens a data set. New files that a journal lists must outlive the process that wrote them, so their names are
-not the temporary ones of `files.atomic`.
+`publish` leaves either all old files or all new files, whenever it is stopped. It writes the new files next
+to the old ones. Then a journal in the folder of the data set lists all renames, which commits the new files.
+If a run is killed between two renames, `recover` completes them; all code that opens a data set calls it. New
+files in a journal must survive the process that wrote them, so they do not have temporary names of
+`files.atomic`.
 """
 
 import json
@@ -25,12 +25,12 @@ JOURNAL = ".paddlex_seg_journal.json"
 
 
 def publish(root: Path, files: Mapping[Path, bytes | Path | None]) -> None:
-    """Put files into the data set in ``root``, all or none.
+    """Write files into the data set in ``root``, all or none.
 
-    files: by path below ``root``, the new content, a file to take it from (linked where possible), or None
-    for a file that is to go. What was there becomes ``x.bak``, or ``x.bak.1`` and so on: no backup is ever
-    overwritten. Files whose content stays the same are not touched. Raises DatasetError when another run
-    changes the data set at the same time.
+    files: by path below ``root``: the new content, a source file (linked if possible), or None to remove the
+    file. An old file is kept as ``x.bak``, or ``x.bak.1`` and so on; no backup is ever overwritten. Files
+    with unchanged content are not touched. Raises DatasetError when another run changes the data set at the
+    same time.
     """
     recover(root)
     _clear_away(root)
@@ -53,7 +53,9 @@ def publish(root: Path, files: Mapping[Path, bytes | Path | None]) -> None:
                 _write_new(root / str(move["new"]), source)
         new = [root / move["new"] for move in moves if move["new"] is not None]
         if not all(path.exists() for path in new):
-            raise DatasetError(f"{root}: another run changes this data set. Wait for its end, and run again.")
+            raise DatasetError(
+                f"{root}: another run is changing this data set. Wait until it ends, and run again."
+            )
         flush_all(new)
         flush_all({path.parent for path in new})
         write_json(root / JOURNAL, {"committed": True, "moves": moves}, indent=None)
@@ -67,21 +69,21 @@ def publish(root: Path, files: Mapping[Path, bytes | Path | None]) -> None:
 
 
 def recover(root: Path) -> None:
-    """Complete what a killed `publish` had decided on in ``root``; does not disturb one that is at work."""
+    """Complete the committed changes of a killed `publish` in ``root``. Safe while another one runs."""
     journal = _read_journal(root)
     if journal is not None and journal["committed"]:
         _roll_forward(root, journal["moves"])
 
 
 def _clear_away(root: Path) -> None:
-    """Remove what a `publish` that was stopped before its decision had written."""
+    """Remove the files of a `publish` that was stopped before it committed."""
     journal = _read_journal(root)
     if journal is not None and not journal["committed"]:
         for move in journal["moves"]:
             if move["new"] is not None:
                 (root / move["new"]).unlink(missing_ok=True)
         (root / JOURNAL).unlink(missing_ok=True)
-    remove_leftovers(root)  # of the journal itself
+    remove_leftovers(root)  # temporary files of the journal
 
 
 def _read_journal(root: Path) -> Any:
@@ -92,19 +94,21 @@ def _read_journal(root: Path) -> Any:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write one file, whole or not at all; its folder is made when missing."""
+    """Write one file, all or nothing. Its folder is created if missing."""
     write_bytes(path, content)
 
 
 @contextmanager
 def fresh_folder(target: Path) -> Iterator[Path]:
-    """A new folder to be filled, which takes the place of ``target`` when the context ends without an error.
+    """A new folder to fill. It replaces ``target`` when the context ends without an error.
 
-    A folder that was there becomes ``target.bak``. What a killed run had filled is removed by the next one.
-    Of a kill between the two renames at the end, the backup is left and no target.
+    An old folder is kept as ``target.bak``. The temporary folder of a killed run is removed by the next run.
+    After a kill between the two renames at the end, only the backup exists.
     """
     remove_leftovers(target.parent)
-    shutil.rmtree(target.with_name(f".{target.name}.new"), ignore_errors=True)  # as it was called once
+    shutil.rmtree(
+        target.with_name(f".{target.name}.new"), ignore_errors=True
+    )  # name used by earlier versions
     with new_folder(target, backup=_kept_backup) as new:
         yield new
 
@@ -116,11 +120,11 @@ def _kept_backup(path: Path) -> Path:
 
 
 def _say_kept(backup: Path) -> None:
-    _LOGGER.info(f"What was there before is kept as {backup}")
+    _LOGGER.info(f"The previous version is kept as {backup}")
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """The same file under a second name, or a copy where the file system cannot do that."""
+    """Link a file under a second name, or copy it if the file system has no hard links."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source.resolve(), target)
@@ -129,7 +133,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def _roll_forward(root: Path, moves: list[dict[str, Any]]) -> None:
-    """Every step may have been done already, by the run that was killed or by one that recovers as well."""
+    """Do the renames of a journal. The killed run, or another recovery, may have done some already."""
     for move in moves:
         path = root / move["path"]
         if move["new"] is None:
@@ -148,13 +152,13 @@ def _roll_forward(root: Path, moves: list[dict[str, Any]]) -> None:
 
 
 def _back_up(path: Path, backup: Path) -> None:
-    """A second name for the file, so that there is no moment without it."""
+    """Link the backup as a second name of the file, so that the file itself is never missing."""
     with suppress(FileExistsError):
         try:
             os.link(path, backup)
         except FileExistsError:
             raise
-        except OSError:  # a file system without links
+        except OSError:  # a file system without hard links
             with new_file(backup) as temporary:
                 shutil.copy2(path, temporary)
 
@@ -178,7 +182,7 @@ def _is_there(path: Path, source: bytes | Path | None) -> bool:
 
 
 def free_backup(path: Path) -> Path:
-    """``path.bak``, ``path.bak.1`` and so on: the first that is not taken."""
+    """The first unused name of ``path.bak``, ``path.bak.1`` and so on."""
     return next(name for name in _backup_names(path) if not name.exists())
 
 

@@ -1,4 +1,4 @@
-"""Mode check_dataset: convert, split, repair; then: is the data fit to train on, and what does it hold?"""
+"""Mode check_dataset: convert, split and repair a data set, then check it and report its statistics."""
 
 import logging
 from collections.abc import Sequence
@@ -26,13 +26,13 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def run(cfg: Config) -> dict[str, Any]:
-    """The result of a data set that passes, for ``check_dataset_result.json``.
+    """Check a data set. Returns the content of ``check_dataset_result.json`` when the data set passes.
 
-    Converts, splits and repairs first where the configuration asks for it. Draws samples and a histogram
-    and writes a report into ``<output>/check_dataset``; the paths in the result are relative to the output
+    Converts, splits and repairs first when the configuration enables it. Draws samples and a histogram
+    and writes a report into ``<output>/check_dataset``. Paths in the result are relative to the output
     folder. Samples are counted in images.
-    Raises DatasetError listing what is wrong; the result file then holds ``check_pass`` false and the
-    findings.
+    Raises DatasetError with the problems when the check fails; the result file then holds ``check_pass``
+    false and the findings.
     """
     settings = cfg.CheckDataset
     dataset_dir, output_dir = Path(cfg.Global.dataset_dir), Path(cfg.Global.output)
@@ -63,9 +63,9 @@ def check_and_draw(
     converted: Sequence[Finding] = (),
     repair: Repair | None = None,
 ) -> dict[str, Any]:
-    """Check, report, draw, count: what `run` does once the data set is in place.
+    """Check, report and draw samples: the part of `run` after conversion, split and repair.
 
-    converted: findings of a conversion, which count like those of the check.
+    converted: findings of a conversion. They are reported like findings of the check.
     """
     cache = CheckCache(output_dir)
     fingerprint = None if converted or repair else fingerprint_of(dataset_dir, decode)
@@ -78,7 +78,7 @@ def check_and_draw(
         if fingerprint is not None:
             cache.keep(fingerprint, result)
     else:
-        _LOGGER.info("Nothing has changed since the last check; this is its result.")
+        _LOGGER.info("The data set has not changed since the last check. Its result is shown again.")
     log_findings(result)
     if not result["check_pass"]:
         write_result(output_dir, "check_dataset", result)
@@ -101,7 +101,7 @@ def _check(dataset_dir: Path, decode: Decode, cache_file: Path, converted: Seque
 
 
 def _report(report: CheckReport, output_dir: Path) -> dict[str, Any]:
-    """Write the report and, of a data set that passes, the images; the whole result."""
+    """Write the report and, when the data set passes, the sample images. Returns the full result."""
     folder = output_dir / "check_dataset"
     folder.mkdir(parents=True, exist_ok=True)
     passed = not report.number_of("error")

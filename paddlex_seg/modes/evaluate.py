@@ -1,4 +1,4 @@
-"""Mode evaluate: run a checkpoint over the val images and compute COCO's numbers."""
+"""Mode evaluate: run a checkpoint on the val images and compute the COCO metrics."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -25,14 +25,14 @@ LOGGER = logging.getLogger(__name__)
 def run(cfg: Config) -> dict[str, Any]:
     """Evaluate ``Evaluate.weight_path`` on the val images of ``Global.dataset_dir``.
 
-    Writes ``bbox.json`` and ``segm.json`` (the predictions in COCO's result format) beside the result file.
+    Writes ``bbox.json`` and ``segm.json`` (the predictions in COCO's result format) into ``Global.output``.
     """
     with join_ranks(cfg.Global.device) as ranks:
         return evaluate_checkpoint(cfg, ranks)
 
 
 def evaluate_checkpoint(cfg: Config, ranks: Ranks) -> dict[str, Any]:
-    """`run` for one of several ranks. Each has a share of the images, and rank 0 writes the results."""
+    """`run` for one rank. Each rank predicts a share of the images, and rank 0 writes the results."""
     spec, source = find_model(cfg.Global.model), cfg.Evaluate.weight_path
     dataset_dir, output = Path(cfg.Global.dataset_dir), Path(cfg.Global.output)
     paths = dataset_paths(dataset_dir)

@@ -1,4 +1,4 @@
-"""Mode export: from a checkpoint to a directory that deployment code and mode predict load."""
+"""Mode export: convert a checkpoint to an inference model for deployment and for mode predict."""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Mode predict: run an exported model over images and write drawings and JSON."""
+"""Mode predict: run an exported model on images and write visualizations and JSON."""
 
 import logging
 from pathlib import Path
@@ -16,7 +16,7 @@ def run(cfg: Config) -> dict[str, Any]:
     """Predict ``Predict.input`` with the model in ``Predict.model_dir``; results go to ``Global.output``."""
     if cfg.Predict.input is None:
         raise ConfigError(
-            "Predict.input is empty; name an image, a folder, a pattern, a URL, or a list of these."
+            "Predict.input is empty. Set it to an image file, a folder, a pattern, a URL, or a list of these."
         )
     device = use_device(cfg.Global.device)
     predictor = open_predictor(

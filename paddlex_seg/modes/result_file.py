@@ -1,4 +1,4 @@
-"""``<output>/<mode>_result.json``: what a mode did, for programs to read."""
+"""``<output>/<mode>_result.json``: the result of a mode, for programs to read."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from paddlex_seg.files.json import write_json
 
 
 def result_path(output_dir: Path, mode: str) -> Path:
-    """Where the result file of a mode lies."""
+    """The path of a mode's result file."""
     return output_dir / f"{mode}_result.json"
 
 
@@ -20,13 +20,13 @@ def write_result(output_dir: Path, mode: str, result: Mapping[str, Any]) -> None
 
 
 def clear_result(output_dir: Path, mode: str) -> None:
-    """Remove the result of an earlier run, so that it cannot be taken for this one's."""
-    with suppress(OSError):  # a folder that cannot be written is reported when it is made
+    """Remove the result file of an earlier run, so that it is not mistaken for the result of this run."""
+    with suppress(OSError):  # a folder that is not writable is reported later, when it is created
         result_path(output_dir, mode).unlink()
 
 
 def add_to_result(output_dir: Path, mode: str, failure: Mapping[str, Any]) -> None:
-    """Note a failure; what the run had already reported, such as finished checkpoints, stays in the file."""
+    """Add a failure. Results that the run already wrote, such as finished checkpoints, stay in the file."""
     path = result_path(output_dir, mode)
     reported = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     write_json(path, {**failure, **{key: value for key, value in reported.items() if key not in failure}})

@@ -1,4 +1,4 @@
-"""What lies in an output folder, in a few lines: ``python -m paddlex_seg.modes.summary output``."""
+"""A short summary of an output folder: ``python -m paddlex_seg.modes.summary output``."""
 
 import json
 import sys
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def summarize(output: Path) -> str:
-    """Mask AP and its course, and where the report, the images and the exported model are."""
+    """Mask AP over the epochs, and the paths of the report, the images and the exported model."""
     train, evaluation = (_read(output / f"{mode}_result.json") for mode in ("train", "evaluate"))
     curve = "  ".join(f"{row['epoch']}: {_ap(row['mask_ap'])}" for row in train.get("history", []))
     rows = {

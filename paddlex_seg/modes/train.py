@@ -1,4 +1,4 @@
-"""Mode train: from annotated images to checkpoints, a best model and its export."""
+"""Mode train: train on annotated images, save checkpoints and export the best model."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -23,10 +23,10 @@ from paddlex_seg.training.setup import prepare, start_training
 
 
 def run(cfg: Config) -> dict[str, Any]:
-    """Train ``Global.model`` on ``Global.dataset_dir`` and leave the results in ``Global.output``.
+    """Train ``Global.model`` on ``Global.dataset_dir`` and write the results into ``Global.output``.
 
-    Raises ConfigError, DatasetError or WeightsError before the first step where something is wrong, and
-    KeyboardInterrupt, with how to continue, when it is stopped.
+    Raises ConfigError, DatasetError or WeightsError before the first step when an input is wrong. Raises
+    KeyboardInterrupt, whose message says how to continue, when the run is stopped.
     """
     with (
         join_ranks(cfg.Global.device) as ranks,

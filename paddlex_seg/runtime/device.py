@@ -1,4 +1,4 @@
-"""Choosing the device before any work is done, with one sentence where it cannot be used."""
+"""Choose the device before any work is done, with a clear error when it cannot be used."""
 
 import logging
 import re
@@ -15,19 +15,19 @@ LOGGER = logging.getLogger(__name__)
 
 
 def use_device(name: str, place: Launched | None = None) -> str:
-    """Make Paddle use the device that ``Global.device`` names, and return it as Paddle spells it (``gpu:0``).
+    """Make Paddle use the device that ``Global.device`` names. Returns Paddle's name of it (``gpu:0``).
 
-    ``auto`` is the first GPU if one is usable, else the CPU. Of several ids the first is used, with a note;
-    in a distributed run, where ``place`` says which process this is, each process uses the one of its turn,
-    and those on the CPU of one machine share its cores out. Raises BackendError when this machine or this
-    Paddle cannot use the device.
+    ``auto`` is the first GPU if one is usable, else the CPU. Of several ids only the first is used, with a
+    warning. In a distributed run, ``place`` says which process this is: each process uses its own device, and
+    CPU processes on one machine share its cores. Raises BackendError when this machine or this Paddle cannot
+    use the device.
     """
     warn_of_unproven_paddle()
     kind, _, ids = name.partition(":")
     if kind == "auto":
         kind, ids = ("gpu", "0") if _count("gpu") > 0 else ("cpu", "")
     if kind == "cpu":
-        # Paddle uses a single core unless OMP_NUM_THREADS is set before it is imported, and then warns of it.
+        # Without this, Paddle uses one core. OMP_NUM_THREADS, set before the import, makes Paddle warn.
         paddle.base.core.set_num_threads(max(1, num_usable_cores() // (place.local_size if place else 1)))
         return _set_device("cpu")
     indices = [int(index) for index in ids.split(",")] if ids else [0]
@@ -39,15 +39,16 @@ def use_device(name: str, place: Launched | None = None) -> str:
         )
     if max(indices) >= available:
         raise BackendError(
-            f"Global.device is {name}, but this machine has {available} {kind} device(s), numbered from 0."
+            f"Global.device is {name}, but this machine has {available} {kind} device(s), numbered from 0. "
+            "Name devices that exist."
         )
     if len(indices) > 1 and place is None:
-        LOGGER.warning("Only the first of the devices %s is used: this mode runs on one device.", name)
+        LOGGER.warning("Only the first device of %s is used: this mode runs on one device.", name)
     return _set_device(f"{kind}:{indices[place.local_rank if place else 0]}")
 
 
 def warn_of_unproven_paddle() -> None:
-    """Log a warning when Paddle is not the version that the toolkit is tested with, and why that matters."""
+    """Log a warning when Paddle's version is not the one that the toolkit is tested with."""
     version = re.match(r"\d+\.\d+\.\d+", paddle.__version__)
     if version is None or version.group() == SUPPORTED_PADDLE:
         return
@@ -67,7 +68,7 @@ def _set_device(device: str) -> str:
 
 
 def _count(kind: str) -> int:
-    """How many devices of a kind Paddle can use. Asking for one that is absent aborts the process."""
+    """How many devices of a kind Paddle can use. Setting a missing device would abort the process."""
     if kind == "gpu":
         return paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0
     if kind == "xpu":
@@ -83,7 +84,7 @@ def _count(kind: str) -> int:
 def _why_unusable(kind: str) -> str:
     if kind == "gpu":
         if not paddle.device.is_compiled_with_cuda():
-            return "the installed PaddlePaddle is the build for the CPU"
+            return "the installed PaddlePaddle is the CPU build"
         return "no GPU is visible to PaddlePaddle"
     if kind == "xpu" and paddle.device.is_compiled_with_xpu():
         return "no XPU is visible to PaddlePaddle"

@@ -1,4 +1,4 @@
-"""How much memory the device of this process has for it, and how much Paddle has taken of that."""
+"""How much device memory this process can use, and how much of it Paddle has allocated."""
 
 import ctypes
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from paddlex_seg.runtime.environment import launched
 
 
 def reset_peak() -> None:
-    """Begin anew to note the most that is taken at once."""
+    """Reset the peak of allocated memory."""
     if _is_cpu():
         core.host_memory_stat_reset_peak_value("Allocated", 0)
     else:
@@ -21,24 +21,24 @@ def reset_peak() -> None:
 
 
 def peak_bytes() -> int:
-    """The most that tensors took at once since ``reset_peak``, what was there before included."""
+    """Peak bytes of all tensors since ``reset_peak``, including tensors that existed before."""
     if _is_cpu():
         return core.host_memory_stat_peak_value("Allocated", 0)
     return paddle.device.cuda.max_memory_allocated()
 
 
 def allocated_bytes() -> int:
-    """What tensors take now."""
+    """Bytes of all tensors now."""
     if _is_cpu():
         return core.host_memory_stat_current_value("Allocated", 0)
     return paddle.device.cuda.memory_allocated()
 
 
 def room_bytes() -> int:
-    """What this process can have in all: what its tensors take, and what nobody has taken.
+    """Bytes that this process can use: its own tensors and free memory.
 
-    On the CPU, the processes of a run on this machine share that out. Raises ConfigError where it is not
-    known.
+    On the CPU, the processes of a run on this machine share the free memory. Raises ConfigError when the free
+    memory is not known.
     """
     device = paddle.get_device()
     if device == "cpu":
@@ -46,7 +46,7 @@ def room_bytes() -> int:
         return _free_host_bytes() // (place.local_size if place else 1) + allocated_bytes()
     if not device.startswith("gpu"):
         raise ConfigError(
-            f"Train.batch_size: found auto, but how much memory is free is not known on {device}. Expected a "
+            f"Train.batch_size: found auto, but the free memory of {device} cannot be measured. Expected a "
             "number."
         )
     free = _free_gpu_bytes()
@@ -60,7 +60,7 @@ def _is_cpu() -> bool:
 
 
 def _free_gpu_bytes() -> int | None:
-    """What the driver says of the current GPU, as Paddle has no call for it; None where it says nothing."""
+    """Free bytes of the current GPU, from the driver since Paddle has no call for it; None if unknown."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -71,30 +71,30 @@ def _free_gpu_bytes() -> int | None:
 
 
 def _free_host_bytes() -> int:
-    """Of the machine, or of the control groups that this process is in, whichever has less."""
+    """Free bytes of the machine, or of the cgroups of this process if they have less."""
     try:
         meminfo = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         (available,) = (line.split()[1] for line in meminfo if line.startswith("MemAvailable:"))
         groups = OWN_GROUPS.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise ConfigError(
-            "Train.batch_size: found auto, but this system does not say in /proc how much memory is free. "
-            "Expected a number."
+            "Train.batch_size: found auto, but /proc of this system does not show the free memory. Expected "
+            "a number."
         ) from error
     return min([int(available) * 1024, *cgroup_bytes(groups, CGROUPS)])
 
 
 def cgroup_bytes(groups: str, root: Path) -> Iterator[int]:
-    """What is left of each memory limit. groups: the text of ``/proc/self/cgroup``, of version 1 or 2.
+    """Bytes left of each memory limit. groups: the text of ``/proc/self/cgroup``, version 1 or 2.
 
-    Pages of files that were not used for long count as free, as the kernel drops them first.
+    Inactive file pages count as free, because the kernel drops them first.
     """
     for version, folder in control_groups("memory", groups, root):
         names = ("memory.max", "memory.current")
         if version == 1:
             names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
         limit, usage = (read_setting(folder / name) for name in names)
-        if limit.isdecimal():  # the root has none
+        if limit.isdecimal():  # the root cgroup has no limit
             statistics = dict(row.split() for row in read_setting(folder / "memory.stat").splitlines())
             droppable = statistics.get("total_inactive_file", statistics.get("inactive_file", "0"))
             yield int(limit) - int(usage) + int(droppable)

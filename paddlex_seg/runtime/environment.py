@@ -1,4 +1,4 @@
-"""What must be set in a process before Paddle is imported, and what its environment says."""
+"""Settings that a process needs before Paddle is imported, and the environment of distributed runs."""
 
 import ctypes
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 CPU_INFO = Path("/proc/cpuinfo")
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
-# What Paddle's launcher would take from the environment rather than from its arguments.
+# Paddle's launcher would prefer these variables to its arguments.
 LAUNCHER_VARIABLES = {
     "PADDLE_DEVICES",
     "PADDLE_LOG_DIR",
@@ -26,7 +26,7 @@ KEPT = "PADDLEX_SEG_KEPT_"  # prefix of variables that the launcher would drop
 
 @dataclass(frozen=True)
 class Launched:
-    """What Paddle's launcher told this process of a distributed run."""
+    """The place of this process in a distributed run, as set by Paddle's launcher."""
 
     rank: int
     world_size: int
@@ -49,13 +49,13 @@ def launched() -> Launched | None:
 
 
 def launcher_environment(kind: str, num_processes: int) -> dict[str, str]:
-    """The environment for Paddle's launcher and what it starts. ``kind``: of device, as in Global.device."""
+    """The environment for Paddle's launcher and its processes. ``kind``: of device, as in Global.device."""
     environment = {name: value for name, value in os.environ.items() if name not in LAUNCHER_VARIABLES}
-    # The launcher drops the proxies, for it talks to other machines of the run; ranks download weights.
+    # The launcher drops proxy variables to reach other machines directly, but ranks need them for downloads.
     environment |= {KEPT + name: os.environ[name] for name in PROXY_VARIABLES if name in os.environ}
     if kind == "cpu":
         environment["PADDLE_DISTRI_BACKEND"] = "gloo"
-        # The launcher of a Paddle for GPUs deals out the GPUs that it sees, and fails when they are too few.
+        # The launcher of a GPU build assigns a visible GPU to each process, and fails when there are too few.
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(num_processes)))
     elif kind not in ("gpu", "xpu"):
         environment["PADDLE_XCCL_BACKEND"] = kind
@@ -63,7 +63,7 @@ def launcher_environment(kind: str, num_processes: int) -> dict[str, str]:
 
 
 def worker_environment() -> dict[str, str]:
-    """The environment for a process of a distributed run, in what the launcher started for it."""
+    """The environment for a rank: this process's environment plus the proxies that the launcher dropped."""
     kept = {name.removeprefix(KEPT): value for name, value in os.environ.items() if name.startswith(KEPT)}
     return {**os.environ, **kept}
 
@@ -76,23 +76,23 @@ def visible_devices(kind: str) -> list[str] | None:
 
 
 def end_with_parent() -> None:
-    """Let the system end this process when the one that started it has ended, however that came about.
+    """Let the system kill this process when its parent process ends for any reason.
 
-    Does nothing where the system is not Linux.
+    Does nothing on systems other than Linux.
     """
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def prepare_process() -> None:
-    """Set what Paddle and its libraries read only once, before the first ``import paddle``."""
-    # Said at import, though nothing is compiled, at the first training step, and at every export.
+    """Set variables that Paddle and its libraries read only once, before the first ``import paddle``."""
+    # Warnings at import (though nothing is compiled), at the first training step, and at every export.
     warnings.filterwarnings("ignore", message="No ccache found")
     warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
     warnings.filterwarnings("ignore", message=r"\w+ do not have 'place' interface")
-    # Said at the first use of some functions, to people who come from PyTorch.
+    # A warning for users of PyTorch, at the first use of some functions.
     warnings.filterwarnings("ignore", message=r"\s*Non compatible API")
-    # Below errors, Paddle's C++ side only says things about itself, such as at every export.
+    # Log messages of Paddle's C++ code below error level are of no use to users.
     os.environ.setdefault("GLOG_minloglevel", "2")
     keep_freed_memory()
     code_path = mkl_code_path(CPU_INFO.read_text(encoding="utf-8") if CPU_INFO.is_file() else "")
@@ -101,11 +101,11 @@ def prepare_process() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library use the memory of freed tensors again, instead of giving it back to the system.
+    """Let the C library reuse the memory of freed tensors instead of returning it to the system.
 
-    Paddle asks for fresh memory for every tensor on the CPU. What glibc gives back and gets anew has to be
-    mapped page by page, which takes several times as long as, say, a ReLU of it (benchmarks/memory_reuse.py).
-    Other C libraries, and systems without one of that kind, are left as they are.
+    Paddle allocates memory for every tensor on the CPU. When glibc returns memory and gets it back, the
+    system maps it page by page. This takes several times as long as, for example, a ReLU on the tensor
+    (benchmarks/memory_reuse.py). With other C libraries, nothing is changed.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -116,11 +116,11 @@ def keep_freed_memory() -> None:
 
 
 def mkl_code_path(cpu_info: str) -> str | None:
-    """The code path of Intel's MKL to ask for on a CPU that is not Intel's; None to leave the choice to MKL.
+    """The code path of Intel's MKL to request on an AMD CPU; None lets MKL choose.
 
-    The MKL that Paddle brings (mklml, 2019) takes a slow path on AMD's CPUs whatever they can do: a training
-    step of PP-YOLOE_seg-S takes twice as long (benchmarks/mkl_code_path.py). 7 is its path for AVX-512, 5
-    for AVX2. cpu_info: the text of /proc/cpuinfo.
+    Paddle's MKL (mklml, 2019) always chooses a slow code path on AMD CPUs: a training step of PP-YOLOE_seg-S
+    takes twice as long (benchmarks/mkl_code_path.py). 7 is the code path for AVX-512, 5 for AVX2. cpu_info:
+    the text of /proc/cpuinfo.
     """
     if "AuthenticAMD" not in cpu_info:
         return None

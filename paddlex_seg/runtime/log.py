@@ -1,4 +1,4 @@
-"""What a run says: log lines, a log file, and a progress bar where a person watches."""
+"""Log lines, a log file, and a progress bar on a terminal."""
 
 import logging
 import sys
@@ -15,7 +15,7 @@ FORMAT = logging.Formatter("[%(asctime)s] %(levelname)s: %(message)s", datefmt="
 
 
 class ConsoleHandler(logging.Handler):
-    """Prints above a progress bar; long lines are left to the terminal to wrap."""
+    """Prints log lines above a progress bar. The terminal wraps long lines."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record."""
@@ -26,7 +26,7 @@ class ConsoleHandler(logging.Handler):
 
 
 def start_log() -> None:
-    """Send the toolkit's log lines to the terminal, or plainly to standard output where there is none."""
+    """Send the toolkit's log lines to the terminal, or as plain text to standard output."""
     if ROOT.handlers:
         return
     if rich.get_console().is_terminal:
@@ -57,9 +57,10 @@ def log_file(path: Path) -> Iterator[None]:
 
 @contextmanager
 def progress_bar(description: str, total: int | None) -> Iterator[Callable[..., None]]:
-    """A bar that the yielded function moves by a step, with a text at its end; nothing without a terminal.
+    """A progress bar with a text at its end. The yielded function advances it by one step.
 
-    The function also takes ``steps``, and ``total`` where that is known only then.
+    The function also takes ``steps``, and ``total`` if it becomes known later. Without a terminal it does
+    nothing.
     """
     if not rich.get_console().is_terminal:
         yield lambda text="", steps=1, total=None: None

@@ -1,4 +1,4 @@
-"""What the environment says of downloads: where weights are kept, and which proxies are asked."""
+"""Download settings from the environment: the cache folder of weights, and the proxies."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ from paddlex_seg.files.download import Network
 
 
 def network() -> Network:
-    """The settings of this machine. Weights are kept in ``$XDG_CACHE_HOME/paddlex_seg/weights``, where
+    """The settings of this machine. Weights are cached in ``$XDG_CACHE_HOME/paddlex_seg/weights``;
     XDG_CACHE_HOME is ~/.cache unless set.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -16,5 +16,5 @@ def network() -> Network:
 
 
 def expand_home(value: str) -> str:
-    """A path with the home folder in the place of a leading ``~``; addresses stay as they are."""
+    """Replace a leading ``~`` of a path with the home folder. URLs are not changed."""
     return os.path.expanduser(value)

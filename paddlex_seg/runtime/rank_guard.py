@@ -1,4 +1,6 @@
-"""The small process between Paddle's launcher and a rank: notes how it ended, and ends with the launcher."""
+"""The guard process between Paddle's launcher and a rank. It records how the rank ended, and kills the rank
+when the launcher has ended.
+"""
 
 import os
 import signal
@@ -24,7 +26,7 @@ def main() -> int:
     assert place is not None, "runs under Paddle's launcher only"
     launcher = os.getppid()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)  # the launcher signals the group, of which the rank is a part
+        signal.signal(number, lambda *_: None)  # the launcher signals the whole group, including the rank
     worker = subprocess.Popen(sys.argv[1:], env=worker_environment(), preexec_fn=end_with_parent)
     note_worker(place.log_dir, place.rank, worker.pid)
     while True:
@@ -32,7 +34,7 @@ def main() -> int:
             code = worker.wait(POLL_SECONDS)
             break
         except subprocess.TimeoutExpired:
-            if os.getppid() != launcher:  # it was killed, and perhaps the command with it
+            if os.getppid() != launcher:  # the launcher was killed, and perhaps the command too
                 worker.kill()
     forget_worker(place.log_dir, place.rank)
     if code != 0 and os.getppid() == launcher:
@@ -41,7 +43,7 @@ def main() -> int:
 
 
 def unexplained_end(place: Launched, pid: int, code: int) -> Failure:
-    """The failure of a rank that did not say itself why it ended. ``code``: as subprocess has it."""
+    """The failure of a rank that ended without its own error message. ``code``: subprocess's return code."""
     log = place.log_dir / f"workerlog.{place.local_rank}"
     stopped = code in (-signal.SIGTERM, -signal.SIGINT)
     if code < 0:

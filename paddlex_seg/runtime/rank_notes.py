@@ -1,4 +1,4 @@
-"""Small files in the log folder of a distributed run: what its processes tell the command."""
+"""Small files in the log folder of a distributed run, by which its processes report to the command."""
 
 import json
 import time
@@ -9,16 +9,16 @@ from pathlib import Path
 
 from paddlex_seg.files.json import write_json
 
-TERMINAL_LOG = "terminal.log"  # the log lines of rank 0, which the command repeats
+TERMINAL_LOG = "terminal.log"  # the log lines of rank 0, which the command prints
 LAUNCHER_LOG = "launcher.log"
-# Connections of a process break a moment before anybody can note how it ended; the errors that the others get
-# of that must not look older than its end.
+# When a rank dies, its connections break before its guard can record the failure. Other ranks then report
+# connection errors first. Its failure is therefore dated back by this time, so that it counts as the first.
 NOTED_LATE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Failure:
-    """How a run failed, in the words of the terminal and of the result file."""
+    """How a run failed: the texts for the terminal and for the result file."""
 
     message: str  # for the terminal; an unexpected error has its traceback
     err_type: str
@@ -28,14 +28,14 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException, message: str, exit_code: int) -> "Failure":
-        """The failure that an exception is."""
+        """The failure for an exception."""
         kind = type(error)
         name = f"<class '{kind.__module__}.{kind.__qualname__}'>"
         return cls(message, name, str(error), exit_code, time.time())
 
 
 def clear_notes(log_dir: Path) -> None:
-    """Make the folder and remove what an earlier run left in it."""
+    """Create the folder and remove the files of an earlier run."""
     log_dir.mkdir(parents=True, exist_ok=True)
     for pattern in ("worker.*.json", "failure.*.json", "workerlog.*", "envlog.*", "backup_env.*", "*.log"):
         for path in log_dir.glob(pattern):
@@ -43,12 +43,12 @@ def clear_notes(log_dir: Path) -> None:
 
 
 def note_worker(log_dir: Path, rank: int, pid: int) -> None:
-    """Leave the process id of a rank."""
+    """Write the process id of a rank."""
     write_json(log_dir / f"worker.{rank}.json", {"pid": pid})
 
 
 def forget_worker(log_dir: Path, rank: int) -> None:
-    """Remove what ``note_worker`` left, since the system may use the number again."""
+    """Remove the file of ``note_worker``, because the system may reuse the process id."""
     (log_dir / f"worker.{rank}.json").unlink()
 
 
@@ -58,14 +58,14 @@ def read_workers(log_dir: Path) -> dict[int, int]:
 
 
 def note_failure(log_dir: Path, rank: int, failure: Failure) -> None:
-    """Leave why a rank ends; the first reason stays."""
+    """Write why a rank ends. Only the first reason of a rank is kept."""
     path = log_dir / f"failure.{rank}.json"
     if not path.exists():
         write_json(path, asdict(failure))
 
 
 def read_failures(log_dir: Path) -> list[Failure]:
-    """All that failed on this machine, the first one first."""
+    """All failures on this machine, the earliest first."""
     failures = [Failure(**data) for _, data in _read(log_dir, "failure.*.json")]
     return sorted(failures, key=lambda failure: failure.time)
 

@@ -1,4 +1,4 @@
-"""The processes of a distributed run, seen from one of them: which it is, and what all of them agree on."""
+"""The ranks of a distributed run: which rank this process is, and collective calls of all ranks."""
 
 import io
 import time
@@ -15,16 +15,16 @@ from paddlex_seg.runtime.environment import launched
 
 T = TypeVar("T")
 MEETING_KEY = "paddlex_seg/arrivals"
-MEETING_SECONDS = 3600.0  # as long as the slowest thing may take that one rank does while the others wait
-FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.5  # seconds between two looks at who has arrived
+MEETING_SECONDS = 3600.0  # how long ranks wait for the slowest rank
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.5  # seconds between two checks of how many ranks have arrived
 
 
 class Meeting:
-    """Lets ranks wait for each other for long.
+    """A barrier with a long timeout.
 
-    A collective of gloo fails when a rank comes 30 seconds after another, and Paddle has no setting for it.
-    Before one that long work of a single rank may precede, the ranks therefore count themselves in Paddle's
-    store.
+    A gloo collective fails when one rank is 30 seconds later than another, and Paddle has no setting for
+    this. When one rank may have worked for longer, the ranks first wait here, by counting arrivals in
+    Paddle's store.
     """
 
     def __init__(self, world_size: int) -> None:
@@ -32,14 +32,14 @@ class Meeting:
         self._world_size, self._number = world_size, 0
 
     def wait(self) -> None:
-        """Return when all ranks have called this as often as this one has."""
+        """Return when all ranks have called this method as often as this rank."""
         self._number += 1
-        # No rank can be counted for the next time before all were for this one, so the sum is enough.
+        # No rank can arrive at the next barrier before all have arrived at this one, so one sum is enough.
         expected = self._number * self._world_size
         arrived, pause, start = self._store.add(MEETING_KEY, 1), FIRST_PAUSE, time.monotonic()
         while arrived < expected:
             if time.monotonic() - start > MEETING_SECONDS:
-                raise TimeoutError(f"{expected - arrived} other ranks did not come within an hour")
+                raise TimeoutError(f"{expected - arrived} other rank(s) did not arrive within an hour")
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
             arrived = self._store.add(MEETING_KEY, 0)
@@ -47,7 +47,7 @@ class Meeting:
 
 @dataclass(frozen=True)
 class Ranks:
-    """One process of a run and how many there are. All ranks must make the same calls in the same order."""
+    """The rank of this process and the number of ranks. All ranks must make the same calls in one order."""
 
     rank: int = 0
     world_size: int = 1
@@ -59,9 +59,9 @@ class Ranks:
         return self.rank == 0
 
     def gather(self, value: T) -> list[T]:
-        """The values of all ranks, in the order of ranks; each rank gets all. They are pickled.
+        """The values of all ranks in rank order, returned on every rank. Values are pickled.
 
-        Waits for the others, up to an hour.
+        Waits for the other ranks, up to an hour.
         """
         if self.meeting is None:
             return [value]
@@ -73,8 +73,8 @@ class Ranks:
     def any_of(self, flag: bool) -> bool:
         """Whether the flag is set on any rank.
 
-        For every step: takes less than a millisecond. On the CPU, ranks must come within 30 seconds; after
-        work that only some of them do, call ``barrier`` first.
+        Fast enough for every step: less than a millisecond. On the CPU, all ranks must call it within 30
+        seconds; after work that only some ranks do, call ``barrier`` first.
         """
         if self.meeting is None:
             return flag
@@ -83,7 +83,7 @@ class Ranks:
         return bool(total.item())
 
     def barrier(self) -> None:
-        """Wait until all ranks are here, up to an hour."""
+        """Wait until all ranks have called this, up to an hour."""
         if self.meeting is not None:
             self.meeting.wait()
 
@@ -93,21 +93,21 @@ ONE_RANK = Ranks()
 
 @contextmanager
 def join_ranks(device: str) -> Iterator[Ranks]:
-    """Use the device of this process and, in a distributed run, meet the other ranks until the context ends.
+    """Use the device of this process and, in a distributed run, connect to the other ranks.
 
-    A process that was not started as one of several is rank 0 of 1. An error inside the context leaves it
-    without waiting for others, and soon after that they are ended: ranks that stop by agreement meet in
-    ``barrier`` first. Raises BackendError when the device cannot be used.
+    A process outside a distributed run is rank 0 of 1. An error leaves the context without waiting for the
+    other ranks, which are ended soon afterwards. Ranks that all stop on purpose must therefore call
+    ``barrier`` before they raise. Raises BackendError when the device cannot be used.
     """
     place = launched()
     use_device(device, place)
     if place is None:
         yield ONE_RANK
         return
-    with redirect_stderr(io.StringIO()):  # a list of flags that Paddle has set by itself
+    with redirect_stderr(io.StringIO()):  # hides Paddle's list of its own flags
         dist.init_parallel_env()
     ranks = Ranks(place.rank, place.world_size, Meeting(place.world_size))
     yield ranks
-    ranks.barrier()  # the store of all ends with rank 0
-    ranks.any_of(False)  # after which nobody looks into the store again
+    ranks.barrier()  # rank 0 holds the store, so no rank may still need it when rank 0 ends
+    ranks.any_of(False)  # after this call no rank reads the store
     dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a model trains: the run stops where its state is whole."""
+"""Ctrl-C and SIGTERM during training: the run stops where its state is consistent."""
 
 import signal
 import threading
@@ -9,11 +9,11 @@ from typing import Any
 
 
 class StopSignals:
-    """Catches the first SIGINT or SIGTERM while the context lasts; the second one acts as ever.
+    """Catches the first SIGINT or SIGTERM inside the context. A second signal has its usual effect.
 
-    The first one only sets ``requested``, which the loop looks at between two steps, except within
-    ``interruptible``, where it raises KeyboardInterrupt at once. With ``at_once`` false it never does:
-    processes that work together must stop at the same step. Outside of the main thread nothing is caught.
+    The first signal only sets ``requested``, which the training loop checks between two steps. Inside
+    ``interruptible`` it raises KeyboardInterrupt at once, unless ``at_once`` is false: ranks of one run must
+    all stop at the same step. Outside of the main thread no signal is caught.
     """
 
     def __init__(self, *, at_once: bool = True) -> None:
@@ -32,13 +32,13 @@ class StopSignals:
         self._give_back()
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt when a signal has come."""
+        """Raise KeyboardInterrupt when a signal was received."""
         if self.requested:
             raise KeyboardInterrupt
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Work that may end anywhere: it changes nothing, or nothing that the caller does not put back."""
+        """For work that may be interrupted anywhere: it changes no state, or the caller restores it."""
         self._interruptible = self._at_once
         try:
             if self._at_once:

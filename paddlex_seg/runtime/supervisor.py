@@ -1,12 +1,12 @@
-"""Starting and supervising the processes of a distributed run, from the command that a person started.
+"""Start and supervise the processes of a distributed run, in the command that the user started.
 
     command -> paddle.distributed.launch -> a guard per rank (rank_guard.py) -> the same command as a rank
 
-Paddle's launcher brings machines together and sets up what ranks need to find each other on any kind of
-device. All else is done here, since it ends ranks the moment it is told to end, notices a dead one late, and
-does not say of which signal: log lines, signals, and the end of all ranks when one has died. The processes
-tell each other by small files in the log folder (rank_notes.py). Whoever is killed, whatever stands behind it
-ends by itself.
+Paddle's launcher connects machines and sets up what ranks need to find each other on any kind of device. But
+it ends ranks at once when it is told to end, notices a dead rank late, and does not report the signal that
+killed it. Therefore log lines, signals, and ending all ranks when one has died are handled here. The
+processes communicate through small files in the log folder (rank_notes.py). When a process in this chain is
+killed, all processes after it end too.
 """
 
 import logging
@@ -36,13 +36,13 @@ from paddlex_seg.runtime.rank_notes import (
 
 LOGGER = logging.getLogger(__name__)
 DISTRIBUTED_MODES = ("train", "evaluate")
-MASTER_PORT = 6070  # of Train.dist_ips; the one that Paddle's launcher starts from
+MASTER_PORT = 6070  # used with Train.dist_ips; the first port that Paddle's launcher tries
 POLL_SECONDS = 0.1
-FAILURE_SECONDS = 3.0  # for the other ranks to end by themselves when one has failed
-STOP_SECONDS = 12.0  # for all of them to finish a step and save when the command is told to end
-LAUNCHER_SECONDS = 5.0  # for the launcher to end when no rank is left
+FAILURE_SECONDS = 3.0  # time for the other ranks to end on their own after one rank has failed
+STOP_SECONDS = 12.0  # time for all ranks to finish a step and save after a stop signal
+LAUNCHER_SECONDS = 5.0  # time for the launcher to end after all ranks have ended
 PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
-# Not "-m": when main.py of a checkout runs from elsewhere, only it has the checkout on its import path.
+# Not "-m": when main.py of a checkout is run from another folder, a new process cannot import the checkout.
 RUN_GUARD = (
     f"import sys; sys.path.append({PACKAGE_ROOT!r}); "
     "from paddlex_seg.runtime.rank_guard import main; sys.exit(main())"
@@ -51,19 +51,19 @@ RUN_GUARD = (
 
 @dataclass(frozen=True)
 class LaunchPlan:
-    """What is to be started on this machine."""
+    """The processes to start on this machine."""
 
     kind: str  # of device, as in Global.device
     devices: tuple[int, ...]  # one for each process; empty on the CPU
     num_processes: int  # on this machine
     nnodes: int
-    master: str | None  # host:port, when there are several machines
+    master: str | None  # host:port for several machines, else None
 
 
 def launch_plan(cfg: Config) -> LaunchPlan | None:
-    """What a configuration asks for; None for a run of one process.
+    """The processes that a configuration requires; None for a run of one process.
 
-    Raises ConfigError for settings that contradict each other.
+    Raises ConfigError for contradictory settings.
     """
     if cfg.Global.mode not in DISTRIBUTED_MODES:
         return None
@@ -75,12 +75,13 @@ def launch_plan(cfg: Config) -> LaunchPlan | None:
     num_processes = cfg.Train.num_processes
     if num_processes > 1 and kind != "cpu":
         raise ConfigError(
-            f"Train.num_processes is {num_processes}, but Global.device is {cfg.Global.device}. It is meant "
-            f"for Global.device=cpu; on other devices name one for each process, such as gpu:0,1."
+            f"Train.num_processes is {num_processes}, but Global.device is {cfg.Global.device}. "
+            f"Train.num_processes is for Global.device=cpu. For other devices, list one device per process, "
+            f"such as gpu:0,1."
         )
     if nnodes > 1 and kind == "auto":
         raise ConfigError(
-            "Global.device is auto; on several machines name the devices, such as gpu:0,1 or cpu."
+            "Global.device is auto. On several machines, name the devices, such as gpu:0,1 or cpu."
         )
     if kind not in ("auto", "cpu"):
         devices = devices or (0,)
@@ -91,11 +92,12 @@ def launch_plan(cfg: Config) -> LaunchPlan | None:
 
 
 def run_ranks(plan: LaunchPlan, command: Sequence[str], log_dir: Path) -> Failure | None:
-    """Run ``command`` as every rank of the plan, wait for all, and return how the run failed, if it did.
+    """Run ``command`` as every rank of the plan, wait for all ranks, and return the failure, if any.
 
-    While it runs, the log lines of rank 0 are printed. SIGINT and SIGTERM are passed on to each rank once;
-    what does not end within 12 seconds is killed. When one rank fails, the others are ended within a few
-    seconds. Raises BackendError when machines could not find each other. For the main thread.
+    The log lines of rank 0 are printed while it runs. The first SIGINT or SIGTERM is passed on to each rank;
+    ranks that do not end within 12 seconds are killed. When one rank fails, the other ranks are ended within
+    a few seconds. Raises BackendError when the machines cannot find each other. Must be called in the main
+    thread.
     """
     if plan.master is not None:
         plan = replace(plan, master=reachable_master(plan.master))
@@ -103,16 +105,18 @@ def run_ranks(plan: LaunchPlan, command: Sequence[str], log_dir: Path) -> Failur
     LOGGER.info(
         "Starting %d process(es)%s; logs are in %s.",
         plan.num_processes,
-        f" on this machine; the run begins when all {plan.nnodes} have" if plan.nnodes > 1 else "",
+        f" on this machine. The run starts when all {plan.nnodes} machines are ready"
+        if plan.nnodes > 1
+        else "",
         log_dir,
     )
     with received_signals() as received, (log_dir / LAUNCHER_LOG).open("wb") as log:
         launcher = subprocess.Popen(
             launch_command(plan, command, log_dir),
             env=launcher_environment(plan.kind, plan.num_processes),
-            stdout=subprocess.DEVNULL,  # repeats the log of rank 0
+            stdout=subprocess.DEVNULL,  # it only repeats the log of rank 0
             stderr=log,
-            start_new_session=True,  # out of reach of Ctrl-C
+            start_new_session=True,  # so that Ctrl-C does not reach it
             preexec_fn=end_with_parent,
         )
         supervision = Supervision(launcher, plan, log_dir, received)
@@ -126,21 +130,21 @@ def run_ranks(plan: LaunchPlan, command: Sequence[str], log_dir: Path) -> Failur
 
 
 class Supervision:
-    """What the command knows of its processes while they run."""
+    """The state of a distributed run, as the command observes it."""
 
     def __init__(
         self, launcher: subprocess.Popen, plan: LaunchPlan, log_dir: Path, received: list[int]
     ) -> None:
         self.launcher, self.plan, self.log_dir, self.received = launcher, plan, log_dir, received
-        self.begun = False  # once all ranks have started
-        self.passed_on = 0  # of the received signals
-        self.stopped: float | None = None  # when the first signal came, in seconds since 1970
-        self.deadline: float | None = None  # when ranks are killed
+        self.begun = False  # whether all ranks have started
+        self.passed_on = 0  # number of received signals that were passed on
+        self.stopped: float | None = None  # time of the first signal, in seconds since 1970
+        self.deadline: float | None = None  # time.monotonic() at which ranks are killed
         self.killed = False
-        self.shown = 0  # bytes of the terminal log
+        self.shown = 0  # bytes of the terminal log that were printed
 
     def look(self) -> None:
-        """One look at everything; called several times a second."""
+        """Check log lines, signals, failures and deadlines once. Called several times a second."""
         self.show_log_lines()
         self.begun = self.begun or len(read_workers(self.log_dir)) == self.plan.num_processes
         if len(self.received) > self.passed_on:
@@ -165,18 +169,20 @@ class Supervision:
             sys.stdout.flush()
 
     def end_all(self) -> None:
-        """Leave no process behind, however the launcher ended."""
+        """End all processes, however the launcher ended."""
         self.launcher.kill()
         self.launcher.wait()
         _signal_all(read_workers(self.log_dir).values(), signal.SIGKILL)
         self.show_log_lines()
 
     def outcome(self) -> Failure | None:
-        """How the run failed, if it did: by the first failure, unless it was told to end before that."""
+        """The failure of the run, if any: the first one, unless a stop signal came before it."""
         noted = read_failures(self.log_dir)
         failures = [note for note in noted if self.stopped is None or note.time < self.stopped]
         if failures and self.plan.nnodes > 1:
-            hint = "If the connection is gone, the reason is on another machine of the run."
+            hint = (
+                "If this is a lost connection, see the logs of the other machines of the run for the cause."
+            )
             return replace(failures[0], message=f"{failures[0].message}\n{hint}")
         if failures:
             return failures[0]
@@ -187,17 +193,18 @@ class Supervision:
             orderly = [note for note in noted if "KeyboardInterrupt" in note.err_type and note.err_msg]
             return orderly[0] if orderly else Failure.of(KeyboardInterrupt(), "interrupted", 1)
         error = BackendError(
-            f"The launcher of the processes ended with code {code}. Its log is {self.log_dir / LAUNCHER_LOG}."
+            f"The launcher of the processes ended with exit code {code}. See its log, "
+            f"{self.log_dir / LAUNCHER_LOG}."
         )
         return Failure.of(error, f"Error: {error}", error.exit_code)
 
     def _pass_on(self) -> None:
-        """Pass the first signal on to all ranks; the second one, or one before all ranks run, ends them."""
+        """Pass the first signal on to all ranks. A second one, or one before all ranks run, kills them."""
         number = self.received[self.passed_on]
         self.passed_on += 1
         if self.stopped is not None or not self.begun:
             self.stopped = self.stopped or time.time()
-            self.launcher.kill()  # the guards see it, and end the ranks
+            self.launcher.kill()  # the guards notice this and kill the ranks
             return
         self.stopped = time.time()
         self.deadline = self.deadline or time.monotonic() + STOP_SECONDS
@@ -206,7 +213,7 @@ class Supervision:
 
 @contextmanager
 def received_signals() -> Iterator[list[int]]:
-    """Inside, SIGINT and SIGTERM do nothing but be listed, in the order in which they came."""
+    """Inside the context, SIGINT and SIGTERM are only appended to the yielded list."""
     received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -234,17 +241,18 @@ def launch_command(plan: LaunchPlan, command: Sequence[str], log_dir: Path) -> l
 
 
 def log_folder(cfg: Config) -> Path:
-    """Where the processes of a distributed run leave their logs; each machine has a folder of its own."""
+    """The log folder of a distributed run. With several machines, each has its own folder."""
     folder = Path(cfg.Global.output).resolve() / f"distributed_{cfg.Global.mode}_logs"
     several_machines = cfg.Train.nnodes > 1 or len(cfg.Train.dist_ips or ()) > 1
     return folder / socket.gethostname() if several_machines else folder
 
 
 def reachable_master(master: str) -> str:
-    """``host:port`` with the host as a number, once it is sure that Paddle's launcher can work with it.
+    """``host:port`` with the host as an IP address, checked so that Paddle's launcher can work with it.
 
-    The launcher is the master if the name of its machine stands for the master's address, and else waits for
-    ever. Raises BackendError when the names of the machines are not set up for that.
+    The launcher acts as the master when the name of its machine resolves to the master's address. If no
+    launcher does, all of them wait forever. Raises BackendError when the name of this machine does not
+    resolve as needed.
     """
     host, _, port = master.partition(":")
     name = socket.gethostname()
@@ -252,13 +260,14 @@ def reachable_master(master: str) -> str:
         address, own_address = socket.gethostbyname(host), socket.gethostbyname(socket.getfqdn(name))
     except OSError as error:
         raise BackendError(
-            f"{host} or {name}, the name of this machine, is no known host: {error}."
+            f"{host} or {name} (the name of this machine) cannot be resolved to an address: {error}. "
+            "Correct the name, or add it to /etc/hosts."
         ) from error
     is_loopback = own_address.startswith("127.") and not address.startswith("127.")
     if is_loopback or (address != "127.0.0.1" and address != own_address and _is_here(address)):
         raise BackendError(
-            f"This machine is called {name}, which stands for {own_address}; the others of the run must be "
-            f"able to reach it by that, and {address} is the master. Correct that in /etc/hosts."
+            f"The name of this machine, {name}, resolves to {own_address}. The other machines of the run, "
+            f"with the master {address}, must be able to reach it there. Correct it in /etc/hosts."
         )
     return f"{address}:{port}"
 
@@ -273,39 +282,39 @@ def _is_here(address: str) -> bool:
 
 
 def _machines(cfg: Config) -> tuple[int, str | None]:
-    """How many machines take part, and the host:port at which they meet."""
+    """The number of machines, and host:port of the master."""
     nnodes, master, addresses = cfg.Train.nnodes, cfg.Train.master, cfg.Train.dist_ips
     if addresses is not None:
         if nnodes not in (1, len(addresses)):
             raise ConfigError(
-                f"Train.nnodes is {nnodes}, but Train.dist_ips lists {len(addresses)} machines. Leave "
-                "nnodes out."
+                f"Train.nnodes is {nnodes}, but Train.dist_ips lists {len(addresses)} machines. Do not set "
+                "nnodes."
             )
         if master is not None:
             raise ConfigError(
-                "Train.master and Train.dist_ips are both set. Leave one out; the first of dist_ips is the "
-                "master."
+                "Train.master and Train.dist_ips are both set. Set only one of them; the first machine of "
+                "dist_ips is the master."
             )
         if len(set(addresses)) < len(addresses):
             raise ConfigError(f"Train.dist_ips lists a machine twice: {', '.join(addresses)}.")
         nnodes, master = len(addresses), f"{addresses[0]}:{MASTER_PORT}"
     elif (nnodes > 1) != (master is not None):
         raise ConfigError(
-            f"Train.nnodes is {nnodes} and Train.master is {master}. For several machines set both, such as "
-            "Train.nnodes=2 and Train.master=10.0.0.1:6070; for one machine leave both out."
+            f"Train.nnodes is {nnodes} and Train.master is {master}. For several machines, set both, such as "
+            "Train.nnodes=2 and Train.master=10.0.0.1:6070. For one machine, set neither."
         )
     return (nnodes, master) if nnodes > 1 else (1, None)
 
 
 def _labels(plan: LaunchPlan) -> list[str]:
-    """The devices as the launcher names them: by what the environment calls them where it shows only some."""
+    """The devices as the launcher names them: by their labels in CUDA_VISIBLE_DEVICES or the like, if set."""
     visible = visible_devices(plan.kind)
     if visible is None:
         return [str(index) for index in plan.devices]
     if max(plan.devices) >= len(visible):
         raise ConfigError(
-            f"Global.device names {plan.kind}:{max(plan.devices)}, but the environment lets {len(visible)} "
-            "devices be seen, numbered from 0."
+            f"Global.device names {plan.kind}:{max(plan.devices)}, but the environment makes only "
+            f"{len(visible)} device(s) visible, numbered from 0."
         )
     return [visible[index] for index in plan.devices]
 

@@ -1,13 +1,13 @@
-"""``Train.batch_size: auto``: how many images a step can take, measured before the first epoch.
+"""``Train.batch_size: auto``: find the batch size by measuring memory before the first epoch.
 
-Steps with 1, 2 and 4 images, forward and backward as in training, say how memory grows with them. They have
-the images with the most objects, at the largest size that the recipe draws, so that hardly a batch of the
-run needs more. The result is a power of two, for which at most ``SHARE`` of the memory is needed; the rest is
-for data workers, evaluations, and what an allocator cannot use. It is
+Forward and backward passes with 1, 2 and 4 images measure how memory grows with the batch size. They use the
+images with the most objects, at the largest input size of the recipe, so that hardly any batch of the run
+needs more. The result is a power of two that needs at most ``SHARE`` of the memory. The rest is for data
+workers, evaluation and memory that the allocator cannot use. The batch size is limited to
 
-- at most 16, and at most 4 on the CPU, whose cores are nearly as busy with a few images as with many: more
-  images a step make fewer steps of an epoch there, and the epoch hardly shorter;
-- and so that an epoch has at least 16 steps, as few steps learn little however many images they have.
+- 16, and 4 on the CPU: a few images keep its cores nearly as busy as many, so a larger batch gives fewer
+  steps per epoch but hardly a shorter epoch;
+- a size that leaves at least 16 steps per epoch: few steps learn little, however large the batch.
 """
 
 import logging
@@ -33,31 +33,31 @@ from paddlex_seg.training.step import OutOfMemoryError, TrainState, try_whole
 LOGGER = logging.getLogger(__name__)
 SHARE = 0.7
 MEASURED = (1, 2, 4)  # images
-MOST_IMAGES, MOST_IMAGES_CPU = 16, 4  # a device
-FEWEST_STEPS = 16  # an epoch
-# Float32 numbers for each one that is trained, besides its gradient: what the optimizer remembers, which it
-# has from its first step on, and a gradient more: one that is clipped, or that of the batches before.
+MOST_IMAGES, MOST_IMAGES_CPU = 16, 4  # per device
+FEWEST_STEPS = 16  # per epoch
+# Float32 numbers per trained weight, besides its gradient: the optimizer's state, which exists from the first
+# step on, and one more gradient (the clipped one, or the one accumulated from earlier batches).
 NUMBERS_OF_OPTIMIZER = {"momentum": 2, "adamw": 3}
 GB = 1e9
 
 
 @dataclass(frozen=True)
 class MemoryLine:
-    """Bytes that a step needs: a fixed part, and as much again for every image."""
+    """Bytes that a step needs: a fixed part, and a part for every image."""
 
     fixed: float
     per_image: float
 
     def need(self, images: int) -> float:
-        """Bytes for so many images."""
+        """Bytes for a step with this number of images."""
         return self.fixed + self.per_image * images
 
 
 def fit_line(peaks: Mapping[int, int]) -> MemoryLine:
-    """The line of least squares, moved up until no measurement lies above it.
+    """The least-squares line, moved up until no measurement lies above it.
 
-    peaks: bytes by number of images. 0 is for what is there between steps. A step adds to it also what does
-    not depend on the images, so that it counts only where there is no more than one other measurement.
+    peaks: bytes by number of images. 0 images means the memory in use between steps. A step also needs memory
+    that does not depend on the images, so the entry for 0 is used only with at most one other measurement.
     """
     images = [number for number in peaks if number > 0]
     if len(images) < 2:
@@ -75,9 +75,9 @@ def choose(line: MemoryLine, *, budget: float, most: int) -> int:
 
 
 def most_images(epoch_length: int, *, batches_per_step: int, is_cpu: bool) -> int:
-    """The most that are sensible, however much memory there is; see the first lines of this module.
+    """The largest sensible batch size, whatever the memory; see the docstring of this module.
 
-    batches_per_step: of all processes together.
+    batches_per_step: over all processes.
     """
     most = MOST_IMAGES_CPU if is_cpu else MOST_IMAGES
     return max(1, min(most, epoch_length // (FEWEST_STEPS * batches_per_step)))
@@ -86,10 +86,10 @@ def most_images(epoch_length: int, *, batches_per_step: int, is_cpu: bool) -> in
 def find_batch_size(
     state: TrainState, dataset: TrainingSet, ranks: Ranks, *, optimizer: str, accumulate_steps: int
 ) -> int:
-    """Images a step and process, the same on all ranks; ``state`` is left as it was.
+    """Images per step and process, the same on all ranks. ``state`` is not changed.
 
-    optimizer: its kind in the recipe. Raises BackendError where memory runs out for a single image, or on
-    one of several ranks; DatasetError where no image can be read.
+    optimizer: its kind in the recipe. Raises BackendError when memory runs out for a single image, or on
+    one of several ranks; DatasetError when no image can be read.
     """
     most = most_images(
         dataset.epoch_length,
@@ -115,7 +115,8 @@ def find_batch_size(
         size //= 2
     paddle.set_rng_state(random_state)
     LOGGER.info(
-        "Train.batch_size=auto: %d image(s) a step%s; %.2f GB fixed and %.2f GB an image of %.2f GB.",
+        "Train.batch_size=auto: %d image(s) per step%s. Memory: %.2f GB fixed, %.2f GB per image, %.2f GB "
+        "available.",
         size,
         " and process" if ranks.world_size > 1 else "",
         *(line.fixed / GB, line.per_image / GB, room / GB),
@@ -124,22 +125,25 @@ def find_batch_size(
 
 
 def crowded_batch(dataset: TrainingSet, num_images: int) -> Batch:
-    """A batch of the first epoch that needs as much memory as any: many objects at the largest size."""
+    """A batch that needs as much memory as any of the first epoch: many objects at the largest size."""
     resize = largest_resize(dataset.resizes)
     samples: list[TrainSample] = []
     for index in sorted(range(len(dataset)), key=dataset.num_objects, reverse=True):
-        with suppress(DatasetError):  # told when its turn comes
+        with suppress(DatasetError):  # reported when training reaches the image
             samples.append(dataset.task(0, Draw(index), resize)())
         if len(samples) == num_images:
             break
     if not samples:
-        raise DatasetError("None of the training images can be used; check_dataset says why. Repair them.")
+        raise DatasetError(
+            "None of the training images can be read. Run Global.mode=check_dataset to see why, and repair "
+            "them."
+        )
     samples *= -(-num_images // len(samples))
     return to_batch(samples[:num_images], dataset.spec, largest_input(dataset, resize))
 
 
 def largest_resize(resizes: Sequence[Policy]) -> Resize:
-    """Of all that a batch may draw, the one to the most pixels."""
+    """The resize with the most pixels among all that a batch may draw."""
     every: list[Resize] = []
     for resize in resizes:
         if isinstance(resize, RandomResize):
@@ -151,18 +155,18 @@ def largest_resize(resizes: Sequence[Policy]) -> Resize:
 
 
 def largest_input(dataset: TrainingSet, resize: Resize) -> tuple[int, int]:
-    """Height and width that a batch is padded to where upright and lying images meet in it."""
+    """Height and width of a padded batch that contains both portrait and landscape images."""
     sizes = {dataset.size_hw(index) for index in range(len(dataset))}
     fitted = [fitted_size(size, resize.size_hw, keep_ratio=resize.keep_ratio) for size in sizes]
     return padded_size(fitted, dataset.spec.pad_stride)
 
 
 def _peak(state: TrainState, batch: Batch, ranks: Ranks) -> int | None:
-    """The most bytes at once while gradients are computed; None where memory runs out.
+    """Peak bytes while gradients are computed; None when memory runs out.
 
-    With several ranks it must not: the others would wait in vain for the one without memory.
+    With several ranks, running out of memory raises: the other ranks would wait forever for this one.
     """
-    ranks.barrier()  # images may have taken one of them longer
+    ranks.barrier()  # one rank may have needed longer to read its images
     reset_peak()
     try:
         try_whole(state, batch)

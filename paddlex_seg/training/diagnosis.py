@@ -1,4 +1,4 @@
-"""Where a number that is not finite comes from: the weight, image, object, layer or operator."""
+"""Find where a number that is not finite comes from: weights, image, object, layer or operator."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,18 +24,18 @@ def describe_culprit(
     *,
     several_processes: bool,
 ) -> str:
-    """A sentence on the images of a step, its losses, and what is not finite first.
+    """A sentence with the images of a step, the bad losses or gradients, and their first cause.
 
     losses: of the step; bad_gradients: the parameters whose gradients are not finite. The model's weights
-    stay as they are; its gradients are cleared, its running statistics may change.
+    stay unchanged. Its gradients are cleared, and its running statistics may change.
     """
     images = [", ".join(names) for names in batch.file_names]
     bad_losses = [name for name, value in losses.items() if not np.isfinite(value)]
     parts = [f"the images of this step are {', '.join(images)}"]
     if bad_losses:
-        parts.append(f"not finite are {', '.join(bad_losses)}")
+        parts.append(f"losses that are not finite: {', '.join(bad_losses)}")
     else:
-        parts.append(f"the losses are finite, the gradients of {_some(bad_gradients)} are not")
+        parts.append(f"the losses are finite, but the gradients of {_some(bad_gradients)} are not")
     weights = [name for name, tensor in model.state_dict().items() if not _is_finite(tensor)]
     if weights:
         return "; ".join([*parts, f"the weights of {_some(weights)} are not finite"])
@@ -44,13 +44,13 @@ def describe_culprit(
         for image, single in zip(images, split_batch(batch.batch, len(images)), strict=True)
         if (problem := _problem_of_image(model, single, several_processes=several_processes))
     ]
-    return "; ".join([*parts, *(found or ["no image of them does it alone"])])
+    return "; ".join([*parts, *(found or ["each of these images alone gives finite numbers"])])
 
 
 def _problem_of_image(model: InstanceSegmenter, batch: Batch, *, several_processes: bool) -> str | None:
     """What is wrong with a batch of one image; None when its loss and gradients are finite.
 
-    Where several processes take part, each must call the losses as often as the others: then exactly once.
+    With several processes, the loss is computed exactly once: all processes must compute it equally often.
     """
     target = batch.targets[0]
     problem = _problem_of_pixels(batch.image) or _problem_of_objects(target)
@@ -78,12 +78,12 @@ def _problem_of_objects(target: Target) -> str | None:
     boxes = target.boxes_xyxy.numpy()
     for number, (box, class_id) in enumerate(zip(boxes, target.class_ids.numpy(), strict=True), start=1):
         if not np.isfinite(box).all() or (box[2:] <= box[:2]).any():
-            return f"object {number} of class index {class_id} has the box {_rounded(box)}"
+            return f"object {number} of class index {class_id} has the invalid box {_rounded(box)}"
     return None
 
 
 def _guilty_objects(model: InstanceSegmenter, batch: Batch) -> str | None:
-    """The objects with which alone the loss is not finite either."""
+    """The objects that give a loss that is not finite also when they are alone in the image."""
     (target,) = batch.targets
     count = target.class_ids.shape[0]
     guilty = [
@@ -95,7 +95,7 @@ def _guilty_objects(model: InstanceSegmenter, batch: Batch) -> str | None:
         return None
     boxes = target.boxes_xyxy.numpy()
     return "also with object " + ", ".join(
-        f"{index + 1} alone (box {_rounded(boxes[index])} of the network's input)" for index in guilty
+        f"{index + 1} alone (box {_rounded(boxes[index])} in the network input)" for index in guilty
     )
 
 
@@ -104,7 +104,7 @@ def _one_object(target: Target, index: int) -> Target:
 
 
 def _step_is_finite(model: InstanceSegmenter, batch: Batch) -> bool:
-    """Whether the loss and all gradients are finite. Leaves no gradients."""
+    """Whether the loss and all gradients are finite. Clears the gradients."""
     try:
         losses = model.loss(batch)
         losses["loss"].backward()
@@ -116,7 +116,7 @@ def _step_is_finite(model: InstanceSegmenter, batch: Batch) -> bool:
 
 @contextmanager
 def _watched(model: nn.Layer) -> Iterator[list[str]]:
-    """The names of the layers that make something that is not finite of something finite, in order."""
+    """The names of the layers with finite inputs and an output that is not finite, in order."""
     found: list[str] = []
 
     def watch(name: str) -> Any:
@@ -136,11 +136,11 @@ def _watched(model: nn.Layer) -> Iterator[list[str]]:
 
 
 def _said_of_layers(layers: Sequence[str]) -> str | None:
-    return f"the first layer that makes it is {layers[0]}" if layers else None
+    return f"the first layer whose output is not finite is {layers[0]}" if layers else None
 
 
 def _first_operator(model: InstanceSegmenter, batch: Batch) -> str | None:
-    """The operator whose result is not finite first, forward or backward, as Paddle's own check names it."""
+    """The first operator whose result is not finite, forward or backward, as Paddle's own check names it."""
     paddle.set_flags({"FLAGS_check_nan_inf": True})
     try:
         model.loss(batch)["loss"].backward()

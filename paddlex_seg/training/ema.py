@@ -1,4 +1,4 @@
-"""Exponential moving averages of a network's weights: what training evaluates and keeps."""
+"""Exponential moving average (EMA) of a network's weights. Training evaluates and saves these weights."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -25,8 +25,8 @@ class Ema:
     - ``"threshold"``: the smaller of ``decay`` and (1 + n) / (10 + n);
     - ``"exponential"``: ``decay`` * (1 - exp(-(n + 1) / 2000)).
 
-    Entries whose name contains a text of ``skip``, and with ``skip_frozen`` those without a gradient that
-    are not running statistics, are not averaged: they are what the network holds.
+    Entries whose name contains a text of ``skip`` are not averaged. With ``skip_frozen``, neither are entries
+    without a gradient, except running statistics. Entries that are not averaged have the network's values.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Ema:
 
     @paddle.no_grad()
     def update(self, model: nn.Layer) -> None:
-        """Take the network's present weights into the averages. To be called after each optimizer step."""
+        """Update the averages with the network's current weights. Call this after each optimizer step."""
         decay = self._decay_of(self.num_updates)
         current = model.state_dict()
         for name, average in self._averages.items():
@@ -61,10 +61,10 @@ class Ema:
 
     @paddle.no_grad()
     def weights(self, model: nn.Layer) -> dict[str, Tensor]:
-        """A whole state dict to evaluate or to save, in the network's types.
+        """A full state dict to evaluate or to save, in the network's dtypes.
 
-        Averages are copies; entries that are not averaged, and all of them before the first update, are the
-        network's own tensors.
+        Averages are copies. Entries that are not averaged are the network's own tensors; before the first
+        update, all entries are.
         """
         current = dict(model.state_dict())
         if self.num_updates == 0:
@@ -76,9 +76,9 @@ class Ema:
 
     @contextmanager
     def applied(self, model: nn.Layer) -> Iterator[None]:
-        """Let the network hold the averages while the context lasts; then it is as before, bit by bit."""
+        """Load the averages into the network inside the context; afterwards it is bit-identical to before."""
         tensors = model.state_dict()
-        # All copies are made before the first change: a tensor may stand under two names.
+        # All copies are made before the first change: a tensor may have two names.
         with paddle.no_grad():
             before = {name: tensors[name].clone() for name in self._averages}
         averaged = self.weights(model)
@@ -91,19 +91,19 @@ class Ema:
                 tensors[name].set_value(tensor)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What ``load_state_dict`` needs to go on exactly: the sums as they are and the number of updates."""
+        """The state for ``load_state_dict``: the averages without bias correction, and the update count."""
         return {**self._averages, NUM_UPDATES: paddle.to_tensor(self.num_updates, dtype="int64")}
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from a saved state, given as ``read_weights`` reads it.
+        """Load a saved state, in the form that ``read_weights`` returns.
 
-        Raises WeightsError, and changes nothing, when it does not have exactly this network's averages.
+        Raises WeightsError, and changes nothing, when its entries are not exactly this network's averages.
         """
         problems = self._misfits(state)
         if problems:
             raise WeightsError(
-                f"The saved moving averages do not fit this model in {len(problems)} entries, the first: "
-                f"{problems[0]}. Resume with the configuration of the run that wrote them."
+                f"{len(problems)} entries of the saved moving averages (EMA) do not fit this model. The "
+                f"first is {problems[0]}. Resume with the configuration of the run that saved them."
             )
         for name, average in self._averages.items():
             average.set_value(np.asarray(state[name], dtype=np.float32))
@@ -126,10 +126,10 @@ class Ema:
         return self.decay
 
     def _bias_correction(self) -> float:
-        """The averages start at zero; this is the share of real weights in them.
+        """The averages start at zero; this is the total weight of real weights in them.
 
-        As in PaddleDetection the last decay stands for all of them, which is exact only for "normal"; the
-        first decays of "exponential" are nearly 0, so that it needs none.
+        As in PaddleDetection, the last decay is used for all updates, which is exact only for "normal".
+        "exponential" needs no correction, because its first decays are nearly 0.
         """
         if self.kind == "exponential":
             return 1.0

@@ -1,4 +1,4 @@
-"""The training loop: epochs of steps, and what follows each epoch.
+"""The training loop: the steps of an epoch, then evaluation and checkpoints.
 
 From the command line to the loss: `cli.main`, `modes.train.run`, `train_one_epoch`, `step.train_step`,
 `step.forward_backward`, `model.loss`.
@@ -28,15 +28,15 @@ LOGGER = logging.getLogger(__name__)
 
 
 def train_one_epoch(run: Run, state: TrainState, clock: Clock, pool: WorkerPool) -> None:
-    """The rest of an epoch, step by step.
+    """Train the remaining steps of an epoch.
 
-    Raises PaddlexSegError when too many steps gave numbers that are not finite, KeyboardInterrupt when the
-    run is to stop.
+    Raises PaddlexSegError when too many steps gave numbers that are not finite, and KeyboardInterrupt when
+    the run is told to stop.
     """
     state.model.train()
     cfg, steps = run.cfg, run.steps_per_epoch
     schedule = run.schedule(state.progress)
-    run.ranks.barrier()  # an evaluation or a checkpoint before may have taken one of them longer
+    run.ranks.barrier()  # an evaluation or a checkpoint may have taken one rank longer
     title = f"epoch {state.progress.epoch + 1}/{run.num_epochs(state.progress)}"
     with (
         closing(epoch_batches(run, run.training_set(state.progress), state.progress, pool)) as batches,
@@ -64,7 +64,7 @@ def train_one_epoch(run: Run, state: TrainState, clock: Clock, pool: WorkerPool)
 
 
 def end_epoch(run: Run, state: TrainState, clock: Clock, pool: WorkerPool) -> None:
-    """After the last step of an epoch: evaluate when due, keep the best and the last."""
+    """After the last step of an epoch: evaluate if due, save the last checkpoint and update the best one."""
     progress = state.progress
     run.quarantine.merge(bad for found in run.ranks.gather(run.quarantine.records) for bad in found)
     plan_by_time(run, state, clock)
@@ -80,7 +80,7 @@ def end_epoch(run: Run, state: TrainState, clock: Clock, pool: WorkerPool) -> No
 
 
 def plan_by_time(run: Run, state: TrainState, clock: Clock) -> None:
-    """After each epoch, take as many more as the time budget allows."""
+    """After each epoch, compute anew how many epochs fit in the time budget."""
     if run.cfg.Train.time_budget is None:
         return
     state.progress = replace(state.progress, seconds=state.progress.seconds + clock.passed())
@@ -98,7 +98,7 @@ def plan_by_time(run: Run, state: TrainState, clock: Clock) -> None:
 
 
 def evaluate_now(run: Run, state: TrainState, pool: WorkerPool) -> CocoMetrics:
-    """Metrics of the weights that a checkpoint would hold now."""
+    """Evaluate the current weights: the moving average (EMA) if there is one."""
     cfg = run.cfg
     averaged = state.ema.applied(state.model) if state.ema else nullcontext()
     with averaged:
@@ -119,18 +119,18 @@ def evaluate_now(run: Run, state: TrainState, pool: WorkerPool) -> CocoMetrics:
 
 
 def after_epoch(progress: Progress) -> Progress:
-    """The beginning of the next epoch."""
+    """The progress at the start of the next epoch."""
     return replace(progress, epoch=progress.epoch + 1, epoch_step=0, loss_sums={}, skipped_in_epoch=0)
 
 
 def finish_epoch(run: Run, state: TrainState, clock: Clock, metrics: CocoMetrics) -> None:
-    """After an evaluation: log it, save the last and perhaps the best checkpoint, rewrite the result file."""
+    """After an evaluation: log it, save a checkpoint, update the best model, rewrite the result file."""
     score, epoch = metrics.segm.AP, state.progress.epoch + 1
     good_steps = max(state.progress.epoch_step - state.progress.skipped_in_epoch, 1)
     losses = {name: total / good_steps for name, total in state.progress.loss_sums.items()}
     row = {"epoch": epoch, "step": state.progress.step, **losses, "mask_ap": score, "box_ap": metrics.bbox.AP}
     best = state.progress.best_score
-    # Of equal scores the later one counts: at the beginning all are 0.
+    # When scores are equal, the later epoch is the best: at the beginning all scores are 0.
     is_best = state.progress.best_epoch == 0 or (best < 0 if score is None else score >= best)
     state.progress = replace(after_epoch(state.progress), history=(*state.progress.history, row))
     if is_best:
@@ -154,7 +154,7 @@ def finish_epoch(run: Run, state: TrainState, clock: Clock, metrics: CocoMetrics
 
 
 def save_when_due(run: Run, state: TrainState, clock: Clock) -> bool:
-    """Save a checkpoint when ``Train.save_interval`` says so, and give back whether it did."""
+    """Save a checkpoint if ``Train.save_interval`` requires one. Return whether one was saved."""
     interval = run.cfg.Train.save_interval
     if interval is None or state.progress.step % interval:
         return False
@@ -164,22 +164,22 @@ def save_when_due(run: Run, state: TrainState, clock: Clock) -> bool:
 
 
 def save_before_leaving(run: Run, state: TrainState) -> str:
-    """Save where the run stands, and say how to continue."""
+    """Save a checkpoint of the current step. Return a message that says how to continue."""
     if state.progress.step == 0:
-        return "interrupted before the first step; nothing was to be saved"
+        return "interrupted before the first step; there is nothing to save"
     if not is_saved(state, run.output):
         go_back_unless_finite(run, state)
         save_now(run, state, Clock())
         write_train_result(run, state)
     run.ranks.barrier()
     return (
-        f"interrupted after {state.progress.step} steps, which are saved. To continue, give the same command "
-        "with -o Train.resume=auto"
+        f"interrupted after step {state.progress.step}; a checkpoint is saved. To continue, run the same "
+        "command with -o Train.resume=auto"
     )
 
 
 def log_step(run: Run, progress: Progress, rate: float, losses: Mapping[str, float], clock: Clock) -> None:
-    """The line of PaddleX about a step, and the same among the numbers of the run."""
+    """Log a step in PaddleX's format, and record the same numbers in the metrics log."""
     steps = run.steps_per_epoch
     images_per_second = progress.batch_size / clock.step_seconds
     if run.numbers is not None:

@@ -1,9 +1,9 @@
-"""The numbers of a training run as it goes: ``metrics.jsonl``, and records for TensorBoard and VisualDL.
+"""The metrics of a training run: ``metrics.jsonl``, and logs for TensorBoard and VisualDL.
 
-``metrics.jsonl`` has a JSON object in each line, with ``kind`` (step, evaluation or event), ``epoch``,
+``metrics.jsonl`` has one JSON object per line, with ``kind`` (step, evaluation or event), ``epoch``,
 ``step`` and ``time`` (seconds since 1970). Fields whose names begin with ``loss`` are losses, ``loss`` is the
-total. Two equal runs differ in `VARYING_FIELDS` only. Records of the viewers hold the same numbers; they are
-optional, and written anew from ``metrics.jsonl`` when a run is resumed, with at most 1000 of the steps.
+total. Two equal runs differ only in `VARYING_FIELDS`. TensorBoard and VisualDL logs are optional and hold the
+same numbers. When a run is resumed, they are rewritten from ``metrics.jsonl`` with at most 1000 of its steps.
 """
 
 import json
@@ -24,7 +24,7 @@ from paddlex_seg.files.publish import replace_file
 from paddlex_seg.reports.metrics_file import METRICS_FILE, Record, read_metrics
 
 TENSORBOARD_FOLDER = "tensorboard"
-VISUALDL_FILES = "vdlrecords.*.log"  # named by VisualDL; in the output folder itself, where PaddleX has them
+VISUALDL_FILES = "vdlrecords.*.log"  # VisualDL's names; directly in the output folder, as in PaddleX
 
 VARYING_FIELDS = ("time", "data_seconds", "step_seconds", "images_per_second")
 
@@ -33,11 +33,11 @@ _NOT_SHOWN = {"kind", "epoch", "step", "time"}
 
 
 class MetricsLog:
-    """Writes the numbers of a run into the folder ``output``; each line is on disk when its call returns.
+    """Writes the metrics of a run into the folder ``output``; each line is written out when its call returns.
 
-    ``resume_step`` is the number of optimizer steps that the run continues after: lines beyond it are
-    dropped, and so is a line that a killed run has left incomplete. None begins a new run, whose file
-    replaces that of an earlier one. Raises ConfigError when the package of a viewer is missing.
+    ``resume_step`` is the step after which the run continues. Lines of later steps are dropped, and so is an
+    incomplete last line of a killed run. None starts a new run and replaces an earlier file. Raises
+    ConfigError when the package of a viewer is missing.
     """
 
     def __init__(
@@ -80,10 +80,10 @@ class MetricsLog:
         images_per_second: float,
         **more: Any,
     ) -> None:
-        """A finished training step: ``step`` counts from 1 over the whole run, as ``epoch`` does.
+        """Record a finished training step. ``step`` and ``epoch`` count from 1 over the whole run.
 
-        data_seconds: of ``step_seconds``, those spent waiting for images. more: further numbers, such as
-        the norm of the gradient.
+        data_seconds: the part of ``step_seconds`` spent waiting for images. more: further numbers, such as
+        the gradient norm.
         """
         self._write(
             "step",
@@ -98,18 +98,18 @@ class MetricsLog:
         )
 
     def evaluation(self, *, epoch: int, step: int, losses: Mapping[str, float], **metrics: Any) -> None:
-        """An evaluation after so many epochs and steps.
+        """Record an evaluation after epoch ``epoch`` and step ``step``.
 
-        losses: means over the epoch. metrics: 0..1, or None where there are none.
+        losses: means over the epoch. metrics: 0..1, or None when undefined.
         """
         self._write("evaluation", epoch=epoch, step=step, **losses, **metrics)
 
     def event(self, name: str, *, epoch: int, step: int, **details: Any) -> None:
-        """Something out of the ordinary, such as a skipped step. name: a few words; details: JSON values."""
+        """Record an unusual event, such as a skipped step. name: a few words; details: JSON values."""
         self._write("event", epoch=epoch, step=step, event=name, **details)
 
     def close(self) -> None:
-        """Complete the files."""
+        """Close the files."""
         self._file.close()
         for viewer in self._viewers:
             viewer.close()
@@ -139,7 +139,7 @@ class MetricsLog:
 
 
 def bring_metrics(source: Path, output: Path) -> None:
-    """Have the numbers of the run in ``source`` in ``output``, too, when it goes on in another folder."""
+    """Copy the metrics of the run in ``source`` to ``output`` when the run continues in another folder."""
     file, target = source / METRICS_FILE, output / METRICS_FILE
     if file.is_file() and file.resolve() != target.resolve():
         replace_file(target, file.read_bytes())
@@ -153,7 +153,7 @@ def require_viewers(*, tensorboard: bool, visualdl: bool) -> None:
 
 
 def visualdl_file(output: Path) -> str:
-    """The name of VisualDL's file in the output folder; empty where there is none."""
+    """The name of VisualDL's file in the output folder; empty when there is none."""
     return next((path.name for path in sorted(output.glob(VISUALDL_FILES))), "")
 
 
@@ -162,7 +162,7 @@ def _line(record: Record) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """The value for JSON: NumPy's numbers as Python's, and null for what is not finite."""
+    """The value for JSON: NumPy numbers become Python numbers, numbers that are not finite become null."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -186,8 +186,8 @@ class _Viewer(Protocol):
 class _TensorBoard:
     """Tags are ``train/<name>``, ``val/<name>``, and ``train_epoch/<name>`` for means over an epoch.
 
-    A record is one event, on disk at once. The package's own writers hand each scalar to a thread, which
-    takes ten times as long.
+    Each record is one event and is written at once. The package's own writers pass each scalar to a thread,
+    which takes ten times as long.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -216,10 +216,10 @@ class _TensorBoard:
 
 
 class _VisualDL:
-    """Losses of steps and the two APs have the tags of PaddleX, all else those of TensorBoard."""
+    """Step losses and the two APs have PaddleX's tags; other numbers have the same tags as in TensorBoard."""
 
     def __init__(self, output: Path) -> None:
-        # It writes in a thread; the seconds are what a killed run may lose.
+        # VisualDL writes in a thread. A killed run may lose the last flush_secs seconds.
         self._writer = _viewer_package("visualdl").LogWriter(logdir=str(output), flush_secs=10)
 
     def add(self, record: Record, scalars: Mapping[str, float]) -> None:
@@ -240,7 +240,7 @@ def _group(record: Record, name: str) -> str:
 
 
 def _viewer_package(extra: str, module: str = "") -> ModuleType:
-    """A module of a viewer's package, which is named as its extra and as its key in the configuration."""
+    """A module of a viewer's package. The package, its pip extra and its configuration key share one name."""
     try:
         return import_module(f"{extra}.{module}" if module else extra)
     except ImportError as error:

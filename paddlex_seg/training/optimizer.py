@@ -1,4 +1,4 @@
-"""The optimizer of a recipe, which parameters it trains, and how fast each of them."""
+"""The optimizer of a recipe: which parameters it trains, and their learning-rate factors."""
 
 import difflib
 import math
@@ -17,15 +17,15 @@ from paddlex_seg.training.ema import RUNNING_STATISTICS
 
 
 def freeze(model: nn.Layer, patterns: Sequence[str], *, config_key: str = "Train.freeze") -> tuple[str, ...]:
-    """Stop the training of the parameters that the patterns name, before the optimizer is built.
+    """Freeze the parameters that match the patterns. Call this before the optimizer is built.
 
-    A pattern is the name of a parameter or of a module, which stands for all below it (``backbone``,
-    ``backbone.stages.0``); ``*``, ``?`` and ``[...]`` are wildcards, also across dots. Batch norms without a
-    parameter left to train keep their running statistics, too, whatever mode the model is put in.
+    A pattern is the name of a parameter, or of a module with all its parameters (``backbone``,
+    ``backbone.stages.0``); ``*``, ``?`` and ``[...]`` are wildcards, also across dots. A batch norm whose
+    parameters are all frozen also keeps its running statistics, in training mode as well.
 
-    Returns the names of the tensors that trained before and do not change any more, statistics included:
-    a moving average is to leave them out (``Ema(skip=...)``). Raises ConfigError, and changes nothing, when
-    a pattern fits no parameter or nothing would be left to train.
+    Returns the names of the newly frozen tensors, running statistics included. The moving average must skip
+    them (``Ema(skip=...)``). Raises ConfigError, and changes nothing, when a pattern matches no parameter or
+    no trainable parameter would be left.
     """
     parameters = _parameters(model)
     matched = {name for pattern in patterns for name in _matching(pattern, parameters, config_key)}
@@ -33,8 +33,8 @@ def freeze(model: nn.Layer, patterns: Sequence[str], *, config_key: str = "Train
     left = {id(parameter) for parameter in parameters.values() if not parameter.stop_gradient}
     if not left - {id(parameter) for parameter in frozen.values()}:
         raise ConfigError(
-            f"{config_key}: {', '.join(patterns)} would freeze all of the model, so that there is nothing to "
-            f"train. Leave out at least one of its parts: {', '.join(_parts(parameters))}."
+            f"{config_key}: {', '.join(patterns)} would freeze all of the model; nothing is left to train. "
+            f"Leave at least one of its parts trainable: {', '.join(_parts(parameters))}."
         )
     for parameter in frozen.values():
         parameter.stop_gradient = True
@@ -45,14 +45,14 @@ def freeze(model: nn.Layer, patterns: Sequence[str], *, config_key: str = "Train
 def scale_learning_rates(
     model: nn.Layer, factors: Mapping[str, float], *, config_key: str = "Train.lr_factors"
 ) -> None:
-    """Multiply the learning-rate factors of the parameters that each pattern names.
+    """Multiply the learning-rate factors of the parameters that match each pattern.
 
-    Patterns are those of `freeze`. Where several fit a parameter, the longest one alone counts, of equally
-    long ones the later: ``{"backbone": 0.1, "backbone.stages.3": 0.5}`` gives the last stage 0.5. The factor
-    comes on top of what the parameter has already, such as 0.1 for the backbone of Mask-RT-DETR.
+    Patterns work as in `freeze`. When several match a parameter, only the longest one applies, and the last
+    one of equal length: ``{"backbone": 0.1, "backbone.stages.3": 0.5}`` gives the last stage 0.5. The factor
+    multiplies the one that the parameter already has, such as 0.1 for the backbone of Mask-RT-DETR.
 
-    Raises ConfigError, and changes nothing, when a pattern fits no parameter, or none that trains, and for
-    factors that are not above 0.
+    Raises ConfigError when a pattern matches no trainable parameter, and for factors that are not above 0.
+    Then nothing is changed.
     """
     parameters = _parameters(model)
     chosen: dict[str, float] = {}
@@ -60,16 +60,16 @@ def scale_learning_rates(
         if not 0 < factor < math.inf:
             raise ConfigError(
                 f"{config_key}: found {factor:g} for {pattern!r}, expected a number above 0. To keep weights "
-                f"as they are, name them in Train.freeze."
+                f"unchanged, list them in Train.freeze."
             )
         names = _matching(pattern, parameters, config_key)
         if all(parameters[name].stop_gradient for name in names):
             raise ConfigError(
-                f"{config_key}: nothing that {pattern!r} fits is trained, so that a factor has no effect. "
-                f"Leave it out."
+                f"{config_key}: all parameters that match {pattern!r} are frozen, so the factor has no "
+                f"effect. Remove it."
             )
         chosen |= dict.fromkeys(names, factor)
-    # A tensor can stand under two names.
+    # A tensor can have two names.
     by_tensor = {id(parameters[name]): (parameters[name], factor) for name, factor in chosen.items()}
     for parameter, factor in by_tensor.values():
         parameter.optimize_attr["learning_rate"] *= factor
@@ -86,11 +86,11 @@ def build_optimizer(
 ) -> Optimizer:
     """The optimizer of the trainable parameters of a model.
 
-    ``kind="momentum"``: ``weight_decay`` is an L2 term in the gradient; a regularizer in a parameter's own
-    ParamAttr replaces it. ``kind="adamw"``: ``weight_decay`` is decoupled and acts on every parameter, also
-    on those whose ParamAttr has a regularizer (that one is added to the gradient), as the recipes were
-    trained. Gradients are clipped to the global L2 norm ``clip_norm``. A parameter's own learning-rate
-    factor multiplies the rate.
+    ``kind="momentum"``: ``weight_decay`` is an L2 term in the gradient. A regularizer in a parameter's own
+    ParamAttr replaces it. ``kind="adamw"``: ``weight_decay`` is decoupled and acts on every parameter. A
+    regularizer in a parameter's own ParamAttr is then added to the gradient. The recipes were trained so.
+    Gradients are clipped to the global L2 norm ``clip_norm``. A parameter's own learning-rate factor
+    multiplies the learning rate.
     """
     parameters = [parameter for parameter in model.parameters() if not parameter.stop_gradient]
     clip = None if clip_norm is None else nn.ClipGradByGlobalNorm(clip_norm)
@@ -106,10 +106,10 @@ def build_optimizer(
 
 
 def optimizer_state(optimizer: Optimizer, model: nn.Layer) -> dict[str, Tensor]:
-    """The optimizer's tensors (momenta and the like) under the network's names: ``<parameter>|<kind>``.
+    """The optimizer's tensors (momenta and the like) keyed by the network's names: ``<parameter>|<kind>``.
 
-    Paddle keys them by counters of the process ("conv2d_7.w_0_velocity_0"), which another process, or a
-    second model in the same one, counts differently.
+    Paddle's own keys contain a counter of the process ("conv2d_7.w_0_velocity_0"). The counter differs in
+    another process, and for a second model in the same process.
     """
     kinds = {parameter.name: name for name, parameter in model.named_parameters()}
     state = {}
@@ -121,7 +121,7 @@ def optimizer_state(optimizer: Optimizer, model: nn.Layer) -> dict[str, Tensor]:
 
 
 def load_optimizer_state(optimizer: Optimizer, model: nn.Layer, state: Mapping[str, NDArray]) -> None:
-    """Put back what `optimizer_state` gave."""
+    """Load the tensors that `optimizer_state` returned."""
     names = {name: parameter.name for name, parameter in model.named_parameters()}
     renamed = {}
     for key, array in state.items():
@@ -131,8 +131,8 @@ def load_optimizer_state(optimizer: Optimizer, model: nn.Layer, state: Mapping[s
 
 
 def _parameters(model: nn.Layer) -> dict[str, Tensor]:
-    """The parameters under all of their names in the state dict, without running statistics, which Paddle
-    lists among them.
+    """The parameters by all of their names in the state dict. Running statistics, which Paddle counts as
+    parameters, are excluded.
     """
     own = {id(parameter) for parameter in model.parameters()}
     return {
@@ -149,8 +149,8 @@ def _matching(pattern: str, names: Iterable[str], config_key: str) -> list[str]:
         near = difflib.get_close_matches(pattern, sorted(modules | set(names)), n=3)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise ConfigError(
-            f"{config_key}: {pattern!r} fits no parameter of the model.{hint} Its parts are "
-            f"{', '.join(_parts(names))}; a name stands for all below it, and * for anything."
+            f"{config_key}: {pattern!r} matches no parameter of the model.{hint} Its parts are "
+            f"{', '.join(_parts(names))}. A name matches everything below it; * matches any text."
         )
     return found
 
@@ -160,11 +160,11 @@ def _parts(names: Iterable[str]) -> list[str]:
 
 
 def _fix_statistics(model: nn.Layer) -> set[int]:
-    """Have norms that learn nothing more keep their statistics; gives back the ids of these."""
+    """Freeze the running statistics of batch norms whose parameters are all frozen; returns their ids."""
     fixed: set[int] = set()
     for layer in model.sublayers():
         if isinstance(layer, nn.BatchNorm2D) and not layer._use_global_stats:
             if layer.weight.stop_gradient and layer.bias.stop_gradient:
-                layer._use_global_stats = True  # as eval() would do, but train() does not undo it
+                layer._use_global_stats = True  # same effect as eval(), but train() does not undo it
                 fixed |= {id(layer._mean), id(layer._variance)}
     return fixed

@@ -1,4 +1,4 @@
-"""What a training leaves in its output folder: checkpoints, best model, log of numbers, page, result file."""
+"""The output folder of a training run: checkpoints, best model, metrics, training page, result file."""
 
 import logging
 import os
@@ -39,9 +39,9 @@ MOST_SHOWN = 16  # training images on the page
 
 
 def begin_output(run: Run, state: TrainState, checkpoint: Path | None) -> None:
-    """Make the output folder that of this run, with what it goes on from.
+    """Prepare the output folder for this run, with the checkpoint that it resumes from.
 
-    Nothing of another run that was in it is lost, or taken for a part of this one.
+    Results of another run are moved aside: they are neither lost nor mixed with the results of this run.
     """
     if run.ranks.is_main:
         goes_on_here = (
@@ -54,17 +54,18 @@ def begin_output(run: Run, state: TrainState, checkpoint: Path | None) -> None:
 
 
 def clear_output(run: Run, *, is_new: bool) -> None:
-    """Move aside what another run has left in the output folder, and delete what a killed one had begun."""
+    """Move results of another run aside, and delete temporary files of killed runs."""
     if is_new and not run.quarantine.records:  # the self-check may have found some
         (run.output / BAD_SAMPLES).unlink(missing_ok=True)
     remove_leftovers(run.output)
     for name in (CHECKPOINTS, BEST) if is_new else ():
         earlier = run.output / name
-        if earlier.exists() and any(earlier.iterdir()):  # none are there where the first one was not finished
+        if earlier.exists() and any(earlier.iterdir()):  # empty when the earlier run saved no checkpoint
             backup = free_backup(earlier)
             os.replace(earlier, backup)
             LOGGER.warning(
-                "%s is of an earlier run and is kept as %s. To continue a run: Train.resume=auto.",
+                "%s holds results of an earlier run, which are kept as %s. To continue a run instead, set "
+                "Train.resume=auto.",
                 *(earlier, backup),
             )
     write_text(run.output / "config.yaml", run.cfg.to_yaml())
@@ -72,7 +73,7 @@ def clear_output(run: Run, *, is_new: bool) -> None:
 
 @contextmanager
 def recorded(run: Run, progress: Progress, checkpoint: Path | None) -> Iterator[Run]:
-    """The run with what it leaves for people to look at, begun or gone on with, on the main rank."""
+    """The run with its metrics log and training page open on the main rank, new or continued."""
     report = run.schedule_report(progress)
     for line in report.lines():
         LOGGER.info(line)
@@ -112,16 +113,16 @@ def write_page(page: TrainingPage, *, if_due: bool = False) -> None:
 
 
 def first_samples(dataset: TrainingSet) -> list[TrainSample]:
-    """Images as the network gets them, for people to look at: the first ones of the first epoch."""
+    """Network inputs to show on the training page: the first ones of the first epoch."""
     samples = []
     for draw in dataset.draws(epoch=0)[:MOST_SHOWN]:
-        with suppress(DatasetError):  # told when its turn comes
+        with suppress(DatasetError):  # reported when training reaches the image
             samples.append(dataset.task(0, draw, dataset.resizes[0])())
     return samples
 
 
 def note_event(run: Run, progress: Progress, name: str, **details: Any) -> None:
-    """Have something out of the ordinary among the numbers of the run."""
+    """Record an unusual event in the metrics log."""
     if run.numbers is not None:
         run.numbers.event(name, epoch=progress.epoch + 1, step=progress.step, **details)
 
@@ -129,9 +130,9 @@ def note_event(run: Run, progress: Progress, name: str, **details: Any) -> None:
 def save_now(
     run: Run, state: TrainState, clock: Clock, *, score: float | None = None, is_best: bool = False
 ) -> None:
-    """Save a checkpoint and delete the ones that are too old. Raises WeightsError when the disk refuses.
+    """Save a checkpoint and delete old ones. Raises WeightsError when it cannot be written to disk.
 
-    score: mask AP of the model, where it was evaluated.
+    score: mask AP of the model, None when it was not evaluated.
     """
     state.progress = replace(state.progress, seconds=state.progress.seconds + clock.passed())
     if not run.ranks.is_main:
@@ -145,22 +146,20 @@ def save_now(
         left = newest_sound_checkpoint(run.output)
         raise WeightsError(
             f"{error} "
-            + (f"{left} is whole. " if left else "There is no earlier checkpoint. ")
-            + "Make room, or name another Global.output, and continue with -o Train.resume="
+            + (f"{left} is complete. " if left else "There is no earlier checkpoint. ")
+            + "Free disk space, or set another Global.output, and continue with -o Train.resume="
             + (f"{left}" if left else "auto")
         ) from error
     remove_old_checkpoints(run.output, step=step, keep_last=keep_last)
 
 
 def export_best(run: Run, progress: Progress) -> None:
-    """Export the best model beside its weights."""
+    """Export the best model into the folder of its weights."""
     best = run.output / BEST
     model = load_model(run.spec, best / f"{BEST}.pdparams", num_classes=len(run.info.categories))
     export_model(model, run.spec, run.info, best / "inference")
     LOGGER.info("Export inference config file to %s", best / "inference" / "inference.yml")
-    LOGGER.info(
-        "Best mask AP %s, of epoch %d: %s", score_text(progress.best_score), progress.best_epoch, best
-    )
+    LOGGER.info("Best mask AP %s at epoch %d: %s", score_text(progress.best_score), progress.best_epoch, best)
 
 
 def write_train_result(run: Run, state: TrainState) -> None:
@@ -170,7 +169,7 @@ def write_train_result(run: Run, state: TrainState) -> None:
 
 
 def train_result(run: Run, progress: Progress) -> dict[str, Any]:
-    """What ``train_result.json`` says: the keys of PaddleX, and the history of the evaluations."""
+    """The content of ``train_result.json``: the keys of PaddleX, and the history of the evaluations."""
     last = checkpoints(run.output)[:5]
     best = progress.best_score
     models: dict[str, dict[str, Any]] = {f"last_{number}": {} for number in range(1, 6)}

@@ -1,7 +1,7 @@
-"""Mixed precision: convolutions and products of matrices in 16 bits, all else in 32 bits.
+"""Mixed precision: convolutions and matrix products in 16 bits, everything else in 32 bits.
 
-Weights, their gradients, the optimizer and the moving average stay float32, and so does a checkpoint.
-Losses are computed in float32; that is the models' own doing.
+Weights, gradients, optimizer, moving average and checkpoints stay float32. The models compute their losses in
+float32 themselves.
 """
 
 import logging
@@ -20,18 +20,18 @@ Level = Literal["OFF", "O1", "O2"]
 Dtype = Literal["float16", "bfloat16"]
 
 FIRST_SCALE = 65536.0
-GROWTH_STEPS = 2000  # good steps after which the scale is doubled
+GROWTH_STEPS = 2000  # finite steps in a row after which the loss scale is doubled
 
 
 class Precision:
-    """How a training step computes, and the scale that its loss gets.
+    """The number type of a training step, and its loss scale.
 
-    The smallest numbers of float16 are larger than many gradients, which would become 0. Its losses are
-    therefore multiplied by ``scale`` before the backward pass, and the gradients divided by it after. The
-    scale halves when gradients are not finite and doubles after 2000 steps in a row in which they are.
-    bfloat16 has the range of float32 and needs no scale: it is 1 and stays so.
+    Many gradients are smaller than the smallest number of float16 and would become 0. With float16 the loss
+    is therefore multiplied by the loss scale before the backward pass, and the gradients are divided by it
+    afterwards. The loss scale is halved when a gradient is not finite, and doubled after 2000 finite steps in
+    a row. bfloat16 has the range of float32 and needs no loss scale: it stays 1.
 
-    ``dtype`` None computes in float32.
+    ``dtype`` None means float32.
     """
 
     def __init__(self, dtype: Dtype | None = None) -> None:
@@ -40,18 +40,18 @@ class Precision:
         self.good_steps = 0
 
     def autocast(self) -> AbstractContextManager[None]:
-        """The context of the loss function; the backward pass stands outside."""
+        """The context for computing the loss; the backward pass runs outside it."""
         if self.dtype is None:
             return nullcontext()
         return paddle.amp.auto_cast(level="O1", dtype=self.dtype)
 
     def scale(self, loss: Tensor) -> Tensor:
-        """What to call ``backward`` of."""
+        """The scaled loss, on which to call ``backward``."""
         return loss * self.loss_scale if self.dtype == "float16" else loss
 
     @paddle.no_grad()
     def unscale(self, parameters: Iterable[Tensor]) -> None:
-        """Divide the gradients by the scale, in place. Parameters may be without one."""
+        """Divide the gradients by the loss scale, in place. Parameters without a gradient are allowed."""
         if self.dtype != "float16":
             return
         for parameter in parameters:
@@ -59,7 +59,7 @@ class Precision:
                 parameter.grad.scale_(1 / self.loss_scale)  # a power of two: nothing is rounded
 
     def update(self, found_nonfinite: bool) -> None:
-        """Adapt the scale after a step, which was skipped if a gradient was not finite."""
+        """Adapt the loss scale after a step."""
         if self.dtype != "float16":
             return
         if found_nonfinite:
@@ -70,34 +70,34 @@ class Precision:
             self.loss_scale, self.good_steps = self.loss_scale * 2, 0
 
     def state_dict(self) -> dict[str, float]:
-        """What ``load_state_dict`` needs to go on exactly; nothing where there is no scale."""
+        """The state for ``load_state_dict``; empty when there is no loss scale."""
         if self.dtype != "float16":
             return {}
         return {"loss_scale": self.loss_scale, "good_steps": self.good_steps}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Go on from a saved state. A run that is resumed in another precision starts with its own scale."""
+        """Load a saved state. A run resumed in another precision starts with the initial loss scale."""
         if self.dtype == "float16" and state:
             self.loss_scale, self.good_steps = float(state["loss_scale"]), int(state["good_steps"])
 
 
 def choose_precision(level: Level, dtype: Dtype = "float16") -> Precision:
-    """The precision for the device in use: ``OFF`` is float32, ``O1`` mixed.
+    """The precision for the device in use: ``OFF`` is float32, ``O1`` is mixed precision.
 
-    On a CPU, for which Paddle 3.2 has no convolution or product of matrices in 16 bits, O1 is float32 with a
-    warning. Raises ConfigError for O2, and BackendError for a GPU that lacks ``dtype``.
+    On a CPU, Paddle 3.2 has no convolution or matrix product in 16 bits: O1 then means float32, with a
+    warning. Raises ConfigError for O2, and BackendError for a GPU that does not support ``dtype``.
     """
     if level == "OFF":
         return Precision()
     if level == "O2":
         raise ConfigError(
             "Train.amp: found O2, which keeps the weights themselves in 16 bits; expected OFF or O1. Set "
-            "Train.amp=O1: convolutions and products of matrices are in 16 bits there, too."
+            "Train.amp=O1: it also computes convolutions and matrix products in 16 bits."
         )
     device = paddle.get_device()
     if device == "cpu":
         LOGGER.warning(
-            "Train.amp is %s, but on a CPU Paddle computes in 32 bits: training goes on without mixed "
+            "Train.amp is %s, but Paddle computes in 32 bits on a CPU. Training runs without mixed "
             "precision.",
             level,
         )
@@ -108,6 +108,7 @@ def choose_precision(level: Level, dtype: Dtype = "float16") -> Precision:
     }[dtype]
     if device.startswith("gpu") and not is_supported():
         raise BackendError(
-            f"Train.amp: {device} cannot compute in {dtype}. Set Train.amp=OFF, or the other type of 16 bits."
+            f"Train.amp: {device} cannot compute in {dtype}. Set Train.amp=OFF, or the other 16-bit type in "
+            "Train.amp_dtype."
         )
     return Precision(dtype)

@@ -1,4 +1,4 @@
-"""From the state of a training to a checkpoint, and exactly back."""
+"""Save the training state to a checkpoint, and resume exactly from it."""
 
 import logging
 from collections.abc import Mapping
@@ -32,10 +32,10 @@ AUTO = "auto"
 
 
 def find_checkpoint(wanted: str | None, output: Path) -> Path | None:
-    """The ``.pdparams`` file that ``Train.resume`` means; None to begin a new run.
+    """The ``.pdparams`` file that ``Train.resume`` refers to; None for a new run.
 
-    output: folder of the run, in which ``auto`` looks. Raises WeightsError where a checkpoint is named that
-    is not there or is damaged.
+    output: folder of the run, searched for ``auto``. Raises WeightsError when the named checkpoint is missing
+    or damaged.
     """
     if wanted is None:
         return None
@@ -43,11 +43,11 @@ def find_checkpoint(wanted: str | None, output: Path) -> Path | None:
         found = newest_sound_checkpoint(output)
         if found is None and checkpoints(output):
             raise WeightsError(
-                f"Train.resume={AUTO}: none of the checkpoints in {output / CHECKPOINTS} is sound, see the "
-                "warnings. Restore one of them, or begin a new run without Train.resume."
+                f"Train.resume={AUTO}: all checkpoints in {output / CHECKPOINTS} are damaged; the warnings "
+                "above say how. Restore one of them, or start a new run without Train.resume."
             )
         if found is None:
-            LOGGER.info("Train.resume=%s: %s holds no checkpoint, so a new run begins.", AUTO, output)
+            LOGGER.info("Train.resume=%s: %s has no checkpoint. A new run starts.", AUTO, output)
         return None if found is None else weight_file(found)
     path = Path(wanted)
     if path.is_dir() and (folder := newest_sound_checkpoint(path)) is not None:
@@ -55,13 +55,13 @@ def find_checkpoint(wanted: str | None, output: Path) -> Path | None:
     weight_path = weight_file(path) if path.is_dir() else path
     if not weight_path.is_file():
         raise WeightsError(
-            f"Train.resume: found {wanted}, where no checkpoint is. Expected {AUTO}, the output folder of a "
-            f"run, a folder in its {CHECKPOINTS}/, or the .pdparams file in one."
+            f"Train.resume: found {wanted}, which holds no checkpoint. Expected {AUTO}, the output folder of "
+            f"a run, a folder in its {CHECKPOINTS}/, or the .pdparams file in such a folder."
         )
     if (weight_path.parent / CHECKSUMS).is_file() and (problem := damage(weight_path.parent)):
         raise WeightsError(
             f"{weight_path.parent} is damaged: {problem}. Resume from an earlier checkpoint; "
-            f"Train.resume={AUTO} takes the newest sound one."
+            f"Train.resume={AUTO} takes the newest undamaged one."
         )
     return weight_path
 
@@ -69,7 +69,7 @@ def find_checkpoint(wanted: str | None, output: Path) -> Path | None:
 def save_state(
     state: TrainState, output: Path, info: ModelInfo, *, score: float | None, config_yaml: str
 ) -> Path:
-    """Write a checkpoint of this step and give back its folder. score: mask AP of its weights, if known."""
+    """Write a checkpoint of the current step, return its folder. score: mask AP of its weights, if known."""
     training_state = {
         f"optimizer/{name}": tensor for name, tensor in optimizer_state(state.optimizer, state.model).items()
     }
@@ -95,7 +95,7 @@ def save_state(
 
 
 def is_saved(state: TrainState, output: Path) -> bool:
-    """Whether the newest checkpoint is of just this place in the run."""
+    """Whether the newest checkpoint holds exactly the current state of the run."""
     newest = next(iter(checkpoints(output)), None)
     if newest is None or damage(newest):
         return False
@@ -104,7 +104,7 @@ def is_saved(state: TrainState, output: Path) -> bool:
 
 
 def load_tensors(state: TrainState, weight_path: Path) -> None:
-    """Weights, optimizer and moving average as a checkpoint has them."""
+    """Load weights, optimizer, loss scale and EMA from a checkpoint."""
     raw_path = weight_path.with_suffix(".pdema")
     load_into(state.model, read_weights(raw_path if raw_path.is_file() else weight_path), source=weight_path)
     saved = read_weights(weight_path.with_suffix(".pdopt"))
@@ -115,10 +115,10 @@ def load_tensors(state: TrainState, weight_path: Path) -> None:
 
 
 def load_state(state: TrainState, weight_path: Path, *, batch_size: int, steps_per_epoch: int) -> None:
-    """Continue where a checkpoint stands.
+    """Continue from the step of a checkpoint.
 
-    batch_size: images a step now, of all processes; steps_per_epoch: with that size. Where it is another
-    one than before, the position in the epoch is kept as nearly as whole steps can.
+    batch_size: current images per step over all processes; steps_per_epoch: at that batch size. When the
+    batch size has changed, the position in the epoch is rounded to a whole step.
     """
     saved = read_progress(weight_path)
     load_tensors(state, weight_path)
@@ -131,15 +131,15 @@ def load_state(state: TrainState, weight_path: Path, *, batch_size: int, steps_p
     )
     if saved.batch_size not in (0, batch_size):
         LOGGER.warning(
-            "A step was of %d images and is of %d now: the run goes on at the same image, but its steps "
-            "are others, and so its result will be.",
+            "Batch size changed from %d to %d. Training continues at the same image, but the result will "
+            "differ from an uninterrupted run.",
             saved.batch_size,
             batch_size,
         )
 
 
 def at_batch_size(progress: Progress, batch_size: int, steps_per_epoch: int) -> Progress:
-    """The same place in the epoch, counted in steps of another number of images."""
+    """The same position in the epoch, counted in steps of another batch size."""
     if progress.batch_size in (0, batch_size):
         return replace(progress, batch_size=batch_size)
     epoch_step = min(progress.epoch_step * progress.batch_size // batch_size, steps_per_epoch)
@@ -147,10 +147,10 @@ def at_batch_size(progress: Progress, batch_size: int, steps_per_epoch: int) -> 
 
 
 def bring_along(state: TrainState, weight_path: Path, output: Path, *, is_main: bool) -> None:
-    """Have the resumed checkpoint and the best model in the output folder, also when that is another one.
+    """Link the resumed checkpoint and the best model into the output folder, if it is another folder.
 
-    Where the best was not kept beside the checkpoint that is resumed, the next evaluated model counts as it.
-    All ranks decide on that, and the main one makes the files.
+    When the best checkpoint is missing or damaged, the next evaluated model becomes the best. All ranks make
+    this decision; only the main rank writes files.
     """
     best = checkpoint_folder(output, state.progress.best_step)
     kept = weight_path.parent.parent / best.name
@@ -163,7 +163,7 @@ def bring_along(state: TrainState, weight_path: Path, output: Path, *, is_main: 
             _adopt(kept, best)
             link_checkpoint(best, output / BEST)
     else:
-        LOGGER.warning("%s is not sound: the best model is looked for among the coming epochs.", kept)
+        LOGGER.warning("%s is missing or damaged. Tracking of the best model starts anew.", kept)
         state.progress = replace(state.progress, best_score=-1.0, best_epoch=0, best_step=0)
 
 

@@ -1,4 +1,4 @@
-"""What stays the same while a model trains, and what its steps have cost so far."""
+"""The constants of a training run, and the timing of its steps."""
 
 import time
 from collections.abc import Generator
@@ -26,25 +26,25 @@ BAD_SAMPLES = "bad_samples.json"
 
 @dataclass(frozen=True)
 class Run:
-    """What stays the same while a model trains."""
+    """The parts of a training run that do not change while the model trains."""
 
     cfg: Config
     spec: ModelSpec
     recipe: Recipe
     info: ModelInfo
-    dataset: TrainingSet  # with whole inputs; what an epoch trains on is ``training_set``
+    dataset: TrainingSet  # at full input size; ``training_set`` adapts it to the epoch
     val: CocoFile
     image_dir: Path
     output: Path
     ranks: Ranks
     stop: StopSignals
-    numbers: MetricsLog | None = None  # the main rank has it, and the page
+    numbers: MetricsLog | None = None  # on the main rank only, like ``page``
     page: TrainingPage | None = None
     quarantine: Quarantine = field(default_factory=Quarantine)
 
     @property
     def batch_size(self) -> int:
-        """Images a step and process."""
+        """Images per step and process."""
         images = self.cfg.Train.batch_size
         assert isinstance(images, int), "settled by start_training"
         return images * self.cfg.Train.accumulate_steps
@@ -55,11 +55,11 @@ class Run:
         return num_batches(self.dataset.epoch_length, self.batch_size, self.ranks.world_size)
 
     def num_epochs(self, progress: Progress) -> int:
-        """Length of the run: as set, or as a time budget has decided so far."""
+        """Length of the run in epochs: as set, or as planned from the time budget so far."""
         return progress.run_epochs or self.cfg.Train.epochs_iters
 
     def training_set(self, progress: Progress) -> TrainingSet:
-        """The training images as they are at run point of the run."""
+        """The training images with the input sizes and the mixing of the current epoch."""
         share = progress.epoch / self.num_epochs(progress)
         return self.dataset.adapted(
             self.recipe.resizes_at(self.info.image_size, share),
@@ -71,7 +71,7 @@ class Run:
         return epoch % self.cfg.Train.eval_interval == 0 or epoch == self.num_epochs(progress)
 
     def is_finished(self, progress: Progress) -> bool:
-        """Whether the run is at its end, by length or because it no longer gets better."""
+        """Whether all epochs are done, or early stopping ends the run."""
         if progress.epoch >= self.num_epochs(progress):
             return True
         patience = self.cfg.Train.early_stop
@@ -89,21 +89,21 @@ class Run:
         )
 
     def schedule_report(self, progress: Progress) -> ScheduleReport:
-        """The same for people."""
+        """The learning rate over the whole run, for the log and the training page."""
         return describe_schedule(self.schedule(progress), steps_per_epoch=self.steps_per_epoch)
 
 
 @dataclass
 class Clock:
-    """What steps and evaluations have cost so far, and so what the rest will."""
+    """Measured times of steps and evaluations, and the time left that follows from them."""
 
     step_seconds: float = 0.0  # running mean
-    data_seconds: float = 0.0  # of it, waiting for images
+    data_seconds: float = 0.0  # part of step_seconds: waiting for images
     evaluation_seconds: float | None = None
     last: float = field(default_factory=time.perf_counter)
 
     def count_step(self, data_seconds: float, step_seconds: float) -> None:
-        """Take one finished step into account."""
+        """Add the times of one finished step."""
         weight = 0.1 if self.step_seconds else 1.0
         self.step_seconds += weight * (step_seconds - self.step_seconds)
         self.data_seconds += weight * (data_seconds - self.data_seconds)
@@ -115,10 +115,12 @@ class Clock:
         return seconds
 
     def eta(self, run: Run, progress: Progress) -> str:
-        """Time to the end of the run, evaluations included; a lower bound until the first one is measured."""
+        """Time left, evaluations included; a lower bound until the first evaluation is measured."""
         epochs = run.num_epochs(progress)
         pixels = [run.recipe.input_pixels_at(epoch / epochs) for epoch in range(progress.epoch, epochs)]
-        steps = run.steps_per_epoch * sum(pixels) / pixels[0] - progress.epoch_step  # of the present size
+        steps = (
+            run.steps_per_epoch * sum(pixels) / pixels[0] - progress.epoch_step
+        )  # at the current input size
         evaluations = sum(run.is_due(epoch, progress) for epoch in range(progress.epoch + 1, epochs + 1))
         seconds = steps * self.step_seconds + evaluations * (self.evaluation_seconds or 0.0)
         return ("" if self.evaluation_seconds is not None else ">") + format_seconds(seconds)
@@ -127,7 +129,7 @@ class Clock:
 def epoch_batches(
     run: Run, dataset: TrainingSet, progress: Progress, pool: WorkerPool
 ) -> Generator[TrainBatch, None, None]:
-    """What is left of the epoch to train on, for this process."""
+    """The remaining batches of the epoch for this process."""
     return train_batches(
         dataset,
         progress.epoch,

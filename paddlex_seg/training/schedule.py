@@ -1,9 +1,9 @@
-"""The learning rate at each step: the schedule, what it comes to in a run, and ``schedule.json``.
+"""The learning rate at each step: the schedule, a summary of it for one run, and ``schedule.json``.
 
-A schedule is a pure function of the step number; the training loop calls
-``optimizer.set_lr(schedule.lr_at_step(n))`` before each step, so that resuming needs the step number and
-nothing else. All lengths are in steps, counted from 0 and chosen by the caller: milestones and the cosine's
-length follow the number of epochs of the run.
+A schedule is a pure function of the step number. The training loop calls
+``optimizer.set_lr(schedule.lr_at_step(n))`` before each step, so resuming needs only the step number. All
+lengths are in steps, counted from 0. The caller chooses them: milestones and the length of the cosine scale
+with the number of epochs.
 """
 
 import math
@@ -85,16 +85,16 @@ def build_schedule(
 
 
 def capped_warmup_steps(warmup_steps: int, run_steps: int) -> int:
-    """The warm-up that a run of ``run_steps`` steps really gets: at most a third of it.
+    """The actual number of warm-up steps in a run of ``run_steps`` steps: at most a third of them.
 
-    Recipes warm up for 1000 steps or more. A fine-tuning run on a few dozen images may be shorter than
-    that as a whole, and would end without ever having trained at the learning rate it was given.
+    Recipes warm up for 1000 steps or more. A fine-tuning run on a few dozen images may have fewer steps
+    than that, and would never reach the configured learning rate.
     """
     return min(warmup_steps, run_steps // 3)
 
 
 def describe_schedule(schedule: Schedule, *, steps_per_epoch: int) -> ScheduleReport:
-    """What ``schedule`` comes to in a run whose epochs have ``steps_per_epoch`` steps."""
+    """A summary of ``schedule`` for a run whose epochs have ``steps_per_epoch`` steps."""
     total = schedule.run_steps
     warmup = capped_warmup_steps(schedule.warmup_steps, total)
     steps = schedule.milestones if isinstance(schedule, PiecewiseSchedule) else ()

@@ -1,4 +1,4 @@
-"""Everything a training will do, done once before it: errors show in a minute, not at the end of an epoch."""
+"""A short trial before training: errors show within a minute, not at the end of the first epoch."""
 
 import logging
 import tempfile
@@ -25,16 +25,16 @@ MOST_IMAGES = 2
 
 
 def check_step(state: TrainState, batch: TrainBatch, ranks: Ranks) -> None:
-    """A batch forward and backward, which leaves the model as it was; for every process of a run."""
+    """Forward and backward of one batch, without changing the model. Every process of a run calls it."""
     start = time.perf_counter()
     try_step(state, batch.batch, ranks)
-    LOGGER.info("Self-check: a batch forward and backward, %.1f s.", time.perf_counter() - start)
+    LOGGER.info("Self-check: forward and backward of one batch, %.1f s.", time.perf_counter() - start)
 
 
 def check_evaluation(
     state: TrainState, val: CocoFile, image_dir: Path, preprocess: PreprocessSpec, pool: WorkerPool
 ) -> None:
-    """The evaluation of the first val images."""
+    """Evaluate the first val images."""
     start = time.perf_counter()
     images = val.images[:MOST_IMAGES]
     ids = {image.id for image in images}
@@ -44,21 +44,21 @@ def check_evaluation(
     backend = NetworkBackend(state.model, preprocess)
     results = predict_dataset(backend, few, image_dir, batch_size=1, pool=pool, log_interval=MOST_IMAGES + 1)
     evaluate_coco(few, results, [category.id for category in few.categories])
-    LOGGER.info("Self-check: an evaluation of %d images, %.1f s.", len(images), time.perf_counter() - start)
+    LOGGER.info("Self-check: evaluation of %d image(s), %.1f s.", len(images), time.perf_counter() - start)
 
 
 def check_export(spec: ModelSpec, info: ModelInfo) -> None:
-    """The export of a network of the same kind; nothing of it stays."""
+    """Export a network of the same model to a temporary folder."""
     start = time.perf_counter()
     model = spec.build(num_classes=len(info.categories))
     model.eval()
     with tempfile.TemporaryDirectory(prefix="paddlex_seg.") as folder:
         export_model(model, spec, info, Path(folder))
-    LOGGER.info("Self-check: an export, %.1f s.", time.perf_counter() - start)
+    LOGGER.info("Self-check: export, %.1f s.", time.perf_counter() - start)
 
 
 def self_check(run: Run, state: TrainState, pool: WorkerPool) -> None:
-    """Find in a minute what would otherwise end the run after its first epoch."""
+    """Try a training step, an evaluation and an export, which would otherwise fail only after an epoch."""
     with closing(epoch_batches(run, run.dataset, Progress(), pool)) as batches:
         check_step(state, next(batches), run.ranks)
     if run.ranks.is_main:

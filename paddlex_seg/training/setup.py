@@ -1,4 +1,4 @@
-"""What a training is made of: settings, data, network and optimizer, checked before anything takes long."""
+"""Set up a training run: check settings and data, then build the network and the optimizer."""
 
 import logging
 from dataclasses import asdict, replace
@@ -47,7 +47,7 @@ LOGGER = logging.getLogger(__name__)
 
 
 def prepare(cfg: Config, ranks: Ranks, stop: StopSignals) -> tuple[Run, Path | None]:
-    """Find what is wrong with settings and data before anything is built, and what is to be resumed."""
+    """Check settings and data before anything is built, and find the checkpoint to resume from, if any."""
     spec = find_model(cfg.Global.model)
     recipe = recipe_of(cfg, spec)
     require_fitting_rate(cfg, recipe)
@@ -71,7 +71,7 @@ def prepare(cfg: Config, ranks: Ranks, stop: StopSignals) -> tuple[Run, Path | N
 
 
 def require_same_run(weight_path: Path, cfg: Config, spec: ModelSpec, train: CocoFile) -> None:
-    """Raise unless a checkpoint is of this model, these categories and this recipe."""
+    """Raise unless a checkpoint has this model, these categories and this recipe."""
     info = describe_weights(
         spec,
         weight_path,
@@ -87,17 +87,17 @@ def require_same_run(weight_path: Path, cfg: Config, spec: ModelSpec, train: Coc
     if was_scratch != cfg.Train.from_scratch:
         begun, now = ("with", "without") if was_scratch else ("without", "with")
         raise ConfigError(
-            f"{weight_path} is of a run that was begun {begun} Train.pretrain_weight_path={SCRATCH}, and is "
-            f"resumed {now} it. The two have different optimizers; resume with the settings of the beginning."
+            f"{weight_path} is from a run started {begun} Train.pretrain_weight_path={SCRATCH}, but this run "
+            f"is {now} it. The two use different optimizers. Resume with the setting of the first run."
         )
 
 
 def training_set(
     cfg: Config, recipe: Recipe, train: CocoFile, image_dir: Path, image_size: ImageSize
 ) -> TrainingSet:
-    """The training images with the changes of the recipe and those that the configuration adds.
+    """The training images with the augmentation of the recipe and of the configuration.
 
-    Their inputs are whole from the beginning: see ``Run.training_set``.
+    Input size and mixing may change during the run; ``Run.training_set`` sets them.
     """
     augment = cfg.Train.augment
     jitter = (LargeScaleJitter(prob=augment.large_scale_jitter),) if augment.large_scale_jitter else ()
@@ -121,12 +121,12 @@ def training_set(
 
 
 def read_data(cfg: Config) -> tuple[CocoFile, CocoFile, Path]:
-    """Train and val annotations and the folder of the images, checked so far that training can begin."""
+    """Train and val annotations and the image folder, checked enough to start training."""
     report = check(Path(cfg.Global.dataset_dir), "header")
     report.raise_for_errors()
     train, val = report.train, report.val
     if not any(not annotation.iscrowd for annotation in train.annotations):
-        raise DatasetError(f"{train.path}: has no annotated object, so there is nothing to learn from.")
+        raise DatasetError(f"{train.path}: found no annotated object. Training needs at least one.")
     if cfg.Train.num_classes not in (None, len(train.categories)):
         names = ", ".join(category.name for category in train.categories)
         raise ConfigError(
@@ -142,25 +142,25 @@ def read_data(cfg: Config) -> tuple[CocoFile, CocoFile, Path]:
 
 
 def recipe_of(cfg: Config, spec: ModelSpec) -> Recipe:
-    """The settings of the run: from random weights, training needs others than the official ones."""
+    """The recipe of the run. Training from random weights has its own recipe."""
     return spec.scratch_recipe if cfg.Train.from_scratch else spec.recipe
 
 
 def require_fitting_rate(cfg: Config, recipe: Recipe) -> None:
-    """Raise ConfigError for a learning rate of another order than the recipe's optimizer can learn with."""
+    """Raise ConfigError for a learning rate that is far too high for the recipe's optimizer."""
     usual, rate = recipe.usual_learning_rate, cfg.Train.learning_rate
     if usual is not None and rate > 10 * usual:
         raise ConfigError(
-            f"Train.learning_rate: found {rate:g}, which is one for SGD and official weights. From random "
-            f"weights {cfg.Global.model} is trained with {recipe.optimizer}; expected {10 * usual:g} at "
+            f"Train.learning_rate: found {rate:g}, which suits SGD and official weights. From random "
+            f"weights, {cfg.Global.model} is trained with {recipe.optimizer}; expected {10 * usual:g} at "
             f"most. Set -o Train.learning_rate={usual:g}."
         )
 
 
 def start_training(run: Run, checkpoint: Path | None) -> tuple[Run, TrainState]:
-    """The model with its first weights, optimizer and moving average, or as a checkpoint has them.
+    """Build model, optimizer and EMA, with the initial weights or the state of a checkpoint.
 
-    The run comes back with its batch size, where ``Train.batch_size`` is auto.
+    The returned run has a number as batch size also when ``Train.batch_size`` is auto.
     """
     cfg, recipe = run.cfg, run.recipe
     paddle.seed(cfg.Train.seed)
@@ -196,14 +196,14 @@ def start_training(run: Run, checkpoint: Path | None) -> tuple[Run, TrainState]:
 
 
 def settle_batch_size(run: Run, state: TrainState, checkpoint: Path | None) -> Run:
-    """The run with a number as ``Train.batch_size``: as set, as it was before resuming, or measured now."""
+    """The run with a number as ``Train.batch_size``: the one set, that of the checkpoint, or measured now."""
     cfg, ranks = run.cfg, run.ranks
     if cfg.Train.batch_size != "auto":
         return run
     before = 0 if checkpoint is None else read_progress(checkpoint).batch_size
     if before:
         images = max(1, before // (cfg.Train.accumulate_steps * ranks.world_size))
-        LOGGER.info("Train.batch_size=auto: %d image(s) a step, as the checkpoint says.", images)
+        LOGGER.info("Train.batch_size=auto: %d image(s) per step, as in the checkpoint.", images)
     else:
         images = find_batch_size(
             *(state, run.dataset, ranks),
@@ -214,7 +214,7 @@ def settle_batch_size(run: Run, state: TrainState, checkpoint: Path | None) -> R
 
 
 def within_budget(run: Run, progress: Progress) -> Progress:
-    """Where a finished run goes on when it is resumed with a larger time budget than it has used."""
+    """More epochs for a finished run that is resumed with a larger time budget than it has used."""
     budget = run.cfg.Train.time_budget
     if budget is None or progress.epoch < run.num_epochs(progress) or progress.seconds == 0:
         return progress
@@ -224,7 +224,7 @@ def within_budget(run: Run, progress: Progress) -> Progress:
 
 
 def load_first_weights(run: Run, model: InstanceSegmenter) -> None:
-    """Load what a training starts from; ``scratch`` leaves the random weights."""
+    """Load the initial weights; ``scratch`` keeps the random ones."""
     source = run.cfg.Train.pretrain_weight_path or run.spec.official_weights
     if run.cfg.Train.from_scratch:
         LOGGER.info("Training starts from random weights.")

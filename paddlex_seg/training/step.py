@@ -1,6 +1,6 @@
-"""One step of training, and what happens when its numbers are not finite or memory runs out.
+"""One training step, and what happens when its numbers are not finite or memory runs out.
 
-A step either changes the model or leaves it, bit by bit, as it was: also when it is interrupted.
+A step either updates the model or leaves it bit-identical, also when it is interrupted.
 """
 
 import logging
@@ -28,11 +28,11 @@ from paddlex_seg.training.optimizer import optimizer_state
 from paddlex_seg.training.precision import Precision
 
 LOGGER = logging.getLogger(__name__)
-MOST_DESCRIBED = 3  # steps of a run whose culprit is looked for, which takes as long as some steps
+MOST_DESCRIBED = 3  # skipped steps per run that are diagnosed; a diagnosis takes as long as several steps
 
 
 class OutOfMemoryError(BackendError):
-    """Memory ran out in a step."""
+    """A step ran out of memory."""
 
 
 @dataclass
@@ -47,13 +47,13 @@ class TrainState:
 
     @property
     def parameters(self) -> list[Tensor]:
-        """The trainable ones."""
+        """The trainable parameters."""
         return [parameter for parameter in self.model.parameters() if not parameter.stop_gradient]
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step gave. ``problem`` says why the model was left as it was; None when it was changed."""
+    """The result of a step. ``problem`` says why the model was not updated; None when it was."""
 
     losses: Mapping[str, float]
     problem: str | None = None
@@ -61,7 +61,7 @@ class StepResult:
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Let what a network draws in a step depend on these alone, so that resuming needs no random state."""
+    """Seed the network's random numbers for one step, so that resuming needs no saved random state."""
     (number,) = np.random.SeedSequence([seed, step, rank]).generate_state(1)
     paddle.seed(int(number))
 
@@ -69,10 +69,10 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 def train_step(
     state: TrainState, batch: TrainBatch, rate: float, *, seed: int, ranks: Ranks, stop: StopSignals
 ) -> StepResult:
-    """Forward, backward, one step of the optimizer and of the moving average.
+    """Forward, backward, one optimizer step and one EMA update.
 
-    With several processes, all do the same. Raises BackendError when memory runs out for a single image,
-    KeyboardInterrupt when ``stop`` says so.
+    With several processes, all of them either update or skip. Raises BackendError when memory runs out for
+    a single image, and KeyboardInterrupt when ``stop`` requests it.
     """
     statistics = running_statistics(state.model)
     before = [tensor.clone() for tensor in statistics]
@@ -89,7 +89,7 @@ def train_step(
                 [*gradients, *statistics]
             )
             refused = ranks.any_of(not finite)
-            # At a scale that is too large it is no wonder, and the scale is about to be halved.
+            # A loss scale that is too large also gives infinite gradients. It is halved below.
             is_overflow = state.precision.loss_scale > 1 and all(map(math.isfinite, losses.values()))
             if refused and not is_overflow:
                 result = _refuse(state, batch, losses, before, ranks)
@@ -101,7 +101,7 @@ def train_step(
     if refused:
         _put_back(state, before)
         if is_overflow:
-            result = StepResult(losses, f"gradients are too large for 16 bits at a loss scale of {scale:g}")
+            result = StepResult(losses, f"gradients overflow 16 bits at a loss scale of {scale:g}")
         state.progress = replace(
             state.progress,
             step=state.progress.step + 1,
@@ -130,11 +130,12 @@ def train_step(
 def forward_backward(
     state: TrainState, batch: Batch, statistics_before: Sequence[Tensor], *, may_split: bool
 ) -> dict[str, Tensor]:
-    """Leave the gradients of a batch in the parameters, and return its losses.
+    """Compute the gradients of a batch into the parameters, and return its losses.
 
-    It is computed in ``progress.micro_batches`` parts, whose losses and gradients are those of the whole, but
-    for batch normalisation, which sees the images of a part. Where memory runs out, there are twice as many
-    parts from then on. Raises OutOfMemoryError where ``may_split`` is false or a part has one image.
+    The batch is computed in ``progress.micro_batches`` parts. Losses and gradients are the same as for the
+    whole batch, except that batch normalisation sees the images of one part. When memory runs out, the number
+    of parts is doubled for the rest of the run. Raises OutOfMemoryError when ``may_split`` is false or a part
+    has one image.
     """
     while True:
         means: dict[str, Tensor] = {}
@@ -159,14 +160,14 @@ def forward_backward(
             _put_back(state, statistics_before)
             state.progress = replace(state.progress, micro_batches=2 * parts)
             LOGGER.warning(
-                "Memory ran out at step %d. Each batch of %d images is computed in %d parts from now on; "
-                "their gradients are added up, so that the step stays one over all of them.",
+                "Memory ran out at step %d. From now on each batch of %d images is computed in %d parts. "
+                "Gradients are accumulated over the parts, so the batch size of a step stays the same.",
                 *(state.progress.step + 1, len(batch.targets), 2 * parts),
             )
 
 
 def parts_of_batch(state: TrainState, batch: Batch) -> list[Batch]:
-    """The parts that a batch is computed in, each with the totals of all that its loss divides by."""
+    """Split a batch into parts. Each part carries the normalisers of the loss over the whole batch."""
     parts = split_batch(batch, state.progress.micro_batches)
     if len(parts) == 1:
         return parts
@@ -179,7 +180,7 @@ def parts_of_batch(state: TrainState, batch: Batch) -> list[Batch]:
 
 @paddle.no_grad()
 def count_totals(state: TrainState, parts: Sequence[Batch]) -> list[CountedPart]:
-    """What the losses of parts are divided by: another forward pass, that leaves the model as it was."""
+    """The normalisers of the loss, from an extra forward pass that leaves the model unchanged."""
     statistics = running_statistics(state.model)
     before, drawn = [tensor.clone() for tensor in statistics], paddle.get_rng_state()
     counted = [CountedPart() for _ in parts]
@@ -193,16 +194,16 @@ def count_totals(state: TrainState, parts: Sequence[Batch]) -> list[CountedPart]
 
 
 def require_joined(model: InstanceSegmenter, batch: Batch) -> None:
-    """Raise AssertionError for a loss that divides by numbers of its own part: wrong gradients, silently."""
+    """Raise AssertionError when a loss normalises by its own part only: its gradients would be wrong."""
     if batch.joined.num_calls == 0:
         raise AssertionError(
             f"{type(model).__name__}.loss never asks batch.joined what to divide by. On several processes, "
-            "or in parts, its gradients would depend on how the images are spread; see ops/joined_batch.py."
+            "or in parts, its gradients would depend on which images are together; see ops/joined_batch.py."
         )
 
 
 def try_step(state: TrainState, batch: Batch, ranks: Ranks) -> None:
-    """Forward and backward of a batch, as in ``train_step``, which leaves the model as it was."""
+    """Forward and backward of a batch, as in ``train_step``, without changing the model."""
     before = [tensor.clone() for tensor in running_statistics(state.model)]
     state.model.train()
     try:
@@ -213,7 +214,7 @@ def try_step(state: TrainState, batch: Batch, ranks: Ranks) -> None:
 
 
 def try_whole(state: TrainState, batch: Batch) -> None:
-    """Forward and backward of a batch in one part, on this process alone, which leaves the model as it was.
+    """Forward and backward of a batch in one part, on this process alone, without changing the model.
 
     Raises OutOfMemoryError.
     """
@@ -226,7 +227,7 @@ def try_whole(state: TrainState, batch: Batch) -> None:
 
 
 def running_statistics(model: nn.Layer) -> list[Tensor]:
-    """Means and variances of batch normalisation: what a forward pass changes."""
+    """Means and variances of batch normalisation. A forward pass in training mode changes them."""
     return [
         tensor for name, tensor in model.state_dict().items() if name.split(".")[-1] in RUNNING_STATISTICS
     ]
@@ -251,7 +252,7 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
 def _refuse(
     state: TrainState, batch: TrainBatch, losses: Mapping[str, float], before: Sequence[Tensor], ranks: Ranks
 ) -> StepResult:
-    """What a step whose numbers are not finite has to say; all processes get the same."""
+    """The result of a step with numbers that are not finite; the same on all processes."""
     weights_are_finite = not ranks.any_of("weights" in not_finite_parts(state))
     problem = f"a loss or gradient is not finite ({losses_to_text(losses)})"
     if state.progress.skipped < MOST_DESCRIBED:
@@ -271,7 +272,7 @@ def losses_to_text(losses: Mapping[str, float]) -> str:
 
 @paddle.no_grad()
 def _put_back(state: TrainState, statistics_before: Sequence[Tensor]) -> None:
-    """Undo what a step has done before its update."""
+    """Undo the changes of a step before its update: clear gradients, restore running statistics."""
     state.optimizer.clear_grad(set_to_zero=False)
     for tensor, before in zip(running_statistics(state.model), statistics_before, strict=True):
         tensor.set_value(before)
@@ -286,6 +287,6 @@ def _out_of_memory(batch: Batch, *, step: int, parts: int) -> OutOfMemoryError:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Paddle has one type of error for it on the CPU and several on GPUs, known by their text."""
+    """Paddle raises one error type on the CPU and several on GPUs; the text tells which are out of memory."""
     text = str(error)
     return isinstance(error, MemoryError) or "ResourceExhausted" in text or "out of memory" in text.lower()

@@ -58,7 +58,7 @@ def build_solov2(num_classes: int) -> SoloV2:
     return SoloV2(nn.Identity(), nn.Identity(), head, MaskFeatures(8, channels=32))
 
 
-# What a model says of each class, [K, ...], then of the background, from features that are always the same.
+# The outputs of a model for each class, [K, ...], and for the background, from constant features.
 
 
 def features(*shape: int) -> paddle.Tensor:
@@ -114,7 +114,7 @@ def categories(names: tuple[str, ...]) -> tuple[Category, ...]:
 
 
 def trained_model(family: str, num_classes: int, seed: int = 1) -> InstanceSegmenter:
-    """A network whose class layers hold something else for each class; the rest is always the same."""
+    """A network whose class layers hold different values for each class. All other layers are constant."""
     model = BUILDERS[family][0](num_classes)
     for tensor in model.parameters():
         tensor.set_value(np.full(tensor.shape, 0.01, np.float32))
@@ -169,7 +169,7 @@ def test_classes_that_the_file_does_not_know_keep_their_first_values(family: str
         np.testing.assert_allclose(found[[1, 3]], expected[[2, 0]], rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(found[5:], expected[4:], rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(found[[0, 2, 4]], fresh[[0, 2, 4]], rtol=1e-5, atol=1e-5)
-    assert report.message().endswith("The head knows 2 of 5 classes by name (dog, Person).")
+    assert report.message().endswith("2 of 5 classes were matched by name (dog, Person).")
 
 
 @families
@@ -182,7 +182,7 @@ def test_without_a_common_name_class_layers_begin_anew(family: str, tmp_path: Pa
     state = model.state_dict()
     assert {id(state[name]) for name in report.missing} == {id(axis.tensor) for axis in model.class_axes()}
     assert "no class of the file" in report.message()
-    assert report.message().endswith("The head knows 0 of 4 classes by name.")
+    assert report.message().endswith("0 of 4 classes were matched by name.")
 
 
 @pytest.mark.parametrize("num_classes", [4, 5])

@@ -1,4 +1,4 @@
-"""Checkpoints: complete or not there, and honest about what they are."""
+"""Checkpoints: written all or nothing, with a correct description."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ SLIM = replace(find_model(MODEL), build=slim_model)
 
 
 def save(folder: Path, value: float = 1.0, *, raw: bool = True) -> Path:
-    """A checkpoint of one number; gives back its weight file."""
+    """Write a checkpoint with one number; returns its weight file."""
     save_checkpoint(
         folder,
         weights={"weight": paddle.full([1], value)},

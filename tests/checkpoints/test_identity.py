@@ -1,4 +1,4 @@
-"""Which weights are meant, and what they are."""
+"""Finding and describing weight files."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +41,9 @@ def test_other_weights_are_for_the_classes_of_the_data_set(tmp_path: Path, datas
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "w.pdparams"
     write_info(path, replace(INFO, model_name="SOLOv2"), score=0.5, epoch=1)
-    with pytest.raises(WeightsError, match=f"w.pdparams holds a SOLOv2, but Global.model is {MODEL}"):
+    with pytest.raises(
+        WeightsError, match=f"w.pdparams holds weights of SOLOv2, but Global.model is {MODEL}"
+    ):
         describe(path, tmp_path)
 
 
@@ -55,7 +57,7 @@ def test_the_error_for_missing_weights_points_to_the_runs_best_model(tmp_path: P
     with pytest.raises(WeightsError) as with_run:
         find_weights(wanted, key="Some.key", output=tmp_path)
     assert str(with_run.value) == (
-        f"{without_run.value} Global.output holds {best}: set Some.key={best} to use it."
+        f"{without_run.value} To use the best model of Global.output, set Some.key={best}."
     )
     assert find_weights(str(best), key="Some.key", output=tmp_path) == best
 

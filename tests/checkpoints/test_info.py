@@ -1,4 +1,4 @@
-"""What weights say of themselves."""
+"""The ``.info.json`` beside a weight file."""
 
 from pathlib import Path
 

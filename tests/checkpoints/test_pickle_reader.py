@@ -1,4 +1,4 @@
-"""Pickles: data is read, and nothing that one asks for is run."""
+"""Pickles: data is read, and no code in a pickle is run."""
 
 import contextlib
 import functools
@@ -16,7 +16,7 @@ from paddlex_seg.errors import WeightsError
 
 
 class Call:
-    """Pickles as a call of a function."""
+    """An object that is pickled as a function call."""
 
     def __init__(self, function: object, *arguments: object) -> None:
         self.reduced = (function, arguments)
@@ -34,7 +34,7 @@ def call(module: str, name: str, *arguments: bytes) -> bytes:
 
 
 def armed_files(canary: str) -> dict[str, bytes]:
-    """Pickles that make the file ``canary`` when an ordinary unpickler reads them."""
+    """Pickles that create the file ``canary`` when an ordinary unpickler reads them."""
     touch, python = f"touch {canary}", f"open({canary!r}, 'w').close()"
     array = np.ones(3, np.float32)
     system = Call(os.system, touch)
@@ -100,7 +100,7 @@ def test_a_file_that_would_run_code_is_refused_and_runs_nothing(tmp_path: Path, 
     ):
         read_weights(path)
     assert not canary.exists()
-    # The file is armed: an ordinary unpickler does what it says, so the line above can fail.
+    # An ordinary unpickler does run the code, so the assertion above can fail.
     with contextlib.suppress(Exception):
         pickle.loads(content)
     assert canary.exists()
@@ -148,7 +148,7 @@ def test_other_ways_out_of_the_reader_are_closed(tmp_path: Path, content: bytes,
 def test_arrays_of_anything_but_numbers_are_refused(tmp_path: Path, array: np.ndarray) -> None:
     path = tmp_path / "w.pdparams"
     path.write_bytes(pickle.dumps({"w": array}))
-    with pytest.raises(WeightsError, match="holds an array of type.*not read"):
+    with pytest.raises(WeightsError, match="holds an array of type.*not loaded"):
         read_weights(path)
 
 
@@ -171,7 +171,7 @@ def test_files_written_by_python_2_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("flags", [b"\x00", b"\x3f"], ids=["none", "all"])
 def test_bytes_never_become_addresses(tmp_path: Path, flags: bytes) -> None:
-    """NumPy believes the flags that a file gives a dtype: raw bytes can pass for Python objects."""
+    """NumPy trusts the dtype flags in a file, which can declare raw bytes to be Python objects."""
     path = tmp_path / "w.pdparams"
     path.write_bytes(python_2_pickle("O8", flags, b"A" * 16))
     with pytest.raises(WeightsError, match="holds an array of type 'O8'"):

@@ -1,4 +1,4 @@
-"""How far a run is, on disk."""
+"""The ``.pdstates`` file: the progress of a run."""
 
 from pathlib import Path
 

@@ -15,7 +15,7 @@ from paddlex_seg.catalog import find_model
 from paddlex_seg.checkpoints.weights import load_into, load_model, read_weights, write_weights
 from paddlex_seg.errors import WeightsError
 
-# Reading what is well formed
+# Reading valid files
 
 
 class Net(nn.Layer):
@@ -111,7 +111,7 @@ def test_safetensors_are_read_bit_by_bit(tmp_path: Path) -> None:
     assert_same_bits(dict(sorted(found.items())), expected)
 
 
-# Reading what is not
+# Reading invalid files
 
 
 @pytest.mark.parametrize(
@@ -122,8 +122,8 @@ def test_safetensors_are_read_bit_by_bit(tmp_path: Path) -> None:
         (b"<!DOCTYPE html><html>404</html>", "web page"),
         (b"PK\x03\x04" + bytes(40), "PyTorch"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS"),
-        (b"just some text", "cut, damaged or no .pdparams file"),
-        (bytes(1000), "cut, damaged or no .pdparams file"),
+        (b"just some text", "truncated, damaged or no .pdparams file"),
+        (bytes(1000), "truncated, damaged or no .pdparams file"),
         (pickle.dumps([1, 2]), "object of type list"),
         (pickle.dumps({"a": 1}), "no arrays"),
     ],
@@ -137,7 +137,7 @@ def test_a_file_that_is_no_weight_file_is_named_with_the_reason(
     if content is not None:
         path.write_bytes(content)
     if suffix == ".safetensors" and content and content.startswith((b"just", bytes(9), b"\x80")):
-        words = "cut, damaged or no .safetensors file"
+        words = "truncated, damaged or no .safetensors file"
     with pytest.raises(WeightsError, match=words) as error:
         read_weights(path)
     assert str(path) in str(error.value)
@@ -233,7 +233,7 @@ def test_who_reads_the_old_file_while_a_new_one_is_written_reads_it_whole(tmp_pa
 
 
 def numbered(model: nn.Layer) -> dict[str, np.ndarray]:
-    """Arrays for all tensors of a model, no two alike."""
+    """Arrays for all tensors of a model, each with different values."""
     return {
         name: np.full(tensor.shape, number + 1, np.float32)
         for number, (name, tensor) in enumerate(model.state_dict().items())

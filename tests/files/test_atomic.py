@@ -1,4 +1,4 @@
-"""What appears under a final name is whole, and nothing else stays."""
+"""Files and folders under final names are complete, and no temporary files are left."""
 
 import errno
 import os
@@ -61,7 +61,7 @@ def maker(request: pytest.FixtureRequest) -> Callable:
 
 @pytest.fixture(params=[False, True], ids=["nothing there", "old one there"])
 def place(request: pytest.FixtureRequest, tmp_path: Path, maker: Callable) -> Path:
-    """Where something new is to appear."""
+    """The path that is to be written."""
     if request.param:
         if maker is new_folder:
             (tmp_path / "it").mkdir()
@@ -153,7 +153,7 @@ def test_data_are_on_the_disk_before_the_rename_and_the_folder_after_it(
     assert order[-2:] == ["rename", str(tmp_path)]
 
 
-# Disks that refuse
+# Disk errors
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
@@ -210,7 +210,7 @@ with new_file(place / "a.txt") as file, new_folder(place / "b") as folder:
 
 @pytest.fixture
 def writer(tmp_path: Path):
-    """A process that has begun to write a file and a folder."""
+    """A process that has started to write a file and a folder."""
     command = [sys.executable, "-c", WRITE_AND_WAIT, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stdout.readline() == "written\n"

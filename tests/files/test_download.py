@@ -34,7 +34,7 @@ KEY = "Train.pretrain_weight_path"
 
 
 class Server(ThreadingHTTPServer):
-    """Serves CONTENT at every path but /missing, in the way that a test sets."""
+    """Serves CONTENT at every path except /missing, in the way that the test sets."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -44,7 +44,7 @@ class Server(ThreadingHTTPServer):
         self.send_length = True
         self.pause_seconds = 0.0  # before every 1,000 bytes
         self.endless_redirection = False
-        self.cuts: list[int] = []  # bytes after which the next answers break off
+        self.cuts: list[int] = []  # for each of the next responses, the bytes after which it breaks off
         self.requests: list[dict[str, str]] = []  # headers
 
     @property
@@ -279,20 +279,20 @@ def test_a_missing_file_names_the_address_and_the_key_to_set(server: Server, tmp
     "url", ["http://127.0.0.1:9/net.pdparams", "https://no-such-host.invalid/net.pdparams"]
 )
 def test_without_a_network_the_error_tells_what_to_do(tmp_path: Path, url: str) -> None:
-    with pytest.raises(WeightsError, match="Fetch it by hand") as error:
+    with pytest.raises(WeightsError, match="Download it manually") as error:
         fetch(url, config_key=KEY, network=network(tmp_path))
     assert url in str(error.value) and KEY in str(error.value)
 
 
 def test_a_cache_that_cannot_be_made_is_an_error_with_advice(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(WeightsError, match="Fetch it by hand"):
+    with pytest.raises(WeightsError, match="Download it manually"):
         get(server, tmp_path / "file" / "cache")
 
 
 @pytest.mark.parametrize("url", ["ftp://h/net.pdparams", "data://x", "ppdet://models/net.pdparams"])
 def test_other_kinds_of_addresses_are_refused(url: str, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=f"{KEY}: '{url}' is no address of a kind"):
+    with pytest.raises(WeightsError, match=f"{KEY}: the URL '{url}' is not supported"):
         fetch(url, config_key=KEY, network=network(tmp_path))
 
 
@@ -368,7 +368,7 @@ def test_a_server_that_lies_about_the_length_is_an_error(server: Server, tmp_pat
 def test_the_given_proxy_is_asked_but_for_the_hosts_without_one(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # is not for downloads to read
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # downloads must not read it
     monkeypatch.setenv("no_proxy", "")
     proxy = f"http://127.0.0.1:{server.server_address[1]}"
     url = "http://no-such-host.invalid/net.pdparams"

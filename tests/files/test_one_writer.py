@@ -1,4 +1,4 @@
-"""Only `files/` makes a file appear: every other place that writes is listed here, with its reason."""
+"""Files are written by `files/` only. Every other place that writes is listed here with its reason."""
 
 import ast
 import re
@@ -14,7 +14,7 @@ INTO_TEMPORARY = "a native writer into a file or folder that files/ gave, or tha
 APPENDED = "a log, which grows line by line"
 MEMORY = "writes into memory"
 
-# What each module does, how often, and why it may.
+# For each module: the calls that write, how often each occurs, and why it is allowed.
 ALLOWED: dict[str, dict[str, tuple[int, str]]] = {
     "checkpoints/files.py": {"write_text": (1, INTO_TEMPORARY)},
     "checkpoints/weights.py": {"open": (1, INTO_TEMPORARY)},
@@ -55,7 +55,7 @@ FUNCTIONS = {
 
 
 def way_of_writing(call: ast.Call) -> str | None:
-    """What a call writes with, such as ``os.replace``; None when it writes nothing."""
+    """The way in which a call writes, such as ``os.replace``; None when it does not write."""
     function = call.func
     if isinstance(function, ast.Name):
         return "open" if function.id == "open" and opens_to_write(call, position=1) else None
@@ -78,7 +78,7 @@ def way_of_writing(call: ast.Call) -> str | None:
 
 
 def opens_to_write(call: ast.Call, position: int) -> bool:
-    """Whether one of the modes that the call can have is for writing."""
+    """Whether a possible mode of the call is for writing."""
     modes = [keyword.value for keyword in call.keywords if keyword.arg == "mode"] + call.args[position:][:1]
     texts = [part.value for mode in modes for part in ast.walk(mode) if isinstance(part, ast.Constant)]
     return any(isinstance(text, str) and re.fullmatch("[rbt]*[wax+][rbtwax+]*", text) for text in texts)

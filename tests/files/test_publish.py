@@ -89,7 +89,7 @@ STEPS = ["replace", "link", "fsync", "unlink"]
 
 
 def publish_and_die(root: Path, step: int) -> bool:
-    """Publish in a process of its own that is killed at a step; whether it was killed before the end."""
+    """Publish in a process that is killed at a step. Returns whether it was killed before the end."""
     child = os.fork()
     if child == 0:
         steps = itertools.count()

@@ -1,4 +1,4 @@
-"""The command line as a function, for tests: what it prints, its exit code, and no traces in the process."""
+"""Run the command line inside a test process: returns output and exit code, leaves no state behind."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from paddlex_seg import cli
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a call of the command line left behind."""
+    """The result of a command line."""
 
     code: int
     stdout: str
@@ -33,7 +33,7 @@ def run_argv(argv: list[str]) -> Outcome:
     stdout, stderr = io.StringIO(), io.StringIO()
     root = logging.getLogger("paddlex_seg")
     state = root.handlers[:], root.level, root.propagate
-    root.handlers = []  # so that the run makes its own, for the standard output of now
+    root.handlers = []  # so that the run creates its own handler for the current standard output
     try:
         with redirect_stdout(stdout), redirect_stderr(stderr), warnings.catch_warnings():
             code = cli.main(argv)
@@ -44,7 +44,7 @@ def run_argv(argv: list[str]) -> Outcome:
 
 
 def read_result(output: Path, mode: str) -> dict[str, Any]:
-    """The result file of a mode; its numbers are numbers and not NaN."""
+    """The content of a mode's result file. Fails on NaN."""
     text = (output / f"{mode}_result.json").read_text(encoding="utf-8")
     return json.loads(text, parse_constant=_refuse)
 

@@ -1,4 +1,4 @@
-"""Networks at work on images that are made by rule."""
+"""Run networks on generated images."""
 
 import numpy as np
 import paddle

@@ -1,4 +1,4 @@
-"""The command line as a program of its own, with two processes on the CPU, and what is left of it."""
+"""Run the command line as a separate program with two CPU processes, and find processes that it leaves."""
 
 import os
 import subprocess
@@ -17,12 +17,15 @@ from paddlex_seg.runtime.rank_notes import read_workers
 HELPERS = Path(__file__).parent
 PROJECT = HELPERS.parent.parent
 MARK = "PADDLEX_SEG_TEST_RUN"  # in the environment of all processes of a run
-START_SECONDS, END_SECONDS = 600, 15  # a busy machine imports Paddle for long, three times until a run begins
+START_SECONDS, END_SECONDS = (
+    600,
+    15,
+)  # Paddle is imported three times before a run starts, which is slow on a busy machine
 
 
 @dataclass(frozen=True)
 class Run:
-    """A command that was started, and what it prints."""
+    """A running command and its output."""
 
     process: subprocess.Popen
     output: Path
@@ -64,7 +67,7 @@ class Run:
 
 @contextmanager
 def started(scenario: str, output: Path, **options: Any) -> Iterator[Run]:
-    """`run_cli` as a program of its own, with two processes; whatever is left of it at the end is killed."""
+    """Start `run_cli` as a separate program with two processes. Processes left at the end are killed."""
     settings = {"Global.mode": "train", "Global.output": output, "Global.device": "cpu"}
     settings |= {"Train.num_processes": 2}
     settings |= {name.replace("__", "."): value for name, value in options.items()}

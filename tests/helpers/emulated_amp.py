@@ -20,7 +20,7 @@ WHITE, BLACK = (
     white_list()["bfloat16"]["O1"],
     black_list()["bfloat16"]["O1"] | {"bilinear_interp", "nearest_interp", "sum"},
 )
-# Those that convert on purpose, and those that are built of others here.
+# Operators that convert on purpose, and operators that are composed of others here.
 UNTOUCHED = {"cast", "linear", "batch_norm_", "einsum"}
 OPERATORS = ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "gt", "lt", "ge", "le")
 
@@ -34,7 +34,7 @@ class EmulatedAmp:
 
     @contextmanager
     def auto_cast(self, enable: bool = True, **_: Any) -> Iterator[None]:
-        """In the place of ``paddle.amp.auto_cast``."""
+        """Replaces ``paddle.amp.auto_cast``."""
         before, self.enabled = self.enabled, enable
         try:
             yield
@@ -74,7 +74,7 @@ class EmulatedAmp:
 
 
 def emulate_amp(monkeypatch: pytest.MonkeyPatch) -> EmulatedAmp:
-    """Replace ``paddle.amp.auto_cast`` for the time of a test."""
+    """Replace ``paddle.amp.auto_cast`` during a test."""
     amp = EmulatedAmp()
     for name in dir(_C_ops):
         operator = getattr(_C_ops, name)
@@ -84,7 +84,7 @@ def emulate_amp(monkeypatch: pytest.MonkeyPatch) -> EmulatedAmp:
     monkeypatch.setattr(_C_ops, "linear", amp.linear)
     for name in OPERATORS:
         operator = getattr(Tensor, f"__{name}__")
-        # Not by their bare name: the white list has a "mul", which is a product of matrices.
+        # Not by their plain name: "mul" in the white list is a matrix product.
         monkeypatch.setattr(Tensor, f"__{name}__", amp.wrap(f"elementwise_{name}", operator))
     monkeypatch.setattr(paddle.amp, "auto_cast", amp.auto_cast)
     return amp

@@ -57,7 +57,7 @@ def assert_exported_equals_dynamic(
     rtol: float,
     atol: float,
 ) -> None:
-    """The graph of a model says the same of each batch, also with the weights of `find_nothing`."""
+    """The graph of a model gives the same results as the model, also with the weights of `find_nothing`."""
 
     def outputs() -> list[list[np.ndarray]]:
         return [[tensor.numpy() for tensor in detect(model, *inputs)] for inputs in batches]

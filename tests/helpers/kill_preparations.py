@@ -48,7 +48,7 @@ JOBS: dict[str, tuple[str, Callable[[Path], None]]] = {
 
 
 def state(root: Path) -> State:
-    """All files but backups and what a stopped run has left, which the next run removes."""
+    """All files except backups and temporary files of stopped runs, which the next run removes."""
     recover(root)
     folders = [folder for folder in (root, root.with_name(f"{root.name}_fixed")) if folder.exists()]
     return {
@@ -60,7 +60,7 @@ def state(root: Path) -> State:
 
 
 def run_killed(job: Callable[[Path], None], root: Path, seconds: float | None) -> float:
-    """Run it in a process of its own, killed after that time; gives back the time it took."""
+    """Run it in a separate process that is killed after that time. Returns the time it took."""
     start = time.monotonic()
     child = os.fork()
     if child == 0:
@@ -96,7 +96,7 @@ def main(folder: Path, kills: int, seed: int) -> None:
         after = state(root)
         assert after in (old, STATES[name, "new"]), f"{name}: {sorted(set(after) ^ set(old))}"
         found["old" if after == old else "new"] += 1
-        job(root)  # what the killed run left does not stand in its way
+        job(root)  # the files of the killed run must not be an obstacle
         assert state(root) == STATES[name, "new"]
         assert not [path for path in folder.rglob("*") if path.name.endswith(".new")]
     print(json.dumps({"kills": kills, **found}))

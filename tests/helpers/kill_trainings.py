@@ -33,11 +33,11 @@ from paddlex_seg.checkpoints.weights import read_weights
 from paddlex_seg.data.demo import COCO_FOLDER, write_demo_dataset
 from paddlex_seg.training import output as training_output
 
-PER_TRIAL = 5  # disasters that one training gets
+PER_TRIAL = 5  # disasters per training run
 
 
 def run_training(dataset: Path, output: Path) -> int:
-    training_output.export_model = lambda *args: None  # type: ignore[assignment]  # takes longer than all else
+    training_output.export_model = lambda *args: None  # type: ignore[assignment]  # slower than everything else here
     options = train_options(
         dataset,
         Train__epochs_iters=6,
@@ -53,7 +53,7 @@ def run_training(dataset: Path, output: Path) -> int:
 
 
 def forked(job: Callable[[], int], seconds: float | None = None) -> tuple[int, float]:
-    """Exit code (negative: signal) and time of a job in a process of its own, killed after ``seconds``."""
+    """Exit code (negative: signal) and time of a job in a separate process, killed after ``seconds``."""
     start = time.monotonic()
     child = os.fork()
     if child == 0:
@@ -69,9 +69,9 @@ def forked(job: Callable[[], int], seconds: float | None = None) -> tuple[int, f
 
 
 def kill_at_call(number: int, counts: Counter[str] | None = None) -> None:
-    """End this process by SIGKILL just before or after its call ``number`` of what makes files permanent.
+    """Kill this process just before or after call ``number`` of a function that renames or flushes.
 
-    ``counts`` gets the number of ``calls``; with a ``number`` of 0 they are only counted.
+    ``counts`` receives the number of ``calls``. With number 0 calls are only counted.
     """
     counts = Counter() if counts is None else counts
 
@@ -91,7 +91,7 @@ def kill_at_call(number: int, counts: Counter[str] | None = None) -> None:
 
 
 def damage_newest(output: Path, rng: np.random.Generator) -> bool:
-    """Cut a file of the newest checkpoint or flip a bit of it, if there is an earlier one to go back to."""
+    """Truncate a file of the newest checkpoint or flip a bit in it, if there is an earlier checkpoint."""
     found = checkpoints(output)
     if len(found) < 2:
         return False
@@ -103,7 +103,7 @@ def damage_newest(output: Path, rng: np.random.Generator) -> bool:
         content = content[:place]
     else:
         content[place] ^= 1 << int(rng.integers(8))
-    path.unlink()  # best_model has the same file
+    path.unlink()  # best_model links to the same file, which must not change
     path.write_bytes(content)
     return True
 
@@ -124,7 +124,7 @@ def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -
 
 
 def fill_disk(dataset: Path, output: Path, rng: np.random.Generator) -> None:
-    """Let the training run into a full disk, which then gets larger."""
+    """Let the training run into a full disk, and then provide more space."""
     output.mkdir(parents=True, exist_ok=True)
     size = int(rng.integers(500_000, 4_000_000))
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", output], check=True)
@@ -135,7 +135,7 @@ def fill_disk(dataset: Path, output: Path, rng: np.random.Generator) -> None:
 
 
 def count_calls(dataset: Path, output: Path) -> int:
-    """Run a training that nothing happens to, and return how often it makes files permanent."""
+    """Run an undisturbed training. Returns how often it calls a function that renames or flushes."""
     count = output.with_name("calls.txt")
 
     def job() -> int:
@@ -153,7 +153,7 @@ def count_calls(dataset: Path, output: Path) -> int:
 def disaster(
     what: str, dataset: Path, output: Path, seconds: float, num_calls: int, rng: np.random.Generator
 ) -> bool:
-    """Let something happen to a training, and give back whether it did: the training may end before it."""
+    """Disturb a training run. Returns whether this happened: the run may end earlier."""
     if what == "full disk":
         fill_disk(dataset, output, rng)
         return True
@@ -181,7 +181,7 @@ def main(folder: Path, kills: int, writes: int, damages: int, full_disks: int, s
     done: Counter[str] = Counter()
     todo = ["kill"] * kills + ["write"] * writes + ["damage"] * damages
     rng.shuffle(todo)
-    # A disk is full at the beginning of a training, since it is that of the whole training.
+    # The full disk comes first, because the disk is used for the whole training run.
     for place in range(full_disks):
         todo.insert(place * (PER_TRIAL + 1), "full disk")
     while todo:

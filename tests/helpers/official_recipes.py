@@ -1,4 +1,4 @@
-"""Which recipe each model of PaddleX has."""
+"""The recipe of each PaddleX model."""
 
 from paddlex_seg.recipes import (
     CASCADE_MASK_RCNN,

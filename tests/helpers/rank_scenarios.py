@@ -1,4 +1,4 @@
-"""What ranks do in tests of distributed runs, in the place of training."""
+"""Scenarios that ranks run in tests of distributed runs, instead of training."""
 
 import os
 import signal
@@ -56,7 +56,7 @@ def train_small(*, slowly: bool) -> None:
 
 
 def note_statistics() -> None:
-    """Leave the running statistics of each rank, in training and in evaluation, in the output folder."""
+    """Write the running statistics of each rank, in training and in evaluation, to the output folder."""
     evaluate, predict = loop.evaluate_now, loop.predict_dataset
     noted: dict[str, Any] = {}
 
@@ -80,7 +80,7 @@ def note_statistics() -> None:
 
 
 def talk(ranks: Ranks) -> dict[str, Any]:
-    """What ranks can say to each other, some megabytes of it."""
+    """Collective calls of the ranks, with some megabytes of data."""
     gathered = ranks.gather({"rank": ranks.rank, "payload": os.urandom(5_000_000 + ranks.rank)})
     if ranks.rank == 1:
         loop.LOGGER.info("rank 1 says something")
@@ -104,7 +104,7 @@ def come_late(ranks: Ranks) -> dict[str, Any]:
 
 
 def work(ranks: Ranks, step: Callable[[int], None] = lambda number: None) -> dict[str, Any]:
-    """Steps without end in which the ranks agree to go on."""
+    """Endless steps. The ranks agree before each step to continue."""
     received: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
     ranks.barrier()
@@ -112,7 +112,7 @@ def work(ranks: Ranks, step: Callable[[int], None] = lambda number: None) -> dic
     for number in range(3000):
         step(number)
         if ranks.any_of(bool(received)):
-            time.sleep(0.5)  # in which a signal that came twice would show
+            time.sleep(0.5)  # time in which a second signal would be noticed
             return {"received": ranks.gather(received)}
         time.sleep(0.05)
     return {}
@@ -129,7 +129,7 @@ def fail(ranks: Ranks) -> dict[str, Any]:
 
 
 def leave(ranks: Ranks) -> dict[str, Any]:
-    """Rank 1 ends without a word."""
+    """Rank 1 ends without a message."""
 
     def step(number: int) -> None:
         if ranks.rank == 1 and number == 5:
@@ -139,7 +139,7 @@ def leave(ranks: Ranks) -> dict[str, Any]:
 
 
 def sleep(ranks: Ranks) -> dict[str, Any]:
-    """Hears no SIGTERM and does not end."""
+    """Ignores SIGTERM and does not end."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     ranks.barrier()
     loop.LOGGER.info("all ranks listen")

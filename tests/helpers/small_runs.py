@@ -28,12 +28,12 @@ from paddlex_seg.models.pp_yoloe_seg.neck import CspPan
 from paddlex_seg.structures import Annotation, Category, CocoFile
 
 MODEL = "PP-YOLOE_seg-S"
-IMAGE_SIZE = (96, 64)  # height and width differ, so that a swap shows
+IMAGE_SIZE = (96, 64)  # height and width differ, so that swapping them is noticed
 CATEGORIES = (Category(17, "bolt"), Category(5, "Scheibe ß"))  # ids that are neither dense nor sorted
 
 
 def train_options(dataset: Path, **changes: Any) -> dict[str, Any]:
-    """Settings of a training that takes seconds: two steps an epoch, from random weights."""
+    """Settings of a training run that takes seconds: two steps per epoch, from random weights."""
     return {
         "Global__dataset_dir": dataset,
         "Train__pretrain_weight_path": "scratch",
@@ -41,7 +41,7 @@ def train_options(dataset: Path, **changes: Any) -> dict[str, Any]:
         "Train__batch_size": 4,
         "Train__epochs_iters": 2,
         "Train__num_workers": 0,
-        "Train__self_check": False,  # its export takes longer than all else
+        "Train__self_check": False,  # its export is slower than everything else
         **changes,
     }
 
@@ -62,7 +62,7 @@ def slim_model(num_classes: int, *, from_scratch: bool = False) -> PpYoloeSeg:
 
 
 def filled_model(num_classes: int = 2) -> InstanceSegmenter:
-    """A network whose weights are made by rule: some 40 weak detections in every image."""
+    """A network with weights that are made by rule: about 40 weak detections in every image."""
     model = find_model(MODEL).build(num_classes=num_classes)
     fill_model(model)
     model.eval()
@@ -70,7 +70,7 @@ def filled_model(num_classes: int = 2) -> InstanceSegmenter:
 
 
 def blind_model() -> InstanceSegmenter:
-    """As `filled_model`, but it finds nothing in any image."""
+    """Like `filled_model`, but with no detection in any image."""
     model = filled_model()
     for layer in model.yolo_head.pred_cls:
         layer.bias.set_value(layer.bias - 30)
@@ -78,7 +78,7 @@ def blind_model() -> InstanceSegmenter:
 
 
 def save_model(model: InstanceSegmenter, folder: Path, info: ModelInfo | None = None) -> Path:
-    """A checkpoint of a network that was not trained; gives back its weight file."""
+    """Write a checkpoint of an untrained network; returns its weight file."""
     save_checkpoint(
         folder,
         weights=model.state_dict(),

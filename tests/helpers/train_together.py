@@ -62,12 +62,12 @@ BATCHES = [
 
 @dataclass(frozen=True)
 class Case:
-    """One training."""
+    """The settings of one training run."""
 
     build: Callable[[], InstanceSegmenter]
     kind: Literal["momentum", "adamw"] = "momentum"
     learning_rate: float = 0.01
-    num_steps: int = 3  # the batches take turns
+    num_steps: int = 3  # the steps use the batches in turn
 
 
 class TinyBackbone(nn.Layer):
@@ -186,7 +186,7 @@ def train(case: Case, rank: int | None) -> dict[str, NDArray]:
     model = case.build()
     model.train()
     for layer in model.sublayers():
-        if isinstance(layer, nn.BatchNorm2D):  # Paddle's kernel takes these two in float32
+        if isinstance(layer, nn.BatchNorm2D):  # Paddle's kernel requires these two in float32
             layer._epsilon, layer._momentum = 2.0**-17, 0.875
     synchronize_batch_norm(model)
     optimizer = build_optimizer(
@@ -220,7 +220,7 @@ def part_of(batch: Batch, num_first: int, rank: int) -> Batch:
 
 @contextmanager
 def without_chance() -> Iterator[None]:
-    """What networks draw by chance depends on nothing, so that it is the same however a batch is divided."""
+    """Make random draws of networks constant, so that they do not depend on how a batch is divided."""
 
     class Points:
         def __init__(self, num_rows: int, num_points: int) -> None:
@@ -248,7 +248,7 @@ def without_chance() -> Iterator[None]:
 
 @contextmanager
 def in_float64() -> Iterator[None]:
-    """Everything that would be in float32 is in float64, so that equal means equal and not about equal."""
+    """Use float64 everywhere instead of float32, so that results can be compared tightly."""
 
     def widened(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def call(*args: object, **kwargs: object) -> Tensor:
@@ -272,7 +272,7 @@ def in_float64() -> Iterator[None]:
 
 
 def average_some_gradients(rank: int) -> dict[str, NDArray]:
-    """Gradients of parameters of two types, in several buffers, that one, the other, both or none have."""
+    """Gradients of two dtypes in several buffers; a gradient exists on one, the other, both or no process."""
     with patch.object(processes, "BUFFER_BYTES", 16):
         parameters = {
             "first": paddle.create_parameter([3], "float32"),

@@ -1,4 +1,4 @@
-"""Images of all kinds that the toolkit finds by their endings."""
+"""Image files of all formats that the toolkit finds by their endings."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from PIL import Image
 
 
 def write_image(path: Path) -> None:
-    """A white image of 24 x 16 pixels in the format that the ending stands for."""
+    """A white image of 24 x 16 pixels in the format of the ending."""
     path.parent.mkdir(parents=True, exist_ok=True)
     suffix = path.suffix.lower()
     if suffix in (".ras", ".sr"):  # Pillow reads Sun rasters and does not write them

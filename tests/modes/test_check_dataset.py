@@ -106,7 +106,7 @@ def test_samples_are_drawn_over_their_images(demo: Path, tmp_path: Path) -> None
         assert drawn.shape == original.shape
     difference = abs(drawn.astype(int) - original).max(axis=2)
     assert (difference > 40).mean() > 0.01  # objects are marked
-    assert np.median(difference) < 20  # the rest is as it was, red and blue in place
+    assert np.median(difference) < 20  # the rest is unchanged, red and blue are not swapped
 
 
 def test_the_histogram_is_an_image(demo: Path, tmp_path: Path) -> None:

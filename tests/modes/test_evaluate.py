@@ -1,4 +1,4 @@
-"""Mode evaluate, from a checkpoint to COCO's numbers."""
+"""Mode evaluate, from a checkpoint to the COCO metrics."""
 
 import json
 from collections.abc import Mapping
@@ -64,7 +64,7 @@ def assert_as_pycocotools(metrics: Mapping[str, Any], dataset: Path, output: Pat
 
 
 def noisy_truth(coco: CocoFile) -> dict[int, Instances]:
-    """Annotated objects, shifted or of a wrong class here and there, some missing, with random scores."""
+    """The annotated objects with random scores; some are shifted, of a wrong class or missing."""
     random = np.random.default_rng(1)
     found = {}
     for record in coco.images:

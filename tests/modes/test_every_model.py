@@ -1,4 +1,4 @@
-"""Every model of the catalog, at its real size on small inputs: it trains, and its export is the model."""
+"""Every model of the catalog, at its real size on small inputs: it trains, and its export is equal to it."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +27,7 @@ QUICK = ("PP-YOLOE_seg-S", "Mask-RT-DETR-S", "MaskRCNN-ResNet50-FPN")
 SIZES = ((96, 128), (128, 64))  # of network inputs
 ORIGINAL_SIZES = ((120, 200), (150, 77))
 
-# The best queries of a transformer are its detections, however low their scores: it cannot find nothing.
+# A transformer always returns its best queries, however low their scores: it never returns no detections.
 CAN_FIND_NOTHING = [name for name in MODELS if not name.startswith("Mask-RT-DETR")]
 
 
@@ -93,7 +93,7 @@ def test_exported_equals_dynamic_on_two_sizes_and_batches(
     spec = find_model(name)
     model = spec.build(num_classes=len(CATEGORIES))
     fill_model(model)
-    if name == "SOLOv2":  # of two classes, its random weights are not sure of anything
+    if name == "SOLOv2":  # with two classes, its random weights give only low scores
         model.class_threshold, model.score_threshold = 0.01, 0.005
     if finds_nothing:
         assert model.score_threshold < 1
@@ -138,7 +138,7 @@ def instances(
 
 
 def assert_same_instances(found: list[Instances], expected: list[Instances]) -> None:
-    """The same up to rounding, which may swap neighbours in a list that ends at a number of detections."""
+    """Equal up to rounding. Rounding may swap detections, also at the end of a list of limited length."""
     for ours, theirs in zip(found, expected, strict=True):
         assert len(ours) == len(theirs)
         np.testing.assert_allclose(ours.scores, theirs.scores, rtol=1e-3, atol=1e-4)

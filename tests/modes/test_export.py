@@ -1,4 +1,4 @@
-"""Mode export: what it writes, and what it refuses."""
+"""Mode export: the files it writes, and the weights it refuses."""
 
 from pathlib import Path
 

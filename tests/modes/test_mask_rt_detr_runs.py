@@ -51,7 +51,7 @@ def run_slim(mode: str, output: Path, **options: Any) -> Outcome:
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A weight file as the official ones are, of another number of classes."""
+    """A weight file like the official ones, with another number of classes."""
     paddle.seed(1)
     path = tmp_path_factory.mktemp("weights") / "official.pdparams"
     write_weights(slim_model(80).state_dict(), path)
@@ -62,7 +62,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fine_tuned(
     dataset: Path, pretrained: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Outcome]:
-    """Two epochs of the official recipe, with batches of many sizes."""
+    """Two epochs of the official recipe, with batches of many input sizes."""
     output = tmp_path_factory.mktemp("out") / "fine tuned"
     options = train_options(dataset, Train__pretrain_weight_path=pretrained, Train__learning_rate=0.001)
     return output, run_slim("train", output, **options)

@@ -1,4 +1,4 @@
-"""Mode predict: images in, drawings and JSON out, with the numbers that evaluation has."""
+"""Mode predict: from images to visualizations and JSON, with the same results as mode evaluate."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ from paddlex_seg.inference.backends.paddle import PaddleBackend
 from paddlex_seg.inference.results import clip_to_image
 from paddlex_seg.models.network_backend import NetworkBackend
 
-THRESHOLD = 0.05  # of the some 40 detections in an image, half have more
+THRESHOLD = 0.05  # half of the about 40 detections in an image have a higher score
 
 
 def run_predict(exported: Path, inputs: str, output: Path, **options: Any) -> Outcome:
@@ -34,7 +34,7 @@ def read_prediction(output: Path, name: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def photos(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three readable images, one of them in a sub-folder, in names that are easy to get wrong."""
+    """Three readable image files with difficult names, one of them in a sub-folder."""
     folder = tmp_path_factory.mktemp("my photos")
     (folder / "été").mkdir()
     sources = sorted((dataset / "images").iterdir())
@@ -138,7 +138,7 @@ def test_a_missing_model_is_named(photos: Path, tmp_path: Path) -> None:
 def test_prediction_and_evaluation_find_the_same(
     exported: Path, dataset: Path, tmp_path: Path, batch_size: int
 ) -> None:
-    """The exported network in the predictor, against the dynamic one in the path of evaluation."""
+    """Compare the exported network in the predictor with the dynamic network in mode evaluate."""
     coco = read_coco(annotation_file(dataset, "val"))
     files = [str(dataset / "images" / record.file_name) for record in coco.images]
     outcome = run_predict(exported, repr(files), tmp_path, Predict__batch_size=batch_size)

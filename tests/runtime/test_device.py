@@ -1,4 +1,4 @@
-"""Which device is used, and in what words one is refused."""
+"""Which device is used, and the error when a device cannot be used."""
 
 import logging
 from pathlib import Path
@@ -20,7 +20,7 @@ def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 @pytest.fixture
 def three_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if there were three, without asking Paddle to use them."""
+    """Pretend that there are three GPUs, without making Paddle use them."""
     monkeypatch.setattr(device, "_count", lambda kind: 3 if kind == "gpu" else 0)
     monkeypatch.setattr(paddle.device, "set_device", lambda name: None)
 

@@ -1,4 +1,4 @@
-"""What the environment says of downloads."""
+"""Download settings from the environment."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How many images a step can take, found by measuring."""
+"""``Train.batch_size=auto``: the batch size is found by measuring memory."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -57,7 +57,7 @@ def test_the_largest_power_of_two_within_budget_and_limit_is_chosen(
     ("peaks", "expected"),
     [
         ({0: 40, 1: 100}, (40, 60)),
-        ({0: 40, 1: 200, 2: 300}, (100, 100)),  # what is there between steps no longer counts
+        ({0: 40, 1: 200, 2: 300}, (100, 100)),  # the entry for 0 images is not used
         ({0: 40, 1: 200, 2: 300, 4: 500}, (100, 100)),
         ({0: 40, 1: 310, 2: 400, 4: 590}, (217, 93.57)),  # with two images exactly: the others lie below
         ({1: 300, 2: 300}, (300, 0)),
@@ -122,7 +122,7 @@ def test_the_control_groups_of_a_process_and_those_above_limit_its_memory(
 
 
 class Driver:
-    """In the place of NVIDIA's: a GPU with 700 free bytes."""
+    """Replaces NVIDIA's driver: a GPU with 700 free bytes."""
 
     def __init__(self, name: str) -> None:
         assert name == "libcuda.so.1"
@@ -157,7 +157,7 @@ def test_the_measured_batch_has_the_most_objects_at_the_largest_size(dataset: Pa
     counts = sorted((images.num_objects(index) for index in range(len(images))), reverse=True)
     assert [len(target.class_ids) for target in batch.targets] == counts[:3]
     assert batch.im_shape.numpy().min(axis=1).tolist() == [80, 80, 80]
-    # The data set has upright and lying images, and these may meet.
+    # The data set has portrait and landscape images; a batch may contain both.
     assert {record.height > record.width for record in coco.images} == {True, False}
     heights, widths = zip(*(crowded_batch(images, len(images)).im_shape.tolist()), strict=True)
     assert batch.image.shape[2:] == [-(-int(max(side)) // 32) * 32 for side in (heights, widths)]
@@ -175,7 +175,7 @@ def test_the_largest_size_counts_by_its_pixels() -> None:
 
 @pytest.fixture
 def measure(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Find the size for a slim network with so much memory; an epoch may have two steps."""
+    """Find the batch size of a slim network with the given memory; two steps per epoch are allowed."""
     paddle.set_device("cpu")
     monkeypatch.setattr(auto_batch, "FEWEST_STEPS", 2)
     coco = read_coco(annotation_file(dataset, "train"))
@@ -216,7 +216,7 @@ def test_the_size_follows_the_memory_that_there_is(
     monkeypatch.setattr(auto_batch, "fit_line", noted)
     assert measure(state, PLENTY) == 4
     line = lines[-1]
-    # Of an image, the float32 input alone takes as much, and layers keep more.
+    # The float32 input of an image alone takes this much; layers keep more.
     assert line.per_image > 10 * 3 * 64 * 64 * 4
     assert line.fixed > 3 * 4 * sum(parameter.size for parameter in state.parameters)
     assert measure(state, line.need(3) / auto_batch.SHARE) == 2
@@ -258,7 +258,7 @@ def limit_images(patch: pytest.MonkeyPatch, most: int) -> None:
 
 @dataclass(frozen=True)
 class BesideAFullDevice(Ranks):
-    """One of two processes; the device of the other one has a byte of memory."""
+    """One of two processes; the device of the other process has one byte of memory."""
 
     world_size: int = 2
 
@@ -297,8 +297,8 @@ def test_a_run_with_auto_is_that_with_the_number_it_finds_also_when_resumed(
     auto, fixed = tmp_path / "auto", tmp_path / "fixed"
     printed = run(dataset, auto, "AUTO", Train__epochs_iters=1).stdout
     assert re.search(
-        r"Train\.batch_size=auto: 4 image\(s\) a step; 0\.\d\d GB fixed and 0\.\d\d GB an image of "
-        r"1000000\.00 GB\.",
+        r"Train\.batch_size=auto: 4 image\(s\) per step\. Memory: 0\.\d\d GB fixed, 0\.\d\d GB per image, "
+        r"1000000\.00 GB available\.",
         " ".join(printed.split()),
     )
     run(dataset, fixed, 4, Train__epochs_iters=1)
@@ -308,7 +308,7 @@ def test_a_run_with_auto_is_that_with_the_number_it_finds_also_when_resumed(
 
     monkeypatch.setattr(auto_batch, "room_bytes", lambda: pytest.fail("measured again"))
     again = run(dataset, auto, "auto", Train__resume="auto")
-    assert "4 image(s) a step, as the checkpoint says" in again.stdout
+    assert "4 image(s) per step, as in the checkpoint" in again.stdout
     assert load_config(str(auto / "config.yaml")).Train.batch_size == 4
 
 

@@ -23,7 +23,7 @@ class Net(nn.Layer):
         self.proj_conv.weight.set_value(paddle.full([1, 1, 1, 1], 3.0))
 
     def train_step(self, number: int) -> None:
-        """The changes that the reference numbers were recorded with."""
+        """The weight updates that the reference numbers were recorded with."""
         self.w.set_value(paddle.full([1], float(np.sin(number) + 2)))
         self.bn._mean.set_value(paddle.full([1], float(number)))
 
@@ -148,6 +148,8 @@ def test_averages_of_another_network_are_refused_and_change_nothing() -> None:
     before = values(ema.state_dict())
     other = {name: value for name, value in before.items() if name != "w"}
     other["bn._mean"] = np.zeros(7, np.float32)
-    with pytest.raises(WeightsError, match=r"in 2 entries.*bn\._mean \(found \[7\], expected \[1\]\)"):
+    with pytest.raises(
+        WeightsError, match=r"2 entries of the saved.*bn\._mean \(found \[7\], expected \[1\]\)"
+    ):
         ema.load_state_dict(other)
     assert values(ema.state_dict()) == before

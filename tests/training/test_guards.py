@@ -1,4 +1,4 @@
-"""What a training does with numbers that are not finite, and when memory runs out."""
+"""Training with numbers that are not finite, and training that runs out of memory."""
 
 import json
 import math
@@ -33,7 +33,7 @@ GUILTY = 4  # step, the second of the second epoch
 
 @pytest.fixture(autouse=True)
 def without_export(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exporting takes longer than all else here."""
+    """Skip the export, which takes longer than everything else here."""
     monkeypatch.setattr(training_output, "export_model", lambda *args: None)
 
 
@@ -41,7 +41,7 @@ def without_export(monkeypatch: pytest.MonkeyPatch) -> None:
 def at_step(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[[Callable[[TrainState, TrainBatch], None]], None]:
-    """Have something done to the state and the batch just before step `GUILTY`."""
+    """Change the state or the batch just before step `GUILTY`."""
 
     def install(action: Callable[[TrainState, TrainBatch], None]) -> None:
         step = loop.train_step
@@ -127,18 +127,18 @@ def assert_finite(output: Path) -> None:
         for name, array in read_weights(last_checkpoint(output, suffix)).items():
             assert np.isfinite(array).all(), f"{suffix} {name}"
     for row in read_result(output, "train")["history"]:
-        assert math.isfinite(row.get("loss", 0.0))  # none where all steps of an epoch were left out
+        assert math.isfinite(row.get("loss", 0.0))  # no loss when all steps of an epoch were skipped
 
 
 @pytest.mark.parametrize(
     ("action", "said"),
     [
         (poison_pixels, "its pixels are not finite"),
-        (poison_layer, "the gradients of|not finite are"),
-        (poison_loss, "loss_cls nan|not finite are loss"),
+        (poison_layer, "the gradients of|losses that are not finite: "),
+        (poison_loss, "loss_cls nan|losses that are not finite: loss"),
         (poison_gradient, "the gradients of neck"),
         (poison_weight, "the weights of yolo_head.pred_cls.0.weight are not finite"),
-        (poison_statistics, "is left out"),
+        (poison_statistics, "is skipped"),
         (poison_moment, "are not finite"),
         (poison_average, "moving average"),
     ],
@@ -160,7 +160,7 @@ def test_a_number_that_is_not_finite_ends_with_its_step(
 def test_an_object_whose_box_is_not_finite_leaves_the_run_finite(
     dataset: Path, tmp_path: Path, at_step: Any
 ) -> None:
-    """PP-YOLOE assigns no cell to such a box: its losses stay finite, so that no step is left out."""
+    """PP-YOLOE assigns no cell to such a box: its losses stay finite, and no step is skipped."""
     at_step(poison_box)
     outcome = run(dataset, tmp_path)
     assert outcome.code == 0, outcome.stderr
@@ -168,7 +168,7 @@ def test_an_object_whose_box_is_not_finite_leaves_the_run_finite(
 
 
 def test_weights_that_stay_broken_end_the_run_with_the_culprit(dataset: Path, tmp_path: Path) -> None:
-    """A learning rate that no network survives: going back does not help for ever."""
+    """The learning rate is far too high: after a few attempts to go back, the run ends."""
     outcome = run(dataset, tmp_path, Train__learning_rate=1e30, Train__epochs_iters=12, Train__warmup_steps=2)
     assert outcome.code == 1
     assert "Traceback" not in outcome.stderr
@@ -187,7 +187,7 @@ def test_the_images_of_a_skipped_step_are_named_and_no_others(
 
     at_step(note_and_poison)
     outcome = run(dataset, tmp_path, Train__augment__mosaic=0)
-    (warning,) = [line for line in outcome.stdout.splitlines() if "is left out" in line]
+    (warning,) = [line for line in outcome.stdout.splitlines() if "is skipped" in line]
     names = {image.file_name for image in read_coco(annotation_file(dataset, "train")).images}
     guilty = {name for group in seen for name in group}
     assert len(guilty) == 4
@@ -232,7 +232,7 @@ def test_a_loss_scale_that_is_too_large_is_halved_without_a_search_for_a_culprit
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def too_large(level: str, dtype: str) -> Precision:
-        precision = Precision("float16")  # which a CPU does not compute in, but its scale is at work
+        precision = Precision("float16")  # a CPU does not compute in float16, but the loss scale is used
         precision.loss_scale = 2.0**127
         return precision
 
@@ -240,16 +240,16 @@ def test_a_loss_scale_that_is_too_large_is_halved_without_a_search_for_a_culprit
     monkeypatch.setattr(step_module, "describe_culprit", lambda *args, **options: pytest.fail("searched"))
     outcome = run(dataset, tmp_path, Train__epochs_iters=8)
     assert outcome.code == 0, outcome.stderr
-    assert "gradients are too large for 16 bits at a loss scale of 1.70141e+38" in outcome.stdout
-    assert "Going on with the weights of" not in outcome.stdout
+    assert "gradients overflow 16 bits at a loss scale of 1.70141e+38" in outcome.stdout
+    assert "Training continues with the weights of" not in outcome.stdout
     assert_finite(tmp_path)
     written = read_weights(last_checkpoint(tmp_path, "pdopt"))
     assert 1 < written["precision/loss_scale"] < 2.0**127
     states = json.loads(last_checkpoint(tmp_path, "pdstates").read_text(encoding="utf-8"))
-    assert states["skipped"] == 0  # the first ones that count have their culprit looked for
+    assert states["skipped"] == 0  # steps with an overflow are not counted as skipped, so none is diagnosed
 
 
-# Whose fault it is
+# Diagnosis
 
 
 def make_batch(num_images: int = 2, num_objects: int = 3) -> Batch:
@@ -298,7 +298,7 @@ def test_an_object_whose_box_is_not_finite_is_named() -> None:
     poison(batch.targets[1].boxes_xyxy)
     named = TrainBatch(batch, (("a.jpg",), ("b.jpg",)))
     text = describe_culprit(slim_model(num_classes=2), named, {"loss": NAN}, [], several_processes=False)
-    assert "b.jpg: object 1 of class index 0 has the box [nan, 4.0, 24.0, 40.0]" in text
+    assert "b.jpg: object 1 of class index 0 has the invalid box [nan, 4.0, 24.0, 40.0]" in text
     assert "a.jpg:" not in text
 
 
@@ -309,7 +309,7 @@ def test_the_layer_that_makes_it_is_named() -> None:
         parameter.set_value(paddle.full_like(parameter, 3e38))  # finite, but its results are not
     batch = TrainBatch(make_batch(1), (("a.jpg",),))
     text = describe_culprit(model, batch, {"loss": NAN}, [], several_processes=False)
-    assert "the first layer that makes it is yolo_head.proto.conv2" in text
+    assert "the first layer whose output is not finite is yolo_head.proto.conv2" in text
 
 
 # Memory
@@ -329,7 +329,12 @@ def test_a_batch_that_does_not_fit_is_computed_in_parts_from_then_on(
     monkeypatch.setattr(PpYoloeSeg, "loss", limited)
     outcome = run(dataset, tmp_path, Train__epochs_iters=2)
     assert outcome.code == 0, outcome.stderr
-    assert sizes == [4] + 4 * [2, 2, 2, 2]  # each half is counted, and then learnt from
+    assert sizes == [4] + 4 * [
+        2,
+        2,
+        2,
+        2,
+    ]  # a forward pass of each half for the normalisers, then both halves again for the gradients
     assert "computed in 2 parts from now on" in outcome.stdout
     assert [row["step"] for row in read_result(tmp_path, "train")["history"]] == [2, 4]
 
@@ -348,7 +353,7 @@ def test_an_image_that_does_not_fit_alone_ends_the_run_with_the_settings_to_lowe
 
 
 def test_accumulated_gradients_are_those_of_the_joined_batch() -> None:
-    """Where images do not act on each other: no batch normalisation, and a mean over images."""
+    """For a model whose images do not influence each other: no batch normalisation, a mean over images."""
 
     class Toy(paddle.nn.Layer):
         def __init__(self) -> None:

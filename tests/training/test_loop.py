@@ -57,7 +57,7 @@ CHECKPOINT = ("pdparams", "pdema", "pdopt", "pdstates", "info.json")
 
 @pytest.fixture
 def without_export(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exporting takes longer than all else here; the run of `trained` has it."""
+    """Skip the export, which takes longer than everything else here. The run of `trained` tests it."""
     monkeypatch.setattr(training_output, "export_model", lambda *args: None)
 
 
@@ -72,7 +72,7 @@ def interrupted(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 
 def before_step(patch: pytest.MonkeyPatch, number: int, action: Callable[[], None]) -> None:
-    """Do something when step ``number`` of a training, counted from 1, is about to begin."""
+    """Call a function just before step ``number`` of a training run, counted from 1."""
     step = loop.train_step
 
     def wrapped(state: TrainState, *args: Any, **options: Any) -> StepResult:
@@ -85,7 +85,7 @@ def before_step(patch: pytest.MonkeyPatch, number: int, action: Callable[[], Non
 
 @pytest.fixture
 def calls_of_loss(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, tuple[int, int]]]:
-    """What each call of the loss, made random, drew, and the size of its images; grows with training."""
+    """The random number that each call of the loss drew, and its input size; grows during training."""
     loss, calls = PpYoloeSeg.loss, []
 
     def random_loss(self: PpYoloeSeg, batch: Batch) -> dict[str, paddle.Tensor]:
@@ -391,9 +391,11 @@ def test_an_interrupted_run_leaves_its_last_checkpoint_and_says_how_to_go_on(
     assert [row["epoch"] for row in result["history"]] == [1]
     last = output / result["models"]["last_1"]["pdparams"]
     assert last.is_file()
-    assert "interrupted after 2 steps" in outcome.stderr and "Train.resume=auto" in outcome.stderr
+    assert "interrupted after step 2;" in outcome.stderr and "Train.resume=auto" in outcome.stderr
     described = json.loads(last_checkpoint(output, "info.json").read_text(encoding="utf-8"))
-    assert described["metric"] is not None  # that of the evaluation before, which saving again would lose
+    assert (
+        described["metric"] is not None
+    )  # the score of the last evaluation; saving the checkpoint again would lose it
 
 
 def test_a_resumed_run_ends_as_one_that_was_never_interrupted(
@@ -520,7 +522,7 @@ def test_resuming_with_fewer_classes_is_refused(
 def test_resuming_a_run_from_scratch_asks_for_the_same_beginning(
     interrupted: tuple[Path, Outcome], weights: Path, dataset: Path, tmp_path: Path
 ) -> None:
-    """The two beginnings have different optimizers."""
+    """The two runs have different optimizers."""
     last = last_checkpoint(interrupted[0])
     options = train_options(dataset, Train__resume_path=last, Train__pretrain_weight_path=weights)
     outcome = run_slim("train", tmp_path / "output", **options)
@@ -597,7 +599,7 @@ def test_inputs_grow_and_mosaics_end_at_their_share_of_the_run(
     options = ["Train.pretrain_weight_path=scratch", f"Global.dataset_dir={dataset}", "Train.image_size=128"]
     options += ["Train.epochs_iters=10", "Train.augment.mosaic=1.0", f"Global.output={tmp_path}"]
     run, _ = prepare(load_config(f"{MODEL}.yaml", options), Ranks(), StopSignals())
-    # A time budget has the last word on the length.
+    # A time budget overrides the configured number of epochs.
     for progress in (Progress(epoch=epoch), Progress(epoch=2 * epoch, run_epochs=20)):
         samples = run.training_set(progress)
         assert {resize.size_hw[0] for resize in samples.resizes} == sizes
@@ -645,7 +647,7 @@ def test_weights_of_another_class_count_are_loaded_as_far_as_they_fit(
     outcome = run_slim("train", tmp_path / "output", **options)
     assert outcome.code == 0, outcome.stderr
     assert str(source) in outcome.stdout
-    assert "The head knows 1 of 1 classes by name (bolt)" in outcome.stdout
+    assert "1 of 1 classes were matched by name (bolt)" in outcome.stdout
     written = read_weights(last_checkpoint(tmp_path / "output"))
     assert written["yolo_head.pred_cls.0.bias"].shape == (1,)
 
@@ -742,7 +744,7 @@ def test_a_train_file_without_objects_is_refused(dataset: Path, tmp_path: Path) 
 
 
 def with_an_image_to_cut(dataset: Path, folder: Path, patch: pytest.MonkeyPatch) -> str:
-    """A copy of the data set, and the image of it that is cut when all checks are over."""
+    """A copy of the data set, and the image file that is truncated after all checks have passed."""
     shutil.copytree(dataset, folder)
     name = read_coco(annotation_file(folder, "train")).images[5].file_name
     image = folder / "images" / name

@@ -170,7 +170,7 @@ def test_a_missing_package_is_named_with_the_command_before_anything_is_written(
 
 
 def run_and_resume(output: Path, **viewer: bool) -> None:
-    """Two epochs, the second begun twice: its first turn is dropped."""
+    """Two epochs. The second one is started twice, and its first start is dropped."""
     with MetricsLog(output, **viewer) as log:
         log_epoch(log, 1)
         log_step(log, 3, loss_cls=99.0)

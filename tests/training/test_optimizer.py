@@ -102,7 +102,7 @@ def test_resuming_goes_on_exactly(kind: str) -> None:
         )
         return model, optimizer
 
-    # Paddle knows an optimizer's state by generated names; the guard counts them anew, as a new process does.
+    # Paddle keys optimizer state by generated names. The guard restarts their counters, like a new process.
     with paddle.utils.unique_name.guard():
         model, optimizer = start()
         train(model, optimizer, rates[:3])
@@ -141,9 +141,9 @@ def test_a_name_does_not_stand_for_another_that_begins_with_it() -> None:
 @pytest.mark.parametrize(
     ("patterns", "message"),
     [
-        (["backbone.stage.0"], r"'backbone\.stage\.0' fits no .* Did you mean backbone\.stages\.0"),
-        (["backbone", "nek"], r"'nek' fits no .*mean neck\? Its parts are backbone, neck, yolo_head;"),
-        (["*._mean"], r"'\*\._mean' fits no parameter"),
+        (["backbone.stage.0"], r"'backbone\.stage\.0' matches no .* Did you mean backbone\.stages\.0"),
+        (["backbone", "nek"], r"'nek' matches no .*mean neck\? Its parts are backbone, neck, yolo_head\."),
+        (["*._mean"], r"'\*\._mean' matches no parameter"),
         (["*"], r"\* would freeze all of the model.*: backbone, neck, yolo_head"),
         (["backbone", "neck", "yolo_head"], "backbone, neck, yolo_head would freeze all"),
     ],
@@ -236,10 +236,13 @@ def test_a_parameter_under_two_names_is_scaled_once() -> None:
 @pytest.mark.parametrize(
     ("factors", "message"),
     [
-        ({"bakbone": 0.1}, "'bakbone' fits no .*mean backbone"),
+        ({"bakbone": 0.1}, "'bakbone' matches no .*mean backbone"),
         ({"backbone": 0.0}, r"found 0 for 'backbone', expected a number above 0\..*Train\.freeze"),
         ({"backbone": float("nan")}, "found nan for 'backbone'"),
-        ({"neck": 0.5, "yolo_head.proj_conv": 0.1}, "nothing that 'yolo_head.proj_conv' fits is trained"),
+        (
+            {"neck": 0.5, "yolo_head.proj_conv": 0.1},
+            "all parameters that match 'yolo_head.proj_conv' are frozen",
+        ),
     ],
     ids=["unknown", "zero", "not a number", "frozen"],
 )

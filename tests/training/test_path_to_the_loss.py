@@ -1,4 +1,4 @@
-"""One step of training is read in one sitting: few calls in few files from the command line to the loss."""
+"""From the command line to the loss there are few calls in few files, so a training step is quick to read."""
 
 import inspect
 from pathlib import Path

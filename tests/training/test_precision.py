@@ -210,7 +210,7 @@ def test_losses_are_float32_and_near_those_without_it(
     assert losses["loss"].item() == pytest.approx(exact["loss"].item(), rel=0.05)
     assert losses["loss"].item() != exact["loss"].item()
     assert np.isfinite(rounded).all()
-    # Norms over few pixels, in a network that has learnt nothing, magnify the rounding.
+    # Batch norms over few pixels, in an untrained network, magnify the rounding errors.
     assert 1 / 3 < np.linalg.norm(rounded) / np.linalg.norm(gradient) < 3
     assert not np.array_equal(rounded, gradient)
 

@@ -1,4 +1,4 @@
-"""Runs that are stopped, killed, or run into a full disk, and go on."""
+"""Runs that are stopped, killed or meet a full disk, and are resumed."""
 
 import errno
 import itertools
@@ -32,7 +32,7 @@ STEPS = 8  # of `run`: two epochs of four steps
 
 @pytest.fixture(autouse=True)
 def without_export(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exporting takes longer than all else here."""
+    """Skip the export, which takes longer than everything else here."""
     monkeypatch.setattr(training_output, "export_model", lambda *args: None)
 
 
@@ -42,7 +42,7 @@ def run(dataset: Path, output: Path, **changes: Any) -> Outcome:
 
 @pytest.fixture(scope="module")
 def undisturbed(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nothing happened to."""
+    """An uninterrupted run."""
     output = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training_output, "export_model", lambda *args: None)
@@ -62,7 +62,7 @@ def assert_same_end(output: Path, undisturbed: Path) -> None:
 
 
 def during_loss(patch: pytest.MonkeyPatch, call: int, action: Callable[[], None]) -> None:
-    """Do something after the forward pass number ``call``, when running statistics have changed."""
+    """Call a function after forward pass number ``call``, when running statistics have changed."""
     loss, calls = PpYoloeSeg.loss, []
 
     def wrapped(self: PpYoloeSeg, batch: Any) -> Any:
@@ -76,7 +76,7 @@ def during_loss(patch: pytest.MonkeyPatch, call: int, action: Callable[[], None]
 
 
 def give_scores(patch: pytest.MonkeyPatch, scores: Sequence[float]) -> None:
-    """Let the evaluations of a run find these mask APs, one after the other."""
+    """Let the evaluations of a run return these mask APs, one after the other."""
     evaluate, coming = loop.evaluate_coco, iter(scores)
 
     def scored(*args: Any) -> Any:
@@ -102,10 +102,10 @@ def test_a_signal_within_a_step_saves_and_the_resumed_run_ends_as_if_nothing_had
     assert time.monotonic() - start < 10
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     if call == 1:
-        assert "nothing was to be saved" in outcome.stderr
+        assert "there is nothing to save" in outcome.stderr
         assert not checkpoints(tmp_path)
     else:
-        assert f"interrupted after {call - 1} steps, which are saved" in outcome.stderr
+        assert f"interrupted after step {call - 1}; a checkpoint is saved" in outcome.stderr
         assert step_of(checkpoints(tmp_path)[0]) == call - 1
         assert read_result(tmp_path, "train")["done_flag"] is False
     outcome = run(dataset, tmp_path, Train__resume="auto")
@@ -128,7 +128,7 @@ def test_a_signal_during_the_evaluation_loses_no_step_and_no_evaluation(
         patch.setattr(PpYoloeSeg, "forward", wrapped)
         outcome = run(dataset, tmp_path)
     assert outcome.code == 1 and len(calls) == 2
-    assert "interrupted after 4 steps" in outcome.stderr
+    assert "interrupted after step 4;" in outcome.stderr
     assert read_result(tmp_path, "train")["history"] == []
     outcome = run(dataset, tmp_path, Train__resume="auto")
     assert outcome.code == 0, outcome.stderr
@@ -170,7 +170,7 @@ def test_the_second_signal_acts_as_ever() -> None:
 
 
 def test_killed_trainings_end_as_one_that_nothing_happened_to(tmp_path: Path) -> None:
-    """A small part of what the script does at night: see its first lines."""
+    """A short version of the script that runs at night; see the script's docstring."""
     folder = tmp_path / "größe 1"
     folder.mkdir()
     script = Path(__file__).parents[1] / "helpers" / "kill_trainings.py"
@@ -205,7 +205,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
         path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
     outcome = run(dataset, tmp_path, Train__resume="auto", Train__save_interval=1)
     assert outcome.code == 0, outcome.stderr
-    (warning,) = [line for line in outcome.stdout.splitlines() if "is damaged and is left out" in line]
+    (warning,) = [line for line in outcome.stdout.splitlines() if "is damaged and is not used" in line]
     assert str(newest) in warning and path.name in warning
     assert f"Continuing at step {step_of(before) + 1}" in outcome.stdout
     assert_same_end(tmp_path, undisturbed)
@@ -224,7 +224,7 @@ def test_a_damaged_checkpoint_that_is_asked_for_is_refused(
         assert f"{path.parent} is damaged: {path.name}" in outcome.stderr
     outcome = run(dataset, output, Train__resume="auto")
     assert outcome.code == 1
-    assert "none of the checkpoints" in outcome.stderr
+    assert "all checkpoints in" in outcome.stderr and "are damaged" in outcome.stderr
     assert path.is_file()
 
 
@@ -233,7 +233,7 @@ def test_a_damaged_checkpoint_that_is_asked_for_is_refused(
 def test_a_full_disk_leaves_the_last_good_checkpoint_and_says_what_to_do(
     dataset: Path, tmp_path: Path, undisturbed: Path, number: int
 ) -> None:
-    """The disk is full at one of the calls that make the second checkpoint permanent."""
+    """The disk is full at one of the calls that flush the second checkpoint."""
     with pytest.MonkeyPatch.context() as patch:
         fsync, calls = os.fsync, itertools.count(1)
 
@@ -341,7 +341,7 @@ def test_both_names_of_the_setting_at_once_are_refused(dataset: Path, tmp_path: 
 def test_auto_begins_a_new_run_where_there_is_none(dataset: Path, tmp_path: Path) -> None:
     outcome = run(dataset, tmp_path, Train__resume="auto", Train__epochs_iters=1)
     assert outcome.code == 0, outcome.stderr
-    assert "holds no checkpoint, so a new run begins" in outcome.stdout
+    assert "has no checkpoint. A new run starts." in outcome.stdout
 
 
 def test_a_run_goes_on_at_the_same_image_with_another_batch_size(dataset: Path, tmp_path: Path) -> None:
@@ -350,7 +350,7 @@ def test_a_run_goes_on_at_the_same_image_with_another_batch_size(dataset: Path, 
         run(dataset, tmp_path)
     outcome = run(dataset, tmp_path, Train__resume="auto", Train__batch_size=4)
     assert outcome.code == 0, outcome.stderr
-    assert "A step was of 2 images and is of 4 now" in outcome.stdout
+    assert "Batch size changed from 2 to 4." in outcome.stdout
     history = read_result(tmp_path, "train")["history"]
     assert [(row["epoch"], row["step"]) for row in history] == [(1, 4), (2, 7)]  # two of 2 and one of 4
 
@@ -371,7 +371,7 @@ def test_a_run_goes_on_with_its_steps_made_of_smaller_batches(dataset: Path, tmp
         options = {"Train__batch_size": 1, "Train__accumulate_steps": 2}
         outcome = run(dataset, tmp_path, Train__resume="auto", **options)
     assert outcome.code == 0, outcome.stderr
-    assert sizes == [1] * 8  # two steps of two images, each counted before it is learnt from
+    assert sizes == [1] * 8  # two steps of two images, each with a forward pass for the normalisers
     assert step_of(checkpoints(tmp_path)[0]) == STEPS
 
 
@@ -385,7 +385,7 @@ def test_the_place_in_an_epoch_is_counted_in_images(
     progress = Progress(epoch=2, epoch_step=done, step=50 + done, batch_size=4, run_epochs=7)
     found = at_batch_size(progress, batch_size, steps_per_epoch)
     assert (found.epoch, found.epoch_step, found.batch_size) == (2, expected, batch_size)
-    assert found.run_epochs == 7  # what a time budget has decided on
+    assert found.run_epochs == 7  # as planned from a time budget
 
 
 # The length of a run
@@ -400,7 +400,7 @@ def test_a_run_that_no_longer_gets_better_stops_early(dataset: Path, tmp_path: P
         result = read_result(tmp_path, "train")
         assert [row["epoch"] for row in result["history"]] == [1, 2, 3, 4]
         assert result["best_epoch"] == 2 and result["done_flag"] is True
-        # The state of early stopping is kept: a resumed run has no further epoch.
+        # Early stopping survives resuming: a resumed run trains no further epoch.
         outcome = run(dataset, tmp_path, Train__resume="auto", **options)
         assert outcome.code == 0, outcome.stderr
         assert len(read_result(tmp_path, "train")["history"]) == 4

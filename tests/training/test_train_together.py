@@ -1,4 +1,6 @@
-"""Mode train with two processes on the CPU: the result of one with the joined batch, signals, resuming."""
+"""Mode train with two processes on the CPU: same result as one process with the same total batch, signals,
+resuming.
+"""
 
 import json
 import os
@@ -23,7 +25,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ra
 
 
 def options_of(dataset: Path, **changes: Any) -> dict[str, Any]:
-    """Two images for each of two processes make the batch of four of a single one."""
+    """Two processes with two images each have the same total batch as one process with four."""
     return train_options(dataset, **{"Train__batch_size": 2, "Train__log_interval": 1, **changes})
 
 
@@ -34,7 +36,7 @@ def losses(output: Path) -> list[float]:
 def test_two_processes_train_as_one_with_the_joined_batch(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In float32, where sums in another order part by and by; tests/ops has the exact comparison."""
+    """In float32, sums in another order drift apart over time; tests/ops has the exact comparison."""
     with started("train", tmp_path / "two", **options_of(dataset)) as run:
         assert run.wait() == 0, run.text()
         run.assert_all_end(1)
@@ -51,7 +53,7 @@ def test_two_processes_train_as_one_with_the_joined_batch(
 def test_without_shared_norms_two_processes_evaluate_what_the_checkpoint_has(
     dataset: Path, tmp_path: Path
 ) -> None:
-    """Each has running statistics of its own; those of the first one count."""
+    """Each process has its own running statistics; those of rank 0 are used."""
     options = options_of(dataset, Train__sync_bn=False, Train__augment__mosaic=0)
     with started("train and note statistics", tmp_path / "output", **options) as run:
         assert run.wait() == 0, run.text()
@@ -84,7 +86,7 @@ def test_a_stopped_run_of_two_processes_is_saved_and_goes_on_with_one(
         "train", run.output, **options_of(dataset, Train__resume="auto", Train__epochs_iters=2)
     )
     assert outcome.code == 0, outcome.stderr
-    assert "A step was of 4 images and is of 2 now" in outcome.stdout
+    assert "Batch size changed from 4 to 2." in outcome.stdout
     assert saved < step_of(checkpoints(run.output)[0]) <= saved + 8
     assert read_result(run.output, "train")["done_flag"] is True
 
