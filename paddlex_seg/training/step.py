@@ -102,28 +102,14 @@ def train_step(
         _put_back(state, before)
         if is_overflow:
             result = StepResult(losses, f"gradients overflow 16 bits at a loss scale of {scale:g}")
-        state.progress = replace(
-            state.progress,
-            step=state.progress.step + 1,
-            epoch_step=state.progress.epoch_step + 1,
-            skipped=state.progress.skipped + (not is_overflow),
-            skipped_in_epoch=state.progress.skipped_in_epoch + 1,
-            skipped_in_a_row=state.progress.skipped_in_a_row + (not is_overflow),
-        )
+        state.progress = _after_skipped_step(state.progress, is_overflow=is_overflow)
         return result
     state.optimizer.set_lr(rate)
     state.optimizer.step()
     state.optimizer.clear_grad(set_to_zero=False)
     if state.ema is not None:
         state.ema.update(state.model)
-    sums = state.progress.loss_sums
-    state.progress = replace(
-        state.progress,
-        step=state.progress.step + 1,
-        epoch_step=state.progress.epoch_step + 1,
-        skipped_in_a_row=0,
-        loss_sums={name: sums.get(name, 0.0) + value for name, value in losses.items()},
-    )
+    state.progress = _after_step(state.progress, losses)
     return StepResult(losses)
 
 
@@ -263,6 +249,29 @@ def _refuse(
         told = ranks.gather(culprit)
         problem = "; ".join(dict.fromkeys(told))
     return StepResult(losses, problem, weights_are_finite)
+
+
+def _after_step(progress: Progress, losses: Mapping[str, float]) -> Progress:
+    sums = progress.loss_sums
+    return replace(
+        progress,
+        step=progress.step + 1,
+        epoch_step=progress.epoch_step + 1,
+        skipped_in_a_row=0,
+        loss_sums={name: sums.get(name, 0.0) + value for name, value in losses.items()},
+    )
+
+
+def _after_skipped_step(progress: Progress, *, is_overflow: bool) -> Progress:
+    """An overflow of the loss scale counts in the epoch only: it says nothing about the data."""
+    return replace(
+        progress,
+        step=progress.step + 1,
+        epoch_step=progress.epoch_step + 1,
+        skipped=progress.skipped + (not is_overflow),
+        skipped_in_epoch=progress.skipped_in_epoch + 1,
+        skipped_in_a_row=progress.skipped_in_a_row + (not is_overflow),
+    )
 
 
 def losses_to_text(losses: Mapping[str, float]) -> str:
