@@ -92,7 +92,7 @@ def main(folder: Path, kills: int, seed: int) -> None:
             shutil.rmtree(root)
             shutil.rmtree(folder / "data_fixed", ignore_errors=True)
             shutil.copytree(folder / "source" / source, root)
-        run_killed(job, root, float(rng.uniform(0, 1.1 * SECONDS[name])))
+        run_killed(job, root, float(rng.uniform(0, 1.3 * SECONDS[name])))
         after = state(root)
         assert after in (old, STATES[name, "new"]), f"{name}: {sorted(set(after) ^ set(old))}"
         found["old" if after == old else "new"] += 1
