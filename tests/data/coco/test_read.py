@@ -7,14 +7,9 @@ import pytest
 from PIL import Image
 from pycocotools import mask as mask_tools
 
-from paddlex_seg.data.coco.categories import same_categories
-from paddlex_seg.data.coco.instances import annotations_to_instances
-from paddlex_seg.data.coco.paths import dataset_paths
 from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.coco.write import write_coco
-from paddlex_seg.data.images import image_path, image_size, load_image
 from paddlex_seg.errors import DatasetError
-from paddlex_seg.masks.polygons import mask_to_polygons
 from paddlex_seg.masks.rle import annotation_to_rle
 from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord
 
@@ -184,31 +179,6 @@ def test_many_problems_are_cut_with_a_count(tmp_path: Path) -> None:
     assert "... and 130 more" in str(caught.value)
 
 
-def test_the_union_of_polygons_counts_shared_pixels_once() -> None:
-    rle = annotation_to_rle(annotation([SQUARE, [4, 1, 8, 1, 8, 5, 4, 5]]), 8, 10)
-    expected = np.zeros((8, 10), np.uint8)
-    expected[1:5, 2:8] = 1
-    assert (mask_tools.decode(rle) == expected).all()
-
-
-@pytest.mark.parametrize("form", ["compressed text", "compressed bytes", "counts"])
-def test_rle_of_every_kind_keeps_its_hole(form: str) -> None:
-    compressed = mask_tools.encode(np.asfortranarray(ring(), np.uint8))["counts"]
-    counts = {
-        "compressed text": compressed.decode(),
-        "compressed bytes": compressed,
-        "counts": runs_of(ring()),
-    }
-    rle = annotation_to_rle(annotation({"size": [8, 10], "counts": counts[form]}), 8, 10)
-    assert isinstance(rle["counts"], bytes)
-    assert (mask_tools.decode(rle) == ring()).all()
-
-
-def test_rle_of_another_size_than_the_image_is_refused() -> None:
-    with pytest.raises(DatasetError, match="annotation 1"):
-        annotation_to_rle(annotation({"size": [8, 10], "counts": [80]}), 10, 8)
-
-
 def test_compressed_rle_of_random_masks_passes_the_check(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     content = document()
@@ -221,101 +191,11 @@ def test_compressed_rle_of_random_masks_passes_the_check(tmp_path: Path) -> None
         assert (mask_tools.decode(annotation_to_rle(read, 200, 300)) == mask).all()
 
 
-def test_polygons_of_a_mask_draw_nearly_the_same_mask() -> None:
-    y, x = np.mgrid[0:120, 0:160]
-    mask = ((x - 50) ** 2 + (y - 60) ** 2 < 40**2) | ((abs(x - 130) < 12) & (abs(y - 60) < 50))
-    polygons = mask_to_polygons(mask)
-    drawn = mask_tools.decode(annotation_to_rle(annotation(polygons), 120, 160)).astype(bool)
-    assert len(polygons) == 2
-    assert (drawn & mask).sum() / (drawn | mask).sum() > 0.98
-
-
-def test_instances_have_the_box_of_the_file_or_if_missing_of_the_mask() -> None:
-    items = [
-        Annotation(1, 1, 9, [SQUARE]),
-        Annotation(2, 1, 4, [SQUARE], bbox_xywh=(1.5, 0, 2, 3)),
-    ]
-    record = ImageRecord(1, "a.jpg", width=10, height=8)
-    instances = annotations_to_instances(items, record, [Category(4, "a"), Category(9, "b")])
-    assert instances.class_ids.tolist() == [1, 0]
-    assert instances.boxes_xyxy.tolist() == [[2, 1, 6, 5], [1.5, 0, 3.5, 3]]
-    assert len(annotations_to_instances([], record, [])) == 0
-
-
 def coco_with(name: str, *categories: Category) -> CocoFile:
     return CocoFile(Path(name), (), (), categories)
 
 
-@pytest.mark.parametrize(
-    ("val", "expected"),
-    [
-        ((Category(1, "bolt"),), "val.json lacks category 2 (nut)"),
-        ((Category(1, "bolt"), Category(2, "nut"), Category(3, "pin")), "train.json lacks category 3 (pin)"),
-        (
-            (Category(1, "nut"), Category(2, "bolt")),
-            "category 1 is 'bolt' in train.json and 'nut' in val.json",
-        ),
-        (
-            (Category(2, "nut"), Category(1, "bolt")),
-            "the order of the ids is [1, 2] in train.json and [2, 1]",
-        ),
-    ],
-    ids=["missing", "extra", "renamed", "reordered"],
-)
-def test_categories_that_disagree_are_refused(val: tuple[Category, ...], expected: str) -> None:
-    train = coco_with("train.json", Category(1, "bolt"), Category(2, "nut"))
-    same_categories(train, coco_with("val.json", Category(1, "bolt"), Category(2, "nut", "metal")))
-    with pytest.raises(DatasetError) as caught:
-        same_categories(train, coco_with("val.json", *val))
-    assert expected in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "name", ["../a.jpg", "b/../../a.jpg", "..\\a.jpg", "/etc/a.jpg", "C:\\a.jpg", "", ".", "a\0"]
-)
-def test_file_names_that_leave_the_folder_are_refused(name: str) -> None:
-    with pytest.raises(DatasetError, match="file_name"):
-        image_path(Path("images"), name)
-
-
-@pytest.mark.parametrize("name", ["a/b.jpg", "a\\b.jpg", "c/../a/b.jpg", "./a/b.jpg"])
-def test_file_names_inside_the_folder_are_found(name: str) -> None:
-    assert image_path(Path("images"), name) == Path("images/a/b.jpg")
-
-
-def test_a_nested_data_set_is_found_and_two_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="no folder 'images'"):
-        dataset_paths(tmp_path)
-    (tmp_path / "first" / "images").mkdir(parents=True)
-    assert dataset_paths(tmp_path) == dataset_paths(tmp_path / "first")
-    assert dataset_paths(tmp_path).train_json == tmp_path / "first" / "annotations" / "instance_train.json"
-    (tmp_path / "second" / "images").mkdir(parents=True)
-    with pytest.raises(DatasetError, match="first, second"):
-        dataset_paths(tmp_path)
-    with pytest.raises(DatasetError, match="no such folder"):
-        dataset_paths(tmp_path / "nowhere")
-
-
 RED = (200, 30, 10)
-
-
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "CMYK"])
-def test_all_colour_modes_are_converted_to_rgb(tmp_path: Path, mode: str) -> None:
-    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
-    stored = Image.new("RGB", (6, 4), RED)
-    (stored.quantize() if mode == "P" else stored.convert(mode)).save(path)
-    image = load_image(path)
-    assert image.shape == (4, 6, 3)
-    assert image.dtype == np.uint8
-    assert abs(image.astype(int) - RED).max() <= 2
-
-
-def test_gray_of_8_and_16_bits_gives_the_same_image(tmp_path: Path) -> None:
-    gray = np.arange(256, dtype=np.uint8).reshape(8, 32)
-    Image.fromarray(gray).save(tmp_path / "8.png")
-    Image.fromarray(gray.astype(np.uint16) * 257).save(tmp_path / "16.png")
-    assert (load_image(tmp_path / "8.png") == gray[..., None]).all()
-    assert (load_image(tmp_path / "16.png") == gray[..., None]).all()
 
 
 def save_with_orientation(path: Path, orientation: int) -> np.ndarray:
@@ -326,57 +206,6 @@ def save_with_orientation(path: Path, orientation: int) -> np.ndarray:
     exif[0x0112] = orientation
     Image.fromarray(stored).save(path, exif=exif)
     return stored
-
-
-@pytest.mark.parametrize(
-    ("orientation", "corner"),
-    [
-        (1, (0, 0)),
-        (2, (0, -1)),
-        (3, (-1, -1)),
-        (4, (-1, 0)),
-        (5, (0, 0)),
-        (6, (0, -1)),
-        (7, (-1, -1)),
-        (8, (-1, 0)),
-    ],
-)
-def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, corner: tuple[int, int]) -> None:
-    path = tmp_path / "a.png"
-    save_with_orientation(path, orientation)
-    image = load_image(path)
-    assert image.shape == ((6, 4, 3) if orientation >= 5 else (4, 6, 3))
-    assert image[corner].tolist() == [255, 255, 255]
-    assert image_size(path).shown_hw == image.shape[:2]
-
-
-def test_exif_orientation_is_not_applied_if_the_listed_size_is_that_of_the_stored_pixels(
-    tmp_path: Path,
-) -> None:
-    stored = save_with_orientation(tmp_path / "a.png", 6)
-    assert (load_image(tmp_path / "a.png", size_hw=(4, 6)) == stored).all()
-    assert load_image(tmp_path / "a.png", size_hw=(6, 4)).shape == (6, 4, 3)
-    with pytest.raises(DatasetError, match="a.png"):
-        load_image(tmp_path / "a.png", size_hw=(6, 5))
-
-
-def test_bad_images_are_named(tmp_path: Path) -> None:
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(
-        tmp_path / "cut.jpg"
-    )
-    content = (tmp_path / "cut.jpg").read_bytes()
-    (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
-    (tmp_path / "text.jpg").write_text("no image")
-    for name in ("cut.jpg", "text.jpg", "none.jpg"):
-        with pytest.raises(DatasetError, match=name):
-            load_image(tmp_path / name)
-
-
-def test_too_large_images_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Image.new("L", (100, 100)).save(tmp_path / "big.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(DatasetError, match="big.png: the image is too large"):
-        load_image(tmp_path / "big.png")
 
 
 def test_real_coco_files_are_unchanged_after_a_round_trip(shared_dir: Path, tmp_path: Path) -> None:

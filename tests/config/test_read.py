@@ -10,7 +10,7 @@ from paddlex_seg.config.read import find_config, load_config, parse_value
 from paddlex_seg.config.schema import Config
 from paddlex_seg.errors import ConfigError
 
-SHIPPED = sorted((Path(__file__).parent.parent / "configs" / "modules").rglob("*.yaml"))
+SHIPPED = sorted((Path(__file__).parents[2] / "configs" / "modules").rglob("*.yaml"))
 
 
 def problems(*overrides: str, name: str = "PP-YOLOE_seg-S.yaml") -> list[str]:
