@@ -329,13 +329,9 @@ def test_a_batch_that_does_not_fit_is_computed_in_parts_from_then_on(
     monkeypatch.setattr(PpYoloeSeg, "loss", limited)
     outcome = run(dataset, tmp_path, Train__epochs_iters=2)
     assert outcome.code == 0, outcome.stderr
-    assert sizes == [4] + 4 * [
-        2,
-        2,
-        2,
-        2,
-    ]  # a forward pass of each half for the normalisers, then both halves again for the gradients
-    assert "computed in 2 parts from now on" in outcome.stdout
+    # A forward pass of each half for the normalisers, then both halves again for the gradients.
+    assert sizes == [4, *(4 * [2, 2, 2, 2])]
+    assert "each batch of 4 images is computed in 2 parts" in outcome.stdout
     assert [row["step"] for row in read_result(tmp_path, "train")["history"]] == [2, 4]
 
 

@@ -78,7 +78,7 @@ def test_a_stopped_run_of_two_processes_is_saved_and_goes_on_with_one(
         assert run.wait(END_SECONDS) == 1, run.text()
         run.assert_all_end(END_SECONDS - (time.monotonic() - stopped))
     text = run.text()
-    assert text.count("To continue, give the same command with -o Train.resume=auto") == 1, text
+    assert text.count("To continue, run the same command with -o Train.resume=auto") == 1, text
     assert "Traceback" not in text
     saved = step_of(checkpoints(run.output)[0])
     monkeypatch.setattr(training_output, "export_model", lambda *args: None)
