@@ -32,5 +32,5 @@ def run(cfg: Config) -> dict[str, Any]:
         image_file = result.save_to_img(output)
         json_file = result.save_to_json(output)
         written.append({"input": str(result.input_path), "image": str(image_file), "json": str(json_file)})
-        LOGGER.info("%s: %d objects, drawn in %s", result.input_path, len(result.instances), image_file)
+        LOGGER.info("%s: %d object(s), drawn in %s", result.input_path, len(result.instances), image_file)
     return {"results": written}
