@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from paddlex_seg.errors import DatasetError
-from paddlex_seg.files.atomic import flush_all, new_file, new_folder, remove_leftovers, write_bytes
+from paddlex_seg.files.atomic import flush_all, new_file, new_folder, remove_leftovers
 from paddlex_seg.files.json import write_json
 
 _LOGGER = logging.getLogger(__name__)
@@ -91,11 +91,6 @@ def _read_journal(root: Path) -> Any:
         return json.loads((root / JOURNAL).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write one file, all or nothing. Its folder is created if missing."""
-    write_bytes(path, content)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from paddlex_seg.data.checking.statistics import Shapes
 from paddlex_seg.data.findings import Finding
-from paddlex_seg.files.publish import replace_file
+from paddlex_seg.files.atomic import write_bytes
 from paddlex_seg.reports.dataset_counts import (
     Split,
     count_classes,
@@ -91,7 +91,7 @@ def write_report(
         sizes=frequent_sizes(shapes) if measured.rows else [],
         positions=draw_positions(shapes),
     )
-    replace_file(path, page)
+    write_bytes(path, page)
 
 
 def _sample(split: Split, place: int, view: View, image: Embedded | None) -> _Sample:

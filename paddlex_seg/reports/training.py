@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from paddlex_seg.data.samples.tasks import TrainSample
-from paddlex_seg.files.publish import replace_file
+from paddlex_seg.files.atomic import write_bytes
 from paddlex_seg.masks.rle import mask_to_rle
 from paddlex_seg.reports.charts import Chart, Curve, Mark, draw_curves, line_chart
 from paddlex_seg.reports.images import Embedded, embed_jpeg
@@ -96,8 +96,8 @@ class TrainingPage:
             unshown_events=max(0, len(events) - _MAX_EVENTS),
             settings=self._settings,
         )
-        replace_file(self._output / PAGE_FILE, page)
-        replace_file(self._output / CURVES_FILE, _curves_png(steps, evaluations))
+        write_bytes(self._output / PAGE_FILE, page)
+        write_bytes(self._output / CURVES_FILE, _curves_png(steps, evaluations))
         self._written_at = time.perf_counter()
         self._write_seconds = self._written_at - start
 

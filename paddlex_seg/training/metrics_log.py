@@ -20,7 +20,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from paddlex_seg.errors import ConfigError
-from paddlex_seg.files.publish import replace_file
+from paddlex_seg.files.atomic import write_bytes
 from paddlex_seg.reports.metrics_file import METRICS_FILE, Record, read_metrics
 
 TENSORBOARD_FOLDER = "tensorboard"
@@ -53,7 +53,7 @@ class MetricsLog:
         kept = (
             [] if resume_step is None else [one for one in read_metrics(path) if one["step"] <= resume_step]
         )
-        replace_file(path, "".join(map(_line, kept)).encode())
+        write_bytes(path, "".join(map(_line, kept)).encode())
         if resume_step is None or tensorboard:
             shutil.rmtree(output / TENSORBOARD_FOLDER, ignore_errors=True)
         if resume_step is None or visualdl:
@@ -142,7 +142,7 @@ def bring_metrics(source: Path, output: Path) -> None:
     """Copy the metrics of the run in ``source`` to ``output`` when the run continues in another folder."""
     file, target = source / METRICS_FILE, output / METRICS_FILE
     if file.is_file() and file.resolve() != target.resolve():
-        replace_file(target, file.read_bytes())
+        write_bytes(target, file.read_bytes())
 
 
 def require_viewers(*, tensorboard: bool, visualdl: bool) -> None:

@@ -79,6 +79,14 @@ def assert_same_objects(found: CocoFile, expected: CocoFile) -> None:
             np.testing.assert_array_equal(mask, expected_mask)
 
 
+def small_ring() -> np.ndarray:
+    """A ring of 8 x 10 pixels: an object with a hole."""
+    mask = np.zeros((8, 10), bool)
+    mask[1:7, 2:9] = True
+    mask[3:5, 4:7] = False
+    return mask
+
+
 def ring_mask(size_hw: tuple[int, int] = (40, 60)) -> np.ndarray:
     """A frame with a hole, and a piece that touches it at a corner only."""
     mask = np.zeros(size_hw, bool)

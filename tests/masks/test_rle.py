@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from converted import small_ring, uncompressed
 from pycocotools import mask as mask_tools
 
 from paddlex_seg.errors import DatasetError
@@ -11,24 +12,6 @@ from paddlex_seg.masks.rle import annotation_to_rle
 from paddlex_seg.structures import Annotation
 
 SQUARE = [2, 1, 6, 1, 6, 5, 2, 5]  # 4 x 4 pixels
-
-
-def ring() -> np.ndarray:
-    mask = np.zeros((8, 10), bool)
-    mask[1:7, 2:9] = True
-    mask[3:5, 4:7] = False
-    return mask
-
-
-def runs_of(mask: np.ndarray) -> list[int]:
-    flat = mask.ravel(order="F").tolist()
-    runs, value = [0], False
-    for pixel in flat:
-        if pixel != value:
-            runs.append(0)
-            value = pixel
-        runs[-1] += 1
-    return runs
 
 
 def annotation(segmentation: Any) -> Annotation:
@@ -44,15 +27,15 @@ def test_the_union_of_polygons_counts_shared_pixels_once() -> None:
 
 @pytest.mark.parametrize("form", ["compressed text", "compressed bytes", "counts"])
 def test_rle_of_every_kind_keeps_its_hole(form: str) -> None:
-    compressed = mask_tools.encode(np.asfortranarray(ring(), np.uint8))["counts"]
+    compressed = mask_tools.encode(np.asfortranarray(small_ring(), np.uint8))["counts"]
     counts = {
         "compressed text": compressed.decode(),
         "compressed bytes": compressed,
-        "counts": runs_of(ring()),
+        "counts": uncompressed(small_ring())["counts"],
     }
     rle = annotation_to_rle(annotation({"size": [8, 10], "counts": counts[form]}), 8, 10)
     assert isinstance(rle["counts"], bytes)
-    assert (mask_tools.decode(rle) == ring()).all()
+    assert (mask_tools.decode(rle) == small_ring()).all()
 
 
 def test_rle_of_another_size_than_the_image_is_refused() -> None:

@@ -14,7 +14,7 @@ from paddlex_seg.cores import num_usable_cores
 from paddlex_seg.data.images import Decode, ImageFacts, image_path, inspect_image
 from paddlex_seg.data.workers import prepare_worker, start_context
 from paddlex_seg.errors import DatasetError
-from paddlex_seg.files.publish import replace_file
+from paddlex_seg.files.atomic import write_bytes
 
 _CHUNK = 64  # images per task; sending a task to a process takes as long as reading one image header
 _WORTH_PROCESSES = 20_000
@@ -117,7 +117,7 @@ def _read_cache(path: Path | None, decode: Decode) -> dict[str, _Known]:
 
 def _write_cache(path: Path, decode: Decode, facts: dict[str, _Known]) -> None:
     rows = [[name, key, _plain(values)] for name, (key, values) in facts.items()]
-    replace_file(path, "\n".join(map(json.dumps, [[_VERSION, decode], *rows])).encode())
+    write_bytes(path, "\n".join(map(json.dumps, [[_VERSION, decode], *rows])).encode())
 
 
 def _plain(facts: ImageFacts) -> dict[str, object]:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from paddlex_seg.files.publish import replace_file
+from paddlex_seg.files.atomic import write_bytes
 from paddlex_seg.masks.rle import segmentation_to_json
 from paddlex_seg.structures import Annotation, CocoFile
 
@@ -15,7 +15,7 @@ def write_coco(coco: CocoFile, path: Path) -> None:
 
     RLE counts that are bytes in memory are written as text, and read back as text.
     """
-    replace_file(path, coco_to_json(coco).encode())
+    write_bytes(path, coco_to_json(coco).encode())
 
 
 def coco_to_json(coco: CocoFile) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from paddlex_seg.data.findings import summarize_problems
 from paddlex_seg.errors import DatasetError
-from paddlex_seg.files.publish import replace_file
+from paddlex_seg.files.atomic import write_bytes
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -104,4 +104,4 @@ def read_bad_samples(path: Path) -> tuple[BadSample, ...]:
 
 def _write_bad_samples(path: Path, records: Iterable[BadSample]) -> None:
     document = {"bad_samples": [asdict(record) for record in records]}
-    replace_file(path, (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
+    write_bytes(path, (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from converted import small_ring, uncompressed
 from pycocotools import mask as mask_tools
 
 from paddlex_seg.data.coco.read import read_coco
@@ -32,24 +32,6 @@ def saved(tmp_path: Path, content: Any) -> Path:
     return path
 
 
-def ring() -> np.ndarray:
-    mask = np.zeros((8, 10), bool)
-    mask[1:7, 2:9] = True
-    mask[3:5, 4:7] = False
-    return mask
-
-
-def runs_of(mask: np.ndarray) -> list[int]:
-    flat = mask.ravel(order="F").tolist()
-    runs, value = [0], False
-    for pixel in flat:
-        if pixel != value:
-            runs.append(0)
-            value = pixel
-        runs[-1] += 1
-    return runs
-
-
 def annotation(segmentation: Any) -> Annotation:
     return Annotation(id=1, image_id=1, category_id=1, segmentation=segmentation)
 
@@ -67,13 +49,15 @@ def test_backslashes_in_file_names_become_slashes(tmp_path: Path) -> None:
 
 
 def test_write_then_read_gives_the_same_file(tmp_path: Path) -> None:
-    compressed = mask_tools.encode(np.asfortranarray(ring(), np.uint8))["counts"].decode()
+    compressed = mask_tools.encode(np.asfortranarray(small_ring(), np.uint8))["counts"].decode()
     original = CocoFile(
         path=tmp_path / "out" / "instance_val.json",
         images=(ImageRecord(id=1, file_name="螺母/é 1.jpg", width=10, height=8),),
         annotations=(
             Annotation(1, 1, 2, [[0.5, 1.25, 3, 1, 3, 4], SQUARE], bbox_xywh=(0.5, 1, 5.5, 4), area=20.5),
-            Annotation(2, 1, 9, {"size": [8, 10], "counts": runs_of(ring())}, iscrowd=True),
+            Annotation(
+                2, 1, 9, {"size": [8, 10], "counts": uncompressed(small_ring())["counts"]}, iscrowd=True
+            ),
             Annotation(4, 1, 2, {"size": [8, 10], "counts": compressed}),
         ),
         categories=(Category(9, "washer", "metal"), Category(2, "Schraube ß")),
@@ -189,23 +173,6 @@ def test_compressed_rle_of_random_masks_passes_the_check(tmp_path: Path) -> None
         content["annotations"][0]["segmentation"] = rle
         read = read_coco(saved(tmp_path, content)).annotations[0]
         assert (mask_tools.decode(annotation_to_rle(read, 200, 300)) == mask).all()
-
-
-def coco_with(name: str, *categories: Category) -> CocoFile:
-    return CocoFile(Path(name), (), (), categories)
-
-
-RED = (200, 30, 10)
-
-
-def save_with_orientation(path: Path, orientation: int) -> np.ndarray:
-    """Write an image of width 6 and height 4 with one white corner. Returns its stored pixels."""
-    stored = np.zeros((4, 6, 3), np.uint8)
-    stored[0, 0] = 255
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.fromarray(stored).save(path, exif=exif)
-    return stored
 
 
 def test_real_coco_files_are_unchanged_after_a_round_trip(shared_dir: Path, tmp_path: Path) -> None:
