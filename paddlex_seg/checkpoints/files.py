@@ -20,7 +20,7 @@ import paddle
 
 from paddlex_seg.checkpoints.info import ModelInfo, write_info
 from paddlex_seg.checkpoints.progress import Progress, read_progress, write_progress
-from paddlex_seg.checkpoints.weights import write_weights
+from paddlex_seg.checkpoints.weights import dump_weights
 from paddlex_seg.errors import WeightsError
 from paddlex_seg.files import atomic
 from paddlex_seg.files.json import write_json
@@ -60,10 +60,10 @@ def save_checkpoint(
     """
     with _published(folder) as new:
         weight_path = new / f"{folder.name}.pdparams"
-        write_weights(weights, weight_path)
+        dump_weights(weights, weight_path)
         if raw_weights is not None:
-            write_weights(raw_weights, weight_path.with_suffix(".pdema"))
-        write_weights(training_state, weight_path.with_suffix(".pdopt"))
+            dump_weights(raw_weights, weight_path.with_suffix(".pdema"))
+        dump_weights(training_state, weight_path.with_suffix(".pdopt"))
         write_progress(weight_path, progress)
         write_info(weight_path, info, score=score, epoch=progress.epoch)
         (new / "config.yaml").write_text(config_yaml, encoding="utf-8")

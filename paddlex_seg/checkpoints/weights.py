@@ -81,13 +81,18 @@ def write_weights(weights: Mapping[str, Tensor], path: str | Path) -> None:
     Folders are created. Raises WeightsError when it cannot be written to disk; an earlier file then stays.
     """
     path = Path(path)
-    content: dict[str, Any] = {name: tensor.numpy() for name, tensor in weights.items()}
-    content[PARAMETER_NAMES] = {name: tensor.name for name, tensor in weights.items()}
     try:
-        with new_file(path) as temporary, open(temporary, "wb") as file:
-            pickle.dump(content, file, protocol=4)
+        dump_weights(weights, path)
     except OSError as problem:
         raise WeightsError(f"{path}: the weights could not be written: {problem}.") from problem
+
+
+def dump_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+    """`write_weights` for a caller that names the file itself: raises the OSError of the disk."""
+    content: dict[str, Any] = {name: tensor.numpy() for name, tensor in weights.items()}
+    content[PARAMETER_NAMES] = {name: tensor.name for name, tensor in weights.items()}
+    with new_file(path) as temporary, open(temporary, "wb") as file:
+        pickle.dump(content, file, protocol=4)
 
 
 def load_model(spec: ModelSpec, weight_path: Path, num_classes: int) -> InstanceSegmenter:

@@ -1,5 +1,6 @@
 """Checkpoints: written all or nothing, with a correct description."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -75,6 +76,20 @@ def test_a_checkpoint_that_could_not_be_written_leaves_the_older_one(
     assert read_weights(weight_path)["weight"].tolist() == [1.0]
     assert read_info(weight_path) == INFO
     assert [path.name for path in tmp_path.iterdir()] == ["last_model"]
+
+
+def test_a_full_disk_names_the_checkpoint_and_no_temporary_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as the system reports it: without a path
+
+    monkeypatch.setattr("paddlex_seg.checkpoints.weights.pickle.dump", full)
+    with pytest.raises(WeightsError, match="No space left on device") as caught:
+        save(tmp_path / "step_00000120")
+    assert str(tmp_path / "step_00000120" / "step_00000120.pdparams") in str(caught.value)
+    assert ".new-" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_leftovers_of_killed_runs_of_earlier_versions_go_and_nothing_else(tmp_path: Path) -> None:
