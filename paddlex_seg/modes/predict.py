@@ -6,6 +6,7 @@ from typing import Any
 
 from paddlex_seg.config.schema import Config
 from paddlex_seg.errors import ConfigError
+from paddlex_seg.fonts import unwritable_notice
 from paddlex_seg.inference.predictor import open_predictor
 from paddlex_seg.runtime.device import use_device
 
@@ -26,6 +27,8 @@ def run(cfg: Config) -> dict[str, Any]:
         batch_size=cfg.Predict.batch_size,
         threshold=cfg.Predict.threshold,
     )
+    if notice := unwritable_notice(predictor.labels):
+        LOGGER.warning(notice)
     output = Path(cfg.Global.output)
     written = []
     for result in predictor.predict(list(cfg.Predict.input)):

@@ -26,6 +26,7 @@ from paddlex_seg.export.graphs import export_model
 from paddlex_seg.files.atomic import write_text
 from paddlex_seg.files.json import write_json
 from paddlex_seg.files.publish import free_backup
+from paddlex_seg.fonts import unwritable_notice
 from paddlex_seg.reports.training import TrainingPage
 from paddlex_seg.training.metrics_log import MetricsLog, bring_metrics, visualdl_file
 from paddlex_seg.training.resume import bring_along, save_state
@@ -86,6 +87,8 @@ def recorded(run: Run, progress: Progress, checkpoint: Path | None) -> Iterator[
     resume_step = None if checkpoint is None else progress.step
     with MetricsLog(run.output, resume_step=resume_step, **viewers) as numbers:
         write_schedule(run.output, report)
+        if notice := unwritable_notice([category.name for category in run.info.categories]):
+            LOGGER.warning(notice)
         page = TrainingPage(
             run.output,
             title=f"{run.spec.name}: {run.cfg.Global.dataset_dir}",
