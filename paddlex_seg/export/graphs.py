@@ -96,6 +96,7 @@ def exported_spec(model: InstanceSegmenter, spec: ModelSpec, info: ModelInfo) ->
         preprocess=spec.recipe.preprocess(info.image_size),
         draw_threshold=0.5,
         mask_frame=model.mask_frame,
+        max_detections=model.max_detections,
     )
 
 

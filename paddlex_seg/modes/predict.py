@@ -27,6 +27,12 @@ def run(cfg: Config) -> dict[str, Any]:
         batch_size=cfg.Predict.batch_size,
         threshold=cfg.Predict.threshold,
     )
+    wanted, limit = cfg.Global.max_detections, predictor.max_detections
+    if wanted not in (None, limit):
+        LOGGER.warning(
+            "Global.max_detections=%d is not used: %s was exported with %s. Export the model again.",
+            *(wanted, cfg.Predict.model_dir, limit or "an unknown limit"),
+        )
     if notice := unwritable_notice(predictor.labels):
         LOGGER.warning(notice)
     output = Path(cfg.Global.output)

@@ -160,6 +160,7 @@ def export_best(run: Run, progress: Progress) -> None:
     """Export the best model into the folder of its weights."""
     best = run.output / BEST
     model = load_model(run.spec, best / f"{BEST}.pdparams", num_classes=len(run.info.categories))
+    run.spec.limit_detections(model, run.cfg.Global.max_detections, run.info.image_size)
     export_model(model, run.spec, run.info, best / "inference")
     LOGGER.info("Export inference config file to %s", best / "inference" / "inference.yml")
     LOGGER.info("Best mask AP %s at epoch %d: %s", score_text(progress.best_score), progress.best_epoch, best)
