@@ -1,9 +1,11 @@
-"""Find a weight file, describe its weights, and check whether they fit the data set."""
+"""Find a weight file, find out what its weights are, and check whether they fit the data set."""
 
+import json
+import logging
 from pathlib import Path
 
 from paddlex_seg.catalog import ModelSpec
-from paddlex_seg.checkpoints.files import BEST
+from paddlex_seg.checkpoints.files import BEST, CHECKPOINTS
 from paddlex_seg.checkpoints.info import ModelInfo, read_info
 from paddlex_seg.data.coco.categories import same_categories
 from paddlex_seg.data.coco.official_categories import COCO_CATEGORIES
@@ -15,13 +17,18 @@ from paddlex_seg.recipes import ImageSize
 from paddlex_seg.runtime.network import expand_home, network
 from paddlex_seg.structures import CocoFile
 
+LOGGER = logging.getLogger(__name__)
+DEFAULT_OUTPUT = Path("output")  # of Global.output, with which the defaults of other keys begin
+
 
 def find_weights(value: str, *, key: str, output: Path) -> Path:
     """The weight file that the setting ``key`` names by a path or a URL.
 
-    Raises WeightsError when there is none. The message names the best model of the run in ``output``, if
-    there is one.
+    The default, the best model of ``output/``, means the best model of the run in ``output``, if that folder
+    holds a run. Raises WeightsError when there is no such file. The message names the best model of the run
+    in ``output``, if there is one.
     """
+    value = str(of_this_run(value, key=key, output=output))
     try:
         return resolve_weights(expand_home(value), config_key=key, network=network())
     except WeightsError as error:
@@ -33,6 +40,27 @@ def find_weights(value: str, *, key: str, output: Path) -> Path:
         raise
 
 
+def of_this_run(value: str, *, key: str, output: Path) -> str | Path:
+    """``value``; if it is a default inside ``output/best_model``, the same path in the run in ``output``.
+
+    Raises WeightsError when ``output`` holds a run, but has no best model: that of another run would be used.
+    """
+    path = Path(value)
+    default = DEFAULT_OUTPUT / BEST
+    if not path.is_relative_to(default) or output == DEFAULT_OUTPUT:
+        return value
+    own = output / BEST / path.relative_to(default)
+    if own.exists():
+        LOGGER.info("%s: the best model of %s is used, %s.", key, output, own)
+        return own
+    if (output / CHECKPOINTS).is_dir():
+        raise WeightsError(
+            f"{key}: {output} holds a run without {own.relative_to(output)}. Expected a best model, which "
+            f"training writes after its first evaluation. Set {key} to the model that you mean."
+        )
+    return value
+
+
 def describe_weights(
     spec: ModelSpec,
     weight_path: Path,
@@ -41,27 +69,63 @@ def describe_weights(
     dataset_dir: Path,
     image_size: int | ImageSize | None,
 ) -> ModelInfo:
-    """Model, categories and input size of a weight file, from the ``.info.json`` beside it.
+    """What the weights in a file are: model, categories, input size, preprocessing, recipe.
 
-    Without that file, the model is ``spec``. The categories are then those of COCO if ``source`` is the URL
-    of the official weights, else those of the data set in ``dataset_dir``, and the input size is
-    ``image_size`` (as for `Recipe.input_size`). Raises WeightsError when the weights are of another model.
+    Weights of this toolkit say it. Official weights, recognised by their URL or file name ``source``, have
+    the categories of COCO. Weights of another toolkit say nothing: ``image_size`` (as for
+    `Recipe.input_size`) must then be given, and the categories are those of the data set in ``dataset_dir``.
+    Raises WeightsError when nothing is known, and when the weights are of another model.
     """
     info = read_info(weight_path)
     if info is None:
-        if source == spec.official_weights:
-            categories = COCO_CATEGORIES
-        else:
-            categories = read_coco(dataset_paths(dataset_dir).train_json).categories
-        return ModelInfo(spec.name, categories, spec.recipe.input_size(image_size))
+        if is_official(spec, source):
+            return ModelInfo(spec.name, COCO_CATEGORIES, spec.recipe.input_size(image_size))
+        return _described_by_settings(spec, weight_path, dataset_dir, image_size)
     if info.model_name != spec.name:
         raise WeightsError(
             f"{weight_path} holds weights of {info.model_name}, but Global.model is {spec.name}. Set "
             f"Global.model={info.model_name}, or use other weights."
         )
+    if image_size is not None and spec.recipe.input_size(image_size) != info.image_size:
+        LOGGER.warning(
+            "Train.image_size=%s is not used: %s was trained at %s, and is used at that size.",
+            *(image_size, weight_path, list(info.image_size)),
+        )
     return info
+
+
+def is_official(spec: ModelSpec, source: str) -> bool:
+    """Whether a path or a URL names the official weights of a model."""
+    return source.replace("\\", "/").rpartition("/")[2] == spec.official_weights.rpartition("/")[2]
 
 
 def require_categories_of_model(weight_path: Path, info: ModelInfo, coco: CocoFile) -> None:
     """Raise DatasetError unless ``coco`` lists the categories of the model, in the same order."""
     same_categories(CocoFile(path=weight_path, images=(), annotations=(), categories=info.categories), coco)
+
+
+def _described_by_settings(
+    spec: ModelSpec, weight_path: Path, dataset_dir: Path, image_size: int | ImageSize | None
+) -> ModelInfo:
+    """The description that the user gives of weights that have none."""
+    if image_size is None:
+        example = {
+            "model_name": spec.name,
+            "categories": [{"id": 1, "name": "..."}],
+            "image_size": list(spec.recipe.image_size),
+        }
+        raise WeightsError(
+            f"{weight_path} does not say what it is: found neither a description in the file nor "
+            f"{weight_path.with_suffix('.info.json').name} beside it. Expected class names and input size. "
+            f"With wrong ones, results are wrong without an error. Copy the .info.json of the training to "
+            f"this place, or write it ({json.dumps(example)}), or set Train.image_size to the input size of "
+            f"its training (officially {list(spec.recipe.image_size)}) and Global.dataset_dir to its data."
+        )
+    path = dataset_paths(dataset_dir).train_json
+    categories = read_coco(path).categories
+    LOGGER.warning(
+        "%s does not say what it is. As set, it is taken as %s at Train.image_size=%s with the classes of "
+        "%s: %s.",
+        *(weight_path, spec.name, image_size, path, ", ".join(category.name for category in categories)),
+    )
+    return ModelInfo(spec.name, categories, spec.recipe.input_size(image_size), recipe=None)

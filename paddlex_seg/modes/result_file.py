@@ -1,11 +1,13 @@
 """``<output>/<mode>_result.json``: the result of a mode, for programs to read."""
 
 import json
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from paddlex_seg import __version__
 from paddlex_seg.files.json import write_json
 
 
@@ -15,8 +17,14 @@ def result_path(output_dir: Path, mode: str) -> Path:
 
 
 def write_result(output_dir: Path, mode: str, result: Mapping[str, Any]) -> None:
-    """Write the result file of a mode."""
-    write_json(result_path(output_dir, mode), result)
+    """Write the result file of a mode, with the versions that made the result."""
+    write_json(result_path(output_dir, mode), {**result, "versions": versions()})
+
+
+def versions() -> dict[str, str]:
+    """The versions of the toolkit and, if it is loaded, of PaddlePaddle."""
+    paddle = sys.modules.get("paddle")
+    return {"paddlex_seg": __version__} | ({} if paddle is None else {"paddle": paddle.__version__})
 
 
 def clear_result(output_dir: Path, mode: str) -> None:
