@@ -63,7 +63,8 @@ def save_checkpoint(
         weight_path = new / f"{folder.name}.pdparams"
         dump_weights(weights, weight_path, description)
         if raw_weights is not None:
-            dump_weights(raw_weights, weight_path.with_suffix(".pdema"))
+            of_raw_weights = {**description, "metric": None}
+            dump_weights(raw_weights, weight_path.with_suffix(".pdema"), of_raw_weights)
         dump_weights(training_state, weight_path.with_suffix(".pdopt"))
         write_progress(weight_path, progress)
         write_info(weight_path, description)

@@ -135,9 +135,10 @@ def _to_info(data: Mapping[str, Any], path: Path) -> ModelInfo:
 def _to_preprocess(data: Mapping[str, Any] | None) -> PreprocessSpec | None:
     if data is None:
         return None
-    return PreprocessSpec(
-        **{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
-    )
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
+    }
+    return PreprocessSpec(**values)
 
 
 def _unreadable(path: Path, error: Exception) -> WeightsError:

@@ -88,7 +88,7 @@ def read_description(path: Path) -> dict[str, Any] | None:
     """
     _require_content(path)
     if path.suffix == ".safetensors":
-        text = _safetensors_metadata(path).get(DESCRIPTION)
+        text: str | bytes | None = _safetensors_metadata(path).get(DESCRIPTION)
     else:
         entry = _read_pdparams(path).get(DESCRIPTION)
         text = None if entry is None else entry.tobytes()
