@@ -18,21 +18,23 @@ from paddlex_seg.runtime.network import expand_home, network
 from paddlex_seg.structures import CocoFile
 
 LOGGER = logging.getLogger(__name__)
-DEFAULT_OUTPUT = Path("output")  # of Global.output, with which the defaults of other keys begin
+DEFAULT_OUTPUT = Path("output")  # of Global.output
 
 
-def find_weights(value: str, *, key: str, output: Path) -> Path:
-    """The weight file that the setting ``key`` names by a path or a URL.
+def find_weights(value: str | None, *, key: str, output: Path) -> Path:
+    """The weight file that the setting ``key`` names by a path or a URL. None: see `best_of_run`.
 
-    The default, the best model of ``output/``, means the best model of the run in ``output``, if that folder
-    holds a run. Raises WeightsError when there is no such file. The message names the best model of the run
-    in ``output``, if there is one.
+    In a configuration of PaddleX, ``output/best_model/...`` means the best model of the run in ``output``
+    where that file does not exist. Raises WeightsError when there is no such file. The message names the best
+    model of the run in ``output``, if there is one.
     """
-    value = str(of_this_run(value, key=key, output=output))
+    best, default = (folder / BEST / f"{BEST}.pdparams" for folder in (output, DEFAULT_OUTPUT))
+    if value is None or (Path(value) == default and not default.exists() and best.is_file()):
+        value = str(best_of_run(output, best.name, key=key))
+        LOGGER.info("%s: %s is used.", key, value)
     try:
         return resolve_weights(expand_home(value), config_key=key, network=network())
     except WeightsError as error:
-        best = output / BEST / f"{BEST}.pdparams"
         if best.is_file() and Path(value) != best:
             raise WeightsError(
                 f"{error} To use the best model of Global.output, set {key}={best}."
@@ -40,32 +42,26 @@ def find_weights(value: str, *, key: str, output: Path) -> Path:
         raise
 
 
-def of_this_run(value: str, *, key: str, output: Path) -> str | Path:
-    """``value``; if it is a default inside ``output/best_model``, the same path in the run in ``output``.
+def best_of_run(output: Path, name: str, *, key: str) -> Path:
+    """The file or folder ``name`` of the best model of the run in ``output``.
 
-    Raises WeightsError when ``output`` holds a run, but has no best model: that of another run would be used.
+    If ``output`` holds no run, it is that of the run in ``output/``, as in PaddleX. Raises WeightsError when
+    ``output`` holds a run without a best model: that of another run must not be used instead.
     """
-    path = Path(value)
-    default = DEFAULT_OUTPUT / BEST
-    if not path.is_relative_to(default) or output == DEFAULT_OUTPUT:
-        return value
-    own = output / BEST / path.relative_to(default)
-    if own.exists():
-        LOGGER.info("%s: the best model of %s is used, %s.", key, output, own)
-        return own
-    if (output / CHECKPOINTS).is_dir():
-        raise WeightsError(
-            f"{key}: {output} holds a run without {own.relative_to(output)}. Expected a best model, which "
-            f"training writes after its first evaluation. Set {key} to the model that you mean."
-        )
-    return value
+    own = output / BEST / name
+    if own.exists() or not (output / CHECKPOINTS).is_dir():
+        return own if own.exists() else DEFAULT_OUTPUT / BEST / name
+    raise WeightsError(
+        f"{key}: {output} holds a run without {own.relative_to(output)}. Training writes it after its first "
+        f"evaluation. Set {key} to the model that you mean."
+    )
 
 
 def describe_weights(
     spec: ModelSpec,
     weight_path: Path,
     *,
-    source: str,
+    source: str | None,
     dataset_dir: Path,
     image_size: int | ImageSize | None,
 ) -> ModelInfo:
@@ -94,9 +90,10 @@ def describe_weights(
     return info
 
 
-def is_official(spec: ModelSpec, source: str) -> bool:
+def is_official(spec: ModelSpec, source: str | None) -> bool:
     """Whether a path or a URL names the official weights of a model."""
-    return source.replace("\\", "/").rpartition("/")[2] == spec.official_weights.rpartition("/")[2]
+    name = (source or "").replace("\\", "/").rpartition("/")[2]
+    return name == spec.official_weights.rpartition("/")[2]
 
 
 def require_categories_of_model(weight_path: Path, info: ModelInfo, coco: CocoFile) -> None:

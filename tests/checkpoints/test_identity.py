@@ -13,7 +13,6 @@ from paddlex_seg.catalog import find_model
 from paddlex_seg.checkpoints.identity import (
     describe_weights,
     find_weights,
-    of_this_run,
     require_categories_of_model,
 )
 from paddlex_seg.checkpoints.info import ModelInfo, info_to_json, write_info
@@ -112,20 +111,30 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
         describe(path, tmp_path)
 
 
-DEFAULT = "output/best_model/best_model.pdparams"
+def test_the_default_is_the_best_model_of_the_run_in_the_output_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run, default = tmp_path / "run", Path("output/best_model/best_model.pdparams")
 
+    def found(value: str | None, output: Path = run) -> Path:
+        return find_weights(value, key="K", output=output)
 
-def test_the_default_is_the_best_model_of_the_run_in_the_output_folder(tmp_path: Path) -> None:
-    assert of_this_run(DEFAULT, key="K", output=Path("output")) == DEFAULT
-    assert of_this_run(DEFAULT, key="K", output=tmp_path) == DEFAULT  # no run
-    best = tmp_path / "best_model" / "best_model.pdparams"
-    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(WeightsError, match="K: 'output/best_model/best_model.pdparams' does not exist"):
+        found(None)
+    default.parent.mkdir(parents=True)
+    default.touch()
+    assert found(None) == found(str(default)) == found(None, Path("output")) == default  # run holds no run
+    (run / "checkpoints").mkdir(parents=True)
     with pytest.raises(WeightsError, match="K: .* holds a run without best_model/best_model.pdparams"):
-        of_this_run(DEFAULT, key="K", output=tmp_path)
+        found(None)
+    best = run / default.relative_to("output")
     best.parent.mkdir()
     best.touch()
-    assert of_this_run(DEFAULT, key="K", output=tmp_path) == best
-    assert of_this_run("other.pdparams", key="K", output=tmp_path) == "other.pdparams"
+    assert found(None) == best
+    assert found(str(default)) == default  # named, so it is meant
+    default.unlink()
+    assert found(str(default)) == best  # as in a configuration of PaddleX
 
 
 def test_the_error_for_missing_weights_points_to_the_runs_best_model(tmp_path: Path) -> None:

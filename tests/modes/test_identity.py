@@ -270,3 +270,19 @@ def test_descriptions_hold_no_paths(tmp_path: Path) -> None:
     assert str(tmp_path) not in json.dumps(description)
     assert [item["name"] for item in description["categories"]] == [item.name for item in CATEGORIES]
     assert description["image_size"] == list(IMAGE_SIZE)
+
+
+def test_predict_in_a_run_uses_the_best_model_of_the_run(
+    exported: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_folder = tmp_path / "run"
+    shutil.copytree(exported, run_folder / "best_model" / "inference")
+    image = sorted((dataset / "images").iterdir())[0]
+    outcome = run_cli("predict", run_folder, Predict__input=image)
+    assert outcome.code == 0, outcome.stderr
+    (run_folder / "checkpoints").mkdir()
+    shutil.rmtree(run_folder / "best_model")
+    outcome = run_cli("predict", run_folder, Predict__input=image)
+    assert outcome.code == 1
+    assert "holds a run without best_model/inference" in outcome.stderr
