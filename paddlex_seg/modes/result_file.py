@@ -1,14 +1,13 @@
 """``<output>/<mode>_result.json``: the result of a mode, for programs to read."""
 
 import json
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from paddlex_seg import __version__
 from paddlex_seg.files.json import write_json
+from paddlex_seg.runtime.environment import versions
 
 
 def result_path(output_dir: Path, mode: str) -> Path:
@@ -21,12 +20,6 @@ def write_result(output_dir: Path, mode: str, result: Mapping[str, Any]) -> None
     write_json(result_path(output_dir, mode), {**result, "versions": versions()})
 
 
-def versions() -> dict[str, str]:
-    """The versions of the toolkit and, if it is loaded, of PaddlePaddle."""
-    paddle = sys.modules.get("paddle")
-    return {"paddlex_seg": __version__} | ({} if paddle is None else {"paddle": paddle.__version__})
-
-
 def clear_result(output_dir: Path, mode: str) -> None:
     """Remove the result file of an earlier run, so that it is not mistaken for the result of this run."""
     with suppress(OSError):  # a folder that is not writable is reported later, when it is created
@@ -37,4 +30,5 @@ def add_to_result(output_dir: Path, mode: str, failure: Mapping[str, Any]) -> No
     """Add a failure. Results that the run already wrote, such as finished checkpoints, stay in the file."""
     path = result_path(output_dir, mode)
     reported = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    write_json(path, {**failure, **{key: value for key, value in reported.items() if key not in failure}})
+    result = {**failure, **{key: value for key, value in reported.items() if key not in failure}}
+    write_json(path, {**result, "versions": versions()})

@@ -28,6 +28,7 @@ from paddlex_seg.files.atomic import write_text
 from paddlex_seg.files.json import write_json
 from paddlex_seg.files.publish import free_backup
 from paddlex_seg.reports.training import TrainingPage
+from paddlex_seg.runtime.environment import versions
 from paddlex_seg.training.metrics_log import MetricsLog, bring_metrics, visualdl_file
 from paddlex_seg.training.resume import bring_along, save_state
 from paddlex_seg.training.run import BAD_SAMPLES, Clock, Run
@@ -196,6 +197,7 @@ def train_result(run: Run, progress: Progress) -> dict[str, Any]:
         "initial_weights": "scratch" if run.cfg.Train.from_scratch else first_source(run.cfg, run.spec),
         **_best_model(run),
         "data": {"path": run.cfg.Global.dataset_dir, **run.info.data},
+        "versions": versions(),
     }
 
 
