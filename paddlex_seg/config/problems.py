@@ -67,7 +67,9 @@ class _Places:
     options: Sequence[str]  # keys set by -o
 
     def find(self, key: str) -> str:
-        if any(_is_within(key, option) or _is_within(option, key) for option in self.options):
+        if any(_is_within(key, option) for option in self.options):
+            return "-o"
+        if key not in self.lines and any(_is_within(option, key) for option in self.options):
             return "-o"
         while key and key not in self.lines:
             key = key.rpartition(".")[0]
@@ -83,11 +85,11 @@ class _Shown(reprlib.Repr):
 
     def __init__(self) -> None:
         super().__init__()
-        self.maxlevel, self.maxlist, self.maxdict, self.maxstring = 4, 20, 20, 200
+        self.maxlevel, self.maxlist, self.maxdict, self.maxstring = 3, 10, 10, 200
 
     def repr_str(self, text: str, level: int) -> str:
-        written = re.fullmatch(r"[-+.\w]*\d[-+.\w]*|True|False|true|false|[\[{].{,200}", text)
-        return text if written else super().repr_str(text, level)
+        written = re.match(r"[-+.\w]*\d[-+.\w]*$|True$|False$|true$|false$|[\[{]", text)
+        return text if written and len(text) <= self.maxstring else super().repr_str(text, level)
 
 
 def _valid_keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:

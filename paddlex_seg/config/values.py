@@ -89,7 +89,7 @@ def _switch(value: Any) -> Any:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError("expected a text; put it into quotes if it is meant as one")
+        raise ValueError(f"expected a text{'' if value is None else '; put it into quotes'}")
     if not value:
         raise ValueError("expected a text that is not empty")
     return value
@@ -154,14 +154,19 @@ def _names(value: Any) -> Any:
     value = listed(value)
     if isinstance(value, str) and "," in value:
         raise ValueError(f"expected a name or a list of names; write [{value}]")
+    if not isinstance(value, str | list | tuple):
+        raise ValueError("expected a name or a list of names")
     return (value,) if isinstance(value, str) else value
 
 
 def _factors(value: Any) -> Any:
-    value = listed(value)
-    if not isinstance(value, dict):
+    try:
+        content = parse_value(value) if isinstance(value, str) else value
+    except YamlError as error:
+        raise ValueError(str(error).removesuffix(".")) from None
+    if not isinstance(content, dict):
         raise ValueError("expected names and numbers, such as {backbone: 0.1}")
-    return value
+    return content
 
 
 def _amp(value: Any) -> Any:

@@ -138,7 +138,7 @@ def full_width_hint(text: str) -> str:
 
 def colon_hint(text: str) -> str:
     """`` Write a space after the colon`` for ``key:value``, which YAML takes for one word; else empty."""
-    found = re.search(r"(?:^\s*|[{,]\s*)([\w.*-]+):([^\s/\\:,}]+)", text)
+    found = re.search(r"(?:^\s*|[{,]\s*)([\w.*-]+):([^\s/\\:,{}]+)", text)
     return f" Write a space after the colon: {found[1]}: {found[2]}." if found else ""
 
 
@@ -162,11 +162,13 @@ def _explain(error: yaml.YAMLError, text: str) -> tuple[int, str]:
     assert isinstance(error, yaml.MarkedYAMLError)
     mark, problem = error.problem_mark or error.context_mark, error.problem or str(error)
     line = mark.line + 1 if mark else 1
-    message = f"this is not YAML: {problem}{f' ({error.context})' if error.context else ''}."
+    message = f"this is not YAML: {f'{error.context}: ' if error.context else ''}{problem}."
     if "'\\t'" in problem:
         return line, f"{message} Replace the tab by spaces."
     if "cannot start any token" in problem or "alias" in (error.context or problem):
         return line, f"{message} Put a text with such a character into quotes."
+    if "for the tag" in problem:
+        return line, f"{message} Remove the tag."
     for number, near in list(enumerate(text.splitlines(), start=1))[max(0, line - 3) : line][::-1]:
         if hint := full_width_hint(near) or colon_hint(near):
             return line, f"{message} In line {number}:{hint}"
