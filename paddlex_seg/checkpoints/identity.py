@@ -12,7 +12,7 @@ from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.errors import WeightsError
 from paddlex_seg.files.download import resolve_weights
 from paddlex_seg.recipes import ImageSize
-from paddlex_seg.runtime.network import expand_home, network
+from paddlex_seg.runtime.network import network
 from paddlex_seg.structures import CocoFile
 
 
@@ -23,7 +23,7 @@ def find_weights(value: str, *, key: str, output: Path) -> Path:
     there is one.
     """
     try:
-        return resolve_weights(expand_home(value), config_key=key, network=network())
+        return resolve_weights(value, config_key=key, network=network())
     except WeightsError as error:
         best = output / BEST / f"{BEST}.pdparams"
         if best.is_file() and Path(value) != best:

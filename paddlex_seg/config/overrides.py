@@ -4,8 +4,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from paddlex_seg.config.schema import is_section, type_of
-from paddlex_seg.config.values import listed
-from paddlex_seg.config.yaml_text import NULL_WORDS, YamlError, colon_hint, full_width_hint, parse_value
+from paddlex_seg.config.yaml_text import (
+    NULL_WORDS,
+    DuplicateKeyError,
+    YamlError,
+    colon_hint,
+    full_width_hint,
+    parse_value,
+)
 from paddlex_seg.errors import ConfigError
 
 Parts = tuple[str, ...]  # a key such as ("Train", "batch_size")
@@ -23,9 +29,9 @@ def settings(option: str) -> list[tuple[Parts, Any]]:
             f"-o {option}: expected Section.key=value, such as Train.epochs_iters=20, without spaces around "
             f"the =. A value with spaces needs quotes: -o 'Section.key=a value'.{full_width_hint(option)}"
         )
-    if not is_section(type_of(parts)):
-        return [(parts, _single_value(text.strip()))]
     try:
+        if not is_section(type_of(parts)):
+            return [(parts, _single_value(text.strip()))]
         return list(_leaves(parts, parse_value(text)))
     except YamlError as error:
         raise ConfigError(f"-o {option}: {error}") from None
@@ -43,16 +49,17 @@ def apply(data: dict[str, Any], option: str) -> None:
 
 
 def _single_value(text: str) -> Any:
-    """Null, or the text without the quotes around it."""
+    """Null, a text without the quotes around it, or a list or mapping; anything else is a text as it is."""
     if text in NULL_WORDS:
         return None
-    if text[:1] in ("'", '"'):
-        try:
-            content = parse_value(text)
-        except YamlError:
-            return text
-        return content if isinstance(content, str) else text
-    return text
+    if text[:1] not in ("'", '"', "[", "{"):
+        return text
+    try:
+        return parse_value(text)
+    except DuplicateKeyError:
+        raise
+    except YamlError:  # a name or a pattern that begins like a list, such as [ab]*.jpg
+        return text
 
 
 def _leaves(parts: Parts, content: Any) -> Iterator[tuple[Parts, Any]]:
@@ -85,7 +92,7 @@ def _set(data: dict[str, Any], parts: Parts, value: Any) -> None:
 def _with_item(current: Any, parts: Parts, rest: Parts, value: Any) -> Any:
     """The list or mapping of a key with one item replaced, as by ``Predict.input.0=a.jpg``."""
     name, item = ".".join(parts), ".".join(rest)
-    current = {} if current is None else listed(current)
+    current = {} if current is None else current
     if isinstance(current, dict):
         return {**current, item: value}
     if not isinstance(current, list):

@@ -10,8 +10,6 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator
 
-from paddlex_seg.config.yaml_text import YamlError, parse_value
-
 MAX_SIDE = 16384  # pixels of a network input
 MAX_BATCH_SIZE = 10**5
 MAX_PROCESSES = 1024
@@ -95,18 +93,6 @@ def _text(value: Any) -> str:
     return value
 
 
-def listed(value: Any) -> Any:
-    """A list or mapping that the command line has as text; any other value, and a pattern as ``[ab]*.jpg``,
-    stays as it is.
-    """
-    if not isinstance(value, str) or value.strip()[:1] not in ("[", "{"):
-        return value
-    try:
-        return parse_value(value)
-    except YamlError:
-        return value
-
-
 def _device(value: Any) -> Any:
     text = re.sub(r"\s", "", value).lower() if isinstance(value, str) else ""
     text = re.sub(r"^cuda(?=$|:)", "gpu", text)
@@ -130,7 +116,6 @@ def _device_hint(value: Any) -> str:
 
 def _image_size(value: Any) -> Any:
     """One number or two. `Recipe.input_size` defines their meaning and checks for multiples of 32."""
-    value = listed(value)
     sides = value if isinstance(value, list | tuple) else [value]
     pixels = [int(side) for side in sides if re.fullmatch(r"\s*\d{1,9}\s*", str(side))]
     expected = 2 if isinstance(value, list | tuple) else 1
@@ -143,7 +128,6 @@ def _image_size(value: Any) -> Any:
 
 
 def _inputs(value: Any) -> Any:
-    value = listed(value)
     items = value if isinstance(value, list | tuple) else [value]
     if not items or not all(isinstance(item, str) and item for item in items):
         raise ValueError("expected a file, a folder, a pattern, a URL, or a list of these")
@@ -151,7 +135,6 @@ def _inputs(value: Any) -> Any:
 
 
 def _names(value: Any) -> Any:
-    value = listed(value)
     if isinstance(value, str) and "," in value:
         raise ValueError(f"expected a name or a list of names; write [{value}]")
     if not isinstance(value, str | list | tuple):
@@ -160,13 +143,9 @@ def _names(value: Any) -> Any:
 
 
 def _factors(value: Any) -> Any:
-    try:
-        content = parse_value(value) if isinstance(value, str) else value
-    except YamlError as error:
-        raise ValueError(str(error).removesuffix(".")) from None
-    if not isinstance(content, dict):
+    if not isinstance(value, dict):
         raise ValueError("expected names and numbers, such as {backbone: 0.1}")
-    return content
+    return value
 
 
 def _amp(value: Any) -> Any:
@@ -193,7 +172,6 @@ def _master(value: Any) -> Any:
 
 
 def _addresses(value: Any) -> Any:
-    value = listed(value)
     items = value.split(",") if isinstance(value, str) else value
     if not isinstance(items, list | tuple) or not all(
         isinstance(item, str) and item.strip() and not item.strip().isdecimal() for item in items

@@ -34,6 +34,10 @@ class YamlError(ValueError):
         self.problems = problems
 
 
+class DuplicateKeyError(YamlError):
+    """A mapping has a key twice."""
+
+
 class _TextLoader(yaml.SafeLoader):
     """Takes scalars and keys as text, and notes keys that stand twice in a mapping."""
 
@@ -151,7 +155,7 @@ def _load(text: str, kind: type[_TextLoader]) -> Any:
     except RecursionError:
         raise YamlError((1, "lists or mappings are nested too deeply.")) from None
     if loader.duplicates:
-        raise YamlError(*loader.duplicates)
+        raise DuplicateKeyError(*loader.duplicates)
     return content
 
 

@@ -23,9 +23,9 @@ def use_device(name: str, place: Launched | None = None) -> str:
     use the device.
     """
     warn_of_unproven_paddle()
-    kind, _, ids = name.partition(":")
+    kind = name.partition(":")[0]
     if kind == "auto":
-        kind, ids = ("gpu", "0") if _count("gpu") > 0 else ("cpu", "")
+        kind, name = ("gpu", "gpu:0") if _count("gpu") > 0 else ("cpu", "cpu")
     if kind == "cpu":
         # Without this, Paddle uses one core. OMP_NUM_THREADS, set before the import, makes Paddle warn.
         paddle.base.core.set_num_threads(max(1, num_usable_cores() // (place.local_size if place else 1)))
