@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one mode and return the exit code. A failure prints one message to stderr. When the output folder
     is known, it also writes ``<output>/<mode>_result.json`` with ``done_flag`` false.
     """
-    options = _parser().parse_args(argv)
+    options = _options(argv)
     # Slow imports are here, so that --help answers at once.
     from paddlex_seg.config.read import find_config, read_config, validate_config
     from paddlex_seg.modes.result_file import clear_result, write_result
@@ -101,6 +101,10 @@ def run_distributed(cfg: "Config", plan: "LaunchPlan", command: Sequence[str]) -
     from paddlex_seg.runtime.supervisor import log_folder, run_ranks
 
     _require_paddle()
+    if plan.devices:
+        from paddlex_seg.runtime.device import find_devices
+
+        find_devices(cfg.Global.device)
     _make_output(cfg)
     start_log()
     return run_ranks(plan, command, log_folder(cfg))
@@ -152,15 +156,19 @@ def _mode_and_output(data: Mapping[str, Any]) -> tuple[str, Path | None]:
 
     The folder is None when it cannot be read.
     """
+    from pydantic import TypeAdapter, ValidationError
+
+    from paddlex_seg.config.values import PathText
+
     section = data.get("Global")
     section = section if isinstance(section, dict) else {}
-    mode, output = section.get("mode"), section.get("output", "output")
-    if type(output) in (int, float):  # a folder called 2024
-        output = str(output)
-    return (
-        mode if isinstance(mode, str) and mode.isidentifier() else "config",
-        Path(output) if isinstance(output, str) and output else None,
-    )
+    mode = section.get("mode")
+    output: Path | None = None
+    try:
+        output = Path(TypeAdapter(PathText).validate_python(section.get("output", "output")))
+    except ValidationError:
+        pass  # the check of the configuration tells it
+    return mode if isinstance(mode, str) and mode.isidentifier() else "config", output
 
 
 def _fail(failure: "Failure", *, mode: str, output: Path | None) -> int:
@@ -178,6 +186,17 @@ def _fail(failure: "Failure", *, mode: str, output: Path | None) -> int:
     return failure.exit_code
 
 
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    options, rest = parser.parse_known_args(argv)
+    if rest:
+        parser.error(
+            f"unknown: {' '.join(rest)}. Keys are set with -o, such as -o Train.batch_size=4; a value with "
+            "spaces needs quotes."
+        )
+    return options
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="paddlex_seg",
@@ -191,10 +210,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "-o",
         "--override",
-        action="append",
+        action="extend",
+        nargs="+",
         default=[],
         metavar="KEY=VALUE",
-        help="override one value of the configuration, such as Train.batch_size=4; may be repeated",
+        help="override values of the configuration, such as Train.batch_size=4; may be repeated",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser

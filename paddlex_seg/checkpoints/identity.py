@@ -14,7 +14,7 @@ from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.errors import WeightsError
 from paddlex_seg.files.download import resolve_weights
 from paddlex_seg.recipes import ImageSize
-from paddlex_seg.runtime.network import expand_home, network
+from paddlex_seg.runtime.network import network
 from paddlex_seg.structures import CocoFile
 
 LOGGER = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def find_weights(value: str | None, *, key: str, output: Path) -> Path:
         value = str(best_of_run(output, best.name, key=key))
         LOGGER.info("%s: %s is used.", key, value)
     try:
-        return resolve_weights(expand_home(value), config_key=key, network=network())
+        return resolve_weights(value, config_key=key, network=network())
     except WeightsError as error:
         if best.is_file() and Path(value) != best:
             raise WeightsError(

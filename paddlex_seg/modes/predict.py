@@ -1,6 +1,9 @@
 """Mode predict: run an exported model on images and write visualizations and JSON."""
 
 import logging
+import os
+import re
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,7 @@ from paddlex_seg.checkpoints.identity import best_of_run
 from paddlex_seg.config.schema import Config
 from paddlex_seg.errors import ConfigError
 from paddlex_seg.inference.predictor import open_predictor
+from paddlex_seg.inference.sources import URL_PATTERN
 from paddlex_seg.runtime.device import use_device
 
 LOGGER = logging.getLogger(__name__)
@@ -19,6 +23,8 @@ def run(cfg: Config) -> dict[str, Any]:
         raise ConfigError(
             "Predict.input is empty. Set it to an image file, a folder, a pattern, a URL, or a list of these."
         )
+    if len(cfg.Predict.input) == 1:
+        require_one_input(cfg.Predict.input[0])
     output = Path(cfg.Global.output)
     model_dir = cfg.Predict.model_dir or best_of_run(output, "inference", key="Predict.model_dir")
     device = use_device(cfg.Global.device)
@@ -36,3 +42,17 @@ def run(cfg: Config) -> dict[str, Any]:
         written.append({"input": str(result.input_path), "image": str(image_file), "json": str(json_file)})
         LOGGER.info("%s: %d object(s), drawn in %s", result.input_path, len(result.instances), image_file)
     return {"results": written}
+
+
+def require_one_input(text: str) -> None:
+    """Raise ConfigError for several inputs in one text, such as ``a.jpg,b.jpg``. A name may have commas."""
+    parts = [part for part in re.split(r"\s*[,;]\s*", text) if part]
+    if URL_PATTERN.match(text):
+        parts = [part for part in parts if URL_PATTERN.match(part)]
+    elif os.path.exists(text) or glob(text, recursive=True):
+        return
+    if len(parts) > 1:
+        raise ConfigError(
+            f"Predict.input: there is no file {text}. To name several inputs, write a list: "
+            f"-o 'Predict.input=[{', '.join(parts)}]'."
+        )

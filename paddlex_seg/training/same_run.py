@@ -13,7 +13,7 @@ from paddlex_seg.config.read import load_config
 from paddlex_seg.config.schema import SCRATCH, Config
 from paddlex_seg.errors import ConfigError, WeightsError
 from paddlex_seg.files.download import resolve_weights
-from paddlex_seg.runtime.network import expand_home, network
+from paddlex_seg.runtime.network import network
 from paddlex_seg.structures import CocoFile
 
 LOGGER = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def recipe_of_run(cfg: Config, spec: ModelSpec, checkpoint: Path | None) -> Reci
     source = first_source(cfg, spec)
     if cfg.Train.from_scratch or is_official(spec, source):
         return "scratch" if cfg.Train.from_scratch else "official"
-    path = resolve_weights(expand_home(source), config_key="Train.pretrain_weight_path", network=network())
+    path = resolve_weights(source, config_key="Train.pretrain_weight_path", network=network())
     recipe = _recipe_of_weights(path, spec.name)
     if recipe == "scratch":
         LOGGER.info(

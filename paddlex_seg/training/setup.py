@@ -26,7 +26,7 @@ from paddlex_seg.files.download import resolve_weights
 from paddlex_seg.models.base import InstanceSegmenter
 from paddlex_seg.models.synchronized_norm import synchronize_batch_norm
 from paddlex_seg.recipes import ImageSize, Recipe
-from paddlex_seg.runtime.network import expand_home, network
+from paddlex_seg.runtime.network import network
 from paddlex_seg.runtime.ranks import Ranks
 from paddlex_seg.runtime.stop_signals import StopSignals
 from paddlex_seg.structures import CocoFile
@@ -205,7 +205,7 @@ def load_first_weights(run: Run, model: InstanceSegmenter) -> None:
         LOGGER.info("Training starts from random weights.")
         return
     source = first_source(run.cfg, run.spec)
-    path = resolve_weights(expand_home(source), config_key="Train.pretrain_weight_path", network=network())
+    path = resolve_weights(source, config_key="Train.pretrain_weight_path", network=network())
     described = read_info(path)
     official = COCO_CATEGORIES if is_official(run.spec, source) else None
     report = load_pretrained(
