@@ -11,7 +11,8 @@ from paddlex_seg.inference.backends.parameter_file import check_parameters
 from paddlex_seg.inference.backends.trial import require_no_crash
 from paddlex_seg.inference.export_spec import ExportedSpec
 
-SMALL_SIDE = 128  # pixels of the image of the trial, if the graph takes any size
+# A part of the names of all models of an architecture.
+NAMES = {"DETR": "DETR", "RCNN": "RCNN", "PPYOLOE": "PP-YOLOE", "SOLOv2": "SOLOV2"}
 
 
 def check_graph(graph: Path, params: Path, spec: ExportedSpec) -> None:
@@ -20,21 +21,19 @@ def check_graph(graph: Path, params: Path, spec: ExportedSpec) -> None:
     Files whose SHA-256 is in ``inference.yml`` are whole. For those of PaddleX and of earlier versions, the
     structure of both files is read, and a process of its own loads them first.
     """
-    content = read_graph(graph)
-    if all(path.name in spec.sha256 for path in (graph, params)):
+    is_ours = all(path.name in spec.sha256 for path in (graph, params))
+    if is_ours:
         for path in (graph, params):
             _require_sha256(path, spec.sha256[path.name])
-    else:
-        check_parameters(params, content, graph.name)
-        height, width = content.inputs.get("image", (-1, 3, -1, -1))[-2:]
-        require_no_crash(
-            graph, params, (height, width) if height > 0 and width > 0 else (SMALL_SIDE, SMALL_SIDE)
-        )
+    content = read_graph(graph)
     if problems := _disagreements(content, spec):
         raise BackendError(
             f"{graph.with_name('inference.yml')} does not belong to {graph.name}: {'; '.join(problems)}. "
             f"{ADVICE}"
         )
+    if not is_ours:
+        check_parameters(params, content, graph.name)
+        require_no_crash(graph, params)
 
 
 def _require_sha256(path: Path, expected: str) -> None:
@@ -59,10 +58,6 @@ def _disagreements(graph: GraphFile, spec: ExportedSpec) -> list[str]:
         wanted = list(spec.preprocess.size_hw)
         problems.append(f"Resize.target_size is {wanted}, and the graph takes {list(size)} (height, width)")
     return problems
-
-
-# A part of the names of all models of an architecture.
-NAMES = {"DETR": "DETR", "RCNN": "RCNN", "PPYOLOE": "PP-YOLOE", "SOLOv2": "SOLOV2"}
 
 
 def _architectures(graph: GraphFile) -> Sequence[str]:

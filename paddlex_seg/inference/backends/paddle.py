@@ -16,11 +16,11 @@ from paddlex_seg.cores import num_usable_cores
 from paddlex_seg.errors import BackendError
 from paddlex_seg.inference.backends.base import keep_rows
 from paddlex_seg.inference.backends.graph_check import check_graph
-from paddlex_seg.inference.backends.trial import INPUT_NAMES
 from paddlex_seg.inference.export_spec import read_inference_yml
 from paddlex_seg.structures import DetectionArrays, MaskFrame, PreprocessSpec
 
 RunMode = Literal["paddle", "mkldnn"]
+INPUT_NAMES = ("image", "im_shape", "scale_factor")
 
 
 class PaddleBackend:

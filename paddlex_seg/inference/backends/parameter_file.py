@@ -25,7 +25,10 @@ BFLOAT16 = 22
 
 
 def check_parameters(path: Path, graph: GraphFile, graph_name: str) -> None:
-    """Raise BackendError unless a file has exactly the parameters of ``graph``, with finite values."""
+    """Raise BackendError unless a file has exactly the parameters of ``graph``, without NaN.
+
+    Infinity is allowed: official graphs of Mask-RT-DETR have it in their anchors.
+    """
     expected = graph.parameters
     found: list[Shape] = []
     try:
@@ -33,8 +36,8 @@ def check_parameters(path: Path, graph: GraphFile, graph_name: str) -> None:
             found.append(shape)
             if num_bad:
                 raise BackendError(
-                    f"{path}: {num_bad} of {math.prod(shape)} values of the parameter {name} are NaN or "
-                    "infinite. Export other weights."
+                    f"{path}: {num_bad} of {math.prod(shape)} values of the parameter {name} are NaN. "
+                    "Export other weights."
                 )
     except (ValueError, struct.error) as problem:
         raise BackendError(
@@ -66,7 +69,7 @@ def _difference(found: list[Shape], expected: tuple[tuple[str, Shape], ...]) -> 
 
 
 def _tensors(path: Path) -> Iterator[tuple[Shape, int]]:
-    """The shape of each tensor, and how many of its values are not finite. Reads no value twice."""
+    """The shape of each tensor, and how many of its values are NaN. Reads no value twice."""
     size = path.stat().st_size
     content: NDArray[Any] = np.memmap(path, np.uint8, mode="r") if size else np.empty(0, np.uint8)
     start = 0
@@ -80,7 +83,7 @@ def _tensors(path: Path) -> Iterator[tuple[Shape, int]]:
         num_bytes = np.dtype(TYPES[kind]).itemsize * math.prod(shape)
         if start + num_bytes > size:
             raise ValueError(f"the tensor of shape {list(shape)} at byte {start} needs {num_bytes} bytes")
-        yield shape, _count_not_finite(content[start : start + num_bytes], kind)
+        yield shape, _count_nan(content[start : start + num_bytes], kind)
         start += num_bytes
 
 
@@ -112,10 +115,10 @@ def _varints(data: bytes) -> Iterator[int]:
         raise ValueError("the description of a tensor is cut")
 
 
-def _count_not_finite(raw: NDArray[np.uint8], kind: int) -> int:
+def _count_nan(raw: NDArray[np.uint8], kind: int) -> int:
     values = np.frombuffer(raw, TYPES[kind])
     if kind == BFLOAT16:
-        return int(((values & 0x7F80) == 0x7F80).sum())
+        return int((values & 0x7FFF > 0x7F80).sum())  # all bits of the exponent, and others
     if values.dtype.kind not in "fc":
         return 0
-    return int(values.size - np.isfinite(values).sum())
+    return int(np.isnan(values).sum())
