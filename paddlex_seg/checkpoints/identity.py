@@ -5,12 +5,13 @@ from pathlib import Path
 from paddlex_seg.catalog import ModelSpec
 from paddlex_seg.checkpoints.files import BEST
 from paddlex_seg.checkpoints.info import ModelInfo, read_info
+from paddlex_seg.checkpoints.weights import check_weights
 from paddlex_seg.data.coco.categories import same_categories
 from paddlex_seg.data.coco.official_categories import COCO_CATEGORIES
 from paddlex_seg.data.coco.paths import dataset_paths
 from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.errors import WeightsError
-from paddlex_seg.files.download import resolve_weights
+from paddlex_seg.files.weights_cache import resolve_weights
 from paddlex_seg.recipes import ImageSize
 from paddlex_seg.runtime.network import expand_home, network
 from paddlex_seg.structures import CocoFile
@@ -23,7 +24,7 @@ def find_weights(value: str, *, key: str, output: Path) -> Path:
     there is one.
     """
     try:
-        return resolve_weights(expand_home(value), config_key=key, network=network())
+        return resolve_weights(expand_home(value), config_key=key, network=network(), verify=check_weights)
     except WeightsError as error:
         best = output / BEST / f"{BEST}.pdparams"
         if best.is_file() and Path(value) != best:

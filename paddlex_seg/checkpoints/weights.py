@@ -31,8 +31,8 @@ from paddlex_seg.structures import Category
 LOGGER = logging.getLogger(__name__)
 # Entries that can hold the weights, the preferred first: moving averages are what is evaluated.
 WRAPPERS = tuple(
-    "ema ema_state_dict model_ema teacher model state_dict model_state_dict params module network net weights "
-    "student".split()
+    "ema ema_state_dict model_ema teacher model state_dict model_state_dict params module network net "
+    "weights student".split()
 )
 PARAMETER_NAMES = "StructuredToParameterName@@"
 SLICED_TENSORS = "UnpackBigParamInfor@@"  # Paddle's own spelling
@@ -71,18 +71,18 @@ def read_weights(path: str | Path) -> dict[str, NDArray[Any]]:
 
     Arrays may be read-only. bfloat16 arrays of a .pdparams file come as uint16, as Paddle stores them.
     Entries that are not arrays are ignored. Weights within an entry ("model", "ema", ...) are unwrapped, and
-    the log says which entry is used. Raises WeightsError when the file is missing, empty, truncated, no weight
-    file, or would run code.
+    the log says which entry is used. Raises WeightsError when the file is missing, empty, truncated, no
+    weight file, or would run code.
     """
-    path = Path(path)
-    _require_content(path)
-    if path.suffix == ".safetensors" or is_safetensors(path):
-        arrays = _read_safetensors(path)
-    else:
-        arrays = _read_pdparams(path)
-    if not arrays:
-        raise WeightsError(f"{path}: the file holds no arrays, so it is not a weight file. {USE_WEIGHTS}")
+    arrays, note = _read(Path(path))
+    if note:
+        LOGGER.info("%s: %s.", path, note)
     return arrays
+
+
+def check_weights(path: Path) -> None:
+    """Raise WeightsError when ``read_weights`` would."""
+    _read(path)
 
 
 def write_weights(weights: Mapping[str, Tensor], path: str | Path) -> None:
@@ -278,6 +278,18 @@ def _first(texts: list[str], count: int, separator: str = ", ") -> str:
 # Reading a file
 
 
+def _read(path: Path) -> tuple[dict[str, NDArray[Any]], str]:
+    """The arrays of a file, and a note for the log about what was unwrapped."""
+    _require_content(path)
+    if path.suffix == ".safetensors" or is_safetensors(path):
+        arrays, note = _read_safetensors(path), ""
+    else:
+        arrays, note = _read_pdparams(path)
+    if not arrays:
+        raise WeightsError(f"{path}: the file holds no arrays, so it is not a weight file. {USE_WEIGHTS}")
+    return arrays, note
+
+
 def _require_content(path: Path) -> None:
     if not path.is_file():
         state = "is a folder" if path.is_dir() else "does not exist"
@@ -293,14 +305,12 @@ def _read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
         raise WeightsError(_damage_report(path, problem)) from problem
 
 
-def _read_pdparams(path: Path) -> dict[str, NDArray[Any]]:
+def _read_pdparams(path: Path) -> tuple[dict[str, NDArray[Any]], str]:
     try:
         with open(path, "rb") as file:
             content = read_pickle(file)
         entries, note = _unwrapped(content)
-        if note:
-            LOGGER.info("%s: %s.", path, note)
-        return _named_arrays(entries)
+        return _named_arrays(entries), note
     except RefusedError as refused:
         raise WeightsError(
             f"{path}: the file {refused}, which no weight file needs. Such a file can run code on this "

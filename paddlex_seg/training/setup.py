@@ -10,7 +10,7 @@ from paddlex_seg.catalog import ModelSpec, find_model
 from paddlex_seg.checkpoints.identity import describe_weights, require_categories_of_model
 from paddlex_seg.checkpoints.info import ModelInfo, read_info
 from paddlex_seg.checkpoints.progress import Progress, read_progress
-from paddlex_seg.checkpoints.weights import load_pretrained
+from paddlex_seg.checkpoints.weights import check_weights, load_pretrained
 from paddlex_seg.config.read import load_config
 from paddlex_seg.config.schema import SCRATCH, Config
 from paddlex_seg.data.checking.check import check
@@ -22,7 +22,7 @@ from paddlex_seg.data.samples.quarantine import Quarantine, read_bad_samples
 from paddlex_seg.data.samples.tasks import TrainingSet
 from paddlex_seg.data.samples.transforms import LargeScaleJitter
 from paddlex_seg.errors import ConfigError, DatasetError
-from paddlex_seg.files.download import resolve_weights
+from paddlex_seg.files.weights_cache import resolve_weights
 from paddlex_seg.models.base import InstanceSegmenter
 from paddlex_seg.models.synchronized_norm import synchronize_batch_norm
 from paddlex_seg.recipes import ImageSize, Recipe
@@ -229,7 +229,9 @@ def load_first_weights(run: Run, model: InstanceSegmenter) -> None:
     if run.cfg.Train.from_scratch:
         LOGGER.info("Training starts from random weights.")
         return
-    path = resolve_weights(expand_home(source), config_key="Train.pretrain_weight_path", network=network())
+    path = resolve_weights(
+        expand_home(source), config_key="Train.pretrain_weight_path", network=network(), verify=check_weights
+    )
     described = read_info(path)
     known = described.categories if described else None
     report = load_pretrained(
