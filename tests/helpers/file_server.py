@@ -19,6 +19,7 @@ class Server(ThreadingHTTPServer):
         self.version_headers = {"ETag": '"one"'}
         self.ranges = True
         self.send_length = True
+        self.send_size: int | None = None  # a false size instead of the true one
         self.pause_seconds = 0.0  # before every 1,000 bytes
         self.endless_redirection = False
         self.cuts: list[int] = []  # for each of the next responses, the bytes after which it breaks off
@@ -55,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         body = server.content[start:]
         if server.send_length:
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(server.send_size or len(body)))
         if start:
             total = len(server.content)
             self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
