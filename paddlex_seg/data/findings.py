@@ -515,7 +515,7 @@ KINDS: dict[str, Kind] = {
     "source_unreadable": Kind(
         "error",
         "A file in the source format cannot be read. All other files were converted.",
-        "Correct or remove the file, and convert again.",
+        "Correct the file or move it out of the folder, and convert again.",
     ),
     "shape_unusable": Kind(
         "error",

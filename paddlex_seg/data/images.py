@@ -207,13 +207,13 @@ def _naming(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise DatasetError(
-            f"{path}: the image file does not exist. Copy it there, or remove it from your data."
+            f"{path}: the image file does not exist. Copy it there, or leave it out of your data."
         ) from None
     except Image.DecompressionBombError as error:
         raise DatasetError(f"{path}: the image is too large ({error}). Cut it into tiles.") from error
     except DECODER_ERRORS as error:
         raise DatasetError(
-            f"{path}: not a readable image ({error}). Replace the file, or remove it from your data."
+            f"{path}: not a readable image ({error}). Replace the file, or leave it out of your data."
         ) from error
 
 

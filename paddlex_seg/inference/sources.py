@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from glob import glob
 from pathlib import Path, PurePosixPath
-from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 import cv2
@@ -21,9 +20,9 @@ from PIL import Image
 
 from paddlex_seg.data.images import IMAGE_SUFFIXES, load_image
 from paddlex_seg.errors import DatasetError
+from paddlex_seg.files.addresses import AddressError, file_name, local_path, scheme_of, unsupported
 from paddlex_seg.files.download import DownloadError, LimitError, Limits, Network, download
 
-URL_PATTERN = re.compile(r"https?://", re.IGNORECASE)
 DOWNLOAD_LIMITS = Limits(num_bytes=200_000_000, seconds=60.0, redirects=5)
 
 Input = str | os.PathLike[str] | NDArray[np.uint8]
@@ -98,15 +97,29 @@ def _expand_one(item: Input) -> Iterator[Source]:
             f"An input is of type {type(item).__name__}; expected a file, folder, pattern, URL or array."
         )
     text = os.fspath(item)
-    if URL_PATTERN.match(text):
-        stem = PurePosixPath(unquote(urlsplit(text).path)).stem
+    scheme = scheme_of(text)
+    if scheme in ("http", "https"):
+        stem = PurePosixPath(file_name(text)).stem
         yield Source(text, re.sub(r"[^\w.-]+", "_", stem) or "image")
-    elif Path(text).is_dir():
+        return
+    if scheme is not None:
+        text = os.fspath(_path_of(text, scheme))
+    if os.path.isdir(text):  # False for a path that no file can have; Path.is_dir() raises
         yield from _images_below(Path(text))
-    elif Path(text).is_file() or not re.search(r"[*?\[]", text):
+    elif os.path.isfile(text) or not re.search(r"[*?\[]", text):
         yield Source(Path(text), Path(text).stem)
     else:
         yield from _images_matching(text)
+
+
+def _path_of(url: str, scheme: str) -> Path:
+    """The file or folder of a ``file:`` address."""
+    try:
+        if scheme == "file":
+            return local_path(url)
+        raise AddressError(unsupported(scheme))
+    except AddressError as error:
+        raise DatasetError(f"{url[:200]}: {error}") from error
 
 
 def _images_below(folder: Path) -> Iterator[Source]:

@@ -10,8 +10,8 @@ from typing import Any
 from paddlex_seg.checkpoints.identity import best_of_run
 from paddlex_seg.config.schema import Config
 from paddlex_seg.errors import ConfigError
+from paddlex_seg.files.addresses import scheme_of
 from paddlex_seg.inference.predictor import open_predictor
-from paddlex_seg.inference.sources import URL_PATTERN
 from paddlex_seg.runtime.device import use_device
 
 LOGGER = logging.getLogger(__name__)
@@ -47,8 +47,8 @@ def run(cfg: Config) -> dict[str, Any]:
 def require_one_input(text: str) -> None:
     """Raise ConfigError for several inputs in one text, such as ``a.jpg,b.jpg``. A name may have commas."""
     parts = [part for part in re.split(r"\s*[,;]\s*", text) if part]
-    if URL_PATTERN.match(text):
-        parts = [part for part in parts if URL_PATTERN.match(part)]
+    if scheme_of(text):
+        parts = [part for part in parts if scheme_of(part)]
     elif os.path.exists(text) or glob(text, recursive=True):
         return
     if len(parts) > 1:
