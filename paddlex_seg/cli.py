@@ -59,12 +59,12 @@ def run_mode(options: argparse.Namespace, argv: Sequence[str] | None, stop: "Sto
     failure: Failure | None = None
     place = launched()
     try:
-        with stop.interruptible():
-            path = find_config(options.config)
-            data = read_config(path, options.override)
-            mode, output = _mode_and_output(data)
-            if output is not None and place is None:
-                clear_result(output, mode)
+        path = find_config(options.config)
+        data = read_config(path, options.override)
+        mode, output = _mode_and_output(data)
+        if output is not None and place is None:
+            clear_result(output, mode)
+        with stop.interruptible():  # from here on, a result file can tell it
             cfg = validate_config(data, path, options.override)
             plan = launch_plan(cfg) if place is None else None
             if plan is not None:
