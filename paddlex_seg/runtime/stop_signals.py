@@ -19,11 +19,13 @@ class StopSignals:
 
     The first signal only sets ``requested``, which the training loop checks between two steps. Inside
     ``interruptible`` it raises KeyboardInterrupt at once, unless ``at_once`` is false: ranks of one run must
-    all stop at the same step. Outside of the main thread no signal is caught.
+    all stop at the same step. ``go_on`` is the end of the message: what to do next. Outside of the main
+    thread no signal is caught.
     """
 
-    def __init__(self, *, at_once: bool = True) -> None:
+    def __init__(self, *, at_once: bool = True, go_on: str = "To start again, run the same command") -> None:
         self.requested = False
+        self._go_on = go_on
         self._at_once = at_once
         self._interruptible = False
         self._before: dict[int, Any] = {}
@@ -39,7 +41,7 @@ class StopSignals:
     def check(self) -> None:
         """Raise KeyboardInterrupt when a signal was received."""
         if self.requested:
-            raise KeyboardInterrupt(f"stopped by {self._name}. To start again, run the same command")
+            raise KeyboardInterrupt(f"stopped by {self._name}. {self._go_on}")
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -73,9 +75,7 @@ class StopSignals:
     def _receive(self, number: int) -> None:
         name = signal.Signals(number).name
         if self.requested:
-            raise KeyboardInterrupt(
-                f"ended at once by a second signal ({name}). To start again, run the same command"
-            )
+            raise KeyboardInterrupt(f"ended at once by a second signal, {name}. {self._go_on}")
         self.requested, self._name = True, name
         if self._interruptible:
             self.check()

@@ -96,17 +96,21 @@ def test_a_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stop_signals, "REPEATED_SECONDS", 0.0)
     with StopSignals():
         send(signal.SIGTERM)
-        with pytest.raises(KeyboardInterrupt, match=r"second signal \(SIGINT\)"):
+        with pytest.raises(KeyboardInterrupt, match="second signal, SIGINT"):
             send(signal.SIGINT)
 
 
-def test_signals_wait_while_they_are_held_and_paddle_does_not_keep_its_handler() -> None:
+def test_signals_wait_while_they_are_held() -> None:
+    held = []
     with StopSignals() as stop, pytest.raises(KeyboardInterrupt), stop.interruptible():
         with stop.held():
-            send(signal.SIGTERM)
+            signal.raise_signal(
+                signal.SIGTERM
+            )  # to this thread; the process has others when Paddle is loaded
             time.sleep(0.01)
-            assert not stop.requested
+            held.append(not stop.requested)
         pytest.fail("not interrupted")
+    assert held == [True]
 
 
 # What a stopped mode leaves
