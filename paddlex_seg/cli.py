@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from paddlex_seg import __version__
 from paddlex_seg.errors import ConfigError, PaddlexSegError
+from paddlex_seg.streams import make_standard_streams_last
 
 if TYPE_CHECKING:
     from paddlex_seg.config.schema import Config
     from paddlex_seg.runtime.environment import Launched
     from paddlex_seg.runtime.rank_notes import Failure
+    from paddlex_seg.runtime.stop_signals import StopSignals
     from paddlex_seg.runtime.supervisor import LaunchPlan
 
 EPILOG = """\
@@ -35,8 +37,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one mode and return the exit code. A failure prints one message to stderr. When the output folder
     is known, it also writes ``<output>/<mode>_result.json`` with ``done_flag`` false.
     """
+    make_standard_streams_last()
     options = _options(argv)
-    # Slow imports are here, so that --help answers at once.
+    # Imports are here and below, so that --help answers at once.
+    from paddlex_seg.runtime.stop_signals import StopSignals
+
+    with StopSignals() as stop:
+        return run_mode(options, argv, stop)
+
+
+def run_mode(options: argparse.Namespace, argv: Sequence[str] | None, stop: "StopSignals") -> int:
+    """`main` after the options are read. Stop signals interrupt the mode, but not the report of a failure."""
     from paddlex_seg.config.read import find_config, read_config, validate_config
     from paddlex_seg.modes.result_file import clear_result, write_result
     from paddlex_seg.runtime.environment import launched
@@ -53,16 +64,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         mode, output = _mode_and_output(data)
         if output is not None and place is None:
             clear_result(output, mode)
-        cfg = validate_config(data, path, options.override)
-        plan = launch_plan(cfg) if place is None else None
-        if plan is not None:
-            failure = run_distributed(cfg, plan, _own_command(argv))
-        else:
-            run = mode_function(mode)
-            with console_log(cfg, place):
-                result = run(cfg)
-            if place is None or place.rank == 0:
-                write_result(Path(cfg.Global.output), mode, {"done_flag": True, **result})
+        with stop.interruptible():  # from here on, a result file can tell it
+            cfg = validate_config(data, path, options.override)
+            plan = launch_plan(cfg) if place is None else None
+            if plan is not None:
+                failure = run_distributed(cfg, plan, _own_command(argv))
+            else:
+                with stop.held():
+                    run = mode_function(mode)
+                with console_log(cfg, place):
+                    result = run(cfg)
+                if place is None or place.rank == 0:
+                    write_result(Path(cfg.Global.output), mode, {"done_flag": True, **result})
     except KeyboardInterrupt as interrupt:
         failure = Failure.of(interrupt, str(interrupt) or "interrupted", 1)
     except PaddlexSegError as error:

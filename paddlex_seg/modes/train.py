@@ -21,6 +21,8 @@ from paddlex_seg.training.run import Clock
 from paddlex_seg.training.self_check import self_check
 from paddlex_seg.training.setup import prepare, start_training
 
+GO_ON = "To continue, run the same command with -o Train.resume=auto"
+
 
 def run(cfg: Config) -> dict[str, Any]:
     """Train ``Global.model`` on ``Global.dataset_dir`` and write the results into ``Global.output``.
@@ -31,7 +33,7 @@ def run(cfg: Config) -> dict[str, Any]:
     with (
         join_ranks(cfg.Global.device) as ranks,
         log_file(Path(cfg.Global.output) / "train.log") if ranks.is_main else nullcontext(),
-        StopSignals(at_once=ranks.world_size == 1) as stop,
+        StopSignals(at_once=ranks.world_size == 1, go_on=GO_ON) as stop,
     ):
         with stop.interruptible():
             run, checkpoint = prepare(cfg, ranks, stop)

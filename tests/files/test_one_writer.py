@@ -41,8 +41,9 @@ ALLOWED: dict[str, dict[str, tuple[int, str]]] = {
     "reports/images.py": {".save": (1, MEMORY)},
     "reports/samples.py": {".save": (1, INTO_TEMPORARY)},
     "reports/training.py": {".save": (1, MEMORY)},
-    "runtime/log.py": {"FileHandler": (1, APPENDED)},
+    "runtime/log.py": {"FileIO": (1, APPENDED)},
     "runtime/supervisor.py": {"open": (1, "the standard error of a process")},
+    "streams.py": {"FileIO": (1, "standard output that was closed, now the null device")},
     "training/metrics_log.py": {"open": (2, APPENDED)},
     "training/output.py": {"os.replace": (1, "a folder of an earlier run gets another name")},
     "training/self_check.py": {"tempfile": (1, "an export that nobody reads and that goes with its folder")},
@@ -67,8 +68,8 @@ def way_of_writing(call: ast.Call) -> str | None:
         return whole
     if owner == "tempfile":
         return "tempfile"
-    if function.attr == "FileHandler":
-        return "FileHandler"
+    if function.attr in ("FileHandler", "FileIO"):
+        return function.attr
     if function.attr in ("open", "fdopen"):
         position = 1 if owner in ("os", "io", "gzip") else 0
         return "open" if opens_to_write(call, position) else None
