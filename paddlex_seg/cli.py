@@ -7,7 +7,7 @@ import argparse
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,12 +47,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     output: Path | None = None
     failure: Failure | None = None
     place = launched()
+    owned = ExitStack()  # until a failure is in the result file
     try:
         path = find_config(options.config)
         data = read_config(path, options.override)
-        mode, output = _mode_and_output(data)
-        if output is not None and place is None:
-            clear_result(output, mode)
+        mode, folder = _mode_and_output(data)
+        if folder is not None and place is None:
+            owned.enter_context(own_output(mode, folder, data))
+            clear_result(folder, mode)
+        output = folder
         cfg = validate_config(data, path, options.override)
         plan = launch_plan(cfg) if place is None else None
         if plan is not None:
@@ -70,11 +73,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         message = f"Error: {type(error).__name__}: {error} (unexpected error; see the traceback above)"
         failure = Failure.of(error, f"{traceback.format_exc()}{message}", 1)
-    if failure is None:
-        return 0
-    if place is not None:
-        note_failure(place.log_dir, place.rank, failure)
-    return _fail(failure, mode=mode, output=output if place is None else None)
+    with owned:
+        if failure is None:
+            return 0
+        if place is not None:
+            note_failure(place.log_dir, place.rank, failure)
+        return _fail(failure, mode=mode, output=output if place is None else None)
+
+
+@contextmanager
+def own_output(mode: str, output: Path, data: Mapping[str, Any]) -> Iterator[None]:
+    """Let no other training use the output folder of a training. Raises ConfigError when one does.
+
+    On several machines, the commands may share a folder. They only look; the first rank of the run takes it.
+    """
+    from paddlex_seg.files.lock import held, require_free
+    from paddlex_seg.runtime.supervisor import on_several_machines
+
+    train = data.get("Train")
+    shared = isinstance(train, dict) and on_several_machines(train.get("nnodes"), train.get("dist_ips"))
+    if mode != "train":
+        yield
+    elif shared:
+        require_free(output)
+        yield
+    else:
+        with held(output):
+            yield
 
 
 @contextmanager

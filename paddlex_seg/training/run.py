@@ -1,8 +1,9 @@
 """The constants of a training run, and the timing of its steps."""
 
 import time
-from collections.abc import Generator
-from dataclasses import dataclass, field
+from bisect import bisect_right
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from paddlex_seg.catalog import ModelSpec
@@ -19,9 +20,18 @@ from paddlex_seg.runtime.ranks import Ranks
 from paddlex_seg.runtime.stop_signals import StopSignals
 from paddlex_seg.structures import CocoFile, ScheduleReport
 from paddlex_seg.training.metrics_log import MetricsLog
-from paddlex_seg.training.schedule import Schedule, build_schedule, describe_schedule
+from paddlex_seg.training.schedule import (
+    PacedSchedule,
+    Schedule,
+    build_schedule,
+    carried_over,
+    describe_schedule,
+)
 
 BAD_SAMPLES = "bad_samples.json"
+UNPLANNED_STEPS = 10**9  # before the first plan of a time budget, the rate warms up and does not fall
+STEPS_OF_MEAN = 100
+PLAN_TOLERANCE = 0.05  # of the time left: measured times vary, and a plan that is as good as right is kept
 
 
 @dataclass(frozen=True)
@@ -56,11 +66,27 @@ class Run:
 
     def num_epochs(self, progress: Progress) -> int:
         """Length of the run in epochs: as set, or as planned from the time budget so far."""
-        return progress.run_epochs or self.cfg.Train.epochs_iters
+        return progress.run_epochs if self.is_planned(progress) else self.cfg.Train.epochs_iters
+
+    def is_planned(self, progress: Progress) -> bool:
+        """Whether the length of the run was planned from a time budget."""
+        return self.cfg.Train.time_budget is not None and progress.run_epochs > 0
+
+    def shares(self, progress: Progress, epochs: Iterable[int]) -> list[float]:
+        """For each of these epochs, the share of the schedule that lies before it, 0 to 1."""
+        schedule = self.schedule(progress)
+        if not isinstance(schedule, PacedSchedule):
+            return [epoch / self.num_epochs(progress) for epoch in epochs]
+        positions = (schedule.position_at(epoch * self.steps_per_epoch) for epoch in epochs)
+        return [position / schedule.schedule.run_steps for position in positions]
+
+    def input_pixels(self, progress: Progress, epochs: Iterable[int]) -> list[float]:
+        """For each of these epochs, the pixels of its inputs as a fraction of full-size ones."""
+        return [self.recipe.input_pixels_at(share) for share in self.shares(progress, epochs)]
 
     def training_set(self, progress: Progress) -> TrainingSet:
         """The training images with the input sizes and the mixing of the current epoch."""
-        share = progress.epoch / self.num_epochs(progress)
+        (share,) = self.shares(progress, [progress.epoch])
         return self.dataset.adapted(
             self.recipe.resizes_at(self.info.image_size, share),
             is_mixed=share < 1 - self.cfg.Train.augment.plain_share,
@@ -78,19 +104,53 @@ class Run:
         waited = sum(row["epoch"] > progress.best_epoch for row in progress.history)
         return patience is not None and progress.best_epoch > 0 and waited >= patience
 
-    def schedule(self, progress: Progress) -> Schedule:
+    def schedule(self, progress: Progress) -> Schedule | PacedSchedule:
         """The learning rate over the whole run."""
+        if self.cfg.Train.time_budget is None:
+            return self.schedule_of(self.cfg.Train.epochs_iters * self.steps_per_epoch)
+        if not progress.run_epochs:
+            return self.schedule_of(UNPLANNED_STEPS)
+        length = progress.schedule_epochs or progress.run_epochs  # an earlier version planned anew each time
+        return PacedSchedule(
+            self.schedule_of(length * self.steps_per_epoch),
+            run_steps=progress.run_epochs * self.steps_per_epoch,
+            planned_at=progress.planned_at * self.steps_per_epoch,
+            position=progress.planned_position * self.steps_per_epoch,
+        )
+
+    def schedule_of(self, steps: int) -> Schedule:
+        """The learning rate over a run of ``steps`` steps."""
         return build_schedule(
             self.recipe.decay,
             base_lr=self.cfg.Train.learning_rate,
-            run_steps=self.num_epochs(progress) * self.steps_per_epoch,
+            run_steps=steps,
             warmup_steps=self.cfg.Train.warmup_steps,
             warmup_start_factor=self.recipe.warmup_start,
         )
 
+    def planned(self, progress: Progress, epochs: int) -> Progress:
+        """``progress`` at the end of an epoch, with another plan for the length of the run."""
+        schedule, steps, epoch = self.schedule(progress), self.steps_per_epoch, progress.epoch + 1
+        if isinstance(schedule, PacedSchedule):
+            length = schedule.schedule.run_steps // steps
+            position = schedule.position_at(epoch * steps)
+        else:
+            length = epochs
+            position = carried_over(epoch * steps, schedule, self.schedule_of(epochs * steps))
+        return replace(
+            progress,
+            run_epochs=epochs,
+            schedule_epochs=length,
+            planned_at=epoch,
+            planned_position=position / steps,
+        )
+
     def schedule_report(self, progress: Progress) -> ScheduleReport:
         """The learning rate over the whole run, for the log and the training page."""
-        return describe_schedule(self.schedule(progress), steps_per_epoch=self.steps_per_epoch)
+        schedule = self.schedule(progress)
+        if schedule.run_steps == UNPLANNED_STEPS:
+            schedule = self.schedule_of(self.num_epochs(progress) * self.steps_per_epoch)
+        return describe_schedule(schedule, steps_per_epoch=self.steps_per_epoch)
 
 
 @dataclass
@@ -100,10 +160,17 @@ class Clock:
     step_seconds: float = 0.0  # running mean
     data_seconds: float = 0.0  # part of step_seconds: waiting for images
     evaluation_seconds: float | None = None
+    # Of a step with full-size inputs, for planning; a mean of more steps, so that plans last.
+    full_step_seconds: float = 0.0
+    counted: int = 0  # steps
     last: float = field(default_factory=time.perf_counter)
 
-    def count_step(self, data_seconds: float, step_seconds: float) -> None:
-        """Add the times of one finished step."""
+    def count_step(self, data_seconds: float, step_seconds: float, pixels: float) -> None:
+        """Add the times of one finished step. pixels: of its inputs, as a fraction of full-size ones."""
+        self.counted += 1
+        # The first step prepares much and counts only until there is another one.
+        weight = 1 / min(max(self.counted - 1, 1), STEPS_OF_MEAN)
+        self.full_step_seconds += weight * (step_seconds / pixels - self.full_step_seconds)
         weight = 0.1 if self.step_seconds else 1.0
         self.step_seconds += weight * (step_seconds - self.step_seconds)
         self.data_seconds += weight * (data_seconds - self.data_seconds)
@@ -116,14 +183,41 @@ class Clock:
 
     def eta(self, run: Run, progress: Progress) -> str:
         """Time left, evaluations included; a lower bound until the first evaluation is measured."""
-        epochs = run.num_epochs(progress)
-        pixels = [run.recipe.input_pixels_at(epoch / epochs) for epoch in range(progress.epoch, epochs)]
-        steps = (
-            run.steps_per_epoch * sum(pixels) / pixels[0] - progress.epoch_step
-        )  # at the current input size
-        evaluations = sum(run.is_due(epoch, progress) for epoch in range(progress.epoch + 1, epochs + 1))
-        seconds = steps * self.step_seconds + evaluations * (self.evaluation_seconds or 0.0)
+        (now,) = run.input_pixels(progress, [progress.epoch])
+        seconds = seconds_left(run, progress, self.step_seconds / now, self.evaluation_seconds or 0.0)
         return ("" if self.evaluation_seconds is not None else ">") + format_seconds(seconds)
+
+    def epochs_that_fit(self, run: Run, progress: Progress) -> int:
+        """The number of epochs to plan for a time budget, at the end of an epoch.
+
+        The present plan is kept when it is as good as right, and when nothing is measured yet since a resume.
+        """
+        epoch, budget = progress.epoch + 1, run.cfg.Train.time_budget
+        assert budget is not None
+        if not self.counted or (progress.run_epochs and self.evaluation_seconds is None):
+            return run.num_epochs(progress)
+        left, evaluation = 60 * budget - progress.seconds, self.evaluation_seconds
+        if evaluation is None:  # a guess: an image takes as long as in training
+            evaluation = self.full_step_seconds * len(run.val.images) / progress.batch_size
+
+        def needed(epochs: int) -> float:
+            return seconds_left(run, run.planned(progress, epochs), self.full_step_seconds, evaluation)
+
+        if progress.run_epochs >= epoch and abs(left - needed(progress.run_epochs)) <= PLAN_TOLERANCE * left:
+            return progress.run_epochs
+        most = 2 * epoch
+        while needed(most) <= left:
+            most *= 2
+        return max(epoch, epoch - 1 + bisect_right(range(epoch, most), left, key=needed))
+
+
+def seconds_left(run: Run, progress: Progress, full_step_seconds: float, evaluation_seconds: float) -> float:
+    """Time that the rest of a run takes, with the input sizes and evaluations to come."""
+    epochs = range(progress.epoch, run.num_epochs(progress))
+    pixels = run.input_pixels(progress, epochs)
+    steps = run.steps_per_epoch * sum(pixels) - progress.epoch_step * pixels[0]  # at full size
+    evaluations = sum(run.is_due(epoch + 1, progress) for epoch in epochs)
+    return steps * full_step_seconds + evaluations * evaluation_seconds
 
 
 def epoch_batches(
