@@ -28,9 +28,10 @@ from paddlex_seg.training.output import (
     train_result,
     write_train_result,
 )
-from paddlex_seg.training.run import Clock
+from paddlex_seg.training.run import Clock, Run
 from paddlex_seg.training.self_check import self_check
 from paddlex_seg.training.setup import prepare, start_training
+from paddlex_seg.training.step import TrainState
 
 
 def run(cfg: Config) -> dict[str, Any]:
@@ -70,13 +71,20 @@ def run(cfg: Config) -> dict[str, Any]:
                 except NotSaved:
                     raise
                 except Exception as error:
-                    raise with_hint(error, save_after_failure(run, state, clock)) from error
+                    if not (hint := save_after_failure(run, state, clock)):
+                        raise
+                    raise with_hint(error, hint) from error
         if ranks.is_main:
-            try:
-                with stop.interruptible():
-                    export_best(run, state.progress)
-            except KeyboardInterrupt:
-                raise KeyboardInterrupt(f"interrupted. {how_to_export(run)}") from None
-            except Exception as error:
-                raise with_hint(error, f"{how_to_export(run)}.") from error
+            export_finished(run, state)
         return train_result(run, state.progress)
+
+
+def export_finished(run: Run, state: TrainState) -> None:
+    """Export the best model. A failure is told as one of the export: the training is complete without it."""
+    try:
+        with run.stop.interruptible():
+            export_best(run, state.progress)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted. {how_to_export(run)}") from None
+    except Exception as error:
+        raise with_hint(error, f"{how_to_export(run)}.") from error

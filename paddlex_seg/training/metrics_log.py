@@ -113,9 +113,9 @@ class MetricsLog:
 
     def close(self) -> None:
         """Close the files."""
-        for file in (self._file, *self._viewers):
+        for close in (self._file.close, *(viewer.close for viewer in self._viewers)):
             try:
-                file.close()
+                close()
             except OSError as error:
                 self._warn(error)
 

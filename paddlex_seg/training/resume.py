@@ -61,7 +61,7 @@ def find_checkpoint(wanted: str | None, output: Path) -> Path | None:
     if not weight_path.is_file():
         raise WeightsError(
             f"Train.resume: found {wanted}, which holds no checkpoint. Expected {AUTO}, the output folder of "
-            f"a run, its {CHECKPOINTS}/ or a folder in it, its {BEST}/, or the .pdparams file in such a folder."
+            f"a run, its {CHECKPOINTS}/, a folder in it, its {BEST}/, or the .pdparams file in such a folder."
         )
     if (weight_path.parent / CHECKSUMS).is_file() and (problem := damage(weight_path.parent)):
         raise WeightsError(
@@ -184,11 +184,9 @@ def bring_along(state: TrainState, weight_path: Path, output: Path, *, is_main: 
         return
     best_step, home = state.progress.best_step, home_of(weight_path, output)
     best = checkpoint_folder(output, best_step)
-    places = [
-        own,
-        own.parent / best.name,
-        *([checkpoint_folder(home, best_step), home / BEST] if home else []),
-    ]
+    places = [own, own.parent / best.name]
+    if home is not None:
+        places += [checkpoint_folder(home, best_step), home / BEST]
     kept = next((place for place in places if saved_step(place) == best_step and not damage(place)), None)
     if kept is None:
         LOGGER.warning(
