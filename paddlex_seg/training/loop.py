@@ -88,7 +88,7 @@ def end_epoch(run: Run, state: TrainState, clock: Clock, pool: WorkerPool) -> No
         go_back_unless_finite(run, state)
         start = time.perf_counter()
         metrics = evaluate_now(run, state, pool)
-        clock.evaluation_seconds = time.perf_counter() - start
+        clock.count_evaluation(time.perf_counter() - start)
         finish_epoch(run, state, clock, metrics)
     else:
         state.progress = after_epoch(state.progress)

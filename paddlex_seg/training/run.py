@@ -30,7 +30,7 @@ from paddlex_seg.training.schedule import (
 
 BAD_SAMPLES = "bad_samples.json"
 UNPLANNED_STEPS = 10**9  # before the first plan of a time budget, the rate warms up and does not fall
-STEPS_OF_MEAN = 100
+STEPS_OF_MEAN, EVALUATIONS_OF_MEAN = 100, 10
 PLAN_TOLERANCE = 0.05  # of the time left: measured times vary, and a plan that is as good as right is kept
 
 
@@ -159,10 +159,11 @@ class Clock:
 
     step_seconds: float = 0.0  # running mean
     data_seconds: float = 0.0  # part of step_seconds: waiting for images
-    evaluation_seconds: float | None = None
+    evaluation_seconds: float | None = None  # mean
     # Of a step with full-size inputs, for planning; a mean of more steps, so that plans last.
     full_step_seconds: float = 0.0
     counted: int = 0  # steps
+    evaluations: int = 0
     last: float = field(default_factory=time.perf_counter)
 
     def count_step(self, data_seconds: float, step_seconds: float, pixels: float) -> None:
@@ -174,6 +175,12 @@ class Clock:
         weight = 0.1 if self.step_seconds else 1.0
         self.step_seconds += weight * (step_seconds - self.step_seconds)
         self.data_seconds += weight * (data_seconds - self.data_seconds)
+
+    def count_evaluation(self, seconds: float) -> None:
+        """Add the time of an evaluation."""
+        before = self.evaluation_seconds or 0.0
+        self.evaluations += 1
+        self.evaluation_seconds = before + (seconds - before) / min(self.evaluations, EVALUATIONS_OF_MEAN)
 
     def passed(self) -> float:
         """Seconds since the last call."""
