@@ -35,8 +35,8 @@ def say_when_nothing_is_left(run: Run, progress: Progress) -> None:
         return
     if progress.epoch < run.num_epochs(progress):
         setting = f"set Train.early_stop higher than {run.cfg.Train.early_stop}, or to null"
-    elif run.is_planned(progress):
-        setting = f"set Train.time_budget higher than {run.cfg.Train.time_budget:g}"
+    elif progress.run_epochs:
+        setting = f"set Train.time_budget higher than the {progress.seconds / 60:.1f} minutes of this run"
     else:
         setting = f"set Train.epochs_iters higher than {progress.epoch}"
     LOGGER.info("All %d epochs are done; nothing is left to train. To train on, %s.", progress.epoch, setting)

@@ -66,11 +66,7 @@ class Run:
 
     def num_epochs(self, progress: Progress) -> int:
         """Length of the run in epochs: as set, or as planned from the time budget so far."""
-        return progress.run_epochs if self.is_planned(progress) else self.cfg.Train.epochs_iters
-
-    def is_planned(self, progress: Progress) -> bool:
-        """Whether the length of the run was planned from a time budget."""
-        return self.cfg.Train.time_budget is not None and progress.run_epochs > 0
+        return progress.run_epochs or self.cfg.Train.epochs_iters
 
     def shares(self, progress: Progress, epochs: Iterable[int]) -> list[float]:
         """For each of these epochs, the share of the schedule that lies before it, 0 to 1."""
@@ -106,10 +102,10 @@ class Run:
 
     def schedule(self, progress: Progress) -> Schedule | PacedSchedule:
         """The learning rate over the whole run."""
-        if self.cfg.Train.time_budget is None:
-            return self.schedule_of(self.cfg.Train.epochs_iters * self.steps_per_epoch)
         if not progress.run_epochs:
-            return self.schedule_of(UNPLANNED_STEPS)
+            planned_later = self.cfg.Train.time_budget is not None
+            steps = UNPLANNED_STEPS if planned_later else self.num_epochs(progress) * self.steps_per_epoch
+            return self.schedule_of(steps)
         length = progress.schedule_epochs or progress.run_epochs  # an earlier version planned anew each time
         return PacedSchedule(
             self.schedule_of(length * self.steps_per_epoch),

@@ -163,15 +163,14 @@ def test_killed_before_its_next_checkpoint_the_run_still_finds_everything(
     class Killed(BaseException):
         """As a kill: nothing of the program reacts to it."""
 
-    def die(*args: Any) -> None:
+    def die(*args: Any, **options: Any) -> None:
         raise Killed
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "train_step", die)
         best = of_three_scores / "best_model"
         with pytest.raises(Killed):
-            print(train(dataset, of_three_scores, Train__epochs_iters=3, Train__resume=best))
-    (of_three_scores / LOCK_FILE).unlink()  # of this process, which lives on
+            train(dataset, of_three_scores, Train__epochs_iters=3, Train__resume=best)
     outcome = train(dataset, of_three_scores, Train__epochs_iters=3, Train__resume="auto")
     assert_goes_on_after_the_best(outcome, of_three_scores)
 
