@@ -52,7 +52,7 @@ def train_one_epoch(run: Run, state: TrainState, clock: Clock, pool: WorkerPool)
     cfg, steps = run.cfg, run.steps_per_epoch
     schedule = run.schedule(state.progress)
     run.ranks.barrier()  # an evaluation or a checkpoint may have taken one rank longer
-    (pixels,) = run.input_pixels(state.progress, [state.progress.epoch])
+    pixels = run.input_pixels(state.progress, state.progress.epoch)
     title = f"epoch {state.progress.epoch + 1}/{run.num_epochs(state.progress)}"
     with (
         closing(epoch_batches(run, run.training_set(state.progress), state.progress, pool)) as batches,
@@ -197,7 +197,7 @@ def save_after_failure(run: Run, state: TrainState, clock: Clock) -> str:
     step = state.progress.step
     if step == 0:
         return ""
-    why_not = "another process has it"
+    why_not = "only the first process saves checkpoints"
     if run.ranks.is_main:
         try:
             if is_saved(state, run.output):

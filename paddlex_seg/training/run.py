@@ -1,8 +1,9 @@
 """The constants of a training run, and the timing of its steps."""
 
+import math
 import time
-from bisect import bisect_right
-from collections.abc import Generator, Iterable
+from bisect import bisect_left, bisect_right
+from collections.abc import Generator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from paddlex_seg.training.schedule import (
 BAD_SAMPLES = "bad_samples.json"
 UNPLANNED_STEPS = 10**9  # before the first plan of a time budget, the rate warms up and does not fall
 STEPS_OF_MEAN, EVALUATIONS_OF_MEAN = 100, 10
+MOST_EPOCHS = 10**7  # to plan, however large the time budget
 PLAN_TOLERANCE = 0.05  # of the time left: measured times vary, and a plan that is as good as right is kept
 
 
@@ -68,21 +70,20 @@ class Run:
         """Length of the run in epochs: as set, or as planned from the time budget so far."""
         return progress.run_epochs or self.cfg.Train.epochs_iters
 
-    def shares(self, progress: Progress, epochs: Iterable[int]) -> list[float]:
-        """For each of these epochs, the share of the schedule that lies before it, 0 to 1."""
+    def share(self, progress: Progress, epoch: int) -> float:
+        """The share of the schedule that lies before an epoch, 0 to 1."""
         schedule = self.schedule(progress)
         if not isinstance(schedule, PacedSchedule):
-            return [epoch / self.num_epochs(progress) for epoch in epochs]
-        positions = (schedule.position_at(epoch * self.steps_per_epoch) for epoch in epochs)
-        return [position / schedule.schedule.run_steps for position in positions]
+            return epoch / self.num_epochs(progress)
+        return schedule.position_at(epoch * self.steps_per_epoch) / schedule.schedule.run_steps
 
-    def input_pixels(self, progress: Progress, epochs: Iterable[int]) -> list[float]:
-        """For each of these epochs, the pixels of its inputs as a fraction of full-size ones."""
-        return [self.recipe.input_pixels_at(share) for share in self.shares(progress, epochs)]
+    def input_pixels(self, progress: Progress, epoch: int) -> float:
+        """Mean pixels of the inputs of an epoch, as a fraction of the pixels of full-size ones."""
+        return self.recipe.input_pixels_at(self.share(progress, epoch))
 
     def training_set(self, progress: Progress) -> TrainingSet:
         """The training images with the input sizes and the mixing of the current epoch."""
-        (share,) = self.shares(progress, [progress.epoch])
+        share = self.share(progress, progress.epoch)
         return self.dataset.adapted(
             self.recipe.resizes_at(self.info.image_size, share),
             is_mixed=share < 1 - self.cfg.Train.augment.plain_share,
@@ -186,7 +187,7 @@ class Clock:
 
     def eta(self, run: Run, progress: Progress) -> str:
         """Time left, evaluations included; a lower bound until the first evaluation is measured."""
-        (now,) = run.input_pixels(progress, [progress.epoch])
+        now = run.input_pixels(progress, progress.epoch)
         seconds = seconds_left(run, progress, self.step_seconds / now, self.evaluation_seconds or 0.0)
         return ("" if self.evaluation_seconds is not None else ">") + format_seconds(seconds)
 
@@ -209,17 +210,22 @@ class Clock:
         if progress.run_epochs >= epoch and abs(left - needed(progress.run_epochs)) <= PLAN_TOLERANCE * left:
             return progress.run_epochs
         most = 2 * epoch
-        while needed(most) <= left:
+        while most < MOST_EPOCHS and needed(most) <= left:
             most *= 2
         return max(epoch, epoch - 1 + bisect_right(range(epoch, most), left, key=needed))
 
 
 def seconds_left(run: Run, progress: Progress, full_step_seconds: float, evaluation_seconds: float) -> float:
     """Time that the rest of a run takes, with the input sizes and evaluations to come."""
-    epochs = range(progress.epoch, run.num_epochs(progress))
-    pixels = run.input_pixels(progress, epochs)
-    steps = run.steps_per_epoch * sum(pixels) - progress.epoch_step * pixels[0]  # at full size
-    evaluations = sum(run.is_due(epoch + 1, progress) for epoch in epochs)
+    last, interval = run.num_epochs(progress), run.cfg.Train.eval_interval
+    steps = -progress.epoch_step * run.input_pixels(progress, progress.epoch)  # at full size
+    begin = progress.epoch
+    for until in (*(stage.until for stage in run.recipe.growth), math.inf):
+        end = bisect_left(range(last), until, lo=begin, key=lambda epoch: run.share(progress, epoch))
+        if end > begin:
+            steps += (end - begin) * run.steps_per_epoch * run.input_pixels(progress, begin)
+        begin = end
+    evaluations = last // interval - progress.epoch // interval + (last % interval > 0)
     return steps * full_step_seconds + evaluations * evaluation_seconds
 
 

@@ -216,9 +216,7 @@ def test_a_failed_export_leaves_a_complete_training_and_the_command_for_the_expo
 
 def test_a_signal_during_the_export_says_that_training_is_complete(dataset: Path, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            training_output, "export_model", lambda *args: os.kill(os.getpid(), signal.SIGTERM)
-        )
+        patch.setattr(training_output, "export_model", lambda *args: os.kill(os.getpid(), signal.SIGTERM))
         outcome = train(dataset, tmp_path, Train__epochs_iters=1)
     assert outcome.code == 1
     assert "interrupted. Training is complete" in outcome.stderr

@@ -69,7 +69,7 @@ class Simulation:
 
     def epoch(self) -> None:
         run, start = self.run, self.state.progress
-        (pixels,), schedule = run.input_pixels(start, [start.epoch]), run.schedule(start)
+        pixels, schedule = run.input_pixels(start, start.epoch), run.schedule(start)
         for step in range(run.steps_per_epoch):
             self.rates.append(schedule.lr_at_step(start.epoch * run.steps_per_epoch + step))
             seconds = STEP_SECONDS * pixels**self.exponent * self.varied()
@@ -110,22 +110,21 @@ def test_a_stop_during_an_evaluation_does_not_end_every_resumed_run(
     dataset: Path, tmp_path: Path, no_export: None
 ) -> None:
     options = {"Train__time_budget": 30, "Train__epochs_iters": 2}
+    forward = PpYoloeSeg.forward
+
+    def stopped(self: PpYoloeSeg, *inputs: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return forward(self, *inputs)
+
     for _ in range(2):  # the second time, no step was measured before the plan
         with pytest.MonkeyPatch.context() as patch:
-            forward = PpYoloeSeg.forward
-
-            def stopped(self: PpYoloeSeg, *inputs: Any) -> Any:
-                os.kill(os.getpid(), signal.SIGTERM)
-                return forward(self, *inputs)
-
             patch.setattr(PpYoloeSeg, "forward", stopped)
             outcome = train(dataset, tmp_path, **options, Train__resume="auto")
         assert "interrupted after step 4; a checkpoint is saved" in outcome.stderr, outcome.stderr
     saved = read_progress(last_checkpoint(tmp_path))
     assert saved.run_epochs > 2
     options["Train__time_budget"] = saved.seconds / 60 + 0.001  # the rest of the run is this evaluation
-    monkey = pytest.MonkeyPatch()
-    with monkey.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Run, "is_finished", lambda run, progress: progress.epoch >= 2)
         outcome = train(dataset, tmp_path, **options, Train__resume="auto")
     assert outcome.code == 0, outcome.stderr
