@@ -26,7 +26,7 @@ FILES = ("inference.json", "inference.pdiparams", "network.json", "inference.yml
 def export_model(model: InstanceSegmenter, spec: ModelSpec, info: ModelInfo, folder: Path) -> None:
     """Write the exported folder. Files are moved into ``folder`` only after all of them are complete."""
     with new_files(folder) as temporary:
-        inputs = _input_spec(spec.recipe.preprocess(info.image_size))
+        inputs = _input_spec(info.preprocess)
         official = WithoutBoxes if spec.arch == "SOLOv2" else WithPastedMasks
         _save_graph(official(model), inputs, temporary / "inference")
         _save_graph(WithSmallMasks(model), inputs, temporary / "network")
@@ -93,7 +93,7 @@ def exported_spec(model: InstanceSegmenter, spec: ModelSpec, info: ModelInfo) ->
         arch=spec.arch,
         min_subgraph_size=spec.min_subgraph_size,
         labels=tuple(category.name for category in info.categories),
-        preprocess=spec.recipe.preprocess(info.image_size),
+        preprocess=info.preprocess,
         draw_threshold=0.5,
         mask_frame=model.mask_frame,
     )

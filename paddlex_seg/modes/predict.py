@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from paddlex_seg.checkpoints.identity import best_of_run
 from paddlex_seg.config.schema import Config
 from paddlex_seg.errors import ConfigError
 from paddlex_seg.inference.predictor import open_predictor
@@ -18,15 +19,16 @@ def run(cfg: Config) -> dict[str, Any]:
         raise ConfigError(
             "Predict.input is empty. Set it to an image file, a folder, a pattern, a URL, or a list of these."
         )
+    output = Path(cfg.Global.output)
+    model_dir = cfg.Predict.model_dir or best_of_run(output, "inference", key="Predict.model_dir")
     device = use_device(cfg.Global.device)
     predictor = open_predictor(
-        Path(cfg.Predict.model_dir),
+        Path(model_dir),
         device=device,
         run_mode=cfg.Predict.kernel_option.run_mode,
         batch_size=cfg.Predict.batch_size,
         threshold=cfg.Predict.threshold,
     )
-    output = Path(cfg.Global.output)
     written = []
     for result in predictor.predict(list(cfg.Predict.input)):
         image_file = result.save_to_img(output)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from paddlex_seg.files.json import write_json
+from paddlex_seg.runtime.environment import versions
 
 
 def result_path(output_dir: Path, mode: str) -> Path:
@@ -15,8 +16,8 @@ def result_path(output_dir: Path, mode: str) -> Path:
 
 
 def write_result(output_dir: Path, mode: str, result: Mapping[str, Any]) -> None:
-    """Write the result file of a mode."""
-    write_json(result_path(output_dir, mode), result)
+    """Write the result file of a mode, with the versions that made the result."""
+    write_json(result_path(output_dir, mode), {**result, "versions": versions()})
 
 
 def clear_result(output_dir: Path, mode: str) -> None:
@@ -33,4 +34,4 @@ def add_to_result(output_dir: Path, mode: str, failure: Mapping[str, Any]) -> No
     path = result_path(output_dir, mode)
     reported = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     kept = {key: value for key, value in reported.items() if key not in failure or key == "done_flag"}
-    write_json(path, {**failure, **kept})
+    write_json(path, {**failure, **kept, "versions": versions()})
