@@ -137,7 +137,7 @@ def temporary_path(path: Path) -> Path:
     pid = os.getpid()
     # The name is shortened, so that a name of 255 bytes also has a temporary name.
     return path.with_name(
-        f".{path.stem[:30]}.new-{pid}-{_start_of(pid)}-{secrets.token_hex(4)}{path.suffix[:20]}"
+        f".{path.stem[:30]}.new-{pid}-{start_of(pid)}-{secrets.token_hex(4)}{path.suffix[:20]}"
     )
 
 
@@ -161,16 +161,16 @@ def remove_leftovers(folder: Path, *, older: re.Pattern[str] | None = None) -> N
 def _is_leftover(name: str, older: re.Pattern[str] | None) -> bool:
     found = _TEMPORARY_NAME.fullmatch(name)
     if found is not None:
-        return _start_of(int(found["pid"])) != int(found["start"])
+        return start_of(int(found["pid"])) != int(found["start"])
     found = older.fullmatch(name) if older is not None else None
     if found is None:
         return False
     pid = int(found["pid"] or 0)
     # This process does not use such names, so its own id means an earlier process with the same id.
-    return pid in (0, os.getpid()) or _start_of(pid) is None
+    return pid in (0, os.getpid()) or start_of(pid) is None
 
 
-def _start_of(pid: int) -> int | None:
+def start_of(pid: int) -> int | None:
     """The start time of a process, in clock ticks since system start; None when the process has ended.
 
     0 when the system does not report start times. On Windows this includes processes that have ended.

@@ -27,8 +27,11 @@ def clear_result(output_dir: Path, mode: str) -> None:
 
 
 def add_to_result(output_dir: Path, mode: str, failure: Mapping[str, Any]) -> None:
-    """Add a failure. Results that the run already wrote, such as finished checkpoints, stay in the file."""
+    """Add a failure. Results that the run already wrote, such as finished checkpoints, stay in the file.
+
+    So does ``done_flag`` of a training that was complete before its export failed.
+    """
     path = result_path(output_dir, mode)
     reported = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    result = {**failure, **{key: value for key, value in reported.items() if key not in failure}}
-    write_json(path, {**result, "versions": versions()})
+    kept = {key: value for key, value in reported.items() if key not in failure or key == "done_flag"}
+    write_json(path, {**failure, **kept, "versions": versions()})

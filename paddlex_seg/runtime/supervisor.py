@@ -271,6 +271,11 @@ def log_folder(cfg: Config) -> Path:
     return folder / socket.gethostname() if several_machines else folder
 
 
+def on_several_machines(nnodes: object, dist_ips: object) -> bool:
+    """Whether ``Train.nnodes`` or ``Train.dist_ips``, checked or not, asks for several machines."""
+    return str(nnodes).strip() not in ("None", "1") or dist_ips is not None
+
+
 def reachable_master(master: str) -> str:
     """``host:port`` with the host as an IP address, checked so that Paddle's launcher can work with it.
 
