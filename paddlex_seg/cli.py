@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     # Slow imports are here, so that --help answers at once.
     from paddlex_seg.config.read import find_config, read_config, validate_config
+    from paddlex_seg.data.images import limit_pixels
     from paddlex_seg.modes.result_file import clear_result, write_result
     from paddlex_seg.runtime.environment import launched
     from paddlex_seg.runtime.rank_notes import Failure, note_failure
@@ -59,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             failure = run_distributed(cfg, plan, _own_command(argv))
         else:
             run = mode_function(mode)
+            limit_pixels(cfg.Global.max_image_pixels)
             with console_log(cfg, place):
                 result = run(cfg)
             if place is None or place.rank == 0:

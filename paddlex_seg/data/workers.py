@@ -8,6 +8,8 @@ from multiprocessing.context import BaseContext
 
 import cv2
 
+from paddlex_seg.data.images import limit_pixels
+
 
 def start_context() -> BaseContext:
     """Start workers as fresh processes: after a fork, Paddle's threads and GPU state would be broken."""
@@ -15,8 +17,12 @@ def start_context() -> BaseContext:
     return multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
 
 
-def prepare_worker() -> None:
-    """Set up a worker: it uses one core and ends with the main process."""
+def prepare_worker(max_pixels: int) -> None:
+    """Set up a worker: it uses one core and ends with the main process.
+
+    max_pixels: the limit of the main process, see `images.limit_pixels`.
+    """
+    limit_pixels(max_pixels)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the main process ends the workers
     cv2.setNumThreads(1)  # parallelism comes from the number of workers
     threading.Thread(target=_exit_with_parent, daemon=True).start()

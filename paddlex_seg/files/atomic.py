@@ -100,8 +100,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text as UTF-8 without changing line ends, in the same way as `write_bytes`."""
-    write_bytes(path, text.encode("utf-8"))
+    """Write text as UTF-8 without changing line ends, in the same way as `write_bytes`.
+
+    Bytes of a file name that are not UTF-8 are written as escapes, which JSON reads back.
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def put_in_place(new: Path, path: Path) -> None:

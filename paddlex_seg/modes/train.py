@@ -11,7 +11,9 @@ from paddlex_seg.runtime.ranks import join_ranks
 from paddlex_seg.runtime.stop_signals import StopSignals
 from paddlex_seg.training.loop import end_epoch, save_before_leaving, train_one_epoch
 from paddlex_seg.training.output import (
+    LOG_FILE,
     begin_output,
+    claimed_output,
     export_best,
     recorded,
     train_result,
@@ -30,7 +32,8 @@ def run(cfg: Config) -> dict[str, Any]:
     """
     with (
         join_ranks(cfg.Global.device) as ranks,
-        log_file(Path(cfg.Global.output) / "train.log") if ranks.is_main else nullcontext(),
+        claimed_output(Path(cfg.Global.output)) if ranks.is_main else nullcontext(),
+        log_file(Path(cfg.Global.output) / LOG_FILE) if ranks.is_main else nullcontext(),
         StopSignals(at_once=ranks.world_size == 1) as stop,
     ):
         with stop.interruptible():

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,16 +26,41 @@ from paddlex_seg.export.graphs import export_model
 from paddlex_seg.files.atomic import write_text
 from paddlex_seg.files.json import write_json
 from paddlex_seg.files.publish import free_backup
-from paddlex_seg.reports.training import TrainingPage
-from paddlex_seg.training.metrics_log import MetricsLog, bring_metrics, visualdl_file
+from paddlex_seg.files.written import WrittenFiles, claimed
+from paddlex_seg.reports.metrics_file import METRICS_FILE
+from paddlex_seg.reports.training import CURVES_FILE, PAGE_FILE, TrainingPage
+from paddlex_seg.training.metrics_log import (
+    TENSORBOARD_FOLDER,
+    VISUALDL_FILES,
+    MetricsLog,
+    bring_metrics,
+    visualdl_file,
+)
 from paddlex_seg.training.resume import bring_along, save_state
 from paddlex_seg.training.run import BAD_SAMPLES, Clock, Run
-from paddlex_seg.training.schedule import write_schedule
+from paddlex_seg.training.schedule import SCHEDULE_FILE, write_schedule
 from paddlex_seg.training.step import TrainState
 
 LOGGER = logging.getLogger(__name__)
-RESULT_FILE = "train_result.json"
+RESULT_FILE, LOG_FILE = "train_result.json", "train.log"
+# What a training writes into its output folder, beside checkpoints.
+OUTPUT_FILES = (
+    *(LOG_FILE, "config.yaml", RESULT_FILE, METRICS_FILE, BAD_SAMPLES, SCHEDULE_FILE, PAGE_FILE),
+    *(CURVES_FILE, TENSORBOARD_FOLDER, VISUALDL_FILES),
+)
 MOST_SHOWN = 16  # training images on the page
+
+
+def claimed_output(output: Path) -> AbstractContextManager[None]:
+    """While the context lasts, a training writes into ``output``. Files of the user are kept as ``.bak``.
+
+    Checkpoints are not meant: `clear_output` keeps all that it finds.
+    """
+    written = WrittenFiles()
+    if (output / CHECKPOINTS).is_dir() and not written.knows(output / LOG_FILE):
+        for name in OUTPUT_FILES:  # a run of an earlier version, which kept no register
+            written.adopt(output / name)
+    return claimed(output, OUTPUT_FILES)
 
 
 def begin_output(run: Run, state: TrainState, checkpoint: Path | None) -> None:

@@ -196,11 +196,27 @@ class Sample:
         window = self._window()
         if min(window.size_hw) == 0:
             return
+        self._draw_window(canvas, window)
+
+    def _draw_window(self, canvas: NDArray[np.uint8], window: Window) -> None:
+        """Draw the pixels of a window. Recursive, where OpenCV cannot take the part of the image in it."""
+        ends_xy = np.array([[window.left, window.top], [window.right - 1, window.bottom - 1]]) + 0.5
+        seen = np.sort((ends_xy - self.shift_xy) / self.scale_xy, axis=0)
+        size_xy = self.image.shape[1::-1]
+        low = np.clip(np.floor(seen[0]).astype(int) - KERNEL_REACH, 0, size_xy)
+        high = np.clip(np.ceil(seen[1]).astype(int) + KERNEL_REACH, 0, size_xy)
+        longer = int(np.argmax(high - low))
+        if max(high - low) > MOST_WARPED:
+            for half in window.halves(longer):
+                self._draw_window(canvas, half)
+            return
+        if max(size_xy) <= MOST_WARPED:
+            low, high = np.zeros(2, int), np.array(size_xy)
         # OpenCV has coordinate 0 at the centre of pixel 0, so 0.5 is added and subtracted.
-        origin = (np.array([window.left, window.top]) + 0.5 - self.shift_xy) / self.scale_xy - 0.5
+        origin = (np.array([window.left, window.top]) + 0.5 - self.shift_xy) / self.scale_xy - 0.5 - low
         to_source = np.column_stack([np.diag(1 / self.scale_xy), origin])
         canvas[window.slices] = cv2.warpAffine(
-            self.image,
+            np.ascontiguousarray(self.image[low[1] : high[1], low[0] : high[0]]),
             to_source,
             dsize=window.size_hw[::-1],
             flags=self.interpolation | cv2.WARP_INVERSE_MAP,
