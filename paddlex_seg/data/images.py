@@ -46,8 +46,8 @@ def too_large(error: Image.DecompressionBombError) -> str:
     """What is wrong with an image that has more pixels than the limit, and what to do."""
     found = re.search(r"\d+", str(error))
     return (
-        f"the image has {int(found[0]) if found else 'too many':,} pixels, the limit is {pixel_limit():,} "
-        "(Global.max_image_pixels). Raise the limit, or cut the image into tiles"
+        f"the image has {f'{int(found[0]):,}' if found else 'too many'} pixels, the limit is "
+        f"{pixel_limit():,}. Raise Global.max_image_pixels, or cut the image into tiles"
     )
 
 
@@ -141,7 +141,7 @@ def inspect_image(path: Path, decode: Decode) -> ImageFacts:
     except FileNotFoundError:
         return ImageFacts("image_missing", f"{path.name} does not exist{_other_case(path)}")
     except Image.DecompressionBombError as error:
-        return ImageFacts("image_unsupported", f"{path.name}: {too_large(error)}")
+        return ImageFacts("image_unsupported", f"{path.name}: {too_large(error).partition('. ')[0]}")
     except DatasetError as error:  # of load_image
         code = "image_unsupported" if isinstance(error, UnsupportedPixels) else "image_corrupt"
         reason = str(error).removeprefix(f"{path}: ").partition(". ")[0]

@@ -107,6 +107,27 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
+@contextmanager
+def reserved_space(path: Path) -> Iterator[Callable[[int], None]]:
+    """Reserve space on the disk for a file that is written after the context, even if the disk is then full.
+
+    Call the yielded function with a number of bytes, as often as more are needed. Disk errors (OSError) name
+    ``path``.
+    """
+    temporary = temporary_path(path)
+    with _naming(temporary, path):
+        try:
+            with temporary.open("wb") as file:
+
+                def reserve(num_bytes: int) -> None:
+                    file.write(bytes(num_bytes))
+                    file.flush()
+
+                yield reserve
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
 def put_in_place(new: Path, path: Path) -> None:
     """Flush a complete file to disk and rename it to its final name in the same folder."""
     flush(new)

@@ -94,7 +94,11 @@ class Result:
         with _naming_unwritable(self.input_path or self.save_name):
             f"{self.input_path}{self.save_name}".encode()
             json_file = self.save_to_json(folder)  # first, because it has the longer name
-            return SavedResult(self.save_to_img(folder), json_file)
+            try:
+                return SavedResult(self.save_to_img(folder), json_file)
+            except BaseException:
+                json_file.unlink(missing_ok=True)
+                raise
 
     def save_to_json(self, save_path: Path | str) -> Path:
         """Write the JSON to the file ``save_path``, or into that folder as ``<name>_res.json``.
@@ -151,7 +155,9 @@ def _naming_unwritable(name: str) -> Iterator[None]:
         if error.errno is not None and error.errno not in _OF_ONE_FILE:
             raise
         place = error.filename2 or error.filename or "the drawing"
-        raise UnwritableResult(f"{name}: {place} cannot be written ({error.strerror or error}).") from error
+        in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
+        reason = "it is not a folder" if in_the_way else error.strerror or error
+        raise UnwritableResult(f"{name}: {place} cannot be written ({reason}).") from error
 
 
 def clip_to_image(instances: Instances) -> Instances:

@@ -1,20 +1,25 @@
 """Mode predict: run an exported model on images and write visualizations and JSON."""
 
+import json
 import logging
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from paddlex_seg.config.schema import Config
 from paddlex_seg.errors import ConfigError, PaddlexSegError
+from paddlex_seg.files.atomic import reserved_space
 from paddlex_seg.files.names import printable
 from paddlex_seg.inference.predictor import Predictor, open_predictor, warn_of_unreadable
 from paddlex_seg.inference.results import UnwritableResult
 from paddlex_seg.inference.sources import UnreadableInput
-from paddlex_seg.modes.result_file import write_result
+from paddlex_seg.modes.result_file import result_path, write_result
 from paddlex_seg.runtime.device import use_device
 
 LOGGER = logging.getLogger(__name__)
+RESERVED = 16_384  # bytes for the message of a failure, and for what file systems add to a file
 
 
 def run(cfg: Config) -> dict[str, Any]:
@@ -37,27 +42,48 @@ def run(cfg: Config) -> dict[str, Any]:
         threshold=cfg.Predict.threshold,
     )
     output = Path(cfg.Global.output)
-    report: dict[str, list[dict[str, str]]] = {"results": [], "skipped": []}
+    report = Report()
     try:
-        predict_all(predictor, list(cfg.Predict.input), output, report)
-    except BaseException:
-        with suppress(OSError):  # the disk that ended the run
-            write_result(output, "predict", report)
+        with reserved_space(result_path(output, "predict")) as reserve:
+            report.reserve = reserve
+            predict_all(predictor, list(cfg.Predict.input), output, report)
+    except BaseException as error:
+        with suppress(OSError):
+            write_result(output, "predict", report.rows)
+        if isinstance(error, OSError):
+            raise PaddlexSegError(
+                f"{error.filename or output}: cannot be written ({error.strerror or error}). The results of "
+                f"{len(report.rows['results'])} image(s) are complete and listed in predict_result.json. "
+                "Free disk space, or set another Global.output."
+            ) from error
         raise
-    return report
+    return report.rows
 
 
-def predict_all(
-    predictor: Predictor, inputs: list[str], output: Path, report: dict[str, list[dict[str, str]]]
-) -> None:
+@dataclass
+class Report:
+    """What was done so far: the content of the result file."""
+
+    rows: dict[str, list[dict[str, str]]] = field(default_factory=lambda: {"results": [], "skipped": []})
+    reserve: Callable[[int], None] = lambda num_bytes: None
+
+    def add(self, key: str, **row: str) -> None:
+        """Add a row. When the disk is full, there is still space for all rows."""
+        self.rows[key].append(row)
+        # Twice, because the failure is added by writing the file again; and for its message.
+        self.reserve(2 * len(json.dumps(row, indent=8)) + (RESERVED if len(self.rows[key]) == 1 else 0))
+
+    def skip(self, name: str | None, problem: str) -> None:
+        """Add an input without a result."""
+        self.add("skipped", input=printable(str(name)), problem=printable(problem))
+
+
+def predict_all(predictor: Predictor, inputs: list[str], output: Path, report: Report) -> None:
     """Predict the inputs, write the results into a folder, and add them to the report."""
-
-    def skip(name: str | None, problem: str) -> None:
-        report["skipped"].append({"input": printable(str(name)), "problem": printable(problem)})
 
     def skip_unreadable(error: UnreadableInput) -> None:
         warn_of_unreadable(error)
-        skip(error.input, str(error))
+        report.skip(error.input, str(error))
 
     for result in predictor.predict(inputs, on_unreadable=skip_unreadable):
         name = str(result.input_path)
@@ -65,15 +91,10 @@ def predict_all(
             saved = result.write_files(output)
         except UnwritableResult as error:
             LOGGER.warning("Result skipped: %s", printable(str(error)))
-            skip(name, str(error))
-        except OSError as error:
-            raise PaddlexSegError(
-                f"{error.filename or output}: cannot be written ({error.strerror or error}). Results of "
-                f"{len(report['results'])} image(s) are complete and listed in predict_result.json."
-            ) from error
+            report.skip(name, str(error))
         else:
-            report["results"].append({"input": name, "image": str(saved.image), "json": str(saved.json)})
+            report.add("results", input=name, image=str(saved.image), json=str(saved.json))
             LOGGER.info("%s: %d object(s), drawn in %s", name, len(result.instances), saved.image)
-    if not report["results"]:
-        problems = "\n".join(row["problem"] for row in report["skipped"][:10])
+    if not report.rows["results"]:
+        problems = "\n".join(row["problem"] for row in report.rows["skipped"][:10])
         raise PaddlexSegError(f"{output}: no result was written.\n{problems}")

@@ -23,7 +23,6 @@ from paddlex_seg.checkpoints.weights import load_model
 from paddlex_seg.data.samples.tasks import TrainingSet, TrainSample
 from paddlex_seg.errors import DatasetError, WeightsError
 from paddlex_seg.export.graphs import export_model
-from paddlex_seg.files.atomic import write_text
 from paddlex_seg.files.json import write_json
 from paddlex_seg.files.publish import free_backup
 from paddlex_seg.files.written import WrittenFiles, claimed
@@ -42,10 +41,10 @@ from paddlex_seg.training.schedule import SCHEDULE_FILE, write_schedule
 from paddlex_seg.training.step import TrainState
 
 LOGGER = logging.getLogger(__name__)
-RESULT_FILE, LOG_FILE = "train_result.json", "train.log"
+RESULT_FILE, LOG_FILE, CONFIG_FILE = "train_result.json", "train.log", "config.yaml"
 # What a training writes into its output folder, beside checkpoints.
 OUTPUT_FILES = (
-    *(LOG_FILE, "config.yaml", RESULT_FILE, METRICS_FILE, BAD_SAMPLES, SCHEDULE_FILE, PAGE_FILE),
+    *(LOG_FILE, RESULT_FILE, METRICS_FILE, BAD_SAMPLES, SCHEDULE_FILE, PAGE_FILE),
     *(CURVES_FILE, TENSORBOARD_FOLDER, VISUALDL_FILES),
 )
 MOST_SHOWN = 16  # training images on the page
@@ -58,7 +57,7 @@ def claimed_output(output: Path) -> AbstractContextManager[None]:
     """
     written = WrittenFiles()
     if (output / CHECKPOINTS).is_dir() and not written.knows(output / LOG_FILE):
-        for name in OUTPUT_FILES:  # a run of an earlier version, which kept no register
+        for name in (*OUTPUT_FILES, CONFIG_FILE):  # a run of an earlier version, which kept no register
             written.adopt(output / name)
     return claimed(output, OUTPUT_FILES)
 
@@ -93,7 +92,15 @@ def clear_output(run: Run, *, is_new: bool) -> None:
                 "Train.resume=auto.",
                 *(earlier, backup),
             )
-    write_text(run.output / "config.yaml", run.cfg.to_yaml())
+    WrittenFiles().put(config_file(run.output), run.cfg.to_yaml().encode())
+
+
+def config_file(output: Path) -> Path:
+    """The file with the effective configuration.
+
+    It has a number in its name if the user has a ``config.yaml`` there, which may be that of this run.
+    """
+    return WrittenFiles().free_name(output / CONFIG_FILE)
 
 
 @contextmanager
@@ -209,7 +216,7 @@ def train_result(run: Run, progress: Progress) -> dict[str, Any]:
         "label_dict": "",
         "visualdl_log": visualdl_file(run.output) if run.cfg.Train.visualdl else "",
         "train_log": "train.log",
-        "config": "config.yaml",
+        "config": config_file(run.output).name,
         "models": models,
         "done_flag": run.is_finished(progress),
         "best_epoch": progress.best_epoch,
