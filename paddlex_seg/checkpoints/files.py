@@ -7,7 +7,6 @@ categories, input size, versions, score), ``config.yaml``, and ``checksums.json`
 ``best_model/`` holds the files of the best checkpoint, linked under another name.
 """
 
-import hashlib
 import json
 import logging
 import re
@@ -18,11 +17,12 @@ from pathlib import Path
 
 import paddle
 
-from paddlex_seg.checkpoints.info import ModelInfo, write_info
+from paddlex_seg.checkpoints.info import ModelInfo, info_to_json, write_info
 from paddlex_seg.checkpoints.progress import Progress, read_progress, write_progress
 from paddlex_seg.checkpoints.weights import dump_weights
 from paddlex_seg.errors import WeightsError
 from paddlex_seg.files import atomic
+from paddlex_seg.files.checksum import sha256_of
 from paddlex_seg.files.json import write_json
 from paddlex_seg.files.publish import link_or_copy
 
@@ -58,14 +58,16 @@ def save_checkpoint(
 
     Raises WeightsError when it cannot be written to disk; an earlier checkpoint of the same name then stays.
     """
+    description = info_to_json(info, score=score, epoch=progress.epoch)
     with _published(folder) as new:
         weight_path = new / f"{folder.name}.pdparams"
-        dump_weights(weights, weight_path)
+        dump_weights(weights, weight_path, description)
         if raw_weights is not None:
-            dump_weights(raw_weights, weight_path.with_suffix(".pdema"))
+            of_raw_weights = {**description, "metric": None}
+            dump_weights(raw_weights, weight_path.with_suffix(".pdema"), of_raw_weights)
         dump_weights(training_state, weight_path.with_suffix(".pdopt"))
         write_progress(weight_path, progress)
-        write_info(weight_path, info, score=score, epoch=progress.epoch)
+        write_info(weight_path, description)
         (new / "config.yaml").write_text(config_yaml, encoding="utf-8")
         write_checksums(new)
 
@@ -119,7 +121,7 @@ def damage(checkpoint: Path) -> str | None:
         return f"{path.name} cannot be read ({error})"
     for name, checksum in expected.items():
         try:
-            found = _checksum(checkpoint / name)
+            found = sha256_of(checkpoint / name)
         except OSError as error:
             return f"{name} cannot be read ({error.strerror})"
         if found != checksum:
@@ -130,12 +132,7 @@ def damage(checkpoint: Path) -> str | None:
 def write_checksums(folder: Path) -> None:
     """Write the checksums of the files in a checkpoint folder."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != CHECKSUMS)
-    write_json(folder / CHECKSUMS, {path.name: _checksum(path) for path in files})
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    write_json(folder / CHECKSUMS, {path.name: sha256_of(path) for path in files})
 
 
 def remove_old_checkpoints(output: Path, *, step: int, keep_last: int) -> None:

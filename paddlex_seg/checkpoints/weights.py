@@ -3,6 +3,7 @@
 A .pdparams file is a pickle. `pickle_reader` reads it without running code from the file.
 """
 
+import json
 import pickle
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import paddle
+import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 from paddle import Tensor, nn
@@ -20,13 +22,16 @@ from paddlex_seg.catalog import ModelSpec
 from paddlex_seg.checkpoints.names import find_takers, match_classes
 from paddlex_seg.checkpoints.pickle_reader import PickledArray, RefusedError, read_pickle
 from paddlex_seg.errors import WeightsError
-from paddlex_seg.files.atomic import new_file
+from paddlex_seg.files.atomic import new_file, write_bytes
 from paddlex_seg.models.base import ClassAxis, InstanceSegmenter
 from paddlex_seg.structures import Category
 
 WRAPPERS = ("model", "state_dict", "model_state_dict", "params", "ema")  # tried in this order
 PARAMETER_NAMES = "StructuredToParameterName@@"
 SLICED_TENSORS = "UnpackBigParamInfor@@"  # Paddle's own spelling
+# The description of the weights, as JSON: the bytes of an array in .pdparams, metadata in .safetensors. An
+# array, because other tools expect that every entry of a weight file is a tensor.
+DESCRIPTION = "paddlex_seg.description"
 
 
 @dataclass(frozen=True)
@@ -70,29 +75,59 @@ def read_weights(path: str | Path) -> dict[str, NDArray[Any]]:
         arrays = _read_safetensors(path)
     else:
         arrays = _read_pdparams(path)
+        arrays.pop(DESCRIPTION, None)
     if not arrays:
         raise WeightsError(f"{path}: the file holds no arrays, so it is not a weight file.")
     return arrays
 
 
-def write_weights(weights: Mapping[str, Tensor], path: str | Path) -> None:
-    """Write a .pdparams file in Paddle's own layout, all or nothing.
+def read_description(path: Path) -> dict[str, Any] | None:
+    """The description that `write_weights` stored in a weight file; None if it has none.
 
-    Folders are created. Raises WeightsError when it cannot be written to disk; an earlier file then stays.
+    Raises WeightsError as `read_weights` does, and when the description is damaged.
+    """
+    _require_content(path)
+    if path.suffix == ".safetensors":
+        text: str | bytes | None = _safetensors_metadata(path).get(DESCRIPTION)
+    else:
+        entry = _read_pdparams(path).get(DESCRIPTION)
+        text = None if entry is None else entry.tobytes()
+    try:
+        return None if text is None else dict(json.loads(text))
+    except (ValueError, TypeError) as problem:
+        raise WeightsError(f"{path}: the description of the weights is damaged: {problem}.") from problem
+
+
+def write_weights(
+    weights: Mapping[str, Tensor], path: str | Path, description: Mapping[str, Any] | None = None
+) -> None:
+    """Write a .pdparams file in Paddle's own layout, or a .safetensors file, all or nothing.
+
+    description: JSON values that `read_description` returns. Folders are created. Raises WeightsError when
+    the file cannot be written to disk; an earlier file then stays.
     """
     path = Path(path)
     try:
-        dump_weights(weights, path)
+        dump_weights(weights, path, description)
     except OSError as problem:
         raise WeightsError(f"{path}: the weights could not be written: {problem}.") from problem
 
 
-def dump_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+def dump_weights(
+    weights: Mapping[str, Tensor], path: Path, description: Mapping[str, Any] | None = None
+) -> None:
     """`write_weights` for a caller that names the file itself: raises the OSError of the disk."""
-    content: dict[str, Any] = {name: tensor.numpy() for name, tensor in weights.items()}
-    content[PARAMETER_NAMES] = {name: tensor.name for name, tensor in weights.items()}
+    text = None if description is None else json.dumps(description)
+    arrays = {name: tensor.numpy() for name, tensor in weights.items()}
+    if path.suffix == ".safetensors":
+        write_bytes(path, safetensors.numpy.save(arrays, None if text is None else {DESCRIPTION: text}))
+        return
+    names = {name: tensor.name for name, tensor in weights.items()}
+    if text is not None:
+        arrays[DESCRIPTION] = np.frombuffer(text.encode(), np.uint8)
+        names[DESCRIPTION] = DESCRIPTION  # paddle.load makes a tensor of each entry with a name here
     with new_file(path) as temporary, open(temporary, "wb") as file:
-        pickle.dump(content, file, protocol=4)
+        pickle.dump({**arrays, PARAMETER_NAMES: names}, file, protocol=4)
 
 
 def load_model(spec: ModelSpec, weight_path: Path, num_classes: int) -> InstanceSegmenter:
@@ -261,6 +296,14 @@ def _read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
     try:
         return safetensors.numpy.load_file(path)
     except Exception as problem:  # a SafetensorError, or NumPy's error for an unknown dtype
+        raise WeightsError(_damage_report(path, problem)) from problem
+
+
+def _safetensors_metadata(path: Path) -> dict[str, str]:
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return file.metadata() or {}
+    except Exception as problem:
         raise WeightsError(_damage_report(path, problem)) from problem
 
 

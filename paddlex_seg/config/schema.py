@@ -320,9 +320,10 @@ class TrainConfig(_Section):
 class EvaluateConfig(_Section):
     """Mode `evaluate`."""
 
-    weight_path: Text = Field(
-        default="output/best_model/best_model.pdparams",
-        description="Weights to evaluate: the `.pdparams` file of a checkpoint.",
+    weight_path: Text | None = Field(
+        default=None,
+        description="Weights to evaluate: the `.pdparams` file of a checkpoint. null: the best model of the "
+        "run in `Global.output`; if that folder holds no run, of the run in `output`.",
     )
     log_interval: Positive = Field(default=10, description="Write a log line every this many batches.")
     batch_size: Positive = Field(default=1, description="Batch size. It does not change the result.")
@@ -331,10 +332,10 @@ class EvaluateConfig(_Section):
 class ExportConfig(_Section):
     """Mode `export`."""
 
-    weight_path: Text = Field(
-        default="output/best_model/best_model.pdparams",
+    weight_path: Text | None = Field(
+        default=None,
         description="Weights to export: the `.pdparams` file of a checkpoint, or the URL of official weights "
-        "(80 COCO classes).",
+        "(80 COCO classes). null: as for `Evaluate.weight_path`.",
     )
 
 
@@ -351,8 +352,10 @@ class PredictConfig(_Section):
     """Mode `predict`."""
 
     batch_size: Positive = Field(default=1, description="Batch size. It does not change the result.")
-    model_dir: Text = Field(
-        default="output/best_model/inference", description="Folder of the exported model."
+    model_dir: Text | None = Field(
+        default=None,
+        description="Folder of the exported model. null: `best_model/inference` of the run in "
+        "`Global.output`; if that folder holds no run, of the run in `output`.",
     )
     input: Inputs | None = Field(
         default=None,

@@ -39,6 +39,7 @@ from rich.progress import (
 
 from paddlex_seg.errors import WeightsError
 from paddlex_seg.files.atomic import put_in_place
+from paddlex_seg.files.checksum import sha256_of
 
 LOGGER = logging.getLogger(__name__)
 TIMEOUT_SECONDS = 30.0  # longest time without an answer or new data
@@ -143,7 +144,7 @@ def download(
                 if attempt == ATTEMPTS:
                     raise
                 LOGGER.info("%s: %s; trying again.", url, problem)
-        if sha256 is not None and (found := _sha256_of(transfer.part)) != sha256.lower():
+        if sha256 is not None and (found := sha256_of(transfer.part)) != sha256.lower():
             transfer.part.unlink()
             raise DownloadError(f"the downloaded file has SHA-256 {found}, expected {sha256}")
         put_in_place(transfer.part, target)
@@ -169,17 +170,12 @@ def _checked_local_file(url: str, path: Path, sha256: str | None, config_key: st
     if not path.is_file():
         raise WeightsError(f"{config_key}: {url!r} does not exist (path: {path}).")
     if not _is_good(path, sha256):
-        raise WeightsError(f"{config_key}: {path} has SHA-256 {_sha256_of(path)}, expected {sha256}.")
+        raise WeightsError(f"{config_key}: {path} has SHA-256 {sha256_of(path)}, expected {sha256}.")
     return path
 
 
 def _is_good(path: Path, sha256: str | None) -> bool:
-    return path.is_file() and (sha256 is None or _sha256_of(path) == sha256.lower())
-
-
-def _sha256_of(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return path.is_file() and (sha256 is None or sha256_of(path) == sha256.lower())
 
 
 class _Transfer:

@@ -111,8 +111,9 @@ def claimed(folder: Path, names: Iterable[str]) -> Iterator[None]:
     """While the context lasts, a run writes files of these fixed names into ``folder``, in any way.
 
     Files of the user with these names are kept, see `keep_foreign`. They get their names back if the run
-    fails before it has written its own. names: may contain wildcards. The folder must exist.
+    fails before it has written its own. names: may contain wildcards. The folder is created if missing.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     patterns = tuple(names)
     plain = [folder / name for name in patterns if "*" not in name]
     there = [path for pattern in patterns for path in sorted(folder.glob(pattern))]

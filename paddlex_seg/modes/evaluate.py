@@ -7,8 +7,10 @@ from typing import Any
 
 from paddlex_seg.catalog import find_model
 from paddlex_seg.checkpoints.identity import describe_weights, find_weights, require_categories_of_model
+from paddlex_seg.checkpoints.info import describe_model
 from paddlex_seg.checkpoints.weights import load_model
 from paddlex_seg.config.schema import Config
+from paddlex_seg.data.coco.describe import describe_data
 from paddlex_seg.data.coco.paths import dataset_paths
 from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.samples.loader import WorkerPool
@@ -46,7 +48,7 @@ def evaluate_checkpoint(cfg: Config, ranks: Ranks) -> dict[str, Any]:
     model = load_model(spec, weight_path, num_classes=len(info.categories))
     with WorkerPool(cfg.Train.num_workers) as pool:
         results = predict_dataset(
-            NetworkBackend(model, spec.recipe.preprocess(info.image_size)),
+            NetworkBackend(model, info.preprocess),
             coco,
             paths.image_dir,
             batch_size=cfg.Evaluate.batch_size,
@@ -60,7 +62,8 @@ def evaluate_checkpoint(cfg: Config, ranks: Ranks) -> dict[str, Any]:
     for line in metrics.table().splitlines():
         LOGGER.info(line)
     write_predictions(output, results, info.categories)
-    return {"metrics": metrics.to_json()}
+    data = describe_data(dataset_dir, val=coco)
+    return {"metrics": metrics.to_json(), **describe_model(weight_path, info), "data": data}
 
 
 def write_predictions(

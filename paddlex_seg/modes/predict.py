@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from paddlex_seg.checkpoints.identity import best_of_run
 from paddlex_seg.config.schema import Config
 from paddlex_seg.errors import ConfigError, PaddlexSegError
 from paddlex_seg.files.atomic import reserved_space
@@ -33,15 +34,16 @@ def run(cfg: Config) -> dict[str, Any]:
         raise ConfigError(
             "Predict.input is empty. Set it to an image file, a folder, a pattern, a URL, or a list of these."
         )
+    output = Path(cfg.Global.output)
+    model_dir = cfg.Predict.model_dir or best_of_run(output, "inference", key="Predict.model_dir")
     device = use_device(cfg.Global.device)
     predictor = open_predictor(
-        Path(cfg.Predict.model_dir),
+        Path(model_dir),
         device=device,
         run_mode=cfg.Predict.kernel_option.run_mode,
         batch_size=cfg.Predict.batch_size,
         threshold=cfg.Predict.threshold,
     )
-    output = Path(cfg.Global.output)
     report = Report()
     try:
         with reserved_space(result_path(output, "predict")) as reserve:

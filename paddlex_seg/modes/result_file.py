@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from paddlex_seg.files.written import WrittenFiles, keep_foreign
+from paddlex_seg.runtime.environment import versions
 
 
 def result_path(output_dir: Path, mode: str) -> Path:
@@ -15,10 +16,13 @@ def result_path(output_dir: Path, mode: str) -> Path:
 
 
 def write_result(output_dir: Path, mode: str, result: Mapping[str, Any]) -> None:
-    """Write the result file of a mode. A file of the user with its name is kept as ``.bak``."""
+    """Write the result file of a mode, with the versions that made the result.
+
+    A file of the user with its name is kept as ``.bak``.
+    """
     path = result_path(output_dir, mode)
     keep_foreign(path)
-    text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps({**result, "versions": versions()}, indent=2, ensure_ascii=False) + "\n"
     WrittenFiles().put(path, text.encode("utf-8", "backslashreplace"))
 
 

@@ -106,7 +106,7 @@ def evaluate_now(run: Run, state: TrainState, pool: WorkerPool) -> CocoMetrics:
             run.ranks.barrier()
             take_from_first_process(running_statistics(state.model))
         results = predict_dataset(
-            NetworkBackend(state.model, run.spec.recipe.preprocess(run.info.image_size)),
+            NetworkBackend(state.model, run.info.preprocess),
             run.val,
             run.image_dir,
             batch_size=cfg.Evaluate.batch_size,

@@ -18,6 +18,7 @@ from paddlex_seg.checkpoints.files import (
     remove_old_checkpoints,
     step_of,
 )
+from paddlex_seg.checkpoints.info import describe_model, read_info
 from paddlex_seg.checkpoints.progress import Progress
 from paddlex_seg.checkpoints.weights import load_model
 from paddlex_seg.data.samples.tasks import TrainingSet, TrainSample
@@ -28,6 +29,7 @@ from paddlex_seg.files.publish import free_backup
 from paddlex_seg.files.written import WrittenFiles, claimed
 from paddlex_seg.reports.metrics_file import METRICS_FILE
 from paddlex_seg.reports.training import CURVES_FILE, PAGE_FILE, TrainingPage
+from paddlex_seg.runtime.environment import versions
 from paddlex_seg.training.metrics_log import (
     TENSORBOARD_FOLDER,
     VISUALDL_FILES,
@@ -37,6 +39,7 @@ from paddlex_seg.training.metrics_log import (
 )
 from paddlex_seg.training.resume import bring_along, save_state
 from paddlex_seg.training.run import BAD_SAMPLES, Clock, Run
+from paddlex_seg.training.same_run import first_source
 from paddlex_seg.training.schedule import SCHEDULE_FILE, write_schedule
 from paddlex_seg.training.step import TrainState
 
@@ -186,10 +189,12 @@ def save_now(
 
 
 def export_best(run: Run, progress: Progress) -> None:
-    """Export the best model into the folder of its weights."""
+    """Export the best model into the folder of its weights, as what its weights are."""
     best = run.output / BEST
-    model = load_model(run.spec, best / f"{BEST}.pdparams", num_classes=len(run.info.categories))
-    export_model(model, run.spec, run.info, best / "inference")
+    weight_path = best / f"{BEST}.pdparams"
+    info = read_info(weight_path) or run.info
+    model = load_model(run.spec, weight_path, num_classes=len(info.categories))
+    export_model(model, run.spec, info, best / "inference")
     LOGGER.info("Export inference config file to %s", best / "inference" / "inference.yml")
     LOGGER.info("Best mask AP %s at epoch %d: %s", score_text(progress.best_score), progress.best_epoch, best)
 
@@ -221,7 +226,18 @@ def train_result(run: Run, progress: Progress) -> dict[str, Any]:
         "done_flag": run.is_finished(progress),
         "best_epoch": progress.best_epoch,
         "history": progress.history,
+        "initial_weights": "scratch" if run.cfg.Train.from_scratch else first_source(run.cfg, run.spec),
+        **_best_model(run),
+        "data": {"path": run.cfg.Global.dataset_dir, **run.info.data},
+        "versions": versions(),
     }
+
+
+def _best_model(run: Run) -> dict[str, Any]:
+    """The description of the best model, once there is one."""
+    weight_path = run.output / BEST / f"{BEST}.pdparams"
+    info = read_info(weight_path) if weight_path.is_file() else None
+    return {} if info is None else describe_model(weight_path, info)
 
 
 def _model_entry(output: Path, folder: Path, score: float | None) -> dict[str, Any]:
