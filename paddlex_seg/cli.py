@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _options(argv)
     # Slow imports are here, so that --help answers at once.
     from paddlex_seg.config.read import find_config, read_config, validate_config
+    from paddlex_seg.data.images import limit_pixels
     from paddlex_seg.modes.result_file import clear_result, write_result
     from paddlex_seg.runtime.environment import launched
     from paddlex_seg.runtime.stop_signals import StopSignals
@@ -65,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 else:
                     with stop.held():
                         run = mode_function(ending.mode)
+                    limit_pixels(cfg.Global.max_image_pixels)
                     with console_log(cfg, place):
                         result = run(cfg)
                     if place is None or place.rank == 0:

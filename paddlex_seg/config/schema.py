@@ -77,6 +77,12 @@ class GlobalConfig(_Section):
     output: PathText = Field(
         default="output", description="Output folder for all results. It is created if it does not exist."
     )
+    max_image_pixels: Positive = Field(
+        default=178_956_970,
+        description="Largest number of pixels of an image, height x width, in every mode. Larger images are "
+        "reported: a small file can unpack to more pixels than fit into memory. There is no limit of the "
+        "sides. Raise it for larger images.",
+    )
 
 
 class ConvertConfig(_Section):

@@ -10,6 +10,8 @@ from multiprocessing.context import BaseContext
 
 import cv2
 
+from paddlex_seg.data.images import limit_pixels
+
 # Sent to all processes of a run when a terminal is closed, by `timeout`, by Slurm and by systemd.
 GROUP_SIGNALS = [getattr(signal, name) for name in ("SIGHUP", "SIGUSR1", "SIGTERM") if hasattr(signal, name)]
 LAST_SECONDS = 3.0  # in which a worker that got SIGTERM still works
@@ -25,12 +27,14 @@ def start_context() -> BaseContext:
     return multiprocessing.get_context("forkserver")
 
 
-def prepare_worker() -> None:
+def prepare_worker(max_pixels: int) -> None:
     """Set up a worker: it uses one core and ends with the main process.
 
-    Only the main process decides what a stop signal ends. SIGTERM must still end a worker, because a broken
-    pool ends its workers by it. It does so late, so that a run whose processes all got it can first stop.
+    max_pixels: the limit of the main process, see `images.limit_pixels`. Only the main process decides what a
+    stop signal ends. SIGTERM must still end a worker, because a broken pool ends its workers by it. It does
+    so late, so that a run whose processes all got it can first stop.
     """
+    limit_pixels(max_pixels)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the main process ends the workers
     signal.signal(signal.SIGTERM, lambda *_: threading.Timer(LAST_SECONDS, os._exit, (1,)).start())
     if hasattr(signal, "pthread_sigmask"):

@@ -20,8 +20,10 @@ from paddlex_seg.training.loop import (
     train_one_epoch,
 )
 from paddlex_seg.training.output import (
+    LOG_FILE,
     NotSaved,
     begin_output,
+    claimed_output,
     export_best,
     how_to_export,
     recorded,
@@ -48,7 +50,8 @@ def run(cfg: Config) -> dict[str, Any]:
         join_ranks(cfg.Global.device) as ranks,
         # On one machine, the command holds the folder.
         held(output) if ranks.is_main and shared else nullcontext(),
-        log_file(output / "train.log") if ranks.is_main else nullcontext(),
+        claimed_output(output) if ranks.is_main else nullcontext(),
+        log_file(output / LOG_FILE) if ranks.is_main else nullcontext(),
         StopSignals(at_once=ranks.world_size == 1, go_on=GO_ON) as stop,
     ):
         with stop.interruptible():
