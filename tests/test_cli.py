@@ -15,6 +15,7 @@ from paddlex_seg import cli
 from paddlex_seg.config.schema import MODES
 from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.demo import COCO_FOLDER, write_demo_dataset
+from paddlex_seg.files.written import REGISTER
 from paddlex_seg.structures import CocoFile
 
 MAIN = Path(__file__).parent.parent / "main.py"
