@@ -69,7 +69,10 @@ class Quarantine:
                 record.error,
             )
         if self.path is not None:
-            _write_bad_samples(self.path, self.records)
+            try:
+                _write_bad_samples(self.path, self.records)
+            except OSError as error:  # such as a full disk; the log has the records, too
+                _LOGGER.warning("%s could not be written: %s. Training continues.", self.path, error)
         self._require_budget()
 
     def _require_budget(self) -> None:
@@ -78,7 +81,7 @@ class Quarantine:
         problems = [record.error for record in self.records]
         where = (
             f"{len(problems)} training images cannot be used, and Train.max_bad_samples allows "
-            f"{self.budget}. Repair them or remove them from the data set"
+            f"{self.budget}. Repair them or leave them out of the data set"
             + (f", move {self.path} away" if self.path is not None else "")
             + " and run again. Or increase Train.max_bad_samples"
         )
