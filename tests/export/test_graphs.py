@@ -80,6 +80,7 @@ class LogitsModel(InstanceSegmenter):
     """
 
     mask_frame: MaskFrame = "image_logits"
+    max_detections = 50
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,6 +99,8 @@ class LogitsModel(InstanceSegmenter):
 
 class AnySizeModel(InstanceSegmenter):
     """Finds three large objects in every image that is not black. Accepts inputs of any size."""
+
+    max_detections = 50
 
     def __init__(self, mask_frame: MaskFrame) -> None:
         super().__init__()
@@ -122,8 +125,8 @@ def any_size(
     """`AnySizeModel`, and its export with a recipe that keeps the aspect ratio of images."""
     model, folder = AnySizeModel(request.param), tmp_path_factory.mktemp("any size")
     fill_model(model)
-    spec = replace(find_model(MODEL), recipe=MASK_RCNN)
-    export_model(model, spec, ModelInfo(MODEL, CATEGORIES, (64, 107)), folder)
+    info = ModelInfo(MODEL, CATEGORIES, (64, 107), own_preprocess=MASK_RCNN.preprocess((64, 107)))
+    export_model(model, find_model(MODEL), info, folder)
     return model, folder
 
 
