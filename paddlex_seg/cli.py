@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddlex_seg import __version__
-from paddlex_seg.errors import ConfigError, PaddlexSegError
+from paddlex_seg.errors import ConfigError, OutputError, PaddlexSegError
 
 if TYPE_CHECKING:
     from paddlex_seg.config.schema import Config
@@ -38,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     # Slow imports are here, so that --help answers at once.
     from paddlex_seg.config.read import find_config, read_config, validate_config
-    from paddlex_seg.modes.result_file import clear_result, write_result
-    from paddlex_seg.runtime.environment import launched
+    from paddlex_seg.modes.result_file import open_output, write_result
+    from paddlex_seg.runtime.environment import launched, use_writable_folders
     from paddlex_seg.runtime.rank_notes import Failure, note_failure
     from paddlex_seg.runtime.supervisor import launch_plan
 
@@ -52,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         data = read_config(path, options.override)
         mode, output = _mode_and_output(data)
         if output is not None and place is None:
-            clear_result(output, mode)
+            open_output(output, mode)
+            use_writable_folders(output)
         cfg = validate_config(data, path, options.override)
         plan = launch_plan(cfg) if place is None else None
         if plan is not None:
@@ -67,9 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         failure = Failure.of(interrupt, str(interrupt) or "interrupted", 1)
     except PaddlexSegError as error:
         failure = Failure.of(error, f"Error: {error}", error.exit_code)
+        output = None if isinstance(error, OutputError) else output
     except Exception as error:
-        message = f"Error: {type(error).__name__}: {error} (unexpected error; see the traceback above)"
-        failure = Failure.of(error, f"{traceback.format_exc()}{message}", 1)
+        failure = Failure.of(error, _unexpected(error), 1)
     if failure is None:
         return 0
     if place is not None:
@@ -79,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def console_log(cfg: "Config", place: "Launched | None") -> Iterator[None]:
-    """Show log lines on the console while a mode runs. Creates the output folder.
+    """Show log lines on the console while a mode runs.
 
     ``place``: the place of this process in a distributed run. Rank 0 writes its log lines to a file, from
     which the command prints them. Other ranks log only warnings, to their own log files.
@@ -87,7 +88,6 @@ def console_log(cfg: "Config", place: "Launched | None") -> Iterator[None]:
     from paddlex_seg.runtime.log import ROOT, log_file, start_log
     from paddlex_seg.runtime.rank_notes import TERMINAL_LOG
 
-    _make_output(cfg)
     start_log()
     if place is not None and place.rank != 0:
         ROOT.setLevel("WARNING")
@@ -101,7 +101,6 @@ def run_distributed(cfg: "Config", plan: "LaunchPlan", command: Sequence[str]) -
     from paddlex_seg.runtime.supervisor import log_folder, run_ranks
 
     _require_paddle()
-    _make_output(cfg)
     start_log()
     return run_ranks(plan, command, log_folder(cfg))
 
@@ -113,24 +112,17 @@ def _own_command(argv: Sequence[str] | None) -> list[str]:
     return [sys.executable, "-u", "-m", "paddlex_seg", *argv]
 
 
-def _make_output(cfg: "Config") -> None:
-    output_dir = Path(cfg.Global.output)
-    try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"Global.output: the folder {output_dir} cannot be created: {error.strerror}. Set another folder."
-        ) from error
-
-
 def mode_function(mode: str) -> Callable[["Config"], dict[str, Any]]:
     """The function of a mode. It returns the content of the mode's result file.
 
     It is imported only here, because check_dataset does not need Paddle.
     """
+    from paddlex_seg.runtime.environment import writable_home
+
     if mode != "check_dataset":
         _require_paddle()
-    function: Callable[[Config], dict[str, Any]] = import_module(f"paddlex_seg.modes.{mode}").run
+    with writable_home():
+        function: Callable[[Config], dict[str, Any]] = import_module(f"paddlex_seg.modes.{mode}").run
     return function
 
 
@@ -163,6 +155,16 @@ def _mode_and_output(data: Mapping[str, Any]) -> tuple[str, Path | None]:
     )
 
 
+def _unexpected(error: Exception) -> str:
+    """The message for an error that nothing else explains: that of the system, or a bug with its traceback."""
+    from paddlex_seg.files.problems import explain, is_of_the_system
+
+    if isinstance(error, OSError) and is_of_the_system(error):
+        return f"Error: {explain(error)}"
+    name = type(error).__name__
+    return f"{traceback.format_exc()}Error: {name}: {error} (unexpected error; see the traceback above)"
+
+
 def _fail(failure: "Failure", *, mode: str, output: Path | None) -> int:
     """Print a failure, add it to the result file if there is an output folder, and return the exit code."""
     from paddlex_seg.modes.result_file import add_to_result
@@ -171,9 +173,8 @@ def _fail(failure: "Failure", *, mode: str, output: Path | None) -> int:
     if output is not None:
         entry = {"done_flag": False, "err_type": failure.err_type, "err_msg": failure.err_msg}
         try:
-            output.mkdir(parents=True, exist_ok=True)
             add_to_result(output, mode, entry)
-        except OSError as problem:
+        except (OSError, ValueError) as problem:
             print(f"The result file could not be written: {problem}", file=sys.stderr)
     return failure.exit_code
 

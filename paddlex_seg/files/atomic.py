@@ -31,6 +31,7 @@ _TEMPORARY_NAME = re.compile(
 )
 _PROC = Path("/proc")
 _FLUSHED_AT_ONCE = 16
+_PROBED_BYTES = 4096  # one block of most file systems
 # Errors of a full or broken disk, which the system reports without a file name.
 _DISK_ERRORS = {errno.ENOSPC, errno.EIO, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
@@ -102,6 +103,22 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write text as UTF-8 without changing line ends, in the same way as `write_bytes`."""
     write_bytes(path, text.encode("utf-8"))
+
+
+def require_writable(folder: Path) -> None:
+    """Create a folder if missing, and write and remove a small file in it. Raises OSError.
+
+    Only a try tells: rights say nothing about read-only and full disks, and nothing at all to root.
+    """
+    probe = temporary_path(folder / "probe")
+    with _naming(probe, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            probe.write_bytes(bytes(_PROBED_BYTES))
+            flush(probe)
+        finally:
+            with suppress(OSError):
+                probe.unlink(missing_ok=True)
 
 
 def put_in_place(new: Path, path: Path) -> None:
@@ -229,6 +246,8 @@ def _naming(temporary: Path, path: Path) -> Iterator[None]:
     except OSError as error:
         if error.filename is None and error.errno in _DISK_ERRORS:
             error.filename = str(path)
-        elif isinstance(error.filename, str | os.PathLike) and error.filename2 is None:
+        elif isinstance(error.filename, str | os.PathLike):
             error.filename = os.fspath(error.filename).replace(str(temporary), str(path), 1)
+            if error.filename2 is not None and os.fspath(error.filename2) == error.filename:
+                del error.filename2  # the rename from the temporary name
         raise

@@ -10,7 +10,7 @@ from PIL import Image
 
 from paddlex_seg.data.coco.instances import annotations_to_instances
 from paddlex_seg.data.images import image_path, load_image
-from paddlex_seg.files.atomic import new_file
+from paddlex_seg.files.images import write_image
 from paddlex_seg.reports.charts import draw_histogram
 from paddlex_seg.structures import Annotation, CocoFile
 from paddlex_seg.visualize import draw_instances
@@ -52,6 +52,4 @@ def save_histogram(table: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def _save(image: NDArray[np.uint8], path: Path) -> None:
-    """Write an image file atomically."""
-    with new_file(path) as temporary:
-        Image.fromarray(image).save(temporary, quality=92)
+    write_image(path, Image.fromarray(image), quality=92)
