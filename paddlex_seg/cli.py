@@ -156,11 +156,12 @@ def _mode_and_output(data: Mapping[str, Any]) -> tuple[str, Path | None]:
 
 
 def _unexpected(error: Exception) -> str:
-    """The message for an error that nothing else explains: that of the system, or a bug with its traceback."""
-    from paddlex_seg.files.problems import explain, is_of_the_system
+    """The message for an error of no class of ours: a problem of the system, or a bug with its traceback."""
+    from paddlex_seg.files.problems import problem_of_the_system
 
-    if isinstance(error, OSError) and is_of_the_system(error):
-        return f"Error: {explain(error)}"
+    problem = problem_of_the_system(error)
+    if problem is not None:
+        return f"Error: {problem}"
     name = type(error).__name__
     return f"{traceback.format_exc()}Error: {name}: {error} (unexpected error; see the traceback above)"
 

@@ -50,7 +50,8 @@ def new_file(path: Path) -> Iterator[Path]:
             yield temporary
             put_in_place(temporary, path)
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # it is gone, or an error is on its way that tells more
+                temporary.unlink()
 
 
 @contextmanager

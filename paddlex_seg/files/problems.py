@@ -35,9 +35,13 @@ _REMEDIES = {
 _BY_NUMBER = {getattr(errno, name): text for name, text in _REMEDIES.items() if hasattr(errno, name)}
 
 
-def is_of_the_system(error: OSError) -> bool:
-    """Whether the disk, the rights or a limit of this machine are the cause, and not a mistake of ours."""
-    return error.errno in _BY_NUMBER
+def problem_of_the_system(error: Exception) -> str | None:
+    """The message for an error whose cause is a disk, rights or a limit of this machine; None for others."""
+    if isinstance(error, MemoryError):
+        return f"The memory is used up. {_PROCESSES}."
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return f"The system refused to start a thread. {_PROCESSES}."
+    return explain(error) if isinstance(error, OSError) and error.errno in _BY_NUMBER else None
 
 
 def explain(error: OSError) -> str:

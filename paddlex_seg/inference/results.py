@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from paddlex_seg.files.atomic import new_file, write_text
+from paddlex_seg.files.atomic import write_text
+from paddlex_seg.files.images import write_image
 from paddlex_seg.masks.rle import rle_to_json
 from paddlex_seg.structures import Instances
 from paddlex_seg.visualize import draw_instances
@@ -77,10 +78,7 @@ class Result:
         suffix = suffix if suffix in DRAWING_SUFFIXES else ".png"
         path = self._target(Path(save_path), DRAWING_SUFFIXES, suffix)
         options = {"quality": JPEG_QUALITY} if path.suffix.lower() in (".jpg", ".jpeg") else {}
-        image_format = Image.registered_extensions()[path.suffix.lower()]
-        drawing = Image.fromarray(self.draw())
-        with new_file(path) as temporary:
-            drawing.save(temporary, format=image_format, **options)
+        write_image(path, Image.fromarray(self.draw()), **options)
         return path
 
     def _target(self, save_path: Path, file_suffixes: tuple[str, ...], suffix: str) -> Path:

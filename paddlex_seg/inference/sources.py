@@ -22,6 +22,7 @@ from PIL import Image
 from paddlex_seg.data.images import IMAGE_SUFFIXES, load_image
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.download import DownloadError, LimitError, Limits, Network, download
+from paddlex_seg.files.images import encode_image
 
 URL_PATTERN = re.compile(r"https?://", re.IGNORECASE)
 DOWNLOAD_LIMITS = Limits(num_bytes=200_000_000, seconds=60.0, redirects=5)
@@ -207,7 +208,7 @@ def _load_page(path: Path, page: int) -> NDArray[np.uint8]:
         try:
             with Image.open(path) as image:
                 image.seek(page)
-                image.save(single, format="TIFF")
+                single.write_bytes(encode_image(image, ".tiff"))
         except (OSError, ValueError, SyntaxError, EOFError) as error:
             raise DatasetError(f"{path}, page {page}: cannot be read ({error}).") from error
         return load_image(single)
