@@ -155,7 +155,9 @@ def a_mode(monkeypatch: pytest.MonkeyPatch, work: Callable[[Path], dict[str, Any
     monkeypatch.setattr(cli, "mode_function", lambda mode: lambda cfg: work(Path(cfg.Global.output)))
 
 
-def test_a_result_that_cannot_be_written_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_that_cannot_be_written_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def work(output: Path) -> dict[str, Any]:
         fill(output)
         return {"metrics": 1}
@@ -211,7 +213,9 @@ def test_a_read_only_data_set_is_checked_and_trained_on(
         make_read_only(disk)
         checked = run_cli("check_dataset", tmp_path / "output", Global__dataset_dir=disk / "data")
         assert checked.code == 0, checked.stderr
-        trained = run_slim("train", tmp_path / "output", **train_options(disk / "data", Train__epochs_iters=1))
+        trained = run_slim(
+            "train", tmp_path / "output", **train_options(disk / "data", Train__epochs_iters=1)
+        )
         assert trained.code == 0, trained.stderr
 
 

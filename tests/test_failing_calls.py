@@ -23,7 +23,14 @@ def can_trace() -> bool:
 def test_a_call_that_fails_is_told_or_overcome_and_the_next_run_goes_on(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (HELPERS, *sys.path[1:])))}
     for points, modes in ((4, ["check_dataset", "predict"]), (1, ["export", "train"])):
-        command = [sys.executable, str(HELPERS / "fail_calls.py"), str(tmp_path), str(points), str(SEED), *modes]
+        command = [
+            sys.executable,
+            str(HELPERS / "fail_calls.py"),
+            str(tmp_path),
+            str(points),
+            str(SEED),
+            *modes,
+        ]
         ended = subprocess.run(command, capture_output=True, text=True, env=environment)
         assert ended.returncode == 0, ended.stdout + ended.stderr
         for mode in modes:

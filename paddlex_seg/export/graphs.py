@@ -9,11 +9,15 @@ import errno
 import filecmp
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 import paddle
 from paddle import Tensor, nn
+from paddle.jit.dy2static import convert_call_func
+from paddle.jit.dy2static.utils import get_temp_dir
 from paddle.static import InputSpec
 
 from paddlex_seg.catalog import ModelSpec
@@ -36,7 +40,7 @@ def export_model(model: InstanceSegmenter, spec: ModelSpec, info: ModelInfo, fol
         official = WithoutBoxes if spec.arch == "SOLOv2" else WithPastedMasks
         _save_graph(official(model), inputs, temporary / "inference")
         _save_graph(WithSmallMasks(model), inputs, temporary / "network")
-        _require_whole(temporary)
+        require_whole(temporary)
         write_inference_yml(temporary / "inference.yml", exported_spec(model, spec, info))
         for path in temporary.iterdir():
             if path.name not in FILES:
@@ -116,11 +120,38 @@ def _input_spec(preprocess: PreprocessSpec) -> list[InputSpec]:
 
 def _save_graph(layer: nn.Layer, inputs: list[InputSpec], prefix: Path) -> None:
     layer.eval()
-    with paddle.no_grad(), writable_home():
+    with paddle.no_grad(), writable_home(), _told_conversion_errors():
         paddle.jit.save(paddle.jit.to_static(layer, input_spec=inputs, full_graph=True), str(prefix))
 
 
-def _require_whole(folder: Path) -> None:
+@contextmanager
+def _told_conversion_errors() -> Iterator[None]:
+    """Raise the first error of the disk to which Paddle writes the source code of converted functions.
+
+    Paddle takes any OSError there for a function without source code. It then exports the function as it is,
+    with the shapes of the example input as constants.
+    """
+    convert, failed = convert_call_func.convert_to_static, []
+
+    def watched(function: Any) -> Any:
+        try:
+            return convert(function)
+        except OSError as error:
+            if error.errno is not None:  # a function without source code has none
+                error.filename = error.filename or get_temp_dir()
+                failed.append(error)
+            raise
+
+    convert_call_func.convert_to_static = watched
+    try:
+        yield
+    finally:
+        convert_call_func.convert_to_static = convert
+        if failed:
+            raise failed[0]
+
+
+def require_whole(folder: Path) -> None:
     """Raise OSError unless all that Paddle wrote is there: its writing overlooks a full or failing disk."""
     for name in ("inference", "network"):
         graph, parameters = folder / f"{name}.json", folder / f"{name}.pdiparams"

@@ -79,8 +79,8 @@ def new_files(folder: Path) -> Iterator[Path]:
     """A temporary folder for files that belong together. They are then moved into ``folder``.
 
     All files are complete before the first is moved. Files of the same names are replaced; other files of
-    ``folder`` stay. The folder is created if missing. After an error none of the files is moved. Disk errors
-    (OSError) name ``folder``.
+    ``folder`` stay. The folder is created if missing. After an error, also of a rename, the old files are
+    there. Disk errors (OSError) name ``folder``.
     """
     temporary = temporary_path(folder / "files")
     with _naming(temporary, folder):
@@ -88,8 +88,7 @@ def new_files(folder: Path) -> Iterator[Path]:
             temporary.mkdir(parents=True)
             yield temporary
             _flush_tree(temporary)
-            for path in sorted(temporary.iterdir()):
-                os.replace(path, folder / path.name)
+            _move_all(temporary, folder)
             flush(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -209,6 +208,37 @@ def _start_of(pid: int) -> int | None:
     except (ProcessLookupError, OverflowError):
         return None
     return 0
+
+
+def _move_all(new: Path, folder: Path) -> None:
+    """Move the files of ``new`` into ``folder``. After an error, undo what was done."""
+    paths, old = sorted(new.iterdir()), temporary_path(new / "old")
+    moved: list[Path] = []
+    old.mkdir()
+    try:
+        for path in paths:
+            target = folder / path.name
+            if target.exists():
+                link_or_copy(target, old / path.name)
+            os.replace(path, target)
+            moved.append(target)
+    except BaseException:
+        for target in moved:
+            with suppress(OSError):
+                if (old / target.name).exists():
+                    os.replace(old / target.name, target)
+                else:
+                    target.unlink()
+        raise
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Link a file under a second name, or copy it if the file system has no hard links."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _exchange(new: Path, path: Path, backup: Callable[[Path], Path] | None) -> None:

@@ -46,7 +46,9 @@ def problem_of_the_system(error: Exception) -> str | None:
 
 def explain(error: OSError) -> str:
     """One or two sentences: path, cause and remedy."""
-    names = [name for name in (error.filename, error.filename2) if isinstance(name, str | bytes | os.PathLike)]
+    names = [
+        name for name in (error.filename, error.filename2) if isinstance(name, str | bytes | os.PathLike)
+    ]
     where = " and ".join(map(os.fsdecode, names)) or "The system refused a request"
     remedy = _BY_NUMBER.get(error.errno or 0)
     return f"{where}: {error.strerror}." + (f" {remedy}." if remedy else "")

@@ -1,10 +1,10 @@
 """Lets calls of the operating system fail: ``python fail_calls.py FOLDER POINTS SEED [MODE ...]``.
 
-Each mode of the command line runs alone on small prepared input, in a forked process that strace watches. At each of POINTS points
-one call of the main thread fails once: writing, opening to write, renaming, linking, removing or flushing a
-file, making a folder, or (in mode check_dataset) starting a thread. Paddle does not survive the latter: its own
-thread pools then wait for ever. Files are those in the output folder, in the home
-folder and in the folder for temporary files; calls are drawn from those of an undisturbed run. Then
+Each mode of the command line runs alone on small prepared input, in a forked process that strace watches. At
+each of POINTS points one call of the main thread fails once: writing, opening to write, renaming, linking,
+removing or flushing a file, making a folder, or (in mode check_dataset) starting a thread. Paddle does not
+survive the latter: its own thread pools then wait for ever. Files are those in the output folder, in the home
+folder and in the folder for temporary files. Calls are drawn from those of an undisturbed run. Then
 
 - there is a message without a traceback, or the results are those of an undisturbed run;
 - no file under a final name is incomplete, and no failed run has a result file that tells of a success;
@@ -121,7 +121,9 @@ class Place:
         }
         return ["-c", "PP-YOLOE_seg-S", *(f"-o{key}={value}" for key, value in options.items())]
 
-    def run(self, *, fault: tuple[Call, str] | None = None, trace: bool = False, again: bool = False) -> Ended:
+    def run(
+        self, *, fault: tuple[Call, str] | None = None, trace: bool = False, again: bool = False
+    ) -> Ended:
         """Run the command, from an empty output folder unless ``again``."""
         if not again:
             shutil.rmtree(self.work, ignore_errors=True)
@@ -181,7 +183,7 @@ class Place:
         return any(str(place) in text for place in (self.output, self.tmp, self.home))
 
     def calls(self, lines: list[str]) -> Iterator[Call]:
-        """The calls of the main thread that may fail: in the folders of this mode, after the first of them."""
+        """The calls of the main thread that may fail: those that change folders of this mode."""
         counts: Counter[str] = Counter()
         main = lines[0].split()[0]
         begun = False
@@ -272,13 +274,20 @@ def problems_of(place: Place, ended: Ended, clean: dict[str, str], inputs: dict[
         for name in clean.keys() - now.keys():
             if Path(name).name not in told:
                 found.append(f"exit 0 without {name}")
-        found += [f"exit 0 with another {name}" for name in clean if clean[name] != now.get(name, clean[name]) != ""]
-        if not (result_file.is_file() and json.loads(result_file.read_text(encoding="utf-8"))["done_flag"] is True):
+        found += [
+            f"exit 0 with another {name}" for name in clean if clean[name] != now.get(name, clean[name]) != ""
+        ]
+        if not (
+            result_file.is_file() and json.loads(result_file.read_text(encoding="utf-8"))["done_flag"] is True
+        ):
             found.append("exit 0 without a result file that says so")
     else:
         if not re.search(r"^(Error|interrupted)", ended.stderr, re.MULTILINE):
             found.append(f"exit {ended.code} without a message")
-        if result_file.is_file() and json.loads(result_file.read_text(encoding="utf-8"))["done_flag"] is not False:
+        if (
+            result_file.is_file()
+            and json.loads(result_file.read_text(encoding="utf-8"))["done_flag"] is not False
+        ):
             found.append(f"exit {ended.code} with a result file that tells of a success")
     if state(place.inputs) != inputs:
         found.append("the inputs have changed")
@@ -309,7 +318,9 @@ def undisturbed(place: Place) -> tuple[list[Call], dict[str, str]]:
     return calls, {name: value for name, value in first.items() if second[name] == value}
 
 
-def try_point(place: Place, call: Call, error: str, clean: dict[str, str], inputs: dict[str, str]) -> dict[str, Any]:
+def try_point(
+    place: Place, call: Call, error: str, clean: dict[str, str], inputs: dict[str, str]
+) -> dict[str, Any]:
     """Run with a fault and then without."""
     ended = place.run(fault=(call, error))
     hit = [line for line in ended.traced if "(INJECTED)" in line]
@@ -330,7 +341,9 @@ def try_point(place: Place, call: Call, error: str, clean: dict[str, str], input
 def run_points(folder: Path, mode: str, points: int, seed: int) -> list[dict[str, Any]]:
     """The outcomes of the points of a mode; those in the log are not run again."""
     log = folder / "log.jsonl"
-    done = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.is_file() else []
+    done = (
+        [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.is_file() else []
+    )
     outcomes = {row["point"]: row for row in done if (row["mode"], row["seed"]) == (mode, seed)}
     if all(point in outcomes for point in range(points)):
         return [outcomes[point] for point in range(points)]
@@ -367,7 +380,9 @@ def main(folder: Path, points: int, seed: int, modes: list[str]) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     prepare(folder)
     rows = [row for mode in modes or MODES for row in run_points(folder, mode, points, seed)]
-    print("\n| mode | points | failed with a message | went on | not as it should be |\n|---|---|---|---|---|")
+    print(
+        "\n| mode | points | failed with a message | went on | not as it should be |\n|---|---|---|---|---|"
+    )
     for mode in modes or MODES:
         own = [row for row in rows if row["mode"] == mode]
         counts = Counter(row["outcome"] for row in own)
@@ -375,7 +390,8 @@ def main(folder: Path, points: int, seed: int, modes: list[str]) -> int:
         print(f"| {mode} | {len(own)} | {counts['told']} | {counts['went on']} | {bad} |")
     bad_rows = [row for row in rows if row["problems"]]
     for row in bad_rows:
-        print(f"\n{row['mode']} {row['point']}, exit {row['code']}: {row['call']}\n  {row['problems']}\n{row['stderr']}")
+        print(f"\n{row['mode']} {row['point']}, exit {row['code']}: {row['call']}\n  {row['problems']}")
+        print(row["stderr"])
     return len(bad_rows)
 
 
