@@ -35,8 +35,8 @@ def open_output(output_dir: Path, mode: str) -> None:
         raise OutputError(f"Global.output cannot be written. {explain(problem)}") from problem
     except ValueError as problem:
         raise OutputError(
-            f"Global.output: {str(output_dir)!r} cannot be written, because its name is not UTF-8 text or has "
-            "a null character. Set another folder."
+            f"Global.output cannot be written. The name {str(output_dir)!r} is not UTF-8 text or has a null "
+            "character. Set another folder."
         ) from problem
 
 
