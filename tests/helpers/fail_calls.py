@@ -325,7 +325,8 @@ def try_point(
     ended = place.run(fault=(call, error))
     hit = [line for line in ended.traced if "(INJECTED)" in line]
     begun = f"{call.name} {error} {call.text}"
-    if not any(place.owns(line) or CALLS[call.name] == "start" for line in hit):
+    # Calls are counted per thread, so that one of another thread may have failed as well.
+    if len(hit) != 1 or not (place.owns(hit[0]) or CALLS[call.name] == "start"):
         return {"outcome": "missed", "call": begun, "problems": []}
     problems = problems_of(place, ended, clean, inputs)
     problems += recovery_problems(place, clean)
