@@ -1,4 +1,4 @@
-"""What users write into files and after -o, through the command line: read as meant, or told what to write."""
+"""What users write into files and after -o, by the command line: read as meant, or told how to write it."""
 
 import os
 import re
