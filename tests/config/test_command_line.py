@@ -286,6 +286,7 @@ def test_a_file_in_unicode_is_read(content: bytes) -> None:
         (GLOBAL.encode() + b"  output: a\x07b\n", "config.yaml:4: found the control character U+0007"),
         ((GLOBAL + "\toutput: x\n").encode(), "config.yaml:4: this is not YAML"),
         ((GLOBAL + "Train:\n\tbatch_size: 3\n").encode(), "Replace the tab by spaces"),
+        ((GLOBAL + '  output: "a\\0b"\n').encode(), "config.yaml:4: Global.output: found"),
         (b"", "found nothing"),
         (b"- a\n", "found a list"),
         (b"Global\n", "found a text"),
