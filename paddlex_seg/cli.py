@@ -203,11 +203,12 @@ def _mode_and_output(data: Mapping[str, Any]) -> tuple[str, Path | None]:
     """
     from pydantic import TypeAdapter, ValidationError
 
+    from paddlex_seg.config.schema import GlobalConfig
     from paddlex_seg.config.values import PathText
 
     section = data.get("Global")
     section = section if isinstance(section, dict) else {}
-    mode = section.get("mode")
+    mode = section.get("mode", GlobalConfig.model_fields["mode"].default)
     output: Path | None = None
     try:
         output = Path(TypeAdapter(PathText).validate_python(section.get("output", "output")))
