@@ -7,14 +7,15 @@ from pathlib import Path
 from paddlex_seg.catalog import ModelSpec
 from paddlex_seg.checkpoints.files import BEST, CHECKPOINTS
 from paddlex_seg.checkpoints.info import ModelInfo, read_info
+from paddlex_seg.checkpoints.weights import check_weights
 from paddlex_seg.data.coco.categories import same_categories
 from paddlex_seg.data.coco.official_categories import COCO_CATEGORIES
 from paddlex_seg.data.coco.paths import dataset_paths
 from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.errors import WeightsError
-from paddlex_seg.files.download import resolve_weights
+from paddlex_seg.files.weights_cache import resolve_weights
 from paddlex_seg.recipes import ImageSize
-from paddlex_seg.runtime.network import expand_home, network
+from paddlex_seg.runtime.network import network
 from paddlex_seg.structures import CocoFile
 
 LOGGER = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def find_weights(value: str | None, *, key: str, output: Path) -> Path:
         value = str(best_of_run(output, best.name, key=key))
         LOGGER.info("%s: %s is used.", key, value)
     try:
-        return resolve_weights(expand_home(value), config_key=key, network=network())
+        return resolve_weights(value, config_key=key, network=network(), verify=check_weights)
     except WeightsError as error:
         if best.is_file() and Path(value) != best:
             raise WeightsError(

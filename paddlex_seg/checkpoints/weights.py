@@ -4,6 +4,7 @@ A .pdparams file is a pickle. `pickle_reader` reads it without running code from
 """
 
 import json
+import logging
 import pickle
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,14 +20,22 @@ from numpy.typing import NDArray
 from paddle import Tensor, nn
 
 from paddlex_seg.catalog import ModelSpec
+from paddlex_seg.checkpoints.file_kinds import USE_WEIGHTS, is_safetensors, what_it_is
+from paddlex_seg.checkpoints.finite import require_finite
 from paddlex_seg.checkpoints.names import find_takers, match_classes
 from paddlex_seg.checkpoints.pickle_reader import PickledArray, RefusedError, read_pickle
+from paddlex_seg.checkpoints.prefixes import without_prefix
 from paddlex_seg.errors import WeightsError
 from paddlex_seg.files.atomic import new_file, write_bytes
 from paddlex_seg.models.base import ClassAxis, InstanceSegmenter
 from paddlex_seg.structures import Category
 
-WRAPPERS = ("model", "state_dict", "model_state_dict", "params", "ema")  # tried in this order
+LOGGER = logging.getLogger(__name__)
+# Entries that can hold the weights, the preferred first: moving averages are what is evaluated.
+WRAPPERS = tuple(
+    "ema ema_state_dict model_ema teacher model state_dict model_state_dict params module network net "
+    "weights student".split()
+)
 PARAMETER_NAMES = "StructuredToParameterName@@"
 SLICED_TENSORS = "UnpackBigParamInfor@@"  # Paddle's own spelling
 # The description of the weights, as JSON: the bytes of an array in .pdparams, metadata in .safetensors. An
@@ -66,19 +75,19 @@ def read_weights(path: str | Path) -> dict[str, NDArray[Any]]:
     """The named arrays of a .pdparams or .safetensors file, in the order of the file.
 
     Arrays may be read-only. bfloat16 arrays of a .pdparams file come as uint16, as Paddle stores them.
-    Entries that are not arrays are ignored. A dict wrapped once ("model", "state_dict", ...) is unwrapped.
-    Raises WeightsError when the file is missing, empty, truncated, no weight file, or would run code.
+    Entries that are not arrays are ignored. Weights within an entry ("model", "ema", ...) are unwrapped, and
+    the log says which entry is used. Raises WeightsError when the file is missing, empty, truncated, no
+    weight file, or would run code.
     """
-    path = Path(path)
-    _require_content(path)
-    if path.suffix == ".safetensors":
-        arrays = _read_safetensors(path)
-    else:
-        arrays = _read_pdparams(path)
-        arrays.pop(DESCRIPTION, None)
-    if not arrays:
-        raise WeightsError(f"{path}: the file holds no arrays, so it is not a weight file.")
+    arrays, note = _read(Path(path))
+    if note:
+        LOGGER.info("%s: %s.", path, note)
     return arrays
+
+
+def check_weights(path: Path) -> None:
+    """Raise WeightsError when ``read_weights`` would."""
+    _read(path)
 
 
 def read_description(path: Path) -> dict[str, Any] | None:
@@ -87,10 +96,10 @@ def read_description(path: Path) -> dict[str, Any] | None:
     Raises WeightsError as `read_weights` does, and when the description is damaged.
     """
     _require_content(path)
-    if path.suffix == ".safetensors":
+    if _is_safetensors(path):
         text: str | bytes | None = _safetensors_metadata(path).get(DESCRIPTION)
     else:
-        entry = _read_pdparams(path).get(DESCRIPTION)
+        entry = _read_pdparams(path)[0].get(DESCRIPTION)
         text = None if entry is None else entry.tobytes()
     try:
         return None if text is None else dict(json.loads(text))
@@ -160,7 +169,7 @@ def load_pretrained(
 
     Errors name ``source``, or else ``path``. Raises WeightsError as `read_weights` and `load_into` do.
     """
-    weights = read_weights(path)
+    weights = _unprefixed(model, read_weights(path), source or path)
     if source_categories is None:
         return load_into(model, weights, source=source or path)
     index_in_file = match_classes(categories, source_categories)
@@ -200,9 +209,11 @@ def load_into(
 
     An entry without a tensor of the same name is loaded into the one tensor whose name ends with it after a
     dot ("res2.conv.weight" into "backbone.res2.conv.weight"). When several entries match a tensor, the
-    longest name wins. Raises WeightsError, which names ``source``, when no entry fits.
+    longest name wins. A prefix of the whole file ("module.") is left out, and the log says so. Raises
+    WeightsError, which names ``source``, when no entry fits, or when one that fits is not finite.
     """
     tensors = model.state_dict()
+    weights = _unprefixed(model, weights, source)
     takers = find_takers(tensors, weights)
     fitting: dict[str, str] = {}  # name in the model -> name in the file
     skipped: list[tuple[str, str]] = []
@@ -216,8 +227,9 @@ def load_into(
     if not fitting:
         raise WeightsError(
             f"{source}: none of its {len(weights)} entries fits this model, which has {len(tensors)} "
-            f"tensors: {_group_by_reason(skipped)}. Use weights of this model or of its backbone."
+            f"tensors: {_group_by_reason(skipped)}. {_advice_for(weights)}"
         )
+    require_finite({entry: weights[entry] for entry in fitting.values()}, source=source)
     for name, entry in fitting.items():
         _assign(tensors[name], weights[entry])
     # A tensor can have two names in a model; the file may contain only one of them.
@@ -227,6 +239,22 @@ def load_into(
         skipped=tuple(skipped),
         missing=tuple(name for name, tensor in tensors.items() if id(tensor) not in filled),
     )
+
+
+def _unprefixed(
+    model: nn.Layer, weights: Mapping[str, NDArray[Any]], source: str | Path
+) -> dict[str, NDArray[Any]]:
+    unprefixed, note = without_prefix(model.state_dict(), weights)
+    if note:
+        LOGGER.info("%s: %s.", source, note)
+    return dict(unprefixed)
+
+
+def _advice_for(weights: Mapping[str, Any]) -> str:
+    """What to give instead of a file without an entry for the model, by the names of its entries."""
+    if any(name.startswith("optimizer/") or "_moment" in name or "_velocity" in name for name in weights):
+        return "It holds the state of an optimizer. Use the .pdparams file beside it."
+    return "Use weights of this model or of its backbone."
 
 
 def _reason_to_skip(array: NDArray[Any], tensors: list[Tensor], names: list[str]) -> str:
@@ -284,12 +312,29 @@ def _first(texts: list[str], count: int, separator: str = ", ") -> str:
 # Reading a file
 
 
+def _read(path: Path) -> tuple[dict[str, NDArray[Any]], str]:
+    """The arrays of a file, and a note for the log about what was unwrapped."""
+    _require_content(path)
+    if _is_safetensors(path):
+        arrays, note = _read_safetensors(path), ""
+    else:
+        arrays, note = _read_pdparams(path)
+        arrays.pop(DESCRIPTION, None)
+    if not arrays:
+        raise WeightsError(f"{path}: the file holds no arrays, so it is not a weight file. {USE_WEIGHTS}")
+    return arrays, note
+
+
+def _is_safetensors(path: Path) -> bool:
+    return path.suffix == ".safetensors" or is_safetensors(path)
+
+
 def _require_content(path: Path) -> None:
     if not path.is_file():
         state = "is a folder" if path.is_dir() else "does not exist"
         raise WeightsError(f"{path} {state}; a .pdparams or .safetensors file was expected.")
     if path.stat().st_size == 0:
-        raise WeightsError(f"{path} is empty (0 bytes). Download or copy the weights again.")
+        raise WeightsError(f"{path} is empty (0 bytes). {USE_WEIGHTS}")
 
 
 def _read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
@@ -307,10 +352,12 @@ def _safetensors_metadata(path: Path) -> dict[str, str]:
         raise WeightsError(_damage_report(path, problem)) from problem
 
 
-def _read_pdparams(path: Path) -> dict[str, NDArray[Any]]:
+def _read_pdparams(path: Path) -> tuple[dict[str, NDArray[Any]], str]:
     try:
         with open(path, "rb") as file:
-            return _named_arrays(read_pickle(file))
+            content = read_pickle(file)
+        entries, note = _unwrapped(content)
+        return _named_arrays(entries), note
     except RefusedError as refused:
         raise WeightsError(
             f"{path}: the file {refused}, which no weight file needs. Such a file can run code on this "
@@ -326,31 +373,41 @@ def _damage_report(path: Path, problem: Exception) -> str:
         return f"{path} cannot be read: {problem}."
     return (
         f"{path} ({path.stat().st_size} bytes) is truncated, damaged or no {path.suffix} file: "
-        f"{type(problem).__name__}: {problem}.{_looks_like(path)} Download or copy the weights again."
+        f"{type(problem).__name__}: {problem}. {what_it_is(path)}"
     )
 
 
-def _looks_like(path: Path) -> str:
-    with open(path, "rb") as file:
-        head = file.read(64).lstrip()
-    for start, kind in (
-        (b"<", "a web page, perhaps a server's error message saved under this name"),
-        (b"PK\x03\x04", "a zip archive, perhaps weights of PyTorch"),
-        (b"version https://git-lfs", "a Git LFS pointer; the weights themselves were not downloaded"),
-    ):
-        if head.startswith(start):
-            return f" It looks like {kind}."
-    return ""
+def _unwrapped(content: Any) -> tuple[Any, str]:
+    """The dict with the arrays in a file that wraps it, and a note about it: empty when it is not wrapped."""
+    path: list[str] = []
+    unused: list[str] = []
+    while isinstance(content, dict):
+        inner = [key for key, value in content.items() if isinstance(key, str) and _holds_arrays(value)]
+        best = next((key for key in WRAPPERS if key in inner), None)
+        if best is None:
+            break
+        unused += [".".join([*path, key]) for key in inner if key != best]
+        path.append(best)
+        content = content[best]
+    if not path:
+        return content, ""
+    others = f"; not used: {', '.join(unused)}" if unused else ""
+    return content, f"the entry {'.'.join(path)} is used as weights{others}"
+
+
+def _holds_arrays(value: Any) -> bool:
+    """Whether a value is a dict with arrays in it, or in the dicts in it."""
+    return isinstance(value, dict) and any(
+        _array_of(one) is not None or _holds_arrays(one) for one in value.values()
+    )
 
 
 def _named_arrays(content: Any) -> dict[str, NDArray[Any]]:
     if not isinstance(content, dict):
         kind = type(content).__name__.strip("_").lower()
         raise ValueError(f"found one object of type {kind}, expected named arrays")
-    wrapped = next((content[key] for key in WRAPPERS if isinstance(content.get(key), dict)), None)
-    entries = content if wrapped is None else wrapped
-    arrays = {str(name): array for name, value in entries.items() if (array := _array_of(value)) is not None}
-    return _join_slices(arrays, entries.get(SLICED_TENSORS, {}))
+    arrays = {str(name): array for name, value in content.items() if (array := _array_of(value)) is not None}
+    return _join_slices(arrays, content.get(SLICED_TENSORS, {}))
 
 
 def _array_of(value: Any) -> NDArray[Any] | None:

@@ -190,7 +190,8 @@ KINDS: dict[str, Kind] = {
         "error",
         "An image file is readable, but it has too many pixels, or its values are not 8-bit or 16-bit "
         "integers.",
-        "Save it with 8 bits per channel, or cut it into tiles.",
+        "Save it with 8 bits per channel. If it has too many pixels, cut it into tiles, or raise "
+        "Global.max_image_pixels.",
     ),
     "image_16bit": Kind(
         "warning",
@@ -515,7 +516,7 @@ KINDS: dict[str, Kind] = {
     "source_unreadable": Kind(
         "error",
         "A file in the source format cannot be read. All other files were converted.",
-        "Correct or remove the file, and convert again.",
+        "Correct the file or move it out of the folder, and convert again.",
     ),
     "shape_unusable": Kind(
         "error",

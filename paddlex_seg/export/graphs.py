@@ -6,6 +6,7 @@ the original image. ``network.json`` is only the network, with small masks. Our 
 """
 
 import filecmp
+from dataclasses import replace
 from pathlib import Path
 
 import paddle
@@ -15,6 +16,8 @@ from paddle.static import InputSpec
 from paddlex_seg.catalog import ModelSpec
 from paddlex_seg.checkpoints.info import ModelInfo
 from paddlex_seg.files.atomic import new_files
+from paddlex_seg.files.checksum import sha256_of
+from paddlex_seg.files.written import claimed
 from paddlex_seg.inference.export_spec import ExportedSpec, write_inference_yml
 from paddlex_seg.models.base import InstanceSegmenter
 from paddlex_seg.ops.masks import paste_masks
@@ -24,15 +27,20 @@ FILES = ("inference.json", "inference.pdiparams", "network.json", "inference.yml
 
 
 def export_model(model: InstanceSegmenter, spec: ModelSpec, info: ModelInfo, folder: Path) -> None:
-    """Write the exported folder. Files are moved into ``folder`` only after all of them are complete."""
-    with new_files(folder) as temporary:
+    """Write the exported folder. Files are moved into ``folder`` only after all of them are complete.
+
+    Files of the user with these names are kept as ``.bak``.
+    """
+    with claimed(folder, FILES), new_files(folder) as temporary:
         inputs = _input_spec(info.preprocess)
         official = WithoutBoxes if spec.arch == "SOLOv2" else WithPastedMasks
         _save_graph(official(model), inputs, temporary / "inference")
         _save_graph(WithSmallMasks(model), inputs, temporary / "network")
         same = filecmp.cmp(temporary / "inference.pdiparams", temporary / "network.pdiparams", shallow=False)
         assert same, "the two exported graphs must read the same parameters"
-        write_inference_yml(temporary / "inference.yml", exported_spec(model, spec, info))
+        checksums = {name: sha256_of(temporary / name) for name in FILES if name != "inference.yml"}
+        described = replace(exported_spec(model, spec, info), sha256=checksums)
+        write_inference_yml(temporary / "inference.yml", described)
         for path in temporary.iterdir():
             if path.name not in FILES:
                 path.unlink()

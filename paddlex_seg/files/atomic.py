@@ -100,8 +100,32 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text as UTF-8 without changing line ends, in the same way as `write_bytes`."""
-    write_bytes(path, text.encode("utf-8"))
+    """Write text as UTF-8 without changing line ends, in the same way as `write_bytes`.
+
+    Bytes of a file name that are not UTF-8 are written as escapes, which JSON reads back.
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+@contextmanager
+def reserved_space(path: Path) -> Iterator[Callable[[int], None]]:
+    """Reserve space on the disk for a file that is written after the context, even if the disk is then full.
+
+    Call the yielded function with a number of bytes, as often as more are needed. Disk errors (OSError) name
+    ``path``.
+    """
+    temporary = temporary_path(path)
+    with _naming(temporary, path):
+        try:
+            with temporary.open("wb") as file:
+
+                def reserve(num_bytes: int) -> None:
+                    file.write(bytes(num_bytes))
+                    file.flush()
+
+                yield reserve
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def put_in_place(new: Path, path: Path) -> None:

@@ -1,10 +1,10 @@
-"""SHA-256 of files."""
+"""Checksums of files."""
 
 import hashlib
 from pathlib import Path
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
+    """The SHA-256 of a file, in lowercase hexadecimal. Raises OSError when it cannot be read."""
+    with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,18 +1,16 @@
-"""Download files: with resume, checksums and limits. Weights are cached."""
+"""Download files: with resume, checksums and limits."""
 
+import base64
 import hashlib
 import logging
-import re
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any
 from urllib.error import HTTPError
-from urllib.parse import unquote, urlsplit
 from urllib.request import (  # type: ignore[attr-defined]  # typeshed lacks proxy_bypass_environment
     HTTPDefaultErrorHandler,
     HTTPErrorProcessor,
@@ -24,7 +22,6 @@ from urllib.request import (  # type: ignore[attr-defined]  # typeshed lacks pro
     Request,
     UnknownHandler,
     proxy_bypass_environment,
-    url2pathname,
 )
 
 import rich
@@ -37,7 +34,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from paddlex_seg.errors import WeightsError
+from paddlex_seg.files.addresses import AddressError, scheme_of, to_ascii, unsupported
 from paddlex_seg.files.atomic import put_in_place
 from paddlex_seg.files.checksum import sha256_of
 
@@ -57,14 +54,14 @@ class Network:
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a download, beyond which it is aborted."""
+    """Limits of a download, beyond which it is aborted. By default, those of weights."""
 
-    num_bytes: int | None = None
-    seconds: float | None = None  # for the whole download; TIMEOUT_SECONDS without data applies in any case
+    num_bytes: int = 10_000_000_000
+    seconds: float = 6 * 3600.0  # for the whole download; TIMEOUT_SECONDS without data applies in any case
     redirects: int = 10
 
 
-NO_LIMITS = Limits()
+WEIGHT_LIMITS = Limits()
 
 
 class DownloadError(Exception):
@@ -75,66 +72,31 @@ class LimitError(DownloadError):
     """The download exceeds a limit."""
 
 
-def resolve_weights(value: str, config_key: str, *, network: Network, sha256: str | None = None) -> Path:
-    """The local file that a configuration value names: a path, or a URL that ``fetch`` downloads.
-
-    Raises WeightsError, which names ``config_key``, when there is no such file.
-    """
-    if "://" in value:
-        return fetch(value, sha256=sha256, config_key=config_key, network=network)
-    path = Path(value)
-    if path.is_file():
-        return path
-    state = "is a folder" if path.is_dir() else "does not exist"
-    raise WeightsError(
-        f"{config_key}: {value!r} {state} (absolute path: {path.absolute()}). Set the path of a .pdparams or "
-        f".safetensors file, or its URL (http, https or file)."
-    )
-
-
-def fetch(url: str, *, sha256: str | None = None, config_key: str, network: Network) -> Path:
-    """The local file of an http, https or file URL. Files that are not in the cache are downloaded.
-
-    If several processes need the same file, one downloads it and the others wait. ``sha256`` is the expected
-    checksum in hexadecimal. Raises WeightsError, which names the URL and ``config_key``, on any failure.
-    """
-    parts = urlsplit(url)
-    if parts.scheme == "file":
-        return _checked_local_file(url, Path(url2pathname(parts.path)), sha256, config_key)
-    if parts.scheme not in ("http", "https"):
-        raise WeightsError(f"{config_key}: the URL {url!r} is not supported. Use http, https or file.")
-    target = network.cache_dir / cached_name(url)
-    if _is_good(target, sha256):
-        return target
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _one_process_at_a_time(target.with_name(target.name + ".lock"), target.name):
-            if not _is_good(target, sha256):  # another process may have downloaded it meanwhile
-                download(url, target, network=network, sha256=sha256)
-    except (DownloadError, OSError) as problem:
-        raise WeightsError(
-            f"{url} could not be downloaded: {problem}. Download it manually, "
-            f"for example on another machine, and set {config_key} to the path of that file."
-        ) from problem
-    return target
-
-
 def download(
     url: str,
     target: Path,
     *,
     network: Network,
-    limits: Limits = NO_LIMITS,
+    limits: Limits = WEIGHT_LIMITS,
     sha256: str | None = None,
+    verify: Callable[[Path], object] | None = None,
     quiet: bool = False,
 ) -> None:
     """Download an http or https URL to the file ``target``, all or nothing.
 
     The folder must exist. Data of an interrupted transfer stays beside the target as ``.part``. The next call
-    continues from it if the server still has the same version. ``quiet``: no log line and no progress bar.
-    Raises DownloadError on any failure, and its subclass LimitError when a limit is exceeded.
+    continues from it if the server still has the same version. The URL may have characters outside of ASCII.
+
+    sha256: expected checksum in hexadecimal. verify: called with the complete file before it gets its name;
+    what it raises ends the download, and the data is dropped. quiet: no log line and no progress bar. Raises
+    DownloadError on any failure, and its subclass LimitError when a limit is exceeded.
     """
-    transfer = _Transfer(url, target, network, limits, quiet)
+    if (scheme := scheme_of(url)) not in ("http", "https"):
+        raise DownloadError(unsupported(str(scheme)))
+    try:
+        transfer = _Transfer(to_ascii(url), target, network, limits, quiet)
+    except AddressError as problem:
+        raise DownloadError(str(problem)) from problem
     try:
         for attempt in range(1, ATTEMPTS + 1):
             try:
@@ -144,38 +106,15 @@ def download(
                 if attempt == ATTEMPTS:
                     raise
                 LOGGER.info("%s: %s; trying again.", url, problem)
-        if sha256 is not None and (found := sha256_of(transfer.part)) != sha256.lower():
-            transfer.part.unlink()
-            raise DownloadError(f"the downloaded file has SHA-256 {found}, expected {sha256}")
+        transfer.check(sha256, verify)
         put_in_place(transfer.part, target)
         transfer.validator.unlink(missing_ok=True)
     except (OSError, HTTPException, ValueError) as problem:  # ValueError: an invalid URL
         raise DownloadError(str(problem) or type(problem).__name__) from problem
 
 
-def cached_name(url: str) -> str:
-    """A readable file name that is different for different URLs."""
-    name = PurePosixPath(
-        re.sub(r"[^\w.-]", "_", unquote(PurePosixPath(urlsplit(url).path).name)) or "weights"
-    )
-    digest = hashlib.sha256(url.encode()).hexdigest()[:8]
-    return f"{name.stem[:80]}-{digest}{name.suffix[:20]}"
-
-
 class _CutError(OSError):
     """A transfer broke off. The received data is kept."""
-
-
-def _checked_local_file(url: str, path: Path, sha256: str | None, config_key: str) -> Path:
-    if not path.is_file():
-        raise WeightsError(f"{config_key}: {url!r} does not exist (path: {path}).")
-    if not _is_good(path, sha256):
-        raise WeightsError(f"{config_key}: {path} has SHA-256 {sha256_of(path)}, expected {sha256}.")
-    return path
-
-
-def _is_good(path: Path, sha256: str | None) -> bool:
-    return path.is_file() and (sha256 is None or sha256_of(path) == sha256.lower())
 
 
 class _Transfer:
@@ -185,7 +124,8 @@ class _Transfer:
         self.part = target.with_name(target.name + ".part")
         self.validator = target.with_name(target.name + ".validator")  # the server's ETag or date
         self._url, self._limits, self._quiet = url, limits, quiet
-        self._deadline = None if limits.seconds is None else time.monotonic() + limits.seconds
+        self._deadline = time.monotonic() + limits.seconds
+        self._md5: str | None = None  # of the whole file, in base64, if the server says it
         self._opener = _opener(network.proxies, _Redirection(limits.redirects, self._timeout))
 
     def receive(self) -> None:
@@ -203,10 +143,26 @@ class _Transfer:
             self.part.unlink()  # part is complete, or longer than the file on the server: start again
             return self.receive()
         with response:
+            self._md5 = response.headers.get("Content-MD5") if response.status == 200 else None
             if response.status != 206:
                 _remember_version(response.headers, self.validator)
                 start = 0
             self._copy(response, start=start, total=_total_bytes(response.headers, start))
+
+    def check(self, sha256: str | None, verify: Callable[[Path], object] | None) -> None:
+        """Raise DownloadError, or what ``verify`` raises, and drop the data, unless it is as expected."""
+        try:
+            if sha256 is not None and (found := sha256_of(self.part)) != sha256.lower():
+                raise DownloadError(f"the downloaded file has SHA-256 {found}, expected {sha256}")
+            if self._md5 is not None and (found := _md5_of(self.part)) != self._md5.strip():
+                raise DownloadError(
+                    f"the downloaded file has MD5 {found} (base64), the server said {self._md5}"
+                )
+            if verify is not None:
+                verify(self.part)
+        except Exception:
+            self.part.unlink(missing_ok=True)
+            raise
 
     def _copy(self, response: Any, *, start: int, total: int | None) -> None:
         self._check_limits(total or 0)
@@ -224,15 +180,13 @@ class _Transfer:
 
     def _timeout(self) -> float:
         self._check_limits(0)
-        if self._deadline is None:
-            return TIMEOUT_SECONDS
         return min(TIMEOUT_SECONDS, max(0.001, self._deadline - time.monotonic()))
 
     def _check_limits(self, num_bytes: int) -> None:
         limits = self._limits
-        if limits.num_bytes is not None and num_bytes > limits.num_bytes:
+        if num_bytes > limits.num_bytes:
             raise LimitError(f"larger than {limits.num_bytes // 10**6} MB")
-        if self._deadline is not None and time.monotonic() > self._deadline:
+        if time.monotonic() > self._deadline:
             raise LimitError(f"not complete after {limits.seconds:.0f} s")
 
 
@@ -278,6 +232,12 @@ def _opener(proxies: Mapping[str, str], redirection: _Redirection) -> OpenerDire
     return opener
 
 
+def _md5_of(path: Path) -> str:
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).digest()
+    return base64.b64encode(digest).decode("ascii")
+
+
 def _remember_version(headers: Any, validator: Path) -> None:
     etag = headers.get("ETag", "")
     version = (
@@ -320,35 +280,3 @@ def _progress(part: Path, start: int, total: int | None) -> Iterator[Callable[[i
     with Progress(*columns) as bar:
         task = bar.add_task(name, total=total, completed=start)
         yield lambda num_bytes: bar.update(task, advance=num_bytes)
-
-
-@contextmanager
-def _one_process_at_a_time(lock: Path, name: str) -> Iterator[None]:
-    """Hold a file lock, which the system releases even if this process is killed. The empty file stays."""
-    with open(lock, "wb") as file:
-        if not _try_to_lock(file):
-            LOGGER.info("Another process is downloading %s; waiting for it.", name)
-            while not _try_to_lock(file):
-                time.sleep(0.2)
-        yield
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _try_to_lock(file: IO[bytes]) -> bool:
-        try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-else:
-    import fcntl
-
-    def _try_to_lock(file: IO[bytes]) -> bool:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True

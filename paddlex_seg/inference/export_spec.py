@@ -1,7 +1,8 @@
 """Reads and writes ``inference.yml``, the description of an exported model, in PaddleX's format."""
 
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,6 +14,8 @@ from paddlex_seg.structures import MaskFrame, PreprocessSpec
 
 # PaddleX's names; the index is OpenCV's number.
 INTERPOLATION_NAMES = ("NEAREST", "LINEAR", "BICUBIC", "AREA", "LANCZOS4")
+LARGEST_SIDE = 16384  # pixels of a network input; such an image takes 3 GB
+ADVICE = "Correct the file, copy the exported folder again, or export the model into another folder."
 
 
 @dataclass(frozen=True)
@@ -26,12 +29,13 @@ class ExportedSpec:
     preprocess: PreprocessSpec
     draw_threshold: float
     mask_frame: MaskFrame = "image"  # how the masks of network.json are pasted
+    sha256: Mapping[str, str] = field(default_factory=dict)  # of graphs and parameters, by file name
 
 
 def write_inference_yml(path: Path, spec: ExportedSpec) -> None:
     """Write ``inference.yml`` in the format that PaddleX 3 and Paddle's deployment code read.
 
-    The key ``mask_frame`` is only used by this toolkit; the others ignore it.
+    The keys ``mask_frame`` and ``sha256`` are only used by this toolkit; the others ignore them.
     """
     document = {
         "mode": "paddle",
@@ -46,6 +50,8 @@ def write_inference_yml(path: Path, spec: ExportedSpec) -> None:
         "Preprocess": _preprocess_to_operators(spec.preprocess),
         "label_list": list(spec.labels),
     }
+    if spec.sha256:
+        document["sha256"] = dict(spec.sha256)
     write_text(path, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
 
 
@@ -64,9 +70,10 @@ def read_inference_yml(path: Path) -> ExportedSpec:
         preprocess=_operators_to_preprocess(document.get("Preprocess"), problems),
         draw_threshold=_read_threshold(document, problems),
         mask_frame=_read_mask_frame(document, problems),
+        sha256=_read_sha256(document, problems),
     )
     if problems:
-        raise BackendError(f"{path}: {'; '.join(problems)}. Export the model again, or correct the file.")
+        raise BackendError(f"{path}: {'; '.join(problems)}. {ADVICE}")
     return spec
 
 
@@ -74,11 +81,11 @@ def _load_yaml(path: Path) -> Mapping[str, Any]:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise BackendError(f"{path}: the file is missing. Export the model again.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BackendError(f"{path}: cannot be read ({error}). Export the model again.") from error
+        raise BackendError(f"{path}: the file is missing. {ADVICE}") from None
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: no UTF-8, no date
+        raise BackendError(f"{path}: cannot be read ({error}). {ADVICE}") from error
     if not isinstance(document, Mapping):
-        raise BackendError(f"{path}: expected a YAML mapping with keys. Export the model again.")
+        raise BackendError(f"{path}: expected a YAML mapping with keys. {ADVICE}")
     return document
 
 
@@ -105,8 +112,8 @@ def _read_threshold(document: Mapping[str, Any], problems: list[str]) -> float:
 
 def _read_count(section: Mapping[str, Any], key: str, default: int, problems: list[str]) -> int:
     value = section.get(key, default)
-    if type(value) is not int:
-        problems.append(f"{key} is {value!r}, expected a whole number")
+    if type(value) is not int or value > LARGEST_SIDE:
+        problems.append(f"{key} is {value!r}, expected a whole number up to {LARGEST_SIDE}")
         return default
     return value
 
@@ -118,6 +125,14 @@ def _read_mask_frame(document: Mapping[str, Any], problems: list[str]) -> MaskFr
         problems.append(f"mask_frame is {frame!r}, expected one of {', '.join(expected)}")
         return "image"
     return frame
+
+
+def _read_sha256(document: Mapping[str, Any], problems: list[str]) -> dict[str, str]:
+    checksums = document.get("sha256", {})
+    if not isinstance(checksums, Mapping) or not all(isinstance(one, str) for one in checksums.values()):
+        problems.append(f"sha256 is {checksums!r}, expected a checksum for each file name")
+        return {}
+    return {str(name): checksum.lower() for name, checksum in checksums.items()}
 
 
 def _preprocess_to_operators(spec: PreprocessSpec) -> list[dict[str, Any]]:
@@ -172,9 +187,11 @@ def _read_size(size: Any, problems: list[str]) -> tuple[int, int]:
     if (
         not isinstance(size, list)
         or len(size) != 2
-        or not all(type(side) is int and side > 0 for side in size)
+        or not all(type(side) is int and 0 < side <= LARGEST_SIDE for side in size)
     ):
-        problems.append(f"Resize.target_size is {size!r}, expected [height, width] in pixels")
+        problems.append(
+            f"Resize.target_size is {size!r}, expected [height, width] in pixels, up to {LARGEST_SIDE}"
+        )
         return 0, 0
     return size[0], size[1]
 
@@ -210,4 +227,7 @@ def _read_mean_std(operator: Mapping[str, Any], problems: list[str]) -> tuple[An
 
 
 def _are_numbers(values: Iterable[Any]) -> bool:
-    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    return all(
+        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        for value in values
+    )

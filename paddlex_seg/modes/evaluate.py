@@ -16,6 +16,7 @@ from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.samples.loader import WorkerPool
 from paddlex_seg.evaluation.predict import predict_dataset
 from paddlex_seg.files.json import write_json
+from paddlex_seg.files.written import claimed
 from paddlex_seg.metrics.coco_ap import evaluate_coco, results_to_coco_json
 from paddlex_seg.models.network_backend import NetworkBackend
 from paddlex_seg.runtime.ranks import Ranks, join_ranks
@@ -70,6 +71,7 @@ def write_predictions(
 ) -> None:
     """Write ``segm.json`` and ``bbox.json``: every prediction in COCO's result format."""
     rows = results_to_coco_json(results, [category.id for category in categories])
-    for name, dropped in (("segm.json", "bbox"), ("bbox.json", "segmentation")):
-        content = [{key: value for key, value in row.items() if key != dropped} for row in rows]
-        write_json(output_dir / name, content, indent=None)
+    with claimed(output_dir, ("segm.json", "bbox.json")):
+        for name, dropped in (("segm.json", "bbox"), ("bbox.json", "segmentation")):
+            content = [{key: value for key, value in row.items() if key != dropped} for row in rows]
+            write_json(output_dir / name, content, indent=None)

@@ -20,8 +20,10 @@ from paddlex_seg.training.loop import (
     train_one_epoch,
 )
 from paddlex_seg.training.output import (
+    LOG_FILE,
     NotSaved,
     begin_output,
+    claimed_output,
     export_best,
     how_to_export,
     recorded,
@@ -32,6 +34,8 @@ from paddlex_seg.training.run import Clock, Run
 from paddlex_seg.training.self_check import self_check
 from paddlex_seg.training.setup import prepare, start_training
 from paddlex_seg.training.step import TrainState
+
+GO_ON = "To continue, run the same command with -o Train.resume=auto"
 
 
 def run(cfg: Config) -> dict[str, Any]:
@@ -46,8 +50,9 @@ def run(cfg: Config) -> dict[str, Any]:
         join_ranks(cfg.Global.device) as ranks,
         # On one machine, the command holds the folder.
         held(output) if ranks.is_main and shared else nullcontext(),
-        log_file(output / "train.log") if ranks.is_main else nullcontext(),
-        StopSignals(at_once=ranks.world_size == 1) as stop,
+        claimed_output(output) if ranks.is_main else nullcontext(),
+        log_file(output / LOG_FILE) if ranks.is_main else nullcontext(),
+        StopSignals(at_once=ranks.world_size == 1, go_on=GO_ON) as stop,
     ):
         with stop.interruptible():
             run, checkpoint = prepare(cfg, ranks, stop)

@@ -4,7 +4,7 @@ import logging
 import os
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,25 +26,49 @@ from paddlex_seg.checkpoints.weights import load_model
 from paddlex_seg.data.samples.tasks import TrainingSet, TrainSample
 from paddlex_seg.errors import DatasetError, WeightsError
 from paddlex_seg.export.graphs import export_model
-from paddlex_seg.files.atomic import write_text
 from paddlex_seg.files.json import write_json
 from paddlex_seg.files.publish import free_backup
-from paddlex_seg.reports.training import TrainingPage
+from paddlex_seg.files.written import WrittenFiles, claimed
+from paddlex_seg.reports.metrics_file import METRICS_FILE
+from paddlex_seg.reports.training import CURVES_FILE, PAGE_FILE, TrainingPage
 from paddlex_seg.runtime.environment import versions
-from paddlex_seg.training.metrics_log import MetricsLog, bring_metrics, visualdl_file
+from paddlex_seg.training.metrics_log import (
+    TENSORBOARD_FOLDER,
+    VISUALDL_FILES,
+    MetricsLog,
+    bring_metrics,
+    visualdl_file,
+)
 from paddlex_seg.training.resume import bring_along, home_of, save_state, saved_step
 from paddlex_seg.training.run import BAD_SAMPLES, Clock, Run
 from paddlex_seg.training.same_run import first_source
-from paddlex_seg.training.schedule import write_schedule
+from paddlex_seg.training.schedule import SCHEDULE_FILE, write_schedule
 from paddlex_seg.training.step import TrainState
 
 LOGGER = logging.getLogger(__name__)
-RESULT_FILE = "train_result.json"
+RESULT_FILE, LOG_FILE, CONFIG_FILE = "train_result.json", "train.log", "config.yaml"
+# What a training writes into its output folder, beside checkpoints.
+OUTPUT_FILES = (
+    *(LOG_FILE, RESULT_FILE, METRICS_FILE, BAD_SAMPLES, SCHEDULE_FILE, PAGE_FILE),
+    *(CURVES_FILE, TENSORBOARD_FOLDER, VISUALDL_FILES),
+)
 MOST_SHOWN = 16  # training images on the page
 
 
 class NotSaved(WeightsError):
     """A checkpoint could not be written. The message says how to go on."""
+
+
+def claimed_output(output: Path) -> AbstractContextManager[None]:
+    """While the context lasts, a training writes into ``output``. Files of the user are kept as ``.bak``.
+
+    Checkpoints are not meant: `clear_output` keeps all that it finds.
+    """
+    written = WrittenFiles()
+    if (output / CHECKPOINTS).is_dir() and not written.knows(output / LOG_FILE):
+        for name in (*OUTPUT_FILES, CONFIG_FILE):  # a run of an earlier version, which kept no register
+            written.adopt(output / name)
+    return claimed(output, OUTPUT_FILES)
 
 
 def begin_output(run: Run, state: TrainState, checkpoint: Path | None) -> None:
@@ -75,7 +99,15 @@ def clear_output(run: Run, *, is_new: bool) -> None:
                 "Train.resume=auto.",
                 *(earlier, move_aside(earlier)),
             )
-    write_text(run.output / "config.yaml", run.cfg.to_yaml())
+    WrittenFiles().put(config_file(run.output), run.cfg.to_yaml().encode())
+
+
+def config_file(output: Path) -> Path:
+    """The file with the effective configuration.
+
+    It has a number in its name if the user has a ``config.yaml`` there, which may be that of this run.
+    """
+    return WrittenFiles().free_name(output / CONFIG_FILE)
 
 
 def move_later_ones_aside(output: Path, step: int) -> None:
@@ -240,7 +272,7 @@ def train_result(run: Run, progress: Progress) -> dict[str, Any]:
         "label_dict": "",
         "visualdl_log": visualdl_file(run.output) if run.cfg.Train.visualdl else "",
         "train_log": "train.log",
-        "config": "config.yaml",
+        "config": config_file(run.output).name,
         "models": models,
         "done_flag": run.is_finished(progress),
         "best_epoch": progress.best_epoch,

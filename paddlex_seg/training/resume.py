@@ -23,6 +23,7 @@ from paddlex_seg.checkpoints.files import (
     save_checkpoint,
     weight_file,
 )
+from paddlex_seg.checkpoints.finite import require_finite
 from paddlex_seg.checkpoints.info import ModelInfo
 from paddlex_seg.checkpoints.progress import Progress, read_progress
 from paddlex_seg.checkpoints.weights import load_into, read_weights
@@ -113,6 +114,7 @@ def load_tensors(state: TrainState, weight_path: Path) -> None:
     raw_path = weight_path.with_suffix(".pdema")
     load_into(state.model, read_weights(raw_path if raw_path.is_file() else weight_path), source=weight_path)
     saved = read_weights(weight_path.with_suffix(".pdopt"))
+    require_finite(saved, source=weight_path.with_suffix(".pdopt"))
     load_optimizer_state(state.optimizer, state.model, _part(saved, "optimizer"))
     state.precision.load_state_dict(_part(saved, "precision"))
     if state.ema is not None:

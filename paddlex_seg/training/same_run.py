@@ -9,11 +9,12 @@ from paddlex_seg.catalog import ModelSpec
 from paddlex_seg.checkpoints.identity import is_official, require_categories_of_model
 from paddlex_seg.checkpoints.info import ModelInfo, RecipeName, read_info
 from paddlex_seg.checkpoints.progress import read_progress
+from paddlex_seg.checkpoints.weights import check_weights
 from paddlex_seg.config.read import load_config
 from paddlex_seg.config.schema import SCRATCH, Config
 from paddlex_seg.errors import ConfigError, WeightsError
-from paddlex_seg.files.download import resolve_weights
-from paddlex_seg.runtime.network import expand_home, network
+from paddlex_seg.files.weights_cache import resolve_weights
+from paddlex_seg.runtime.network import network
 from paddlex_seg.structures import CocoFile
 
 LOGGER = logging.getLogger(__name__)
@@ -53,7 +54,9 @@ def recipe_of_run(cfg: Config, spec: ModelSpec, checkpoint: Path | None) -> Reci
     source = first_source(cfg, spec)
     if cfg.Train.from_scratch or is_official(spec, source):
         return "scratch" if cfg.Train.from_scratch else "official"
-    path = resolve_weights(expand_home(source), config_key="Train.pretrain_weight_path", network=network())
+    path = resolve_weights(
+        source, config_key="Train.pretrain_weight_path", network=network(), verify=check_weights
+    )
     recipe = _recipe_of_weights(path, spec.name)
     if recipe == "scratch":
         LOGGER.info(

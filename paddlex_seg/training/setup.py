@@ -10,7 +10,7 @@ from paddlex_seg.catalog import find_model
 from paddlex_seg.checkpoints.identity import is_official
 from paddlex_seg.checkpoints.info import ModelInfo, read_info
 from paddlex_seg.checkpoints.progress import Progress, read_progress
-from paddlex_seg.checkpoints.weights import load_pretrained
+from paddlex_seg.checkpoints.weights import check_weights, load_pretrained
 from paddlex_seg.config.schema import Config
 from paddlex_seg.data.checking.check import check
 from paddlex_seg.data.coco.describe import describe_annotations
@@ -22,11 +22,11 @@ from paddlex_seg.data.samples.quarantine import Quarantine, read_bad_samples
 from paddlex_seg.data.samples.tasks import TrainingSet
 from paddlex_seg.data.samples.transforms import LargeScaleJitter
 from paddlex_seg.errors import ConfigError, DatasetError
-from paddlex_seg.files.download import resolve_weights
+from paddlex_seg.files.weights_cache import resolve_weights
 from paddlex_seg.models.base import InstanceSegmenter
 from paddlex_seg.models.synchronized_norm import synchronize_batch_norm
 from paddlex_seg.recipes import ImageSize, Recipe
-from paddlex_seg.runtime.network import expand_home, network
+from paddlex_seg.runtime.network import network
 from paddlex_seg.runtime.ranks import Ranks
 from paddlex_seg.runtime.stop_signals import StopSignals
 from paddlex_seg.structures import CocoFile
@@ -205,7 +205,9 @@ def load_first_weights(run: Run, model: InstanceSegmenter) -> None:
         LOGGER.info("Training starts from random weights.")
         return
     source = first_source(run.cfg, run.spec)
-    path = resolve_weights(expand_home(source), config_key="Train.pretrain_weight_path", network=network())
+    path = resolve_weights(
+        source, config_key="Train.pretrain_weight_path", network=network(), verify=check_weights
+    )
     described = read_info(path)
     official = COCO_CATEGORIES if is_official(run.spec, source) else None
     report = load_pretrained(

@@ -4,6 +4,7 @@ The score of a class is that of its brightest cell, the box is the whole image, 
 where the channel is bright. Dark images have no rows at all.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from paddle import Tensor, nn
 from paddle.static import InputSpec
 
+from paddlex_seg.files.checksum import sha256_of
 from paddlex_seg.inference.export_spec import ExportedSpec, write_inference_yml
 from paddlex_seg.structures import PreprocessSpec
 
@@ -102,7 +104,8 @@ def export_toy(
         save_graph(PastedToyNetwork(), folder / "inference")
     if boxless:
         save_graph(BoxlessToyNetwork(), folder / "inference")
-    write_inference_yml(folder / "inference.yml", spec)
+    checksums = {path.name: sha256_of(path) for path in folder.iterdir() if path.name != "inference.yml"}
+    write_inference_yml(folder / "inference.yml", replace(spec, sha256=checksums))
     return folder
 
 

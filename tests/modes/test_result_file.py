@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from paddlex_seg.files.json import write_json
+from paddlex_seg.files.written import REGISTER
 from paddlex_seg.modes.result_file import add_to_result, clear_result, write_result
 from paddlex_seg.runtime.environment import versions
 
@@ -44,4 +45,4 @@ def test_clearing_removes_the_file_of_that_mode_alone(tmp_path: Path) -> None:
         write_result(tmp_path, mode, {})
     clear_result(tmp_path, "train")
     clear_result(tmp_path / "not there", "train")
-    assert [path.name for path in tmp_path.iterdir()] == ["evaluate_result.json"]
+    assert {path.name for path in tmp_path.iterdir()} == {"evaluate_result.json", REGISTER}

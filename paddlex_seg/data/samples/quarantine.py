@@ -81,7 +81,7 @@ class Quarantine:
         problems = [record.error for record in self.records]
         where = (
             f"{len(problems)} training images cannot be used, and Train.max_bad_samples allows "
-            f"{self.budget}. Repair them or remove them from the data set"
+            f"{self.budget}. Repair them or leave them out of the data set"
             + (f", move {self.path} away" if self.path is not None else "")
             + " and run again. Or increase Train.max_bad_samples"
         )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from paddlex_seg.cores import num_usable_cores
 from paddlex_seg.errors import BackendError
 from paddlex_seg.inference.backends.base import keep_rows
+from paddlex_seg.inference.backends.graph_check import check_graph
 from paddlex_seg.inference.export_spec import read_inference_yml
 from paddlex_seg.structures import DetectionArrays, MaskFrame, PreprocessSpec
 
@@ -36,7 +37,9 @@ class PaddleBackend:
         self.spec = read_inference_yml(model_dir / "inference.yml")
         self._run_mode = run_mode
         self._is_official = graph.stem != "network"
-        config = _inference_config(graph, model_dir / "inference.pdiparams", device, run_mode)
+        params = model_dir / "inference.pdiparams"
+        config = _inference_config(graph, params, device, run_mode)
+        check_graph(graph, params, self.spec)
         self._predictor = _create_predictor(config, graph)
         names = self._predictor.get_input_names()
         if sorted(names) != sorted(INPUT_NAMES):
@@ -109,8 +112,10 @@ def _rows_around_masks(labels: NDArray, scores: NDArray, masks: NDArray) -> NDAr
 def find_graph(model_dir: Path) -> Path:
     """The graph file to run. Raises BackendError that names the missing files of an exported folder."""
     if not model_dir.is_dir():
+        state = "is a file" if model_dir.exists() else "does not exist"
         raise BackendError(
-            f"{model_dir}: the folder does not exist. Export a model, or correct Predict.model_dir."
+            f"{model_dir} {state}; expected the folder of an exported model. Export a model, or correct "
+            "Predict.model_dir."
         )
     graphs = [model_dir / name for name in ("network.json", "inference.json", "inference.pdmodel")]
     present = [graph for graph in graphs if graph.is_file()]
@@ -118,9 +123,11 @@ def find_graph(model_dir: Path) -> Path:
     if not present:
         missing.append("inference.json (or network.json, inference.pdmodel)")
     if missing:
+        inner = model_dir / "inference"
+        hint = f" Did you mean Predict.model_dir={inner}?" if (inner / "inference.yml").is_file() else ""
         raise BackendError(
             f"{model_dir}: {', '.join(missing)} missing. Expected a folder written by mode export. Copy all "
-            "its files, or export the model again."
+            f"its files, or export the model into another folder.{hint}"
         )
     return present[0]
 
@@ -168,5 +175,5 @@ def _create_predictor(config: Any, graph: Path) -> Any:
         raise BackendError(
             f"{graph}: Paddle cannot load it ({lines[-1] if lines else type(error).__name__}). The file is "
             "damaged, does not match inference.pdiparams, or was written by a newer Paddle version. Export "
-            "the model again."
+            "the model into another folder."
         ) from error

@@ -1,0 +1,70 @@
+"""Checks an exported folder before Paddle loads it: is each file whole, and do they belong together?"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from paddlex_seg.errors import BackendError
+from paddlex_seg.files.checksum import sha256_of
+from paddlex_seg.inference.backends.graph_file import ADVICE, GraphFile, class_counts, read_graph
+from paddlex_seg.inference.backends.parameter_file import check_parameters
+from paddlex_seg.inference.backends.trial import require_no_crash
+from paddlex_seg.inference.export_spec import ExportedSpec
+
+# A part of the names of all models of an architecture.
+NAMES = {"DETR": "DETR", "RCNN": "RCNN", "PPYOLOE": "PP-YOLOE", "SOLOv2": "SOLOV2"}
+
+
+def check_graph(graph: Path, params: Path, spec: ExportedSpec) -> None:
+    """Raise BackendError unless ``graph`` is whole and agrees with its parameters and with ``inference.yml``.
+
+    Files whose SHA-256 is in ``inference.yml`` are whole. For those of PaddleX and of earlier versions, the
+    structure of both files is read, and a process of its own loads them first.
+    """
+    is_ours = all(path.name in spec.sha256 for path in (graph, params))
+    if is_ours:
+        for path in (graph, params):
+            _require_sha256(path, spec.sha256[path.name])
+    content = read_graph(graph)
+    if problems := _disagreements(content, spec):
+        raise BackendError(
+            f"{graph.with_name('inference.yml')} does not belong to {graph.name}: {'; '.join(problems)}. "
+            f"{ADVICE}"
+        )
+    if not is_ours:
+        check_parameters(params, content, graph.name)
+        require_no_crash(graph, params)
+
+
+def _require_sha256(path: Path, expected: str) -> None:
+    if (found := sha256_of(path)) != expected:
+        raise BackendError(
+            f"{path} is damaged, or does not belong to this inference.yml: its SHA-256 is {found}, and "
+            f"inference.yml has {expected}. {ADVICE}"
+        )
+
+
+def _disagreements(graph: GraphFile, spec: ExportedSpec) -> list[str]:
+    problems = []
+    if spec.arch not in (possible := _architectures(graph)) and spec.arch in NAMES:
+        problems.append(f"arch is {spec.arch}, and the graph is of {' or '.join(possible)}")
+    elif (counts := class_counts(graph, spec.arch)) and len(spec.labels) not in counts:
+        numbers = " or ".join(map(str, sorted(counts)))
+        problems.append(f"label_list has {len(spec.labels)} names, and the graph has {numbers} classes")
+    if spec.arch in NAMES and spec.model_name and NAMES[spec.arch] not in spec.model_name.upper():
+        problems.append(f"Global.model_name is {spec.model_name}, and arch is {spec.arch}")
+    size = tuple(graph.inputs.get("image", ())[2:])
+    if not spec.preprocess.keep_ratio and min(size, default=-1) > 0 and size != spec.preprocess.size_hw:
+        wanted = list(spec.preprocess.size_hw)
+        problems.append(f"Resize.target_size is {wanted}, and the graph takes {list(size)} (height, width)")
+    return problems
+
+
+def _architectures(graph: GraphFile) -> Sequence[str]:
+    """The values of arch that a graph can have, by operators that only some architectures use."""
+    used = {operator.name for operator in graph.operators}
+    if "roi_align" in used:
+        return ("RCNN",)
+    if any(re.match(r"multiclass_nms\d?$", name) for name in used):
+        return ("PPYOLOE",)
+    return ("DETR", "PPYOLOE") if "softmax" in used else ("SOLOv2", "PPYOLOE")
