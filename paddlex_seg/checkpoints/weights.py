@@ -69,7 +69,7 @@ class LoadReport:
 def read_weights(path: str | Path) -> dict[str, NDArray[Any]]:
     """The named arrays of a .pdparams or .safetensors file, in the order of the file.
 
-    Arrays may be read-only. bfloat16 arrays of a .pdparams file come as uint16, as Paddle stores them.
+    Arrays may be read-only. bfloat16 arrays come as uint16, as Paddle stores them in a .pdparams file.
     Entries that are not arrays are ignored. Weights within an entry ("model", "ema", ...) are unwrapped, and
     the log says which entry is used. Raises WeightsError when the file is missing, empty, truncated, no
     weight file, or would run code.
@@ -300,9 +300,19 @@ def _require_content(path: Path) -> None:
 
 def _read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        return safetensors.numpy.load_file(path)
-    except Exception as problem:  # a SafetensorError, or NumPy's error for an unknown dtype
+        try:
+            return safetensors.numpy.load_file(path)
+        except TypeError:  # NumPy does not know a data type
+            found = safetensors.deserialize(path.read_bytes())
+            return {name: _array_of_safetensor(**info) for name, info in found}
+    except Exception as problem:  # a SafetensorError, or KeyError for a data type of 8 bits
         raise WeightsError(_damage_report(path, problem)) from problem
+
+
+def _array_of_safetensor(dtype: str, shape: list[int], data: bytearray) -> NDArray[Any]:
+    """An array of the data types that networks have. bfloat16 comes as uint16, as from a .pdparams file."""
+    types = {"BF16": "u2", "F16": "f2", "F32": "f4", "F64": "f8", "I32": "i4", "I64": "i8"}
+    return np.frombuffer(data, types[dtype]).reshape(shape)
 
 
 def _read_pdparams(path: Path) -> tuple[dict[str, NDArray[Any]], str]:
@@ -325,7 +335,7 @@ def _damage_report(path: Path, problem: Exception) -> str:
     if isinstance(problem, OSError):
         return f"{path} cannot be read: {problem}."
     return (
-        f"{path} ({path.stat().st_size} bytes) is truncated, damaged or no {path.suffix} file: "
+        f"{path} ({path.stat().st_size} bytes) is truncated, damaged or no weight file: "
         f"{type(problem).__name__}: {problem}. {what_it_is(path)}"
     )
 
