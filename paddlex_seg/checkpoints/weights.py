@@ -34,6 +34,7 @@ WRAPPERS = tuple(
     "ema ema_state_dict model_ema teacher model state_dict model_state_dict params module network net "
     "weights student".split()
 )
+MOST_NESTED = 3  # entries in entries, as in ema.module
 PARAMETER_NAMES = "StructuredToParameterName@@"
 SLICED_TENSORS = "UnpackBigParamInfor@@"  # Paddle's own spelling
 
@@ -344,7 +345,7 @@ def _unwrapped(content: Any) -> tuple[Any, str]:
     """The dict with the arrays in a file that wraps it, and a note about it: empty when it is not wrapped."""
     path: list[str] = []
     unused: list[str] = []
-    while isinstance(content, dict):
+    while isinstance(content, dict) and len(path) < MOST_NESTED:
         inner = [key for key, value in content.items() if isinstance(key, str) and _holds_arrays(value)]
         best = next((key for key in WRAPPERS if key in inner), None)
         if best is None:
@@ -358,10 +359,12 @@ def _unwrapped(content: Any) -> tuple[Any, str]:
     return content, f"the entry {'.'.join(path)} is used as weights{others}"
 
 
-def _holds_arrays(value: Any) -> bool:
-    """Whether a value is a dict with arrays in it, or in the dicts in it."""
-    return isinstance(value, dict) and any(
-        _array_of(one) is not None or _holds_arrays(one) for one in value.values()
+def _holds_arrays(value: Any, levels: int = MOST_NESTED) -> bool:
+    """Whether a value is a dict with arrays in it, or in the dicts in it. A dict can contain itself."""
+    return (
+        levels > 0
+        and isinstance(value, dict)
+        and any(_array_of(one) is not None or _holds_arrays(one, levels - 1) for one in value.values())
     )
 
 
