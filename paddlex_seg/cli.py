@@ -7,13 +7,15 @@ import argparse
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddlex_seg import __version__
 from paddlex_seg.errors import ConfigError, PaddlexSegError
+from paddlex_seg.streams import make_standard_streams_last
 
 if TYPE_CHECKING:
     from paddlex_seg.config.schema import Config
@@ -35,46 +37,97 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one mode and return the exit code. A failure prints one message to stderr. When the output folder
     is known, it also writes ``<output>/<mode>_result.json`` with ``done_flag`` false.
     """
-    options = _parser().parse_args(argv)
+    make_standard_streams_last()
+    options = _options(argv)
     # Slow imports are here, so that --help answers at once.
     from paddlex_seg.config.read import find_config, read_config, validate_config
+    from paddlex_seg.data.images import limit_pixels
     from paddlex_seg.modes.result_file import clear_result, write_result
     from paddlex_seg.runtime.environment import launched
-    from paddlex_seg.runtime.rank_notes import Failure, note_failure
+    from paddlex_seg.runtime.stop_signals import StopSignals
     from paddlex_seg.runtime.supervisor import launch_plan
 
-    mode: str = "config"
-    output: Path | None = None
-    failure: Failure | None = None
     place = launched()
-    try:
-        path = find_config(options.config)
-        data = read_config(path, options.override)
-        mode, output = _mode_and_output(data)
-        if output is not None and place is None:
-            clear_result(output, mode)
-        cfg = validate_config(data, path, options.override)
-        plan = launch_plan(cfg) if place is None else None
-        if plan is not None:
-            failure = run_distributed(cfg, plan, _own_command(argv))
-        else:
-            run = mode_function(mode)
-            with console_log(cfg, place):
-                result = run(cfg)
-            if place is None or place.rank == 0:
-                write_result(Path(cfg.Global.output), mode, {"done_flag": True, **result})
-    except KeyboardInterrupt as interrupt:
-        failure = Failure.of(interrupt, str(interrupt) or "interrupted", 1)
-    except PaddlexSegError as error:
-        failure = Failure.of(error, f"Error: {error}", error.exit_code)
-    except Exception as error:
-        message = f"Error: {type(error).__name__}: {error} (unexpected error; see the traceback above)"
-        failure = Failure.of(error, f"{traceback.format_exc()}{message}", 1)
-    if failure is None:
-        return 0
-    if place is not None:
-        note_failure(place.log_dir, place.rank, failure)
-    return _fail(failure, mode=mode, output=output if place is None else None)
+    ending = Ending(place)
+    with StopSignals() as stop, ExitStack() as owned:  # until a failure is in the result file
+        with ending.noted():
+            path = find_config(options.config)
+            data = read_config(path, options.override)
+            ending.mode, folder = _mode_and_output(data)
+            if folder is not None and place is None:
+                owned.enter_context(own_output(ending.mode, folder, data))
+                clear_result(folder, ending.mode)
+            ending.output = folder
+            with stop.interruptible():  # from here on, a result file can tell it
+                cfg = validate_config(data, path, options.override)
+                plan = launch_plan(cfg) if place is None else None
+                if plan is not None:
+                    ending.failure = run_distributed(cfg, plan, _own_command(argv))
+                else:
+                    with stop.held():
+                        run = mode_function(ending.mode)
+                    limit_pixels(cfg.Global.max_image_pixels)
+                    with console_log(cfg, place):
+                        result = run(cfg)
+                    if place is None or place.rank == 0:
+                        write_result(Path(cfg.Global.output), ending.mode, {"done_flag": True, **result})
+        return ending.tell()
+
+
+@dataclass
+class Ending:
+    """How a command ends: its failure, if any, and where to write it."""
+
+    place: "Launched | None"
+    mode: str = "config"
+    output: Path | None = None  # once it may be written
+    failure: "Failure | None" = None
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Keep the exception that ends the context as the failure."""
+        from paddlex_seg.runtime.rank_notes import Failure
+
+        try:
+            yield
+        except KeyboardInterrupt as interrupt:
+            self.failure = Failure.of(interrupt, str(interrupt) or "interrupted", 1)
+        except PaddlexSegError as error:
+            self.failure = Failure.of(error, f"Error: {error}", error.exit_code)
+        except Exception as error:
+            message = f"Error: {type(error).__name__}: {error} (unexpected error; see the traceback above)"
+            self.failure = Failure.of(error, f"{traceback.format_exc()}{message}", 1)
+
+    def tell(self) -> int:
+        """Print and write the failure, if any. Returns the exit code."""
+        from paddlex_seg.runtime.rank_notes import note_failure
+
+        if self.failure is None:
+            return 0
+        if self.place is not None:
+            note_failure(self.place.log_dir, self.place.rank, self.failure)
+        return _fail(self.failure, mode=self.mode, output=self.output if self.place is None else None)
+
+
+@contextmanager
+def own_output(mode: str, output: Path, data: Mapping[str, Any]) -> Iterator[None]:
+    """Let no other training use the output folder of a training. Raises ConfigError when one does.
+
+    On several machines, the commands may share a folder. They only look; the first rank of the run takes it.
+    """
+    from paddlex_seg.files.lock import held, require_free
+    from paddlex_seg.runtime.supervisor import on_several_machines
+
+    train = data.get("Train")
+    shared = isinstance(train, dict) and on_several_machines(train.get("nnodes"), train.get("dist_ips"))
+    if mode != "train":
+        yield
+    elif shared:
+        require_free(output)
+        yield
+    else:
+        with held(output):
+            yield
 
 
 @contextmanager
@@ -101,6 +154,10 @@ def run_distributed(cfg: "Config", plan: "LaunchPlan", command: Sequence[str]) -
     from paddlex_seg.runtime.supervisor import log_folder, run_ranks
 
     _require_paddle()
+    if plan.devices:
+        from paddlex_seg.runtime.device import find_devices
+
+        find_devices(cfg.Global.device)
     _make_output(cfg)
     start_log()
     return run_ranks(plan, command, log_folder(cfg))
@@ -152,15 +209,19 @@ def _mode_and_output(data: Mapping[str, Any]) -> tuple[str, Path | None]:
 
     The folder is None when it cannot be read.
     """
+    from pydantic import TypeAdapter, ValidationError
+
+    from paddlex_seg.config.values import PathText
+
     section = data.get("Global")
     section = section if isinstance(section, dict) else {}
-    mode, output = section.get("mode"), section.get("output", "output")
-    if type(output) in (int, float):  # a folder called 2024
-        output = str(output)
-    return (
-        mode if isinstance(mode, str) and mode.isidentifier() else "config",
-        Path(output) if isinstance(output, str) and output else None,
-    )
+    mode = section.get("mode")
+    output: Path | None = None
+    try:
+        output = Path(TypeAdapter(PathText).validate_python(section.get("output", "output")))
+    except ValidationError:
+        pass  # the check of the configuration tells it
+    return mode if isinstance(mode, str) and mode.isidentifier() else "config", output
 
 
 def _fail(failure: "Failure", *, mode: str, output: Path | None) -> int:
@@ -178,6 +239,17 @@ def _fail(failure: "Failure", *, mode: str, output: Path | None) -> int:
     return failure.exit_code
 
 
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    options, rest = parser.parse_known_args(argv)
+    if rest:
+        parser.error(
+            f"unknown: {' '.join(rest)}. Keys are set with -o, such as -o Train.batch_size=4; a value with "
+            "spaces needs quotes."
+        )
+    return options
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="paddlex_seg",
@@ -191,10 +263,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "-o",
         "--override",
-        action="append",
+        action="extend",
+        nargs="+",
         default=[],
         metavar="KEY=VALUE",
-        help="override one value of the configuration, such as Train.batch_size=4; may be repeated",
+        help="override values of the configuration, such as Train.batch_size=4; may be repeated",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser

@@ -29,3 +29,15 @@ class WeightsError(PaddlexSegError):
 
 class BackendError(PaddlexSegError):
     """A device, a runtime or an exported model cannot be used."""
+
+
+def with_hint(error: Exception, hint: str) -> Exception:
+    """The error to raise in place of ``error`` to add a sentence to its message.
+
+    An error of the toolkit keeps its class. Errors of the system become errors of the toolkit, other ones
+    stay unexpected.
+    """
+    if isinstance(error, PaddlexSegError):
+        return type(error)(f"{error} {hint}")
+    text = f"{type(error).__name__}: {error}. {hint}" if str(error) else f"{type(error).__name__}. {hint}"
+    return PaddlexSegError(text) if isinstance(error, OSError | MemoryError) else RuntimeError(text)

@@ -98,3 +98,14 @@ def test_rows_of_the_architecture_are_those_of_the_test() -> None:
     layering = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(layering)
     assert [rows[number] for number in sorted(rows)] == layering.ROWS
+
+
+def test_every_row_of_what_can_go_wrong_is_held_by_a_test() -> None:
+    text = (ROOT / "docs" / "what_can_go_wrong.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| what")]
+    assert rows
+    for row in rows:
+        *_, last = (cell.strip() for cell in row.strip("|").split("|"))
+        found = re.fullmatch(r"`(tests/[\w/]+\.py)::(\w+)`", last)
+        assert found, row
+        assert f"\ndef {found[2]}(" in (ROOT / found[1]).read_text(encoding="utf-8"), row

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "paddlex_seg"
 # Layers from the bottom up. A room is a sub-package or module of paddlex_seg. Rooms of one row do not import
 # each other.
 ROWS = [
-    {"structures", "errors", "cores"},
+    {"structures", "errors", "cores", "streams"},
     {"ops", "masks", "files", "config"},
     {"models", "data", "metrics", "visualize", "runtime"},
     {"recipes", "inference", "reports"},
@@ -83,7 +83,7 @@ def test_imports_have_no_cycles() -> None:
 
 
 # Only these may use the configuration; all other code takes plain values.
-READS_CONFIG = {"cli", "modes", "runtime", "training.setup", "training.run"}
+READS_CONFIG = {"cli", "modes", "runtime", "training.setup", "training.run", "training.same_run"}
 
 
 def test_few_rooms_know_the_configuration() -> None:

@@ -11,13 +11,13 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import paddle
 
-from paddlex_seg.checkpoints.info import ModelInfo, write_info
+from paddlex_seg.checkpoints.info import ModelInfo, info_to_json, write_info
 from paddlex_seg.checkpoints.progress import Progress, read_progress, write_progress
 from paddlex_seg.checkpoints.weights import dump_weights
 from paddlex_seg.errors import WeightsError
@@ -58,14 +58,16 @@ def save_checkpoint(
 
     Raises WeightsError when it cannot be written to disk; an earlier checkpoint of the same name then stays.
     """
+    description = info_to_json(info, score=score, epoch=progress.epoch)
     with _published(folder) as new:
         weight_path = new / f"{folder.name}.pdparams"
-        dump_weights(weights, weight_path)
+        dump_weights(weights, weight_path, description)
         if raw_weights is not None:
-            dump_weights(raw_weights, weight_path.with_suffix(".pdema"))
+            of_raw_weights = {**description, "metric": None}
+            dump_weights(raw_weights, weight_path.with_suffix(".pdema"), of_raw_weights)
         dump_weights(training_state, weight_path.with_suffix(".pdopt"))
         write_progress(weight_path, progress)
-        write_info(weight_path, info, score=score, epoch=progress.epoch)
+        write_info(weight_path, description)
         (new / "config.yaml").write_text(config_yaml, encoding="utf-8")
         write_checksums(new)
 
@@ -73,16 +75,32 @@ def save_checkpoint(
 def link_checkpoint(source: Path, folder: Path) -> None:
     """Link or copy a checkpoint to another folder. Its files get the name of that folder."""
     checksums = json.loads((source / CHECKSUMS).read_text(encoding="utf-8"))
-    renamed = {name.replace(source.name, folder.name): name for name in checksums}
+    stem = weight_file(source).stem
+    renamed = {
+        f"{folder.name}{name.removeprefix(stem)}" if name.startswith(f"{stem}.") else name: name
+        for name in checksums
+    }
     with _published(folder) as new:
         for name, original in renamed.items():
             link_or_copy(source / original, new / name)
         write_json(new / CHECKSUMS, {name: checksums[original] for name, original in renamed.items()})
 
 
+def is_same_checkpoint(one: Path, other: Path) -> bool:
+    """Whether two checkpoint folders were written with the same files, whatever their names."""
+    one_sums, other_sums = (
+        json.loads((folder / CHECKSUMS).read_text(encoding="utf-8")) for folder in (one, other)
+    )
+    return sorted(one_sums.values()) == sorted(other_sums.values())
+
+
 def checkpoints(output: Path) -> list[Path]:
     """The checkpoint folders of a run, the newest first. Some may be damaged."""
-    folder = output / CHECKPOINTS
+    return checkpoints_in(output / CHECKPOINTS)
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The checkpoints in a folder such as ``checkpoints`` or ``checkpoints.bak``, the newest first."""
     found = folder.iterdir() if folder.is_dir() else ()
     return sorted((path for path in found if _NAME.fullmatch(path.name)), reverse=True, key=step_of)
 
@@ -95,13 +113,20 @@ def step_of(checkpoint: Path) -> int:
 
 
 def weight_file(checkpoint: Path) -> Path:
-    """The ``.pdparams`` file of a checkpoint folder."""
-    return checkpoint / f"{checkpoint.name}.pdparams"
+    """The ``.pdparams`` file of a checkpoint folder, also when the folder got another name."""
+    path = checkpoint / f"{checkpoint.name}.pdparams"
+    others = [] if path.is_file() else list(checkpoint.glob("*.pdparams"))
+    return others[0] if len(others) == 1 else path
 
 
 def newest_sound_checkpoint(output: Path) -> Path | None:
-    """The newest checkpoint whose checksums match. Damaged checkpoints are logged."""
-    for checkpoint in checkpoints(output):
+    """The newest checkpoint of a run whose checksums match. Damaged checkpoints are logged."""
+    return newest_sound(checkpoints(output))
+
+
+def newest_sound(folders: Iterable[Path]) -> Path | None:
+    """The first checkpoint whose checksums match. Damaged checkpoints are logged."""
+    for checkpoint in folders:
         problem = damage(checkpoint)
         if problem is None:
             return checkpoint

@@ -3,6 +3,7 @@
 A .pdparams file is a pickle. `pickle_reader` reads it without running code from the file.
 """
 
+import json
 import logging
 import pickle
 from collections import Counter
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import paddle
+import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 from paddle import Tensor, nn
@@ -21,22 +23,20 @@ from paddlex_seg.catalog import ModelSpec
 from paddlex_seg.checkpoints.file_kinds import USE_WEIGHTS, is_safetensors, what_it_is
 from paddlex_seg.checkpoints.finite import require_finite
 from paddlex_seg.checkpoints.names import find_takers, match_classes
-from paddlex_seg.checkpoints.pickle_reader import PickledArray, RefusedError, read_pickle
+from paddlex_seg.checkpoints.pickle_reader import RefusedError, read_pickle
 from paddlex_seg.checkpoints.prefixes import without_prefix
+from paddlex_seg.checkpoints.wrappers import array_of, unwrapped
 from paddlex_seg.errors import WeightsError
-from paddlex_seg.files.atomic import new_file
+from paddlex_seg.files.atomic import new_file, write_bytes
 from paddlex_seg.models.base import ClassAxis, InstanceSegmenter
 from paddlex_seg.structures import Category
 
 LOGGER = logging.getLogger(__name__)
-# Entries that can hold the weights, the preferred first: moving averages are what is evaluated.
-WRAPPERS = tuple(
-    "ema ema_state_dict model_ema teacher model state_dict model_state_dict params module network net "
-    "weights student".split()
-)
-MOST_NESTED = 3  # entries in entries, as in ema.module
 PARAMETER_NAMES = "StructuredToParameterName@@"
 SLICED_TENSORS = "UnpackBigParamInfor@@"  # Paddle's own spelling
+# The description of the weights, as JSON: the bytes of an array in .pdparams, metadata in .safetensors. An
+# array, because other tools expect that every entry of a weight file is a tensor.
+DESCRIPTION = "paddlex_seg.description"
 
 
 @dataclass(frozen=True)
@@ -86,24 +86,53 @@ def check_weights(path: Path) -> None:
     _read(path)
 
 
-def write_weights(weights: Mapping[str, Tensor], path: str | Path) -> None:
-    """Write a .pdparams file in Paddle's own layout, all or nothing.
+def read_description(path: Path) -> dict[str, Any] | None:
+    """The description that `write_weights` stored in a weight file; None if it has none.
 
-    Folders are created. Raises WeightsError when it cannot be written to disk; an earlier file then stays.
+    Raises WeightsError as `read_weights` does, and when the description is damaged.
+    """
+    _require_content(path)
+    if _is_safetensors(path):
+        text: str | bytes | None = _safetensors_metadata(path).get(DESCRIPTION)
+    else:
+        entry = _read_pdparams(path)[0].get(DESCRIPTION)
+        text = None if entry is None else entry.tobytes()
+    try:
+        return None if text is None else dict(json.loads(text))
+    except (ValueError, TypeError) as problem:
+        raise WeightsError(f"{path}: the description of the weights is damaged: {problem}.") from problem
+
+
+def write_weights(
+    weights: Mapping[str, Tensor], path: str | Path, description: Mapping[str, Any] | None = None
+) -> None:
+    """Write a .pdparams file in Paddle's own layout, or a .safetensors file, all or nothing.
+
+    description: JSON values that `read_description` returns. Folders are created. Raises WeightsError when
+    the file cannot be written to disk; an earlier file then stays.
     """
     path = Path(path)
     try:
-        dump_weights(weights, path)
+        dump_weights(weights, path, description)
     except OSError as problem:
         raise WeightsError(f"{path}: the weights could not be written: {problem}.") from problem
 
 
-def dump_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+def dump_weights(
+    weights: Mapping[str, Tensor], path: Path, description: Mapping[str, Any] | None = None
+) -> None:
     """`write_weights` for a caller that names the file itself: raises the OSError of the disk."""
-    content: dict[str, Any] = {name: tensor.numpy() for name, tensor in weights.items()}
-    content[PARAMETER_NAMES] = {name: tensor.name for name, tensor in weights.items()}
+    text = None if description is None else json.dumps(description)
+    arrays = {name: tensor.numpy() for name, tensor in weights.items()}
+    if path.suffix == ".safetensors":
+        write_bytes(path, safetensors.numpy.save(arrays, None if text is None else {DESCRIPTION: text}))
+        return
+    names = {name: tensor.name for name, tensor in weights.items()}
+    if text is not None:
+        arrays[DESCRIPTION] = np.frombuffer(text.encode(), np.uint8)
+        names[DESCRIPTION] = DESCRIPTION  # paddle.load makes a tensor of each entry with a name here
     with new_file(path) as temporary, open(temporary, "wb") as file:
-        pickle.dump(content, file, protocol=4)
+        pickle.dump({**arrays, PARAMETER_NAMES: names}, file, protocol=4)
 
 
 def load_model(spec: ModelSpec, weight_path: Path, num_classes: int) -> InstanceSegmenter:
@@ -282,13 +311,18 @@ def _first(texts: list[str], count: int, separator: str = ", ") -> str:
 def _read(path: Path) -> tuple[dict[str, NDArray[Any]], str]:
     """The arrays of a file, and a note for the log about what was unwrapped."""
     _require_content(path)
-    if path.suffix == ".safetensors" or is_safetensors(path):
+    if _is_safetensors(path):
         arrays, note = _read_safetensors(path), ""
     else:
         arrays, note = _read_pdparams(path)
+        arrays.pop(DESCRIPTION, None)
     if not arrays:
         raise WeightsError(f"{path}: the file holds no arrays, so it is not a weight file. {USE_WEIGHTS}")
     return arrays, note
+
+
+def _is_safetensors(path: Path) -> bool:
+    return path.suffix == ".safetensors" or is_safetensors(path)
 
 
 def _require_content(path: Path) -> None:
@@ -316,11 +350,19 @@ def _array_of_safetensor(dtype: str, shape: list[int], data: bytearray) -> NDArr
     return np.frombuffer(data, types[dtype]).reshape(shape)
 
 
+def _safetensors_metadata(path: Path) -> dict[str, str]:
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return file.metadata() or {}
+    except Exception as problem:
+        raise WeightsError(_damage_report(path, problem)) from problem
+
+
 def _read_pdparams(path: Path) -> tuple[dict[str, NDArray[Any]], str]:
     try:
         with open(path, "rb") as file:
             content = read_pickle(file)
-        entries, note = _unwrapped(content)
+        entries, note = unwrapped(content)
         return _named_arrays(entries), note
     except RefusedError as refused:
         raise WeightsError(
@@ -341,45 +383,12 @@ def _damage_report(path: Path, problem: Exception) -> str:
     )
 
 
-def _unwrapped(content: Any) -> tuple[Any, str]:
-    """The dict with the arrays in a file that wraps it, and a note about it: empty when it is not wrapped."""
-    path: list[str] = []
-    unused: list[str] = []
-    while isinstance(content, dict) and len(path) < MOST_NESTED:
-        inner = [key for key, value in content.items() if isinstance(key, str) and _holds_arrays(value)]
-        best = next((key for key in WRAPPERS if key in inner), None)
-        if best is None:
-            break
-        unused += [".".join([*path, key]) for key in inner if key != best]
-        path.append(best)
-        content = content[best]
-    if not path:
-        return content, ""
-    others = f"; not used: {', '.join(unused)}" if unused else ""
-    return content, f"the entry {'.'.join(path)} is used as weights{others}"
-
-
-def _holds_arrays(value: Any, levels: int = MOST_NESTED) -> bool:
-    """Whether a value is a dict with arrays in it, or in the dicts in it. A dict can contain itself."""
-    return (
-        levels > 0
-        and isinstance(value, dict)
-        and any(_array_of(one) is not None or _holds_arrays(one, levels - 1) for one in value.values())
-    )
-
-
 def _named_arrays(content: Any) -> dict[str, NDArray[Any]]:
     if not isinstance(content, dict):
         kind = type(content).__name__.strip("_").lower()
         raise ValueError(f"found one object of type {kind}, expected named arrays")
-    arrays = {str(name): array for name, value in content.items() if (array := _array_of(value)) is not None}
+    arrays = {str(name): array for name, value in content.items() if (array := array_of(value)) is not None}
     return _join_slices(arrays, content.get(SLICED_TENSORS, {}))
-
-
-def _array_of(value: Any) -> NDArray[Any] | None:
-    if isinstance(value, tuple) and len(value) == 2:  # how Paddle pickles a Tensor: its name and its values
-        value = value[1]
-    return value.array if isinstance(value, PickledArray) else None
 
 
 def _join_slices(arrays: dict[str, NDArray[Any]], sliced: Mapping[str, Any]) -> dict[str, NDArray[Any]]:

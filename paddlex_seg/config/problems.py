@@ -1,14 +1,18 @@
 """Error messages for a configuration: where a key was set, what was found and expected, the nearest key."""
 
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+import re
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from paddlex_seg.config.schema import Config
+from paddlex_seg.config.overrides import settings
+from paddlex_seg.config.schema import Config, is_section, type_of
+from paddlex_seg.config.yaml_text import colon_hint, full_width_hint
 
 # Keys of PaddleX that this toolkit does not support, each with the advice for the error message.
 RETIRED_KEYS = {
@@ -22,65 +26,115 @@ RETIRED_KEYS = {
 }
 
 
-def problem_texts(error: ValidationError, path: Path, overrides: Sequence[str]) -> list[str]:
-    """One line per problem. The configuration comes from the file ``path`` and the ``-o`` ``overrides``."""
-    places = _Places(path, overrides)
-    return [_problem_to_text(problem, places) for problem in error.errors()]
+# Words that users write for others.
+MEANT = {
+    "Global.mode": {
+        "val": "evaluate",
+        "eval": "evaluate",
+        "test": "evaluate",
+        "infer": "predict",
+        "inference": "predict",
+        "check": "check_dataset",
+    },
+    "Train.amp_dtype": {"fp16": "float16", "bf16": "bfloat16"},
+}
+
+
+def problem_texts(
+    error: ValidationError, path: Path, lines: Mapping[str, int], overrides: Sequence[str]
+) -> list[str]:
+    """One line per problem of a configuration from the file ``path`` and the ``-o`` ``overrides``.
+
+    ``lines``: where the keys of the file stand.
+    """
+    options = [".".join(parts) for option in overrides for parts, _ in settings(option)]
+    return [_problem_to_text(problem, _Places(path, lines, options)) for problem in error.errors()]
 
 
 def suggest(word: str, valid: Iterable[str]) -> str:
     """`` Did you mean ...?`` with the most similar word of ``valid``; empty if none is similar."""
-    near = difflib.get_close_matches(word, list(valid), n=1, cutoff=0.6)
-    return f" Did you mean {near[0]}?" if near else ""
+    words = {name.lower(): name for name in valid}
+    near = difflib.get_close_matches(word.lower(), list(words), n=1, cutoff=0.6)
+    return f" Did you mean {words[near[0]]}?" if near else ""
 
 
+@dataclass(frozen=True)
 class _Places:
     """Finds where a key was set: in an ``-o`` option or in a line of the file. If unknown: the file."""
 
-    def __init__(self, path: Path, overrides: Sequence[str]):
-        self.path = path
-        self.options = {option.partition("=")[0].strip() for option in overrides}
-        try:
-            root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-            self.lines = dict(_key_lines(root, ()))
-        except (OSError, yaml.YAMLError):
-            self.lines = {}
+    path: Path
+    lines: Mapping[str, int]  # key -> line of the file
+    options: Sequence[str]  # keys set by -o
 
     def find(self, key: str) -> str:
-        if any(option == key or option.startswith(f"{key}.") for option in self.options):
+        if any(_is_within(key, option) for option in self.options):
             return "-o"
-        if key in self.lines:
-            return f"{self.path}:{self.lines[key]}"
-        return str(self.path)
+        if key not in self.lines and any(_is_within(option, key) for option in self.options):
+            return "-o"
+        while key and key not in self.lines:
+            key = key.rpartition(".")[0]
+        return f"{self.path}:{self.lines[key]}" if key else str(self.path)
 
 
-def _key_lines(node: Any, prefix: tuple[str, ...]) -> Iterator[tuple[str, int]]:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            path = (*prefix, str(key.value))
-            yield ".".join(path), key.start_mark.line + 1
-            yield from _key_lines(value, path)
+def _is_within(key: str, section: str) -> bool:
+    return key == section or key.startswith(f"{section}.")
+
+
+class _Shown(reprlib.Repr):
+    """Values in messages: cut where they are long. Numbers, lists and mappings have no quotes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxlist, self.maxdict, self.maxstring = 3, 10, 10, 200
+
+    def repr_str(self, text: str, level: int) -> str:
+        written = re.match(r"[-+.\w]*\d[-+.\w]*$|True$|False$|true$|false$|[\[{]", text)
+        return text if written and len(text) <= self.maxstring else super().repr_str(text, level)
 
 
 def _valid_keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, info in section.model_fields.items():
         yield prefix + name
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+        if is_section(info.annotation):
             yield from _valid_keys(info.annotation, f"{prefix}{name}.")
 
 
 def _problem_to_text(problem: Any, places: _Places) -> str:
-    valid = set(_valid_keys(Config))
-    key = ".".join(str(part) for part in problem["loc"])
+    key, value = ".".join(str(part) for part in problem["loc"]), problem["input"]
     where = f"{places.find(key)}: {key}"
     if problem["type"] == "extra_forbidden":
         if key in RETIRED_KEYS:
             return f"{where}: {RETIRED_KEYS[key]}."
-        return f"{where}: there is no such key.{_suggest_key(key, valid)}"
+        return f"{where}: there is no such key.{_key_hint(problem['loc'], key)}"
     if problem["type"] == "missing":
         return f"{where}: the key is missing; add it."
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return f"{where}: found {problem['input']!r}; {message}."
+    return f"{where}: found {_Shown().repr(value)}; {message}.{_value_hint(problem, key)}"
+
+
+def _key_hint(parts: Sequence[Any], key: str) -> str:
+    """How to write a key that does not exist."""
+    leaf = str(parts[-1])
+    if spelling := colon_hint(leaf):
+        return spelling
+    if "." in leaf:
+        section, _, name = leaf.rpartition(".")
+        return f" In a file, write the section {section} and below it, indented, {name}."
+    return f"{full_width_hint(leaf)}{_suggest_key(key, set(_valid_keys(Config)))}"
+
+
+def _value_hint(problem: Any, key: str) -> str:
+    """How to write a value that is not valid."""
+    value = problem["input"]
+    if value is None:  # of {backbone:0.1}, or of a key that cannot be null
+        return colon_hint(str(problem["loc"][-1]))
+    if not isinstance(value, str):
+        return ""
+    if problem["type"] == "literal_error":
+        valid = re.findall(r"'([^']+)'", problem["ctx"]["expected"])
+        meant = MEANT.get(key, {}).get(value.strip().lower())
+        return f" Did you mean {meant}?" if meant else suggest(value.strip(), valid)
+    return full_width_hint(value) or (colon_hint(value) if is_section(type_of(key.split("."))) else "")
 
 
 def _suggest_key(key: str, valid: set[str]) -> str:

@@ -3,30 +3,42 @@
 `python docs/generate.py` writes `docs/config.md` from the descriptions in this file.
 """
 
-from typing import Annotated, Literal, Self
+from collections.abc import Sequence
+from typing import Any, Literal, Self, TypeGuard
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from paddlex_seg.config.values import (
     Addresses,
     BatchSize,
+    Classes,
     Count,
     Device,
+    Epochs,
+    Factors,
     Folds,
     Fraction,
+    Images,
     ImageSize,
     Inputs,
+    Master,
+    Minutes,
     Names,
+    PathText,
     Percent,
     Positive,
-    PositiveFloat,
     Precision,
+    Processes,
+    Rate,
     Ratio,
+    Seed,
     SourceFormat,
+    Switch,
     TargetFormat,
     Text,
+    Workers,
 )
+from paddlex_seg.config.yaml_text import dump_yaml
 
 SCRATCH = "scratch"  # the value of Train.pretrain_weight_path that means random weights
 MODES = ("check_dataset", "train", "evaluate", "export", "predict")
@@ -34,6 +46,14 @@ MODES = ("check_dataset", "train", "evaluate", "export", "predict")
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mapping(cls, content: Any) -> Any:
+        """An empty section of a file is None. It sets nothing."""
+        if content is not None and not isinstance(content, dict | BaseModel):
+            raise ValueError("expected a section: keys with values, below it and indented")
+        return content or {}
 
 
 class GlobalConfig(_Section):
@@ -44,7 +64,7 @@ class GlobalConfig(_Section):
         default="check_dataset",
         description="What to run: `check_dataset`, `train`, `evaluate`, `export` or `predict`.",
     )
-    dataset_dir: Text = Field(
+    dataset_dir: PathText = Field(
         default="dataset/instance_seg_coco_examples",
         description="Dataset folder. It contains `images/`, `annotations/instance_train.json` and "
         "`annotations/instance_val.json`.",
@@ -54,15 +74,21 @@ class GlobalConfig(_Section):
         description="Device: `cpu`, `gpu:0`, `gpu:0,1` (two GPUs), `npu:0`, `xpu:0` or `mlu:0`. `auto`: a "
         "GPU if one is usable, otherwise the CPU.",
     )
-    output: Text = Field(
+    output: PathText = Field(
         default="output", description="Output folder for all results. It is created if it does not exist."
+    )
+    max_image_pixels: Positive = Field(
+        default=178_956_970,
+        description="Largest number of pixels of an image, height x width, in every mode. Larger images are "
+        "reported: a small file can unpack to more pixels than fit into memory. There is no limit of the "
+        "sides. Raise it for larger images.",
     )
 
 
 class ConvertConfig(_Section):
     """Conversion from and to other annotation formats."""
 
-    enable: bool = Field(default=False, description="Convert the annotations before the check.")
+    enable: Switch = Field(default=False, description="Convert the annotations before the check.")
     src_dataset_type: SourceFormat | None = Field(
         default=None,
         description="Source format: `LabelMe`, `VOC`, `YOLO`, `MaskPNG`, or `COCO` to convert into another "
@@ -78,7 +104,7 @@ class ConvertConfig(_Section):
 class SplitConfig(_Section):
     """A new split into train, val and test."""
 
-    enable: bool = Field(default=False, description="Split the dataset again before the check.")
+    enable: Switch = Field(default=False, description="Split the dataset again before the check.")
     train_percent: Percent | None = Field(
         default=None, description="Percentage of the images in the train split."
     )
@@ -93,9 +119,7 @@ class SplitConfig(_Section):
         description="Number of cross-validation folds, instead of the percentages. Each fold is written to "
         "`folds/` as a separate dataset.",
     )
-    seed: Count = Field(
-        default=0, description="Random seed of the split. The same seed gives the same split."
-    )
+    seed: Seed = Field(default=0, description="Random seed of the split. The same seed gives the same split.")
     group_by: Text | None = Field(
         default=None,
         description="Keeps related images in the same split: `folder` (images of one folder), `duplicates` "
@@ -107,10 +131,10 @@ class SplitConfig(_Section):
 class FixConfig(_Section):
     """Automatic repair of problems that need no guessing."""
 
-    enable: bool = Field(
+    enable: Switch = Field(
         default=False, description="Write a repaired copy of the dataset and check the copy."
     )
-    dst_dir: Text | None = Field(
+    dst_dir: PathText | None = Field(
         default=None, description="Folder of the repaired copy. null: `<dataset_dir>_fixed`."
     )
 
@@ -153,11 +177,11 @@ class AugmentConfig(_Section):
 class TrainConfig(_Section):
     """Mode `train`."""
 
-    num_classes: Positive | None = Field(
+    num_classes: Classes | None = Field(
         default=None,
         description="Number of classes. null: read from the dataset. A number must match the dataset.",
     )
-    epochs_iters: Positive = Field(
+    epochs_iters: Epochs = Field(
         default=40,
         description="Number of epochs. The learning rate schedule is stretched to this length.",
     )
@@ -166,8 +190,8 @@ class TrainConfig(_Section):
         description="Batch size per device. `auto`: measure memory before the first epoch and choose a batch "
         "size that fits.",
     )
-    learning_rate: PositiveFloat = Field(default=0.001, description="Learning rate after warm-up.")
-    pretrain_weight_path: Text | None = Field(
+    learning_rate: Rate = Field(default=0.001, description="Learning rate after warm-up.")
+    pretrain_weight_path: PathText | None = Field(
         default=None,
         description="Pretrained weights: a `.pdparams` or `.safetensors` file, a URL, or `scratch` for "
         "random weights. null: the official weights of the model.",
@@ -175,13 +199,13 @@ class TrainConfig(_Section):
     warmup_steps: Count = Field(
         default=100, description="Steps of linear warm-up, limited to a third of all training steps."
     )
-    resume: Text | None = Field(
+    resume: PathText | None = Field(
         default=None,
         description="Checkpoint to resume from: a checkpoint folder, its `.pdparams` file, or the output "
         "folder of a run. `auto`: the newest undamaged checkpoint in `Global.output`; if there is no "
         "checkpoint, training starts from the beginning.",
     )
-    resume_path: Text | None = Field(
+    resume_path: PathText | None = Field(
         default=None, description="The same as `Train.resume`, under the name that PaddleX uses."
     )
     save_interval: Positive | None = Field(
@@ -192,7 +216,7 @@ class TrainConfig(_Section):
         default=2,
         description="Number of newest checkpoints to keep. The best one is kept too; older ones are deleted.",
     )
-    accumulate_steps: Positive = Field(
+    accumulate_steps: Images = Field(
         default=1,
         description="Gradient accumulation: number of batches per optimizer step. The result is that of a "
         "batch of `accumulate_steps` x `batch_size` images, except for batch norm.",
@@ -211,7 +235,7 @@ class TrainConfig(_Section):
         description="Layers or parameters to freeze, by name; `*` matches any text. Examples: `backbone`, "
         "`[backbone.stem, '*.norm*']`.",
     )
-    lr_factors: dict[str, PositiveFloat] = Field(
+    lr_factors: Factors = Field(
         default={},
         description="Learning rate factors for parts of the model, with names as in `freeze`. Example: "
         "`{backbone: 0.1}`.",
@@ -220,12 +244,12 @@ class TrainConfig(_Section):
         default=None,
         description="Stop training after this many evaluations without a better mask AP. null: never.",
     )
-    time_budget: PositiveFloat | None = Field(
+    time_budget: Minutes | None = Field(
         default=None,
         description="Time limit in minutes for training and its evaluations. The number of epochs is chosen "
         "to fit and replaces `epochs_iters`.",
     )
-    self_check: bool = Field(
+    self_check: Switch = Field(
         default=True,
         description="Test run before the first epoch: one forward and backward pass, one evaluation and one "
         "export, so that errors in later stages show up at once.",
@@ -240,8 +264,8 @@ class TrainConfig(_Section):
         "limits of the short and the long side. One number is the limit of the short side; the limit of the "
         "long side is then 1.67 times as large (officially 800 and 1333).",
     )
-    seed: Count = Field(default=0, description="Random seed of training.")
-    num_workers: Count = Field(
+    seed: Seed = Field(default=0, description="Random seed of training.")
+    num_workers: Workers = Field(
         default=2,
         description="Number of worker processes that load and augment images. 0: the training process "
         "does it.",
@@ -262,29 +286,29 @@ class TrainConfig(_Section):
         description="Maximum number of unusable training images. Up to this number they are replaced by "
         "other images; with more, training stops with an error.",
     )
-    tensorboard: bool = Field(
+    tensorboard: Switch = Field(
         default=False,
         description="Also write TensorBoard logs. Needs `pip install paddlex_seg[tensorboard]`.",
     )
-    visualdl: bool = Field(
+    visualdl: Switch = Field(
         default=False,
         description="Also write VisualDL logs. Needs `pip install paddlex_seg[visualdl]`.",
     )
-    num_processes: Positive = Field(
+    num_processes: Processes = Field(
         default=1,
         description="Number of processes for training and evaluation with `Global.device: cpu`. They share "
         "the cores of the machine. On other devices there is always one process per device.",
     )
-    sync_bn: bool = Field(
+    sync_bn: Switch = Field(
         default=True,
         description="Synchronize batch norm across processes in training. `False`: each process uses only "
         "its own images, which is faster on the CPU.",
     )
-    nnodes: Positive = Field(
+    nnodes: Processes = Field(
         default=1,
         description="Number of machines for training and evaluation. Run the same command on each of them.",
     )
-    master: Annotated[str, StringConstraints(pattern=r"^[^\s:,]+:\d+$")] | None = Field(
+    master: Master | None = Field(
         default=None,
         description="With `nnodes`: address and free port of the first machine, such as `10.0.0.1:6070`.",
     )
@@ -294,11 +318,12 @@ class TrainConfig(_Section):
         "`master`. The first one is the master.",
     )
 
-    @model_validator(mode="after")
-    def _one_name_for_resuming(self) -> Self:
-        if self.resume is not None and self.resume_path is not None:
+    @field_validator("resume_path")
+    @classmethod
+    def _one_name_for_resuming(cls, path: str | None, info: ValidationInfo) -> str | None:
+        if path is not None and info.data.get("resume") is not None:
             raise ValueError("resume and resume_path mean the same; set only one of them")
-        return self
+        return path
 
     @property
     def from_scratch(self) -> bool:
@@ -314,21 +339,22 @@ class TrainConfig(_Section):
 class EvaluateConfig(_Section):
     """Mode `evaluate`."""
 
-    weight_path: Text = Field(
-        default="output/best_model/best_model.pdparams",
-        description="Weights to evaluate: the `.pdparams` file of a checkpoint.",
+    weight_path: PathText | None = Field(
+        default=None,
+        description="Weights to evaluate: the `.pdparams` file of a checkpoint. null: the best model of the "
+        "run in `Global.output`; if that folder holds no run, of the run in `output`.",
     )
     log_interval: Positive = Field(default=10, description="Write a log line every this many batches.")
-    batch_size: Positive = Field(default=1, description="Batch size. It does not change the result.")
+    batch_size: Images = Field(default=1, description="Batch size. It does not change the result.")
 
 
 class ExportConfig(_Section):
     """Mode `export`."""
 
-    weight_path: Text = Field(
-        default="output/best_model/best_model.pdparams",
+    weight_path: PathText | None = Field(
+        default=None,
         description="Weights to export: the `.pdparams` file of a checkpoint, or the URL of official weights "
-        "(80 COCO classes).",
+        "(80 COCO classes). null: as for `Evaluate.weight_path`.",
     )
 
 
@@ -344,9 +370,11 @@ class KernelOptionConfig(_Section):
 class PredictConfig(_Section):
     """Mode `predict`."""
 
-    batch_size: Positive = Field(default=1, description="Batch size. It does not change the result.")
-    model_dir: Text = Field(
-        default="output/best_model/inference", description="Folder of the exported model."
+    batch_size: Images = Field(default=1, description="Batch size. It does not change the result.")
+    model_dir: PathText | None = Field(
+        default=None,
+        description="Folder of the exported model. null: `best_model/inference` of the run in "
+        "`Global.output`; if that folder holds no run, of the run in `output`.",
     )
     input: Inputs | None = Field(
         default=None,
@@ -376,4 +404,20 @@ class Config(_Section):
 
     def to_yaml(self) -> str:
         """The effective configuration as YAML, defaults included. `load_config` can read it back."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return dump_yaml(self.model_dump(mode="json"))
+
+
+def is_section(kind: Any) -> TypeGuard[type[_Section]]:
+    """Whether the type of a key is a section, not a value."""
+    return isinstance(kind, type) and issubclass(kind, _Section)
+
+
+def type_of(parts: Sequence[str]) -> Any:
+    """The type of a key, such as ``("Train", "batch_size")``; None if there is no such key."""
+    kind: Any = Config
+    for part in parts:
+        info = kind.model_fields.get(part) if is_section(kind) else None
+        if info is None:
+            return None
+        kind = info.annotation
+    return kind

@@ -32,6 +32,7 @@ from paddlex_seg.masks.rle import (
     rle_to_json,
     rle_to_mask,
 )
+from paddlex_seg.streams import make_standard_streams_last
 from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord
 
 COCO_FOLDER = "instance_seg_coco_examples"
@@ -463,6 +464,7 @@ def _photograph(rng: Generator, pixels: _Pixels) -> NDArray[np.uint8]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the demo data sets and print their folders."""
+    make_standard_streams_last()
     parser = argparse.ArgumentParser(description="Write the demo data set, as COCO and as LabelMe.")
     parser.add_argument("--dataset_dir", type=Path, default=Path("dataset"), help="the folder for both")
     parser.add_argument("--overwrite", action="store_true", help="replace folders that exist")

@@ -190,7 +190,8 @@ KINDS: dict[str, Kind] = {
         "error",
         "An image file is readable, but it has too many pixels, or its values are not 8-bit or 16-bit "
         "integers.",
-        "Save it with 8 bits per channel, or cut it into tiles.",
+        "Save it with 8 bits per channel. If it has too many pixels, cut it into tiles, or raise "
+        "Global.max_image_pixels.",
     ),
     "image_16bit": Kind(
         "warning",

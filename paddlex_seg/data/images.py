@@ -1,7 +1,10 @@
 """Image files: their paths, headers and pixels."""
 
 import os
+import re
 import struct
+import sys
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +23,32 @@ from paddlex_seg.errors import DatasetError
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"),
     *(".dib", ".pbm", ".pgm", ".pnm", ".ras", ".sr"),
+    *(".jpe", ".mpo", ".apng", ".avif", ".tga", ".pcx", ".qoi", ".sgi", ".rgb"),
+    *(".jp2", ".jpx", ".jpf", ".j2k", ".j2c", ".jpc"),
 )
+
+
+def limit_pixels(num_pixels: float) -> None:
+    """Refuse images with more pixels than this in the whole process. `pixel_limit` is the initial limit.
+
+    Pillow keeps the number, so that it also holds where another library opens an image.
+    """
+    Image.MAX_IMAGE_PIXELS = num_pixels / 2  # type: ignore[assignment]  # Pillow refuses twice this number
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+def pixel_limit() -> int:
+    """The largest number of pixels of an image, height x width."""
+    return int(2 * (Image.MAX_IMAGE_PIXELS or sys.maxsize))
+
+
+def too_large(error: Image.DecompressionBombError) -> str:
+    """What is wrong with an image that has more pixels than the limit, and what to do."""
+    found = re.search(r"\d+", str(error))
+    return (
+        f"the image has {f'{int(found[0]):,}' if found else 'too many'} pixels, the limit is "
+        f"{pixel_limit():,}. Raise Global.max_image_pixels, or cut the image into tiles"
+    )
 
 
 def image_path(image_dir: Path, file_name: str) -> Path:
@@ -41,11 +69,10 @@ def image_path(image_dir: Path, file_name: str) -> Path:
 
 def images_below(image_dir: Path) -> Iterator[str]:
     """All image files in a folder and its subfolders, as names relative to it with forward slashes."""
-    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     for folder, folders, names in os.walk(image_dir):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
                 yield Path(folder, name).relative_to(image_dir).as_posix()
 
 
@@ -73,6 +100,14 @@ class ImageFacts:
     traits: tuple[str, ...] = ()
     num_bytes: int = 0  # of the file
     thumbnail: bytes | None = None  # THUMBNAIL_SIDE squared gray values, without EXIF; None if not decoded
+
+
+def is_animated(image: Image.Image) -> bool:
+    """Whether an open image file has several frames, of which only the first is used.
+
+    The pages of a TIFF count as frames. MPO files of phones contain the photo and a preview: no animation.
+    """
+    return image.format not in ("JPEG", "MPO", "BMP") and getattr(image, "is_animated", False)
 
 
 def inspect_image(path: Path, decode: Decode) -> ImageFacts:
@@ -105,8 +140,8 @@ def inspect_image(path: Path, decode: Decode) -> ImageFacts:
         return replace(facts, thumbnail=thumbnail)
     except FileNotFoundError:
         return ImageFacts("image_missing", f"{path.name} does not exist{_other_case(path)}")
-    except Image.DecompressionBombError:
-        return ImageFacts("image_unsupported", f"{path.name} has too many pixels")
+    except Image.DecompressionBombError as error:
+        return ImageFacts("image_unsupported", f"{path.name}: {too_large(error).partition('. ')[0]}")
     except DatasetError as error:  # of load_image
         code = "image_unsupported" if isinstance(error, UnsupportedPixels) else "image_corrupt"
         reason = str(error).removeprefix(f"{path}: ").partition(". ")[0]
@@ -156,15 +191,18 @@ def orientation_of(image: Image.Image) -> int:
         return 1
 
 
-def load_image(path: Path, size_hw: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+def load_image(path: Path, size_hw: tuple[int, int] | None = None, page: int = 0) -> NDArray[np.uint8]:
     """The image as uint8 [H, W, 3], RGB, with its EXIF orientation applied, as labelling tools show it.
 
     size_hw: the size in the annotation file. If only the stored pixels have this size, the EXIF orientation
     is not applied. Gray, palette and CMYK become RGB, alpha is dropped, 16-bit gray is divided by 257.
-    Raises DatasetError when the file is missing, damaged, not an image, or too large for Pillow's limit, and
-    when the size differs from ``size_hw`` both with and without the EXIF orientation.
+    page: of a multi-page TIFF, or frame of an animation, from 0.
+    Raises DatasetError when the file is missing, damaged, not an image, or has more pixels than
+    `pixel_limit`, and when the size differs from ``size_hw`` both with and without the EXIF orientation.
     """
     with _naming(path), Image.open(path) as image:
+        if page:
+            image.seek(page)
         size = header_size(image)
         turn = size_hw is None or size.shown_hw == size_hw
         if not turn and size.stored_hw != size_hw:
@@ -210,7 +248,7 @@ def _naming(path: Path) -> Iterator[None]:
             f"{path}: the image file does not exist. Copy it there, or leave it out of your data."
         ) from None
     except Image.DecompressionBombError as error:
-        raise DatasetError(f"{path}: the image is too large ({error}). Cut it into tiles.") from error
+        raise DatasetError(f"{path}: {too_large(error)}.") from error
     except DECODER_ERRORS as error:
         raise DatasetError(
             f"{path}: not a readable image ({error}). Replace the file, or leave it out of your data."
@@ -237,8 +275,7 @@ def _traits(image: Image.Image) -> tuple[str, ...]:
         traits.append("image_16bit")
     if image.mode in ("CMYK", "YCCK"):
         traits.append("image_cmyk")
-    # MPO files of phones contain the photo and a preview. They are not animations.
-    if image.format not in ("JPEG", "MPO", "BMP") and getattr(image, "is_animated", False):
+    if is_animated(image):
         traits.append("image_animated")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         traits.append("image_alpha")

@@ -17,6 +17,7 @@ from paddlex_seg.catalog import ModelSpec
 from paddlex_seg.checkpoints.info import ModelInfo
 from paddlex_seg.files.atomic import new_files
 from paddlex_seg.files.checksum import sha256_of
+from paddlex_seg.files.written import claimed
 from paddlex_seg.inference.export_spec import ExportedSpec, write_inference_yml
 from paddlex_seg.models.base import InstanceSegmenter
 from paddlex_seg.ops.masks import paste_masks
@@ -26,9 +27,12 @@ FILES = ("inference.json", "inference.pdiparams", "network.json", "inference.yml
 
 
 def export_model(model: InstanceSegmenter, spec: ModelSpec, info: ModelInfo, folder: Path) -> None:
-    """Write the exported folder. Files are moved into ``folder`` only after all of them are complete."""
-    with new_files(folder) as temporary:
-        inputs = _input_spec(spec.recipe.preprocess(info.image_size))
+    """Write the exported folder. Files are moved into ``folder`` only after all of them are complete.
+
+    Files of the user with these names are kept as ``.bak``.
+    """
+    with claimed(folder, FILES), new_files(folder) as temporary:
+        inputs = _input_spec(info.preprocess)
         official = WithoutBoxes if spec.arch == "SOLOv2" else WithPastedMasks
         _save_graph(official(model), inputs, temporary / "inference")
         _save_graph(WithSmallMasks(model), inputs, temporary / "network")
@@ -97,7 +101,7 @@ def exported_spec(model: InstanceSegmenter, spec: ModelSpec, info: ModelInfo) ->
         arch=spec.arch,
         min_subgraph_size=spec.min_subgraph_size,
         labels=tuple(category.name for category in info.categories),
-        preprocess=spec.recipe.preprocess(info.image_size),
+        preprocess=info.preprocess,
         draw_threshold=0.5,
         mask_frame=model.mask_frame,
     )

@@ -100,8 +100,32 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text as UTF-8 without changing line ends, in the same way as `write_bytes`."""
-    write_bytes(path, text.encode("utf-8"))
+    """Write text as UTF-8 without changing line ends, in the same way as `write_bytes`.
+
+    Bytes of a file name that are not UTF-8 are written as escapes, which JSON reads back.
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+@contextmanager
+def reserved_space(path: Path) -> Iterator[Callable[[int], None]]:
+    """Reserve space on the disk for a file that is written after the context, even if the disk is then full.
+
+    Call the yielded function with a number of bytes, as often as more are needed. Disk errors (OSError) name
+    ``path``.
+    """
+    temporary = temporary_path(path)
+    with _naming(temporary, path):
+        try:
+            with temporary.open("wb") as file:
+
+                def reserve(num_bytes: int) -> None:
+                    file.write(bytes(num_bytes))
+                    file.flush()
+
+                yield reserve
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def put_in_place(new: Path, path: Path) -> None:
@@ -137,7 +161,7 @@ def temporary_path(path: Path) -> Path:
     pid = os.getpid()
     # The name is shortened, so that a name of 255 bytes also has a temporary name.
     return path.with_name(
-        f".{path.stem[:30]}.new-{pid}-{_start_of(pid)}-{secrets.token_hex(4)}{path.suffix[:20]}"
+        f".{path.stem[:30]}.new-{pid}-{start_of(pid)}-{secrets.token_hex(4)}{path.suffix[:20]}"
     )
 
 
@@ -161,16 +185,16 @@ def remove_leftovers(folder: Path, *, older: re.Pattern[str] | None = None) -> N
 def _is_leftover(name: str, older: re.Pattern[str] | None) -> bool:
     found = _TEMPORARY_NAME.fullmatch(name)
     if found is not None:
-        return _start_of(int(found["pid"])) != int(found["start"])
+        return start_of(int(found["pid"])) != int(found["start"])
     found = older.fullmatch(name) if older is not None else None
     if found is None:
         return False
     pid = int(found["pid"] or 0)
     # This process does not use such names, so its own id means an earlier process with the same id.
-    return pid in (0, os.getpid()) or _start_of(pid) is None
+    return pid in (0, os.getpid()) or start_of(pid) is None
 
 
-def _start_of(pid: int) -> int | None:
+def start_of(pid: int) -> int | None:
     """The start time of a process, in clock ticks since system start; None when the process has ended.
 
     0 when the system does not report start times. On Windows this includes processes that have ended.

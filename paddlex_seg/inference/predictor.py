@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from paddlex_seg.data.preprocess import NetworkInput, collate, preprocess
-from paddlex_seg.errors import BackendError, DatasetError
+from paddlex_seg.errors import BackendError
+from paddlex_seg.files.names import printable
+from paddlex_seg.files.written import WrittenFiles
 from paddlex_seg.inference.backends.base import find_instances, fitting_batch_size
 from paddlex_seg.inference.backends.paddle import PaddleBackend, RunMode
 from paddlex_seg.inference.results import Result, clip_to_image
-from paddlex_seg.inference.sources import Input, LoadedImage, expand_inputs, read_images
+from paddlex_seg.inference.sources import Input, LoadedImage, UnreadableInput, expand_inputs, read_images
 from paddlex_seg.runtime.network import network
 from paddlex_seg.structures import Backend, Instances
 
@@ -38,9 +40,9 @@ def open_predictor(
     )
 
 
-def warn_of_unreadable(error: DatasetError) -> None:
+def warn_of_unreadable(error: UnreadableInput) -> None:
     """Log that an unreadable image is skipped."""
-    LOGGER.warning("Image skipped: %s", error)
+    LOGGER.warning("Image skipped: %s", printable(str(error)))
 
 
 class Predictor:
@@ -64,20 +66,23 @@ class Predictor:
         self,
         inputs: Input | Sequence[Input],
         threshold: float | None = None,
-        on_unreadable: Callable[[DatasetError], None] = warn_of_unreadable,
+        on_unreadable: Callable[[UnreadableInput], None] = warn_of_unreadable,
     ) -> Iterator[Result]:
         """Yield one result per image, in the order of ``inputs``.
 
         inputs: a file, folder, pattern, URL or array, or a list of these. Arrays are uint8 [H, W, 3] in BGR
         order, as from OpenCV and as in PaddleX. A file that cannot be read is passed to ``on_unreadable`` and
-        skipped. Raises DatasetError at once for a folder or pattern without images. Raises DatasetError
-        during iteration when no image at all can be read.
+        skipped, and drawings of earlier results are left out. Raises DatasetError at once for a folder or
+        pattern without images. Raises DatasetError during iteration when no image at all can be read.
         """
-        sources = expand_inputs(inputs)
+        written = WrittenFiles()
+        sources = expand_inputs(inputs, written)
         chosen = self.threshold if threshold is None else threshold
-        return self._predict_images(read_images(sources, on_unreadable, network()), chosen)
+        return self._predict_images(read_images(sources, on_unreadable, network()), chosen, written)
 
-    def _predict_images(self, images: Iterator[LoadedImage], threshold: float) -> Iterator[Result]:
+    def _predict_images(
+        self, images: Iterator[LoadedImage], threshold: float, written: WrittenFiles
+    ) -> Iterator[Result]:
         for batch in self._batches(images):
             for (image, _), instances in zip(batch, self._find_instances(batch, threshold), strict=True):
                 yield Result(
@@ -87,6 +92,7 @@ class Predictor:
                     instances=clip_to_image(instances),
                     labels=self.labels,
                     save_name=image.save_name,
+                    written=written,
                 )
 
     def _batches(self, images: Iterator[LoadedImage]) -> Iterator[list[tuple[LoadedImage, NetworkInput]]]:

@@ -4,12 +4,14 @@ All inputs are expanded to files before the first image is read, so that an empt
 A file that cannot be read is reported and skipped. If no input can be read, that is an error.
 """
 
+import logging
 import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from glob import glob
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
@@ -18,14 +20,25 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from paddlex_seg.data.images import IMAGE_SUFFIXES, load_image
+from paddlex_seg.data.images import DECODER_ERRORS, IMAGE_SUFFIXES, is_animated, load_image
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.addresses import AddressError, file_name, local_path, scheme_of, unsupported
 from paddlex_seg.files.download import DownloadError, LimitError, Limits, Network, download
+from paddlex_seg.files.names import printable
+from paddlex_seg.files.written import WrittenFiles
 
+_LOGGER = logging.getLogger(__name__)
 DOWNLOAD_LIMITS = Limits(num_bytes=200_000_000, seconds=60.0, redirects=5)
 
 Input = str | os.PathLike[str] | NDArray[np.uint8]
+
+
+class UnreadableInput(DatasetError):
+    """An input that cannot be read. ``input`` is its path or URL; None for an array."""
+
+    def __init__(self, message: str, input: str | None) -> None:
+        super().__init__(message)
+        self.input = input
 
 
 @dataclass(frozen=True)
@@ -38,6 +51,11 @@ class Source:
 
     origin: Path | str | NDArray[np.uint8]
     name: str
+
+    @property
+    def input_path(self) -> str | None:
+        """The path or URL; None for an array."""
+        return None if isinstance(self.origin, np.ndarray) else str(self.origin)
 
 
 @dataclass(frozen=True)
@@ -53,20 +71,44 @@ class LoadedImage:
     save_name: str
 
 
-def expand_inputs(inputs: Input | Sequence[Input]) -> list[Source]:
+def expand_inputs(inputs: Input | Sequence[Input], written: WrittenFiles | None = None) -> list[Source]:
     """All sources, in the given order. Files of a folder (with sub-folders) or a pattern are sorted by name.
 
-    Raises DatasetError for a folder without images, a pattern without match and a wrong type of input. It is
-    not checked whether a single file exists; reading it fails later.
+    Drawings of earlier predictions, which ``written`` recognises, are left out. Raises DatasetError for a
+    folder without images, a pattern without match, a wrong type of input, and when nothing but drawings is
+    found. It is not checked whether a single file exists; reading it fails later.
     """
     items: Sequence[Input] = inputs if isinstance(inputs, list | tuple) else [inputs]  # type: ignore[list-item]
     if not items:
         raise DatasetError("The list of inputs is empty. Give an image file, a folder, a pattern or a URL.")
-    return [source for item in items for source in _expand_one(item)]
+    found = list(chain.from_iterable(map(_expand_one, items)))
+    return _without_drawings(found, WrittenFiles() if written is None else written)
+
+
+def _without_drawings(sources: Sequence[Source], written: WrittenFiles) -> list[Source]:
+    drawings = {s.origin for s in sources if isinstance(s.origin, Path) and _is_drawing(s.origin, written)}
+    if not drawings:
+        return list(sources)
+    example = min(drawings)
+    if len(drawings) == len(sources):
+        raise DatasetError(
+            f"{example}: this image, and all others that were named ({len(drawings)}), are drawings of this "
+            "toolkit. Name the images that they were drawn from."
+        )
+    _LOGGER.info(
+        "%d image(s) left out because this toolkit drew them, such as %s",
+        len(drawings),
+        printable(str(example)),
+    )
+    return [one for one in sources if not isinstance(one.origin, Path) or one.origin not in drawings]
+
+
+def _is_drawing(path: Path, written: WrittenFiles) -> bool:
+    return written.wrote(path.resolve())  # a link to a drawing is one
 
 
 def read_images(
-    sources: Sequence[Source], on_unreadable: Callable[[DatasetError], None], network: Network
+    sources: Sequence[Source], on_unreadable: Callable[[UnreadableInput], None], network: Network
 ) -> Iterator[LoadedImage]:
     """Yield the images of all sources. Only one is in memory at a time. Arrays are BGR, as from OpenCV.
 
@@ -81,10 +123,10 @@ def read_images(
                 yield replace(image, save_name=_unique_name(image.save_name, taken))
         except DatasetError as error:
             problems.append(str(error))
-            if len(problems) == len(sources):
-                more = f" ... and {len(problems) - 10} more" if len(problems) > 10 else ""
-                raise DatasetError("\n".join(problems[:10]) + more) from error
-            on_unreadable(error)
+            on_unreadable(UnreadableInput(str(error), source.input_path))
+    if problems and not taken:
+        more = f" ... and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise DatasetError("\n".join(problems[:10]) + more)
 
 
 def _expand_one(item: Input) -> Iterator[Source]:
@@ -123,9 +165,9 @@ def _path_of(url: str, scheme: str) -> Path:
 
 
 def _images_below(folder: Path) -> Iterator[Source]:
-    found = [path for path in folder.rglob("*") if _looks_like_image(path)]
     # Hidden files are not images of the user: they are macOS files, or files that are being written.
-    files = sorted(path for path in found if not _is_hidden(path.relative_to(folder)))
+    found = (path for path in _files_below(folder) if not _is_hidden(path.relative_to(folder)))
+    files = sorted(path for path in found if _looks_like_image(path))
     if not files:
         raise DatasetError(
             f"{folder}: no image in this folder or its sub-folders. "
@@ -133,6 +175,15 @@ def _images_below(folder: Path) -> Iterator[Source]:
         )
     for path in files:
         yield Source(path, path.relative_to(folder).with_suffix("").as_posix())
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for place, _, names in os.walk(folder, onerror=_warn_of_folder):
+        yield from (Path(place, name) for name in names)
+
+
+def _warn_of_folder(error: OSError) -> None:
+    _LOGGER.warning("Folder skipped: %s cannot be searched (%s)", printable(error.filename), error.strerror)
 
 
 def _images_matching(pattern: str) -> Iterator[Source]:
@@ -146,7 +197,8 @@ def _images_matching(pattern: str) -> Iterator[Source]:
 
 
 def _looks_like_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    # A broken link counts: reading it is then reported.
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir()
 
 
 def _is_hidden(path: Path) -> bool:
@@ -196,34 +248,32 @@ def _bgr_to_rgb(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _read_file(path: Path, input_path: str, name: str) -> Iterator[LoadedImage]:
-    num_pages = _count_tiff_pages(path)
+    num_pages = _count_pages(path, input_path)
     if num_pages == 1:
         yield LoadedImage(load_image(path), input_path, None, name)
         return
     for page in range(num_pages):
-        yield LoadedImage(_load_page(path, page), input_path, page, f"{name}_{page}")
+        yield LoadedImage(load_image(path, page=page), input_path, page, f"{name}_{page}")
 
 
-def _count_tiff_pages(path: Path) -> int:
-    """The number of pages; 1 for any other file. ``load_image`` reports unreadable files later."""
+def _count_pages(path: Path, input_path: str) -> int:
+    """The number of pages of a TIFF; 1 for any other file. An animation is named in the log.
+
+    ``load_image`` reports unreadable files later.
+    """
     try:
-        with Image.open(path, formats=["TIFF"]) as image:
-            return int(getattr(image, "n_frames", 1))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        with Image.open(path) as image:
+            if not is_animated(image):
+                return 1
+            num_frames = int(getattr(image, "n_frames", 1))
+            if image.format == "TIFF":
+                return num_frames
+            _LOGGER.warning(
+                "%s has %d frames; only the first one is used.", printable(input_path), num_frames
+            )
+            return 1
+    except (*DECODER_ERRORS, Image.DecompressionBombError):
         return 1
-
-
-def _load_page(path: Path, page: int) -> NDArray[np.uint8]:
-    """One page of a TIFF, through a temporary file, because ``load_image`` supports all pixel types."""
-    with tempfile.TemporaryDirectory() as folder:
-        single = Path(folder) / "page.tiff"
-        try:
-            with Image.open(path) as image:
-                image.seek(page)
-                image.save(single, format="TIFF")
-        except (OSError, ValueError, SyntaxError, EOFError) as error:
-            raise DatasetError(f"{path}, page {page}: cannot be read ({error}).") from error
-        return load_image(single)
 
 
 def _download(url: str, file: Path, network: Network) -> None:

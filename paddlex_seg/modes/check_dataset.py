@@ -17,6 +17,7 @@ from paddlex_seg.data.images import Decode
 from paddlex_seg.data.preparation.prepare import prepare
 from paddlex_seg.data.preparation.settings import ConvertSettings, SplitSettings
 from paddlex_seg.errors import DatasetError
+from paddlex_seg.files.written import claimed
 from paddlex_seg.modes.result_file import result_path, write_result
 from paddlex_seg.reports.dataset import write_report
 from paddlex_seg.reports.samples import draw_samples, save_histogram
@@ -111,17 +112,18 @@ def _report(report: CheckReport, output_dir: Path) -> dict[str, Any]:
         for name in samples:
             drawn = draw_samples(report.splits[name], report.paths.image_dir, folder / "demo_img")
             samples[name] = [path.relative_to(output_dir).as_posix() for path in drawn]
-        save_histogram(class_table(report.shapes), folder / "histogram.png")
-        histogram = "check_dataset/histogram.png"
-    write_report(
-        folder / "report.html",
-        title=str(report.paths.root),
-        image_dir=report.paths.image_dir,
-        shapes=report.shapes,
-        findings=report.findings,
-        counts=report.counts,
-        passed=passed,
-    )
+        path = save_histogram(class_table(report.shapes), folder / "histogram.png")
+        histogram = path.relative_to(output_dir).as_posix()
+    with claimed(folder, ("report.html",)):
+        write_report(
+            folder / "report.html",
+            title=str(report.paths.root),
+            image_dir=report.paths.image_dir,
+            shapes=report.shapes,
+            findings=report.findings,
+            counts=report.counts,
+            passed=passed,
+        )
     _LOGGER.info(f"Report: {folder / 'report.html'}")
     return check_result(report, samples, histogram, page="check_dataset/report.html")
 

@@ -7,13 +7,16 @@ from typing import Any
 
 from paddlex_seg.catalog import find_model
 from paddlex_seg.checkpoints.identity import describe_weights, find_weights, require_categories_of_model
+from paddlex_seg.checkpoints.info import describe_model
 from paddlex_seg.checkpoints.weights import load_model
 from paddlex_seg.config.schema import Config
+from paddlex_seg.data.coco.describe import describe_data
 from paddlex_seg.data.coco.paths import dataset_paths
 from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.samples.loader import WorkerPool
 from paddlex_seg.evaluation.predict import predict_dataset
 from paddlex_seg.files.json import write_json
+from paddlex_seg.files.written import claimed
 from paddlex_seg.metrics.coco_ap import evaluate_coco, results_to_coco_json
 from paddlex_seg.models.network_backend import NetworkBackend
 from paddlex_seg.runtime.ranks import Ranks, join_ranks
@@ -45,7 +48,7 @@ def evaluate_checkpoint(cfg: Config, ranks: Ranks) -> dict[str, Any]:
     model = load_model(spec, weight_path, num_classes=len(info.categories))
     with WorkerPool(cfg.Train.num_workers) as pool:
         results = predict_dataset(
-            NetworkBackend(model, spec.recipe.preprocess(info.image_size)),
+            NetworkBackend(model, info.preprocess),
             coco,
             paths.image_dir,
             batch_size=cfg.Evaluate.batch_size,
@@ -59,7 +62,8 @@ def evaluate_checkpoint(cfg: Config, ranks: Ranks) -> dict[str, Any]:
     for line in metrics.table().splitlines():
         LOGGER.info(line)
     write_predictions(output, results, info.categories)
-    return {"metrics": metrics.to_json()}
+    data = describe_data(dataset_dir, val=coco)
+    return {"metrics": metrics.to_json(), **describe_model(weight_path, info), "data": data}
 
 
 def write_predictions(
@@ -67,6 +71,7 @@ def write_predictions(
 ) -> None:
     """Write ``segm.json`` and ``bbox.json``: every prediction in COCO's result format."""
     rows = results_to_coco_json(results, [category.id for category in categories])
-    for name, dropped in (("segm.json", "bbox"), ("bbox.json", "segmentation")):
-        content = [{key: value for key, value in row.items() if key != dropped} for row in rows]
-        write_json(output_dir / name, content, indent=None)
+    with claimed(output_dir, ("segm.json", "bbox.json")):
+        for name, dropped in (("segm.json", "bbox"), ("bbox.json", "segmentation")):
+            content = [{key: value for key, value in row.items() if key != dropped} for row in rows]
+            write_json(output_dir / name, content, indent=None)

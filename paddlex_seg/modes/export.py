@@ -6,6 +6,7 @@ from typing import Any
 
 from paddlex_seg.catalog import find_model
 from paddlex_seg.checkpoints.identity import describe_weights, find_weights
+from paddlex_seg.checkpoints.info import describe_model
 from paddlex_seg.checkpoints.weights import load_model
 from paddlex_seg.config.schema import Config
 from paddlex_seg.export.graphs import FILES, export_model
@@ -29,4 +30,4 @@ def run(cfg: Config) -> dict[str, Any]:
     model = load_model(spec, weight_path, num_classes=len(info.categories))
     export_model(model, spec, info, output)
     LOGGER.info("Export inference config file to %s", output / "inference.yml")
-    return {"model_dir": cfg.Global.output, "files": list(FILES)}
+    return {"model_dir": cfg.Global.output, "files": list(FILES), **describe_model(weight_path, info)}

@@ -1,36 +1,122 @@
 """Mode predict: run an exported model on images and write visualizations and JSON."""
 
+import json
 import logging
+import os
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from glob import glob
 from pathlib import Path
 from typing import Any
 
+from paddlex_seg.checkpoints.identity import best_of_run
 from paddlex_seg.config.schema import Config
-from paddlex_seg.errors import ConfigError
-from paddlex_seg.inference.predictor import open_predictor
+from paddlex_seg.errors import ConfigError, PaddlexSegError
+from paddlex_seg.files.addresses import scheme_of
+from paddlex_seg.files.atomic import reserved_space
+from paddlex_seg.files.names import printable
+from paddlex_seg.inference.predictor import Predictor, open_predictor, warn_of_unreadable
+from paddlex_seg.inference.results import UnwritableResult
+from paddlex_seg.inference.sources import UnreadableInput
+from paddlex_seg.modes.result_file import result_path, write_result
 from paddlex_seg.runtime.device import use_device
 
 LOGGER = logging.getLogger(__name__)
+RESERVED = 16_384  # bytes for the message of a failure, and for what file systems add to a file
 
 
 def run(cfg: Config) -> dict[str, Any]:
-    """Predict ``Predict.input`` with the model in ``Predict.model_dir``; results go to ``Global.output``."""
+    """Predict ``Predict.input`` with the model in ``Predict.model_dir``; results go to ``Global.output``.
+
+    An image that cannot be read, or whose result cannot be written, is logged and listed under ``skipped``.
+    Raises DatasetError when no image can be read, and PaddlexSegError when no result can be written. The
+    result file then has what was done before.
+    """
     if cfg.Predict.input is None:
         raise ConfigError(
             "Predict.input is empty. Set it to an image file, a folder, a pattern, a URL, or a list of these."
         )
+    if len(cfg.Predict.input) == 1:
+        require_one_input(cfg.Predict.input[0])
+    output = Path(cfg.Global.output)
+    model_dir = cfg.Predict.model_dir or best_of_run(output, "inference", key="Predict.model_dir")
     device = use_device(cfg.Global.device)
     predictor = open_predictor(
-        Path(cfg.Predict.model_dir),
+        Path(model_dir),
         device=device,
         run_mode=cfg.Predict.kernel_option.run_mode,
         batch_size=cfg.Predict.batch_size,
         threshold=cfg.Predict.threshold,
     )
-    output = Path(cfg.Global.output)
-    written = []
-    for result in predictor.predict(list(cfg.Predict.input)):
-        image_file = result.save_to_img(output)
-        json_file = result.save_to_json(output)
-        written.append({"input": str(result.input_path), "image": str(image_file), "json": str(json_file)})
-        LOGGER.info("%s: %d object(s), drawn in %s", result.input_path, len(result.instances), image_file)
-    return {"results": written}
+    report = Report()
+    try:
+        with reserved_space(result_path(output, "predict")) as reserve:
+            report.reserve = reserve
+            predict_all(predictor, list(cfg.Predict.input), output, report)
+    except BaseException as error:
+        with suppress(OSError):
+            write_result(output, "predict", report.rows)
+        if isinstance(error, OSError):
+            raise PaddlexSegError(
+                f"{error.filename or output}: cannot be written ({error.strerror or error}). The results of "
+                f"{len(report.rows['results'])} image(s) are complete and listed in predict_result.json. "
+                "Free disk space, or set another Global.output."
+            ) from error
+        raise
+    return report.rows
+
+
+@dataclass
+class Report:
+    """What was done so far: the content of the result file."""
+
+    rows: dict[str, list[dict[str, str]]] = field(default_factory=lambda: {"results": [], "skipped": []})
+    reserve: Callable[[int], None] = lambda num_bytes: None
+
+    def add(self, key: str, **row: str) -> None:
+        """Add a row. When the disk is full, there is still space for all rows."""
+        self.rows[key].append(row)
+        # Twice, because the failure is added by writing the file again; and for its message.
+        self.reserve(2 * len(json.dumps(row, indent=8)) + (RESERVED if len(self.rows[key]) == 1 else 0))
+
+    def skip(self, name: str | None, problem: str) -> None:
+        """Add an input without a result."""
+        self.add("skipped", input=printable(str(name)), problem=printable(problem))
+
+
+def predict_all(predictor: Predictor, inputs: list[str], output: Path, report: Report) -> None:
+    """Predict the inputs, write the results into a folder, and add them to the report."""
+
+    def skip_unreadable(error: UnreadableInput) -> None:
+        warn_of_unreadable(error)
+        report.skip(error.input, str(error))
+
+    for result in predictor.predict(inputs, on_unreadable=skip_unreadable):
+        name = str(result.input_path)
+        try:
+            saved = result.write_files(output)
+        except UnwritableResult as error:
+            LOGGER.warning("Result skipped: %s", printable(str(error)))
+            report.skip(name, str(error))
+        else:
+            report.add("results", input=name, image=str(saved.image), json=str(saved.json))
+            LOGGER.info("%s: %d object(s), drawn in %s", name, len(result.instances), saved.image)
+    if not report.rows["results"]:
+        problems = "\n".join(row["problem"] for row in report.rows["skipped"][:10])
+        raise PaddlexSegError(f"{output}: no result was written.\n{problems}")
+
+
+def require_one_input(text: str) -> None:
+    """Raise ConfigError for several inputs in one text, such as ``a.jpg,b.jpg``. A name may have commas."""
+    parts = [part for part in re.split(r"\s*[,;]\s*", text) if part]
+    if scheme_of(text):
+        parts = [part for part in parts if scheme_of(part)]
+    elif os.path.exists(text) or glob(text, recursive=True):
+        return
+    if len(parts) > 1:
+        raise ConfigError(
+            f"Predict.input: there is no file {text}. To name several inputs, write a list: "
+            f"-o 'Predict.input=[{', '.join(parts)}]'."
+        )

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from paddlex_seg.streams import make_standard_streams_last
+
 
 def summarize(output: Path) -> str:
     """Mask AP over the epochs, and the paths of the report, the images and the exported model."""
@@ -35,4 +37,5 @@ def _path(path: Path) -> str:
 
 
 if __name__ == "__main__":
+    make_standard_streams_last()
     print(summarize(Path(sys.argv[1])))

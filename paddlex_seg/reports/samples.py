@@ -1,5 +1,6 @@
 """Writes sample images with drawn annotations, and the class histogram, as image files."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from PIL import Image
 
 from paddlex_seg.data.coco.instances import annotations_to_instances
 from paddlex_seg.data.images import image_path, load_image
-from paddlex_seg.files.atomic import new_file
+from paddlex_seg.files.written import WrittenFiles
 from paddlex_seg.reports.charts import draw_histogram
 from paddlex_seg.structures import Annotation, CocoFile
 from paddlex_seg.visualize import draw_instances
@@ -19,22 +20,23 @@ _SAMPLES_PER_SPLIT = 10
 
 
 def draw_samples(coco: CocoFile, image_dir: Path, folder: Path) -> list[Path]:
-    """Draw the annotations of the first images of a split, and save them in ``folder``. Returns paths."""
+    """Draw the annotations of the first images of a split, and save them in ``folder``. Returns paths.
+
+    A file of the user is not replaced: the drawing then has a number in its name.
+    """
     names = [category.name for category in coco.categories]
     records = coco.images[:_SAMPLES_PER_SPLIT]
     annotations: dict[int, list[Annotation]] = {record.id: [] for record in records}
     for annotation in coco.annotations:
         if annotation.image_id in annotations:
             annotations[annotation.image_id].append(annotation)
-    paths = []
+    paths, written = [], WrittenFiles()
     for record in records:
         source = image_path(image_dir, record.file_name)
         image = load_image(source, size_hw=(record.height, record.width))
         instances = annotations_to_instances(annotations[record.id], record, coco.categories)
         drawn = draw_instances(image, instances, names, show_scores=False)
-        path = _sample_path(folder, record.file_name)
-        _save(drawn, path)
-        paths.append(path)
+        paths.append(_save(drawn, _sample_path(folder, record.file_name), written))
     return paths
 
 
@@ -45,13 +47,21 @@ def _sample_path(folder: Path, file_name: str) -> Path:
     return path if can_write else path.with_name(f"{path.name}.png")
 
 
-def save_histogram(table: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Save a histogram of annotations per class. table: rows with ``name``, counts ``train`` and ``val``."""
+def save_histogram(table: Sequence[Mapping[str, Any]], path: Path) -> Path:
+    """Save a histogram of annotations per class, as `draw_samples` does. Returns the file.
+
+    table: rows with ``name``, counts ``train`` and ``val``.
+    """
     names, train, val = ([row[key] for row in table] for key in ("name", "train", "val"))
-    _save(draw_histogram(names, train, val), path)
+    return _save(draw_histogram(names, train, val), path, WrittenFiles())
 
 
-def _save(image: NDArray[np.uint8], path: Path) -> None:
-    """Write an image file atomically."""
-    with new_file(path) as temporary:
-        Image.fromarray(image).save(temporary, quality=92)
+def _save(image: NDArray[np.uint8], path: Path, written: WrittenFiles) -> Path:
+    """Write an image file, with a number in its name if the user has a file of that name."""
+    content = io.BytesIO()
+    Image.fromarray(image).save(
+        content, format=Image.registered_extensions()[path.suffix.lower()], quality=92
+    )
+    free = written.free_name(path)
+    written.put(free, content.getvalue())
+    return free

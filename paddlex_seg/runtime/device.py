@@ -23,13 +23,25 @@ def use_device(name: str, place: Launched | None = None) -> str:
     use the device.
     """
     warn_of_unproven_paddle()
-    kind, _, ids = name.partition(":")
+    kind = name.partition(":")[0]
     if kind == "auto":
-        kind, ids = ("gpu", "0") if _count("gpu") > 0 else ("cpu", "")
+        kind, name = ("gpu", "gpu:0") if _count("gpu") > 0 else ("cpu", "cpu")
     if kind == "cpu":
         # Without this, Paddle uses one core. OMP_NUM_THREADS, set before the import, makes Paddle warn.
         paddle.base.core.set_num_threads(max(1, num_usable_cores() // (place.local_size if place else 1)))
         return _set_device("cpu")
+    indices = find_devices(name)
+    if len(indices) > 1 and place is None:
+        LOGGER.warning("Only the first device of %s is used: this mode runs on one device.", name)
+    return _set_device(f"{kind}:{indices[place.local_rank if place else 0]}")
+
+
+def find_devices(name: str) -> list[int]:
+    """The numbers of the devices that ``gpu:0,1`` or the like names. Starts nothing and uses none of them.
+
+    Raises BackendError when this machine or this Paddle does not have them.
+    """
+    kind, _, ids = name.partition(":")
     indices = [int(index) for index in ids.split(",")] if ids else [0]
     available = _count(kind)
     if available == 0:
@@ -42,9 +54,7 @@ def use_device(name: str, place: Launched | None = None) -> str:
             f"Global.device is {name}, but this machine has {available} {kind} device(s), numbered from 0. "
             "Name devices that exist."
         )
-    if len(indices) > 1 and place is None:
-        LOGGER.warning("Only the first device of %s is used: this mode runs on one device.", name)
-    return _set_device(f"{kind}:{indices[place.local_rank if place else 0]}")
+    return indices
 
 
 def warn_of_unproven_paddle() -> None:

@@ -8,6 +8,8 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+from paddlex_seg import __version__
+
 CPU_INFO = Path("/proc/cpuinfo")
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
@@ -73,6 +75,12 @@ def visible_devices(kind: str) -> list[str] | None:
     name = "CUDA_VISIBLE_DEVICES" if kind == "gpu" else f"{kind.upper()}_VISIBLE_DEVICES"
     labels = os.environ.get(name, "all")
     return None if labels == "all" else [label.strip() for label in labels.split(",") if label.strip()]
+
+
+def versions() -> dict[str, str]:
+    """The versions that make a result: of the toolkit and, if it is loaded, of PaddlePaddle."""
+    paddle = getattr(sys.modules.get("paddle"), "__version__", None)  # none within an interrupted import
+    return {"paddlex_seg": __version__} | ({} if paddle is None else {"paddle": paddle})
 
 
 def end_with_parent() -> None:

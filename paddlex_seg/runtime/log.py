@@ -1,14 +1,18 @@
 """Log lines, a log file, and a progress bar on a terminal."""
 
+import io
 import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import IO, TextIO
 
 import rich
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from paddlex_seg.streams import lasting_stream, new_problem
 
 ROOT = logging.getLogger("paddlex_seg")
 FORMAT = logging.Formatter("[%(asctime)s] %(levelname)s: %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
@@ -20,9 +24,30 @@ class ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record."""
         style = "bold red" if record.levelno >= logging.WARNING else ""
-        rich.get_console().print(
-            self.format(record), style=style, markup=False, highlight=False, soft_wrap=True
-        )
+        console = rich.get_console()
+        console.print(self.format(record), style=style, markup=False, highlight=False, soft_wrap=True)
+        tell_once(console.file, "The terminal")
+
+
+class LineHandler(logging.StreamHandler[TextIO]):
+    """Writes log lines as plain text. ``place``: what is written to, for a message."""
+
+    def __init__(self, stream: TextIO, place: str) -> None:
+        super().__init__(stream)
+        self._place = place
+        self.setFormatter(FORMAT)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        super().emit(record)
+        tell_once(self.stream, self._place)
+
+
+def tell_once(stream: IO[str], place: str) -> None:
+    """When a lasting stream has dropped something for the first time, say so in the other logs."""
+    problem = new_problem(stream)
+    if problem is not None:
+        ROOT.warning("%s cannot be written: %s. The run goes on without it.", place, problem.strerror)
 
 
 def start_log() -> None:
@@ -33,8 +58,7 @@ def start_log() -> None:
         handler: logging.Handler = ConsoleHandler()
         handler.setFormatter(logging.Formatter("[%(asctime)s] %(message)s", datefmt="%H:%M:%S"))
     else:
-        handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(FORMAT)
+        handler = LineHandler(sys.stdout, "Standard output")
     ROOT.addHandler(handler)
     ROOT.setLevel(logging.INFO)
     ROOT.propagate = False
@@ -44,15 +68,17 @@ def start_log() -> None:
 
 @contextmanager
 def log_file(path: Path) -> Iterator[None]:
-    """Copy the log lines into a file (UTF-8, appended) while the context lasts."""
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(FORMAT)
-    ROOT.addHandler(handler)
-    try:
-        yield
-    finally:
-        ROOT.removeHandler(handler)
-        handler.close()
+    """Copy the log lines into a file (UTF-8, appended) while the context lasts.
+
+    Raises OSError when the file cannot be opened. When it cannot be written later, one warning says so.
+    """
+    with lasting_stream(io.FileIO(path, "a"), "utf-8") as stream:
+        handler = LineHandler(stream, str(path))
+        ROOT.addHandler(handler)
+        try:
+            yield
+        finally:
+            ROOT.removeHandler(handler)
 
 
 @contextmanager

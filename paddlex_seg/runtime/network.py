@@ -13,8 +13,3 @@ def network() -> Network:
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Network(cache_dir=cache / "paddlex_seg" / "weights", proxies=getproxies())
-
-
-def expand_home(value: str) -> str:
-    """Replace a leading ``~`` of a path with the home folder. URLs are not changed."""
-    return os.path.expanduser(value)

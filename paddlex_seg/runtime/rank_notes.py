@@ -11,9 +11,6 @@ from paddlex_seg.files.json import write_json
 
 TERMINAL_LOG = "terminal.log"  # the log lines of rank 0, which the command prints
 LAUNCHER_LOG = "launcher.log"
-# When a rank dies, its connections break before its guard can record the failure. Other ranks then report
-# connection errors first. Its failure is therefore dated back by this time, so that it counts as the first.
-NOTED_LATE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -25,6 +22,7 @@ class Failure:
     err_msg: str
     exit_code: int
     time: float = 0.0  # seconds since 1970
+    ended_pid: int | None = None  # of a rank that ended without a message of its own
 
     @classmethod
     def of(cls, error: BaseException, message: str, exit_code: int) -> "Failure":

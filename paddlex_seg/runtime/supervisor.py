@@ -16,11 +16,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 
 from paddlex_seg.config.schema import Config
 from paddlex_seg.errors import BackendError, ConfigError
@@ -33,6 +32,7 @@ from paddlex_seg.runtime.rank_notes import (
     read_failures,
     read_workers,
 )
+from paddlex_seg.runtime.stop_signals import STOP_SIGNALS, catch, give_back
 
 LOGGER = logging.getLogger(__name__)
 DISTRIBUTED_MODES = ("train", "evaluate")
@@ -40,7 +40,7 @@ MASTER_PORT = 6070  # used with Train.dist_ips; the first port that Paddle's lau
 POLL_SECONDS = 0.1
 FAILURE_SECONDS = 3.0  # time for the other ranks to end on their own after one rank has failed
 STOP_SECONDS = 12.0  # time for all ranks to finish a step and save after a stop signal
-LAUNCHER_SECONDS = 5.0  # time for the launcher to end after all ranks have ended
+REPORT_SECONDS = 10.0  # time for the guards to report, after all ranks were killed
 PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 # Not "-m": when main.py of a checkout is run from another folder, a new process cannot import the checkout.
 RUN_GUARD = (
@@ -94,8 +94,8 @@ def launch_plan(cfg: Config) -> LaunchPlan | None:
 def run_ranks(plan: LaunchPlan, command: Sequence[str], log_dir: Path) -> Failure | None:
     """Run ``command`` as every rank of the plan, wait for all ranks, and return the failure, if any.
 
-    The log lines of rank 0 are printed while it runs. The first SIGINT or SIGTERM is passed on to each rank;
-    ranks that do not end within 12 seconds are killed. When one rank fails, the other ranks are ended within
+    The log lines of rank 0 are printed while it runs. The first stop signal is passed on to each rank; ranks
+    that do not end within 12 seconds are killed. When one rank fails, the other ranks are ended within
     a few seconds. Raises BackendError when the machines cannot find each other. Must be called in the main
     thread.
     """
@@ -117,7 +117,7 @@ def run_ranks(plan: LaunchPlan, command: Sequence[str], log_dir: Path) -> Failur
             stdout=subprocess.DEVNULL,  # it only repeats the log of rank 0
             stderr=log,
             start_new_session=True,  # so that Ctrl-C does not reach it
-            preexec_fn=end_with_parent,
+            preexec_fn=begin_launcher,
         )
         supervision = Supervision(launcher, plan, log_dir, received)
         try:
@@ -140,7 +140,8 @@ class Supervision:
         self.passed_on = 0  # number of received signals that were passed on
         self.stopped: float | None = None  # time of the first signal, in seconds since 1970
         self.deadline: float | None = None  # time.monotonic() at which ranks are killed
-        self.killed = False
+        self.is_late = False  # whether the deadline has passed once, and ranks were killed
+        self.killed: set[int] = set()  # their process ids
         self.shown = 0  # bytes of the terminal log that were printed
 
     def look(self) -> None:
@@ -149,15 +150,23 @@ class Supervision:
         self.begun = self.begun or len(read_workers(self.log_dir)) == self.plan.num_processes
         if len(self.received) > self.passed_on:
             self._pass_on()
-        if self.deadline is None and read_failures(self.log_dir):
-            self.deadline = time.monotonic() + FAILURE_SECONDS
+        if read_failures(self.log_dir):
+            self.deadline = self.deadline or time.monotonic() + FAILURE_SECONDS
+            self._wait_for_reports()
         if self.deadline is None or time.monotonic() < self.deadline:
             return
-        if self.killed:
+        if self.is_late:
             self.launcher.kill()
             return
-        _signal_all(read_workers(self.log_dir).values(), signal.SIGKILL)
-        self.killed, self.deadline = True, time.monotonic() + LAUNCHER_SECONDS
+        self._kill_ranks()
+        self.is_late, self.deadline = True, time.monotonic() + REPORT_SECONDS
+
+    def _wait_for_reports(self) -> None:
+        """After a failure: end the launcher when all guards have reported how their ranks ended."""
+        if self.begun:
+            self.launcher.send_signal(signal.SIGSTOP)  # it would end guards that have not yet reported
+            if not read_workers(self.log_dir):
+                self.launcher.kill()
 
     def show_log_lines(self) -> None:
         """Print the complete lines that rank 0 has logged since the last call."""
@@ -165,19 +174,24 @@ class Supervision:
             file.seek(self.shown)
             lines, newline, _ = file.read().rpartition(b"\n")
             self.shown += len(lines) + len(newline)
-            sys.stdout.write((lines + newline).decode("utf-8"))
+            sys.stdout.write((lines + newline).decode("utf-8", "replace"))
             sys.stdout.flush()
 
     def end_all(self) -> None:
         """End all processes, however the launcher ended."""
         self.launcher.kill()
         self.launcher.wait()
-        _signal_all(read_workers(self.log_dir).values(), signal.SIGKILL)
+        self._kill_ranks()
         self.show_log_lines()
 
     def outcome(self) -> Failure | None:
-        """The failure of the run, if any: the first one, unless a stop signal came before it."""
-        noted = read_failures(self.log_dir)
+        """The failure of the run, if any, unless a stop signal came before it.
+
+        A rank that ended without a message is the cause, whenever that was noted: its end breaks the
+        connections of the other ranks, and these may report it earlier. Otherwise the first failure is.
+        """
+        noted = [note for note in read_failures(self.log_dir) if note.ended_pid not in self.killed]
+        noted.sort(key=lambda note: note.ended_pid is None)
         failures = [note for note in noted if self.stopped is None or note.time < self.stopped]
         if failures and self.plan.nnodes > 1:
             hint = (
@@ -198,6 +212,13 @@ class Supervision:
         )
         return Failure.of(error, f"Error: {error}", error.exit_code)
 
+    def _kill_ranks(self) -> None:
+        """Kill the ranks that still run. One that had ended before is not counted as killed."""
+        for pid in read_workers(self.log_dir).values():
+            if _is_running(pid):
+                self.killed.add(pid)
+                _signal(pid, signal.SIGKILL)
+
     def _pass_on(self) -> None:
         """Pass the first signal on to all ranks. A second one, or one before all ranks run, kills them."""
         number = self.received[self.passed_on]
@@ -208,23 +229,26 @@ class Supervision:
             return
         self.stopped = time.time()
         self.deadline = self.deadline or time.monotonic() + STOP_SECONDS
-        _signal_all(read_workers(self.log_dir).values(), number)
+        for pid in read_workers(self.log_dir).values():
+            _signal(pid, number)
 
 
 @contextmanager
 def received_signals() -> Iterator[list[int]]:
-    """Inside the context, SIGINT and SIGTERM are only appended to the yielded list."""
+    """Inside the context, stop signals are only appended to the yielded list."""
     received: list[int] = []
 
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = catch(received.append)
     try:
         yield received
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        give_back(before)
+
+
+def begin_launcher() -> None:
+    """Set up the process of the launcher. Stop signals do not reach it, only those that the command sends."""
+    end_with_parent()
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
 
 def launch_command(plan: LaunchPlan, command: Sequence[str], log_dir: Path) -> list[str]:
@@ -245,6 +269,11 @@ def log_folder(cfg: Config) -> Path:
     folder = Path(cfg.Global.output).resolve() / f"distributed_{cfg.Global.mode}_logs"
     several_machines = cfg.Train.nnodes > 1 or len(cfg.Train.dist_ips or ()) > 1
     return folder / socket.gethostname() if several_machines else folder
+
+
+def on_several_machines(nnodes: object, dist_ips: object) -> bool:
+    """Whether ``Train.nnodes`` or ``Train.dist_ips``, checked or not, asks for several machines."""
+    return str(nnodes).strip() not in ("None", "1") or dist_ips is not None
 
 
 def reachable_master(master: str) -> str:
@@ -319,7 +348,15 @@ def _labels(plan: LaunchPlan) -> list[str]:
     return [visible[index] for index in plan.devices]
 
 
-def _signal_all(pids: Iterable[int], number: int) -> None:
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
+def _signal(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _is_running(pid: int) -> bool:
+    """Whether a process has not ended. One that has ended stays in the list of processes until it is read."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"

@@ -49,7 +49,9 @@ def go_back(run: Run, state: TrainState, reason: str) -> None:
             + ". Check the annotations of these images, or lower Train.learning_rate (now "
             f"{run.cfg.Train.learning_rate:g})."
         )
+    state.is_whole = False
     load_tensors(state, weight_file(checkpoint))
+    state.is_whole = True
     state.progress = replace(progress, rollbacks=progress.rollbacks + 1, skipped_in_a_row=0)
     LOGGER.warning(
         "Step %d (epoch %d): %s. Training continues with the weights of %s.",

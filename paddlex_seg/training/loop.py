@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import closing, nullcontext
 from dataclasses import replace
 
+from paddlex_seg.checkpoints.files import newest_sound_checkpoint
 from paddlex_seg.checkpoints.progress import Progress
 from paddlex_seg.data.samples.loader import WorkerPool
 from paddlex_seg.evaluation.predict import predict_dataset
@@ -18,13 +19,27 @@ from paddlex_seg.models.network_backend import NetworkBackend
 from paddlex_seg.ops.processes import take_from_first_process
 from paddlex_seg.runtime.log import progress_bar
 from paddlex_seg.training.guards import answer_refused_step, go_back_unless_finite
-from paddlex_seg.training.output import save_now, score_text, write_page, write_train_result
+from paddlex_seg.training.output import going_on, save_now, score_text, write_page, write_train_result
 from paddlex_seg.training.resume import is_saved
 from paddlex_seg.training.run import Clock, Run, epoch_batches
 from paddlex_seg.training.schedule import write_schedule
-from paddlex_seg.training.step import TrainState, running_statistics, train_step
+from paddlex_seg.training.step import TrainState, not_finite_parts, running_statistics, train_step
 
 LOGGER = logging.getLogger(__name__)
+HOW_TO_CONTINUE = "To continue, run the same command with -o Train.resume=auto"
+
+
+def say_when_nothing_is_left(run: Run, progress: Progress) -> None:
+    """Log that a resumed run has no epoch to train, and which setting would give it one."""
+    if not run.is_finished(progress):
+        return
+    if progress.epoch < run.num_epochs(progress):
+        setting = f"set Train.early_stop higher than {run.cfg.Train.early_stop}, or to null"
+    elif progress.run_epochs:
+        setting = f"set Train.time_budget higher than the {progress.seconds / 60:.1f} minutes of this run"
+    else:
+        setting = f"set Train.epochs_iters higher than {progress.epoch}"
+    LOGGER.info("All %d epochs are done; nothing is left to train. To train on, %s.", progress.epoch, setting)
 
 
 def train_one_epoch(run: Run, state: TrainState, clock: Clock, pool: WorkerPool) -> None:
@@ -37,6 +52,7 @@ def train_one_epoch(run: Run, state: TrainState, clock: Clock, pool: WorkerPool)
     cfg, steps = run.cfg, run.steps_per_epoch
     schedule = run.schedule(state.progress)
     run.ranks.barrier()  # an evaluation or a checkpoint may have taken one rank longer
+    pixels = run.input_pixels(state.progress, state.progress.epoch)
     title = f"epoch {state.progress.epoch + 1}/{run.num_epochs(state.progress)}"
     with (
         closing(epoch_batches(run, run.training_set(state.progress), state.progress, pool)) as batches,
@@ -52,7 +68,7 @@ def train_one_epoch(run: Run, state: TrainState, clock: Clock, pool: WorkerPool)
             data_seconds = time.perf_counter() - start
             rate = schedule.lr_at_step(state.progress.epoch * steps + state.progress.epoch_step)
             result = train_step(state, batch, rate, seed=cfg.Train.seed, ranks=run.ranks, stop=run.stop)
-            clock.count_step(data_seconds, time.perf_counter() - start)
+            clock.count_step(data_seconds, time.perf_counter() - start, pixels)
             if result.problem is not None:
                 answer_refused_step(run, state, result)
             progress = state.progress
@@ -72,7 +88,7 @@ def end_epoch(run: Run, state: TrainState, clock: Clock, pool: WorkerPool) -> No
         go_back_unless_finite(run, state)
         start = time.perf_counter()
         metrics = evaluate_now(run, state, pool)
-        clock.evaluation_seconds = time.perf_counter() - start
+        clock.count_evaluation(time.perf_counter() - start)
         finish_epoch(run, state, clock, metrics)
     else:
         state.progress = after_epoch(state.progress)
@@ -80,21 +96,19 @@ def end_epoch(run: Run, state: TrainState, clock: Clock, pool: WorkerPool) -> No
 
 
 def plan_by_time(run: Run, state: TrainState, clock: Clock) -> None:
-    """After each epoch, compute anew how many epochs fit in the time budget."""
+    """After each epoch, check whether the planned number of epochs fits in the time budget, or plan anew."""
     if run.cfg.Train.time_budget is None:
         return
     state.progress = replace(state.progress, seconds=state.progress.seconds + clock.passed())
-    epoch, evaluation = state.progress.epoch + 1, clock.evaluation_seconds or clock.step_seconds
-    per_epoch = clock.step_seconds * run.steps_per_epoch + evaluation / run.cfg.Train.eval_interval
-    left = 60 * run.cfg.Train.time_budget - state.progress.seconds - evaluation
-    run_epochs = run.ranks.gather(epoch + max(0, int(left / per_epoch)))[0]
+    run_epochs = run.ranks.gather(clock.epochs_that_fit(run, state.progress))[0]
     if run_epochs == state.progress.run_epochs:
         return
-    state.progress = replace(state.progress, run_epochs=run_epochs)
+    state.progress = run.planned(state.progress, run_epochs)
     LOGGER.info("%d epochs fit in the time budget of %g minutes.", run_epochs, run.cfg.Train.time_budget)
     if run.page is not None:
         run.page.schedule = run.schedule_report(state.progress)
-        write_schedule(run.output, run.page.schedule)
+        with going_on("schedule"):
+            write_schedule(run.output, run.page.schedule)
 
 
 def evaluate_now(run: Run, state: TrainState, pool: WorkerPool) -> CocoMetrics:
@@ -106,7 +120,7 @@ def evaluate_now(run: Run, state: TrainState, pool: WorkerPool) -> CocoMetrics:
             run.ranks.barrier()
             take_from_first_process(running_statistics(state.model))
         results = predict_dataset(
-            NetworkBackend(state.model, run.spec.recipe.preprocess(run.info.image_size)),
+            NetworkBackend(state.model, run.info.preprocess),
             run.val,
             run.image_dir,
             batch_size=cfg.Evaluate.batch_size,
@@ -120,14 +134,13 @@ def evaluate_now(run: Run, state: TrainState, pool: WorkerPool) -> CocoMetrics:
 
 def after_epoch(progress: Progress) -> Progress:
     """The progress at the start of the next epoch."""
-    return replace(progress, epoch=progress.epoch + 1, epoch_step=0, loss_sums={}, skipped_in_epoch=0)
+    return replace(progress, epoch=progress.epoch + 1, epoch_step=0, loss_sums={}, loss_steps=0.0)
 
 
 def finish_epoch(run: Run, state: TrainState, clock: Clock, metrics: CocoMetrics) -> None:
     """After an evaluation: log it, save a checkpoint, update the best model, rewrite the result file."""
     score, epoch = metrics.segm.AP, state.progress.epoch + 1
-    good_steps = max(state.progress.epoch_step - state.progress.skipped_in_epoch, 1)
-    losses = {name: total / good_steps for name, total in state.progress.loss_sums.items()}
+    losses = state.progress.mean_losses
     row = {"epoch": epoch, "step": state.progress.step, **losses, "mask_ap": score, "box_ap": metrics.bbox.AP}
     best = state.progress.best_score
     # When scores are equal, the later epoch is the best: at the beginning all scores are 0.
@@ -163,18 +176,42 @@ def save_when_due(run: Run, state: TrainState, clock: Clock) -> bool:
     return True
 
 
-def save_before_leaving(run: Run, state: TrainState) -> str:
+def save_before_leaving(run: Run, state: TrainState, clock: Clock) -> str:
     """Save a checkpoint of the current step. Return a message that says how to continue."""
     if state.progress.step == 0:
         return "interrupted before the first step; there is nothing to save"
     if not is_saved(state, run.output):
         go_back_unless_finite(run, state)
-        save_now(run, state, Clock())
+        save_now(run, state, clock)
         write_train_result(run, state)
     run.ranks.barrier()
-    return (
-        f"interrupted after step {state.progress.step}; a checkpoint is saved. To continue, run the same "
-        "command with -o Train.resume=auto"
+    return f"interrupted after step {state.progress.step}; a checkpoint is saved. {HOW_TO_CONTINUE}"
+
+
+def save_after_failure(run: Run, state: TrainState, clock: Clock) -> str:
+    """Save a checkpoint of the current step when the state is whole. Return a message for the error.
+
+    Other ranks are not asked: they may not be able to answer. So only the main rank can save, after a failure
+    of its own.
+    """
+    step = state.progress.step
+    if step == 0:
+        return ""
+    why_not = "only the first process saves checkpoints"
+    if run.ranks.is_main:
+        try:
+            if is_saved(state, run.output):
+                return f"The checkpoint of step {step} is saved. {HOW_TO_CONTINUE}."
+            if state.is_whole and not not_finite_parts(state):
+                save_now(run, state, clock)
+                write_train_result(run, state)
+                return f"A checkpoint of step {step} is saved. {HOW_TO_CONTINUE}."
+            why_not = "it is not whole"
+        except Exception as problem:
+            why_not = f"it could not be saved ({problem})"
+    last = newest_sound_checkpoint(run.output)
+    return f"The state after step {step} is lost, because {why_not}. " + (
+        f"The last checkpoint is {last}. {HOW_TO_CONTINUE}." if last else "There is no checkpoint."
     )
 
 

@@ -7,6 +7,7 @@ same numbers. When a run is resumed, they are rewritten from ``metrics.jsonl`` w
 """
 
 import json
+import logging
 import math
 import shutil
 import socket
@@ -23,6 +24,7 @@ from paddlex_seg.errors import ConfigError
 from paddlex_seg.files.atomic import write_bytes
 from paddlex_seg.reports.metrics_file import METRICS_FILE, Record, read_metrics
 
+LOGGER = logging.getLogger(__name__)
 TENSORBOARD_FOLDER = "tensorboard"
 VISUALDL_FILES = "vdlrecords.*.log"  # VisualDL's names; directly in the output folder, as in PaddleX
 
@@ -49,7 +51,8 @@ class MetricsLog:
         visualdl: bool = False,
     ) -> None:
         require_viewers(tensorboard=tensorboard, visualdl=visualdl)
-        path = output / METRICS_FILE
+        self._path = path = output / METRICS_FILE
+        self._warned = False
         kept = (
             [] if resume_step is None else [one for one in read_metrics(path) if one["step"] <= resume_step]
         )
@@ -110,9 +113,11 @@ class MetricsLog:
 
     def close(self) -> None:
         """Close the files."""
-        self._file.close()
-        for viewer in self._viewers:
-            viewer.close()
+        for close in (self._file.close, *(viewer.close for viewer in self._viewers)):
+            try:
+                close()
+            except OSError as error:
+                self._warn(error)
 
     def __enter__(self) -> Self:
         return self
@@ -124,9 +129,18 @@ class MetricsLog:
 
     def _write(self, kind: str, **values: Any) -> None:
         record = {"kind": kind, **_plain(values), "time": round(time.time(), 3)}
-        self._file.write(_line(record))
-        self._file.flush()
-        self._show(record)
+        try:
+            self._file.write(_line(record))
+            self._file.flush()
+            self._show(record)
+        except OSError as error:
+            self._warn(error)
+
+    def _warn(self, error: OSError) -> None:
+        """Say once that a disk refuses the metrics, which a training can do without."""
+        if not self._warned:
+            LOGGER.warning("%s: metrics cannot be written: %s. Training continues.", self._path, error)
+        self._warned = True
 
     def _show(self, record: Record) -> None:
         scalars = {
@@ -138,11 +152,17 @@ class MetricsLog:
             viewer.add(record, scalars)
 
 
-def bring_metrics(source: Path, output: Path) -> None:
-    """Copy the metrics of the run in ``source`` to ``output`` when the run continues in another folder."""
+def bring_metrics(source: Path, output: Path) -> bool:
+    """Copy the metrics of the run in ``source`` to ``output`` when the run continues in another folder.
+
+    Return whether there are any.
+    """
     file, target = source / METRICS_FILE, output / METRICS_FILE
-    if file.is_file() and file.resolve() != target.resolve():
+    if not file.is_file():
+        return False
+    if file.resolve() != target.resolve():
         write_bytes(target, file.read_bytes())
+    return True
 
 
 def require_viewers(*, tensorboard: bool, visualdl: bool) -> None:

@@ -2,8 +2,9 @@
 
 import logging
 import os
+import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,43 +13,75 @@ from paddlex_seg.checkpoints.files import (
     BEST,
     CHECKPOINTS,
     checkpoints,
+    damage,
     link_checkpoint,
     newest_sound_checkpoint,
     remove_leftovers,
     remove_old_checkpoints,
     step_of,
 )
+from paddlex_seg.checkpoints.info import describe_model, read_info
 from paddlex_seg.checkpoints.progress import Progress
 from paddlex_seg.checkpoints.weights import load_model
 from paddlex_seg.data.samples.tasks import TrainingSet, TrainSample
 from paddlex_seg.errors import DatasetError, WeightsError
 from paddlex_seg.export.graphs import export_model
-from paddlex_seg.files.atomic import write_text
 from paddlex_seg.files.json import write_json
 from paddlex_seg.files.publish import free_backup
-from paddlex_seg.reports.training import TrainingPage
-from paddlex_seg.training.metrics_log import MetricsLog, bring_metrics, visualdl_file
-from paddlex_seg.training.resume import bring_along, save_state
+from paddlex_seg.files.written import WrittenFiles, claimed
+from paddlex_seg.reports.metrics_file import METRICS_FILE
+from paddlex_seg.reports.training import CURVES_FILE, PAGE_FILE, TrainingPage
+from paddlex_seg.runtime.environment import versions
+from paddlex_seg.training.metrics_log import (
+    TENSORBOARD_FOLDER,
+    VISUALDL_FILES,
+    MetricsLog,
+    bring_metrics,
+    visualdl_file,
+)
+from paddlex_seg.training.resume import bring_along, home_of, save_state, saved_step
 from paddlex_seg.training.run import BAD_SAMPLES, Clock, Run
-from paddlex_seg.training.schedule import write_schedule
+from paddlex_seg.training.same_run import first_source
+from paddlex_seg.training.schedule import SCHEDULE_FILE, write_schedule
 from paddlex_seg.training.step import TrainState
 
 LOGGER = logging.getLogger(__name__)
-RESULT_FILE = "train_result.json"
+RESULT_FILE, LOG_FILE, CONFIG_FILE = "train_result.json", "train.log", "config.yaml"
+# What a training writes into its output folder, beside checkpoints.
+OUTPUT_FILES = (
+    *(LOG_FILE, RESULT_FILE, METRICS_FILE, BAD_SAMPLES, SCHEDULE_FILE, PAGE_FILE),
+    *(CURVES_FILE, TENSORBOARD_FOLDER, VISUALDL_FILES),
+)
 MOST_SHOWN = 16  # training images on the page
+
+
+class NotSaved(WeightsError):
+    """A checkpoint could not be written. The message says how to go on."""
+
+
+def claimed_output(output: Path) -> AbstractContextManager[None]:
+    """While the context lasts, a training writes into ``output``. Files of the user are kept as ``.bak``.
+
+    Checkpoints are not meant: `clear_output` keeps all that it finds.
+    """
+    written = WrittenFiles()
+    if (output / CHECKPOINTS).is_dir() and not written.knows(output / LOG_FILE):
+        for name in (*OUTPUT_FILES, CONFIG_FILE):  # a run of an earlier version, which kept no register
+            written.adopt(output / name)
+    return claimed(output, OUTPUT_FILES)
 
 
 def begin_output(run: Run, state: TrainState, checkpoint: Path | None) -> None:
     """Prepare the output folder for this run, with the checkpoint that it resumes from.
 
-    Results of another run are moved aside: they are neither lost nor mixed with the results of this run.
+    Results of another run, and checkpoints after the resumed one, are moved aside: they are neither lost nor
+    mixed with the results of this run.
     """
     if run.ranks.is_main:
-        goes_on_here = (
-            checkpoint is not None
-            and checkpoint.parent.parent.resolve() == (run.output / CHECKPOINTS).resolve()
-        )
+        goes_on_here = checkpoint is not None and home_of(checkpoint, run.output) is run.output
         clear_output(run, is_new=not goes_on_here)
+        if checkpoint is not None:
+            move_later_ones_aside(run.output, state.progress.step)
     if checkpoint is not None:
         bring_along(state, checkpoint, run.output, is_main=run.ranks.is_main)
 
@@ -61,14 +94,44 @@ def clear_output(run: Run, *, is_new: bool) -> None:
     for name in (CHECKPOINTS, BEST) if is_new else ():
         earlier = run.output / name
         if earlier.exists() and any(earlier.iterdir()):  # empty when the earlier run saved no checkpoint
-            backup = free_backup(earlier)
-            os.replace(earlier, backup)
             LOGGER.warning(
                 "%s holds results of an earlier run, which are kept as %s. To continue a run instead, set "
                 "Train.resume=auto.",
-                *(earlier, backup),
+                *(earlier, move_aside(earlier)),
             )
-    write_text(run.output / "config.yaml", run.cfg.to_yaml())
+    WrittenFiles().put(config_file(run.output), run.cfg.to_yaml().encode())
+
+
+def config_file(output: Path) -> Path:
+    """The file with the effective configuration.
+
+    It has a number in its name if the user has a ``config.yaml`` there, which may be that of this run.
+    """
+    return WrittenFiles().free_name(output / CONFIG_FILE)
+
+
+def move_later_ones_aside(output: Path, step: int) -> None:
+    """Move checkpoints and a best model after ``step`` aside, when a run is resumed from an earlier one."""
+    best = output / BEST
+    is_later = damage(best) is None and (saved_step(best) or 0) > step
+    later = [path for path in checkpoints(output) if step_of(path) > step and damage(path) is None]
+    backup = free_backup(output / CHECKPOINTS)
+    for path in later:
+        backup.mkdir(exist_ok=True)
+        os.replace(path, backup / path.name)
+    kept = [*([backup] if later else []), *([move_aside(best)] if is_later else [])]
+    if kept:
+        LOGGER.warning(
+            "The run goes on after step %d. Its checkpoints of later steps are kept in %s.",
+            *(step, " and ".join(map(str, kept))),
+        )
+
+
+def move_aside(folder: Path) -> Path:
+    """Give a folder the name of a backup, and return it."""
+    backup = free_backup(folder)
+    os.replace(folder, backup)
+    return backup
 
 
 @contextmanager
@@ -80,10 +143,10 @@ def recorded(run: Run, progress: Progress, checkpoint: Path | None) -> Iterator[
     if not run.ranks.is_main:
         yield run
         return
-    if checkpoint is not None:
-        bring_metrics(checkpoint.parent.parent.parent, run.output)
+    home = None if checkpoint is None else home_of(checkpoint, run.output)
+    # Without the metrics of the resumed run, those of another run in this folder are not continued.
+    resume_step = progress.step if home is not None and bring_metrics(home, run.output) else None
     viewers = {"tensorboard": run.cfg.Train.tensorboard, "visualdl": run.cfg.Train.visualdl}
-    resume_step = None if checkpoint is None else progress.step
     with MetricsLog(run.output, resume_step=resume_step, **viewers) as numbers:
         write_schedule(run.output, report)
         page = TrainingPage(
@@ -101,15 +164,22 @@ def recorded(run: Run, progress: Progress, checkpoint: Path | None) -> Iterator[
             write_page(page)
 
 
-def write_page(page: TrainingPage, *, if_due: bool = False) -> None:
-    """Write the training page. A disk that refuses it does not end the training."""
+@contextmanager
+def going_on(what: str) -> Iterator[None]:
+    """For files that a training can do without: a disk that refuses one does not end the training."""
     try:
+        yield
+    except OSError as error:
+        LOGGER.warning("The %s could not be written: %s. Training continues.", what, error)
+
+
+def write_page(page: TrainingPage, *, if_due: bool = False) -> None:
+    """Write the training page, if the disk takes it."""
+    with going_on("training page"):
         if if_due:
             page.update()
         else:
             page.write()
-    except OSError as error:
-        LOGGER.warning("The training page could not be written: %s. Training continues.", error)
 
 
 def first_samples(dataset: TrainingSet) -> list[TrainSample]:
@@ -130,7 +200,7 @@ def note_event(run: Run, progress: Progress, name: str, **details: Any) -> None:
 def save_now(
     run: Run, state: TrainState, clock: Clock, *, score: float | None = None, is_best: bool = False
 ) -> None:
-    """Save a checkpoint and delete old ones. Raises WeightsError when it cannot be written to disk.
+    """Save a checkpoint and delete old ones. Raises NotSaved when it cannot be written to disk.
 
     score: mask AP of the model, None when it was not evaluated.
     """
@@ -144,7 +214,7 @@ def save_now(
             link_checkpoint(folder, run.output / BEST)
     except WeightsError as error:
         left = newest_sound_checkpoint(run.output)
-        raise WeightsError(
+        raise NotSaved(
             f"{error} "
             + (f"{left} is complete. " if left else "There is no earlier checkpoint. ")
             + "Free disk space, or set another Global.output, and continue with -o Train.resume="
@@ -154,18 +224,36 @@ def save_now(
 
 
 def export_best(run: Run, progress: Progress) -> None:
-    """Export the best model into the folder of its weights."""
+    """Export the best model into the folder of its weights, as what its weights are."""
     best = run.output / BEST
-    model = load_model(run.spec, best / f"{BEST}.pdparams", num_classes=len(run.info.categories))
-    export_model(model, run.spec, run.info, best / "inference")
+    weight_path = best / f"{BEST}.pdparams"
+    info = read_info(weight_path) or run.info
+    model = load_model(run.spec, weight_path, num_classes=len(info.categories))
+    export_model(model, run.spec, info, best / "inference")
     LOGGER.info("Export inference config file to %s", best / "inference" / "inference.yml")
     LOGGER.info("Best mask AP %s at epoch %d: %s", score_text(progress.best_score), progress.best_epoch, best)
+
+
+def how_to_export(run: Run) -> str:
+    """For a run whose training is complete: how to make the export that is missing."""
+    best = run.output / BEST
+    options = {
+        "Global.mode": "export",
+        "Export.weight_path": best / f"{BEST}.pdparams",
+        "Global.output": best / "inference",
+    }
+    command = " ".join(f"-o {shlex.quote(f'{key}={value}')}" for key, value in options.items())
+    return (
+        f"Training is complete, and {best} holds its best model. Only its export is missing. To export it, "
+        f"run the same command with {command}"
+    )
 
 
 def write_train_result(run: Run, state: TrainState) -> None:
     """Rewrite the result file, so that programs can follow the run."""
     if run.ranks.is_main:
-        write_json(run.output / RESULT_FILE, train_result(run, state.progress))
+        with going_on("result file"):
+            write_json(run.output / RESULT_FILE, train_result(run, state.progress))
 
 
 def train_result(run: Run, progress: Progress) -> dict[str, Any]:
@@ -184,12 +272,23 @@ def train_result(run: Run, progress: Progress) -> dict[str, Any]:
         "label_dict": "",
         "visualdl_log": visualdl_file(run.output) if run.cfg.Train.visualdl else "",
         "train_log": "train.log",
-        "config": "config.yaml",
+        "config": config_file(run.output).name,
         "models": models,
         "done_flag": run.is_finished(progress),
         "best_epoch": progress.best_epoch,
         "history": progress.history,
+        "initial_weights": "scratch" if run.cfg.Train.from_scratch else first_source(run.cfg, run.spec),
+        **_best_model(run),
+        "data": {"path": run.cfg.Global.dataset_dir, **run.info.data},
+        "versions": versions(),
     }
+
+
+def _best_model(run: Run) -> dict[str, Any]:
+    """The description of the best model, once there is one."""
+    weight_path = run.output / BEST / f"{BEST}.pdparams"
+    info = read_info(weight_path) if weight_path.is_file() else None
+    return {} if info is None else describe_model(weight_path, info)
 
 
 def _model_entry(output: Path, folder: Path, score: float | None) -> dict[str, Any]:

@@ -14,8 +14,11 @@ from paddlex_seg.checkpoints.files import (
     CHECKSUMS,
     checkpoint_folder,
     checkpoints,
+    checkpoints_in,
     damage,
+    is_same_checkpoint,
     link_checkpoint,
+    newest_sound,
     newest_sound_checkpoint,
     save_checkpoint,
     weight_file,
@@ -50,14 +53,16 @@ def find_checkpoint(wanted: str | None, output: Path) -> Path | None:
         if found is None:
             LOGGER.info("Train.resume=%s: %s has no checkpoint. A new run starts.", AUTO, output)
         return None if found is None else weight_file(found)
-    path = Path(wanted)
-    if path.is_dir() and (folder := newest_sound_checkpoint(path)) is not None:
-        return weight_file(folder)
-    weight_path = weight_file(path) if path.is_dir() else path
+    path = Path(wanted).resolve()  # a link to a checkpoint has none of the other files beside it
+    if path.is_dir():
+        folder = newest_sound_checkpoint(path) or newest_sound(checkpoints_in(path))
+        weight_path = weight_file(folder or path)
+    else:
+        weight_path = path
     if not weight_path.is_file():
         raise WeightsError(
             f"Train.resume: found {wanted}, which holds no checkpoint. Expected {AUTO}, the output folder of "
-            f"a run, a folder in its {CHECKPOINTS}/, or the .pdparams file in such a folder."
+            f"a run, its {CHECKPOINTS}/, a folder in it, its {BEST}/, or the .pdparams file in such a folder."
         )
     if not weight_path.with_suffix(".pdstates").is_file():
         check_weights(weight_path)  # says what another kind of file is
@@ -143,36 +148,71 @@ def load_state(state: TrainState, weight_path: Path, *, batch_size: int, steps_p
 
 
 def at_batch_size(progress: Progress, batch_size: int, steps_per_epoch: int) -> Progress:
-    """The same position in the epoch, counted in steps of another batch size."""
+    """The same position in the epoch, and the losses so far, counted in steps of another batch size."""
     if progress.batch_size in (0, batch_size):
         return replace(progress, batch_size=batch_size)
     epoch_step = min(progress.epoch_step * progress.batch_size // batch_size, steps_per_epoch)
-    return replace(progress, batch_size=batch_size, epoch_step=epoch_step)
+    steps = progress.batch_size / batch_size  # in the place of one
+    return replace(
+        progress,
+        batch_size=batch_size,
+        epoch_step=epoch_step,
+        loss_sums={name: total * steps for name, total in progress.loss_sums.items()},
+        loss_steps=progress.loss_steps * steps,
+    )
+
+
+def home_of(weight_path: Path, output: Path) -> Path | None:
+    """The output folder of the run that a checkpoint belongs to; None when it lies somewhere else.
+
+    It is ``output``, unchanged, when the checkpoint belongs to the run there.
+    """
+    folder = weight_path.resolve().parent
+    if folder == (output / BEST).resolve() or folder.parent == (output / CHECKPOINTS).resolve():
+        return output
+    if folder.parent.name == CHECKPOINTS:
+        return folder.parent.parent
+    return folder.parent if folder.name == BEST else None
 
 
 def bring_along(state: TrainState, weight_path: Path, output: Path, *, is_main: bool) -> None:
-    """Link the resumed checkpoint and the best model into the output folder, if it is another folder.
+    """Link the resumed checkpoint and the best model into the output folder, unless they are there.
 
     When the best checkpoint is missing or damaged, the next evaluated model becomes the best. All ranks make
     this decision; only the main rank writes files.
     """
-    best = checkpoint_folder(output, state.progress.best_step)
-    kept = weight_path.parent.parent / best.name
-    if is_main and damage(weight_path.parent) is None:
-        _adopt(weight_path.parent, checkpoint_folder(output, state.progress.step))
+    own = weight_path.parent
+    if is_main and damage(own) is None:
+        _adopt(own, checkpoint_folder(output, state.progress.step))
     if state.progress.best_epoch == 0:
         return
-    if damage(kept) is None:
-        if is_main:
-            _adopt(kept, best)
-            link_checkpoint(best, output / BEST)
-    else:
-        LOGGER.warning("%s is missing or damaged. Tracking of the best model starts anew.", kept)
+    best_step, home = state.progress.best_step, home_of(weight_path, output)
+    best = checkpoint_folder(output, best_step)
+    places = [own, own.parent / best.name]
+    if home is not None:
+        places += [checkpoint_folder(home, best_step), home / BEST]
+    kept = next((place for place in places if saved_step(place) == best_step and not damage(place)), None)
+    if kept is None:
+        LOGGER.warning(
+            "%s is missing or damaged. Tracking of the best model starts anew.", own.parent / best.name
+        )
         state.progress = replace(state.progress, best_score=-1.0, best_epoch=0, best_step=0)
+    elif is_main:
+        _adopt(kept, best)
+        _adopt(best, output / BEST)
+
+
+def saved_step(folder: Path) -> int | None:
+    """The step of the checkpoint in a folder; None when there is none."""
+    try:
+        return read_progress(weight_file(folder)).step
+    except WeightsError:
+        return None
 
 
 def _adopt(source: Path, folder: Path) -> None:
-    if source.resolve() != folder.resolve():
+    """Link a checkpoint to a folder, unless it is the same that is there. An export beside it then stays."""
+    if damage(folder) is not None or not is_same_checkpoint(source, folder):
         link_checkpoint(source, folder)
 
 

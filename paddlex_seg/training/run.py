@@ -1,8 +1,10 @@
 """The constants of a training run, and the timing of its steps."""
 
+import math
 import time
+from bisect import bisect_left, bisect_right
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from paddlex_seg.catalog import ModelSpec
@@ -19,9 +21,19 @@ from paddlex_seg.runtime.ranks import Ranks
 from paddlex_seg.runtime.stop_signals import StopSignals
 from paddlex_seg.structures import CocoFile, ScheduleReport
 from paddlex_seg.training.metrics_log import MetricsLog
-from paddlex_seg.training.schedule import Schedule, build_schedule, describe_schedule
+from paddlex_seg.training.schedule import (
+    PacedSchedule,
+    Schedule,
+    build_schedule,
+    carried_over,
+    describe_schedule,
+)
 
 BAD_SAMPLES = "bad_samples.json"
+UNPLANNED_STEPS = 10**9  # before the first plan of a time budget, the rate warms up and does not fall
+STEPS_OF_MEAN, EVALUATIONS_OF_MEAN = 100, 10
+MOST_EPOCHS = 10**7  # to plan, however large the time budget
+PLAN_TOLERANCE = 0.05  # of the time left: measured times vary, and a plan that is as good as right is kept
 
 
 @dataclass(frozen=True)
@@ -58,9 +70,20 @@ class Run:
         """Length of the run in epochs: as set, or as planned from the time budget so far."""
         return progress.run_epochs or self.cfg.Train.epochs_iters
 
+    def share(self, progress: Progress, epoch: int) -> float:
+        """The share of the schedule that lies before an epoch, 0 to 1."""
+        schedule = self.schedule(progress)
+        if not isinstance(schedule, PacedSchedule):
+            return epoch / self.num_epochs(progress)
+        return schedule.position_at(epoch * self.steps_per_epoch) / schedule.schedule.run_steps
+
+    def input_pixels(self, progress: Progress, epoch: int) -> float:
+        """Mean pixels of the inputs of an epoch, as a fraction of the pixels of full-size ones."""
+        return self.recipe.input_pixels_at(self.share(progress, epoch))
+
     def training_set(self, progress: Progress) -> TrainingSet:
         """The training images with the input sizes and the mixing of the current epoch."""
-        share = progress.epoch / self.num_epochs(progress)
+        share = self.share(progress, progress.epoch)
         return self.dataset.adapted(
             self.recipe.resizes_at(self.info.image_size, share),
             is_mixed=share < 1 - self.cfg.Train.augment.plain_share,
@@ -78,19 +101,53 @@ class Run:
         waited = sum(row["epoch"] > progress.best_epoch for row in progress.history)
         return patience is not None and progress.best_epoch > 0 and waited >= patience
 
-    def schedule(self, progress: Progress) -> Schedule:
+    def schedule(self, progress: Progress) -> Schedule | PacedSchedule:
         """The learning rate over the whole run."""
+        if not progress.run_epochs:
+            planned_later = self.cfg.Train.time_budget is not None
+            steps = UNPLANNED_STEPS if planned_later else self.num_epochs(progress) * self.steps_per_epoch
+            return self.schedule_of(steps)
+        length = progress.schedule_epochs or progress.run_epochs  # an earlier version planned anew each time
+        return PacedSchedule(
+            self.schedule_of(length * self.steps_per_epoch),
+            run_steps=progress.run_epochs * self.steps_per_epoch,
+            planned_at=progress.planned_at * self.steps_per_epoch,
+            position=progress.planned_position * self.steps_per_epoch,
+        )
+
+    def schedule_of(self, steps: int) -> Schedule:
+        """The learning rate over a run of ``steps`` steps."""
         return build_schedule(
             self.recipe.decay,
             base_lr=self.cfg.Train.learning_rate,
-            run_steps=self.num_epochs(progress) * self.steps_per_epoch,
+            run_steps=steps,
             warmup_steps=self.cfg.Train.warmup_steps,
             warmup_start_factor=self.recipe.warmup_start,
         )
 
+    def planned(self, progress: Progress, epochs: int) -> Progress:
+        """``progress`` at the end of an epoch, with another plan for the length of the run."""
+        schedule, steps, epoch = self.schedule(progress), self.steps_per_epoch, progress.epoch + 1
+        if isinstance(schedule, PacedSchedule):
+            length = schedule.schedule.run_steps // steps
+            position = schedule.position_at(epoch * steps)
+        else:
+            length = epochs
+            position = carried_over(epoch * steps, schedule, self.schedule_of(epochs * steps))
+        return replace(
+            progress,
+            run_epochs=epochs,
+            schedule_epochs=length,
+            planned_at=epoch,
+            planned_position=position / steps,
+        )
+
     def schedule_report(self, progress: Progress) -> ScheduleReport:
         """The learning rate over the whole run, for the log and the training page."""
-        return describe_schedule(self.schedule(progress), steps_per_epoch=self.steps_per_epoch)
+        schedule = self.schedule(progress)
+        if schedule.run_steps == UNPLANNED_STEPS:
+            schedule = self.schedule_of(self.num_epochs(progress) * self.steps_per_epoch)
+        return describe_schedule(schedule, steps_per_epoch=self.steps_per_epoch)
 
 
 @dataclass
@@ -99,14 +156,28 @@ class Clock:
 
     step_seconds: float = 0.0  # running mean
     data_seconds: float = 0.0  # part of step_seconds: waiting for images
-    evaluation_seconds: float | None = None
+    evaluation_seconds: float | None = None  # mean
+    # Of a step with full-size inputs, for planning; a mean of more steps, so that plans last.
+    full_step_seconds: float = 0.0
+    counted: int = 0  # steps
+    evaluations: int = 0
     last: float = field(default_factory=time.perf_counter)
 
-    def count_step(self, data_seconds: float, step_seconds: float) -> None:
-        """Add the times of one finished step."""
+    def count_step(self, data_seconds: float, step_seconds: float, pixels: float) -> None:
+        """Add the times of one finished step. pixels: of its inputs, as a fraction of full-size ones."""
+        self.counted += 1
+        # The first step prepares much and counts only until there is another one.
+        weight = 1 / min(max(self.counted - 1, 1), STEPS_OF_MEAN)
+        self.full_step_seconds += weight * (step_seconds / pixels - self.full_step_seconds)
         weight = 0.1 if self.step_seconds else 1.0
         self.step_seconds += weight * (step_seconds - self.step_seconds)
         self.data_seconds += weight * (data_seconds - self.data_seconds)
+
+    def count_evaluation(self, seconds: float) -> None:
+        """Add the time of an evaluation."""
+        before = self.evaluation_seconds or 0.0
+        self.evaluations += 1
+        self.evaluation_seconds = before + (seconds - before) / min(self.evaluations, EVALUATIONS_OF_MEAN)
 
     def passed(self) -> float:
         """Seconds since the last call."""
@@ -116,14 +187,46 @@ class Clock:
 
     def eta(self, run: Run, progress: Progress) -> str:
         """Time left, evaluations included; a lower bound until the first evaluation is measured."""
-        epochs = run.num_epochs(progress)
-        pixels = [run.recipe.input_pixels_at(epoch / epochs) for epoch in range(progress.epoch, epochs)]
-        steps = (
-            run.steps_per_epoch * sum(pixels) / pixels[0] - progress.epoch_step
-        )  # at the current input size
-        evaluations = sum(run.is_due(epoch, progress) for epoch in range(progress.epoch + 1, epochs + 1))
-        seconds = steps * self.step_seconds + evaluations * (self.evaluation_seconds or 0.0)
+        now = run.input_pixels(progress, progress.epoch)
+        seconds = seconds_left(run, progress, self.step_seconds / now, self.evaluation_seconds or 0.0)
         return ("" if self.evaluation_seconds is not None else ">") + format_seconds(seconds)
+
+    def epochs_that_fit(self, run: Run, progress: Progress) -> int:
+        """The number of epochs to plan for a time budget, at the end of an epoch.
+
+        The present plan is kept when it is as good as right, and when nothing is measured yet since a resume.
+        """
+        epoch, budget = progress.epoch + 1, run.cfg.Train.time_budget
+        assert budget is not None
+        if not self.counted or (progress.run_epochs and self.evaluation_seconds is None):
+            return run.num_epochs(progress)
+        left, evaluation = 60 * budget - progress.seconds, self.evaluation_seconds
+        if evaluation is None:  # a guess: an image takes as long as in training
+            evaluation = self.full_step_seconds * len(run.val.images) / progress.batch_size
+
+        def needed(epochs: int) -> float:
+            return seconds_left(run, run.planned(progress, epochs), self.full_step_seconds, evaluation)
+
+        if progress.run_epochs >= epoch and abs(left - needed(progress.run_epochs)) <= PLAN_TOLERANCE * left:
+            return progress.run_epochs
+        most = 2 * epoch
+        while most < MOST_EPOCHS and needed(most) <= left:
+            most *= 2
+        return max(epoch, epoch - 1 + bisect_right(range(epoch, most), left, key=needed))
+
+
+def seconds_left(run: Run, progress: Progress, full_step_seconds: float, evaluation_seconds: float) -> float:
+    """Time that the rest of a run takes, with the input sizes and evaluations to come."""
+    last, interval = run.num_epochs(progress), run.cfg.Train.eval_interval
+    steps = -progress.epoch_step * run.input_pixels(progress, progress.epoch)  # at full size
+    begin = progress.epoch
+    for until in (*(stage.until for stage in run.recipe.growth), math.inf):
+        end = bisect_left(range(last), until, lo=begin, key=lambda epoch: run.share(progress, epoch))
+        if end > begin:
+            steps += (end - begin) * run.steps_per_epoch * run.input_pixels(progress, begin)
+        begin = end
+    evaluations = last // interval - progress.epoch // interval + (last % interval > 0)
+    return steps * full_step_seconds + evaluations * evaluation_seconds
 
 
 def epoch_batches(

@@ -7,6 +7,7 @@ with the number of epochs.
 """
 
 import math
+from bisect import bisect_left
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,7 +32,7 @@ class CosineSchedule:
     warmup_steps: int = 0
     warmup_start_factor: float = 0.0
 
-    def lr_at_step(self, step: int) -> float:
+    def lr_at_step(self, step: float) -> float:
         """The learning rate of step number ``step``, the first being 0."""
         warmup_steps = capped_warmup_steps(self.warmup_steps, self.run_steps)
         if step < warmup_steps:
@@ -55,7 +56,7 @@ class PiecewiseSchedule:
     warmup_steps: int = 0
     warmup_start_factor: float = 0.0
 
-    def lr_at_step(self, step: int) -> float:
+    def lr_at_step(self, step: float) -> float:
         """The learning rate of step number ``step``, the first being 0."""
         lr = self.base_lr
         for milestone, factor in zip(self.milestones, self.factors, strict=True):
@@ -65,7 +66,55 @@ class PiecewiseSchedule:
         return lr * _warmup_factor(step, warmup_steps, self.warmup_start_factor)
 
 
+@dataclass(frozen=True)
+class PacedSchedule:
+    """A schedule that a run with a time budget passes through at a pace of its own.
+
+    At step ``planned_at`` of the run it is at step ``position`` of the schedule, and at the end of the run at
+    the end of the schedule. A new plan changes these numbers, but neither the schedule nor the place in it.
+    So the learning rate does not jump, and what is over does not begin again.
+    """
+
+    schedule: CosineSchedule | PiecewiseSchedule
+    run_steps: int
+    planned_at: int
+    position: float
+
+    @property
+    def base_lr(self) -> float:
+        """The learning rate after the warm-up."""
+        return self.schedule.base_lr
+
+    def lr_at_step(self, step: float) -> float:
+        """The learning rate of step number ``step`` of the run, the first being 0."""
+        return self.schedule.lr_at_step(self.position_at(step))
+
+    def position_at(self, step: float) -> float:
+        """The step of the schedule at step ``step`` of the run."""
+        if step < self.planned_at:
+            return self.position * step / self.planned_at
+        done = (step - self.planned_at) / max(self.run_steps - self.planned_at, 1)
+        return self.position + min(done, 1.0) * (self.schedule.run_steps - self.position)
+
+    def step_at(self, position: float) -> int:
+        """The first step of the run at or after step ``position`` of the schedule."""
+        return bisect_left(range(self.run_steps), position, key=self.position_at)
+
+
 Schedule = CosineSchedule | PiecewiseSchedule
+
+
+def carried_over(step: float, before: Schedule, after: Schedule) -> float:
+    """The step of ``after`` with the learning rate that ``before`` has at ``step``.
+
+    It is as far in the warm-up, or as far after it. For a piecewise schedule, the two have the same
+    milestones relative to their lengths.
+    """
+    warmup, new_warmup = (capped_warmup_steps(one.warmup_steps, one.run_steps) for one in (before, after))
+    if step < warmup:
+        return new_warmup * step / warmup
+    done = (step - warmup) / (before.run_steps - warmup)
+    return new_warmup + done * (after.run_steps - new_warmup)
 
 
 def build_schedule(
@@ -93,19 +142,20 @@ def capped_warmup_steps(warmup_steps: int, run_steps: int) -> int:
     return min(warmup_steps, run_steps // 3)
 
 
-def describe_schedule(schedule: Schedule, *, steps_per_epoch: int) -> ScheduleReport:
+def describe_schedule(schedule: Schedule | PacedSchedule, *, steps_per_epoch: int) -> ScheduleReport:
     """A summary of ``schedule`` for a run whose epochs have ``steps_per_epoch`` steps."""
     total = schedule.run_steps
-    warmup = capped_warmup_steps(schedule.warmup_steps, total)
-    steps = schedule.milestones if isinstance(schedule, PiecewiseSchedule) else ()
+    plain = schedule.schedule if isinstance(schedule, PacedSchedule) else schedule
+    warmup = capped_warmup_steps(plain.warmup_steps, plain.run_steps)
+    steps = plain.milestones if isinstance(plain, PiecewiseSchedule) else ()
+    if isinstance(schedule, PacedSchedule):
+        warmup, steps = schedule.step_at(warmup), tuple(map(schedule.step_at, steps))
     milestones = tuple(
         RateChange(step, step // steps_per_epoch + 1, schedule.lr_at_step(step))
         for step in steps
         if step < total
     )
-    kind = (
-        "cosine" if not isinstance(schedule, PiecewiseSchedule) else "piecewise" if milestones else "constant"
-    )
+    kind = "cosine" if not isinstance(plain, PiecewiseSchedule) else "piecewise" if milestones else "constant"
     bends = {step for change in milestones for step in (change.step - 1, change.step)}
     every = -(-total // _MAX_POINTS)
     shown = {*range(0, total, every), warmup, total - 1} | bends
@@ -118,7 +168,7 @@ def describe_schedule(schedule: Schedule, *, steps_per_epoch: int) -> ScheduleRe
         steps_per_epoch=steps_per_epoch,
         total_steps=total,
         warmup_steps=warmup,
-        asked_warmup_steps=schedule.warmup_steps,
+        asked_warmup_steps=plain.warmup_steps,
         milestones=milestones,
         learning_rates=tuple(
             (step, schedule.lr_at_step(step)) for step in sorted(shown) if 0 <= step < total
@@ -131,7 +181,7 @@ def write_schedule(output: Path, report: ScheduleReport) -> None:
     write_json(output / SCHEDULE_FILE, asdict(report))
 
 
-def _warmup_factor(step: int, warmup_steps: int, start_factor: float) -> float:
+def _warmup_factor(step: float, warmup_steps: int, start_factor: float) -> float:
     if step >= warmup_steps:
         return 1.0
     done = step / warmup_steps

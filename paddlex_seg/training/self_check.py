@@ -62,7 +62,7 @@ def self_check(run: Run, state: TrainState, pool: WorkerPool) -> None:
     with closing(epoch_batches(run, run.dataset, Progress(), pool)) as batches:
         check_step(state, next(batches), run.ranks)
     if run.ranks.is_main:
-        preprocess = run.spec.recipe.preprocess(run.info.image_size)
+        preprocess = run.info.preprocess
         check_evaluation(state, run.val, run.image_dir, preprocess, pool)
         check_export(run.spec, run.info)
     run.ranks.barrier()

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import paddle
 
-from paddlex_seg.catalog import ModelSpec, find_model
-from paddlex_seg.checkpoints.identity import describe_weights, require_categories_of_model
+from paddlex_seg.catalog import find_model
+from paddlex_seg.checkpoints.identity import is_official
 from paddlex_seg.checkpoints.info import ModelInfo, read_info
 from paddlex_seg.checkpoints.progress import Progress, read_progress
 from paddlex_seg.checkpoints.weights import check_weights, load_pretrained
-from paddlex_seg.config.read import load_config
-from paddlex_seg.config.schema import SCRATCH, Config
+from paddlex_seg.config.schema import Config
 from paddlex_seg.data.checking.check import check
+from paddlex_seg.data.coco.describe import describe_annotations
 from paddlex_seg.data.coco.official_categories import COCO_CATEGORIES
 from paddlex_seg.data.coco.paths import dataset_paths
 from paddlex_seg.data.samples.epochs import image_weights
@@ -26,7 +26,7 @@ from paddlex_seg.files.weights_cache import resolve_weights
 from paddlex_seg.models.base import InstanceSegmenter
 from paddlex_seg.models.synchronized_norm import synchronize_batch_norm
 from paddlex_seg.recipes import ImageSize, Recipe
-from paddlex_seg.runtime.network import expand_home, network
+from paddlex_seg.runtime.network import network
 from paddlex_seg.runtime.ranks import Ranks
 from paddlex_seg.runtime.stop_signals import StopSignals
 from paddlex_seg.structures import CocoFile
@@ -41,6 +41,7 @@ from paddlex_seg.training.optimizer import (
 from paddlex_seg.training.precision import choose_precision
 from paddlex_seg.training.resume import find_checkpoint, load_state
 from paddlex_seg.training.run import BAD_SAMPLES, Run
+from paddlex_seg.training.same_run import announce_changes, first_source, recipe_of_run, require_same_run
 from paddlex_seg.training.step import TrainState
 
 LOGGER = logging.getLogger(__name__)
@@ -48,18 +49,20 @@ LOGGER = logging.getLogger(__name__)
 
 def prepare(cfg: Config, ranks: Ranks, stop: StopSignals) -> tuple[Run, Path | None]:
     """Check settings and data before anything is built, and find the checkpoint to resume from, if any."""
-    spec = find_model(cfg.Global.model)
-    recipe = recipe_of(cfg, spec)
+    spec, output = find_model(cfg.Global.model), Path(cfg.Global.output)
+    checkpoint = find_checkpoint(cfg.Train.resumes_from, output)
+    recipe_name = recipe_of_run(cfg, spec, checkpoint)
+    recipe = spec.scratch_recipe if recipe_name == "scratch" else spec.recipe
     require_fitting_rate(cfg, recipe)
     image_size = recipe.input_size(cfg.Train.image_size)
     require_viewers(tensorboard=cfg.Train.tensorboard, visualdl=cfg.Train.visualdl)
     train, val, image_dir = read_data(cfg)
-    checkpoint = find_checkpoint(cfg.Train.resumes_from, Path(cfg.Global.output))
+    data = describe_annotations(train=train, val=val)
+    info = ModelInfo(spec.name, train.categories, image_size, recipe_name, data=data)
     if checkpoint is not None:
-        require_same_run(checkpoint, cfg, spec, train)
+        require_same_run(checkpoint, info, train)
+        announce_changes(checkpoint, cfg, info)
     dataset = training_set(cfg, recipe, train, image_dir, image_size)
-    info = ModelInfo(spec.name, train.categories, image_size)
-    output = Path(cfg.Global.output)
     bad_file = output / BAD_SAMPLES
     quarantine = Quarantine(
         cfg.Train.max_bad_samples,
@@ -68,28 +71,6 @@ def prepare(cfg: Config, ranks: Ranks, stop: StopSignals) -> tuple[Run, Path | N
     )
     run = Run(*(cfg, spec, recipe, info, dataset, val, image_dir, output, ranks, stop), quarantine=quarantine)
     return run, checkpoint
-
-
-def require_same_run(weight_path: Path, cfg: Config, spec: ModelSpec, train: CocoFile) -> None:
-    """Raise unless a checkpoint has this model, these categories and this recipe."""
-    info = describe_weights(
-        spec,
-        weight_path,
-        source=str(weight_path),
-        dataset_dir=Path(cfg.Global.dataset_dir),
-        image_size=cfg.Train.image_size,
-    )
-    require_categories_of_model(weight_path, info, train)
-    saved = weight_path.with_name("config.yaml")
-    if not saved.is_file():
-        return
-    was_scratch = load_config(str(saved)).Train.from_scratch
-    if was_scratch != cfg.Train.from_scratch:
-        begun, now = ("with", "without") if was_scratch else ("without", "with")
-        raise ConfigError(
-            f"{weight_path} is from a run started {begun} Train.pretrain_weight_path={SCRATCH}, but this run "
-            f"is {now} it. The two use different optimizers. Resume with the setting of the first run."
-        )
 
 
 def training_set(
@@ -141,19 +122,14 @@ def read_data(cfg: Config) -> tuple[CocoFile, CocoFile, Path]:
     return train, val, dataset_paths(Path(cfg.Global.dataset_dir)).image_dir
 
 
-def recipe_of(cfg: Config, spec: ModelSpec) -> Recipe:
-    """The recipe of the run. Training from random weights has its own recipe."""
-    return spec.scratch_recipe if cfg.Train.from_scratch else spec.recipe
-
-
 def require_fitting_rate(cfg: Config, recipe: Recipe) -> None:
     """Raise ConfigError for a learning rate that is far too high for the recipe's optimizer."""
     usual, rate = recipe.usual_learning_rate, cfg.Train.learning_rate
     if usual is not None and rate > 10 * usual:
         raise ConfigError(
             f"Train.learning_rate: found {rate:g}, which suits SGD and official weights. From random "
-            f"weights, {cfg.Global.model} is trained with {recipe.optimizer}; expected {10 * usual:g} at "
-            f"most. Set -o Train.learning_rate={usual:g}."
+            f"weights, and from weights that were trained so, {cfg.Global.model} is trained with "
+            f"{recipe.optimizer}; expected {10 * usual:g} at most. Set -o Train.learning_rate={usual:g}."
         )
 
 
@@ -164,7 +140,7 @@ def start_training(run: Run, checkpoint: Path | None) -> tuple[Run, TrainState]:
     """
     cfg, recipe = run.cfg, run.recipe
     paddle.seed(cfg.Train.seed)
-    model = run.spec.build(num_classes=len(run.info.categories), from_scratch=cfg.Train.from_scratch)
+    model = run.spec.build(num_classes=len(run.info.categories), from_scratch=run.info.recipe == "scratch")
     if checkpoint is None:
         load_first_weights(run, model)
     still = freeze(model, cfg.Train.freeze) if cfg.Train.freeze else ()
@@ -225,20 +201,20 @@ def within_budget(run: Run, progress: Progress) -> Progress:
 
 def load_first_weights(run: Run, model: InstanceSegmenter) -> None:
     """Load the initial weights; ``scratch`` keeps the random ones."""
-    source = run.cfg.Train.pretrain_weight_path or run.spec.official_weights
     if run.cfg.Train.from_scratch:
         LOGGER.info("Training starts from random weights.")
         return
+    source = first_source(run.cfg, run.spec)
     path = resolve_weights(
-        expand_home(source), config_key="Train.pretrain_weight_path", network=network(), verify=check_weights
+        source, config_key="Train.pretrain_weight_path", network=network(), verify=check_weights
     )
     described = read_info(path)
-    known = described.categories if described else None
+    official = COCO_CATEGORIES if is_official(run.spec, source) else None
     report = load_pretrained(
         model,
         path,
         categories=run.info.categories,
-        source_categories=COCO_CATEGORIES if source == run.spec.official_weights else known,
+        source_categories=described.categories if described else official,
         source=source,
     )
     LOGGER.info("Training starts from %s. %s", source, report.message())

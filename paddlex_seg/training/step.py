@@ -44,6 +44,7 @@ class TrainState:
     ema: Ema | None
     precision: Precision = field(default_factory=Precision)
     progress: Progress = Progress()
+    is_whole: bool = True  # False while a part of it has changed and another has not
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -76,6 +77,7 @@ def train_step(
     """
     statistics = running_statistics(state.model)
     before = [tensor.clone() for tensor in statistics]
+    state.is_whole = False
     try:
         with stop.interruptible():
             seed_step(seed, state.progress.step, ranks.rank)
@@ -95,6 +97,7 @@ def train_step(
                 result = _refuse(state, batch, losses, before, ranks)
     except BaseException:
         _put_back(state, before)
+        state.is_whole = True
         raise
     scale = state.precision.loss_scale
     state.precision.update(found_nonfinite=refused)
@@ -103,6 +106,7 @@ def train_step(
         if is_overflow:
             result = StepResult(losses, f"gradients overflow 16 bits at a loss scale of {scale:g}")
         state.progress = _after_skipped_step(state.progress, is_overflow=is_overflow)
+        state.is_whole = True
         return result
     state.optimizer.set_lr(rate)
     state.optimizer.step()
@@ -110,6 +114,7 @@ def train_step(
     if state.ema is not None:
         state.ema.update(state.model)
     state.progress = _after_step(state.progress, losses)
+    state.is_whole = True
     return StepResult(losses)
 
 
@@ -259,17 +264,17 @@ def _after_step(progress: Progress, losses: Mapping[str, float]) -> Progress:
         epoch_step=progress.epoch_step + 1,
         skipped_in_a_row=0,
         loss_sums={name: sums.get(name, 0.0) + value for name, value in losses.items()},
+        loss_steps=progress.loss_steps + 1,
     )
 
 
 def _after_skipped_step(progress: Progress, *, is_overflow: bool) -> Progress:
-    """An overflow of the loss scale counts in the epoch only: it says nothing about the data."""
+    """An overflow of the loss scale is not counted: it says nothing about the data."""
     return replace(
         progress,
         step=progress.step + 1,
         epoch_step=progress.epoch_step + 1,
         skipped=progress.skipped + (not is_overflow),
-        skipped_in_epoch=progress.skipped_in_epoch + 1,
         skipped_in_a_row=progress.skipped_in_a_row + (not is_overflow),
     )
 

@@ -2,19 +2,27 @@
 
 from pathlib import Path
 
+import paddle
 import pytest
 
 from paddlex_seg.checkpoints.info import read_info
+from paddlex_seg.checkpoints.weights import write_weights
 from paddlex_seg.errors import WeightsError
 
 
+def bare(folder: Path) -> Path:
+    path = folder / "best_model.pdparams"
+    write_weights({"x": paddle.ones([1])}, path)
+    return path
+
+
 def test_weights_without_a_description_have_none(tmp_path: Path) -> None:
-    assert read_info(tmp_path / "bare.pdparams") is None
+    assert read_info(bare(tmp_path)) is None
 
 
 def test_a_description_of_paddlex_says_nothing_of_the_model(tmp_path: Path) -> None:
     (tmp_path / "best_model.info.json").write_text('{"metric": 0.4, "epoch": 7}')
-    assert read_info(tmp_path / "best_model.pdparams") is None
+    assert read_info(bare(tmp_path)) is None
 
 
 @pytest.mark.parametrize(
@@ -31,4 +39,4 @@ def test_a_description_of_paddlex_says_nothing_of_the_model(tmp_path: Path) -> N
 def test_a_damaged_description_is_an_error_that_names_it(tmp_path: Path, text: str) -> None:
     (tmp_path / "best_model.info.json").write_text(text)
     with pytest.raises(WeightsError, match=r"best_model\.info\.json"):
-        read_info(tmp_path / "best_model.pdparams")
+        read_info(bare(tmp_path))

@@ -9,7 +9,15 @@ from written_images import write_image
 
 from paddlex_seg.data.formats.source_files import files_below
 from paddlex_seg.data.formats.yolo import read_yolo
-from paddlex_seg.data.images import IMAGE_SUFFIXES, image_path, image_size, inspect_image, load_image
+from paddlex_seg.data.images import (
+    IMAGE_SUFFIXES,
+    image_path,
+    image_size,
+    inspect_image,
+    limit_pixels,
+    load_image,
+    pixel_limit,
+)
 from paddlex_seg.errors import DatasetError
 
 
@@ -130,6 +138,12 @@ def test_bad_images_are_named(tmp_path: Path) -> None:
 
 def test_too_large_images_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("L", (100, 100)).save(tmp_path / "big.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(DatasetError, match="big.png: the image is too large"):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # put back after the test
+    limit_pixels(9_999)
+    with pytest.raises(
+        DatasetError, match=r"big.png: the image has 10,000 pixels, .* 9,999 .*max_image_pixels"
+    ):
         load_image(tmp_path / "big.png")
+    limit_pixels(10_000)
+    assert pixel_limit() == 10_000
+    assert load_image(tmp_path / "big.png").shape == (100, 100, 3)

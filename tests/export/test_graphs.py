@@ -19,6 +19,7 @@ from paddlex_seg.catalog import find_model
 from paddlex_seg.checkpoints.info import ModelInfo
 from paddlex_seg.data.preprocess import collate, preprocess
 from paddlex_seg.export.graphs import FILES, WithPastedMasks, WithSmallMasks, export_model
+from paddlex_seg.files.written import REGISTER
 from paddlex_seg.inference.backends.paddle import PaddleBackend
 from paddlex_seg.inference.export_spec import read_inference_yml
 from paddlex_seg.inference.predictor import open_predictor
@@ -215,7 +216,7 @@ def assert_pasted_as_predicted(
 
 def test_training_exports_exactly_the_four_files(trained: tuple) -> None:
     folder = trained[0] / "best_model" / "inference"
-    assert {path.name for path in folder.iterdir()} == set(FILES)
+    assert {path.name for path in folder.iterdir()} == {*FILES, REGISTER}
 
 
 def test_inference_yml_has_the_keys_that_deployment_code_reads(exported: Path) -> None:

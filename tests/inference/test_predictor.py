@@ -175,7 +175,9 @@ def test_a_folder_is_predicted_and_saved_without_overwriting(small_dir: Path, tm
         written = json.loads(result.save_to_json(tmp_path / "out").read_text(encoding="utf-8"))
         labels[written["input_path"]] = written["boxes"][0]["label"]
         result.save_to_img(tmp_path / "out")
-    files = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*"))
+    files = sorted(
+        path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("[!.]*.*")
+    )
     assert files == [
         "left/part 1_res.json",
         "left/part 1_res.png",

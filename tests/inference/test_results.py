@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from paddlex_seg.files import atomic
+from paddlex_seg.files.written import REGISTER
 from paddlex_seg.inference.results import Result, clip_to_image
 from paddlex_seg.structures import Instances
 
@@ -90,7 +92,7 @@ def test_files_in_a_folder_are_named_after_the_input(tmp_path: Path, input_path:
     result = result_with([[1, 2, 30, 20]], input_path=input_path)
     assert result.save_to_img(tmp_path) == tmp_path / drawing
     assert result.save_to_json(tmp_path) == tmp_path / "a b_res.json"
-    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([drawing, "a b_res.json"])
+    assert {file.name for file in tmp_path.iterdir()} == {drawing, "a b_res.json", REGISTER}
 
 
 def test_sub_folders_of_the_input_are_kept(tmp_path: Path):
@@ -106,12 +108,11 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path: Path, monke
     path = result_with([]).save_to_img(tmp_path / "a.png")
     before = path.read_bytes()
 
-    def break_off(self, file, **options):
-        Path(file).write_bytes(b"half")
+    def break_off(new: Path, path: Path) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(Image.Image, "save", break_off)
+    monkeypatch.setattr(atomic, "put_in_place", break_off)
     with pytest.raises(OSError, match="disk full"):
         result_with([[1, 2, 30, 20]]).save_to_img(path)
     assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
+    assert {file.name for file in tmp_path.iterdir()} == {path.name, REGISTER}

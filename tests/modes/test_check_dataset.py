@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Outcome, run_cli
 from PIL import Image
 
 from paddlex_seg.data.checking.cache import CheckCache
@@ -14,6 +15,7 @@ from paddlex_seg.data.coco.write import write_coco
 from paddlex_seg.data.demo import COCO_FOLDER, write_demo_dataset
 from paddlex_seg.data.images import Decode, load_image
 from paddlex_seg.errors import DatasetError
+from paddlex_seg.files.written import REGISTER
 from paddlex_seg.modes.check_dataset import check_and_draw
 
 
@@ -184,7 +186,7 @@ def test_a_change_of_any_kind_is_checked_again(own_copy: Path, tmp_path: Path, c
 
 def test_no_temporary_files_stay_behind(demo: Path, tmp_path: Path) -> None:
     check_and_draw(demo, tmp_path)
-    assert not [path for path in tmp_path.rglob(".*")]
+    assert {path.name for path in tmp_path.rglob(".*")} == {REGISTER}
 
 
 def test_all_errors_are_listed_with_a_count(own_copy: Path, tmp_path: Path) -> None:
@@ -231,3 +233,23 @@ def test_a_nested_data_set_and_sub_folders_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["coco_subset", "fruits_nuts", "microcontrollers"])
 def test_genuine_data_sets_pass(shared_dir: Path, tmp_path: Path, name: str) -> None:
     assert check_and_draw(shared_dir / "data" / name, tmp_path)["check_pass"] is True
+
+
+def test_the_limit_of_pixels_is_named_and_a_raised_one_is_used_at_once(dataset: Path, tmp_path: Path) -> None:
+    """Neither the cache of the result nor that of the images answers with the old limit."""
+    largest = max(
+        record.height * record.width
+        for split in ("train", "val")
+        for record in read_coco(dataset / "annotations" / f"instance_{split}.json").images
+    )
+
+    def check_with(limit: int) -> Outcome:
+        settings = {"Global__dataset_dir": dataset, "Global__max_image_pixels": limit}
+        return run_cli("check_dataset", tmp_path, **settings)
+
+    for _ in range(2):
+        low = check_with(largest - 1)
+        assert low.code == 3
+        assert f"has {largest:,} pixels, the limit is {largest - 1:,}" in low.stderr
+        assert "Global.max_image_pixels" in low.stderr
+        assert check_with(largest).code == 0

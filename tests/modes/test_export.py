@@ -9,10 +9,11 @@ from small_runs import CATEGORIES, IMAGE_SIZE, MODEL, filled_model, save_model
 from paddlex_seg.checkpoints.info import ModelInfo
 from paddlex_seg.export import graphs
 from paddlex_seg.export.graphs import FILES
+from paddlex_seg.files.written import REGISTER
 
 
 def test_the_mode_writes_four_files_and_its_result(exported: Path) -> None:
-    assert {path.name for path in exported.iterdir()} == {*FILES, "export_result.json"}
+    assert {path.name for path in exported.iterdir()} == {*FILES, "export_result.json", REGISTER}
     result = read_result(exported, "export")
     assert result["done_flag"] is True
     assert all((Path(result["model_dir"]) / name).is_file() for name in result["files"])
@@ -32,7 +33,7 @@ def test_a_failed_export_leaves_the_older_one_untouched(
     monkeypatch.setattr(graphs.filecmp, "cmp", fail)
     assert run_cli("export", tmp_path, Export__weight_path=weights).code == 1
     assert {name: (tmp_path / name).read_text() for name in FILES} == old
-    assert {path.name for path in tmp_path.iterdir()} == {*FILES, "export_result.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {*FILES, "export_result.json", REGISTER}
 
 
 def test_weights_of_another_class_count_are_refused(dataset: Path, weights: Path, tmp_path: Path) -> None:

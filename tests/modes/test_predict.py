@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,19 @@ THRESHOLD = 0.05  # half of the about 40 detections in an image have a higher sc
 def run_predict(exported: Path, inputs: str, output: Path, **options: Any) -> Outcome:
     settings = {"Predict__model_dir": exported, "Predict__threshold": THRESHOLD, **options}
     return run_cli("predict", output, Predict__input=inputs, **settings)
+
+
+@contextmanager
+def small_disk(folder: Path, num_bytes: int) -> Iterator[None]:
+    """A file system of a few bytes. The test is skipped where none can be mounted."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={num_bytes}", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("no file system can be mounted here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 def read_prediction(output: Path, name: str) -> dict[str, Any]:
@@ -101,6 +117,103 @@ def test_an_unreadable_image_among_good_ones_is_named_and_left_out(
     assert outcome.code == 0
     assert "broken.jpg" in outcome.stdout
     assert len(read_result(tmp_path / "out", "predict")["results"]) == 3
+
+
+def test_what_cannot_be_read_or_written_is_listed_and_the_rest_is_done(
+    exported: Path, photos: Path, tmp_path: Path
+) -> None:
+    own, output = tmp_path / "own", tmp_path / "out"
+    (own / "sub").mkdir(parents=True)
+    good = photos / "a b.jpg"
+    bad_names = [
+        "caf\udce9.jpg",
+        f"{'x' * 246}.jpg",
+        f"{'y' * 249}.jpg",
+        "broken.jpg",
+        "link.jpg",
+        "sub/c.jpg",
+    ]
+    shutil.copy(good, own / "good.jpg")
+    for name in (*bad_names[:3], "sub/c.jpg"):
+        shutil.copy(good, own / name)
+    (own / "broken.jpg").write_bytes(b"no image")
+    (own / "link.jpg").symlink_to(own / "nothing")
+    output.mkdir()
+    (output / "sub").write_text("in the way of the folder")
+    outcome = run_predict(exported, str(own), output)
+    assert outcome.code == 0, outcome.stderr
+    result = read_result(output, "predict")
+    # Of 250 bytes and more, only the name with an ending of the JSON above 255 bytes does not fit.
+    assert {Path(row["input"]).name for row in result["results"]} == {"good.jpg", bad_names[1]}
+    skipped = {row["input"]: row["problem"] for row in result["skipped"]}
+    shown = [name.replace("\udce9", r"\xe9") for name in bad_names if name != bad_names[1]]
+    assert sorted(skipped) == sorted(str(own / name) for name in shown)
+    for name, problem in skipped.items():
+        assert Path(name).stem in problem and problem in outcome.stdout
+    assert "not valid UTF-8" in skipped[str(own / r"caf\xe9.jpg")]
+    assert "File name too long" in skipped[str(own / bad_names[2])]
+    files = {row[key] for row in result["results"] for key in ("image", "json")}
+    assert {str(path) for path in output.rglob("*_res.*")} == files
+
+
+def test_a_name_that_is_not_utf_8_is_told_when_it_is_the_only_one(
+    exported: Path, photos: Path, tmp_path: Path
+) -> None:
+    shutil.copy(photos / "a b.jpg", tmp_path / "caf\udce9.jpg")
+    outcome = run_predict(exported, str(tmp_path), tmp_path / "out")
+    assert outcome.code == 1
+    assert r"caf\xe9.jpg: the name is not valid UTF-8" in outcome.stderr
+    assert read_result(tmp_path / "out", "predict")["done_flag"] is False
+
+
+@pytest.mark.parametrize("limit", [150_000, 400_000])
+def test_a_full_disk_ends_the_run_and_what_is_done_is_listed(
+    exported: Path, photos: Path, tmp_path: Path, limit: int
+) -> None:
+    """In a file system of ``limit`` bytes, which holds a few of the results."""
+    source, output = tmp_path / "in", tmp_path / "small"
+    source.mkdir()
+    for number in range(12):
+        shutil.copy(photos / "a b.jpg", source / f"{number}.jpg")
+    with small_disk(output, limit):
+        outcome = run_predict(exported, str(source), output)
+        assert outcome.code == 1
+        assert "No space left on device" in outcome.stderr and str(output) in outcome.stderr
+        assert "Traceback" not in outcome.stderr
+        result = read_result(output, "predict")
+        assert result["done_flag"] is False
+        files = {row[key] for row in result["results"] for key in ("image", "json")}
+        assert {str(path) for path in output.glob("*_res.*")} == files
+        assert len(files) in range(2, 24)
+        for row in result["results"]:
+            assert json.loads(Path(row["json"]).read_text(encoding="utf-8"))["input_path"] == row["input"]
+            Image.open(row["image"]).load()
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".apng", ".tif"])
+def test_only_the_first_frame_of_an_animation_is_used_and_that_is_said(
+    exported: Path, tmp_path: Path, suffix: str
+) -> None:
+    first, *others = (Image.new("RGB", (64, 48), (0, 60 * shade, 0)) for shade in range(3))
+    first.save(tmp_path / f"moving{suffix}", save_all=True, append_images=others)
+    outcome = run_predict(exported, str(tmp_path), tmp_path / "out")
+    assert outcome.code == 0, outcome.stderr
+    results = read_result(tmp_path / "out", "predict")["results"]
+    if suffix == ".tif":
+        assert len(results) == 3 and "WARNING" not in outcome.stdout  # pages, not frames
+    else:
+        assert len(results) == 1
+        assert f"moving{suffix} has 3 frames; only the first one is used" in outcome.stdout
+
+
+def test_the_limit_of_pixels_can_be_raised(exported: Path, photos: Path, tmp_path: Path) -> None:
+    width, height = Image.open(photos / "a b.jpg").size
+    inputs, pixels = str(photos / "a b.jpg"), width * height
+    outcome = run_predict(exported, inputs, tmp_path, Global__max_image_pixels=pixels - 1)
+    assert outcome.code == 3
+    assert f"has {pixels:,} pixels, the limit is {pixels - 1:,}" in outcome.stderr
+    assert "Global.max_image_pixels" in outcome.stderr
+    assert run_predict(exported, inputs, tmp_path, Global__max_image_pixels=pixels).code == 0
 
 
 def test_only_unreadable_images_are_an_error_of_the_data(exported: Path, tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from pathlib import Path
 import pytest
 
 from paddlex_seg.files.json import write_json
+from paddlex_seg.files.written import REGISTER
 from paddlex_seg.modes.result_file import add_to_result, clear_result, write_result
+from paddlex_seg.runtime.environment import versions
 
 
 def test_a_failure_keeps_what_the_run_had_reported(tmp_path: Path) -> None:
@@ -15,13 +17,14 @@ def test_a_failure_keeps_what_the_run_had_reported(tmp_path: Path) -> None:
         "err_msg": "größer",
         "models": {"best": 1},
         "history": [1],
+        "versions": versions(),
     }
 
 
 def test_a_failure_overrules_a_reported_success(tmp_path: Path) -> None:
     write_result(tmp_path, "train", {"done_flag": True})
     add_to_result(tmp_path, "train", {"done_flag": False})
-    assert json.loads((tmp_path / "train_result.json").read_text()) == {"done_flag": False}
+    assert json.loads((tmp_path / "train_result.json").read_text())["done_flag"] is False
 
 
 def test_letters_are_written_as_they_are(tmp_path: Path) -> None:
@@ -42,4 +45,4 @@ def test_clearing_removes_the_file_of_that_mode_alone(tmp_path: Path) -> None:
         write_result(tmp_path, mode, {})
     clear_result(tmp_path, "train")
     clear_result(tmp_path / "not there", "train")
-    assert [path.name for path in tmp_path.iterdir()] == ["evaluate_result.json"]
+    assert {path.name for path in tmp_path.iterdir()} == {"evaluate_result.json", REGISTER}

@@ -63,5 +63,30 @@ def test_log_file_holds_the_lines_of_its_time_in_utf_8(tmp_path: Path) -> None:
     assert "größe" in content and "later" not in content
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no file that is always full")
+def test_a_full_log_file_is_reported_once_and_nothing_else_happens(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = io.StringIO()
+    other = log.LineHandler(lines, "lines")
+    log.ROOT.setLevel(logging.INFO)
+    log.ROOT.addHandler(other)
+    try:
+        with log.log_file(Path("/dev/full")):
+            for number in range(1000):
+                log.ROOT.info("line %d", number)
+    finally:
+        log.ROOT.removeHandler(other)
+    assert lines.getvalue().count("/dev/full cannot be written: No space left on device.") == 1
+    assert "line 999" in lines.getvalue()
+    assert capsys.readouterr().err == ""
+
+
+def test_log_file_takes_names_that_are_not_unicode(tmp_path: Path) -> None:
+    with log.log_file(tmp_path / "train.log"):
+        log.ROOT.warning("image %s", b"\xff.jpg".decode("utf-8", "surrogateescape"))
+    assert "image \\udcff.jpg" in (tmp_path / "train.log").read_text(encoding="utf-8")
+
+
 def test_seconds_are_shown_as_a_clock() -> None:
     assert log.format_seconds(3723.4) == "1:02:03"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from paddlex_seg.runtime.network import expand_home, network
+from paddlex_seg.runtime.network import network
 
 
 def test_the_cache_lies_where_xdg_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -20,10 +20,3 @@ def test_proxies_are_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("no_proxy", "localhost,.example")
     assert network().proxies["https"] == "http://proxy:3128"
     assert network().proxies["no"] == "localhost,.example"
-
-
-@pytest.mark.parametrize("value", ["net.pdparams", "https://h/~/net.pdparams", "./~/x", "/a~b"])
-def test_only_a_leading_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    monkeypatch.setenv("HOME", "/home/me")
-    assert expand_home("~/net.pdparams") == "/home/me/net.pdparams"
-    assert expand_home(value) == value

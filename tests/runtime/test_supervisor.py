@@ -7,11 +7,14 @@ The runs are those of the real command line with two processes on the CPU; most 
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import read_result, run_cli
 from distributed_commands import END_SECONDS, started
@@ -29,13 +32,14 @@ from paddlex_seg.runtime.rank_guard import unexplained_end
 from paddlex_seg.runtime.rank_notes import (
     Failure,
     clear_notes,
+    forget_worker,
     note_failure,
     note_worker,
     read_failures,
     read_workers,
 )
 from paddlex_seg.runtime.ranks import ONE_RANK, Ranks, join_ranks
-from paddlex_seg.runtime.supervisor import LaunchPlan, launch_command, launch_plan, log_folder
+from paddlex_seg.runtime.supervisor import LaunchPlan, Supervision, launch_command, launch_plan, log_folder
 from paddlex_seg.structures import CocoFile, ImageRecord
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are looked up in /proc")
@@ -175,20 +179,107 @@ def test_the_first_failure_comes_first_and_a_rank_has_one(tmp_path: Path) -> Non
     assert not list((tmp_path / "logs").iterdir())
 
 
-def test_a_killed_rank_counts_before_the_errors_that_its_end_causes(tmp_path: Path) -> None:
-    place = Launched(1, 2, local_rank=1, local_size=2, log_dir=tmp_path)
-    note_failure(tmp_path, 0, Failure.of(RuntimeError("connection closed by peer"), "closed", 1))
-    note_failure(tmp_path, 1, unexplained_end(place, pid=12, code=-9))
-    first, _ = read_failures(tmp_path)
-    assert "rank 1 (pid 12) was ended by signal 9 (often: out of memory)" in first.message
-    assert str(tmp_path / "workerlog.1") in first.message
-
-
 def test_a_rank_that_was_told_to_end_does_not_hide_why(tmp_path: Path) -> None:
     place = Launched(0, 2, local_rank=0, local_size=2, log_dir=tmp_path)
     note_failure(tmp_path, 1, Failure.of(DatasetError("broken image"), "Error: broken image", 3))
     note_failure(tmp_path, 0, unexplained_end(place, pid=12, code=-signal.SIGTERM))
     assert read_failures(tmp_path)[0].exit_code == 3
+    assert [note.ended_pid for note in read_failures(tmp_path)] == [None, None]
+
+
+# How the command judges the end of ranks. Ranks and launcher are idle processes, and guards are threads here.
+
+
+def idle() -> subprocess.Popen:
+    return subprocess.Popen(["sleep", "60"])
+
+
+def guard(
+    process: subprocess.Popen, log_dir: Path, rank: int, *, late: float, own: Failure | None = None
+) -> None:
+    """Report the end of a rank as its guard does, but ``late``. ``own``: what the rank noted itself."""
+    code = process.wait()
+    if own is not None:
+        note_failure(log_dir, rank, own)
+    time.sleep(late)
+    place = Launched(rank, 2, local_rank=rank, local_size=2, log_dir=log_dir)
+    note_failure(log_dir, rank, unexplained_end(place, process.pid, code))
+    forget_worker(log_dir, rank)
+
+
+def supervise(supervision: Supervision) -> Failure | None:
+    while supervision.launcher.poll() is None:
+        supervision.look()
+        time.sleep(0.01)
+    supervision.end_all()
+    return supervision.outcome()
+
+
+def killed_rank(log_dir: Path, number: int, *, guard_late: float, error_late: float) -> tuple[str, int]:
+    """Kill rank 1 of 2. Rank 0 then reports a lost connection. Returns the message and the pid of rank 1."""
+    clear_notes(log_dir)
+    ranks = [idle(), idle()]
+    for rank, process in enumerate(ranks):
+        note_worker(log_dir, rank, process.pid)
+    supervision = Supervision(idle(), LaunchPlan("cpu", (), 2, 1, None), log_dir, received=[])
+    supervision.look()
+    lost = Failure.of(RuntimeError("connection closed by peer"), "Error: connection closed", 1)
+
+    def lose_connection() -> None:
+        time.sleep(error_late)
+        note_failure(log_dir, 0, lost)
+        ranks[0].terminate()
+
+    ranks[1].send_signal(number)
+    with ThreadPoolExecutor(3) as threads:
+        threads.submit(lose_connection)
+        threads.submit(guard, ranks[0], log_dir, 0, late=0.0)
+        threads.submit(guard, ranks[1], log_dir, 1, late=guard_late)
+        failure = supervise(supervision)
+    assert failure is not None
+    return failure.message, ranks[1].pid
+
+
+@linux
+def test_a_killed_rank_is_named_whoever_reports_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """40 runs at the same time: its guard and the other rank report up to two seconds late, in any order."""
+    monkeypatch.setattr(distributed, "FAILURE_SECONDS", 0.5)  # the other rank is killed before or after
+    rng = np.random.default_rng(5)
+    delays = [(late, 0.0) for late in (0.0, 1.2, 2.0)] + [(0.0, late) for late in (0.5, 2.0)]
+    delays += [tuple(pair) for pair in rng.uniform(0, 2, (35, 2)).tolist()]
+    with ThreadPoolExecutor(len(delays)) as threads:
+        runs = []
+        for index, (guard_late, error_late) in enumerate(delays):
+            number = (signal.SIGKILL, signal.SIGSEGV)[index % 2]
+            options = {"guard_late": guard_late, "error_late": error_late}
+            run = threads.submit(killed_rank, tmp_path / str(index), number, **options)
+            runs.append((run, number))
+        for run, number in runs:
+            message, pid = run.result()
+            assert message.startswith(f"Error: rank 1 (pid {pid}) was ended by signal {number}"), message
+
+
+@linux
+def test_a_rank_that_the_command_kills_is_not_the_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed, "FAILURE_SECONDS", 0.2)
+    clear_notes(tmp_path)
+    ranks = [idle(), idle()]
+    for rank, process in enumerate(ranks):
+        note_worker(tmp_path, rank, process.pid)
+    supervision = Supervision(idle(), LaunchPlan("cpu", (), 2, 1, None), tmp_path, received=[])
+    supervision.look()
+    ranks[0].terminate()
+    broken = Failure.of(DatasetError("broken image"), "Error: broken image", 3)
+    with ThreadPoolExecutor(2) as threads:
+        threads.submit(guard, ranks[0], tmp_path, 0, late=0.0, own=broken)
+        threads.submit(guard, ranks[1], tmp_path, 1, late=0.3)
+        failure = supervise(supervision)
+    assert failure == broken
+    assert read_failures(tmp_path)[1].ended_pid == ranks[1].pid  # it was noted, and judged
 
 
 # One process

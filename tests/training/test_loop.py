@@ -37,6 +37,7 @@ from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.coco.write import write_coco
 from paddlex_seg.data.samples.epochs import Draw
 from paddlex_seg.data.samples.loader import resize_plan
+from paddlex_seg.files.written import REGISTER
 from paddlex_seg.models.pp_yoloe_seg.model import PpYoloeSeg
 from paddlex_seg.modes import train as train_mode
 from paddlex_seg.recipes import MASK_RCNN, MASK_RT_DETR, EmaRecipe
@@ -133,6 +134,7 @@ def test_the_files_are_those_of_the_documentation(trained: tuple[Path, Outcome])
         "train_result.json",
         "train.log",
         "config.yaml",
+        REGISTER,
     }
     for folder in (output / "best_model", *checkpoints(output)):
         files = {f"{folder.name}.{suffix}" for suffix in CHECKPOINT} | {"config.yaml", "checksums.json"}

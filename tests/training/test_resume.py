@@ -22,7 +22,6 @@ from paddlex_seg.checkpoints.progress import Progress
 from paddlex_seg.checkpoints.weights import read_weights
 from paddlex_seg.models.pp_yoloe_seg.model import PpYoloeSeg
 from paddlex_seg.modes import train as train_mode
-from paddlex_seg.runtime.stop_signals import StopSignals
 from paddlex_seg.training import loop
 from paddlex_seg.training import output as training_output
 from paddlex_seg.training.resume import at_batch_size
@@ -89,8 +88,13 @@ def give_scores(patch: pytest.MonkeyPatch, scores: Sequence[float]) -> None:
 # Signals
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("call", [1, 3, 4, 6])
+@pytest.mark.parametrize(
+    ("number", "call"),
+    [
+        *((signal.SIGINT, 1), (signal.SIGHUP, 1), (signal.SIGTERM, 3), (signal.SIGHUP, 3)),
+        *((signal.SIGINT, 4), (signal.SIGUSR1, 4), (signal.SIGTERM, 6), (signal.SIGUSR1, 6)),
+    ],
+)
 def test_a_signal_within_a_step_saves_and_the_resumed_run_ends_as_if_nothing_had_been(
     dataset: Path, tmp_path: Path, undisturbed: Path, number: int, call: int
 ) -> None:
@@ -133,37 +137,6 @@ def test_a_signal_during_the_evaluation_loses_no_step_and_no_evaluation(
     outcome = run(dataset, tmp_path, Train__resume="auto")
     assert outcome.code == 0, outcome.stderr
     assert_same_end(tmp_path, undisturbed)
-
-
-def test_a_signal_raises_at_once_only_where_work_may_end_anywhere() -> None:
-    with StopSignals() as stop:
-        with pytest.raises(KeyboardInterrupt), stop.interruptible():
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(1)
-            pytest.fail("not interrupted")
-        assert stop.requested
-        with pytest.raises(KeyboardInterrupt):
-            stop.check()
-    with StopSignals() as stop:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert stop.requested
-        with pytest.raises(KeyboardInterrupt), stop.interruptible():
-            pytest.fail("begun after the signal")
-    with StopSignals(at_once=False) as stop, stop.interruptible():
-        os.kill(os.getpid(), signal.SIGINT)
-        assert stop.requested
-
-
-def test_the_second_signal_acts_as_ever() -> None:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in the background
-    try:
-        with StopSignals():
-            os.kill(os.getpid(), signal.SIGINT)
-            with pytest.raises(KeyboardInterrupt):
-                os.kill(os.getpid(), signal.SIGINT)
-                time.sleep(1)
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 # Kills, damage, full disks

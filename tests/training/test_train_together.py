@@ -73,7 +73,7 @@ def test_a_stopped_run_of_two_processes_is_saved_and_goes_on_with_one(
     options = options_of(dataset, Train__epochs_iters=30)
     with started("train slowly", tmp_path / "output", **options) as run:
         run.wait_for("Epoch: [0] [1/2]")
-        run.process.send_signal(signal.SIGTERM)
+        run.process.send_signal(signal.SIGUSR1)
         stopped = time.monotonic()
         assert run.wait(END_SECONDS) == 1, run.text()
         run.assert_all_end(END_SECONDS - (time.monotonic() - stopped))

@@ -11,7 +11,7 @@ from typing import Any
 from paddlex_seg import __version__
 from paddlex_seg.data.checking.scan import content_digest
 from paddlex_seg.data.coco.paths import dataset_paths
-from paddlex_seg.data.images import Decode
+from paddlex_seg.data.images import Decode, pixel_limit
 from paddlex_seg.files.json import write_json
 
 
@@ -53,12 +53,13 @@ class CheckCache:
 
 
 def fingerprint_of(dataset_dir: Path, decode: Decode) -> str | None:
-    """A hash of the annotation files, and of name, size and modification time of every image file.
+    """A hash of settings, annotation files, and name, size and modification time of every image file.
 
     None if a folder of images is a symbolic link, because changes in the linked folder would be missed.
     """
     paths = dataset_paths(dataset_dir)
-    digest = hashlib.blake2b(f"{__version__} {decode} {paths.root.resolve()}".encode(), digest_size=16)
+    settings = f"{__version__} {decode} {pixel_limit()} {paths.root.resolve()}"
+    digest = hashlib.blake2b(settings.encode(errors="replace"), digest_size=16)
     for path in (paths.train_json, paths.val_json, paths.test_json):
         digest.update(content_digest(path) if path.is_file() else b"-")
     for folder, folders, names in os.walk(paths.image_dir):

@@ -6,6 +6,7 @@ from typing import Any
 
 from paddlex_seg.data.checking.check import CheckReport
 from paddlex_seg.data.checking.statistics import class_table, image_table, size_table
+from paddlex_seg.data.coco.describe import describe_data
 
 
 def check_result(
@@ -32,6 +33,7 @@ def check_result(
         "dataset_path": report.paths.root.resolve().name,
         "show_type": "image",
         "dataset_type": "COCOInstSegDataset",
+        "data": describe_data(report.paths.root, train=report.train, val=report.val),
         "finding_counts": dict(report.counts),
         "findings": [asdict(finding) for finding in report.findings],
     }

@@ -11,7 +11,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from paddlex_seg.cores import num_usable_cores
-from paddlex_seg.data.images import Decode, ImageFacts, image_path, inspect_image
+from paddlex_seg.data.images import Decode, ImageFacts, image_path, inspect_image, pixel_limit
 from paddlex_seg.data.workers import prepare_worker, start_context
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.atomic import write_bytes
@@ -62,7 +62,8 @@ def _pool(num_images: int) -> Executor:
     num_cores = num_usable_cores()
     if num_images < _WORTH_PROCESSES:
         return ThreadPoolExecutor(max_workers=min(32, 2 * num_cores))
-    return ProcessPoolExecutor(num_cores, mp_context=start_context(), initializer=prepare_worker)
+    context, limits = start_context(), (pixel_limit(),)
+    return ProcessPoolExecutor(num_cores, mp_context=context, initializer=prepare_worker, initargs=limits)
 
 
 def _look(
@@ -102,13 +103,13 @@ def _fingerprint(path: Path) -> str | None:
     return f"{status.st_size}-{status.st_mtime_ns}-{digest}"
 
 
-_VERSION = 1  # of inspect_image; a cache of another version is not used
+_VERSION = 2  # of inspect_image; a cache of another version is not used
 
 
 def _read_cache(path: Path | None, decode: Decode) -> dict[str, _Known]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n") if path is not None else []
-        if not lines or json.loads(lines[0]) != [_VERSION, decode]:
+        if not lines or json.loads(lines[0]) != [_VERSION, decode, pixel_limit()]:
             return {}
         return {name: (key, _facts(values)) for name, key, values in map(json.loads, lines[1:])}
     except (OSError, ValueError, TypeError, KeyError):
@@ -117,7 +118,7 @@ def _read_cache(path: Path | None, decode: Decode) -> dict[str, _Known]:
 
 def _write_cache(path: Path, decode: Decode, facts: dict[str, _Known]) -> None:
     rows = [[name, key, _plain(values)] for name, (key, values) in facts.items()]
-    write_bytes(path, "\n".join(map(json.dumps, [[_VERSION, decode], *rows])).encode())
+    write_bytes(path, "\n".join(map(json.dumps, [[_VERSION, decode, pixel_limit()], *rows])).encode())
 
 
 def _plain(facts: ImageFacts) -> dict[str, object]:

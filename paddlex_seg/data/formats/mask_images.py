@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from paddlex_seg.data.images import DECODER_ERRORS
+from paddlex_seg.data.images import DECODER_ERRORS, too_large
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.masks.rle import runs_to_rle
 from paddlex_seg.structures import Rle
@@ -76,4 +76,4 @@ def _read_pixels(path: Path) -> NDArray[Any]:
     except DECODER_ERRORS as error:
         raise DatasetError(f"{path}: not a readable image ({error})") from error
     except Image.DecompressionBombError as error:
-        raise DatasetError(f"{path}: the image is too large ({error})") from error
+        raise DatasetError(f"{path}: {too_large(error)}") from error

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from paddlex_seg.data.formats.conversion import ALL
-from paddlex_seg.data.images import DECODER_ERRORS, ImageSize, header_size, image_size
+from paddlex_seg.data.images import DECODER_ERRORS, ImageSize, header_size, image_size, too_large
 from paddlex_seg.errors import DatasetError
 
 CLASS_LISTS = ("label.txt", "labels.txt", "class_names.txt", "classes.txt")
@@ -129,7 +129,9 @@ def embedded_size(content: bytes) -> tuple[ImageSize, str]:
         with Image.open(io.BytesIO(content)) as image:
             suffix = {"JPEG": ".jpg", "TIFF": ".tif"}.get(image.format or "", f".{image.format}".lower())
             return header_size(image), suffix
-    except (*DECODER_ERRORS, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise DatasetError(f"the embedded image cannot be read: {too_large(error)}") from error
+    except DECODER_ERRORS as error:
         raise DatasetError(f"the embedded image cannot be read ({error})") from error
 
 

@@ -20,6 +20,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from paddlex_seg.data.images import pixel_limit
 from paddlex_seg.data.preprocess import NetworkInput, collate, input_size, normalize, padded_size
 from paddlex_seg.data.samples.epochs import Draw
 from paddlex_seg.data.samples.quarantine import BadSample, Quarantine
@@ -61,7 +62,10 @@ class WorkerPool:
         self._executor: ProcessPoolExecutor | None = None
         if num_workers:
             self._executor = ProcessPoolExecutor(
-                num_workers, mp_context=start_context(), initializer=prepare_worker
+                num_workers,
+                mp_context=start_context(),
+                initializer=prepare_worker,
+                initargs=(pixel_limit(),),
             )
 
     def __enter__(self) -> WorkerPool:

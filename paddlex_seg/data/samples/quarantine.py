@@ -69,7 +69,10 @@ class Quarantine:
                 record.error,
             )
         if self.path is not None:
-            _write_bad_samples(self.path, self.records)
+            try:
+                _write_bad_samples(self.path, self.records)
+            except OSError as error:  # such as a full disk; the log has the records, too
+                _LOGGER.warning("%s could not be written: %s. Training continues.", self.path, error)
         self._require_budget()
 
     def _require_budget(self) -> None:

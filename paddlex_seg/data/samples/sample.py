@@ -23,6 +23,8 @@ from paddlex_seg.structures import Polygons, Rle
 Segment = Polygons | Rle  # an RLE can have holes, polygons cannot
 
 CUT_TOLERANCE = 1e-3  # source pixels; smaller differences are rounding errors, not a cut object
+MOST_WARPED = 32_766  # longest side of an image that cv2.warpAffine takes in all versions of OpenCV
+KERNEL_REACH = 8  # source pixels; at least half the width of every interpolation kernel
 EDGE_TOLERANCE = 1e-6  # current pixels; avoids a gap between adjacent images due to rounding errors
 
 
@@ -57,6 +59,14 @@ class Window(NamedTuple):
     def size_hw(self) -> tuple[int, int]:
         """Height and width; 0 where nothing is visible."""
         return self.bottom - self.top, self.right - self.left
+
+    def halves(self, *, upright: bool) -> tuple[Window, Window]:
+        """The upper and the lower half (``upright``), or the left and the right half."""
+        if upright:
+            middle = (self.top + self.bottom) // 2
+            return self._replace(bottom=middle), self._replace(top=middle)
+        middle = (self.left + self.right) // 2
+        return self._replace(right=middle), self._replace(left=middle)
 
     @property
     def slices(self) -> tuple[slice, slice]:
@@ -196,16 +206,35 @@ class Sample:
         window = self._window()
         if min(window.size_hw) == 0:
             return
+        self._draw_window(canvas, window)
+
+    def _draw_window(self, canvas: NDArray[np.uint8], window: Window) -> None:
+        """Draw one window. It is halved while it shows a part of the image that OpenCV cannot take."""
+        left, top, right, bottom = self._source_part(window).tolist()
+        if max(right - left, bottom - top) > MOST_WARPED:
+            for half in window.halves(upright=bottom - top > right - left):
+                self._draw_window(canvas, half)
+            return
         # OpenCV has coordinate 0 at the centre of pixel 0, so 0.5 is added and subtracted.
         origin = (np.array([window.left, window.top]) + 0.5 - self.shift_xy) / self.scale_xy - 0.5
-        to_source = np.column_stack([np.diag(1 / self.scale_xy), origin])
+        to_source = np.column_stack([np.diag(1 / self.scale_xy), origin - [left, top]])
         canvas[window.slices] = cv2.warpAffine(
-            self.image,
+            self.image[top:bottom, left:right],
             to_source,
             dsize=window.size_hw[::-1],
             flags=self.interpolation | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,  # like cv2.resize, so no fill colour is mixed into the image
         )
+
+    def _source_part(self, window: Window) -> NDArray[np.int64]:
+        """The part of the image, xyxy, that a window is interpolated from; all of it if it is small."""
+        size_xy = np.array(self.image.shape[1::-1])
+        if max(size_xy) <= MOST_WARPED:
+            return np.concatenate([[0, 0], size_xy])
+        centres = np.array([[window.left, window.top], [window.right - 1, window.bottom - 1]]) + 0.5
+        seen = np.sort((centres - self.shift_xy) / self.scale_xy, axis=0)
+        low, high = np.floor(seen[0]) - KERNEL_REACH, np.ceil(seen[1]) + KERNEL_REACH
+        return np.concatenate([np.maximum(low, 0), np.minimum(high, size_xy)]).astype(np.int64)
 
     def _render_masks(self) -> NDArray[np.uint8]:
         masks = np.zeros((len(self.segments), *self.size_hw), np.uint8)

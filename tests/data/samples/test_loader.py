@@ -6,11 +6,14 @@ import sys
 import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
+from paddlex_seg.data.images import limit_pixels, load_image
 from paddlex_seg.data.preprocess import preprocess
 from paddlex_seg.data.samples.epochs import Draw
 from paddlex_seg.data.samples.loader import (
@@ -557,3 +560,14 @@ def test_workers_end_with_the_main_process_however_it_ends(tmp_path, ending):
     wait_until_gone(pids)
     errors = process.stderr.read()
     assert errors.count("KeyboardInterrupt") == (ending == signal.SIGINT)  # only from the main process
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_workers_have_the_limit_of_pixels_of_the_main_process(
+    tmp_path: Path, num_workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("L", (100, 100)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # put back after the test
+    limit_pixels(9_999)
+    with WorkerPool(num_workers) as pool, pytest.raises(DatasetError, match="limit is 9,999"):
+        list(pool.run([partial(load_image, tmp_path / "a.png")], ahead=1))

@@ -410,3 +410,33 @@ def test_distort_changes_colours_but_not_the_source():
     np.testing.assert_array_equal(sample.image, image)
     never = replace(certain, prob=0.0)
     assert never(sample, np.random.default_rng(0)) is sample
+
+
+INTERPOLATIONS = (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_AREA, cv2.INTER_LANCZOS4)
+
+
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("upright", [False, True])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_sides_longer_than_opencv_warps_are_resized(interpolation: int, upright: bool, mirrored: bool):
+    """Brightness rises along the long side, so that each pixel tells where in the image it is from."""
+    long, short, small = 70_000, 8, 500
+    rise = np.repeat(np.linspace(0, 255, long)[None, :, None], short, axis=0).repeat(3, axis=2)
+    image = np.ascontiguousarray(np.rint(rise).astype(np.uint8).swapaxes(0, 1) if upright else np.rint(rise))
+    sample = Sample.from_source(image.astype(np.uint8), [], [])
+    sample = sample.hflip() if mirrored else sample
+    size_hw = (small, short) if upright else (short, small)
+    drawn = sample.resize(size_hw, interpolation).render().image
+    values = drawn[:, 0, 0] if upright else drawn[0, :, 0]
+    expected = (np.arange(small) + 0.5) / small * 255
+    expected = expected[::-1] if mirrored and not upright else expected
+    assert drawn.shape[:2] == size_hw
+    assert np.abs(values - expected).max() <= 1.5
+
+
+def test_an_image_that_is_warped_in_parts_is_the_same(monkeypatch: pytest.MonkeyPatch):
+    sample = drawn_rectangles((90, 120), [(10, 20, 60, 70)]).crop(5, 5, width=100, height=80)
+    sample = sample.resize((64, 150), cv2.INTER_CUBIC).pad(left=3, top=4, right=5, bottom=6, fill=GREEN)
+    whole = sample.render().image
+    monkeypatch.setattr("paddlex_seg.data.samples.sample.MOST_WARPED", 40)
+    np.testing.assert_allclose(sample.render().image.astype(int), whole.astype(int), atol=1)

@@ -6,10 +6,12 @@ from pathlib import Path
 
 from paddlex_seg.data.checking.repair.repaired_copy import write_document
 from paddlex_seg.data.checking.repair.undo import undo_repair
+from paddlex_seg.streams import make_standard_streams_last
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the annotation files from before the repair."""
+    make_standard_streams_last()
     parser = argparse.ArgumentParser(
         prog="python -m paddlex_seg.data.checking.repair",
         description="Undo a repair: write the annotation files from before the repair.",

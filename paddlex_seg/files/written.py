@@ -1,0 +1,157 @@
+"""Which files the toolkit wrote. Results replace only these; every other file belongs to the user.
+
+Each folder with results has a register, `REGISTER`. A line has the name of a file, and size and hash of the
+content that was written. A file that a user put there, replaced or edited has another content. Lines are only
+appended, so that two runs can share a folder. They are written before the file appears: a kill in between
+leaves a line without a file, which says nothing, and never a file of ours that is taken for a user's.
+
+Without its register, a result counts as a file of the user. That errs on the safe side: it is kept.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain, count
+from pathlib import Path
+
+from paddlex_seg.files.atomic import new_file
+from paddlex_seg.files.publish import free_backup
+
+_LOGGER = logging.getLogger(__name__)
+REGISTER = ".paddlex_seg_files.jsonl"
+# Instead of a content: the run that writes the file has not ended, or the file is a folder.
+_ANY = "any"
+_NOTHING = "nothing"  # the run that was to write the file failed before that
+
+
+class WrittenFiles:
+    """What the toolkit wrote, from the registers of the folders. A register is read once."""
+
+    def __init__(self) -> None:
+        self._registers: dict[Path, dict[str, list[str]]] = {}
+
+    def wrote(self, path: Path) -> bool:
+        """Whether ``path`` is as the toolkit left it. False if it does not exist or cannot be read."""
+        contents = self._of(path)
+        if not contents:
+            return False
+        if contents[-1] == _ANY:
+            return True
+        try:
+            if not any(content.startswith(f"{path.stat().st_size}-") for content in contents):
+                return False
+            return _content_of(path) in contents
+        except OSError:
+            return False
+
+    def knows(self, path: Path) -> bool:
+        """Whether the toolkit has written a file of this name into this folder, whatever is there now."""
+        return bool(self._of(path))
+
+    def adopt(self, path: Path) -> None:
+        """Count a file or folder as written by the toolkit."""
+        if os.path.lexists(path):
+            self.note(path, _ANY)
+
+    def may_write(self, path: Path) -> bool:
+        """Whether nothing of the user is lost when ``path`` is written."""
+        return not os.path.lexists(path) or self.wrote(path)
+
+    def free_name(self, path: Path) -> Path:
+        """``path``, or if nothing may be written there, the first of ``x_2.png``, ``x_3.png`` that may be."""
+        numbered = (path.with_stem(f"{path.stem}_{number}") for number in count(2))
+        return next(name for name in chain([path], numbered) if self.may_write(name))
+
+    def put(self, path: Path, content: bytes) -> None:
+        """Write a file, as `atomic.write_bytes`, and note that the toolkit wrote it."""
+        with new_file(path) as temporary:
+            temporary.write_bytes(content)
+            self.note(path, _content_of(temporary))
+
+    def note(self, path: Path, content: str) -> None:
+        """Append a line to the register of the folder of ``path``, unless it says so already."""
+        contents = self._of(path)
+        if contents[-1:] == [content]:
+            return
+        # The line break comes first: the last line may be incomplete after a kill.
+        line = "\n" + json.dumps({"name": path.name, "content": content})
+        with (path.parent / REGISTER).open("ab") as file:
+            file.write(line.encode())
+        contents.append(content)
+
+    def _of(self, path: Path) -> list[str]:
+        """The contents that the toolkit wrote under the name of ``path``, the last one at the end."""
+        folder = path.parent.resolve()
+        if folder not in self._registers:
+            self._registers[folder] = _read_register(folder / REGISTER)
+        return self._registers[folder][path.name]
+
+
+def keep_foreign(path: Path) -> Path | None:
+    """Rename a file or folder that the toolkit did not write to ``path.bak``, and log that.
+
+    Returns the new path; None when there is nothing to keep.
+    """
+    if WrittenFiles().may_write(path):
+        return None
+    backup = free_backup(path)
+    os.replace(path, backup)
+    _LOGGER.warning(
+        "%s was not written by this toolkit, or has been changed since. It is kept as %s.", path, backup
+    )
+    return backup
+
+
+@contextmanager
+def claimed(folder: Path, names: Iterable[str]) -> Iterator[None]:
+    """While the context lasts, a run writes files of these fixed names into ``folder``, in any way.
+
+    Files of the user with these names are kept, see `keep_foreign`. They get their names back if the run
+    fails before it has written its own. names: may contain wildcards. The folder is created if missing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    patterns = tuple(names)
+    plain = [folder / name for name in patterns if "*" not in name]
+    there = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
+    kept = {path: backup for path in there if (backup := keep_foreign(path)) is not None}
+    written = WrittenFiles()
+    for path in plain:
+        written.note(path, _ANY)
+    try:
+        yield
+    except BaseException:
+        for path in plain:
+            if not os.path.lexists(path):
+                written.note(path, _NOTHING)
+        for path, backup in kept.items():
+            if not os.path.lexists(path):
+                os.replace(backup, path)
+        raise
+    for pattern in patterns:
+        for path in folder.glob(pattern):
+            written.note(path, _content_of(path) if path.is_file() else _ANY)
+
+
+def _content_of(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
+        return f"{file.tell()}-{digest.hexdigest()}"
+
+
+def _read_register(path: Path) -> dict[str, list[str]]:
+    contents: dict[str, list[str]] = defaultdict(list)
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError:
+        return contents
+    for line in lines:
+        try:
+            row = json.loads(line)
+            contents[str(row["name"])].append(str(row["content"]))
+        except (ValueError, TypeError, KeyError):
+            continue  # an empty line, or one that a kill left incomplete
+    return contents

@@ -1,0 +1,88 @@
+"""Text streams that never fail: what cannot be written is dropped, so that the work goes on.
+
+A terminal may be closed, the reader of a pipe (``| head``) may have ended, a disk may be full, and a console
+may not have Chinese characters. None of this is a reason to end a training.
+"""
+
+import io
+import os
+import sys
+from typing import IO, Any, TextIO
+
+
+class LastingWriter(io.RawIOBase):
+    """Writes to another raw stream, and drops what that one cannot take.
+
+    ``problem``: the first error. It is set once.
+    """
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self.problem: OSError | None = None
+        self.is_told = False  # whether `new_problem` has returned it
+
+    def writable(self) -> bool:
+        """Always."""
+        return True
+
+    def fileno(self) -> int:
+        """The file descriptor of the other stream."""
+        return int(self._raw.fileno())
+
+    def isatty(self) -> bool:
+        """Whether the other stream is a terminal."""
+        return bool(self._raw.isatty())
+
+    def write(self, data: Any) -> int:
+        """Write some bytes, or drop all of them. Return how many were written or dropped."""
+        try:
+            written = self._raw.write(data)
+        except OSError as error:
+            self.problem = self.problem or error
+            written = None
+        return len(data) if written is None else int(written)
+
+    def close(self) -> None:
+        """Close both streams."""
+        super().close()
+        self._raw.close()
+
+
+def lasting_stream(raw: Any, encoding: str) -> io.TextIOWrapper:
+    """A text stream on a raw stream. Characters that ``encoding`` lacks are written as ``\\u87ba``."""
+    buffered = io.BufferedWriter(LastingWriter(raw))
+    return io.TextIOWrapper(buffered, encoding, errors="backslashreplace", line_buffering=True)
+
+
+def new_problem(stream: IO[str]) -> OSError | None:
+    """Why a lasting stream has dropped something. Returned once; None for other streams."""
+    writer = getattr(getattr(stream, "buffer", None), "raw", None)
+    if not isinstance(writer, LastingWriter) or writer.problem is None or writer.is_told:
+        return None
+    writer.is_told = True
+    return writer.problem
+
+
+def make_standard_streams_last() -> None:
+    """Replace standard output and standard error of the interpreter by lasting streams.
+
+    Streams that a calling program has put in their place stay. Closed descriptors (``>&-``) are opened on the
+    null device. Otherwise the next file to be opened gets their number, and with it what native code prints.
+    """
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(handle, True)
+    os.close(handle)
+    sys.stdout = _lasting(sys.stdout, sys.__stdout__, 1)
+    sys.stderr = _lasting(sys.stderr, sys.__stderr__, 2)
+
+
+def _lasting(stream: TextIO | None, original: TextIO | None, descriptor: int) -> TextIO:
+    """``stream`` if a calling program has set it, else a lasting stream for it."""
+    if stream is None:  # its descriptor was closed when the interpreter started
+        return lasting_stream(io.FileIO(descriptor, "w", closefd=False), "utf-8")
+    if stream is not original:
+        return stream
+    buffer = stream.buffer
+    return lasting_stream(
+        getattr(buffer, "raw", buffer), stream.encoding
+    )  # with "python -u", it has no buffer
