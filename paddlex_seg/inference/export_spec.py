@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any, get_args
 
@@ -96,7 +97,11 @@ def _read_model_name(document: Mapping[str, Any]) -> str:
 
 def _read_labels(document: Mapping[str, Any], problems: list[str]) -> tuple[str, ...]:
     labels = document.get("label_list")
-    if not isinstance(labels, list) or not labels:
+    if (
+        not isinstance(labels, list)
+        or not labels
+        or not all(isinstance(name, str | int | float | date | None) for name in labels)
+    ):
         problems.append(f"label_list is {labels!r}, expected a list of class names")
         return ()
     return tuple(map(str, labels))
