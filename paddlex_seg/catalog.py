@@ -40,6 +40,7 @@ from paddlex_seg.recipes import (
     PP_YOLOE_SEG_SCRATCH,
     SOLOV2,
     SOLOV2_SCRATCH,
+    ImageSize,
     Recipe,
 )
 
@@ -62,6 +63,20 @@ class ModelSpec:
     def official_weights(self) -> str:
         """URL of the weights trained on COCO with 80 classes."""
         return f"{OFFICIAL_WEIGHTS}/{self.name}_pretrained.pdparams"
+
+    def limit_detections(self, model: InstanceSegmenter, count: int | None, image_size: ImageSize) -> None:
+        """Let ``model`` find at most ``count`` objects in an image; None keeps the limit of the model.
+
+        Raises ConfigError if the model cannot find as many with inputs of this size.
+        """
+        most = model.most_detections(self.recipe.preprocess(image_size).size_hw)
+        if count is not None and count > most:
+            raise ConfigError(
+                f"Global.max_detections: found {count}, but {self.name} can find at most {most} objects in "
+                f"an image with inputs of {image_size[0]} x {image_size[1]} pixels. Set it to {most} or "
+                "less, or cut the images into tiles."
+            )
+        model.max_detections = count or model.max_detections
 
 
 def _mask_rt_detr(size: str, build: Callable[..., InstanceSegmenter], published_mask_ap: float) -> ModelSpec:

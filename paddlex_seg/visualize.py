@@ -1,35 +1,19 @@
-"""Draws instances into an image, and finds fonts for class names. Images are RGB uint8."""
+"""Draws instances into an image. Images are RGB uint8."""
 
 import colorsys
 from collections.abc import Sequence
-from functools import lru_cache
-from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
-from matplotlib import font_manager
-from matplotlib.ft2font import FT2Font
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from paddlex_seg.fonts import is_writable, line_mask
 from paddlex_seg.masks.rle import rle_area, rle_box_xywh, rle_to_mask
 from paddlex_seg.structures import Instances, Rle
 
 _MASK_OPACITY = 0.45
-# Fonts of common operating systems, for names with characters that the bundled font does not have.
-_CJK_FONTS = (
-    "Noto Sans CJK SC",
-    "Noto Sans CJK JP",
-    "Source Han Sans SC",
-    "WenQuanYi Micro Hei",
-    "WenQuanYi Zen Hei",
-    "Microsoft YaHei",
-    "SimHei",
-    "PingFang SC",
-    "Hiragino Sans GB",
-    "Arial Unicode MS",
-)
+_SMALLEST_TEXT = 6  # pixels; smaller text cannot be read
 
 _Image = NDArray[np.uint8]  # [H, W, 3], RGB
 _Colour = tuple[int, int, int]
@@ -53,9 +37,9 @@ def draw_instances(
         _draw_mask(drawn, instances.masks[i], colours[i])
     for i in order:
         _draw_box(drawn, instances.boxes_xyxy[i], colours[i])
-    texts = [_label_text(labels, int(class_id)) for class_id in instances.class_ids]
-    if show_scores:
-        texts = [f"{text} {score:.2f}" for text, score in zip(texts, instances.scores, strict=True)]
+    names = [label_text(labels, int(class_id)) for class_id in instances.class_ids]
+    scores = [f"{score:.2f}" if show_scores else "" for score in instances.scores]
+    texts = [[name, score] if score else [name] for name, score in zip(names, scores, strict=True)]
     return _draw_labels(drawn, [(texts[i], instances.boxes_xyxy[i], colours[i]) for i in order])
 
 
@@ -107,20 +91,26 @@ def _line_width(image: _Image) -> int:
     return max(1, round(max(image.shape[:2]) * 0.0025))
 
 
-def _draw_labels(image: _Image, labels: Sequence[tuple[str, NDArray[np.float32], _Colour]]) -> _Image:
-    """Draw each text on a filled rectangle above its box, or inside the box if there is no space above."""
+def _draw_labels(
+    image: _Image, labels: Sequence[tuple[Sequence[str], NDArray[np.float32], _Colour]]
+) -> _Image:
+    """Draw each text on a filled rectangle above its box, or inside the box if there is no space above.
+
+    Labels lie inside the image. A text that is too wide is shortened, and left out if the image is tiny.
+    """
     canvas = Image.fromarray(image)
     pen = ImageDraw.Draw(canvas)
-    size = float(np.clip(0.024 * max(image.shape[:2]), 11, 80))
-    for text, box, colour in labels:
-        font = ImageFont.truetype(font_for(text), size)
-        left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
-        patch_width, patch_height = right - left + 4, bottom - top + 4
-        x = max(0.0, min(float(box[0]), canvas.width - patch_width))
-        y = float(box[1]) - patch_height
-        y = max(0.0, min(y if y >= 0 else float(box[1]), canvas.height - patch_height))
-        pen.rectangle((x, y, x + patch_width, y + patch_height), fill=colour)
-        pen.text((x + 2 - left, y + 2 - top), text, font=font, fill=_contrast(colour))
+    size = min(float(np.clip(0.024 * max(canvas.size), 11, 80)), 0.6 * canvas.height)
+    for texts, box, colour in labels if size >= _SMALLEST_TEXT else ():
+        text = line_mask(texts, size, max_width=canvas.width - 4)
+        if text is None or text.height + 4 > canvas.height:
+            continue
+        width, height = text.width + 4, text.height + 4
+        above = round(float(box[1])) - height
+        x = int(np.clip(round(float(box[0])), 0, canvas.width - width))
+        y = int(np.clip(above if above >= 0 else round(float(box[1])), 0, canvas.height - height))
+        pen.rectangle((x, y, x + width - 1, y + height - 1), fill=colour)
+        canvas.paste(_contrast(colour), (x + 2, y + 2), text)
     return np.asarray(canvas).copy()
 
 
@@ -129,28 +119,8 @@ def _contrast(colour: _Colour) -> _Colour:
     return (0, 0, 0) if luminance > 140 else (255, 255, 255)
 
 
-def _label_text(labels: Sequence[str], class_id: int) -> str:
-    return writable(labels[class_id], class_id) if class_id < len(labels) else f"class {class_id}"
-
-
-def writable(name: str, class_id: int) -> str:
-    """The name, or "class <index>" if no font on this machine has all its characters."""
-    return name if _covers(font_for(name), name) else f"class {class_id}"
-
-
-def font_for(text: str) -> str:
-    """The file of the first font that has every character of ``text``; the bundled font if there is none."""
-    bundled = str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
-    if _covers(bundled, text):
-        return bundled
-    installed = (font for font in font_manager.fontManager.ttflist if font.name in _CJK_FONTS)
-    return next((font.fname for font in installed if _covers(font.fname, text)), bundled)
-
-
-def _covers(font_file: str, text: str) -> bool:
-    return _characters(font_file).issuperset(map(ord, text))
-
-
-@lru_cache(maxsize=8)  # reading the character table of a font is slower than drawing a label
-def _characters(font_file: str) -> frozenset[int]:
-    return frozenset(FT2Font(font_file).get_charmap())
+def label_text(labels: Sequence[str], class_id: int) -> str:
+    """The name of a class, or "class <index>" if it has no name or no font on this machine can write it."""
+    if class_id < len(labels) and is_writable(labels[class_id]):
+        return labels[class_id]
+    return f"class {class_id}"

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "paddlex_seg"
 # each other.
 ROWS = [
     {"structures", "errors", "cores", "streams"},
-    {"ops", "masks", "files", "config"},
+    {"ops", "masks", "files", "config", "fonts"},
     {"models", "data", "metrics", "visualize", "runtime"},
     {"recipes", "inference", "reports"},
     {"catalog"},

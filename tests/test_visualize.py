@@ -1,12 +1,17 @@
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from made_fonts import make_font, only_fonts
 from PIL import Image
 from pycocotools import mask as mask_tools
 
 from paddlex_seg.structures import Instances
 from paddlex_seg.visualize import class_colour, draw_instances
+
+OPACITY = 0.45  # of masks
 
 
 def instances_of(*masks: np.ndarray, class_ids: list[int] | None = None) -> Instances:
@@ -48,13 +53,53 @@ def test_the_mask_takes_the_colour_of_its_class_in_rgb() -> None:
     assert (image == 0).all()  # the caller's image is untouched
 
 
+def blended(*colours: tuple[int, int, int], onto: int = 0) -> np.ndarray:
+    """The colour of a pixel on which these are drawn one after the other."""
+    value = np.full(3, float(onto))
+    for colour in colours:
+        value = np.rint(value * (1 - OPACITY) + np.array(colour) * OPACITY)
+    return value
+
+
+def label_of(
+    name: str, score: float = 0.875, class_id: int = 0, size_hw: tuple[int, int] = (400, 600)
+) -> np.ndarray:
+    """The label of an object in the middle of an image: all that is drawn above its box."""
+    instances = instances_of(block(size_hw, 200, 250, 5), class_ids=[class_id])
+    instances = replace(instances, scores=np.array([score], np.float32))
+    names = [""] * class_id + [name]
+    above = draw_instances(np.full((*size_hw, 3), 1, np.uint8), instances, names)[
+        :199
+    ]  # the line of the box is two pixels wide
+    rows, columns = np.nonzero((above != 1).any(axis=2))
+    return above[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+
+
+def contains(image: np.ndarray, part: np.ndarray) -> bool:
+    """Whether ``part`` is in the image, whole and unchanged."""
+    if any(image.shape[axis] < part.shape[axis] for axis in (0, 1)):
+        return False
+    _, _, (x, y), _ = cv2.minMaxLoc(cv2.matchTemplate(image, part, cv2.TM_SQDIFF))
+    return np.array_equal(image[y : y + part.shape[0], x : x + part.shape[1]], part)
+
+
 def test_holes_stay_free_and_pixels_outside_are_untouched() -> None:
     mask = block((300, 300), 80, 80, 140)
     mask[120:180, 120:180] = False
     drawn = draw_instances(np.full((300, 300, 3), 90, np.uint8), instances_of(mask), ["washer"])
-    assert (drawn[140:160, 140:160] == 90).all()
-    assert (drawn[240:, :] == 90).all()
-    assert (drawn[100, 100] != 90).any()
+    assert (drawn[123:177, 123:177] == 90).all()
+    assert (drawn[223:, :] == 90).all() and (drawn[80:, :77] == 90).all() and (drawn[80:, 223:] == 90).all()
+    assert (drawn[90:115, 90:210] == blended(class_colour(0), onto=90)).all()
+
+
+def test_the_box_is_drawn_where_it_is(size_hw: tuple[int, int] = (300, 300)) -> None:
+    instances = replace(
+        instances_of(np.zeros(size_hw, bool)), boxes_xyxy=np.array([[50, 100, 200, 250]], np.float32)
+    )
+    drawn = draw_instances(np.zeros((*size_hw, 3), np.uint8), instances, ["nut"])
+    rows, columns = np.nonzero((drawn[101:] == class_colour(0)).all(axis=2))
+    assert (columns.min(), columns.max(), rows.max() + 101) == (50, 200, 250)
+    assert (drawn[110:240, 60:190] == 0).all()
 
 
 def test_instances_of_a_class_differ_in_shade_and_classes_in_colour() -> None:
@@ -62,39 +107,111 @@ def test_instances_of_a_class_differ_in_shade_and_classes_in_colour() -> None:
     masks = [block(size, 100, left, 60) for left in (20, 140, 260)]
     drawn = draw_instances(
         np.zeros((*size, 3), np.uint8), instances_of(*masks, class_ids=[0, 0, 1]), ["a", "b"]
-    )
-    colours = {tuple(drawn[130, left + 30]) for left in (20, 140, 260)}
-    assert len(colours) == 3
+    ).astype(int)
+    first, second, other = (drawn[130, left + 30] for left in (20, 140, 260))
+    assert (first == blended(class_colour(0))).all() and (other == blended(class_colour(1))).all()
+    lighter = np.array(class_colour(0)) + 0.3 * (255 - np.array(class_colour(0)))
+    assert abs(second - OPACITY * lighter).max() <= 1
     assert len({class_colour(i) for i in range(80)}) == 80
 
 
-def test_small_instances_stay_visible_on_large_ones() -> None:
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_small_instances_are_drawn_on_large_ones_whatever_their_order(order: tuple[int, int]) -> None:
     size = (300, 300)
-    large, small = block(size, 10, 10, 280), block(size, 150, 150, 40)
+    masks = [block(size, 10, 10, 280), block(size, 150, 150, 40)]
     drawn = draw_instances(
-        np.zeros((*size, 3), np.uint8), instances_of(small, large, class_ids=[0, 1]), ["a", "b"]
+        np.zeros((*size, 3), np.uint8),
+        instances_of(*(masks[i] for i in order), class_ids=list(order)),
+        ["a", "b"],
     )
-    alone = draw_instances(np.zeros((*size, 3), np.uint8), instances_of(large, class_ids=[1]), ["a", "b"])
-    assert (drawn[170, 170] != alone[170, 170]).any()
+    assert (drawn[170, 170] == blended(class_colour(0), class_colour(1))).all()
 
 
-def test_the_score_is_written_for_predictions_only() -> None:
+def test_name_and_score_are_written_above_the_box_and_annotations_have_no_score() -> None:
     image = np.zeros((200, 300, 3), np.uint8)
     instances = instances_of(block((200, 300), 100, 50, 60))
     with_score = draw_instances(image, instances, ["nut"])
     without = draw_instances(image, instances, ["nut"], show_scores=False)
-    columns = np.flatnonzero((with_score != without).any(axis=(0, 2)))
-    rows = np.flatnonzero((with_score != without).any(axis=(1, 2)))
-    assert len(columns) > 10
-    assert rows.max() < 101  # above the box
+    rows, columns = np.nonzero((with_score != without).any(axis=2))
+    assert rows.max() < 100
+    assert columns.min() > 50 + 10 and (without[:100, 50:70] == class_colour(0)).any()
+    assert not np.array_equal(label_of("nut", 0.87), label_of("nut", 0.86))
+    assert not np.array_equal(label_of("nut"), label_of("nuf"))
 
 
-@pytest.mark.parametrize("size", [(1, 1), (8, 20), (40, 30), (30, 2000), (2500, 1800)], ids=str)
-def test_images_of_any_size_can_be_drawn(size: tuple[int, int]) -> None:
-    mask = np.ones(size, bool)
-    drawn = draw_instances(np.zeros((*size, 3), np.uint8), instances_of(mask), ["a long class name"])
-    assert drawn.shape == (*size, 3)
+@pytest.mark.parametrize("class_id", range(6))
+def test_text_is_legible_on_the_colour_of_its_class(class_id: int) -> None:
+    label = label_of("name", class_id=class_id)
+    is_patch = (label == class_colour(class_id)).all(axis=2)
+    assert is_patch[:2].all() and is_patch[:, :2].all() and 0.4 < is_patch.mean() < 0.9
+    luminance = label @ (0.299, 0.587, 0.114)
+    assert abs(luminance - luminance[0, 0]).max() > 110  # of 255
+
+
+NAMES = ["nut", "a\nb", "برغي"]  # the bundled font has them all
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("top", [0, 2, 12, 200, 395])
+@pytest.mark.parametrize("left", [0, 300, 560, 595])
+def test_labels_at_all_borders_lie_inside_the_image(name: str, top: int, left: int) -> None:
+    drawn = draw_instances(
+        np.full((400, 600, 3), 1, np.uint8), instances_of(block((400, 600), top, left, 5)), [name]
+    )
+    assert contains(drawn, label_of(name))
+
+
+def test_a_label_without_room_above_its_box_lies_inside_the_box() -> None:
+    image = np.full((400, 600, 3), 1, np.uint8)
+    drawn = draw_instances(image, instances_of(block((400, 600), 12, 100, 200)), ["nut"])
+    assert (drawn[:10] == 1).all()
+    assert contains(drawn[12:], label_of("nut"))
+
+
+@pytest.mark.parametrize("box", [(-90, -80, -3, -2), (700, 500, 900, 800), (-50, 200, 900, 210)], ids=str)
+def test_the_label_of_a_box_outside_lies_inside_the_image(box: tuple[int, ...]) -> None:
+    instances = replace(instances_of(np.zeros((400, 600), bool)), boxes_xyxy=np.array([box], np.float32))
+    drawn = draw_instances(np.full((400, 600, 3), 1, np.uint8), instances, ["nut"])
+    assert contains(drawn, label_of("nut"))
+
+
+@pytest.mark.parametrize("width", [50, 80, 300])
+def test_a_name_that_is_wider_than_the_image_is_shortened(width: int) -> None:
+    """The label fills the width, has free borders, and ends with the score."""
+    size = (200, width)
+    drawn = draw_instances(
+        np.full((*size, 3), 1, np.uint8), instances_of(block(size, 100, 5, 5)), ["W" * 400]
+    )
+    label = drawn[:100]
+    rows, columns = np.nonzero((label != 1).any(axis=2))
+    label = label[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    assert width - 20 <= label.shape[1] <= width
+    assert (label[:, [0, 1, -2, -1]] == class_colour(0)).all() and (
+        label[[0, 1, -2, -1]] == class_colour(0)
+    ).all()
+    other = instances_of(block(size, 100, 5, 5))
+    other = replace(other, scores=np.array([0.12], np.float32))
+    assert (draw_instances(np.full((*size, 3), 1, np.uint8), other, ["W" * 400]) != drawn).any()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (8, 8), (8, 20), (300, 1), (1, 300), (12, 12)], ids=str)
+def test_an_image_without_room_for_text_has_boxes_and_no_labels(size: tuple[int, int]) -> None:
+    image = np.zeros((*size, 3), np.uint8)
+    drawn = draw_instances(image, instances_of(np.ones(size, bool)), ["a long class name"])
+    assert np.array_equal(drawn, draw_instances(image, instances_of(np.ones(size, bool)), ["nut"]))
     assert drawn.any()
+
+
+@pytest.mark.parametrize("size", [(40, 60), (16, 500), (30, 2000), (2500, 1800)], ids=str)
+def test_a_label_fits_into_an_image_of_any_shape(size: tuple[int, int]) -> None:
+    image = np.zeros((*size, 3), np.uint8)
+    mask = np.zeros(size, bool)
+    drawn = draw_instances(image, instances_of(mask), ["nut"])
+    patch = (drawn == class_colour(0)).all(axis=2)
+    rows, columns = np.nonzero(patch)
+    label = drawn[: rows.max() + 1, : columns.max() + 1]
+    assert 0.3 < patch[: len(label), : label.shape[1]].mean() < 0.95  # the rest is text
+    assert (label[-2:] == class_colour(0)).all() and (label[:, -2:] == class_colour(0)).all()
 
 
 def test_text_grows_with_the_image() -> None:
@@ -116,16 +233,14 @@ def test_nothing_found_gives_the_same_image() -> None:
     assert (draw_instances(image, nothing, ["nut"]) == image).all()
 
 
-def test_empty_masks_and_boxes_outside_do_no_harm() -> None:
-    instances = instances_of(np.zeros((20, 30), bool))
-    outside = Instances(
-        (20, 30),
-        instances.class_ids,
-        instances.scores,
-        np.array([[-50, -9, 400, 90]], np.float32),
-        instances.masks,
+def test_a_box_that_exceeds_the_image_is_drawn_along_its_border() -> None:
+    instances = replace(
+        instances_of(np.zeros((20, 30), bool)), boxes_xyxy=np.array([[-50, -9, 400, 90]], np.float32)
     )
-    assert draw_instances(np.zeros((20, 30, 3), np.uint8), outside, ["nut"]).shape == (20, 30, 3)
+    drawn = draw_instances(np.zeros((20, 30, 3), np.uint8), instances, ["nut" * 9])
+    is_box = (drawn == class_colour(0)).all(axis=2)
+    assert is_box[0].all() and is_box[-1].all() and is_box[:, 0].all() and is_box[:, -1].all()
+    assert not is_box[1:-1, 1:-1].any()
 
 
 def test_an_image_of_another_size_is_refused() -> None:
@@ -133,11 +248,13 @@ def test_an_image_of_another_size_is_refused() -> None:
         draw_instances(np.zeros((30, 20, 3), np.uint8), instances_of(np.ones((20, 30), bool)), ["nut"])
 
 
-def test_names_in_other_scripts_are_drawn_without_warnings(recwarn: pytest.WarningsRecorder) -> None:
-    names = ["Schraube ß", "гайка", "螺母", "$5_{x", "\U0001f529"]
-    image = np.zeros((200, 300, 3), np.uint8)
-    for class_id in range(len(names)):
-        assert draw_instances(
-            image, instances_of(block((200, 300), 90, 90, 40), class_ids=[class_id]), names
-        ).any()
-    assert not [warning for warning in recwarn if "glyph" in str(warning.message).lower()]
+def test_a_class_without_a_name_or_without_a_font_is_named_by_its_number(tmp_path: Path) -> None:
+    with only_fonts():
+        assert np.array_equal(label_of("螺母", class_id=1), label_of("class 1", class_id=1))
+        assert np.array_equal(label_of(" ", class_id=1), label_of("class 1", class_id=1))
+        assert not np.array_equal(label_of("гайка", class_id=1), label_of("class 1", class_id=1))
+    with only_fonts(make_font(tmp_path / "A.ttf", "螺母")):
+        assert not np.array_equal(label_of("螺母", class_id=1), label_of("class 1", class_id=1))
+    unnamed = instances_of(block((400, 600), 200, 250, 5), class_ids=[1])
+    drawn = draw_instances(np.full((400, 600, 3), 1, np.uint8), unnamed, ["nut"])
+    assert contains(drawn, label_of("class 1", class_id=1))

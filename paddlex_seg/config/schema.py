@@ -76,6 +76,13 @@ class GlobalConfig(_Section):
     output: PathText = Field(
         default="output", description="Output folder for all results. It is created if it does not exist."
     )
+    max_detections: Positive | None = Field(
+        default=None,
+        description="Maximum number of objects that a model finds in an image, in evaluation and in the "
+        "exported model. null: 300 for PP-YOLOE_seg, 100 for the other models. Mask-RT-DETR allows up to "
+        "300, Mask R-CNN and Cascade Mask R-CNN 1000, SOLOv2 2000, PP-YOLOE_seg the number of its grid "
+        "cells (8400 for inputs of 640 x 640 pixels).",
+    )
     max_image_pixels: Positive = Field(
         default=178_956_970,
         description="Largest number of pixels of an image, height x width, in every mode. Larger images are "

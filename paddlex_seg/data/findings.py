@@ -240,9 +240,9 @@ KINDS: dict[str, Kind] = {
     ),
     "image_many_objects": Kind(
         "warning",
-        "An image with more than 100 objects. COCO evaluation uses only the 100 highest-scoring detections "
-        "per image, so recall stays below 1.",
-        "Cut such images into tiles.",
+        "An image with more than 100 objects. Most models find at most 100 objects in an image, and COCO "
+        "evaluation uses only the 100 highest-scoring detections of a class in an image.",
+        "Set a higher `Global.max_detections`, or cut such images into tiles.",
     ),
     "image_unreferenced": Kind(
         "info",

@@ -1,6 +1,7 @@
 """Predicts all images of a data set with any `structures.Backend`, distributed over ranks."""
 
 import logging
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,6 +53,20 @@ def predict_dataset(
         raise KeyboardInterrupt
     everything = {image_id: found for part, _ in parts for image_id, found in part.items()}
     return {record.id: everything[record.id] for record in coco.images}
+
+
+def crowding_notice(coco: CocoFile, max_detections: int) -> str | None:
+    """A sentence about images with more annotated objects than a model finds; None if there are none."""
+    counts = Counter(one.image_id for one in coco.annotations if not one.iscrowd)
+    crowded = [image for image in coco.images if counts[image.id] > max_detections]
+    if not crowded:
+        return None
+    fullest = max(crowded, key=lambda image: counts[image.id])
+    return (
+        f"{coco.path.name}: {len(crowded)} of {len(coco.images)} images have more objects than the "
+        f"{max_detections} that this model finds in an image; {fullest.file_name} has {counts[fullest.id]}. "
+        "The others are missed. Set a higher Global.max_detections, or cut the images into tiles."
+    )
 
 
 def images_of_rank(coco: CocoFile, preprocess: PreprocessSpec, batch_size: int, ranks: Ranks) -> CocoFile:

@@ -113,6 +113,7 @@ def exported_spec(model: InstanceSegmenter, spec: ModelSpec, info: ModelInfo) ->
         preprocess=info.preprocess,
         draw_threshold=0.5,
         mask_frame=model.mask_frame,
+        max_detections=model.max_detections,
     )
 
 

@@ -14,6 +14,7 @@ from paddlex_seg.files.atomic import write_text
 from paddlex_seg.structures import MaskFrame, PreprocessSpec
 
 # PaddleX's names; the index is OpenCV's number.
+OFFICIAL_LIMITS = {"DETR": 100, "RCNN": 100, "PPYOLOE": 300, "SOLOv2": 100}  # of official exports, by arch
 INTERPOLATION_NAMES = ("NEAREST", "LINEAR", "BICUBIC", "AREA", "LANCZOS4")
 LARGEST_SIDE = 16384  # pixels of a network input; such an image takes 3 GB
 ADVICE = "Correct the file, copy the exported folder again, or export the model into another folder."
@@ -30,13 +31,14 @@ class ExportedSpec:
     preprocess: PreprocessSpec
     draw_threshold: float
     mask_frame: MaskFrame = "image"  # how the masks of network.json are pasted
+    max_detections: int | None = None  # how many objects the model finds in an image at most; None: unknown
     sha256: Mapping[str, str] = field(default_factory=dict)  # of graphs and parameters, by file name
 
 
 def write_inference_yml(path: Path, spec: ExportedSpec) -> None:
     """Write ``inference.yml`` in the format that PaddleX 3 and Paddle's deployment code read.
 
-    The keys ``mask_frame`` and ``sha256`` are only used by this toolkit; the others ignore them.
+    The keys ``mask_frame``, ``max_detections`` and ``sha256`` are only used by this toolkit.
     """
     document = {
         "mode": "paddle",
@@ -48,6 +50,7 @@ def write_inference_yml(path: Path, spec: ExportedSpec) -> None:
         "min_subgraph_size": spec.min_subgraph_size,
         "mask": True,
         "mask_frame": spec.mask_frame,
+        **({} if spec.max_detections is None else {"max_detections": spec.max_detections}),
         "Preprocess": _preprocess_to_operators(spec.preprocess),
         "label_list": list(spec.labels),
     }
@@ -63,14 +66,17 @@ def read_inference_yml(path: Path) -> ExportedSpec:
     """
     document = _load_yaml(path)
     problems: list[str] = []
+    arch = str(document.get("arch", ""))
     spec = ExportedSpec(
         model_name=_read_model_name(document),
-        arch=str(document.get("arch", "")),
+        arch=arch,
         min_subgraph_size=_read_count(document, "min_subgraph_size", 3, problems),
         labels=_read_labels(document, problems),
         preprocess=_operators_to_preprocess(document.get("Preprocess"), problems),
         draw_threshold=_read_threshold(document, problems),
         mask_frame=_read_mask_frame(document, problems),
+        max_detections=_read_count(document, "max_detections", OFFICIAL_LIMITS.get(arch, 0), problems)
+        or None,
         sha256=_read_sha256(document, problems),
     )
     if problems:

@@ -37,6 +37,7 @@ def open_predictor(
         labels=backend.spec.labels,
         threshold=backend.spec.draw_threshold if threshold is None else threshold,
         batch_size=batch_size,
+        max_detections=backend.spec.max_detections,
     )
 
 
@@ -49,17 +50,25 @@ class Predictor:
     """Predicts images with a loaded model."""
 
     def __init__(
-        self, backend: Backend, *, labels: Sequence[str], threshold: float = 0.5, batch_size: int = 1
+        self,
+        backend: Backend,
+        *,
+        labels: Sequence[str],
+        threshold: float = 0.5,
+        batch_size: int = 1,
+        max_detections: int | None = None,
     ) -> None:
         """Predict with ``backend``. labels: the class names.
 
         threshold: keep instances with a higher score. batch_size: images per call of the backend; results do
-        not depend on it.
+        not depend on it. max_detections: how many objects the backend finds in an image at most; an image
+        with as many is logged.
         """
         assert batch_size >= 1, batch_size
         self._backend = backend
         self.labels = tuple(labels)
         self.threshold = threshold
+        self.max_detections = max_detections
         self._batch_size = fitting_batch_size(backend, batch_size)
 
     def predict(
@@ -85,6 +94,7 @@ class Predictor:
     ) -> Iterator[Result]:
         for batch in self._batches(images):
             for (image, _), instances in zip(batch, self._find_instances(batch, threshold), strict=True):
+                self._tell_of_limit(image, len(instances))
                 yield Result(
                     input_path=image.input_path,
                     page_index=image.page_index,
@@ -122,6 +132,14 @@ class Predictor:
         found = find_instances(self._backend, inputs, sizes, score_threshold=threshold)
         self._check_classes(found)
         return found
+
+    def _tell_of_limit(self, image: LoadedImage, found: int) -> None:
+        if found == self.max_detections:
+            LOGGER.warning(
+                "%s: %d objects, as many as this model gives, so some may be missing. Export the model again "
+                "with a higher Global.max_detections, or cut the image into tiles.",
+                *(printable(str(image.input_path)), found),
+            )
 
     def _check_classes(self, found: Sequence[Instances]) -> None:
         largest = max((int(one.class_ids.max()) for one in found if len(one)), default=-1)

@@ -6,6 +6,7 @@ evaluation. If an annotation has no ``area``, the mask area is used. An existing
 Some tools write the box area there, which changes the small, medium and large results but not AP itself.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from paddlex_seg.masks.rle import annotation_to_rle, rle_area, rle_box_xywh, rle
 from paddlex_seg.structures import Annotation, CocoFile, ImageRecord, Instances
 
 IouType = Literal["segm", "bbox"]
+_MOST_COUNTED = 100  # detections per image and class that COCO's AP uses
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class ClassAp:
 
 @dataclass(frozen=True)
 class CocoMetrics:
-    """The result of an evaluation. ``note`` is empty, or explains why numbers are missing."""
+    """The result of an evaluation. ``note`` is empty, or says why numbers are missing or too low."""
 
     segm: ApSummary
     bbox: ApSummary
@@ -184,11 +186,22 @@ def _mean(values: NDArray[np.float64]) -> float | None:
 
 def _note(coco: CocoFile, classes: Sequence[ClassAp]) -> str:
     missing = [one.name for one in classes if one.AP is None]
-    if not missing:
-        return ""
-    if len(missing) == len(classes):
+    if missing and len(missing) == len(classes):
         return f"{coco.path.name} has no objects, so AP cannot be computed."
-    return f"{coco.path.name} has no objects of {', '.join(missing)}. AP is the mean of the other classes."
+    notes = []
+    if missing:
+        notes = [
+            f"{coco.path.name} has no objects of {', '.join(missing)}. AP is the mean of the other classes."
+        ]
+    counts = Counter((one.image_id, one.category_id) for one in coco.annotations if not one.iscrowd)
+    crowded = {image_id for (image_id, _), count in counts.items() if count > _MOST_COUNTED}
+    if crowded:
+        notes += [
+            f"{len(crowded)} of {len(coco.images)} images have more than {_MOST_COUNTED} objects of a class. "
+            f"COCO's AP uses only the {_MOST_COUNTED} best detections of a class in an image, so it stays "
+            "below 1, however many are found."
+        ]
+    return " ".join(notes)
 
 
 def _xyxy_to_xywh(box: NDArray[np.float32]) -> list[float]:

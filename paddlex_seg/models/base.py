@@ -25,10 +25,16 @@ class InstanceSegmenter(nn.Layer):
     """An instance segmentation network.
 
     ``mask_frame`` says what region a row of ``Detections.mask`` covers, and whether it contains probabilities
-    or logits.
+    or logits. ``max_detections`` is how many detections of an image ``forward`` returns at most, the best
+    ones; it may be set to a number up to ``most_detections``.
     """
 
     mask_frame: MaskFrame
+    max_detections: int
+
+    def most_detections(self, input_hw: tuple[int, int]) -> int:
+        """How many detections the structure of the network allows in an image, for inputs of this size."""
+        raise NotImplementedError
 
     def class_axes(self) -> tuple[ClassAxis, ...]:
         """All tensors whose shape depends on the number of classes."""

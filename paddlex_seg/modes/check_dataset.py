@@ -18,6 +18,7 @@ from paddlex_seg.data.preparation.prepare import prepare
 from paddlex_seg.data.preparation.settings import ConvertSettings, SplitSettings
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.written import claimed
+from paddlex_seg.fonts import unwritable_notice
 from paddlex_seg.modes.result_file import result_path, write_result
 from paddlex_seg.reports.dataset import write_report
 from paddlex_seg.reports.samples import draw_samples, save_histogram
@@ -76,7 +77,10 @@ def check_and_draw(
         result = _report(report, output_dir)
         if repair is not None:
             result["fix"] = _repair_entry(repair)
-        if fingerprint is not None:
+        names = {category.name: None for split in report.splits.values() for category in split.categories}
+        if notice := unwritable_notice(list(names)):
+            _LOGGER.warning(notice)
+        elif fingerprint is not None:  # else it is drawn again, when there may be a font
             cache.keep(fingerprint, result)
     else:
         _LOGGER.info("The data set has not changed since the last check. Its result is shown again.")

@@ -14,7 +14,7 @@ from paddlex_seg.data.coco.describe import describe_data
 from paddlex_seg.data.coco.paths import dataset_paths
 from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.samples.loader import WorkerPool
-from paddlex_seg.evaluation.predict import predict_dataset
+from paddlex_seg.evaluation.predict import crowding_notice, predict_dataset
 from paddlex_seg.files.json import write_json
 from paddlex_seg.files.written import claimed
 from paddlex_seg.metrics.coco_ap import evaluate_coco, results_to_coco_json
@@ -46,6 +46,9 @@ def evaluate_checkpoint(cfg: Config, ranks: Ranks) -> dict[str, Any]:
     )
     require_categories_of_model(weight_path, info, coco)
     model = load_model(spec, weight_path, num_classes=len(info.categories))
+    spec.limit_detections(model, cfg.Global.max_detections, info.image_size)
+    if ranks.is_main and (notice := crowding_notice(coco, model.max_detections)):
+        LOGGER.warning(notice)
     with WorkerPool(cfg.Train.num_workers) as pool:
         results = predict_dataset(
             NetworkBackend(model, info.preprocess),

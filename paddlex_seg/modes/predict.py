@@ -17,6 +17,7 @@ from paddlex_seg.errors import ConfigError, PaddlexSegError
 from paddlex_seg.files.addresses import scheme_of
 from paddlex_seg.files.atomic import reserved_space
 from paddlex_seg.files.names import printable
+from paddlex_seg.fonts import unwritable_notice
 from paddlex_seg.inference.predictor import Predictor, open_predictor, warn_of_unreadable
 from paddlex_seg.inference.results import UnwritableResult
 from paddlex_seg.inference.sources import UnreadableInput
@@ -50,6 +51,14 @@ def run(cfg: Config) -> dict[str, Any]:
         batch_size=cfg.Predict.batch_size,
         threshold=cfg.Predict.threshold,
     )
+    wanted, limit = cfg.Global.max_detections, predictor.max_detections
+    if wanted not in (None, limit):
+        LOGGER.warning(
+            "Global.max_detections=%d is not used: %s was exported with %s. Export the model again.",
+            *(wanted, model_dir, limit or "an unknown limit"),
+        )
+    if notice := unwritable_notice(predictor.labels):
+        LOGGER.warning(notice)
     report = Report()
     try:
         with reserved_space(result_path(output, "predict")) as reserve:

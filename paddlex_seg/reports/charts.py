@@ -16,19 +16,21 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
+from paddlex_seg.fonts import line_mask
 from paddlex_seg.reports.chart_svg import DOT_RADIUS, NUM_SERIES, RC, colour, figure_to_svg
 from paddlex_seg.reports.text import legible, number, percent, shorten
-from paddlex_seg.visualize import font_for, writable
+from paddlex_seg.visualize import label_text
 
 Scale = Literal["linear", "log"]
 
 _WIDTH, _LEFT, _RIGHT = 480, 52.0, 456.0  # width of an SVG, left and right edge of its plot area
 _UPPER, _LOWER = 30.0, 190.0
 _DIGIT, _TEXT = 6.6, 11.5  # width of a digit and font size, as in the style sheet
+_LONGEST_NAME = 240  # pixels of a class name in `draw_histogram`, which is 600 pixels high
 _MAX_DOTS = 60  # a curve with more points is drawn without dots
 _DASHES: tuple[Any, ...] = ("solid", (0, (6, 3)), (0, (2, 2)))  # for curves 0..7, 8..15, 16..23
 
@@ -394,12 +396,26 @@ def draw_histogram(
     axes = figure.add_subplot()
     axes.bar(places - 0.2, [train_counts[i] for i in order], width=0.4, label="train")
     axes.bar(places + 0.2, [val_counts[i] for i in order], width=0.4, label="val")
-    axes.set_xticks(places, [writable(names[i], class_id=i) for i in order], rotation=90)
-    for tick in axes.get_xticklabels():
-        tick.set_fontproperties(FontProperties(fname=font_for(tick.get_text())))
+    axes.set_xticks(places, [""] * len(names))
+    for place, i in enumerate(order):
+        axes.add_artist(_upright_name(label_text(names, i), place, axes, dpi=figure.dpi))
     axes.set_ylabel("annotations")
     axes.legend()
     return _pixels(figure)
+
+
+def _upright_name(name: str, place: float, axes: Axes, *, dpi: float) -> AnnotationBbox:
+    """A name below a place of the x axis, read from bottom to top.
+
+    Drawn by `fonts`, because Matplotlib before 3.11 neither joins letters nor reads collections of fonts.
+    """
+    line = line_mask([name], size=dpi / 7, max_width=_LONGEST_NAME)
+    assert line is not None, "there is room for a few letters"
+    grey = 255 - np.rot90(np.asarray(line))
+    image = OffsetImage(np.stack([grey] * 3, axis=2), zoom=72 / dpi, interpolation="none")
+    across = axes.get_xaxis_transform()
+    below: dict[str, Any] = {"xybox": (0, -6), "boxcoords": "offset points", "box_alignment": (0.5, 1.0)}
+    return AnnotationBbox(image, (place, 0), xycoords=across, frameon=False, pad=0, **below)
 
 
 @matplotlib.rc_context(RC)

@@ -35,7 +35,8 @@ def describe_culprit(
     if bad_losses:
         parts.append(f"losses that are not finite: {', '.join(bad_losses)}")
     else:
-        parts.append(f"the losses are finite, but the gradients of {_some(bad_gradients)} are not")
+        bad = f"gradients of {_some(bad_gradients)}" if bad_gradients else "running statistics"
+        parts.append(f"the losses are finite, but the {bad} are not")
     weights = [name for name, tensor in model.state_dict().items() if not _is_finite(tensor)]
     if weights:
         return "; ".join([*parts, f"the weights of {_some(weights)} are not finite"])

@@ -29,6 +29,7 @@ from paddlex_seg.export.graphs import export_model
 from paddlex_seg.files.json import write_json
 from paddlex_seg.files.publish import free_backup
 from paddlex_seg.files.written import WrittenFiles, claimed
+from paddlex_seg.fonts import unwritable_notice
 from paddlex_seg.reports.metrics_file import METRICS_FILE
 from paddlex_seg.reports.training import CURVES_FILE, PAGE_FILE, TrainingPage
 from paddlex_seg.runtime.environment import versions
@@ -149,6 +150,8 @@ def recorded(run: Run, progress: Progress, checkpoint: Path | None) -> Iterator[
     viewers = {"tensorboard": run.cfg.Train.tensorboard, "visualdl": run.cfg.Train.visualdl}
     with MetricsLog(run.output, resume_step=resume_step, **viewers) as numbers:
         write_schedule(run.output, report)
+        if notice := unwritable_notice([category.name for category in run.info.categories]):
+            LOGGER.warning(notice)
         page = TrainingPage(
             run.output,
             title=f"{run.spec.name}: {run.cfg.Global.dataset_dir}",
@@ -229,6 +232,7 @@ def export_best(run: Run, progress: Progress) -> None:
     weight_path = best / f"{BEST}.pdparams"
     info = read_info(weight_path) or run.info
     model = load_model(run.spec, weight_path, num_classes=len(info.categories))
+    run.spec.limit_detections(model, run.cfg.Global.max_detections, info.image_size)
     export_model(model, run.spec, info, best / "inference")
     LOGGER.info("Export inference config file to %s", best / "inference" / "inference.yml")
     LOGGER.info("Best mask AP %s at epoch %d: %s", score_text(progress.best_score), progress.best_epoch, best)

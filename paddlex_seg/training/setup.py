@@ -22,6 +22,7 @@ from paddlex_seg.data.samples.quarantine import Quarantine, read_bad_samples
 from paddlex_seg.data.samples.tasks import TrainingSet
 from paddlex_seg.data.samples.transforms import LargeScaleJitter
 from paddlex_seg.errors import ConfigError, DatasetError
+from paddlex_seg.evaluation.predict import crowding_notice
 from paddlex_seg.files.weights_cache import resolve_weights
 from paddlex_seg.models.base import InstanceSegmenter
 from paddlex_seg.models.synchronized_norm import synchronize_batch_norm
@@ -141,6 +142,10 @@ def start_training(run: Run, checkpoint: Path | None) -> tuple[Run, TrainState]:
     cfg, recipe = run.cfg, run.recipe
     paddle.seed(cfg.Train.seed)
     model = run.spec.build(num_classes=len(run.info.categories), from_scratch=run.info.recipe == "scratch")
+    run.spec.limit_detections(model, cfg.Global.max_detections, run.info.image_size)
+    for coco in (run.dataset.coco, run.val) if run.ranks.is_main else ():
+        if notice := crowding_notice(coco, model.max_detections):
+            LOGGER.warning(notice)
     if checkpoint is None:
         load_first_weights(run, model)
     still = freeze(model, cfg.Train.freeze) if cfg.Train.freeze else ()

@@ -244,12 +244,12 @@ def _refuse(
     state: TrainState, batch: TrainBatch, losses: Mapping[str, float], before: Sequence[Tensor], ranks: Ranks
 ) -> StepResult:
     """The result of a step with numbers that are not finite; the same on all processes."""
+    gradients = {name: p.grad for name, p in state.model.named_parameters() if p.grad is not None}
+    bad = [name for name, gradient in gradients.items() if not all_finite([gradient])]
+    _put_back(state, before)  # what the step did to the running statistics is no fault of the weights
     weights_are_finite = not ranks.any_of("weights" in not_finite_parts(state))
     problem = f"a loss or gradient is not finite ({losses_to_text(losses)})"
     if state.progress.skipped < MOST_DESCRIBED:
-        gradients = {name: p.grad for name, p in state.model.named_parameters() if p.grad is not None}
-        bad = [name for name, gradient in gradients.items() if not all_finite([gradient])]
-        _put_back(state, before)
         culprit = describe_culprit(state.model, batch, losses, bad, several_processes=ranks.world_size > 1)
         told = ranks.gather(culprit)
         problem = "; ".join(dict.fromkeys(told))

@@ -392,6 +392,16 @@ def test_detections_are_in_descending_score_inside_the_image(pyramid_model: rcnn
         assert (rows[:, 4:] > rows[:, 2:4]).all()
 
 
+def test_a_higher_limit_gives_more_detections_beside_the_same_best_ones(
+    pyramid_model: rcnn.MaskRcnn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = detect(pyramid_model, *inputs_of(1, 90, 120, padded_hw=(96, 128))).bbox.numpy()
+    monkeypatch.setattr(pyramid_model, "max_detections", 12)
+    more = detect(pyramid_model, *inputs_of(1, 90, 120, padded_hw=(96, 128))).bbox.numpy()
+    assert (len(usual), len(more)) == (8, 12)
+    np.testing.assert_allclose(usual, more[:8], rtol=1e-3, atol=1e-3)
+
+
 def test_batch_with_one_image_without_detections(pyramid_model: rcnn.MaskRcnn) -> None:
     inputs = inputs_of(2, 90, 120, padded_hw=(96, 128))
     scores = [float(detect(pyramid_model, *(x[b : b + 1] for x in inputs)).bbox[0, 1]) for b in range(2)]

@@ -357,6 +357,20 @@ def test_more_candidates_than_the_maximum(narrow: SoloV2, monkeypatch: pytest.Mo
     assert few.bbox[0, 1] <= everything.bbox[0, 1]
 
 
+def test_a_higher_limit_gives_more_detections_beside_the_same_ones(
+    narrow: SoloV2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also beyond the number of masks that usually enter Matrix NMS."""
+    inputs = inputs_of([(64, 96)], padded_hw=(64, 96))
+    for name in ("class_threshold", "score_threshold"):
+        monkeypatch.setattr(narrow, name, 0.0)
+    usual = detect(narrow, *inputs).bbox.numpy()
+    monkeypatch.setattr(narrow, "max_detections", 700)
+    more = detect(narrow, *inputs).bbox.numpy()
+    assert (len(usual), len(more)) == (100, 700)
+    assert (np.abs(usual[:, None] - more[None]).max(axis=2).min(axis=1) < 1e-3).all()
+
+
 def test_zero_detections_are_zero_rows() -> None:
     found = detect(narrow_solov2(2), *inputs_of([(60, 90), (64, 50)], padded_hw=(64, 96)))  # scores of 0.01
     assert found.bbox.shape == [0, 6]

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import Outcome, read_result, run_cli
+from made_fonts import make_font, only_fonts
 from PIL import Image
 from pycocotools import mask as coco_mask
 from small_runs import CATEGORIES, IMAGE_SIZE, annotation_file, filled_model
+from toy_model import export_toy, image_with
 
 from paddlex_seg.catalog import find_model
 from paddlex_seg.data.coco.read import read_coco
@@ -305,3 +307,23 @@ def test_onednn_kernels_find_the_same(exported: Path, photos: Path, tmp_path: Pa
     np.testing.assert_allclose(
         [box["coordinate"] for box in plain], [box["coordinate"] for box in fast], atol=0.1
     )
+
+
+def test_class_names_without_a_font_are_told_once_and_drawn_where_there_is_one(
+    photos: Path, tmp_path: Path
+) -> None:
+    model = export_toy(tmp_path / "toy")
+    for name in "ab":
+        Image.fromarray(image_with((64, 96), green=(slice(30, 60), slice(8, 60)))).save(
+            tmp_path / f"{name}.png"
+        )
+    drawings = []
+    for files in ((), (make_font(tmp_path / "Made.ttf", "绿色"),)):
+        with only_fonts(*files):
+            outcome = run_predict(model, f"{tmp_path}/*.png", tmp_path / f"output {len(files)}")
+        assert outcome.code == 0, outcome.stderr
+        notices = [line for line in outcome.stdout.splitlines() if "fonts-noto-cjk" in line]
+        assert len(notices) == (0 if files else 1)
+        assert all("绿色 (class 1)" in line and "WARNING" in line for line in notices)
+        drawings.append(np.asarray(Image.open(tmp_path / f"output {len(files)}" / "a_res.png")))
+    assert (drawings[0] != drawings[1]).any()

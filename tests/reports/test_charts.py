@@ -2,9 +2,12 @@ import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 
+import cv2
 import numpy as np
 import pytest
+from made_fonts import only_fonts
 
+from paddlex_seg.fonts import line_mask
 from paddlex_seg.reports import charts
 from paddlex_seg.reports.charts import (
     Bars,
@@ -186,10 +189,24 @@ def test_curves_png_has_the_names_as_they_are(pair: tuple[str, str]) -> None:
     assert (one != other).any()
 
 
-def test_histogram_draws_names_as_they_are(recwarn: pytest.WarningsRecorder) -> None:
-    names = ["Schraube ß", "гайка", "螺母", "$5_{x", "$\\frac{$", "\U0001f529"]
-    draw_histogram(names, [1, 2, 3, 4, 5, 6], [0] * 6)
-    assert not [warning for warning in recwarn if "glyph" in str(warning.message).lower()]
+@pytest.mark.parametrize(
+    "name", ["Schraube ß", "гайка", "$5_{x", "$\\frac{$", "_hidden", "برغي", "a\nb", "x" * 300]
+)
+def test_histogram_draws_names_as_they_are(name: str) -> None:
+    """The name is found below the axis, turned, pixel by pixel."""
+    line = line_mask([name], 120 / 7, 240)
+    assert line is not None
+    turned = 255 - np.rot90(np.asarray(line))
+    below = draw_histogram([name], [3], [1])[100:].min(axis=2)
+    _, _, (x, y), _ = cv2.minMaxLoc(cv2.matchTemplate(below, turned, cv2.TM_SQDIFF))
+    found = below[y : y + turned.shape[0], x : x + turned.shape[1]]
+    assert abs(found.astype(int) - turned).max() < 3
+
+
+def test_histogram_names_a_class_without_a_font_by_its_number() -> None:
+    with only_fonts():
+        drawn = draw_histogram(["nut", "螺母"], [2, 1], [0, 0])
+        assert np.array_equal(drawn, draw_histogram(["nut", "class 1"], [2, 1], [0, 0]))
 
 
 def bar_heights(histogram: np.ndarray, colour: tuple[int, int, int]) -> list[int]:

@@ -320,15 +320,20 @@ def test_auto_begins_a_new_run_where_there_is_none(dataset: Path, tmp_path: Path
 def test_a_run_goes_on_at_the_same_image_with_another_batch_size(dataset: Path, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         during_loss(patch, 7, lambda: os.kill(os.getpid(), signal.SIGINT))
-        run(dataset, tmp_path)
-    outcome = run(dataset, tmp_path, Train__resume="auto", Train__batch_size=4)
+        run(dataset, tmp_path, Train__log_interval=1)
+    outcome = run(dataset, tmp_path, Train__resume="auto", Train__batch_size=4, Train__log_interval=1)
     assert outcome.code == 0, outcome.stderr
     assert "Batch size changed from 2 to 4." in outcome.stdout
     history = read_result(tmp_path, "train")["history"]
     assert [(row["epoch"], row["step"]) for row in history] == [(1, 4), (2, 7)]  # two of 2 and one of 4
+    records = map(json.loads, (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    losses = [row["loss"] for row in records if row["kind"] == "step" and row["epoch"] == 2]
+    assert len(losses) == 3 and min(losses) < history[1]["loss"] < max(losses)  # their mean
 
 
-def test_a_run_goes_on_with_its_steps_made_of_smaller_batches(dataset: Path, tmp_path: Path) -> None:
+def test_a_run_goes_on_with_its_steps_made_of_smaller_batches(
+    dataset: Path, tmp_path: Path, undisturbed: Path
+) -> None:
     sizes: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
         during_loss(patch, 7, lambda: os.kill(os.getpid(), signal.SIGINT))
@@ -346,6 +351,10 @@ def test_a_run_goes_on_with_its_steps_made_of_smaller_batches(dataset: Path, tmp
     assert outcome.code == 0, outcome.stderr
     assert sizes == [1] * 8  # two steps of two images, each with a forward pass for the normalisers
     assert step_of(checkpoints(tmp_path)[0]) == STEPS
+    found, expected = (read_result(folder, "train")["history"] for folder in (tmp_path, undisturbed))
+    assert found[0] == expected[0]
+    # Batch norm sees one image instead of two.
+    assert found[1]["loss"] == pytest.approx(expected[1]["loss"], rel=0.1)
 
 
 @pytest.mark.parametrize(

@@ -223,6 +223,7 @@ class TrainingSet:
             raise DatasetError(
                 f"{coco.path}: lists no images. Training needs at least one. Add images to the file."
             )
+        self.coco = coco
         self.resizes, self.spec, self.seed = tuple(resizes), spec, seed
         self._mixing = mixing or Mixing()
         self._policies = tuple(policies)

@@ -64,6 +64,10 @@ class MaskRtDetr(InstanceSegmenter):
             ClassAxis(self.transformer.denoising_class_embed.weight, axis=0),
         )
 
+    def most_detections(self, input_hw: tuple[int, int]) -> int:
+        """The number of queries: each finds one object."""
+        return self.transformer.num_queries
+
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """``loss`` and its weighted terms; see ``mask_rt_detr_losses``."""
         objects = gather_objects(batch.targets, batch.image.shape[2:])

@@ -12,7 +12,7 @@ from paddle import Tensor, nn
 
 from paddlex_seg.models.backbones.csp_resnet import CspResNet
 from paddlex_seg.models.base import ClassAxis, InstanceSegmenter
-from paddlex_seg.models.pp_yoloe_seg.head import PpYoloeSegHead
+from paddlex_seg.models.pp_yoloe_seg.head import STRIDES, PpYoloeSegHead
 from paddlex_seg.models.pp_yoloe_seg.loss import pp_yoloe_seg_losses
 from paddlex_seg.models.pp_yoloe_seg.neck import CspPan
 from paddlex_seg.ops.boxes import distances_to_boxes
@@ -51,6 +51,11 @@ class PpYoloeSeg(InstanceSegmenter):
         layers = self.yolo_head.pred_cls
         return tuple(ClassAxis(tensor, axis=0) for layer in layers for tensor in (layer.weight, layer.bias))
 
+    def most_detections(self, input_hw: tuple[int, int]) -> int:
+        """The number of grid cells: each finds one object."""
+        height, width = input_hw
+        return sum((height // stride) * (width // stride) for stride in STRIDES)
+
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """``loss``, its terms ``loss_cls``, ``loss_iou``, ``loss_dfl``, ``loss_mask``, and ``loss_l1``.
 
@@ -77,7 +82,7 @@ class PpYoloeSeg(InstanceSegmenter):
             scores=F.sigmoid(outputs.class_logits).transpose([0, 2, 1]),
             score_threshold=self.score_threshold,
             iou_threshold=self.iou_threshold,
-            nms_top_k=self.nms_top_k,
+            nms_top_k=max(self.nms_top_k, self.max_detections),
             keep_top_k=self.max_detections,
         )
         image_of_row = positions // outputs.centers.shape[0]

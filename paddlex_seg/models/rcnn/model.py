@@ -87,6 +87,10 @@ class MaskRcnn(InstanceSegmenter):
             ClassAxis(masks.bias, axis=0),
         )
 
+    def most_detections(self, input_hw: tuple[int, int]) -> int:
+        """The number of proposals: each finds one object."""
+        return self.limits.per_image
+
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """``loss`` and its terms: ``loss_rpn_*``, ``loss_bbox_*`` and ``loss_mask``."""
         features = self._features(batch.image)

@@ -58,6 +58,10 @@ class SoloV2(InstanceSegmenter):
         layer = self.solov2_head.solo_cate
         return ClassAxis(layer.weight, axis=0), ClassAxis(layer.bias, axis=0)
 
+    def most_detections(self, input_hw: tuple[int, int]) -> int:
+        """The number of masks that are computed."""
+        return self.max_candidates
+
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """``loss`` and its terms ``loss_cate`` and ``loss_ins``; see ``solov2_losses``."""
         features = self.neck(self.backbone(batch.image))
@@ -117,7 +121,8 @@ class SoloV2(InstanceSegmenter):
 
     def _suppress(self, scores: Tensor, class_ids: Tensor, masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Matrix NMS on the best ``nms_top_k``. Returns the best ``max_detections`` in descending score."""
-        scores, class_ids, masks = _take_best(scores, class_ids, masks, self.nms_top_k)
+        most = max(self.nms_top_k, self.max_detections)
+        scores, class_ids, masks = _take_best(scores, class_ids, masks, most)
         scores = matrix_nms(is_inside(masks), class_ids, scores)
         return _take_best(scores, class_ids, masks, self.max_detections)
 
