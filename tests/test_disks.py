@@ -139,12 +139,11 @@ def test_a_prediction_on_a_small_disk_is_told_and_leaves_whole_files(
         assert damaged_files(disk) == []
 
 
-@pytest.mark.parametrize("kilobytes", [300, 800])  # in a graph, and in the parameters
 def test_an_export_on_a_small_disk_is_told_and_leaves_the_older_one(
-    kilobytes: int, trained: tuple[Path, Outcome], tmp_path: Path
+    trained: tuple[Path, Outcome], tmp_path: Path
 ) -> None:
     best = trained[0] / "best_model" / "best_model.pdparams"
-    with small_disk(tmp_path / "disk", kilobytes) as disk:
+    with small_disk(tmp_path / "disk", 800) as disk:
         (disk / "inference.json").write_text("{}")
         outcome = run_slim("export", disk, Export__weight_path=best)
         assert_told(outcome, 1, f"{disk}/inference.", "disk is full")
@@ -251,8 +250,10 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("mode", ["check_dataset", "predict", "export"])
-@pytest.mark.parametrize("home", ["file", "none"])
+@pytest.mark.parametrize(
+    ("mode", "home"),
+    [("check_dataset", "none"), ("check_dataset", "file"), ("predict", "file"), ("export", "none")],
+)
 def test_no_home_folder_is_needed(
     mode: str, home: str, dataset: Path, exported: Path, trained: tuple[Path, Outcome], tmp_path: Path
 ) -> None:
