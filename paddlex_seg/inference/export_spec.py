@@ -13,8 +13,8 @@ from paddlex_seg.errors import BackendError
 from paddlex_seg.files.atomic import write_text
 from paddlex_seg.structures import MaskFrame, PreprocessSpec
 
-# PaddleX's names; the index is OpenCV's number.
 OFFICIAL_LIMITS = {"DETR": 100, "RCNN": 100, "PPYOLOE": 300, "SOLOv2": 100}  # of official exports, by arch
+# PaddleX's names; the index is OpenCV's number.
 INTERPOLATION_NAMES = ("NEAREST", "LINEAR", "BICUBIC", "AREA", "LANCZOS4")
 LARGEST_SIDE = 16384  # pixels of a network input; such an image takes 3 GB
 ADVICE = "Correct the file, copy the exported folder again, or export the model into another folder."
