@@ -29,17 +29,24 @@ from paddlex_seg.files.written import claimed
 from paddlex_seg.inference.export_spec import ExportedSpec, write_inference_yml
 from paddlex_seg.models.base import InstanceSegmenter
 from paddlex_seg.ops.masks import paste_masks
-from paddlex_seg.runtime.environment import writable_home
+from paddlex_seg.runtime.environment import versions, writable_home
 from paddlex_seg.structures import Detections, PreprocessSpec
 
 FILES = ("inference.json", "inference.pdiparams", "network.json", "inference.yml")
 _ITEM_BYTES = {"0.t_f16": 2, "0.t_bf16": 2, "0.t_f32": 4, "0.t_f64": 8, "0.t_i32": 4, "0.t_i64": 8}
 
 
-def export_model(model: InstanceSegmenter, spec: ModelSpec, info: ModelInfo, folder: Path) -> None:
+def export_model(
+    model: InstanceSegmenter,
+    spec: ModelSpec,
+    info: ModelInfo,
+    folder: Path,
+    weight_path: Path | None = None,
+) -> None:
     """Write the exported folder. Files are moved into ``folder`` only after all of them are complete.
 
-    Files of the user with these names are kept as ``.bak``.
+    weight_path: the file of the weights, whose identity is written into ``inference.yml``. Files of the user
+    with these names are kept as ``.bak``.
     """
     with claimed(folder, FILES), new_files(folder) as temporary:
         inputs = _input_spec(info.preprocess)
@@ -48,7 +55,8 @@ def export_model(model: InstanceSegmenter, spec: ModelSpec, info: ModelInfo, fol
         _save_graph(WithSmallMasks(model), inputs, temporary / "network")
         require_whole(temporary)
         checksums = {name: sha256_of(temporary / name) for name in FILES if name != "inference.yml"}
-        described = replace(exported_spec(model, spec, info), sha256=checksums)
+        weights = {} if weight_path is None else identity_of(weight_path, info)
+        described = replace(exported_spec(model, spec, info), sha256=checksums, exported_from=weights)
         write_inference_yml(temporary / "inference.yml", described)
         for path in temporary.iterdir():
             if path.name not in FILES:
@@ -101,6 +109,17 @@ class WithSmallMasks(nn.Layer):
         """See `InstanceSegmenter.forward`."""
         bbox, bbox_num, mask = self.model(image, im_shape, scale_factor)
         return bbox, bbox_num, mask
+
+
+def identity_of(weight_path: Path, info: ModelInfo) -> dict[str, Any]:
+    """What ``inference.yml`` says about the weights that were exported. It names no folder."""
+    return {
+        "weights": weight_path.name,
+        "weights_sha256": sha256_of(weight_path),
+        "category_ids": [category.id for category in info.categories],
+        "recipe": info.recipe,
+        **versions(),
+    }
 
 
 def exported_spec(model: InstanceSegmenter, spec: ModelSpec, info: ModelInfo) -> ExportedSpec:
