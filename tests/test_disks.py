@@ -92,10 +92,12 @@ def test_an_output_that_cannot_be_a_folder_is_told_before_the_data_is_read(
     assert outcome.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", [os.fsdecode(b"caf\xe9"), "a\0b"], ids=["latin 1", "null"])
-def test_an_output_whose_name_is_no_text_is_told(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "words"), [(os.fsdecode(b"caf\xe9"), "not UTF-8 text"), ("a\0b", "without the character U+0000")]
+)
+def test_an_output_whose_name_is_no_text_is_told(name: str, words: str, tmp_path: Path) -> None:
     outcome = run_cli("check_dataset", tmp_path / name, Global__dataset_dir=tmp_path / "no such data set")
-    assert_told(outcome, 2, "Global.output", "not UTF-8 text")
+    assert_told(outcome, 2, "Global.output", words)
     assert list(tmp_path.iterdir()) == []
 
 

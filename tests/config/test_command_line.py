@@ -15,6 +15,7 @@ from paddlex_seg.config.overrides import is_section
 from paddlex_seg.config.read import load_config
 from paddlex_seg.config.schema import Config
 from paddlex_seg.data.demo import COCO_FOLDER, write_demo_dataset
+from paddlex_seg.files.written import REGISTER
 
 MODEL = "PP-YOLOE_seg-S"
 SPELLINGS = [
@@ -457,4 +458,4 @@ def test_devices_that_paddle_lacks_are_refused_before_anything_starts(
         "Global.output=out",
     )
     assert code == 1 and "Use Global.device=cpu" in message
-    assert os.listdir("out") == [f"{mode}_result.json"]
+    assert set(os.listdir("out")) == {f"{mode}_result.json", REGISTER}

@@ -270,9 +270,11 @@ def problems_of(place: Place, ended: Ended, clean: dict[str, str], inputs: dict[
         found.append("a traceback")
     if ended.code == 0:
         now = state(place.output)
-        told = ended.stdout + ended.stderr
+        told, skipped = ended.stdout + ended.stderr, _skipped(result_file)
+        if skipped:  # a prediction lists the images without a result
+            clean = {name: value for name, value in clean.items() if name != result_file.name}
         for name in clean.keys() - now.keys():
-            if Path(name).name not in told:
+            if Path(name).name not in told and Path(name).stem.removesuffix("_res") not in skipped:
                 found.append(f"exit 0 without {name}")
         found += [
             f"exit 0 with another {name}" for name in clean if clean[name] != now.get(name, clean[name]) != ""
@@ -284,14 +286,19 @@ def problems_of(place: Place, ended: Ended, clean: dict[str, str], inputs: dict[
     else:
         if not re.search(r"^(Error|interrupted)", ended.stderr, re.MULTILINE):
             found.append(f"exit {ended.code} without a message")
-        if (
-            result_file.is_file()
-            and json.loads(result_file.read_text(encoding="utf-8"))["done_flag"] is not False
-        ):
+        result = json.loads(result_file.read_text(encoding="utf-8")) if result_file.is_file() else {}
+        # A training is done before its export, which alone can fail then.
+        if result.get("done_flag") and "Training is complete" not in result.get("err_msg", ""):
             found.append(f"exit {ended.code} with a result file that tells of a success")
     if state(place.inputs) != inputs:
         found.append("the inputs have changed")
     return found
+
+
+def _skipped(result_file: Path) -> set[str]:
+    """The names, without ending, of the inputs that a prediction lists as skipped."""
+    result = json.loads(result_file.read_text(encoding="utf-8")) if result_file.is_file() else {}
+    return {Path(row["input"]).stem for row in result.get("skipped", [])}
 
 
 def recovery_problems(place: Place, clean: dict[str, str]) -> list[str]:

@@ -327,6 +327,7 @@ def test_ranks_talk_and_rank_0_reports(tmp_path: Path) -> None:
         "any": [False, True, True],
         "main": [True, False],
         "devices": ["cpu", "cpu"],
+        "versions": result["versions"],
     }
     first, second, *rest = run.text().splitlines()
     assert "Starting 2 process(es)" in first and "distributed_train_logs" in first
