@@ -42,8 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Slow imports are here, so that --help answers at once.
     from paddlex_seg.config.read import find_config, read_config, validate_config
     from paddlex_seg.data.images import limit_pixels
-    from paddlex_seg.modes.result_file import clear_result, write_result
-    from paddlex_seg.runtime.environment import launched
+    from paddlex_seg.modes.result_file import clear_result, open_output, write_result
+    from paddlex_seg.runtime.environment import launched, use_writable_folders
     from paddlex_seg.runtime.stop_signals import StopSignals
     from paddlex_seg.runtime.supervisor import launch_plan
 
@@ -55,8 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             data = read_config(path, options.override)
             ending.mode, folder = _mode_and_output(data)
             if folder is not None and place is None:
+                open_output(folder)
                 owned.enter_context(own_output(ending.mode, folder, data))
                 clear_result(folder, ending.mode)
+                use_writable_folders(folder)
             ending.output = folder
             with stop.interruptible():  # from here on, a result file can tell it
                 cfg = validate_config(data, path, options.override)
@@ -95,8 +97,7 @@ class Ending:
         except PaddlexSegError as error:
             self.failure = Failure.of(error, f"Error: {error}", error.exit_code)
         except Exception as error:
-            message = f"Error: {type(error).__name__}: {error} (unexpected error; see the traceback above)"
-            self.failure = Failure.of(error, f"{traceback.format_exc()}{message}", 1)
+            self.failure = Failure.of(error, _unexpected(error), 1)
 
     def tell(self) -> int:
         """Print and write the failure, if any. Returns the exit code."""
@@ -132,7 +133,7 @@ def own_output(mode: str, output: Path, data: Mapping[str, Any]) -> Iterator[Non
 
 @contextmanager
 def console_log(cfg: "Config", place: "Launched | None") -> Iterator[None]:
-    """Show log lines on the console while a mode runs. Creates the output folder.
+    """Show log lines on the console while a mode runs.
 
     ``place``: the place of this process in a distributed run. Rank 0 writes its log lines to a file, from
     which the command prints them. Other ranks log only warnings, to their own log files.
@@ -140,7 +141,6 @@ def console_log(cfg: "Config", place: "Launched | None") -> Iterator[None]:
     from paddlex_seg.runtime.log import ROOT, log_file, start_log
     from paddlex_seg.runtime.rank_notes import TERMINAL_LOG
 
-    _make_output(cfg)
     start_log()
     if place is not None and place.rank != 0:
         ROOT.setLevel("WARNING")
@@ -158,7 +158,6 @@ def run_distributed(cfg: "Config", plan: "LaunchPlan", command: Sequence[str]) -
         from paddlex_seg.runtime.device import find_devices
 
         find_devices(cfg.Global.device)
-    _make_output(cfg)
     start_log()
     return run_ranks(plan, command, log_folder(cfg))
 
@@ -170,24 +169,17 @@ def _own_command(argv: Sequence[str] | None) -> list[str]:
     return [sys.executable, "-u", "-m", "paddlex_seg", *argv]
 
 
-def _make_output(cfg: "Config") -> None:
-    output_dir = Path(cfg.Global.output)
-    try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"Global.output: the folder {output_dir} cannot be created: {error.strerror}. Set another folder."
-        ) from error
-
-
 def mode_function(mode: str) -> Callable[["Config"], dict[str, Any]]:
     """The function of a mode. It returns the content of the mode's result file.
 
     It is imported only here, because check_dataset does not need Paddle.
     """
+    from paddlex_seg.runtime.environment import writable_home
+
     if mode != "check_dataset":
         _require_paddle()
-    function: Callable[[Config], dict[str, Any]] = import_module(f"paddlex_seg.modes.{mode}").run
+    with writable_home():
+        function: Callable[[Config], dict[str, Any]] = import_module(f"paddlex_seg.modes.{mode}").run
     return function
 
 
@@ -211,17 +203,29 @@ def _mode_and_output(data: Mapping[str, Any]) -> tuple[str, Path | None]:
     """
     from pydantic import TypeAdapter, ValidationError
 
+    from paddlex_seg.config.schema import GlobalConfig
     from paddlex_seg.config.values import PathText
 
     section = data.get("Global")
     section = section if isinstance(section, dict) else {}
-    mode = section.get("mode")
+    mode = section.get("mode", GlobalConfig.model_fields["mode"].default)
     output: Path | None = None
     try:
         output = Path(TypeAdapter(PathText).validate_python(section.get("output", "output")))
     except ValidationError:
         pass  # the check of the configuration tells it
     return mode if isinstance(mode, str) and mode.isidentifier() else "config", output
+
+
+def _unexpected(error: Exception) -> str:
+    """The message for an error of no class of ours: a problem of the system, or a bug with its traceback."""
+    from paddlex_seg.files.problems import problem_of_the_system
+
+    problem = problem_of_the_system(error)
+    if problem is not None:
+        return f"Error: {problem}"
+    name = type(error).__name__
+    return f"{traceback.format_exc()}Error: {name}: {error} (unexpected error; see the traceback above)"
 
 
 def _fail(failure: "Failure", *, mode: str, output: Path | None) -> int:
@@ -232,9 +236,8 @@ def _fail(failure: "Failure", *, mode: str, output: Path | None) -> int:
     if output is not None:
         entry = {"done_flag": False, "err_type": failure.err_type, "err_msg": failure.err_msg}
         try:
-            output.mkdir(parents=True, exist_ok=True)
             add_to_result(output, mode, entry)
-        except OSError as problem:
+        except (OSError, ValueError) as problem:
             print(f"The result file could not be written: {problem}", file=sys.stderr)
     return failure.exit_code
 

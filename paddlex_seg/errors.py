@@ -17,6 +17,10 @@ class ConfigError(PaddlexSegError):
     exit_code = 2
 
 
+class OutputError(ConfigError):
+    """The output folder cannot be written. Only the terminal can tell it."""
+
+
 class DatasetError(PaddlexSegError):
     """Images or annotations are missing, unreadable or contradict each other."""
 

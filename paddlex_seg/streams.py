@@ -1,13 +1,18 @@
 """Text streams that never fail: what cannot be written is dropped, so that the work goes on.
 
-A terminal may be closed, the reader of a pipe (``| head``) may have ended, a disk may be full, and a console
-may not have Chinese characters. None of this is a reason to end a training.
+A terminal may be closed or paused, the reader of a pipe (``| head``) may have ended or may not read, a disk
+may be full, and a console may not have Chinese characters. None of this is a reason to end or to halt a run.
 """
 
+import errno
 import io
 import os
+import select
 import sys
 from typing import IO, Any, TextIO
+
+PATIENCE_SECONDS = 10.0  # for the reader of a pipe; later, nothing waits for it
+CHUNK_BYTES = 512  # a pipe that is ready takes at least this much at once, on every system
 
 
 class LastingWriter(io.RawIOBase):
@@ -36,11 +41,23 @@ class LastingWriter(io.RawIOBase):
     def write(self, data: Any) -> int:
         """Write some bytes, or drop all of them. Return how many were written or dropped."""
         try:
-            written = self._raw.write(data)
+            self._wait_for_reader()
+            written = self._raw.write(memoryview(data)[:CHUNK_BYTES])
         except OSError as error:
             self.problem = self.problem or error
             written = None
         return len(data) if written is None else int(written)
+
+    def _wait_for_reader(self) -> None:
+        """Raise TimeoutError when a pipe or terminal is full. Files are always ready."""
+        if not hasattr(select, "poll"):  # on Windows
+            return
+        poll = select.poll()
+        poll.register(self._raw, select.POLLOUT)
+        if not poll.poll(0 if self.problem else 1000 * PATIENCE_SECONDS):
+            raise TimeoutError(
+                errno.ETIMEDOUT, f"its reader has read nothing for {PATIENCE_SECONDS:g} seconds"
+            )
 
     def close(self) -> None:
         """Close both streams."""

@@ -15,6 +15,7 @@ import pytest
 from command_line import read_result
 from small_runs import change_split, copy_dataset, train_options
 
+from paddlex_seg import streams
 from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.demo import COCO_FOLDER, write_demo_dataset
 from paddlex_seg.streams import lasting_stream, new_problem
@@ -60,7 +61,14 @@ class Broken(io.RawIOBase):
     """A file that takes some bytes and then fails."""
 
     def __init__(self, room: int) -> None:
-        self.room, self.taken = room, b""
+        self.room, self.taken, self.null = room, b"", os.open(os.devnull, os.O_WRONLY)
+
+    def fileno(self) -> int:
+        return self.null
+
+    def close(self) -> None:
+        super().close()
+        os.close(self.null)
 
     def writable(self) -> bool:
         return True
@@ -86,6 +94,24 @@ def test_a_stream_takes_what_fits_drops_the_rest_and_tells_the_reason_once() -> 
     stream.close()
     assert raw.taken == b"\\xe9\ndro"
     assert new_problem(sys.stderr) is None
+
+
+def test_nobody_waits_for_long_for_a_reader_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "PATIENCE_SECONDS", 0.3)
+    ours, theirs = os.pipe()
+    stream = lasting_stream(io.FileIO(theirs, "w"), "utf-8")
+    start = time.monotonic()
+    for number in range(20_000):  # a pipe takes 64 kB
+        print("line", number, file=stream)
+    assert 0.3 <= time.monotonic() - start < 5
+    problem = new_problem(stream)
+    assert problem is not None and "its reader has read nothing for 0.3 seconds" in str(problem)
+    seen = os.read(ours, 1 << 20)
+    assert seen.startswith(b"line 0\nline 1\n") and len(seen) > 30_000
+    print("read again", file=stream)
+    assert os.read(ours, 1 << 20).endswith(b"read again\n")
+    stream.close()
+    os.close(ours)
 
 
 # Commands

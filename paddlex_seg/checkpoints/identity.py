@@ -13,6 +13,7 @@ from paddlex_seg.data.coco.official_categories import COCO_CATEGORIES
 from paddlex_seg.data.coco.paths import dataset_paths
 from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.errors import WeightsError
+from paddlex_seg.files.addresses import file_name, scheme_of
 from paddlex_seg.files.weights_cache import resolve_weights
 from paddlex_seg.recipes import ImageSize
 from paddlex_seg.runtime.network import network
@@ -93,8 +94,9 @@ def describe_weights(
 
 def is_official(spec: ModelSpec, source: str | None) -> bool:
     """Whether a path or a URL names the official weights of a model."""
-    name = (source or "").replace("\\", "/").rpartition("/")[2]
-    return name == spec.official_weights.rpartition("/")[2]
+    text = source or ""
+    name = text.replace("\\", "/").rpartition("/")[2] if scheme_of(text) is None else file_name(text)
+    return name == file_name(spec.official_weights)
 
 
 def require_categories_of_model(weight_path: Path, info: ModelInfo, coco: CocoFile) -> None:

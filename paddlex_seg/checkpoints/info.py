@@ -84,6 +84,11 @@ def read_info(weight_path: Path) -> ModelInfo | None:
     None when there is neither. Raises WeightsError when a description cannot be read, and when ``.info.json``
     belongs to another weight file.
     """
+    if weight_path.suffix in (".pdopt", ".pdstates"):
+        raise WeightsError(
+            f"{weight_path} holds the state of a training, not weights. Give "
+            f"{weight_path.with_suffix('.pdparams').name} beside it."
+        )
     path = weight_path.with_suffix(".info.json")
     beside = _read_json(path) if path.is_file() else None
     expected = None if beside is None else beside.get("weights_sha256")

@@ -5,13 +5,26 @@ of other modules. It builds arrays itself and does not use NumPy's functions eit
 NumPy's ``dtype`` treat bytes as memory addresses.
 """
 
+import os
 import pickle
+import pickletools
 from collections.abc import Callable
 from types import MappingProxyType
 from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+OPERATIONS = MappingProxyType(
+    {operation.code.encode("latin1"): operation for operation in pickletools.opcodes}
+)
+# Number of bytes of the length that comes before data.
+LENGTH_BYTES = {
+    pickletools.TAKEN_FROM_ARGUMENT1: 1,
+    pickletools.TAKEN_FROM_ARGUMENT4: 4,
+    pickletools.TAKEN_FROM_ARGUMENT4U: 4,
+    pickletools.TAKEN_FROM_ARGUMENT8U: 8,
+}
 
 
 def read_pickle(file: IO[bytes]) -> Any:
@@ -20,7 +33,44 @@ def read_pickle(file: IO[bytes]) -> Any:
     Raises RefusedError when the file requires anything but data. Bytes that are no pickle can raise many
     other exceptions.
     """
+    _require_small_memo(file)
+    file.seek(0)
     return _DataUnpickler(file, encoding="latin1").load()  # for old files, written by Python 2
+
+
+def _require_small_memo(file: IO[bytes]) -> None:
+    """Raise ValueError when a pickle numbers an object higher than it has objects.
+
+    The unpickler reserves memory up to that number, 16 GB for one changed bit.
+    """
+    num_read = 0
+    while code := file.read(1):
+        num_read += 1
+        operation = OPERATIONS[code]
+        argument = _read_argument(file, operation.arg.n if operation.arg else 0)
+        if operation.name == "PUT":
+            number = int(argument)
+        elif operation.name in ("BINPUT", "LONG_BINPUT"):
+            number = int.from_bytes(argument, "little")
+        else:
+            number = 0
+            if operation.name in ("GLOBAL", "INST"):  # module and name are two lines
+                file.readline()
+        if number > num_read:
+            raise ValueError(f"object {num_read} has the number {number}")
+        if operation.name == "STOP":
+            return
+
+
+def _read_argument(file: IO[bytes], size: int) -> bytes:
+    """The argument of an operation of ``size`` bytes, or one of the special sizes; empty for data."""
+    if size >= 0:
+        return file.read(size)
+    if size == pickletools.UP_TO_NEWLINE:
+        return file.readline()
+    length = int.from_bytes(file.read(LENGTH_BYTES[size]), "little")
+    file.seek(length, os.SEEK_CUR)
+    return b""
 
 
 class RefusedError(Exception):

@@ -1,5 +1,6 @@
 """Leaves out what wrappers put before the names of tensors: ``module.``, ``_layers.``, ``student.`` ..."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,6 +10,7 @@ from paddle import Tensor
 
 from paddlex_seg.checkpoints.names import find_takers
 
+NAME = re.compile(r"[\w.]+")  # the state of an optimizer has other characters, as in optimizer/velocity|...
 MOST_PARTS = 3  # of a prefix, as in module.model.student.
 LEAST_SHARE = 0.2  # of the entries of a file that have the same prefix
 AVERAGED = ("ema", "teacher")  # moving averages, which are what is evaluated
@@ -55,7 +57,11 @@ def _groups(weights: Weights, takers: Mapping[str, Any]) -> dict[str, Weights]:
         counts.update(
             ".".join(parts[:length]) + "." for length in range(1, min(MOST_PARTS, len(parts) - 1) + 1)
         )
-    common = [prefix for prefix, count in counts.items() if LEAST_SHARE * len(weights) <= count]
+    common = [
+        prefix
+        for prefix, count in counts.items()
+        if LEAST_SHARE * len(weights) <= count and NAME.fullmatch(prefix)
+    ]
     return {
         prefix: {
             name.removeprefix(prefix): array for name, array in weights.items() if name.startswith(prefix)

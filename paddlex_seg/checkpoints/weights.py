@@ -23,19 +23,15 @@ from paddlex_seg.catalog import ModelSpec
 from paddlex_seg.checkpoints.file_kinds import USE_WEIGHTS, is_safetensors, what_it_is
 from paddlex_seg.checkpoints.finite import require_finite
 from paddlex_seg.checkpoints.names import find_takers, match_classes
-from paddlex_seg.checkpoints.pickle_reader import PickledArray, RefusedError, read_pickle
+from paddlex_seg.checkpoints.pickle_reader import RefusedError, read_pickle
 from paddlex_seg.checkpoints.prefixes import without_prefix
+from paddlex_seg.checkpoints.wrappers import array_of, unwrapped
 from paddlex_seg.errors import WeightsError
 from paddlex_seg.files.atomic import new_file, write_bytes
 from paddlex_seg.models.base import ClassAxis, InstanceSegmenter
 from paddlex_seg.structures import Category
 
 LOGGER = logging.getLogger(__name__)
-# Entries that can hold the weights, the preferred first: moving averages are what is evaluated.
-WRAPPERS = tuple(
-    "ema ema_state_dict model_ema teacher model state_dict model_state_dict params module network net "
-    "weights student".split()
-)
 PARAMETER_NAMES = "StructuredToParameterName@@"
 SLICED_TENSORS = "UnpackBigParamInfor@@"  # Paddle's own spelling
 # The description of the weights, as JSON: the bytes of an array in .pdparams, metadata in .safetensors. An
@@ -74,7 +70,7 @@ class LoadReport:
 def read_weights(path: str | Path) -> dict[str, NDArray[Any]]:
     """The named arrays of a .pdparams or .safetensors file, in the order of the file.
 
-    Arrays may be read-only. bfloat16 arrays of a .pdparams file come as uint16, as Paddle stores them.
+    Arrays may be read-only. bfloat16 arrays come as uint16, as Paddle stores them in a .pdparams file.
     Entries that are not arrays are ignored. Weights within an entry ("model", "ema", ...) are unwrapped, and
     the log says which entry is used. Raises WeightsError when the file is missing, empty, truncated, no
     weight file, or would run code.
@@ -339,9 +335,19 @@ def _require_content(path: Path) -> None:
 
 def _read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        return safetensors.numpy.load_file(path)
-    except Exception as problem:  # a SafetensorError, or NumPy's error for an unknown dtype
+        try:
+            return safetensors.numpy.load_file(path)
+        except TypeError:  # NumPy does not know a data type
+            found = safetensors.deserialize(path.read_bytes())
+            return {name: _array_of_safetensor(**info) for name, info in found}
+    except Exception as problem:  # a SafetensorError, or KeyError for a data type of 8 bits
         raise WeightsError(_damage_report(path, problem)) from problem
+
+
+def _array_of_safetensor(dtype: str, shape: list[int], data: bytearray) -> NDArray[Any]:
+    """An array of the data types that networks have. bfloat16 comes as uint16, as from a .pdparams file."""
+    types = {"BF16": "u2", "F16": "f2", "F32": "f4", "F64": "f8", "I32": "i4", "I64": "i8"}
+    return np.frombuffer(data, types[dtype]).reshape(shape)
 
 
 def _safetensors_metadata(path: Path) -> dict[str, str]:
@@ -356,7 +362,7 @@ def _read_pdparams(path: Path) -> tuple[dict[str, NDArray[Any]], str]:
     try:
         with open(path, "rb") as file:
             content = read_pickle(file)
-        entries, note = _unwrapped(content)
+        entries, note = unwrapped(content)
         return _named_arrays(entries), note
     except RefusedError as refused:
         raise WeightsError(
@@ -372,33 +378,8 @@ def _damage_report(path: Path, problem: Exception) -> str:
     if isinstance(problem, OSError):
         return f"{path} cannot be read: {problem}."
     return (
-        f"{path} ({path.stat().st_size} bytes) is truncated, damaged or no {path.suffix} file: "
+        f"{path} ({path.stat().st_size} bytes) is truncated, damaged or no weight file: "
         f"{type(problem).__name__}: {problem}. {what_it_is(path)}"
-    )
-
-
-def _unwrapped(content: Any) -> tuple[Any, str]:
-    """The dict with the arrays in a file that wraps it, and a note about it: empty when it is not wrapped."""
-    path: list[str] = []
-    unused: list[str] = []
-    while isinstance(content, dict):
-        inner = [key for key, value in content.items() if isinstance(key, str) and _holds_arrays(value)]
-        best = next((key for key in WRAPPERS if key in inner), None)
-        if best is None:
-            break
-        unused += [".".join([*path, key]) for key in inner if key != best]
-        path.append(best)
-        content = content[best]
-    if not path:
-        return content, ""
-    others = f"; not used: {', '.join(unused)}" if unused else ""
-    return content, f"the entry {'.'.join(path)} is used as weights{others}"
-
-
-def _holds_arrays(value: Any) -> bool:
-    """Whether a value is a dict with arrays in it, or in the dicts in it."""
-    return isinstance(value, dict) and any(
-        _array_of(one) is not None or _holds_arrays(one) for one in value.values()
     )
 
 
@@ -406,14 +387,8 @@ def _named_arrays(content: Any) -> dict[str, NDArray[Any]]:
     if not isinstance(content, dict):
         kind = type(content).__name__.strip("_").lower()
         raise ValueError(f"found one object of type {kind}, expected named arrays")
-    arrays = {str(name): array for name, value in content.items() if (array := _array_of(value)) is not None}
+    arrays = {str(name): array for name, value in content.items() if (array := array_of(value)) is not None}
     return _join_slices(arrays, content.get(SLICED_TENSORS, {}))
-
-
-def _array_of(value: Any) -> NDArray[Any] | None:
-    if isinstance(value, tuple) and len(value) == 2:  # how Paddle pickles a Tensor: its name and its values
-        value = value[1]
-    return value.array if isinstance(value, PickledArray) else None
 
 
 def _join_slices(arrays: dict[str, NDArray[Any]], sliced: Mapping[str, Any]) -> dict[str, NDArray[Any]]:

@@ -1,9 +1,11 @@
 """``-o Section.key=value``: what an option sets, and setting it in the content of a configuration file."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeGuard
 
-from paddlex_seg.config.schema import is_section, type_of
+from pydantic import BaseModel
+
+from paddlex_seg.config.schema import Config
 from paddlex_seg.config.yaml_text import (
     NULL_WORDS,
     DuplicateKeyError,
@@ -46,6 +48,22 @@ def apply(data: dict[str, Any], option: str) -> None:
             _set(data, parts, value)
         except ValueError as error:
             raise ConfigError(f"-o {option}: {error}") from None
+
+
+def is_section(kind: Any) -> TypeGuard[type[BaseModel]]:
+    """Whether the type of a key is a section, not a value."""
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def type_of(parts: Sequence[str]) -> Any:
+    """The type of a key, such as ``("Train", "batch_size")``; None if there is no such key."""
+    kind: Any = Config
+    for part in parts:
+        info = kind.model_fields.get(part) if is_section(kind) else None
+        if info is None:
+            return None
+        kind = info.annotation
+    return kind
 
 
 def _single_value(text: str) -> Any:

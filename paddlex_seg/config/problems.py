@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from paddlex_seg.config.overrides import settings
-from paddlex_seg.config.schema import Config, is_section, type_of
+from paddlex_seg.config.overrides import is_section, settings, type_of
+from paddlex_seg.config.schema import Config
 from paddlex_seg.config.yaml_text import colon_hint, full_width_hint
 
 # Keys of PaddleX that this toolkit does not support, each with the advice for the error message.
@@ -85,7 +85,7 @@ class _Shown(reprlib.Repr):
 
     def __init__(self) -> None:
         super().__init__()
-        self.maxlevel, self.maxlist, self.maxdict, self.maxstring = 3, 10, 10, 200
+        self.maxlevel, self.maxlist, self.maxdict, self.maxstring = 2, 6, 6, 200
 
     def repr_str(self, text: str, level: int) -> str:
         written = re.match(r"[-+.\w]*\d[-+.\w]*$|True$|False$|true$|false$|[\[{]", text)

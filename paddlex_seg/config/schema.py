@@ -3,8 +3,7 @@
 `python docs/generate.py` writes `docs/config.md` from the descriptions in this file.
 """
 
-from collections.abc import Sequence
-from typing import Any, Literal, Self, TypeGuard
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -412,19 +411,3 @@ class Config(_Section):
     def to_yaml(self) -> str:
         """The effective configuration as YAML, defaults included. `load_config` can read it back."""
         return dump_yaml(self.model_dump(mode="json"))
-
-
-def is_section(kind: Any) -> TypeGuard[type[_Section]]:
-    """Whether the type of a key is a section, not a value."""
-    return isinstance(kind, type) and issubclass(kind, _Section)
-
-
-def type_of(parts: Sequence[str]) -> Any:
-    """The type of a key, such as ``("Train", "batch_size")``; None if there is no such key."""
-    kind: Any = Config
-    for part in parts:
-        info = kind.model_fields.get(part) if is_section(kind) else None
-        if info is None:
-            return None
-        kind = info.annotation
-    return kind

@@ -90,6 +90,8 @@ def _text(value: Any) -> str:
         raise ValueError(f"expected a text{'' if value is None else '; put it into quotes'}")
     if not value:
         raise ValueError("expected a text that is not empty")
+    if "\0" in value:
+        raise ValueError("expected a text without the character U+0000")
     return value
 
 

@@ -5,12 +5,20 @@ the original image. ``network.json`` is only the network, with small masks. Our 
 ``network.json``, because the full-size masks of one large image can exceed the memory of a machine.
 """
 
+import errno
 import filecmp
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NoReturn
 
 import paddle
 from paddle import Tensor, nn
+from paddle.jit.dy2static import convert_call_func
+from paddle.jit.dy2static.utils import get_temp_dir
 from paddle.static import InputSpec
 
 from paddlex_seg.catalog import ModelSpec
@@ -21,25 +29,34 @@ from paddlex_seg.files.written import claimed
 from paddlex_seg.inference.export_spec import ExportedSpec, write_inference_yml
 from paddlex_seg.models.base import InstanceSegmenter
 from paddlex_seg.ops.masks import paste_masks
+from paddlex_seg.runtime.environment import versions, writable_home
 from paddlex_seg.structures import Detections, PreprocessSpec
 
 FILES = ("inference.json", "inference.pdiparams", "network.json", "inference.yml")
+_ITEM_BYTES = {"0.t_f16": 2, "0.t_bf16": 2, "0.t_f32": 4, "0.t_f64": 8, "0.t_i32": 4, "0.t_i64": 8}
 
 
-def export_model(model: InstanceSegmenter, spec: ModelSpec, info: ModelInfo, folder: Path) -> None:
+def export_model(
+    model: InstanceSegmenter,
+    spec: ModelSpec,
+    info: ModelInfo,
+    folder: Path,
+    weight_path: Path | None = None,
+) -> None:
     """Write the exported folder. Files are moved into ``folder`` only after all of them are complete.
 
-    Files of the user with these names are kept as ``.bak``.
+    weight_path: the file of the weights, whose identity is written into ``inference.yml``. Files of the user
+    with these names are kept as ``.bak``.
     """
     with claimed(folder, FILES), new_files(folder) as temporary:
         inputs = _input_spec(info.preprocess)
         official = WithoutBoxes if spec.arch == "SOLOv2" else WithPastedMasks
         _save_graph(official(model), inputs, temporary / "inference")
         _save_graph(WithSmallMasks(model), inputs, temporary / "network")
-        same = filecmp.cmp(temporary / "inference.pdiparams", temporary / "network.pdiparams", shallow=False)
-        assert same, "the two exported graphs must read the same parameters"
+        require_whole(temporary)
         checksums = {name: sha256_of(temporary / name) for name in FILES if name != "inference.yml"}
-        described = replace(exported_spec(model, spec, info), sha256=checksums)
+        weights = {} if weight_path is None else identity_of(weight_path, info)
+        described = replace(exported_spec(model, spec, info), sha256=checksums, exported_from=weights)
         write_inference_yml(temporary / "inference.yml", described)
         for path in temporary.iterdir():
             if path.name not in FILES:
@@ -94,6 +111,17 @@ class WithSmallMasks(nn.Layer):
         return bbox, bbox_num, mask
 
 
+def identity_of(weight_path: Path, info: ModelInfo) -> dict[str, Any]:
+    """What ``inference.yml`` says about the weights that were exported. It names no folder."""
+    return {
+        "weights": weight_path.name,
+        "weights_sha256": sha256_of(weight_path),
+        "category_ids": [category.id for category in info.categories],
+        "recipe": info.recipe,
+        **versions(),
+    }
+
+
 def exported_spec(model: InstanceSegmenter, spec: ModelSpec, info: ModelInfo) -> ExportedSpec:
     """The content of ``inference.yml`` for a model."""
     return ExportedSpec(
@@ -120,5 +148,71 @@ def _input_spec(preprocess: PreprocessSpec) -> list[InputSpec]:
 
 def _save_graph(layer: nn.Layer, inputs: list[InputSpec], prefix: Path) -> None:
     layer.eval()
-    with paddle.no_grad():
+    with paddle.no_grad(), writable_home(), _told_conversion_errors():
         paddle.jit.save(paddle.jit.to_static(layer, input_spec=inputs, full_graph=True), str(prefix))
+
+
+@contextmanager
+def _told_conversion_errors() -> Iterator[None]:
+    """Raise the first error of the disk to which Paddle writes the source code of converted functions.
+
+    Paddle takes any OSError there for a function without source code. It then exports the function as it is,
+    with the shapes of the example input as constants.
+    """
+    convert, failed = convert_call_func.convert_to_static, []
+
+    def watched(function: Any) -> Any:
+        try:
+            return convert(function)
+        except OSError as error:
+            if error.errno is not None:  # a function without source code has none
+                error.filename = error.filename or get_temp_dir()
+                failed.append(error)
+            raise
+
+    convert_call_func.convert_to_static = watched
+    try:
+        yield
+    finally:
+        convert_call_func.convert_to_static = convert
+        if failed:
+            raise failed[0]
+
+
+def require_whole(folder: Path) -> None:
+    """Raise OSError unless all that Paddle wrote is there: its writing overlooks a full or failing disk."""
+    for name in ("inference", "network"):
+        graph, parameters = folder / f"{name}.json", folder / f"{name}.pdiparams"
+        expected = _parameter_bytes(graph)
+        if expected is None:
+            _report_loss(graph)
+        elif parameters.stat().st_size != expected:
+            _report_loss(parameters)
+    if not filecmp.cmp(folder / "inference.pdiparams", folder / "network.pdiparams", shallow=False):
+        _report_loss(folder / "inference.pdiparams")  # both graphs read the same parameters
+
+
+def _report_loss(path: Path) -> NoReturn:
+    raise OSError(errno.ENOSPC, "Only a part was written, so the disk is full or fails", str(path))
+
+
+def _parameter_bytes(graph: Path) -> int | None:
+    """The size of the parameter file that a graph file asks for; None when the graph file is cut off."""
+    try:
+        program = json.loads(graph.read_bytes())
+    except ValueError:
+        return None
+    operators = program["program"]["regions"][0]["blocks"][0]["ops"]
+    return sum(_record_bytes(operator["O"]["TT"]["D"]) for operator in operators if operator["#"] == "p")
+
+
+def _record_bytes(tensor: list[Any]) -> int:
+    """The bytes of one tensor in a parameter file. tensor: its type, shape and more, as in a graph file."""
+    kind, shape = tensor[0]["#"], tensor[1]
+    versions_and_lengths, type_and_shape = 20, 2 + sum(1 + _varint_bytes(side) for side in shape)
+    return versions_and_lengths + type_and_shape + math.prod(shape) * _ITEM_BYTES[kind]
+
+
+def _varint_bytes(number: int) -> int:
+    """The length of a number in Protocol Buffers: seven bits per byte."""
+    return max(1, math.ceil(number.bit_length() / 7))

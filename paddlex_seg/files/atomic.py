@@ -31,6 +31,7 @@ _TEMPORARY_NAME = re.compile(
 )
 _PROC = Path("/proc")
 _FLUSHED_AT_ONCE = 16
+_PROBED_BYTES = 4096  # one block of most file systems
 # Errors of a full or broken disk, which the system reports without a file name.
 _DISK_ERRORS = {errno.ENOSPC, errno.EIO, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
@@ -49,7 +50,8 @@ def new_file(path: Path) -> Iterator[Path]:
             yield temporary
             put_in_place(temporary, path)
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # it is gone, or an error is on its way that tells more
+                temporary.unlink()
 
 
 @contextmanager
@@ -77,8 +79,8 @@ def new_files(folder: Path) -> Iterator[Path]:
     """A temporary folder for files that belong together. They are then moved into ``folder``.
 
     All files are complete before the first is moved. Files of the same names are replaced; other files of
-    ``folder`` stay. The folder is created if missing. After an error none of the files is moved. Disk errors
-    (OSError) name ``folder``.
+    ``folder`` stay. The folder is created if missing. After an error, also of a rename, the old files are
+    there. Disk errors (OSError) name ``folder``.
     """
     temporary = temporary_path(folder / "files")
     with _naming(temporary, folder):
@@ -86,8 +88,7 @@ def new_files(folder: Path) -> Iterator[Path]:
             temporary.mkdir(parents=True)
             yield temporary
             _flush_tree(temporary)
-            for path in sorted(temporary.iterdir()):
-                os.replace(path, folder / path.name)
+            _move_all(temporary, folder)
             flush(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -126,6 +127,22 @@ def reserved_space(path: Path) -> Iterator[Callable[[int], None]]:
                 yield reserve
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def require_writable(folder: Path) -> None:
+    """Create a folder if missing, and write and remove a small file in it. Raises OSError.
+
+    Only a try tells: rights say nothing about read-only and full disks, and nothing at all to root.
+    """
+    probe = temporary_path(folder / "probe")
+    with _naming(probe, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            probe.write_bytes(bytes(_PROBED_BYTES))
+            flush(probe)
+        finally:
+            with suppress(OSError):
+                probe.unlink(missing_ok=True)
 
 
 def put_in_place(new: Path, path: Path) -> None:
@@ -217,6 +234,37 @@ def start_of(pid: int) -> int | None:
     return 0
 
 
+def _move_all(new: Path, folder: Path) -> None:
+    """Move the files of ``new`` into ``folder``. After an error, undo what was done."""
+    paths, old = sorted(new.iterdir()), temporary_path(new / "old")
+    moved: list[Path] = []
+    old.mkdir()
+    try:
+        for path in paths:
+            target = folder / path.name
+            if target.exists():
+                link_or_copy(target, old / path.name)
+            os.replace(path, target)
+            moved.append(target)
+    except BaseException:
+        for target in moved:
+            with suppress(OSError):
+                if (old / target.name).exists():
+                    os.replace(old / target.name, target)
+                else:
+                    target.unlink()
+        raise
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Link a file under a second name, or copy it if the file system has no hard links."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 def _exchange(new: Path, path: Path, backup: Callable[[Path], Path] | None) -> None:
     """Replace a folder. The old folder is removed only after the new one is in place."""
     old = None
@@ -253,6 +301,8 @@ def _naming(temporary: Path, path: Path) -> Iterator[None]:
     except OSError as error:
         if error.filename is None and error.errno in _DISK_ERRORS:
             error.filename = str(path)
-        elif isinstance(error.filename, str | os.PathLike) and error.filename2 is None:
+        elif isinstance(error.filename, str | os.PathLike):
             error.filename = os.fspath(error.filename).replace(str(temporary), str(path), 1)
+            if error.filename2 is not None and os.fspath(error.filename2) == error.filename:
+                del error.filename2  # the rename from the temporary name
         raise

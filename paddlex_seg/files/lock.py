@@ -121,7 +121,7 @@ def _require_ended(path: Path, *, now: float) -> None:
     if not _runs(holder, silent):
         return
     who = "another training" if holder is None else f"process {holder.pid} on {holder.host}"
-    since = "" if holder is None else f", since {holder.since}"
+    since = "" if holder is None else f" since {holder.since}"
     told = (
         ""
         if holder is not None and _is_checkable(holder)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from paddlex_seg.errors import DatasetError
-from paddlex_seg.files.atomic import flush_all, new_file, new_folder, remove_leftovers
+from paddlex_seg.files.atomic import flush_all, link_or_copy, new_file, new_folder, remove_leftovers
 from paddlex_seg.files.json import write_json
 
 _LOGGER = logging.getLogger(__name__)
@@ -116,15 +116,6 @@ def _kept_backup(path: Path) -> Path:
 
 def _say_kept(backup: Path) -> None:
     _LOGGER.info(f"The previous version is kept as {backup}")
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """Link a file under a second name, or copy it if the file system has no hard links."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source.resolve(), target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 def _roll_forward(root: Path, moves: list[dict[str, Any]]) -> None:

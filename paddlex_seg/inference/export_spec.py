@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any, get_args
 
@@ -32,12 +33,13 @@ class ExportedSpec:
     mask_frame: MaskFrame = "image"  # how the masks of network.json are pasted
     max_detections: int | None = None  # how many objects the model finds in an image at most; None: unknown
     sha256: Mapping[str, str] = field(default_factory=dict)  # of graphs and parameters, by file name
+    exported_from: Mapping[str, Any] = field(default_factory=dict)  # the identity of the weights
 
 
 def write_inference_yml(path: Path, spec: ExportedSpec) -> None:
     """Write ``inference.yml`` in the format that PaddleX 3 and Paddle's deployment code read.
 
-    The keys ``mask_frame``, ``max_detections`` and ``sha256`` are only used by this toolkit.
+    Only this toolkit uses the keys ``mask_frame``, ``max_detections``, ``sha256`` and ``exported_from``.
     """
     document = {
         "mode": "paddle",
@@ -53,8 +55,9 @@ def write_inference_yml(path: Path, spec: ExportedSpec) -> None:
         "Preprocess": _preprocess_to_operators(spec.preprocess),
         "label_list": list(spec.labels),
     }
-    if spec.sha256:
-        document["sha256"] = dict(spec.sha256)
+    for key in ("sha256", "exported_from"):
+        if getattr(spec, key):
+            document[key] = dict(getattr(spec, key))
     write_text(path, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
 
 
@@ -77,6 +80,7 @@ def read_inference_yml(path: Path) -> ExportedSpec:
         max_detections=_read_count(document, "max_detections", OFFICIAL_LIMITS.get(arch, 0), problems)
         or None,
         sha256=_read_sha256(document, problems),
+        exported_from=_read_section(document, "exported_from"),
     )
     if problems:
         raise BackendError(f"{path}: {'; '.join(problems)}. {ADVICE}")
@@ -100,9 +104,18 @@ def _read_model_name(document: Mapping[str, Any]) -> str:
     return str(section.get("model_name", "")) if isinstance(section, Mapping) else ""
 
 
+def _read_section(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    section = document.get(key)
+    return section if isinstance(section, Mapping) else {}
+
+
 def _read_labels(document: Mapping[str, Any], problems: list[str]) -> tuple[str, ...]:
     labels = document.get("label_list")
-    if not isinstance(labels, list) or not labels:
+    if (
+        not isinstance(labels, list)
+        or not labels
+        or not all(isinstance(name, str | int | float | date | None) for name in labels)
+    ):
         problems.append(f"label_list is {labels!r}, expected a list of class names")
         return ()
     return tuple(map(str, labels))

@@ -1,7 +1,6 @@
 """The prediction result of one image, saved as JSON (one schema for all models) or as a drawing."""
 
 import errno
-import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from paddlex_seg.errors import PaddlexSegError
+from paddlex_seg.files.images import encode_image
 from paddlex_seg.files.written import WrittenFiles
 from paddlex_seg.masks.rle import rle_to_json
 from paddlex_seg.structures import Instances
@@ -119,10 +119,7 @@ class Result:
         """
         path = self._target(Path(save_path), DRAWING_SUFFIXES, self._drawing_suffix)
         options = {"quality": JPEG_QUALITY} if path.suffix.lower() in (".jpg", ".jpeg") else {}
-        image_format = Image.registered_extensions()[path.suffix.lower()]
-        content = io.BytesIO()
-        Image.fromarray(self.draw()).save(content, format=image_format, **options)
-        self.written.put(path, content.getvalue())
+        self.written.put(path, encode_image(Image.fromarray(self.draw()), path.suffix, **options))
         return path
 
     @property

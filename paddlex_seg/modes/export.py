@@ -29,6 +29,6 @@ def run(cfg: Config) -> dict[str, Any]:
     )
     model = load_model(spec, weight_path, num_classes=len(info.categories))
     spec.limit_detections(model, cfg.Global.max_detections, info.image_size)
-    export_model(model, spec, info, output)
+    export_model(model, spec, info, output, weight_path)
     LOGGER.info("Export inference config file to %s", output / "inference.yml")
     return {"model_dir": cfg.Global.output, "files": list(FILES), **describe_model(weight_path, info)}

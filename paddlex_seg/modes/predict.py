@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from glob import glob
@@ -16,8 +16,10 @@ from paddlex_seg.config.schema import Config
 from paddlex_seg.errors import ConfigError, PaddlexSegError
 from paddlex_seg.files.addresses import scheme_of
 from paddlex_seg.files.atomic import reserved_space
+from paddlex_seg.files.checksum import sha256_of
 from paddlex_seg.files.names import printable
 from paddlex_seg.fonts import unwritable_notice
+from paddlex_seg.inference.export_spec import read_inference_yml
 from paddlex_seg.inference.predictor import Predictor, open_predictor, warn_of_unreadable
 from paddlex_seg.inference.results import UnwritableResult
 from paddlex_seg.inference.sources import UnreadableInput
@@ -42,10 +44,31 @@ def run(cfg: Config) -> dict[str, Any]:
     if len(cfg.Predict.input) == 1:
         require_one_input(cfg.Predict.input[0])
     output = Path(cfg.Global.output)
-    model_dir = cfg.Predict.model_dir or best_of_run(output, "inference", key="Predict.model_dir")
+    model_dir = Path(cfg.Predict.model_dir or best_of_run(output, "inference", key="Predict.model_dir"))
+    predictor = open_exported(cfg, model_dir)
+    report = Report(describe_exported(model_dir))
+    try:
+        with reserved_space(result_path(output, "predict")) as reserve:
+            report.reserve = reserve
+            predict_all(predictor, list(cfg.Predict.input), output, report)
+    except BaseException as error:
+        with suppress(OSError):
+            write_result(output, "predict", report.content())
+        if isinstance(error, OSError):
+            raise PaddlexSegError(
+                f"{error.filename or output}: cannot be written ({error.strerror or error}). The results of "
+                f"{len(report.rows['results'])} image(s) are complete and listed in predict_result.json. "
+                "Free disk space, or set another Global.output."
+            ) from error
+        raise
+    return report.content()
+
+
+def open_exported(cfg: Config, model_dir: Path) -> Predictor:
+    """The predictor for an exported model. Settings that it cannot follow are logged."""
     device = use_device(cfg.Global.device)
     predictor = open_predictor(
-        Path(model_dir),
+        model_dir,
         device=device,
         run_mode=cfg.Predict.kernel_option.run_mode,
         batch_size=cfg.Predict.batch_size,
@@ -59,30 +82,32 @@ def run(cfg: Config) -> dict[str, Any]:
         )
     if notice := unwritable_notice(predictor.labels):
         LOGGER.warning(notice)
-    report = Report()
-    try:
-        with reserved_space(result_path(output, "predict")) as reserve:
-            report.reserve = reserve
-            predict_all(predictor, list(cfg.Predict.input), output, report)
-    except BaseException as error:
-        with suppress(OSError):
-            write_result(output, "predict", report.rows)
-        if isinstance(error, OSError):
-            raise PaddlexSegError(
-                f"{error.filename or output}: cannot be written ({error.strerror or error}). The results of "
-                f"{len(report.rows['results'])} image(s) are complete and listed in predict_result.json. "
-                "Free disk space, or set another Global.output."
-            ) from error
-        raise
-    return report.rows
+    return predictor
+
+
+def describe_exported(model_dir: Path) -> dict[str, Any]:
+    """What the results were made with, for the result file."""
+    spec = read_inference_yml(model_dir / "inference.yml")
+    weights = model_dir / "inference.pdiparams"
+    return {
+        "model": spec.model_name,
+        "weights": {"path": str(weights), "sha256": sha256_of(weights)},
+        "exported_from": dict(spec.exported_from),
+        "input_size": list(spec.preprocess.size_hw),
+    }
 
 
 @dataclass
 class Report:
     """What was done so far: the content of the result file."""
 
+    model: Mapping[str, Any]
     rows: dict[str, list[dict[str, str]]] = field(default_factory=lambda: {"results": [], "skipped": []})
     reserve: Callable[[int], None] = lambda num_bytes: None
+
+    def content(self) -> dict[str, Any]:
+        """The content of the result file."""
+        return {**self.rows, **self.model}
 
     def add(self, key: str, **row: str) -> None:
         """Add a row. When the disk is full, there is still space for all rows."""

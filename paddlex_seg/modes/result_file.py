@@ -1,11 +1,13 @@
-"""``<output>/<mode>_result.json``: the result of a mode, for programs to read."""
+"""The output folder of a mode, and ``<output>/<mode>_result.json``: its result, for programs to read."""
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from paddlex_seg.errors import OutputError
+from paddlex_seg.files.atomic import require_writable
+from paddlex_seg.files.problems import explain
 from paddlex_seg.files.written import WrittenFiles, keep_foreign
 from paddlex_seg.runtime.environment import versions
 
@@ -26,21 +28,45 @@ def write_result(output_dir: Path, mode: str, result: Mapping[str, Any]) -> None
     WrittenFiles().put(path, text.encode("utf-8", "backslashreplace"))
 
 
+def open_output(output_dir: Path) -> None:
+    """Create the output folder and try to write to it, so that no work is lost to one that takes nothing.
+
+    Raises OutputError when the folder cannot be written.
+    """
+    try:
+        str(output_dir).encode()  # results and pages are UTF-8 and name their folder
+        require_writable(output_dir)
+    except OSError as problem:
+        raise OutputError(f"Global.output cannot be written. {explain(problem)}") from problem
+    except ValueError as problem:
+        raise OutputError(
+            f"Global.output cannot be written. The name {str(output_dir)!r} is not UTF-8 text or has a null "
+            "character. Set another folder."
+        ) from problem
+
+
 def clear_result(output_dir: Path, mode: str) -> None:
-    """Remove the result file of an earlier run, so that it is not mistaken for the result of this run."""
+    """Remove the result file of an earlier run, so that it is not mistaken for the result of this run.
+
+    A file of the user with its name is kept as ``.bak``.
+    """
     path = result_path(output_dir, mode)
-    with suppress(OSError):  # a folder that is not writable is reported later, when it is created
-        keep_foreign(path)
-        path.unlink()
+    keep_foreign(path)
+    path.unlink(missing_ok=True)
 
 
 def add_to_result(output_dir: Path, mode: str, failure: Mapping[str, Any]) -> None:
     """Add a failure. Results that the run already wrote, such as finished checkpoints, stay in the file.
 
-    So does ``done_flag`` of a training that was complete before its export failed.
+    So does ``done_flag`` of a training that was complete before its export failed. When the failure cannot be
+    written, the file is removed: it may tell of a success.
     """
     path = result_path(output_dir, mode)
-    reported = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    overruled = failure.keys() - ({"done_flag"} if "models" in reported else set())
-    kept = {key: value for key, value in reported.items() if key not in overruled}
-    write_result(output_dir, mode, {**failure, **kept})
+    try:
+        reported = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        overruled = failure.keys() - ({"done_flag"} if "models" in reported else set())
+        kept = {key: value for key, value in reported.items() if key not in overruled}
+        write_result(output_dir, mode, {**failure, **kept})
+    except BaseException:
+        clear_result(output_dir, mode)
+        raise

@@ -1,6 +1,5 @@
 """Writes sample images with drawn annotations, and the class histogram, as image files."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from PIL import Image
 
 from paddlex_seg.data.coco.instances import annotations_to_instances
 from paddlex_seg.data.images import image_path, load_image
+from paddlex_seg.files.images import encode_image
 from paddlex_seg.files.written import WrittenFiles
 from paddlex_seg.reports.charts import draw_histogram
 from paddlex_seg.structures import Annotation, CocoFile
@@ -58,10 +58,6 @@ def save_histogram(table: Sequence[Mapping[str, Any]], path: Path) -> Path:
 
 def _save(image: NDArray[np.uint8], path: Path, written: WrittenFiles) -> Path:
     """Write an image file, with a number in its name if the user has a file of that name."""
-    content = io.BytesIO()
-    Image.fromarray(image).save(
-        content, format=Image.registered_extensions()[path.suffix.lower()], quality=92
-    )
     free = written.free_name(path)
-    written.put(free, content.getvalue())
+    written.put(free, encode_image(Image.fromarray(image), path.suffix, quality=92))
     return free

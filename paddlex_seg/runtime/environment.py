@@ -1,14 +1,21 @@
 """Settings that a process needs before Paddle is imported, and the environment of distributed runs."""
 
+import atexit
 import ctypes
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from paddlex_seg import __version__
+from paddlex_seg.files.atomic import require_writable, temporary_path
 
 CPU_INFO = Path("/proc/cpuinfo")
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
@@ -90,6 +97,60 @@ def end_with_parent() -> None:
     """
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def use_writable_folders(output: Path) -> None:
+    """Let this process and those that it starts find folders for what they keep outside ``output``.
+
+    A container may have no home, or no other place to write to than ``output``. Then temporary files go into
+    a folder in ``output``, caches of Matplotlib and of downloads into a temporary folder. Both folders are
+    removed at exit.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        os.environ["TMPDIR"] = str(_until_exit(temporary_path(output / "temporary")))
+    spare = spare_home()
+    if spare is not None:
+        os.environ.setdefault("XDG_CACHE_HOME", str(spare / ".cache"))
+        os.environ.setdefault("MPLCONFIGDIR", str(spare / "matplotlib"))
+
+
+@lru_cache(maxsize=1)
+def spare_home() -> Path | None:
+    """A temporary home folder, if that of the user is missing or cannot be written; else None."""
+    home = Path(os.path.expanduser("~"))  # stays ~ for a user without a home
+    try:
+        if home.is_absolute():
+            require_writable(home / ".cache")
+            return None
+    except OSError:
+        pass
+    return _until_exit(Path(tempfile.mkdtemp(prefix="paddlex_seg_home.")))
+
+
+@contextmanager
+def writable_home() -> Iterator[None]:
+    """Inside, Paddle finds a home folder that can be written: it makes folders there when it is imported and
+    when it exports. Outside, ``~`` is what the user means by it.
+    """
+    spare, home = spare_home(), os.environ.get("HOME")
+    if spare is None:
+        yield
+        return
+    os.environ["HOME"] = str(spare)
+    try:
+        yield
+    finally:
+        del os.environ["HOME"]
+        if home is not None:
+            os.environ["HOME"] = home
+
+
+def _until_exit(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def prepare_process() -> None:

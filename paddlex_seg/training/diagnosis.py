@@ -141,17 +141,33 @@ def _said_of_layers(layers: Sequence[str]) -> str | None:
 
 
 def _first_operator(model: InstanceSegmenter, batch: Batch) -> str | None:
-    """The first operator whose result is not finite, forward or backward, as Paddle's own check names it."""
-    paddle.set_flags({"FLAGS_check_nan_inf": True})
+    """The first operator whose result is not finite, forward or backward, as Paddle's own check names it.
+
+    While the check is on, Paddle keeps a trace of the code for each operator that will have a gradient:
+    gigabytes for a whole network. So it is never on while such operators are recorded.
+    """
     try:
-        model.loss(batch)["loss"].backward()
+        with _checked(), paddle.no_grad():
+            model.loss(batch)
+        loss = model.loss(batch)["loss"]
+        with _checked():
+            loss.backward()
     except Exception as error:
         text = str(error)
         return text.split("op=", 1)[1].split(",", 1)[0].split("]", 1)[0] if "op=" in text else None
     finally:
-        paddle.set_flags({"FLAGS_check_nan_inf": False})
         model.clear_gradients(set_to_zero=False)
     return None
+
+
+@contextmanager
+def _checked() -> Iterator[None]:
+    """Inside the context, an operator whose result is not finite raises an exception with its name."""
+    paddle.set_flags({"FLAGS_check_nan_inf": True})
+    try:
+        yield
+    finally:
+        paddle.set_flags({"FLAGS_check_nan_inf": False})
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

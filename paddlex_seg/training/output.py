@@ -233,7 +233,7 @@ def export_best(run: Run, progress: Progress) -> None:
     info = read_info(weight_path) or run.info
     model = load_model(run.spec, weight_path, num_classes=len(info.categories))
     run.spec.limit_detections(model, run.cfg.Global.max_detections, info.image_size)
-    export_model(model, run.spec, info, best / "inference")
+    export_model(model, run.spec, info, best / "inference", weight_path)
     LOGGER.info("Export inference config file to %s", best / "inference" / "inference.yml")
     LOGGER.info("Best mask AP %s at epoch %d: %s", score_text(progress.best_score), progress.best_epoch, best)
 

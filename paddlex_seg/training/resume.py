@@ -26,7 +26,7 @@ from paddlex_seg.checkpoints.files import (
 from paddlex_seg.checkpoints.finite import require_finite
 from paddlex_seg.checkpoints.info import ModelInfo
 from paddlex_seg.checkpoints.progress import Progress, read_progress
-from paddlex_seg.checkpoints.weights import load_into, read_weights
+from paddlex_seg.checkpoints.weights import check_weights, load_into, read_weights
 from paddlex_seg.errors import WeightsError
 from paddlex_seg.training.optimizer import load_optimizer_state, optimizer_state
 from paddlex_seg.training.step import TrainState
@@ -64,6 +64,8 @@ def find_checkpoint(wanted: str | None, output: Path) -> Path | None:
             f"Train.resume: found {wanted}, which holds no checkpoint. Expected {AUTO}, the output folder of "
             f"a run, its {CHECKPOINTS}/, a folder in it, its {BEST}/, or the .pdparams file in such a folder."
         )
+    if not weight_path.with_suffix(".pdstates").is_file():
+        check_weights(weight_path)  # says what another kind of file is
     if (weight_path.parent / CHECKSUMS).is_file() and (problem := damage(weight_path.parent)):
         raise WeightsError(
             f"{weight_path.parent} is damaged: {problem}. Resume from an earlier checkpoint; "

@@ -83,10 +83,11 @@ def require_same_run(checkpoint: Path, info: ModelInfo, train: CocoFile) -> None
         )
     require_categories_of_model(checkpoint, saved, train)
     if saved.image_size != info.image_size:
+        height, width = saved.image_size
         raise ConfigError(
             f"Train.image_size: this run has inputs of {list(info.image_size)}, but {checkpoint} was trained "
             f"at {list(saved.image_size)}. Its scores could not be compared with new ones. Set "
-            f"-o Train.image_size={list(saved.image_size)}, or start a new run with "
+            f"-o 'Train.image_size=[{height},{width}]', or start a new run with "
             f"Train.pretrain_weight_path={checkpoint}."
         )
 

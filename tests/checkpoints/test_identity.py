@@ -76,7 +76,13 @@ def test_a_description_beside_other_weights_is_refused(tmp_path: Path) -> None:
         describe(path, tmp_path)
 
 
-@pytest.mark.parametrize("source", [SPEC.official_weights, "models/PP-YOLOE_seg-S_pretrained.pdparams"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        *(SPEC.official_weights, f"{SPEC.official_weights}#sha256={64 * '0'}"),
+        *("models/PP-YOLOE_seg-S_pretrained.pdparams", "models\\PP-YOLOE_seg-S_pretrained.pdparams"),
+    ],
+)
 def test_official_weights_are_for_the_classes_of_coco(tmp_path: Path, source: str) -> None:
     path = save(tmp_path / "w.pdparams", None)
     info = describe(path, tmp_path / "nowhere", source=source)

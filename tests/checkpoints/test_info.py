@@ -20,6 +20,12 @@ def test_weights_without_a_description_have_none(tmp_path: Path) -> None:
     assert read_info(bare(tmp_path)) is None
 
 
+@pytest.mark.parametrize("suffix", ["pdopt", "pdstates"])
+def test_the_state_of_a_training_is_not_taken_for_weights(tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(WeightsError, match=rf"best\.{suffix} holds the state of a training.*best\.pdparams"):
+        read_info(tmp_path / f"best.{suffix}")
+
+
 def test_a_description_of_paddlex_says_nothing_of_the_model(tmp_path: Path) -> None:
     (tmp_path / "best_model.info.json").write_text('{"metric": 0.4, "epoch": 7}')
     assert read_info(bare(tmp_path)) is None

@@ -6,6 +6,7 @@ import os
 import pickle
 import struct
 import subprocess
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,24 @@ def python_2_pickle(dtype: str, dtype_flags: bytes, raw: bytes) -> bytes:
         b"cnumpy\ndtype\nU\x02" + dtype.encode() + b"K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xff"
         b"J\xff\xff\xff\xffK" + dtype_flags + b"tb\x89U" + size + raw + b"tbs."
     )
+
+
+@pytest.mark.parametrize("put", [b"r\xff\xff\xff\x7f", b"p2147483647\n"], ids=["binary", "text"])
+def test_a_number_of_an_object_reserves_no_memory(tmp_path: Path, put: bytes) -> None:
+    path = tmp_path / "w.pdparams"
+    path.write_bytes(b"\x80\x02}" + put + b".")
+    tracemalloc.start()
+    with pytest.raises(WeightsError, match="object 3 has the number 2147483647"):
+        read_weights(path)
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+
+
+def test_a_file_that_contains_itself_is_read(tmp_path: Path) -> None:
+    content: dict = {"w": np.zeros(2, np.float32)}
+    content["model"] = content
+    (tmp_path / "w.pdparams").write_bytes(pickle.dumps(content))
+    assert list(read_weights(tmp_path / "w.pdparams")) == ["w"]
 
 
 def test_files_written_by_python_2_are_read(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from paddle import nn
 
 from paddlex_seg.checkpoints.prefixes import without_prefix
 from paddlex_seg.checkpoints.weights import load_into, read_weights
+from paddlex_seg.errors import WeightsError
 
 
 class Net(nn.Layer):
@@ -75,6 +76,11 @@ def test_a_backbone_with_a_prefix_is_found() -> None:
     report = load_into(model, {**backbone, "module.fc.weight": np.ones((4, 9), np.float32)})
     assert len(report.loaded) == 8
     assert [name for name, _ in report.skipped] == ["fc.weight"]
+
+
+def test_the_state_of_an_optimizer_is_not_taken_for_weights(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="none of its 10 entries fits .* state of an optimizer"):
+        load_into(Net(), weights_of(1, "optimizer/velocity|"))
 
 
 @pytest.mark.parametrize("change", ["other head", "backbone only", "one more"])

@@ -1,3 +1,4 @@
+import json
 import os
 import pickle
 import re
@@ -111,6 +112,20 @@ def test_safetensors_are_read_bit_by_bit(tmp_path: Path) -> None:
     assert_same_bits(dict(sorted(found.items())), expected)
 
 
+def test_safetensors_of_bfloat16_are_read_as_paddle_stores_it(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    half = {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}
+    full = {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}
+    head = json.dumps({"a": half, "b": full}).encode()
+    values = np.uint16([0x3F80, 0x4000]).tobytes() + np.float32([3]).tobytes()
+    path.write_bytes(len(head).to_bytes(8, "little") + head + values)
+    found = read_weights(path)
+    assert found["a"].dtype == np.uint16 and found["b"].tolist() == [3]
+    model = nn.Linear(1, 2)
+    load_into(model, {"bias": found["a"]})
+    assert model.bias.numpy().tolist() == [1, 2]
+
+
 # Reading invalid files
 
 
@@ -122,8 +137,8 @@ def test_safetensors_are_read_bit_by_bit(tmp_path: Path) -> None:
         (b"<!DOCTYPE html><html>404</html>", "web page"),
         (b"PK\x03\x04" + bytes(40), "PyTorch"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS"),
-        (b"just some text", "truncated, damaged or no .pdparams file"),
-        (bytes(1000), "truncated, damaged or no .pdparams file"),
+        (b"just some text", "truncated, damaged or no weight file"),
+        (bytes(1000), "truncated, damaged or no weight file"),
         (pickle.dumps([1, 2]), "object of type list"),
         (pickle.dumps({"a": 1}), "no arrays"),
     ],
@@ -137,7 +152,7 @@ def test_a_file_that_is_no_weight_file_is_named_with_the_reason(
     if content is not None:
         path.write_bytes(content)
     if suffix == ".safetensors" and content and content.startswith((b"just", bytes(9), b"\x80")):
-        words = "truncated, damaged or no .safetensors file"
+        words = "truncated, damaged or no weight file"
     with pytest.raises(WeightsError, match=words) as error:
         read_weights(path)
     assert str(path) in str(error.value)

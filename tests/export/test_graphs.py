@@ -18,7 +18,13 @@ from small_runs import CATEGORIES, IMAGE_SIZE, MODEL, filled_model
 from paddlex_seg.catalog import find_model
 from paddlex_seg.checkpoints.info import ModelInfo
 from paddlex_seg.data.preprocess import collate, preprocess
-from paddlex_seg.export.graphs import FILES, WithPastedMasks, WithSmallMasks, export_model
+from paddlex_seg.export.graphs import (
+    FILES,
+    WithPastedMasks,
+    WithSmallMasks,
+    export_model,
+    require_whole,
+)
 from paddlex_seg.files.written import REGISTER
 from paddlex_seg.inference.backends.paddle import PaddleBackend
 from paddlex_seg.inference.export_spec import read_inference_yml
@@ -125,8 +131,9 @@ def any_size(
     """`AnySizeModel`, and its export with a recipe that keeps the aspect ratio of images."""
     model, folder = AnySizeModel(request.param), tmp_path_factory.mktemp("any size")
     fill_model(model)
-    info = ModelInfo(MODEL, CATEGORIES, (64, 107), own_preprocess=MASK_RCNN.preprocess((64, 107)))
-    export_model(model, find_model(MODEL), info, folder)
+    spec = replace(find_model(MODEL), recipe=MASK_RCNN)
+    info = ModelInfo(MODEL, CATEGORIES, (64, 107), own_preprocess=spec.recipe.preprocess((64, 107)))
+    export_model(model, spec, info, folder)
     return model, folder
 
 
@@ -404,3 +411,18 @@ def test_export_does_not_change_the_network(selective: tuple[InstanceSegmenter, 
     fresh = run_dynamic(selective_model(), network_inputs(0, 1))
     for one, other in zip(run_dynamic(selective[0], network_inputs(0, 1)), fresh, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "name", ["inference.json", "inference.pdiparams", "network.json", "network.pdiparams"]
+)
+def test_a_file_that_paddle_wrote_in_part_is_noticed(name: str, exported: Path, tmp_path: Path) -> None:
+    for file in ("inference.json", "inference.pdiparams", "network.json"):
+        shutil.copy2(exported / file, tmp_path / file)
+    shutil.copy2(exported / "inference.pdiparams", tmp_path / "network.pdiparams")
+    require_whole(tmp_path)
+    content = (tmp_path / name).read_bytes()
+    for kept in (0, len(content) // 2, len(content) - 1):
+        (tmp_path / name).write_bytes(content[:kept])
+        with pytest.raises(OSError, match=rf"disk is full.*{tmp_path / name}"):
+            require_whole(tmp_path)

@@ -13,7 +13,14 @@ import pytest
 from PIL import Image
 
 from paddlex_seg.files import atomic
-from paddlex_seg.files.atomic import new_file, new_folder, remove_leftovers, temporary_path, write_text
+from paddlex_seg.files.atomic import (
+    new_file,
+    new_files,
+    new_folder,
+    remove_leftovers,
+    temporary_path,
+    write_text,
+)
 from paddlex_seg.files.json import write_json
 
 
@@ -266,3 +273,24 @@ def test_without_the_start_time_of_processes_their_ids_decide(
 
 def test_a_folder_that_is_not_there_has_no_leftovers(tmp_path: Path) -> None:
     remove_leftovers(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_files_that_belong_together_are_moved_all_or_none(
+    failing: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "c"):
+        (tmp_path / name).write_text("old")
+    replace, targets = os.replace, []
+
+    def fail(source: Path, target: Path) -> None:
+        targets.append(target)
+        if len(targets) == failing + 1:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), source, None, target)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match=r"Input/output error: '[^']*/[abc]'$"), new_files(tmp_path) as new:
+        for name in ("a", "b", "c"):
+            (new / name).write_text("new")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "old", "c": "old"}

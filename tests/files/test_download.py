@@ -229,6 +229,12 @@ def test_weights_have_limits() -> None:
     assert 0 < limits.num_bytes <= 2e10 and 0 < limits.seconds <= 24 * 3600 and limits.redirects <= 20
 
 
+def test_a_host_name_of_any_language_is_asked_for(server: Server, tmp_path: Path) -> None:
+    proxy = f"http://127.0.0.1:{server.server_address[1]}"
+    get_file("http://bücher.invalid/x", tmp_path / "x", network=network(tmp_path, http=proxy))
+    assert server.requests[-1]["Host"] == "xn--bcher-kva.invalid"
+
+
 @pytest.mark.parametrize("path", ["/模型 a/größe.png?名=a b&c=%20", "/%E6%A8%A1/a%b.png", "/a#b"])
 def test_addresses_are_sent_in_ascii(server: Server, tmp_path: Path, path: str) -> None:
     url = server.url.replace("http", "HTTP").replace("/models/net.pdparams", path)

@@ -25,7 +25,7 @@ def test_inference_yml_reads_back_as_written(
     tmp_path: Path, preprocess: PreprocessSpec, mask_frame: MaskFrame
 ):
     labels = ("yes", "1", "no: way", "螺栓")
-    spec = replace(SPEC, preprocess=preprocess, labels=labels, mask_frame=mask_frame)
+    spec = replace(SPEC, preprocess=preprocess, labels=labels, mask_frame=mask_frame, max_detections=7)
     write_inference_yml(tmp_path / "inference.yml", spec)
     assert read_inference_yml(tmp_path / "inference.yml") == spec
     assert [file.name for file in tmp_path.iterdir()] == ["inference.yml"]

@@ -1,10 +1,15 @@
 """Mode export: the files it writes, and the weights it refuses."""
 
+import errno
+import os
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
-from command_line import read_result, run_cli
-from small_runs import CATEGORIES, IMAGE_SIZE, MODEL, filled_model, save_model
+from command_line import Outcome, read_result, run_cli
+from paddle.jit.dy2static import utils as conversion
+from small_runs import CATEGORIES, IMAGE_SIZE, MODEL, filled_model, run_slim, save_model
 
 from paddlex_seg.checkpoints.info import ModelInfo
 from paddlex_seg.export import graphs
@@ -44,3 +49,21 @@ def test_weights_of_another_class_count_are_refused(dataset: Path, weights: Path
     assert "does not fit PP-YOLOE_seg-S with 1 classes" in outcome.stderr
     assert "pred_cls" in outcome.stderr
     assert not (tmp_path / "output" / "inference.yml").exists()
+
+
+def test_a_conversion_that_cannot_be_written_ends_the_export(
+    trained: tuple[Path, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tempfile.NamedTemporaryFile
+
+    def fail_at_a_block(*args: Any, prefix: str, **options: Any) -> Any:
+        if prefix.startswith("WithPastedMasks"):
+            return made(*args, prefix=prefix, **options)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(conversion.tempfile, "NamedTemporaryFile", fail_at_a_block)
+    best = trained[0] / "best_model" / "best_model.pdparams"
+    outcome = run_slim("export", tmp_path, Export__weight_path=best)
+    assert outcome.code == 1
+    assert f"paddle/to_static_tmp/{os.getpid()}: No space left on device" in outcome.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"export_result.json", REGISTER}

@@ -206,7 +206,7 @@ def test_the_best_model_is_exported_as_what_its_weights_are(
 ) -> None:
     """Even where the run is described otherwise, as by a version that let the input size change."""
     infos = []
-    monkeypatch.setattr(training_output, "export_model", lambda model, spec, info, folder: infos.append(info))
+    monkeypatch.setattr(training_output, "export_model", lambda *args: infos.append(args[2]))
     options = train_options(dataset, Train__resume="auto", Train__num_classes=2)
     expected = read_info(best_of(own_copy))
     assert run_slim("train", own_copy, **options).code == 0
@@ -286,3 +286,23 @@ def test_predict_in_a_run_uses_the_best_model_of_the_run(
     outcome = run_cli("predict", run_folder, Predict__input=image)
     assert outcome.code == 1
     assert "holds a run without best_model/inference" in outcome.stderr
+
+
+def test_an_exported_model_and_its_predictions_name_the_weights(
+    trained: tuple[Path, Outcome], dataset: Path, tmp_path: Path
+) -> None:
+    best, exported_to = best_of(trained[0]), tmp_path / "exported"
+    assert run_slim("export", exported_to, Export__weight_path=best).code == 0
+    spec = read_inference_yml(exported_to / "inference.yml")
+    assert spec.exported_from["weights_sha256"] == sha256(best)
+    assert spec.exported_from["recipe"] == "scratch"
+    assert "/" not in spec.exported_from["weights"]
+    image = sorted((dataset / "images").iterdir())[0]
+    options = {"Predict__model_dir": exported_to, "Predict__input": image}
+    assert run_cli("predict", tmp_path / "predicted", **options).code == 0
+    result = read_result(tmp_path / "predicted", "predict")
+    parameters = exported_to / "inference.pdiparams"
+    assert result["weights"] == {"path": str(parameters), "sha256": sha256(parameters)}
+    assert result["exported_from"]["weights_sha256"] == sha256(best)
+    assert (result["model"], result["input_size"]) == (MODEL, [64, 64])
+    assert result["versions"]["paddlex_seg"]

@@ -1,12 +1,14 @@
 import ast
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 import paddlex_seg
-from paddlex_seg.runtime.environment import mkl_code_path
+from paddlex_seg.runtime.environment import mkl_code_path, spare_home, use_writable_folders, writable_home
 
 PACKAGE = Path(paddlex_seg.__file__).parent
 PAGE_FAULTS = """
@@ -68,3 +70,33 @@ def test_only_the_runtime_and_the_command_line_read_the_environment() -> None:
                 found.add(path.relative_to(PACKAGE).parts[0])
     assert found <= {"runtime", "cli.py", "config"}  # config only expands ~
     assert "runtime" in found
+
+
+def test_without_a_folder_for_temporary_files_they_go_into_the_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", "/dev/null")
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [os.environ["TMPDIR"]])
+    use_writable_folders(tmp_path)
+    with tempfile.TemporaryDirectory() as folder:
+        assert tmp_path in Path(folder).parents
+    monkeypatch.setattr(tempfile, "tempdir", None)
+
+
+def test_a_home_folder_that_can_be_written_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    spare_home.cache_clear()
+    with writable_home():
+        assert Path.home() == tmp_path
+    spare_home.cache_clear()
+
+
+def test_another_home_folder_is_used_only_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/dev/null")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    spare_home.cache_clear()
+    with writable_home():
+        assert tmp_path in Path.home().parents
+    assert str(Path.home()) == "/dev/null"
+    spare_home.cache_clear()

@@ -13,6 +13,7 @@ import pytest
 from command_line import read_result, run_cli
 
 from paddlex_seg.data.checking import check
+from paddlex_seg.files.written import REGISTER
 from paddlex_seg.inference.results import Result
 from paddlex_seg.modes import evaluate
 from paddlex_seg.runtime import stop_signals
@@ -167,7 +168,7 @@ def test_a_stopped_mode_says_so_and_leaves_nothing_half_written(
     assert (result["done_flag"], result["err_msg"]) == (False, message)
     assert signal.getsignal(number) == before
     names = {path.name for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".jpg"}
-    assert names == {f"{mode}_result.json"}
+    assert names == {f"{mode}_result.json", REGISTER}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")

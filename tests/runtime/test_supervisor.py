@@ -327,6 +327,7 @@ def test_ranks_talk_and_rank_0_reports(tmp_path: Path) -> None:
         "any": [False, True, True],
         "main": [True, False],
         "devices": ["cpu", "cpu"],
+        "versions": result["versions"],
     }
     first, second, *rest = run.text().splitlines()
     assert "Starting 2 process(es)" in first and "distributed_train_logs" in first
@@ -350,17 +351,23 @@ def test_an_error_of_a_rank_ends_the_run_and_is_told_once(tmp_path: Path) -> Non
 
 
 @linux
-@pytest.mark.parametrize("rank", [1, pytest.param(0, marks=pytest.mark.slow)])
-def test_a_killed_rank_ends_the_run_and_is_named(tmp_path: Path, rank: int) -> None:
+@pytest.mark.parametrize(
+    ("rank", "number", "cause"),
+    [
+        (1, signal.SIGKILL, "signal 9 (often: out of memory)"),
+        pytest.param(0, signal.SIGSEGV, "signal 11", marks=pytest.mark.slow),
+    ],
+)
+def test_a_killed_rank_ends_the_run_and_is_named(tmp_path: Path, rank: int, number: int, cause: str) -> None:
     with started("work", tmp_path / "output") as run:
         run.wait_for("all ranks listen")
         pid = run.workers()[rank]
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
         killed = time.monotonic()
         assert run.wait(END_SECONDS) == 1
         run.assert_all_end(END_SECONDS - (time.monotonic() - killed))
     *_, last = run.text().splitlines()
-    assert last.startswith(f"Error: rank {rank} (pid {pid}) was ended by signal 9 (often: out of memory).")
+    assert last.startswith(f"Error: rank {rank} (pid {pid}) was ended by {cause}.")
     assert run.text().count("Error") == 1
     assert read_result(run.output, "train")["err_msg"] == last.removeprefix("Error: ")
 

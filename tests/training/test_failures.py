@@ -203,10 +203,11 @@ def test_a_failed_export_leaves_a_complete_training_and_the_command_for_the_expo
     command = outcome.stderr.partition("run the same command with ")[2].strip().rstrip(".")
     exported: list[Path] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("paddlex_seg.modes.export.export_model", lambda *args: exported.append(args[-1]))
+        patch.setattr("paddlex_seg.modes.export.export_model", lambda *args: exported.append(args[3]))
         patch.setattr("paddlex_seg.modes.export.load_model", lambda *args, **options: None)
+        patch.setattr("paddlex_seg.catalog.ModelSpec.limit_detections", lambda *args: None)
         assert run_argv(["-c", MODEL, "-o", "Global.device=cpu", *shlex.split(command)]).code == 0
-        patch.setattr(training_output, "export_model", lambda *args: exported.append(args[-1]))
+        patch.setattr(training_output, "export_model", lambda *args: exported.append(args[3]))
         outcome = train(dataset, output, Train__epochs_iters=1, Train__resume="auto")
     assert outcome.code == 0, outcome.stderr
     assert exported == [output / "best_model" / "inference"] * 2

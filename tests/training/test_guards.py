@@ -340,6 +340,25 @@ def test_the_object_with_which_a_loss_is_not_finite_is_named(monkeypatch: pytest
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def test_paddles_check_is_never_on_while_a_graph_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps a trace for each recorded operator: gigabytes for a whole network."""
+    loss, checked = PpYoloeSeg.loss, []
+
+    def watched(self: PpYoloeSeg, batch: Batch) -> Losses:
+        (is_checked,) = paddle.get_flags("FLAGS_check_nan_inf").values()
+        checked.append((is_checked, paddle.is_grad_enabled()))
+        losses = loss(self, batch)
+        return losses | {"loss": paddle.sqrt(losses["loss"] * 0.0)}  # finite; its gradient is not
+
+    monkeypatch.setattr(PpYoloeSeg, "loss", watched)
+    batch = TrainBatch(make_batch(), (("a.jpg",), ("b.jpg",)))
+    text = describe_culprit(slim_model(num_classes=2), batch, {"loss": 0.0}, ["x"], several_processes=False)
+    assert "operator sqrt_grad" in text
+    assert (True, False) in checked
+    assert (True, True) not in checked
+    assert not any(paddle.get_flags("FLAGS_check_nan_inf").values())
+
+
 def test_an_object_whose_box_is_not_finite_is_named() -> None:
     batch = make_batch()
     poison(batch.targets[1].boxes_xyxy)

@@ -46,6 +46,7 @@ from paddlex_seg.data.formats.target_files import (
 )
 from paddlex_seg.data.images import IMAGE_SUFFIXES
 from paddlex_seg.errors import DatasetError
+from paddlex_seg.files.images import encode_image
 from paddlex_seg.masks.rle import annotation_to_rle, mask_to_rle, rle_to_mask
 from paddlex_seg.structures import Annotation, CocoFile, ImageRecord, Rle
 
@@ -315,7 +316,7 @@ def _write_masks(
             continue
         label = label_of_id[annotation.category_id]
         name = f"{annotation.id}_{re.sub(r'[^A-Za-z0-9-]+', '-', label)[:40]}.png"
-        Image.fromarray(mask * 255).save(place / name)
+        (place / name).write_bytes(encode_image(Image.fromarray(mask * 255), ".png"))
         index.append({"file": name, "label": label, "iscrowd": annotation.iscrowd})
     (place / INDEX).write_text(json.dumps(index, ensure_ascii=False), encoding="utf-8")
     return findings
