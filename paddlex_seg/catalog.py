@@ -69,14 +69,16 @@ class ModelSpec:
 
         Raises ConfigError if the model cannot find as many with inputs of this size.
         """
+        if count is None:
+            return
         most = model.most_detections(self.recipe.preprocess(image_size).size_hw)
-        if count is not None and count > most:
+        if count > most:
             raise ConfigError(
                 f"Global.max_detections: found {count}, but {self.name} can find at most {most} objects in "
                 f"an image with inputs of {image_size[0]} x {image_size[1]} pixels. Set it to {most} or "
                 "less, or cut the images into tiles."
             )
-        model.max_detections = count or model.max_detections
+        model.max_detections = count
 
 
 def _mask_rt_detr(size: str, build: Callable[..., InstanceSegmenter], published_mask_ap: float) -> ModelSpec:

@@ -86,6 +86,7 @@ class LogitsModel(InstanceSegmenter):
     """
 
     mask_frame: MaskFrame = "image_logits"
+    max_detections = 50
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,6 +105,8 @@ class LogitsModel(InstanceSegmenter):
 
 class AnySizeModel(InstanceSegmenter):
     """Finds three large objects in every image that is not black. Accepts inputs of any size."""
+
+    max_detections = 50
 
     def __init__(self, mask_frame: MaskFrame) -> None:
         super().__init__()
