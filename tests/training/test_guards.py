@@ -216,7 +216,7 @@ def test_weights_that_stay_broken_end_the_run_with_the_culprit(
     monkeypatch.setattr(
         loop, "train_step", lambda state, batch, rate, **options: step(state, batch, 1e30, **options)
     )
-    outcome = run(dataset, tmp_path, Train__epochs_iters=12)
+    outcome = run(dataset, tmp_path, Train__epochs_iters=24)
     assert outcome.code == 1
     assert "Traceback" not in outcome.stderr
     assert "Train.learning_rate" in outcome.stderr and "not finite" in outcome.stderr

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ from paddlex_seg.reports.training import TrainingPage
 from paddlex_seg.runtime.log import format_seconds
 from paddlex_seg.runtime.ranks import Ranks
 from paddlex_seg.runtime.stop_signals import StopSignals
-from paddlex_seg.structures import Batch
+from paddlex_seg.structures import Batch, CocoFile
 from paddlex_seg.training import loop
 from paddlex_seg.training import output as training_output
 from paddlex_seg.training.run import Clock, Run
@@ -575,9 +576,10 @@ def test_the_moving_average_is_that_of_the_recipe(skip_frozen: bool) -> None:
     spec = replace(spec, build=slim_model, scratch_recipe=replace(spec.scratch_recipe, ema=ema))
     cfg = load_config(f"{MODEL}.yaml", ["Train.pretrain_weight_path=scratch"])
     info = ModelInfo(MODEL, CATEGORIES, (64, 64))
-    nothing: Any = None
+    coco = CocoFile(Path(), images=(), annotations=(), categories=CATEGORIES)
+    dataset: Any = SimpleNamespace(coco=coco)
     run = Run(
-        *(cfg, spec, spec.scratch_recipe, info), *(nothing, nothing, Path(), Path()), Ranks(), StopSignals()
+        *(cfg, spec, spec.scratch_recipe, info), *(dataset, coco, Path(), Path()), Ranks(), StopSignals()
     )
     run, state = start_training(run, None)
     assert state.ema is not None
