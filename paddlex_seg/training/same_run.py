@@ -1,7 +1,7 @@
 """What a run continues: the recipe of its weights, and what a resumed run may change."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from paddlex_seg.runtime.network import network
 from paddlex_seg.structures import CocoFile
 
 LOGGER = logging.getLogger(__name__)
+FIXED = {"Train.freeze"}
 # Settings without an influence on what is learned.
 UNSAID = {
     f"Train.{name}"
@@ -93,25 +94,29 @@ def require_same_run(checkpoint: Path, info: ModelInfo, train: CocoFile) -> None
 
 
 def announce_changes(checkpoint: Path, cfg: Config, info: ModelInfo) -> None:
-    """Log the settings and data that have changed since a checkpoint was written."""
-    for line in _changes(checkpoint, cfg, info):
-        LOGGER.warning("Changed since the checkpoint: %s", line)
+    """Log the settings and data that have changed since a checkpoint was written.
 
-
-def _changes(checkpoint: Path, cfg: Config, info: ModelInfo) -> Iterator[str]:
+    Raises ConfigError for a setting that decides which state a checkpoint holds.
+    """
     saved = saved_config(checkpoint)
-    if saved is not None:
-        before, now = dict(_settings(saved)), dict(_settings(cfg))
-        for key in now:
-            if before[key] != now[key] and key not in UNSAID and now[key] != "auto":
-                yield f"{key} was {before[key]}, is {now[key]}."
+    before, now = ({} if one is None else dict(_settings(one)) for one in (saved, cfg))
+    for key in sorted(before.keys() & now.keys() - UNSAID):
+        if before[key] == now[key] or now[key] == "auto":
+            continue
+        if key in FIXED:
+            raise ConfigError(
+                f"{key}: found {now[key]}, but the run of {checkpoint} has {before[key]}, and its optimizer "
+                f"state is for that. Set it as before, or start a new run with "
+                f"Train.pretrain_weight_path={checkpoint}."
+            )
+        LOGGER.warning("Changed since the checkpoint: %s was %s, is %s.", key, before[key], now[key])
     described = read_info(checkpoint)
     for split in ("train", "val"):
         old, new = ((one.data if one else {}).get(split) for one in (described, info))
         if old and new and old["sha256"] != new["sha256"]:
-            yield (
-                f"the {split} annotations had {old['images']} images and {old['objects']} objects, have "
-                f"{new['images']} and {new['objects']}."
+            LOGGER.warning(
+                "Changed since the checkpoint: the %s annotations had %d images and %d objects, have %d, %d.",
+                *(split, old["images"], old["objects"], new["images"], new["objects"]),
             )
 
 
@@ -138,12 +143,6 @@ def _recipe_of_weights(weight_path: Path, model_name: str | None = None) -> Reci
 def _settings(cfg: Config) -> Iterator[tuple[str, Any]]:
     """The settings that can change what a training does, by key."""
     yield "Global.dataset_dir", cfg.Global.dataset_dir
-    yield from _flat("Train", cfg.Train.model_dump())
-
-
-def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(f"{prefix}.{name}", value)
-        else:
-            yield f"{prefix}.{name}", value
+    values = cfg.Train.model_dump(mode="json")
+    yield from ((f"Train.augment.{name}", value) for name, value in values.pop("augment").items())
+    yield from ((f"Train.{name}", value) for name, value in values.items())

@@ -182,23 +182,37 @@ def test_a_run_is_not_resumed_at_another_input_size(own_copy: Path, dataset: Pat
 
 
 @pytest.mark.usefixtures("without_export")
+def test_a_run_is_not_resumed_with_other_frozen_layers(own_copy: Path, dataset: Path) -> None:
+    changes = {"Train__resume": "auto", "Train__epochs_iters": 3, "Train__freeze": "[backbone]"}
+    outcome = run_slim("train", own_copy, **train_options(dataset, **changes))
+    assert outcome.code == 2
+    assert "Train.freeze: found ['backbone']" in outcome.stderr and "has []" in outcome.stderr
+
+
+@pytest.mark.usefixtures("without_export")
 def test_what_a_resumed_run_may_change_is_announced(own_copy: Path, dataset: Path, tmp_path: Path) -> None:
     other = copy_dataset(dataset, tmp_path / "other data")
     train = read_coco(dataset / "annotations" / "instance_train.json")
     images = train.images[:6]
     kept = tuple(one for one in train.annotations if one.image_id in {image.id for image in images})
     change_split(other, "train", images=images, annotations=kept)
-    changes = {"Train__resume": "auto", "Train__epochs_iters": 3, "Train__learning_rate": 0.0005}
+    changes = {
+        "Train__resume": "auto",
+        "Train__epochs_iters": 3,
+        "Train__learning_rate": 0.0005,
+        "Train__lr_factors": "{neck: 0.5}",
+    }
     outcome = run_slim("train", own_copy, **train_options(other, **changes))
     assert outcome.code == 0, outcome.stderr
     for line in (
         "Train.epochs_iters was 2, is 3.",
         "Train.learning_rate was 0.001, is 0.0005.",
+        "Train.lr_factors was {}, is {'neck': 0.5}.",
         f"Global.dataset_dir was {dataset}, is {other}.",
         "the train annotations had 8 images",
     ):
         assert f"Changed since the checkpoint: {line}" in outcome.stdout
-    assert outcome.stdout.count("Changed since the checkpoint") == 4, outcome.stdout
+    assert outcome.stdout.count("Changed since the checkpoint") == 5, outcome.stdout
 
 
 def test_the_best_model_is_exported_as_what_its_weights_are(
