@@ -1,6 +1,8 @@
 """Shared by the tests of several rooms: reference data, a tiny data set, short runs, a filled network."""
 
 import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "0")
 prepare_process()
 
 from command_line import Outcome, run_cli  # noqa: E402 - these import Paddle, which reads the above only once
+from file_server import Server  # noqa: E402
 from rule import REFERENCE_DIR  # noqa: E402
 from small_runs import (  # noqa: E402
     annotation_file,
@@ -99,3 +102,14 @@ def findable(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_coco(with_new_categories(train), annotation_file(folder, "train"))
     write_coco(labelled_by(filled_model(), val, dataset / "images"), annotation_file(folder, "val"))
     return folder
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """An HTTP server on this machine; see `file_server`."""
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()

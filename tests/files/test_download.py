@@ -5,9 +5,7 @@ import hashlib
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,16 +18,6 @@ from paddlex_seg.files.download import download as get_file
 
 def network(cache_dir: Path, **proxies: str) -> Network:
     return Network(cache_dir=cache_dir, proxies=proxies)
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
 
 
 def files_in(folder: Path) -> set[str]:

@@ -1,8 +1,6 @@
 """Weights, exported folders and addresses that are not what they should be, through the command line."""
 
 import shutil
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +27,6 @@ from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.files import download
 
 DESTRUCTION = ("delete", "remove", "overwrite", "again")
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

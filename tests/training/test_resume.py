@@ -8,14 +8,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import Outcome, read_result
-from small_runs import last_checkpoint, run_slim, train_options
+from command_line import read_result
+from disturbed import STEPS, assert_same_end, during_loss, train
+from small_runs import last_checkpoint
 
 from paddlex_seg.checkpoints.files import checkpoints, damage, step_of
 from paddlex_seg.checkpoints.progress import Progress
@@ -23,55 +24,15 @@ from paddlex_seg.checkpoints.weights import read_weights
 from paddlex_seg.models.pp_yoloe_seg.model import PpYoloeSeg
 from paddlex_seg.modes import train as train_mode
 from paddlex_seg.training import loop
-from paddlex_seg.training import output as training_output
 from paddlex_seg.training.resume import at_batch_size
 
-STEPS = 8  # of `run`: two epochs of four steps
-
-
-@pytest.fixture(autouse=True)
-def without_export(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Skip the export, which takes longer than everything else here."""
-    monkeypatch.setattr(training_output, "export_model", lambda *args: None)
-
-
-def run(dataset: Path, output: Path, **changes: Any) -> Outcome:
-    return run_slim("train", output, **train_options(dataset, **{"Train__batch_size": 2, **changes}))
+pytestmark = pytest.mark.usefixtures("no_export")
 
 
 @pytest.fixture(scope="module")
-def undisturbed(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(whole_run: Path) -> Path:
     """An uninterrupted run."""
-    output = tmp_path_factory.mktemp("undisturbed")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_output, "export_model", lambda *args: None)
-        outcome = run(dataset, output)
-    assert outcome.code == 0, outcome.stderr
-    return output
-
-
-def assert_same_end(output: Path, undisturbed: Path) -> None:
-    assert step_of(checkpoints(output)[0]) == STEPS
-    for suffix in ("pdparams", "pdema", "pdopt"):
-        found, expected = (read_weights(last_checkpoint(folder, suffix)) for folder in (output, undisturbed))
-        assert found.keys() == expected.keys()
-        different = [name for name in expected if found[name].tobytes() != expected[name].tobytes()]
-        assert not different, different[:5]
-    assert read_result(output, "train")["history"] == read_result(undisturbed, "train")["history"]
-
-
-def during_loss(patch: pytest.MonkeyPatch, call: int, action: Callable[[], None]) -> None:
-    """Call a function after forward pass number ``call``, when running statistics have changed."""
-    loss, calls = PpYoloeSeg.loss, []
-
-    def wrapped(self: PpYoloeSeg, batch: Any) -> Any:
-        losses = loss(self, batch)
-        calls.append(1)
-        if len(calls) == call:
-            action()
-        return losses
-
-    patch.setattr(PpYoloeSeg, "loss", wrapped)
+    return whole_run
 
 
 def give_scores(patch: pytest.MonkeyPatch, scores: Sequence[float]) -> None:
@@ -101,7 +62,7 @@ def test_a_signal_within_a_step_saves_and_the_resumed_run_ends_as_if_nothing_had
     with pytest.MonkeyPatch.context() as patch:
         during_loss(patch, call, lambda: os.kill(os.getpid(), number))
         start = time.monotonic()
-        outcome = run(dataset, tmp_path)
+        outcome = train(dataset, tmp_path)
     assert outcome.code == 1
     assert time.monotonic() - start < 60  # on a busy machine
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -112,7 +73,7 @@ def test_a_signal_within_a_step_saves_and_the_resumed_run_ends_as_if_nothing_had
         assert f"interrupted after step {call - 1}; a checkpoint is saved" in outcome.stderr
         assert step_of(checkpoints(tmp_path)[0]) == call - 1
         assert read_result(tmp_path, "train")["done_flag"] is False
-    outcome = run(dataset, tmp_path, Train__resume="auto")
+    outcome = train(dataset, tmp_path, Train__resume="auto")
     assert outcome.code == 0, outcome.stderr
     assert_same_end(tmp_path, undisturbed)
 
@@ -130,11 +91,11 @@ def test_a_signal_during_the_evaluation_loses_no_step_and_no_evaluation(
             return forward(self, *inputs)
 
         patch.setattr(PpYoloeSeg, "forward", wrapped)
-        outcome = run(dataset, tmp_path)
+        outcome = train(dataset, tmp_path)
     assert outcome.code == 1 and len(calls) == 2
     assert "interrupted after step 4;" in outcome.stderr
     assert read_result(tmp_path, "train")["history"] == []
-    outcome = run(dataset, tmp_path, Train__resume="auto")
+    outcome = train(dataset, tmp_path, Train__resume="auto")
     assert outcome.code == 0, outcome.stderr
     assert_same_end(tmp_path, undisturbed)
 
@@ -167,7 +128,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         during_loss(patch, 7, lambda: os.kill(os.getpid(), signal.SIGINT))
-        run(dataset, tmp_path, Train__save_interval=1)
+        train(dataset, tmp_path, Train__save_interval=1)
     newest, before, *_ = checkpoints(tmp_path)  # and the best one
     path = newest / ("checksums.json" if how == "no checksums" else f"{newest.name}.pdopt")
     content = path.read_bytes()
@@ -176,7 +137,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
         path.write_bytes(content[:-1])
     elif how == "flip":
         path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
-    outcome = run(dataset, tmp_path, Train__resume="auto", Train__save_interval=1)
+    outcome = train(dataset, tmp_path, Train__resume="auto", Train__save_interval=1)
     assert outcome.code == 0, outcome.stderr
     (warning,) = [line for line in outcome.stdout.splitlines() if "is damaged and is not used" in line]
     assert str(newest) in warning and path.name in warning
@@ -188,14 +149,14 @@ def test_a_damaged_checkpoint_that_is_asked_for_is_refused(
     dataset: Path, tmp_path: Path, undisturbed: Path
 ) -> None:
     output = tmp_path / "output"
-    assert run(dataset, output, Train__epochs_iters=1).code == 0
+    assert train(dataset, output, Train__epochs_iters=1).code == 0
     path = last_checkpoint(output)
     path.write_bytes(path.read_bytes()[:-5])
     for wanted in (path, path.parent):
-        outcome = run(dataset, tmp_path / "resumed", Train__resume=wanted)
+        outcome = train(dataset, tmp_path / "resumed", Train__resume=wanted)
         assert outcome.code == 1
         assert f"{path.parent} is damaged: {path.name}" in outcome.stderr
-    outcome = run(dataset, output, Train__resume="auto")
+    outcome = train(dataset, output, Train__resume="auto")
     assert outcome.code == 1
     assert "all checkpoints in" in outcome.stderr and "are damaged" in outcome.stderr
     assert path.is_file()
@@ -217,7 +178,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint_and_says_what_to_do(
             fsync(handle)
 
         patch.setattr(os, "fsync", full)
-        outcome = run(
+        outcome = train(
             dataset, tmp_path, Train__save_interval=4, Train__epochs_iters=2, Train__eval_interval=5
         )
     assert outcome.code == 1, outcome.stdout
@@ -230,7 +191,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint_and_says_what_to_do(
 def test_checkpoints_that_are_too_old_are_deleted_and_the_best_is_kept(dataset: Path, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         give_scores(patch, [0.1, 0.7, 0.3, 0.2, 0.5])
-        outcome = run(dataset, tmp_path, Train__epochs_iters=5, Train__batch_size=8, Train__keep_last=2)
+        outcome = train(dataset, tmp_path, Train__epochs_iters=5, Train__batch_size=8, Train__keep_last=2)
     assert outcome.code == 0, outcome.stderr
     assert [step_of(path) for path in checkpoints(tmp_path)] == [5, 4, 2]
     result = read_result(tmp_path, "train")
@@ -255,9 +216,9 @@ def test_a_kill_between_two_names_of_the_best_model_is_mended_by_resuming(
         patch.setattr(os, "replace", interrupted)
         with pytest.MonkeyPatch.context() as inner:
             inner.setattr(train_mode, "save_before_leaving", lambda *args: "gone")
-            run(dataset, tmp_path)
+            train(dataset, tmp_path)
     assert not (tmp_path / "best_model").exists()
-    outcome = run(dataset, tmp_path, Train__resume="auto")
+    outcome = train(dataset, tmp_path, Train__resume="auto")
     assert outcome.code == 0, outcome.stderr
     assert damage(tmp_path / "best_model") is None
     assert_same_end(tmp_path, undisturbed)
@@ -273,11 +234,11 @@ def test_a_run_is_resumed_by_its_folder_its_checkpoint_or_its_file(
     first = tmp_path / "first"
     with pytest.MonkeyPatch.context() as patch:
         during_loss(patch, 6, lambda: os.kill(os.getpid(), signal.SIGINT))
-        run(dataset, first)
+        train(dataset, first)
     file = last_checkpoint(first)
     for number, wanted in enumerate((first, file.parent, file)):
         output = tmp_path / str(number)
-        outcome = run(dataset, output, **{f"Train__{key}": wanted})
+        outcome = train(dataset, output, **{f"Train__{key}": wanted})
         assert outcome.code == 0, outcome.stderr
         assert "Continuing at step 6" in outcome.stdout
         assert_same_end(output, undisturbed)
@@ -288,10 +249,10 @@ def test_a_run_that_goes_on_in_the_folder_of_another_keeps_that_one_aside(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         during_loss(patch, 6, lambda: os.kill(os.getpid(), signal.SIGINT))
-        run(dataset, tmp_path / "first")
-    assert run(dataset, tmp_path / "other", Train__seed=3, Train__epochs_iters=1).code == 0
+        train(dataset, tmp_path / "first")
+    assert train(dataset, tmp_path / "other", Train__seed=3, Train__epochs_iters=1).code == 0
     others = last_checkpoint(tmp_path / "other").read_bytes()
-    outcome = run(dataset, tmp_path / "other", Train__resume=tmp_path / "first")
+    outcome = train(dataset, tmp_path / "other", Train__resume=tmp_path / "first")
     assert outcome.code == 0, outcome.stderr
     assert_same_end(tmp_path / "other", undisturbed)
     (kept,) = (tmp_path / "other" / "checkpoints.bak").iterdir()
@@ -300,19 +261,19 @@ def test_a_run_that_goes_on_in_the_folder_of_another_keeps_that_one_aside(
 
 
 def test_resuming_what_is_not_there_says_what_is_expected(dataset: Path, tmp_path: Path) -> None:
-    outcome = run(dataset, tmp_path / "output", Train__resume=tmp_path / "nothing")
+    outcome = train(dataset, tmp_path / "output", Train__resume=tmp_path / "nothing")
     assert outcome.code == 1
     assert "Train.resume: found" in outcome.stderr and "the output folder of a run" in outcome.stderr
 
 
 def test_both_names_of_the_setting_at_once_are_refused(dataset: Path, tmp_path: Path) -> None:
-    outcome = run(dataset, tmp_path, Train__resume="auto", Train__resume_path="x.pdparams")
+    outcome = train(dataset, tmp_path, Train__resume="auto", Train__resume_path="x.pdparams")
     assert outcome.code == 2
     assert "resume and resume_path mean the same" in outcome.stderr
 
 
 def test_auto_begins_a_new_run_where_there_is_none(dataset: Path, tmp_path: Path) -> None:
-    outcome = run(dataset, tmp_path, Train__resume="auto", Train__epochs_iters=1)
+    outcome = train(dataset, tmp_path, Train__resume="auto", Train__epochs_iters=1)
     assert outcome.code == 0, outcome.stderr
     assert "has no checkpoint. A new run starts." in outcome.stdout
 
@@ -320,8 +281,8 @@ def test_auto_begins_a_new_run_where_there_is_none(dataset: Path, tmp_path: Path
 def test_a_run_goes_on_at_the_same_image_with_another_batch_size(dataset: Path, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         during_loss(patch, 7, lambda: os.kill(os.getpid(), signal.SIGINT))
-        run(dataset, tmp_path, Train__log_interval=1)
-    outcome = run(dataset, tmp_path, Train__resume="auto", Train__batch_size=4, Train__log_interval=1)
+        train(dataset, tmp_path, Train__log_interval=1)
+    outcome = train(dataset, tmp_path, Train__resume="auto", Train__batch_size=4, Train__log_interval=1)
     assert outcome.code == 0, outcome.stderr
     assert "Batch size changed from 2 to 4." in outcome.stdout
     history = read_result(tmp_path, "train")["history"]
@@ -337,7 +298,7 @@ def test_a_run_goes_on_with_its_steps_made_of_smaller_batches(
     sizes: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
         during_loss(patch, 7, lambda: os.kill(os.getpid(), signal.SIGINT))
-        run(dataset, tmp_path)
+        train(dataset, tmp_path)
     with pytest.MonkeyPatch.context() as patch:
         loss = PpYoloeSeg.loss
 
@@ -347,7 +308,7 @@ def test_a_run_goes_on_with_its_steps_made_of_smaller_batches(
 
         patch.setattr(PpYoloeSeg, "loss", noted)
         options = {"Train__batch_size": 1, "Train__accumulate_steps": 2}
-        outcome = run(dataset, tmp_path, Train__resume="auto", **options)
+        outcome = train(dataset, tmp_path, Train__resume="auto", **options)
     assert outcome.code == 0, outcome.stderr
     assert sizes == [1] * 8  # two steps of two images, each with a forward pass for the normalisers
     assert step_of(checkpoints(tmp_path)[0]) == STEPS
@@ -377,19 +338,19 @@ def test_a_run_that_no_longer_gets_better_stops_early(dataset: Path, tmp_path: P
     with pytest.MonkeyPatch.context() as patch:
         give_scores(patch, [0.1, 0.3, 0.2, 0.2, 0.1, 0.1])
         options = {"Train__epochs_iters": 9, "Train__batch_size": 8, "Train__early_stop": 2}
-        outcome = run(dataset, tmp_path, **options)
+        outcome = train(dataset, tmp_path, **options)
         assert outcome.code == 0, outcome.stderr
         result = read_result(tmp_path, "train")
         assert [row["epoch"] for row in result["history"]] == [1, 2, 3, 4]
         assert result["best_epoch"] == 2 and result["done_flag"] is True
         # Early stopping survives resuming: a resumed run trains no further epoch.
-        outcome = run(dataset, tmp_path, Train__resume="auto", **options)
+        outcome = train(dataset, tmp_path, Train__resume="auto", **options)
         assert outcome.code == 0, outcome.stderr
         assert len(read_result(tmp_path, "train")["history"]) == 4
 
 
 def test_a_time_budget_decides_on_the_number_of_epochs(dataset: Path, tmp_path: Path) -> None:
-    outcome = run(dataset, tmp_path, Train__time_budget=0.1, Train__epochs_iters=500)
+    outcome = train(dataset, tmp_path, Train__time_budget=0.1, Train__epochs_iters=500)
     assert outcome.code == 0, outcome.stderr
     history = read_result(tmp_path, "train")["history"]
     assert 2 <= len(history) < 100
@@ -397,6 +358,6 @@ def test_a_time_budget_decides_on_the_number_of_epochs(dataset: Path, tmp_path: 
     assert 2 < seconds < 12
     assert "epochs fit in the time budget of 0.1 minutes" in outcome.stdout
 
-    outcome = run(dataset, tmp_path, Train__time_budget=0.2, Train__resume="auto")
+    outcome = train(dataset, tmp_path, Train__time_budget=0.2, Train__resume="auto")
     assert outcome.code == 0, outcome.stderr
     assert len(read_result(tmp_path, "train")["history"]) > len(history) + 1
