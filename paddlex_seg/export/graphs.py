@@ -149,7 +149,13 @@ def _input_spec(preprocess: PreprocessSpec) -> list[InputSpec]:
 def _save_graph(layer: nn.Layer, inputs: list[InputSpec], prefix: Path) -> None:
     layer.eval()
     with paddle.no_grad(), writable_home(), _told_conversion_errors():
-        paddle.jit.save(paddle.jit.to_static(layer, input_spec=inputs, full_graph=True), str(prefix))
+        graph = paddle.jit.to_static(layer, input_spec=inputs, full_graph=True)
+        try:
+            paddle.jit.save(graph, str(prefix))
+        except RuntimeError as error:
+            if "Cannot open" not in str(error):
+                raise
+            raise OSError(errno.EIO, "Paddle cannot open it to write", str(prefix)) from error
 
 
 @contextmanager

@@ -22,6 +22,8 @@ from paddlex_seg.export.graphs import (
     FILES,
     WithPastedMasks,
     WithSmallMasks,
+    _input_spec,
+    _save_graph,
     export_model,
     require_whole,
 )
@@ -32,7 +34,7 @@ from paddlex_seg.inference.predictor import open_predictor
 from paddlex_seg.masks.paste import detections_to_instances
 from paddlex_seg.models.base import InstanceSegmenter
 from paddlex_seg.recipes import MASK_RCNN
-from paddlex_seg.structures import Detections, MaskFrame
+from paddlex_seg.structures import Detections, MaskFrame, PreprocessSpec
 
 Arrays = tuple[NDArray, NDArray, NDArray]
 ORIGINAL_SIZES = ((120, 200), (301, 77), (96, 64))
@@ -411,6 +413,12 @@ def test_export_does_not_change_the_network(selective: tuple[InstanceSegmenter, 
     fresh = run_dynamic(selective_model(), network_inputs(0, 1))
     for one, other in zip(run_dynamic(selective[0], network_inputs(0, 1)), fresh, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_file_that_paddle_cannot_open_is_told(tmp_path: Path) -> None:
+    (tmp_path / "graph.pdiparams").symlink_to(tmp_path / "no folder" / "graph.pdiparams")
+    with pytest.raises(OSError, match=r"Paddle cannot open it to write.*graph"):
+        _save_graph(WithSmallMasks(LogitsModel()), _input_spec(PreprocessSpec((64, 64))), tmp_path / "graph")
 
 
 @pytest.mark.parametrize(
