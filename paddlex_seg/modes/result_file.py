@@ -58,14 +58,12 @@ def clear_result(output_dir: Path, mode: str) -> None:
 def add_to_result(output_dir: Path, mode: str, failure: Mapping[str, Any]) -> None:
     """Add a failure. Results that the run already wrote, such as finished checkpoints, stay in the file.
 
-    So does ``done_flag`` of a training that was complete before its export failed. When the failure cannot be
-    written, the file is removed: it may tell of a success.
+    When the failure cannot be written, the file is removed: it may tell of a success.
     """
     path = result_path(output_dir, mode)
     try:
         reported = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        overruled = failure.keys() - ({"done_flag"} if "models" in reported else set())
-        kept = {key: value for key, value in reported.items() if key not in overruled}
+        kept = {key: value for key, value in reported.items() if key not in failure}
         write_result(output_dir, mode, {**failure, **kept})
     except BaseException:
         clear_result(output_dir, mode)

@@ -257,7 +257,8 @@ def write_train_result(run: Run, state: TrainState) -> None:
     """Rewrite the result file, so that programs can follow the run."""
     if run.ranks.is_main:
         with going_on("result file"):
-            write_json(run.output / RESULT_FILE, train_result(run, state.progress))
+            # The command sets done_flag at its end: an export or a last write can still fail.
+            write_json(run.output / RESULT_FILE, {"done_flag": False, **train_result(run, state.progress)})
 
 
 def train_result(run: Run, progress: Progress) -> dict[str, Any]:
@@ -278,7 +279,6 @@ def train_result(run: Run, progress: Progress) -> dict[str, Any]:
         "train_log": "train.log",
         "config": config_file(run.output).name,
         "models": models,
-        "done_flag": run.is_finished(progress),
         "best_epoch": progress.best_epoch,
         "history": progress.history,
         "initial_weights": "scratch" if run.cfg.Train.from_scratch else first_source(run.cfg, run.spec),

@@ -287,9 +287,7 @@ def problems_of(place: Place, ended: Ended, clean: dict[str, str], inputs: dict[
         if not re.search(r"^(Error|interrupted)", ended.stderr, re.MULTILINE):
             found.append(f"exit {ended.code} without a message")
         result = json.loads(result_file.read_text(encoding="utf-8")) if result_file.is_file() else {}
-        # A training is done before its export and its last result file; when these fail, that is told too.
-        is_told = place.mode == "train" and "err_msg" in result
-        if result.get("done_flag") and not is_told:
+        if result_file.is_file() and result["done_flag"] is not False:
             found.append(f"exit {ended.code} with a result file that tells of a success")
     if state(place.inputs) != inputs:
         found.append("the inputs have changed")

@@ -196,7 +196,7 @@ def test_a_failed_export_leaves_a_complete_training_and_the_command_for_the_expo
     assert outcome.code == 1 and "Traceback" not in outcome.stderr
     assert "No space left on device" in outcome.stderr and "Training is complete" in outcome.stderr
     result = read_result(output, "train")
-    assert result["done_flag"] is True and "Its export" not in result["models"]
+    assert result["done_flag"] is False
     assert "Only its export is missing" in result["err_msg"]
     assert (output / result["models"]["best"]["pdparams"]).is_file()
 
@@ -212,7 +212,8 @@ def test_a_failed_export_leaves_a_complete_training_and_the_command_for_the_expo
     assert outcome.code == 0, outcome.stderr
     assert exported == [output / "best_model" / "inference"] * 2
     assert "nothing is left to train" in outcome.stdout and "Epoch:" not in outcome.stdout
-    assert "err_msg" not in read_result(output, "train")
+    result = read_result(output, "train")
+    assert result["done_flag"] is True and "err_msg" not in result
 
 
 def test_a_signal_during_the_export_says_that_training_is_complete(dataset: Path, tmp_path: Path) -> None:
@@ -222,4 +223,18 @@ def test_a_signal_during_the_export_says_that_training_is_complete(dataset: Path
     assert outcome.code == 1
     assert "interrupted. Training is complete" in outcome.stderr
     assert "-o Global.mode=export" in outcome.stderr
+    assert read_result(tmp_path, "train")["done_flag"] is False
+
+
+def test_a_training_is_not_called_done_while_its_export_runs(dataset: Path, tmp_path: Path) -> None:
+    """A kill during the export leaves the file as it is then."""
+    flags: list[bool] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            training_output,
+            "export_model",
+            lambda *args: flags.append(read_result(tmp_path, "train")["done_flag"]),
+        )
+        assert train(dataset, tmp_path, Train__epochs_iters=1).code == 0
+    assert flags == [False]
     assert read_result(tmp_path, "train")["done_flag"] is True

@@ -64,7 +64,7 @@ def test_a_signal_within_a_step_saves_and_the_resumed_run_ends_as_if_nothing_had
         start = time.monotonic()
         outcome = train(dataset, tmp_path)
     assert outcome.code == 1
-    assert time.monotonic() - start < 60  # on a busy machine
+    assert time.monotonic() - start < 10
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     if call == 1:
         assert "there is nothing to save" in outcome.stderr
