@@ -1,17 +1,9 @@
-"""Image files."""
+"""The content of image files, to be written like any other bytes."""
 
 import io
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
-
-from paddlex_seg.files.atomic import write_bytes
-
-
-def write_image(path: Path, image: Image.Image, **options: Any) -> None:
-    """Write an image in the format of its name, all or nothing. options: of Pillow for this format."""
-    write_bytes(path, encode_image(image, path.suffix, **options))
 
 
 def encode_image(image: Image.Image, suffix: str, **options: Any) -> bytes:

@@ -7,7 +7,8 @@ import pytest
 from disks import small_disk
 from PIL import Image
 
-from paddlex_seg.files.images import write_image
+from paddlex_seg.files.atomic import write_bytes
+from paddlex_seg.files.images import encode_image
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tiff", ".webp", ".ppm"])
@@ -17,7 +18,7 @@ def test_an_image_on_a_disk_that_gets_full_is_whole_or_not_there(suffix: str, tm
         written = 0
         with pytest.raises(OSError, match=rf"No space left on device: '{disk}/\d+{suffix}'"):
             for number in range(40):
-                write_image(disk / f"{number}{suffix}", image)
+                write_bytes(disk / f"{number}{suffix}", encode_image(image, suffix))
                 written += 1
         assert len(list(disk.iterdir())) == written > 0
         for path in disk.iterdir():
