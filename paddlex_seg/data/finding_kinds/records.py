@@ -1,0 +1,85 @@
+"""Kinds of findings about ids, names and references."""
+
+from paddlex_seg.data.finding_kinds.kind import Kind
+
+RECORDS: dict[str, Kind] = {
+    "image_id_duplicate": Kind(
+        "error",
+        "Two images have the same id, so it is unknown which image an annotation belongs to.",
+        "Give each image a unique id.",
+    ),
+    "file_name_duplicate": Kind(
+        "error",
+        "An image is listed twice. Each entry lacks the annotations of the other one, so training treats "
+        "those objects as background.",
+        "List the image once, with all its annotations.",
+        "The entries are merged into one with all annotations.",
+    ),
+    "annotation_id_duplicate": Kind(
+        "error",
+        "Two annotations have the same id. Evaluation would lose one of them.",
+        "Give each annotation a unique id.",
+        "The later annotation gets a new id.",
+    ),
+    "category_id_duplicate": Kind(
+        "error",
+        "Two categories have the same id.",
+        "Give each category a unique id.",
+        "If both also have the same name, one of them is removed.",
+    ),
+    "category_name_duplicate": Kind(
+        "error",
+        "Two categories have the same name. The model treats them as two classes, but results show one name.",
+        "Merge or rename them.",
+        "They are merged into one category with the id of the first.",
+    ),
+    "image_id_dangling": Kind(
+        "error",
+        "An annotation has an image_id that is not in the list of images.",
+        "Add the image to the list, or remove the annotation.",
+        "The annotation is removed.",
+    ),
+    "category_id_dangling": Kind(
+        "error",
+        "An annotation has a category_id that is not in the list of categories.",
+        "Add the category to the list, or correct the annotation.",
+    ),
+    "categories_differ_names": Kind(
+        "error",
+        "Train and val use the same category id for different class names. Evaluation would compare a "
+        "class with the masks of another class.",
+        "Use the categories of the train file in both files.",
+        "Both files get one common list. Categories are matched by name.",
+    ),
+    "categories_differ_ids": Kind(
+        "error",
+        "A category is in one of train and val, but not in the other.",
+        "Use the categories of the train file in both files.",
+        "Both files get one common list. Categories are matched by name.",
+    ),
+    "categories_differ_order": Kind(
+        "error",
+        "Train and val list the categories in different orders. The class index is the position in this "
+        "list.",
+        "Use the categories of the train file in both files.",
+        "Val gets the order of train.",
+    ),
+    "class_only_in_val": Kind(
+        "warning",
+        "A class has annotations in val, but none in train. The model cannot learn it, and its AP lowers "
+        "the mean AP.",
+        "Split again with CheckDataset.split, which is stratified, or label training images of this class.",
+    ),
+    "class_without_instances": Kind(
+        "info",
+        "A class has no annotations.",
+        "Remove the class if you will not label it.",
+    ),
+    "category_dummy": Kind(
+        "warning",
+        "An unused category that is only the supercategory of others, as in Roboflow exports. The model "
+        "would have a class without any objects.",
+        "Remove it from the categories of both files.",
+        "It is removed from both files.",
+    ),
+}
