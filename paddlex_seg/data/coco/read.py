@@ -18,6 +18,7 @@ from paddlex_seg.data.coco.records import (
     read_entry,
 )
 from paddlex_seg.data.findings import Finding, FindingLog, finding, summarize_problems
+from paddlex_seg.data.text_files import decode
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord
 
@@ -70,13 +71,25 @@ def parse_coco(document: Any, path: Path) -> ParsedCoco:
     )
 
 
+def parse_file(path: Path) -> ParsedCoco:
+    """`parse_coco` of the file at ``path``. Raises UnreadableFile when it is not a JSON file."""
+    document, encoding = _load(path)
+    parsed = parse_coco(document, path)
+    if encoding != "utf-8":
+        parsed.log.add("json_encoding", f"the file is {_ENCODING_NAMES.get(encoding, encoding.upper())} text")
+    return parsed
+
+
+_ENCODING_NAMES = {"gb18030": "GBK (GB 18030)"}
+
+
 def read_coco(path: Path) -> CocoFile:
-    """Read the annotation file at ``path`` (UTF-8). All records must be valid.
+    """Read the annotation file at ``path``. All records must be valid.
 
     Raises DatasetError that lists the structural problems of the file: invalid JSON, missing keys, wrong
     types, duplicate ids, ids that are not listed, invalid segmentations.
     """
-    parsed = parse_coco(load_document(path), path)
+    parsed = parse_file(path)
     problems = [_problem_text(finding) for finding in parsed.log.kept if finding.severity == "error"]
     if problems:
         count = parsed.log.num_errors
@@ -85,17 +98,28 @@ def read_coco(path: Path) -> CocoFile:
 
 
 def load_document(path: Path) -> Any:
-    """The content of the JSON file. Raises UnreadableFile, whose finding has a code for the problem."""
+    """The content of the JSON file. Raises UnreadableFile, whose finding has a code for the problem.
+
+    The text may be in any encoding of `text_files.decode`, as Windows tools write GBK and UTF-16 too.
+    """
+    return _load(path)[0]
+
+
+def _load(path: Path) -> tuple[Any, str]:
+    """The content of the JSON file, and the encoding of its text."""
     try:
         with _collector_paused():
-            return json.loads(path.read_text(encoding="utf-8-sig"))
+            text, encoding = decode(path.read_bytes())
+            return json.loads(text), encoding
     except FileNotFoundError:
         raise UnreadableFile(path, "json_missing", "the file does not exist") from None
     except OSError as error:
         raise UnreadableFile(path, "json_unreadable", f"it cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise UnreadableFile(path, "json_unreadable", f"not UTF-8 (byte {error.start})") from error
-    except (json.JSONDecodeError, RecursionError) as error:
+        message = f"not UTF-8 (byte {error.start}), and not GB 18030"
+        raise UnreadableFile(path, "json_unreadable", message) from error
+    # A ValueError that is no JSONDecodeError is a number of thousands of digits.
+    except (ValueError, RecursionError) as error:
         raise UnreadableFile(path, "json_unreadable", f"not JSON ({error})") from error
 
 
