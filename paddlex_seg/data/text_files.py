@@ -41,7 +41,7 @@ def decode(content: bytes) -> tuple[str, str]:
 
 
 def _wide_encoding(content: bytes) -> str | None:
-    """UTF-16 or UTF-32 of a text without a mark, seen by the zero bytes of its ASCII characters; else None."""
+    """UTF-16 or UTF-32 of a text without a mark, known by the zero bytes of ASCII; else None."""
     start = content[:4096]
     zeros = [start[place::4].count(0) for place in range(4)]
     if sum(zeros) < len(start) / 10:

@@ -20,7 +20,7 @@ from paddlex_seg.data.coco.records import (
 from paddlex_seg.data.findings import Finding, FindingLog, finding, summarize_problems
 from paddlex_seg.data.text_files import decode
 from paddlex_seg.errors import DatasetError
-from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord
+from paddlex_seg.structures import Annotation, Category, CocoFile, Id, ImageRecord
 
 _Record = TypeVar("_Record", ImageRecord, Category)
 
@@ -33,14 +33,18 @@ class ParsedCoco:
     log: FindingLog  # errors of single records, and warnings about file names
     positions: Sequence[int]  # for each of ``coco.annotations``, its position in the list in the file
     # From all records, also invalid ones: an image whose only mask is invalid still counts as annotated.
-    annotated_image_ids: frozenset[int]
-    used_category_ids: frozenset[int]
+    annotated_image_ids: frozenset[Id]
+    used_category_ids: frozenset[Id]
+    # Positions in the file of annotations whose box or area cannot be used and was read as missing, by the
+    # code of the finding in ``log``.
+    unusable: Mapping[str, frozenset[int]]
 
 
 def parse_coco(document: Any, path: Path) -> ParsedCoco:
     """The records of a JSON document from `load_document`. Problems become findings; nothing is raised.
 
-    ``bbox``, ``area`` and ``iscrowd`` may be absent. File names are returned with forward slashes. If two
+    ``bbox``, ``area`` and ``iscrowd`` may be absent; a box or an area that is no number is read as absent.
+    Ids may be whole numbers of any size, or text. File names are returned with forward slashes. If two
     records have the same id, the first one is used. The list of annotations in ``document`` is emptied to
     save memory.
     """
@@ -53,7 +57,7 @@ def parse_coco(document: Any, path: Path) -> ParsedCoco:
     categories = _first_of_each_id("category", _read_categories(entries["categories"], log), log)
     image_ids, category_ids = (_ids(entries[key]) for key in ("images", "categories"))
     annotated, used = (_ids(entries["annotations"], key) for key in ("image_id", "category_id"))
-    annotations, positions = _read_annotations(entries["annotations"], log)
+    annotations, positions, unusable = _read_annotations(entries["annotations"], log)
     usable = frozenset(category.id for category in categories)
     keep = _valid_references(annotations, images, image_ids, category_ids, usable, log)
     return ParsedCoco(
@@ -68,6 +72,7 @@ def parse_coco(document: Any, path: Path) -> ParsedCoco:
         positions=[positions[i] for i in keep],
         annotated_image_ids=annotated,
         used_category_ids=used,
+        unusable=unusable,
     )
 
 
@@ -163,8 +168,8 @@ def _entries(document: Mapping[str, Any], key: str, log: FindingLog) -> list[Any
     return entries
 
 
-def _ids(entries: Iterable[Any], key: str = "id") -> frozenset[int]:
-    """The whole numbers under ``key``, also of invalid records."""
+def _ids(entries: Iterable[Any], key: str = "id") -> frozenset[Id]:
+    """The ids under ``key``, also of invalid records."""
     values = (id_or_none(entry.get(key)) for entry in entries if isinstance(entry, dict))
     return frozenset(value for value in values if value is not None)
 
@@ -191,21 +196,37 @@ def _read_categories(entries: Sequence[Any], log: FindingLog) -> list[Category]:
     return [Category(**values) for values in rows if values is not None]
 
 
-def _read_annotations(entries: list[Any], log: FindingLog) -> tuple[list[Annotation], list[int]]:
-    """The valid annotations and their positions in ``entries``. ``entries`` is emptied."""
+def _read_annotations(
+    entries: list[Any], log: FindingLog
+) -> tuple[list[Annotation], list[int], dict[str, frozenset[int]]]:
+    """The valid annotations, their positions in ``entries``, and those with an unusable box or area.
+
+    ``entries`` is emptied.
+    """
     annotations, positions = [], []
+    without_box, without_area = [], []
     with _collector_paused():
         for position, entry in enumerate(entries):
             entries[position] = None
             values = read_entry("annotation", position, entry, ANNOTATION_FIELDS, ANNOTATION_OPTIONS, log)
-            if values is not None:
-                annotations.append(Annotation(bbox_xywh=values.pop("bbox", None), **values))
-                positions.append(position)
-    return annotations, positions
+            if values is None:
+                continue
+            box = values.pop("bbox", _ABSENT)
+            if box is None:
+                without_box.append(position)
+            if values.get("area", _ABSENT) is None:
+                without_area.append(position)
+            annotations.append(Annotation(bbox_xywh=None if box is _ABSENT else box, **values))
+            positions.append(position)
+    unusable = {"bbox_missing": frozenset(without_box), "area_missing": frozenset(without_area)}
+    return annotations, positions, unusable
+
+
+_ABSENT: Any = object()
 
 
 def _first_of_each_id(kind: str, records: Sequence[_Record], log: FindingLog) -> list[_Record]:
-    first: dict[int, _Record] = {}
+    first: dict[Id, _Record] = {}
     for record in records:
         if first.setdefault(record.id, record) is not record:
             image_id = record.id if kind == "image" else None
@@ -217,9 +238,9 @@ def _first_of_each_id(kind: str, records: Sequence[_Record], log: FindingLog) ->
 def _valid_references(
     annotations: Sequence[Annotation],
     images: Sequence[ImageRecord],
-    image_ids: frozenset[int],
-    category_ids: frozenset[int],
-    usable_category_ids: frozenset[int],
+    image_ids: frozenset[Id],
+    category_ids: frozenset[Id],
+    usable_category_ids: frozenset[Id],
     log: FindingLog,
 ) -> list[int]:
     """The positions of annotations with a unique id, a valid image_id and a valid category_id.
@@ -228,8 +249,8 @@ def _valid_references(
     has one already.
     """
     size_of_id = {image.id: [image.height, image.width] for image in images}
-    listed = ", ".join(map(str, sorted(category_ids)[:20])) or "none"
-    seen: set[int] = set()
+    listed = ", ".join(map(str, sorted(category_ids, key=_id_order)[:20])) or "none"
+    seen: set[Id] = set()
     keep = []
     for index, item in enumerate(annotations):
         ids: dict[str, Any] = {"image_id": item.image_id, "annotation_id": item.id}
@@ -259,3 +280,8 @@ def _valid_references(
         if valid:
             keep.append(index)
     return keep
+
+
+def _id_order(id: Id) -> tuple[bool, Id]:
+    """A sort key: numbers before text."""
+    return isinstance(id, str), id

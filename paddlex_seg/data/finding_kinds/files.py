@@ -10,8 +10,8 @@ FILES: dict[str, Kind] = {
     ),
     "json_unreadable": Kind(
         "error",
-        "The annotation file cannot be read, has an unknown encoding, or is not valid JSON. Often a download or an "
-        "export was interrupted.",
+        "The annotation file cannot be read, has an unknown encoding, or is not valid JSON. Often a download "
+        "or an export was interrupted.",
         "Export the annotations again.",
     ),
     "json_top_level": Kind(
@@ -61,9 +61,8 @@ FILES: dict[str, Kind] = {
     ),
     "json_encoding": Kind(
         "info",
-        "The annotation file is not UTF-8. It was read in its own encoding; other tools may fail or show wrong "
-        "names.",
-        "Check the names of files and classes. Save the file as UTF-8 for other tools.",
-        "The copy is written as UTF-8.",
+        "The annotation file is not UTF-8. It was read in its own encoding; other tools may fail or show "
+        "wrong names.",
+        "Check the names of files and classes. Save the file as UTF-8, as CheckDataset.fix does.",
     ),
 }

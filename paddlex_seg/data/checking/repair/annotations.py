@@ -12,8 +12,9 @@ from paddlex_seg.data.checking.mask_problems import (
     repeated_annotations,
 )
 from paddlex_seg.data.checking.measures import FLAT, drawn
-from paddlex_seg.data.checking.repair.draft import Draft, Slot
+from paddlex_seg.data.checking.repair.draft import Draft, Slot, highest_number
 from paddlex_seg.masks.rle import polygons_to_rle, rle_area, segmentation_to_json
+from paddlex_seg.structures import Id
 
 
 def repair_references(draft: Draft) -> None:
@@ -21,8 +22,8 @@ def repair_references(draft: Draft) -> None:
     image_ids = {slot.id() for slot in draft.records("images")}
     # If an image has no id, an unknown image_id may refer to it, so the annotation is kept.
     all_known = None not in image_ids and len(image_ids) > 0
-    highest = max((slot.id() or 0 for slot in draft.records("annotations")), default=0)
-    seen: set[int] = set()
+    highest = highest_number(slot.id() for slot in draft.records("annotations"))
+    seen: set[Id] = set()
     for slot in draft.records("annotations"):
         id, image_id = slot.id(), slot.id("image_id")
         if all_known and image_id is not None and image_id not in image_ids:
@@ -101,6 +102,7 @@ def repair_numbers(draft: Draft) -> None:
     """Boxes and areas that are missing or do not fit the masks."""
     parsed, measures, slots = draft.parse()
     problems = {**box_problems(parsed.coco, measures), **area_problems(parsed.coco, measures)[0]}
+    del problems["bbox_rounded"], problems["area_rounded"]  # as exact as many tools write them
     cut = np.array(["polygon_outside" in slot.codes for slot in slots], bool)
     rows = np.flatnonzero(np.any([*problems.values(), cut], axis=0)) if slots else np.zeros(0, np.int64)
     areas, boxes = drawn(parsed.coco, rows)

@@ -1,13 +1,15 @@
 """An annotation file under repair: each record before and after, with the codes of its changes."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from paddlex_seg.data.checking.measures import Measures, measure
 from paddlex_seg.data.coco.read import ParsedCoco, parse_coco
+from paddlex_seg.data.coco.records import id_or_none
+from paddlex_seg.structures import Id
 
 
 @dataclass
@@ -20,10 +22,9 @@ class Slot:
     codes: list[str] = field(default_factory=list)
     is_removed: bool = False
 
-    def id(self, key: str = "id") -> int | None:
-        """The whole number under ``key``; None if the record has none."""
-        value = self.after.get(key)
-        return value if type(value) is int else None
+    def id(self, key: str = "id") -> Id | None:
+        """The id under ``key``; None if the record has none."""
+        return id_or_none(self.after.get(key))
 
     def change(self, code: str, **values: Any) -> None:
         """Replace the values of some keys."""
@@ -116,6 +117,11 @@ class Draft:
                 if slot.codes
             ]
         return {"blake2b": digest, "changes": changes}
+
+
+def highest_number(ids: Iterable[Id | None]) -> int:
+    """The highest id that is a number; 0 if there is none."""
+    return max((id for id in ids if isinstance(id, int)), default=0)
 
 
 def list_of(document: Mapping[str, Any], key: str) -> list[Any]:
