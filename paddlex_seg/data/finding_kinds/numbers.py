@@ -58,6 +58,5 @@ NUMBERS: dict[str, Kind] = {
         "warning",
         "Two annotations of one image have the same class and mask. The object counts twice.",
         "Keep only one of them.",
-        "The later annotation is removed.",
     ),
 }

@@ -8,6 +8,10 @@ from typing import Any
 
 from paddlex_seg.data.checking.measures import Measures, measure
 from paddlex_seg.data.coco.read import ParsedCoco, parse_coco
+from paddlex_seg.data.coco.records import id_or_none
+
+# Codes whose removed records are in the file a second time: nothing is lost.
+_REPEATED = ("annotation_id_duplicate", "file_name_duplicate")
 
 
 @dataclass
@@ -21,9 +25,8 @@ class Slot:
     is_removed: bool = False
 
     def id(self, key: str = "id") -> int | None:
-        """The whole number under ``key``; None if the record has none."""
-        value = self.after.get(key)
-        return value if type(value) is int else None
+        """The id under ``key``; None if the record has none."""
+        return id_or_none(self.after.get(key))
 
     def change(self, code: str, **values: Any) -> None:
         """Replace the values of some keys."""
@@ -89,6 +92,12 @@ class Draft:
         """Number of changed records for each code."""
         slots = [*self.images, *self.annotations]
         return Counter(code for slot in slots for code in slot.codes) + Counter(self.category_codes)
+
+    def removed(self, kind: str) -> tuple[Counter[str], int]:
+        """Number of removed records for each code, and of those that are still there a second time."""
+        codes = [slot.codes[-1] for slot in getattr(self, kind) if slot.is_removed]
+        lost = [code for code in codes if code not in _REPEATED]
+        return Counter(lost), len(codes) - len(lost)
 
     def changes(self, digest: str) -> dict[str, Any]:
         """The log entry of this file."""
