@@ -143,6 +143,10 @@ class FixConfig(_Section):
     dst_dir: PathText | None = Field(
         default=None, description="Folder of the repaired copy. null: `<dataset_dir>_fixed`."
     )
+    allow_loss: Switch = Field(
+        default=False,
+        description="Let the check pass although the repair removed more than 5 % of the objects or images.",
+    )
 
 
 class CheckDatasetConfig(_Section):

@@ -114,20 +114,27 @@ def segmentation_to_json(
     return rle_to_json(segmentation) if isinstance(segmentation, Mapping) else segmentation
 
 
+def segmentation_to_rle(segmentation: list[list[float]] | Mapping[str, Any], size_hw: tuple[int, int]) -> Rle:
+    """The mask of polygons in an image of size ``size_hw``, or of an RLE of that size."""
+    return (
+        rle_from_json(segmentation)
+        if isinstance(segmentation, Mapping)
+        else polygons_to_rle(segmentation, size_hw)
+    )
+
+
 def annotation_to_rle(annotation: Annotation, height: int, width: int) -> Rle:
     """The mask of ``annotation`` in an image of this size: the union of its polygons, or its RLE.
 
     Raises DatasetError when the RLE has another size than the image.
     """
     segmentation = annotation.segmentation
-    if not isinstance(segmentation, Mapping):
-        return polygons_to_rle(segmentation, (height, width))
-    if list(segmentation["size"]) != [height, width]:
+    if isinstance(segmentation, Mapping) and list(segmentation["size"]) != [height, width]:
         raise DatasetError(
             f"annotation {annotation.id}: the RLE has size {list(segmentation['size'])} (height, width), but "
             f"the image has size {[height, width]}. Correct the listed image size, or draw the mask again."
         )
-    return rle_from_json(segmentation)
+    return segmentation_to_rle(segmentation, (height, width))
 
 
 def run_lengths(counts: Any) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ from paddlex_seg.data.checking.messages import log_findings, log_repair
 from paddlex_seg.data.checking.repair.repaired_copy import Repair, repair_dataset
 from paddlex_seg.data.checking.result import check_result
 from paddlex_seg.data.checking.statistics import class_table
-from paddlex_seg.data.findings import KINDS, Finding, summarize_problems
+from paddlex_seg.data.findings import KINDS, Finding, finding, summarize_problems
 from paddlex_seg.data.images import Decode
 from paddlex_seg.data.preparation.prepare import prepare
 from paddlex_seg.data.preparation.settings import ConvertSettings, SplitSettings
@@ -50,6 +50,8 @@ def run(cfg: Config) -> dict[str, Any]:
             repair = repair_dataset(dataset_dir, Path(settings.fix.dst_dir) if settings.fix.dst_dir else None)
             log_repair(repair)
             dataset_dir = repair.root
+            if repair.removed_much and not settings.fix.allow_loss:
+                converted = [*converted, _removed_much(repair)]
         return check_and_draw(dataset_dir, output_dir, settings.decode, converted=converted, repair=repair)
     except DatasetError:
         if not result_path(output_dir, "check_dataset").is_file():
@@ -67,7 +69,7 @@ def check_and_draw(
 ) -> dict[str, Any]:
     """Check, report and draw samples: the part of `run` after conversion, split and repair.
 
-    converted: findings of a conversion. They are reported like findings of the check.
+    converted: findings of a conversion and of a repair. They are reported like findings of the check.
     """
     cache = CheckCache(output_dir)
     fingerprint = None if converted or repair else fingerprint_of(dataset_dir, decode)
@@ -132,9 +134,24 @@ def _report(report: CheckReport, output_dir: Path) -> dict[str, Any]:
     return check_result(report, samples, histogram, page="check_dataset/report.html")
 
 
+def _removed_much(repair: Repair) -> Finding:
+    return finding("repair_removed_much", repair.log_file.name, repair.losses_text)
+
+
 def _repair_entry(repair: Repair) -> dict[str, Any]:
     return {
         "path": str(repair.root),
         "log": str(repair.log_file),
         "repaired": dict(repair.counts),
+        "removed_objects": repair.objects.count,
+        "removed_images": repair.images.count,
+        "removed_repetitions": {"objects": repair.objects.repeated, "images": repair.images.repeated},
+        "removed_share": {
+            "objects": round(repair.objects.share, 6),
+            "images": round(repair.images.share, 6),
+        },
+        "removed_by_code": {
+            "objects": dict(repair.objects.by_code),
+            "images": dict(repair.images.by_code),
+        },
     }

@@ -622,6 +622,20 @@ def _masked(p: Planted, v: int, code: str, *segmentations: Any) -> Expected:
     return p.on_annotation(code, split, place)
 
 
+def _drawn(p: Planted, v: int, polygon: list[float]) -> None:
+    """Give the annotation the box and area of the polygon."""
+    split, place = where(v)
+    drawn = annotation(1, 1, 1, [polygon])
+    p.annotation(split, place).update(bbox=drawn["bbox"], area=drawn["area"])
+
+
+def _empty(p: Planted, v: int, code: str, segmentation: Any, box: list[float]) -> Expected:
+    """A mask that covers nothing, with a box that says so too."""
+    split, place = where(v)
+    p.annotation(split, place).update(segmentation=segmentation, bbox=box, area=0)
+    return p.on_annotation(code, split, place)
+
+
 @plants("segmentation_missing")
 def _(p: Planted, v: int) -> Expected:
     split, place = where(v)
@@ -641,7 +655,7 @@ def _(p: Planted, v: int) -> Expected:
 
 @plants("segmentation_invalid")
 def _(p: Planted, v: int) -> Expected:
-    return _masked(p, v, "segmentation_invalid", "mask.png", 7, [{"x": 1, "y": 2}])
+    return _masked(p, v, "segmentation_invalid", "mask.png", 7, [{"left": 1, "top": 2}])
 
 
 @plants("polygon_flat_list")
@@ -651,7 +665,10 @@ def _(p: Planted, v: int) -> Expected:
 
 @plants("polygon_too_few_points")
 def _(p: Planted, v: int) -> Expected:
-    return _masked(p, v, "polygon_too_few_points", [[5, 5, 20, 20]], [[]], [TRIANGLE, [5, 5]])
+    code = "polygon_too_few_points"
+    if v == 2:
+        return _masked(p, v, code, None, None, [TRIANGLE, [5, 5]])
+    return _empty(p, v, code, ([[5, 5]], [[7, 6], []])[v], ([5, 5, 0, 0], [7, 6, 1, 1])[v])
 
 
 @plants("polygon_odd")
@@ -661,14 +678,16 @@ def _(p: Planted, v: int) -> Expected:
 
 @plants("polygon_nan")
 def _(p: Planted, v: int) -> Expected:
-    bad = (float("nan"), float("-inf"), "12")[v]
+    bad = (float("nan"), float("-inf"), "twelve")[v]
     return _masked(p, v, "polygon_nan", *[[[*TRIANGLE[:-1], bad]]] * 3)
 
 
 @plants("polygon_zero_area")
 def _(p: Planted, v: int) -> Expected:
     line, spot = [5, 5, 20, 20, 40, 40], [30, 30] * 4
-    return _masked(p, v, "polygon_zero_area", [line], [spot], [SQUARE, line])
+    if v == 2:
+        return _masked(p, v, "polygon_zero_area", None, None, [SQUARE, line])
+    return _empty(p, v, "polygon_zero_area", ([line], [spot])[v], ([5, 5, 35, 35], [30, 30, 0, 0])[v])
 
 
 @plants("polygon_self_intersecting")
@@ -694,27 +713,101 @@ def _(p: Planted, v: int) -> Expected:
 def _(p: Planted, v: int) -> Expected:
     tiny = [20.1, 20.1, 20.4, 20.1, 20.4, 20.4]
     nothing = {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]}
-    return _masked(p, v, "mask_empty", [shifted(SQUARE, 200, 0)], [tiny], nothing)
+    mask = ([shifted(SQUARE, 200, 0)], [tiny], nothing)[v]
+    return _empty(p, v, "mask_empty", mask, ([250, 20, 30, 40], [20.1, 20.1, 0.3, 0.3], [0, 0, 0, 0])[v])
 
 
 @plants("rle_size_mismatch")
 def _(p: Planted, v: int) -> Expected:
-    turned = rle_of(TRIANGLE, height=WIDTH, width=HEIGHT)
+    _drawn(p, v, TRIANGLE)
+    turned = {**rle_of(TRIANGLE), "size": [WIDTH, HEIGHT]}
     larger = rle_of(TRIANGLE, compressed=False, height=2 * HEIGHT, width=2 * WIDTH)
     return _masked(p, v, "rle_size_mismatch", turned, larger, rle_of(SQUARE, width=WIDTH + 1))
 
 
+@plants("rle_size_missing")
+def _(p: Planted, v: int) -> Expected:
+    _drawn(p, v, SQUARE)
+    runs = rle_of(SQUARE, compressed=False)["counts"]
+    return _masked(p, v, "rle_size_missing", runs, [runs], {"counts": rle_of(SQUARE)["counts"]})
+
+
+@plants("rle_form")
+def _(p: Planted, v: int) -> Expected:
+    good = rle_of(SQUARE)
+    plain = rle_of(SQUARE, compressed=False)
+    return _masked(
+        p,
+        v,
+        "rle_form",
+        [good],
+        {**good, "counts": f"b'{good['counts']}'"},
+        {"size": [[HEIGHT, WIDTH]], "counts": [float(run) for run in plain["counts"]]},
+    )
+
+
+@plants("polygon_points")
+def _(p: Planted, v: int) -> Expected:
+    pairs = [list(xy) for xy in zip(SQUARE[::2], SQUARE[1::2], strict=True)]
+    named = [{"x": x, "y": y} for x, y in pairs]
+    return _masked(p, v, "polygon_points", pairs, [pairs], [named])
+
+
+@plants("polygon_nested")
+def _(p: Planted, v: int) -> Expected:
+    return _masked(p, v, "polygon_nested", [[SQUARE]], [[SQUARE, TRIANGLE]], [[[TRIANGLE]]])
+
+
+@plants("polygon_is_box")
+def _(p: Planted, v: int) -> Expected:
+    split, place = where(v)
+    box = p.annotation(split, place)["bbox"]
+    return _masked(p, v, "polygon_is_box", [box], box, [[5, 5, 20, 20]])
+
+
+@plants("segmentation_text")
+def _(p: Planted, v: int) -> Expected:
+    return _masked(
+        p,
+        v,
+        "segmentation_text",
+        str([SQUARE]),
+        json.dumps(rle_of(SQUARE)),
+        [[str(value) for value in SQUARE]],
+    )
+
+
+@plants("coordinates_normalised")
+def _(p: Planted, v: int) -> Expected:
+    split = SPLITS[v]
+    for item in p.documents[split]["annotations"]:
+        if isinstance(item["segmentation"], list):
+            item["segmentation"] = [_parts_of(part, 1) for part in item["segmentation"]]
+    return p.on_annotation("coordinates_normalised", split, 0)
+
+
+@plants("coordinates_percent")
+def _(p: Planted, v: int) -> Expected:
+    _drawn(p, v, SQUARE)
+    return _masked(p, v, "coordinates_percent", *[[_parts_of(SQUARE, 100)]] * 3)
+
+
+def _parts_of(polygon: list[float], whole: float) -> list[float]:
+    return [value / (WIDTH, HEIGHT)[i % 2] * whole for i, value in enumerate(polygon)]
+
+
 @plants("rle_damaged")
 def _(p: Planted, v: int) -> Expected:
+    _drawn(p, v, TRIANGLE)
     good = rle_of(TRIANGLE)
     plain = rle_of(TRIANGLE, compressed=False)
     return _masked(
         p,
         v,
         "rle_damaged",
-        {**good, "counts": good["counts"][:-3]},
+        {**good, "counts": good["counts"][:-9]},
         {**plain, "counts": plain["counts"][:-1]},
-        {"counts": good["counts"]},
+        {**good, "counts": 7},
     )
 
 

@@ -18,6 +18,24 @@ def empty_masks(coco: CocoFile, measures: Measures) -> NDArray[np.bool_]:
     return empty
 
 
+def is_object_by_box(measures: Measures) -> NDArray[np.bool_]:
+    """Flags [n]: the box of the file is inside the image, and another one than that of the mask.
+
+    A mask that covers nothing is then no proof that there is no object. A mask outside the image is none
+    either, if it fits when width and height are swapped.
+    """
+    boxes = measures.file_boxes_xywh
+    corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+    inside = np.clip(corners, 0, np.tile(measures.image_hw[:, ::-1], 2))
+    has_box = (inside[:, 2:] - inside[:, :2] >= 1).all(axis=1)  # NaN where the file has no box
+    outlines = measures.outlines_xyxy
+    sides = (outlines[:, 2:] - outlines[:, :2]).max(axis=1, initial=0)
+    differs = np.abs(corners - outlines).max(axis=1, initial=0) > np.maximum(2, 0.02 * sides)
+    turned = np.tile(measures.image_hw, 2)
+    fits_turned = (outlines >= -1).all(axis=1) & (outlines <= turned + 1).all(axis=1)
+    return (has_box & differs) | (fits_turned & (measures.reach_outside > 1))
+
+
 def box_problems(coco: CocoFile, measures: Measures) -> dict[str, NDArray[np.bool_]]:
     """Flags [n] of annotations with a problem, by finding code."""
     x, y, width, height = measures.file_boxes_xywh.T

@@ -37,3 +37,5 @@ def log_repair(repair: Repair) -> None:
         _LOGGER.info(f"Repaired copy: {repair.root}. It is up to date; nothing was written.")
     for code, count in repair.counts.items():
         _LOGGER.info(f"repaired {code} ({count}): {KINDS[code].repair}")
+    if repair.objects.count or repair.images.count:
+        _LOGGER.warning(f"{repair.losses_text[:1].upper()}{repair.losses_text[1:]}.")

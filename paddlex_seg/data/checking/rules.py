@@ -19,6 +19,7 @@ from paddlex_seg.data.checking.mask_problems import (
     repeated_annotations,
 )
 from paddlex_seg.data.checking.measures import Measures
+from paddlex_seg.data.checking.other_readings import OtherReadings, other_readings
 from paddlex_seg.data.coco.categories import names_alike
 from paddlex_seg.data.coco.read import ParsedCoco
 from paddlex_seg.data.findings import FindingLog
@@ -155,15 +156,19 @@ def category_names_are_unique(split: Split, log: FindingLog) -> None:
 
 
 def polygons_enclose_something(split: Split, log: FindingLog) -> None:
-    """Each polygon encloses an area inside its image and does not cross itself."""
+    """Each polygon encloses an area inside its image, in pixels, and does not cross itself."""
     measures = split.measures
-    _each(split, log, "polygon_zero_area", measures.has_flat_part, lambda row: "has a polygon without area")
+    other = other_readings(split.coco, measures)
+    _report_other_readings(split, log, other)
+    is_other = other.rows
+    flat = measures.has_flat_part & ~is_other
+    _each(split, log, "polygon_zero_area", flat, lambda row: "has a polygon without area")
     _each(split, log, "polygon_self_intersecting", measures.crosses_itself, lambda row: "crosses itself")
-    empty = empty_masks(split.coco, measures)
-    if len(empty) and (empty.all() or measures.outlines_xyxy.max() <= 1):
+    empty = empty_masks(split.coco, measures) & ~is_other
+    if len(empty) and empty.all():
         log.add("split_without_annotations", f"none of its {len(empty)} masks is larger than a pixel")
     _each(split, log, "mask_empty", empty, lambda row: f"covers no pixel {_place(measures, row)}")
-    outside = (measures.reach_outside > 1) & ~empty & ~measures.is_flat
+    outside = (measures.reach_outside > 1) & ~empty & ~measures.is_flat & ~is_other
     _each(
         split,
         log,
@@ -173,6 +178,26 @@ def polygons_enclose_something(split: Split, log: FindingLog) -> None:
             f"extends {measures.reach_outside[row]:.1f} pixels beyond its image {_place(measures, row)}"
         ),
     )
+
+
+def _report_other_readings(split: Split, log: FindingLog, other: OtherReadings) -> None:
+    measures = split.measures
+    _each(
+        split,
+        log,
+        "coordinates_normalised",
+        other.normalised,
+        lambda row: f"coordinates look normalised {_place(measures, row)}",
+    )
+    _each(
+        split,
+        log,
+        "coordinates_percent",
+        other.percent,
+        lambda row: f"coordinates are in percent of the image {_place(measures, row)}, its box is in pixels",
+    )
+    for row, odd in other.odd.items():
+        log.add(odd.code, f"segmentation {odd.message}", **split.ids_of(row))
 
 
 def boxes_fit_the_masks(split: Split, log: FindingLog) -> None:

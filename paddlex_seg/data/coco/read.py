@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from paddlex_seg.data.coco.odd_segmentations import explain
 from paddlex_seg.data.coco.records import (
     ANNOTATION_FIELDS,
     ANNOTATION_OPTIONS,
@@ -57,9 +58,10 @@ def parse_coco(document: Any, path: Path) -> ParsedCoco:
     categories = _first_of_each_id("category", _read_categories(entries["categories"], log), log)
     image_ids, category_ids = (_ids(entries[key]) for key in ("images", "categories"))
     annotated, used = (_ids(entries["annotations"], key) for key in ("image_id", "category_id"))
-    annotations, positions, unusable = _read_annotations(entries["annotations"], log)
+    sizes_hw = {image.id: (image.height, image.width) for image in images}
+    annotations, positions, unusable = _read_annotations(entries["annotations"], sizes_hw, log)
     usable = frozenset(category.id for category in categories)
-    keep = _valid_references(annotations, images, image_ids, category_ids, usable, log)
+    keep = _valid_references(annotations, sizes_hw, image_ids, category_ids, usable, log)
     return ParsedCoco(
         coco=CocoFile(
             path=path,
@@ -197,7 +199,7 @@ def _read_categories(entries: Sequence[Any], log: FindingLog) -> list[Category]:
 
 
 def _read_annotations(
-    entries: list[Any], log: FindingLog
+    entries: list[Any], sizes_hw: Mapping[Id, tuple[int, int]], log: FindingLog
 ) -> tuple[list[Annotation], list[int], dict[str, frozenset[int]]]:
     """The valid annotations, their positions in ``entries``, and those with an unusable box or area.
 
@@ -208,7 +210,9 @@ def _read_annotations(
     with _collector_paused():
         for position, entry in enumerate(entries):
             entries[position] = None
-            values = read_entry("annotation", position, entry, ANNOTATION_FIELDS, ANNOTATION_OPTIONS, log)
+            values = read_entry(
+                "annotation", position, entry, ANNOTATION_FIELDS, ANNOTATION_OPTIONS, log, sizes_hw
+            )
             if values is None:
                 continue
             box = values.pop("bbox", _ABSENT)
@@ -237,7 +241,7 @@ def _first_of_each_id(kind: str, records: Sequence[_Record], log: FindingLog) ->
 
 def _valid_references(
     annotations: Sequence[Annotation],
-    images: Sequence[ImageRecord],
+    sizes_hw: Mapping[Id, tuple[int, int]],
     image_ids: frozenset[Id],
     category_ids: frozenset[Id],
     usable_category_ids: frozenset[Id],
@@ -248,13 +252,12 @@ def _valid_references(
     An annotation of an invalid image or category is dropped without a finding of its own. The invalid record
     has one already.
     """
-    size_of_id = {image.id: [image.height, image.width] for image in images}
     listed = ", ".join(map(str, sorted(category_ids, key=_id_order)[:20])) or "none"
     seen: set[Id] = set()
     keep = []
     for index, item in enumerate(annotations):
         ids: dict[str, Any] = {"image_id": item.image_id, "annotation_id": item.id}
-        valid = item.image_id in size_of_id and item.category_id in usable_category_ids
+        valid = item.image_id in sizes_hw and item.category_id in usable_category_ids
         if item.id in seen:
             log.add("annotation_id_duplicate", "the id is used more than once", **ids)
             valid = False
@@ -269,14 +272,12 @@ def _valid_references(
             )
             valid = False
         if valid and isinstance(item.segmentation, Mapping):
-            valid = item.segmentation["size"] == size_of_id[item.image_id]
+            size = sizes_hw[item.image_id]
+            valid = tuple(item.segmentation["size"]) == size
             if not valid:
-                log.add(
-                    "rle_size_mismatch",
-                    f"its RLE has size {item.segmentation['size']} (height, width), "
-                    f"but image {item.image_id} is {size_of_id[item.image_id]}",
-                    **ids,
-                )
+                record = {"segmentation": item.segmentation, "bbox": item.bbox_xywh, "area": item.area}
+                found = explain(record, size)
+                log.add(found.code, f"segmentation {found.message}", hint=found.hint, **ids)
         if valid:
             keep.append(index)
     return keep

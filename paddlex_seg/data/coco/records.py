@@ -1,9 +1,11 @@
 """Validation of one record of a COCO file: an image, a category or an annotation."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
-from paddlex_seg.data.coco.segmentations import read_segmentation
+from paddlex_seg.data.coco.odd_segmentations import explain
+from paddlex_seg.data.coco.segmentations import OddSegmentation, read_segmentation
 from paddlex_seg.data.coco.wrong_value import OddValue, WrongValue, number_of, shown, whole_number_of
 from paddlex_seg.data.findings import FindingLog
 from paddlex_seg.structures import Id
@@ -18,35 +20,40 @@ def read_entry(
     needed: Mapping[str, _Reader],
     optional: Mapping[str, _Reader],
     log: FindingLog,
+    sizes_hw: Mapping[Any, tuple[int, int]] = MappingProxyType({}),
 ) -> dict[str, Any] | None:
     """The values of a record. If it is invalid, the problems are logged and None is returned.
 
     Values that are only odd (`OddValue`) are logged too; one that cannot be used at all is None. If the
-    record has other keys, they are in ``extra``.
+    record has other keys, they are in ``extra``. ``sizes_hw``: of the images by id, to tell what an odd mask
+    of an annotation is.
     """
     if not isinstance(entry, dict):
         log.add(f"{kind}_entry_invalid", f"{kind} at position {position} is not an object")
         return None
     values: dict[str, Any] = {}
-    wrong: list[tuple[str, str]] = []
-    odd: list[tuple[str, str]] = []
+    wrong: list[tuple[str, str, str | None]] = []  # code, message, hint
+    odd: list[tuple[str, str, str | None]] = []
     for readers, may_be_absent in ((needed, False), (optional, True)):
         for key, read in readers.items():
             value = entry.get(key, _ABSENT)
-            if value is _ABSENT or (value is None and may_be_absent):
-                if not may_be_absent:
-                    code = "segmentation_missing" if key == "segmentation" else f"{kind}_entry_invalid"
-                    wrong.append((code, f"the key {key!r} is missing"))
+            if may_be_absent and (value is _ABSENT or value is None):
+                continue
+            if value is _ABSENT and key != "segmentation":
+                wrong.append((f"{kind}_entry_invalid", f"the key {key!r} is missing", None))
                 continue
             try:
                 values[key] = read(value)
             except WrongValue as error:
-                wrong.append((error.code or f"{kind}_entry_invalid", f"{key} {error}"))
+                wrong.append((error.code or f"{kind}_entry_invalid", f"{key} {error}", None))
+            except OddSegmentation:
+                found = explain(entry, sizes_hw.get(id_or_none(entry.get("image_id"))))
+                wrong.append((found.code, f"{key} {found.message}", found.hint))
             except OddValue as error:
                 values[key] = error.value
-                odd.append((error.code, f"{key} {error}"))
-    for code, text in wrong or odd:
-        _log_entry(kind, position, entry, code, text, log)
+                odd.append((error.code, f"{key} {error}", None))
+    for code, text, hint in wrong or odd:
+        _log_entry(kind, position, entry, code, text, hint, log)
     if len(entry) > len(values):
         extra = {key: value for key, value in entry.items() if key not in needed and key not in optional}
         if extra:
@@ -58,18 +65,24 @@ _ABSENT = object()
 
 
 def _log_entry(
-    kind: str, position: int, entry: Mapping[str, Any], code: str, text: str, log: FindingLog
+    kind: str,
+    position: int,
+    entry: Mapping[str, Any],
+    code: str,
+    text: str,
+    hint: str | None,
+    log: FindingLog,
 ) -> None:
     id = id_or_none(entry.get("id"))
     if kind == "annotation":
         image_id = id_or_none(entry.get("image_id"))
         place = "" if id is not None else f"annotation at position {position}: "
-        log.add(code, place + text, image_id=image_id, annotation_id=id)
+        log.add(code, place + text, image_id=image_id, annotation_id=id, hint=hint)
     elif kind == "image" and id is not None:
-        log.add(code, text, image_id=id)
+        log.add(code, text, image_id=id, hint=hint)
     else:
         name = f"{kind} at position {position}" if id is None else f"{kind} {id}"
-        log.add(code, f"{name}: {text}")
+        log.add(code, f"{name}: {text}", hint=hint)
 
 
 def id_or_none(value: Any) -> Id | None:

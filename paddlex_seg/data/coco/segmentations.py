@@ -1,71 +1,58 @@
-"""Validation of the mask of an annotation: polygons or an RLE."""
+"""The forms of a mask that COCO has: a list of polygons, or an RLE."""
 
 import math
 from typing import Any
 
-from paddlex_seg.data.coco.wrong_value import WrongValue, shown
 from paddlex_seg.masks.rle import run_lengths
+
+# Larger than any image. Rasterising an edge needs memory in proportion to its length.
+MAX_COORDINATE = 1e6
+
+
+class OddSegmentation(Exception):
+    """A mask that is in none of COCO's forms. `odd_segmentations.explain` says what it is."""
 
 
 def read_segmentation(value: Any) -> list[list[float]] | dict[str, Any]:
-    """The valid mask of an annotation: polygons or an RLE mapping. Raises WrongValue."""
+    """The mask of an annotation, if it is in one of COCO's forms; otherwise raises OddSegmentation.
+
+    The size of an RLE is returned in whole numbers.
+    """
     if isinstance(value, list) and value:
         for part in value:
-            _check_polygon(part)
+            if not _is_polygon(part):
+                raise OddSegmentation
         return value
     if isinstance(value, dict):
-        return _rle_mapping(value)
-    if isinstance(value, list):
-        raise WrongValue("is empty", "segmentation_empty")
-    if value is None:
-        raise WrongValue("is null", "segmentation_missing")
-    raise WrongValue(
-        f"is a {type(value).__name__}; expected a list of polygons or an RLE", "segmentation_invalid"
-    )
+        return _read_rle(value)
+    raise OddSegmentation
 
 
-# Larger than any image. Rasterising an edge needs memory in proportion to its length.
-_MAX_COORDINATE = 1e6
-
-
-def _check_polygon(part: Any) -> None:
-    if not isinstance(part, list):
-        flat = type(part) in (int, float)
-        raise WrongValue(
-            f"holds a {type(part).__name__}; expected a list of polygons, each a list [x1, y1, x2, y2, ...]",
-            "polygon_flat_list" if flat else "segmentation_invalid",
-        )
-    if len(part) % 2:
-        raise WrongValue(f"has a polygon of {len(part)} numbers; expected an even count", "polygon_odd")
-    if len(part) < 6:
-        raise WrongValue(
-            f"has a polygon of {len(part)} numbers; expected at least 6 (three points)",
-            "polygon_too_few_points",
-        )
+def _is_polygon(part: Any) -> bool:
+    if not isinstance(part, list) or len(part) % 2 or len(part) < 6:
+        return False
     if not set(map(type, part)) <= {int, float}:
-        raise WrongValue("has a polygon with values that are not numbers", "polygon_nan")
+        return False
     # The sum is not finite if any value is NaN or infinite; min and max may miss NaN.
-    if not math.isfinite(sum(part)) or max(part) > _MAX_COORDINATE or min(part) < -_MAX_COORDINATE:
-        raise WrongValue(
-            "has a polygon with values that are not pixel coordinates (infinite, NaN or beyond a million)",
-            "polygon_nan",
-        )
+    try:
+        is_finite = math.isfinite(sum(part))
+    except OverflowError:  # a whole number that no float can hold
+        return False
+    return is_finite and max(part) <= MAX_COORDINATE and min(part) >= -MAX_COORDINATE
 
 
-def _rle_mapping(value: dict[str, Any]) -> dict[str, Any]:
+def _read_rle(value: dict[str, Any]) -> dict[str, Any]:
     size, counts = value.get("size"), value.get("counts")
-    if (
-        not isinstance(size, list)
-        or len(size) != 2
-        or any(type(side) is not int or side < 1 for side in size)
-    ):
-        raise WrongValue(f"is an RLE of size {shown(size)}; expected [height, width]", "rle_damaged")
+    if not isinstance(size, list) or len(size) != 2:
+        raise OddSegmentation
+    if any(type(side) is not int or side < 1 for side in size):
+        if any(type(side) not in (int, float) or side < 1 or side != side // 1 for side in size):
+            raise OddSegmentation
+        value = {**value, "size": [int(side) for side in size]}
     try:
         runs = run_lengths(counts)
     except ValueError as error:
-        raise WrongValue(f"is an RLE {error}", "rle_damaged") from error
-    if (runs < 0).any() or runs.sum() != size[0] * size[1]:
-        raise WrongValue(
-            f"is an RLE whose runs sum to {runs.sum()} pixels; expected {size[0] * size[1]}", "rle_damaged"
-        )
+        raise OddSegmentation from error
+    if (runs < 0).any() or runs.sum() != value["size"][0] * value["size"][1]:
+        raise OddSegmentation
     return value

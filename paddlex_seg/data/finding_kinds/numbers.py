@@ -61,7 +61,6 @@ NUMBERS: dict[str, Kind] = {
         "warning",
         "Two annotations of one image have the same class and mask. The object counts twice.",
         "Keep only one of them.",
-        "The later annotation is removed.",
     ),
     "number_is_text": Kind(
         "warning",

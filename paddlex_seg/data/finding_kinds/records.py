@@ -19,7 +19,7 @@ RECORDS: dict[str, Kind] = {
         "error",
         "Two annotations have the same id. Evaluation would lose one of them.",
         "Give each annotation a unique id.",
-        "The later annotation gets a new id.",
+        "The later annotation gets a new id. If it is the same record again, it is removed.",
     ),
     "category_id_duplicate": Kind(
         "error",
@@ -36,8 +36,7 @@ RECORDS: dict[str, Kind] = {
     "image_id_dangling": Kind(
         "error",
         "An annotation has an image_id that is not in the list of images.",
-        "Add the image to the list, or remove the annotation.",
-        "The annotation is removed.",
+        "Add the image to the list, or correct the image_id. Remove the annotation if its image is gone.",
     ),
     "category_id_dangling": Kind(
         "error",

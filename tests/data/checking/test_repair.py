@@ -32,6 +32,12 @@ UNDECIDABLE = {
     ("file_name_outside", 0),  # the image file is outside the data set
     ("file_name_outside", 1),
     ("file_name_outside", 2),
+    ("polygon_odd", 1),  # box and area do not prove that the last number is too much
+    ("polygon_odd", 2),
+    ("rle_size_mismatch", 1),  # no reading of the counts fits the image
+    ("rle_size_mismatch", 2),
+    ("rle_damaged", 0),  # more than the last run is missing
+    ("rle_damaged", 2),
 }
 
 
@@ -109,7 +115,8 @@ def test_every_defect_at_once_is_repaired_as_far_as_possible(tmp_path: Path) -> 
     planted.annotation("train", 0)["segmentation"] = planted.annotation("train", 0)["segmentation"][0]
     planted.annotation("train", 2)["bbox"] = [1, 2, -3, 4]
     planted.annotation("val", 1)["area"] = 1
-    planted.annotation("val", 2)["image_id"] = 12345
+    planted.annotation("val", 2)["segmentation"] = [[7, 6, 9, 6]]
+    planted.annotation("val", 2)["bbox"] = [7, 6, 2, 0]
     planted.documents["val"]["categories"].reverse()
     os.truncate(planted.image_file("train", 3), 100)
     planted.save()
@@ -119,7 +126,7 @@ def test_every_defect_at_once_is_repaired_as_far_as_possible(tmp_path: Path) -> 
         "polygon_flat_list",
         "bbox_negative",
         "area_mismatch",
-        "image_id_dangling",
+        "polygon_is_box",
         "categories_differ_order",
         "image_truncated",
     }
@@ -215,11 +222,12 @@ def test_the_copy_cannot_be_inside_the_data_set_or_contain_it(tmp_path: Path, ta
 def test_null_records_are_kept_by_a_repair(tmp_path: Path) -> None:
     planted = write_sound_dataset(tmp_path / "data")
     planted.documents["train"]["annotations"].insert(1, None)
-    planted.annotation("train", 0)["image_id"] = 12345  # this annotation is removed
+    empty = {"segmentation": [[7, 6, 9, 6, 12, 6]], "bbox": None, "area": None}
+    planted.annotation("train", 0).update(empty)  # this annotation is removed
     planted.annotation("train", 3)["bbox"] = [0, 0, -1, 4]
     planted.save()
     repair = repair_dataset(planted.root)
-    assert repair.counts == {"image_id_dangling": 1, "bbox_negative": 1}
+    assert repair.counts == {"polygon_zero_area": 1, "bbox_negative": 1}
     assert undo_repair(repair.root)["instance_train.json"] == planted.documents["train"]
 
 

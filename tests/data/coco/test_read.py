@@ -91,7 +91,7 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         ({"segmentation": SQUARE}, "expected a list of polygons"),
         ({"segmentation": [[1, 2, 3, 4]]}, "a polygon of 4 numbers"),
         ({"segmentation": [SQUARE, SQUARE + [3]]}, "a polygon of 9 numbers"),
-        ({"segmentation": [[1, 2, "3", 4, 5, 6]]}, "not numbers"),
+        ({"segmentation": [[1, 2, "3", 4, 5, 6]]}, "has numbers as text"),
         ({"segmentation": [[1, 2, float("nan"), 4, 5, 6]]}, "not pixel coordinates"),
         ({"segmentation": [[1, 2, 1e9, 4, 5, 6]]}, "not pixel coordinates"),
         ({"segmentation": {"size": [8, 10], "counts": [10, 20]}}, "sum to 30 pixels; expected 80"),
@@ -99,8 +99,11 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         ({"segmentation": {"size": [8, 10], "counts": "zz"}}, "RLE whose text is damaged"),
         ({"segmentation": {"size": [8, 10], "counts": "é"}}, "RLE whose text is damaged"),
         ({"segmentation": {"size": [8, 10], "counts": "11"}}, "sum to 2 pixels"),
-        ({"segmentation": {"size": [10, 8], "counts": [80]}}, "size [10, 8] (height, width), but image 3"),
-        ({"segmentation": {"counts": [80]}}, "size None"),
+        (
+            {"segmentation": {"size": [10, 8], "counts": [80]}},
+            "size [10, 8] (height, width), but its image is [8, 10]",
+        ),
+        ({"segmentation": {"counts": [80]}}, "an RLE without a size"),
         ({"iscrowd": 2}, "iscrowd is 2"),
     ],
 )

@@ -1,5 +1,10 @@
-"""Repairs of annotations: ids and references, polygons, boxes and areas."""
+"""Repairs of annotations: ids, masks in other forms, polygons, boxes and areas.
 
+An annotation is removed only if it is proved that it covers nothing. What has exactly one reading is repaired
+to it. All else stays as it is, with its finding.
+"""
+
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,70 +14,96 @@ from paddlex_seg.data.checking.mask_problems import (
     area_problems,
     box_problems,
     empty_masks,
-    repeated_annotations,
+    is_object_by_box,
 )
 from paddlex_seg.data.checking.measures import FLAT, drawn
+from paddlex_seg.data.checking.other_readings import other_readings, repaired
 from paddlex_seg.data.checking.repair.draft import Draft, Slot, highest_number
-from paddlex_seg.masks.rle import polygons_to_rle, rle_area, segmentation_to_json
-from paddlex_seg.structures import Id
+from paddlex_seg.data.coco.mask_readings import whole_or_none
+from paddlex_seg.data.coco.odd_segmentations import explain
+from paddlex_seg.data.coco.segmentations import OddSegmentation, read_segmentation
+from paddlex_seg.masks.rle import polygons_to_rle, rle_area, rle_box_xywh, segmentation_to_json
 
 
-def repair_references(draft: Draft) -> None:
-    """Ids, references and lists of polygons."""
-    image_ids = {slot.id() for slot in draft.records("images")}
-    # If an image has no id, an unknown image_id may refer to it, so the annotation is kept.
-    all_known = None not in image_ids and len(image_ids) > 0
-    highest = highest_number(slot.id() for slot in draft.records("annotations"))
-    seen: set[Id] = set()
+def repair_ids(draft: Draft) -> None:
+    """Annotations without id, and those whose id is used before. The same record again is removed."""
+    ids = [slot.id() for slot in draft.records("annotations")]
+    highest = highest_number(ids)
+    seen: dict[Any, Mapping[str, Any]] = {}
     for slot in draft.records("annotations"):
-        id, image_id = slot.id(), slot.id("image_id")
-        if all_known and image_id is not None and image_id not in image_ids:
-            slot.remove("image_id_dangling")
-            continue
+        id = slot.id()
         is_missing = slot.after.get("id") is None
-        if is_missing or id in seen:
+        if id is not None and slot.after == seen.get(id):
+            slot.remove("annotation_id_duplicate")
+        elif is_missing or (id is not None and id in seen):
             highest += 1
             slot.change("annotation_entry_invalid" if is_missing else "annotation_id_duplicate", id=highest)
-            id = highest
-        if id is not None:
-            seen.add(id)
-        _repair_polygon_lists(slot)
+            seen[highest] = slot.after
+        elif id is not None:
+            seen[id] = slot.after
 
 
-def _repair_polygon_lists(slot: Slot) -> None:
-    parts = slot.after.get("segmentation")
-    if isinstance(parts, list) and parts and all(type(value) in (int, float) for value in parts):
-        parts = [parts]
-        slot.change("polygon_flat_list", segmentation=parts)
-    if isinstance(parts, list) and parts and all(isinstance(part, list) for part in parts):
-        solid = [part for part in parts if len(part) >= 6 or len(part) % 2]
-        if not solid:
-            slot.remove("polygon_too_few_points")
-        elif len(solid) < len(parts):
-            slot.change("polygon_too_few_points", segmentation=solid)
+def repair_masks(draft: Draft) -> None:
+    """Masks in other forms than COCO's, and polygons whose numbers are no pixels."""
+    sizes_hw = {slot.id(): _listed_size(slot.after) for slot in draft.records("images")}
+    for slot in draft.records("annotations"):
+        _repair_form(slot, sizes_hw.get(slot.id("image_id")))
+    parsed, measures, slots = draft.parse()
+    found = other_readings(parsed.coco, measures)
+    for row in np.flatnonzero(found.rows).tolist():
+        segmentation = repaired(parsed.coco, measures, found, row)
+        if segmentation is None:
+            continue
+        if found.normalised[row]:  # box and area have another unit too
+            height, width = (int(side) for side in measures.image_hw[row])
+            mask = polygons_to_rle(segmentation, (height, width))
+            values = {"bbox": rle_box_xywh(mask).tolist(), "area": rle_area(mask)}
+            slots[row].change("coordinates_normalised", segmentation=segmentation, **values)
+        else:
+            code = found.odd[row].code if row in found.odd else "coordinates_percent"
+            slots[row].change(code, segmentation=segmentation)
+
+
+def _listed_size(image: Mapping[str, Any]) -> tuple[int, int] | None:
+    height, width = (whole_or_none(image.get(key)) for key in ("height", "width"))
+    return None if height is None or width is None or min(height, width) < 1 else (height, width)
+
+
+def _repair_form(slot: Slot, size_hw: tuple[int, int] | None) -> None:
+    try:
+        mask = read_segmentation(slot.after.get("segmentation"))
+        if isinstance(mask, list) or size_hw is None or tuple(mask["size"]) == size_hw:
+            return
+    except OddSegmentation:
+        pass
+    found = explain(slot.after, size_hw)
+    if found.repaired is not None:
+        slot.change(found.code, segmentation=found.repaired)
+    elif found.is_empty:
+        slot.remove(found.code)
 
 
 def repair_geometry(draft: Draft) -> None:
-    """Polygons without area or beyond the image, masks without pixels, and duplicate annotations."""
+    """Polygons without area or beyond the image, and masks without pixels."""
     parsed, measures, slots = draft.parse()
     coco = parsed.coco
-    for row in repeated_annotations(coco, measures):
-        slots[row].remove("annotation_duplicate")
-    for row in np.flatnonzero(empty_masks(coco, measures)):
+    is_other = other_readings(coco, measures).rows
+    stays = is_other | is_object_by_box(measures)
+    for row in np.flatnonzero(empty_masks(coco, measures) & ~stays):
         slots[row].remove("mask_empty")
-    for row in np.flatnonzero(measures.has_flat_part):
-        _drop_flat_parts(slots[row], is_flat=bool(measures.is_flat[row]))
-    for row in np.flatnonzero(measures.reach_outside > 1):
+    for row in np.flatnonzero(measures.is_flat & ~stays):
+        slots[row].remove("polygon_zero_area")
+    for row in np.flatnonzero(measures.has_flat_part & ~measures.is_flat & ~is_other):
+        _drop_flat_parts(slots[row])
+    inside = empty_masks(coco, measures) | measures.is_flat
+    for row in np.flatnonzero((measures.reach_outside > 1) & ~inside & ~is_other):
         if not slots[row].is_removed:
             height, width = (int(side) for side in measures.image_hw[row])
             _cut(slots[row], height, width)
 
 
-def _drop_flat_parts(slot: Slot, is_flat: bool) -> None:
+def _drop_flat_parts(slot: Slot) -> None:
     if slot.is_removed:
-        return
-    if is_flat:
-        slot.remove("polygon_zero_area")
         return
     corners = [np.array(part, float).reshape(-1, 2) for part in slot.after["segmentation"]]
     areas = [float(shapely.Polygon(xy).area) for xy in corners]
@@ -104,11 +135,15 @@ def repair_numbers(draft: Draft) -> None:
     problems = {**box_problems(parsed.coco, measures), **area_problems(parsed.coco, measures)[0]}
     del problems["bbox_rounded"], problems["area_rounded"]  # as exact as many tools write them
     cut = np.array(["polygon_outside" in slot.codes for slot in slots], bool)
-    rows = np.flatnonzero(np.any([*problems.values(), cut], axis=0)) if slots else np.zeros(0, np.int64)
+    # A box that says that there is an object must not become the empty one of its mask.
+    unclear = other_readings(parsed.coco, measures).rows
+    unclear |= is_object_by_box(measures) & (empty_masks(parsed.coco, measures) | measures.is_flat)
+    flags = np.any([*problems.values(), cut], axis=0) & ~unclear if slots else np.zeros(0, bool)
+    rows = np.flatnonzero(flags)
     areas, boxes = drawn(parsed.coco, rows)
     for row, area, box in zip(rows.tolist(), areas.tolist(), boxes.tolist(), strict=True):
-        for code, flags in problems.items():
-            if flags[row]:
+        for code, flagged in problems.items():
+            if flagged[row]:
                 value = {"bbox": box} if code.startswith("bbox") else {"area": int(area)}
                 slots[row].change(code, **value)
         if cut[row]:

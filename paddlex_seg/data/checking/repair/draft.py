@@ -11,6 +11,9 @@ from paddlex_seg.data.coco.read import ParsedCoco, parse_coco
 from paddlex_seg.data.coco.records import id_or_none
 from paddlex_seg.structures import Id
 
+# Codes whose removed records are in the file a second time: nothing is lost.
+_REPEATED = ("annotation_id_duplicate", "file_name_duplicate")
+
 
 @dataclass
 class Slot:
@@ -90,6 +93,12 @@ class Draft:
         """Number of changed records for each code."""
         slots = [*self.images, *self.annotations]
         return Counter(code for slot in slots for code in slot.codes) + Counter(self.category_codes)
+
+    def removed(self, kind: str) -> tuple[Counter[str], int]:
+        """Number of removed records for each code, and of those that are still there a second time."""
+        codes = [slot.codes[-1] for slot in getattr(self, kind) if slot.is_removed]
+        lost = [code for code in codes if code not in _REPEATED]
+        return Counter(lost), len(codes) - len(lost)
 
     def changes(self, digest: str) -> dict[str, Any]:
         """The log entry of this file."""

@@ -1,4 +1,4 @@
-"""Repair: write a copy of a data set with all corrections that need no guessing.
+"""Repair: write a copy of a data set with all corrections that need no guessing, and count what is removed.
 
 The copy contains a log of every change. `undo.undo_repair` reverts them. Image files are linked or copied,
 never changed.
@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from paddlex_seg.data.checking.repair.annotations import repair_geometry, repair_numbers, repair_references
+from paddlex_seg.data.checking.repair.annotations import (
+    repair_geometry,
+    repair_ids,
+    repair_masks,
+    repair_numbers,
+)
 from paddlex_seg.data.checking.repair.categories import repair_categories
 from paddlex_seg.data.checking.repair.draft import Draft
 from paddlex_seg.data.checking.repair.images import repair_images
@@ -26,13 +31,52 @@ from paddlex_seg.files.publish import fresh_folder, link_or_copy
 
 
 @dataclass(frozen=True)
+class Losses:
+    """The records of one kind that a repair removed."""
+
+    by_code: Mapping[str, int]  # without the repeated ones
+    repeated: int  # removed because the same record is still there
+    total: int  # records before the repair
+
+    @property
+    def count(self) -> int:
+        """Number of removed records, without the repeated ones."""
+        return sum(self.by_code.values())
+
+    @property
+    def share(self) -> float:
+        """Removed part of the records, 0..1."""
+        return self.count / self.total if self.total else 0.0
+
+    def __str__(self) -> str:
+        return f"{self.count} of {self.total}"
+
+
+@dataclass(frozen=True)
 class Repair:
     """A repaired copy of a data set."""
 
     root: Path
     log_file: Path
     counts: Mapping[str, int]  # repaired findings by code
+    objects: Losses
+    images: Losses
     written: bool  # False if the same copy exists already
+
+    @property
+    def removed_much(self) -> bool:
+        """Whether more than 5 % of the objects or of the images were removed."""
+        return max(self.objects.share, self.images.share) > 0.05
+
+    @property
+    def losses_text(self) -> str:
+        """What was removed, for messages."""
+        codes = Counter(self.objects.by_code) + Counter(self.images.by_code)
+        reasons = ", ".join(f"{code} {count}" for code, count in codes.items())
+        return (
+            f"the repair removed {self.objects} objects ({self.objects.share:.1%}) and {self.images} images "
+            f"({self.images.share:.1%})" + f": {reasons}" * bool(codes)
+        )
 
 
 def repair_dataset(dataset_dir: Path, target: Path | None = None) -> Repair:
@@ -60,7 +104,8 @@ def repair_dataset(dataset_dir: Path, target: Path | None = None) -> Repair:
         repair_images(draft, paths.image_dir)
     repair_categories(drafts)
     for draft in drafts:
-        repair_references(draft)
+        repair_ids(draft)
+        repair_masks(draft)
         repair_geometry(draft)
         repair_numbers(draft)
     log = {
@@ -71,7 +116,23 @@ def repair_dataset(dataset_dir: Path, target: Path | None = None) -> Repair:
     written = read_log(target) != log
     if written:
         _write_copy(target, drafts, log, paths.image_dir)
-    return Repair(root=target, log_file=target / LOG_NAME, counts=dict(counts), written=written)
+    return Repair(
+        root=target,
+        log_file=target / LOG_NAME,
+        counts=dict(counts),
+        objects=_losses(drafts, "annotations"),
+        images=_losses(drafts, "images"),
+        written=written,
+    )
+
+
+def _losses(drafts: Sequence[Draft], kind: str) -> Losses:
+    removed = [draft.removed(kind) for draft in drafts]
+    return Losses(
+        by_code=dict(sum((lost for lost, _ in removed), Counter[str]())),
+        repeated=sum(repeated for _, repeated in removed),
+        total=sum(len(getattr(draft, kind)) for draft in drafts),
+    )
 
 
 def _write_copy(target: Path, drafts: Sequence[Draft], log: Mapping[str, Any], image_dir: Path) -> None:
