@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from paddlex_seg.data.folders import files_in, is_dead_link
 from paddlex_seg.data.images import IMAGE_SUFFIXES
+from paddlex_seg.files.names import is_utf8
 
 MOST_CANDIDATES = 20  # of a name; more files that are equally good are not listed
 
@@ -108,7 +109,7 @@ class Found:
 
     name: str | None  # the file that was meant; None if there is none, or if that is not sure
     candidates: tuple[str, ...] = ()  # files that may be meant
-    rivals: tuple[str, ...] = ()  # other names in the annotation files that mean the same file
+    rivals: tuple[str, ...] = ()  # other listed names that mean the file, such as its own
 
 
 def find_missing(index: ImageIndex, missing: Iterable[str], present: Collection[str]) -> dict[str, Found]:
@@ -130,7 +131,8 @@ def find_missing(index: ImageIndex, missing: Iterable[str], present: Collection[
     found = {}
     for name, match in matches.items():
         if match is None or match.only is None:
-            found[name] = Found(None, () if match is None else match.names)
+            files = () if match is None else match.names
+            found[name] = Found(None, files, rivals=files if taken.issuperset(files) else ())
             continue
         names = [match.only] if match.only in taken else best[match.only][1]
         rivals = tuple(other for other in names if other != name)[:_SHOWN_RIVALS]
@@ -230,14 +232,11 @@ def _relative(text: str) -> tuple[str, bool]:
 def _possible_texts(file: str) -> Iterator[str]:
     """The name of a file, and what a name that is not UTF-8 reads in the encodings of other systems."""
     yield file
-    try:
-        file.encode()
-    except UnicodeEncodeError:
-        for encoding in ("gb18030", "cp932", "cp949", "big5", "cp1252", "cp437"):
-            try:
-                yield os.fsencode(file).decode(encoding)
-            except UnicodeDecodeError:
-                continue
+    for encoding in () if is_utf8(file) else ("gb18030", "cp932", "cp949", "big5", "cp1252", "cp437"):
+        try:
+            yield os.fsencode(file).decode(encoding)
+        except UnicodeDecodeError:
+            continue
 
 
 def _one_form(text: str) -> str:

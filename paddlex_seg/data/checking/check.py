@@ -11,6 +11,7 @@ import numpy as np
 
 from paddlex_seg.data.checking.across import check_across
 from paddlex_seg.data.checking.measures import measure
+from paddlex_seg.data.checking.missing import with_search
 from paddlex_seg.data.checking.rules import RULES, Split
 from paddlex_seg.data.checking.scan import scan_images
 from paddlex_seg.data.checking.statistics import SplitShapes
@@ -95,7 +96,7 @@ def check(
         )
         try:
             measures = {name: measure(part.coco) for name, part in parsed.items()}
-            facts = dict(zip(names, scan.result(), strict=True))
+            facts = with_search(paths.image_dir, dict(zip(names, scan.result(), strict=True)))
         except BaseException:  # stop the scan, so that Ctrl-C does not wait for the last image
             stopped.set()
             raise

@@ -60,7 +60,7 @@ def images_are_usable(split: Split, log: FindingLog) -> None:
     for record in split.coco.images:
         facts = split.facts[record.id]
         if facts.problem is not None:
-            log.add(facts.problem, facts.message, image_id=record.id)
+            log.add(facts.problem, facts.message, image_id=record.id, hint=facts.hint)
         for trait in facts.traits:
             log.add(trait, f"{record.file_name} {_TRAIT_TEXTS[trait]}", image_id=record.id)
 

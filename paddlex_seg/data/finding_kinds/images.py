@@ -5,32 +5,33 @@ from paddlex_seg.data.finding_kinds.kind import Kind
 IMAGES: dict[str, Kind] = {
     "image_missing": Kind(
         "error",
-        "A listed image file does not exist.",
-        "Copy the image file there, or remove the image from the annotation file.",
-        "The image and its annotations are left out of the repaired copy.",
+        "A listed image file does not exist. It is searched by other names: without folders in front, in a "
+        "sub-folder, with other upper and lower case, other Unicode forms, signs of a URL, or another "
+        "ending.",
+        "Copy the image file there, correct file_name, or remove the image from the annotation file.",
+        "If exactly one file can be meant, file_name becomes its name. Otherwise the image and its "
+        "annotations stay.",
     ),
     "image_empty_file": Kind(
         "error",
         "An image file is empty (0 bytes), usually because a copy failed.",
-        "Copy the image file again.",
-        "The image and its annotations are left out of the repaired copy.",
+        "Copy the image file again, or remove the image from the annotation file.",
     ),
     "image_truncated": Kind(
         "error",
         "An image file is truncated. Its lower part is missing, and most readers fail.",
-        "Copy the image file again.",
-        "The image and its annotations are left out of the repaired copy.",
+        "Copy the image file again, or remove the image from the annotation file.",
     ),
     "image_corrupt": Kind(
         "error",
         "A file is not an image, or it is corrupt.",
         "Replace the image file, or remove the image from the annotation file.",
-        "The image and its annotations are left out of the repaired copy.",
     ),
     "image_unsupported": Kind(
         "error",
-        "An image file is readable, but it has too many pixels, or its values are not 8-bit or 16-bit "
-        "integers.",
+        "A file is not damaged, but it cannot be used as an image: a format that is not supported, such as "
+        "HEIC, SVG or the raw format of a camera; another kind of file, such as a Git LFS pointer or an HTML "
+        "page; too many pixels; or values that are not 8-bit or 16-bit integers.",
         "Save it with 8 bits per channel. If it has too many pixels, cut it into tiles, or raise "
         "Global.max_image_pixels.",
     ),
@@ -121,7 +122,7 @@ IMAGES: dict[str, Kind] = {
         "error",
         "A file_name is absolute or leads out of the image folder.",
         "Move the image into the image folder, and write file_name relative to that folder.",
-        "If the file is inside the image folder, file_name becomes relative to that folder.",
+        "If exactly one file in the image folder can be meant, file_name becomes its name.",
     ),
     "file_name_backslash": Kind(
         "warning",

@@ -1,41 +1,53 @@
-"""Repairs of image records: names, sizes, unusable image files, and images that are listed twice."""
+"""Repairs of image records: names, sizes, and images that are listed twice."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from paddlex_seg.data.checking.missing import search_missing
 from paddlex_seg.data.checking.repair.draft import Draft, Slot
 from paddlex_seg.data.checking.scan import scan_images
 from paddlex_seg.data.images import image_path
 from paddlex_seg.errors import DatasetError
+from paddlex_seg.files.names import is_utf8
 
-_UNUSABLE = ("image_missing", "image_empty_file", "image_truncated", "image_corrupt")
 
+def repair_images(drafts: Sequence[Draft], image_dir: Path) -> None:
+    """File names that do not fit, missing sizes, and images listed twice, in all files of a data set.
 
-def repair_images(draft: Draft, image_dir: Path) -> None:
-    """File names outside the image folder, missing sizes, unusable images, and images listed twice."""
-    slots = [slot for slot in draft.records("images") if isinstance(slot.after.get("file_name"), str)]
-    for slot in slots:
+    Images without a usable file stay: a person may have it, and the annotations are work.
+    """
+    slots = [
+        (draft, slot)
+        for draft in drafts
+        for slot in draft.records("images")
+        if isinstance(slot.after.get("file_name"), str)
+    ]
+    for _, slot in slots:
         name = slot.after["file_name"]
         if "\\" in name:
             slot.change("file_name_backslash", file_name=name.replace("\\", "/"))
         inside = _name_inside(slot.after["file_name"], image_dir)
         if inside is not None:
             slot.change("file_name_outside", file_name=inside)
-    facts = scan_images(image_dir, [slot.after["file_name"] for slot in slots], "thumbnail")
-    gone: dict[int | None, str] = {}
-    for slot, fact in zip(slots, facts, strict=True):
-        if fact.problem in _UNUSABLE:
-            gone[slot.id()] = str(fact.problem)
-            slot.remove(str(fact.problem))
+    names = [slot.after["file_name"] for _, slot in slots]
+    facts = dict(zip(names, scan_images(image_dir, names, "thumbnail"), strict=True))
+    found = search_missing(image_dir, facts)
+    for draft, slot in slots:
+        name = slot.after["file_name"]
+        fact = facts[name]
+        if name in found and (file := found[name].name) is not None:
+            # Other tools cannot read a name that is not UTF-8. In the copy, the image gets the listed name.
+            own = name if fact.problem == "image_missing" else PurePosixPath(name.replace("\\", "/")).name
+            listed = file if is_utf8(file) else own
+            slot.change(str(fact.problem), file_name=listed)
+            draft.image_files[listed] = file
         # If EXIF swaps width and height, it is unknown which size the annotations were made for.
         elif fact.shown_hw is not None and fact.shown_hw == fact.stored_hw:
             _repair_size(slot, fact.shown_hw)
-    for slot in draft.records("annotations"):
-        image_id = slot.id("image_id")
-        if image_id is not None and image_id in gone:
-            slot.remove(gone[image_id])
-    _merge_repeated_images(draft)
+    for draft in drafts:
+        _merge_repeated_images(draft)
 
 
 def _name_inside(name: str, image_dir: Path) -> str | None:

@@ -54,8 +54,7 @@ def repair_dataset(dataset_dir: Path, target: Path | None = None) -> Repair:
     if not files:
         raise DatasetError(f"{paths.root}: has no annotations/instance_train.json or _val.json to repair.")
     drafts = [Draft(path, load_document(path)) for path in files]
-    for draft in drafts:
-        repair_images(draft, paths.image_dir)
+    repair_images(drafts, paths.image_dir)
     repair_categories(drafts)
     for draft in drafts:
         repair_references(draft)
@@ -79,13 +78,16 @@ def _write_copy(target: Path, drafts: Sequence[Draft], log: Mapping[str, Any], i
         for draft in drafts:
             write_document(draft.current(), new / "annotations" / draft.path.name)
             for slot in draft.records("images"):
-                _share_image(slot.after, image_dir, new / "images")
+                _share_image(slot.after, draft.image_files, image_dir, new / "images")
         write_document(log, new / LOG_NAME)
 
 
-def _share_image(record: Mapping[str, Any], image_dir: Path, target_dir: Path) -> None:
+def _share_image(
+    record: Mapping[str, Any], image_files: Mapping[str, str], image_dir: Path, target_dir: Path
+) -> None:
     try:
-        source, target = (image_path(folder, record["file_name"]) for folder in (image_dir, target_dir))
+        name = record["file_name"]
+        source, target = image_path(image_dir, image_files.get(name, name)), image_path(target_dir, name)
     except (DatasetError, KeyError, AttributeError):
         return  # only a person can repair this record
     if source.is_file() and not target.exists():
