@@ -318,6 +318,6 @@ def _is_truncation(error: Exception) -> bool:
 
 
 def _not_there(path: Path) -> str:
-    return (
-        f"is a link to {os.readlink(path)}, which does not exist" if is_dead_link(path) else "does not exist"
-    )
+    if is_dead_link(path):
+        return f"is a link to {os.readlink(path)}, which does not exist"
+    return "does not exist"

@@ -282,7 +282,7 @@ def _(p: Planted, v: int) -> Expected:
     buffer = io.BytesIO()
     pixels(3).save(buffer, "PNG")
     headless = buffer.getvalue().replace(b"IHDR", b"IHXX")
-    path.write_bytes((b"<html>not found</html>", b"\x00" * 400, headless)[v])
+    path.write_bytes((b"not found", b"\x00" * 400, headless)[v])
     return p.expect("image_corrupt", split, p.image(split, place))
 
 
@@ -290,9 +290,12 @@ def _(p: Planted, v: int) -> Expected:
 def _(p: Planted, v: int) -> Expected:
     split, place = where(v)
     image = p.image(split, place)
+    if v == 2:
+        p.image_file(split, place).write_bytes(b"<html>not found</html>")
+        return p.expect("image_unsupported", split, image)
     image["file_name"] = f"field_{v}.tif"
-    values = np.linspace(0, (1, 1e6, -9)[v], WIDTH * HEIGHT).reshape(HEIGHT, WIDTH)
-    kind = (np.float32, np.int32, np.int32)[v]
+    values = np.linspace(0, (1, 1e6)[v], WIDTH * HEIGHT).reshape(HEIGHT, WIDTH)
+    kind = (np.float32, np.int32)[v]
     Image.fromarray(values.astype(kind)).save(p.root / "images" / image["file_name"])
     return p.expect("image_unsupported", split, image)
 
