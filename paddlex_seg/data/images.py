@@ -217,6 +217,34 @@ def load_image(path: Path, size_hw: tuple[int, int] | None = None, page: int = 0
         return _to_rgb(turn_upright(image) if turn else image, path)
 
 
+@dataclass(frozen=True)
+class GrayFrame:
+    """An image in gray, made smaller. ``scale_xy``: its size divided by that of the image."""
+
+    pixels: NDArray[np.uint8]  # [h, w]
+    scale_xy: tuple[float, float]
+
+
+def gray_both_ways(path: Path, side: int = 512) -> tuple[GrayFrame, GrayFrame]:
+    """The image as stored and upright, in gray, with sides of at most ``side`` pixels.
+
+    Raises DatasetError when the file is missing, damaged or not an image that Pillow reads.
+    """
+    with _naming(path), Image.open(path) as image:
+        width, height = image.size
+        orientation = orientation_of(image)
+        transpose = _TRANSPOSE_OF_ORIENTATION.get(orientation)
+        image.draft("L", (side, side))
+        small = image.convert("L")
+        small.thumbnail((side, side), Image.Resampling.BOX)
+        upright = small if transpose is None else small.transpose(transpose)
+        across, down = small.width / width, small.height / height
+        return (
+            GrayFrame(np.asarray(small), (across, down)),
+            GrayFrame(np.asarray(upright), (down, across) if orientation in (5, 6, 7, 8) else (across, down)),
+        )
+
+
 # EXIF orientation -> the operation that makes the stored image upright. 1 is upright already.
 _TRANSPOSE_OF_ORIENTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

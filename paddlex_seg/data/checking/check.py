@@ -10,6 +10,7 @@ from threading import Event
 import numpy as np
 
 from paddlex_seg.data.checking.across import check_across
+from paddlex_seg.data.checking.frames import Part, label_frames
 from paddlex_seg.data.checking.measures import measure
 from paddlex_seg.data.checking.missing import with_search
 from paddlex_seg.data.checking.rules import RULES, Split
@@ -100,9 +101,12 @@ def check(
         except BaseException:  # stop the scan, so that Ctrl-C does not wait for the last image
             stopped.set()
             raise
+    parts = [Part(part, measures[name]) for name, part in parsed.items()]
     splits = {
-        name: Split(part, measures[name], {record.id: facts[record.file_name] for record in part.coco.images})
-        for name, part in parsed.items()
+        name: Split(part, measures[name], {r.id: facts[r.file_name] for r in part.coco.images}, frames)
+        for (name, part), frames in zip(
+            parsed.items(), label_frames(paths.image_dir, parts, facts), strict=True
+        )
     }
     logs = [part.log for part in parsed.values()]
     for split in splits.values():

@@ -64,15 +64,15 @@ IMAGES: dict[str, Kind] = {
     ),
     "image_exif_frame": Kind(
         "warning",
-        "The EXIF orientation asks to rotate or flip the image, but the listed width and height are those "
-        "of the stored pixels. The annotations were made on the image as stored, so it is used without "
-        "rotation.",
+        "The EXIF orientation asks to rotate or flip the image, but the annotations were made on the image "
+        "as stored, and so are the listed width and height. It is used without rotation.",
         "Check in the drawn samples that the masks fit. Save the image without EXIF orientation.",
     ),
     "image_exif_unclear": Kind(
         "warning",
-        "The EXIF orientation asks to rotate or flip the image, but its size stays the same. It is unknown "
-        "whether the annotations were made on the rotated image. The image is used rotated.",
+        "The EXIF orientation asks to rotate or flip the image, and the annotations do not tell whether they "
+        "were made on the rotated image. The image is used as the listed width and height say, and rotated "
+        "if they do not tell either.",
         "Check in the drawn samples that the masks fit. Save the image without EXIF orientation.",
     ),
     "image_without_objects": Kind(
@@ -141,5 +141,25 @@ IMAGES: dict[str, Kind] = {
         "File names with non-ASCII characters. They work in this toolkit. Some tools and archives garble "
         "them.",
         "Nothing to do, unless you use such tools.",
+    ),
+    "image_size_swapped": Kind(
+        "error",
+        "Width and height in the annotation file are exchanged: the image file has them the other way round.",
+        "Exchange width and height, or let CheckDataset.fix.enable=True do it in a copy.",
+        "Width and height are exchanged. Masks stay as they are.",
+    ),
+    "image_exif_swapped": Kind(
+        "error",
+        "The EXIF orientation asks to rotate the image by a quarter, and the listed width and height are not "
+        "those of the image on which the annotations were made: stored, or rotated. Masks would lie on "
+        "something else.",
+        "Exchange width and height, or let CheckDataset.fix.enable=True do it in a copy.",
+        "Width and height are exchanged. Masks stay as they are.",
+    ),
+    "image_exif_turned": Kind(
+        "error",
+        "The EXIF orientation asks to rotate or flip the image without changing its size, and the "
+        "annotations were made on the image as stored. The image would be used rotated.",
+        "Remove the EXIF orientation without rotating the pixels, such as with exiftool -Orientation=.",
     ),
 }

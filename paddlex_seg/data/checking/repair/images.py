@@ -1,14 +1,15 @@
 """Repairs of image records: names, sizes, and images that are listed twice."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from paddlex_seg.data.checking.frames import SWAPPED, Part, label_frames, size_problem
 from paddlex_seg.data.checking.missing import search_missing
 from paddlex_seg.data.checking.repair.draft import Draft, Slot
 from paddlex_seg.data.checking.scan import scan_images
-from paddlex_seg.data.images import image_path
+from paddlex_seg.data.images import ImageFacts, image_path
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.names import is_utf8
 
@@ -32,20 +33,26 @@ def repair_images(drafts: Sequence[Draft], image_dir: Path) -> None:
         if inside is not None:
             slot.change("file_name_outside", file_name=inside)
     names = [slot.after["file_name"] for _, slot in slots]
-    facts = dict(zip(names, scan_images(image_dir, names, "thumbnail"), strict=True))
-    found = search_missing(image_dir, facts)
+    facts = dict(zip(names, scan_images(image_dir, names, "header"), strict=True))
+    found = {name: item.name for name, item in search_missing(image_dir, facts).items() if item.name}
+    facts_of_file = dict(
+        zip(found.values(), scan_images(image_dir, list(found.values()), "header"), strict=True)
+    )
     for draft, slot in slots:
         name = slot.after["file_name"]
-        fact = facts[name]
-        if name in found and (file := found[name].name) is not None:
+        if name in found:
+            file = found[name]
             # Other tools cannot read a name that is not UTF-8. In the copy, the image gets the listed name.
-            own = name if fact.problem == "image_missing" else PurePosixPath(name.replace("\\", "/")).name
-            listed = file if is_utf8(file) else own
-            slot.change(str(fact.problem), file_name=listed)
-            draft.image_files[listed] = file
+            own = name if facts[name].problem == "image_missing" else PurePosixPath(name).name
+            name = file if is_utf8(file) else own
+            slot.change(str(facts[slot.after["file_name"]].problem), file_name=name)
+            draft.image_files[name] = file
+            facts[name] = facts_of_file[file]
+        shown_hw, stored_hw = facts[name].shown_hw, facts[name].stored_hw
         # If EXIF swaps width and height, it is unknown which size the annotations were made for.
-        elif fact.shown_hw is not None and fact.shown_hw == fact.stored_hw:
-            _repair_size(slot, fact.shown_hw)
+        if shown_hw is not None and shown_hw == stored_hw:
+            _repair_size(slot, shown_hw)
+    _swap_sizes(drafts, image_dir, facts)
     for draft in drafts:
         _merge_repeated_images(draft)
 
@@ -68,7 +75,36 @@ def _repair_size(slot: Slot, size_hw: tuple[int, int]) -> None:
     sides = {"width": size_hw[1], "height": size_hw[0]}
     wrong = [key for key in sides if type(slot.after.get(key)) not in (int, float) or slot.after[key] < 1]
     if wrong:
-        slot.change("image_entry_invalid", **sides)
+        slot.change("image_entry_invalid", **{key: sides[key] for key in wrong})
+
+
+def _swap_sizes(drafts: Sequence[Draft], image_dir: Path, facts: Mapping[str, ImageFacts]) -> None:
+    """Exchange width and height where the image, or the annotations of a turned image, say so."""
+    sizes = [
+        (slot.after, facts.get(slot.after["file_name"]))
+        for draft in drafts
+        for slot in draft.records("images")
+        if isinstance(slot.after.get("file_name"), str)
+    ]
+    usual = [
+        fact is None
+        or (fact.orientation == 1 and fact.stored_hw == (entry.get("height"), entry.get("width")))
+        for entry, fact in sizes
+    ]
+    if all(usual):  # then the annotations need not be measured
+        return
+    parsed = [draft.parse()[:2] for draft in drafts]
+    parts = [Part(*both) for both in parsed]
+    for draft, part, frames in zip(drafts, parts, label_frames(image_dir, parts, facts), strict=True):
+        problems = {
+            record.id: found[0]
+            for record in part.coco.images
+            if (found := size_problem(record, facts[record.file_name], frames.get(record.id))) is not None
+        }
+        for slot in draft.records("images"):
+            id = slot.id()
+            if id is not None and (code := problems.get(id, "")) in SWAPPED:
+                slot.change(code, width=slot.after["height"], height=slot.after["width"])
 
 
 def _merge_repeated_images(draft: Draft) -> None:
