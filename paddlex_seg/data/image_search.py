@@ -158,7 +158,7 @@ class _Table:
         self.whole: dict[str, list[str]] = {}
         self.ends: dict[str, list[str]] = {}
         for file in files:
-            for text in _possible_texts(file):
+            for text in possible_texts(file):
                 key = spelling.of_file(text)
                 _put(self.whole, key, file)
                 for end in _ends(key):
@@ -229,7 +229,7 @@ def _relative(text: str) -> tuple[str, bool]:
     return inside, is_absolute or inside != path
 
 
-def _possible_texts(file: str) -> Iterator[str]:
+def possible_texts(file: str) -> Iterator[str]:
     """The name of a file, and what a name that is not UTF-8 reads in the encodings of other systems."""
     yield file
     for encoding in () if is_utf8(file) else ("gb18030", "cp932", "cp949", "big5", "cp1252", "cp437"):

@@ -9,6 +9,7 @@ from paddlex_seg.data.checking.frames import SWAPPED, Part, label_frames, size_p
 from paddlex_seg.data.checking.missing import search_missing
 from paddlex_seg.data.checking.repair.draft import Draft, Slot
 from paddlex_seg.data.checking.scan import scan_images
+from paddlex_seg.data.image_search import possible_texts
 from paddlex_seg.data.images import ImageFacts, image_path
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.names import is_utf8
@@ -25,16 +26,19 @@ def repair_images(drafts: Sequence[Draft], image_dir: Path) -> None:
         for slot in draft.records("images")
         if isinstance(slot.after.get("file_name"), str)
     ]
-    for _, slot in slots:
+    for draft, slot in slots:
         name = slot.after["file_name"]
         if "\\" in name:
             slot.change("file_name_backslash", file_name=name.replace("\\", "/"))
+        _give_text(draft, slot, image_dir)
         inside = _name_inside(slot.after["file_name"], image_dir)
         if inside is not None:
             slot.change("file_name_outside", file_name=inside)
     names = [slot.after["file_name"] for _, slot in slots]
-    facts = dict(zip(names, scan_images(image_dir, names, "header"), strict=True))
-    found = {name: item.name for name, item in search_missing(image_dir, facts).items() if item.name}
+    files = [draft.image_files.get(name, name) for (draft, _), name in zip(slots, names, strict=True)]
+    facts = dict(zip(names, scan_images(image_dir, files, "header"), strict=True))
+    searched = search_missing(image_dir, facts)
+    found = {name: item.name for name, item in searched.items() if item.name is not None}
     facts_of_file = dict(
         zip(found.values(), scan_images(image_dir, list(found.values()), "header"), strict=True)
     )
@@ -48,6 +52,8 @@ def repair_images(drafts: Sequence[Draft], image_dir: Path) -> None:
             slot.change(str(facts[slot.after["file_name"]].problem), file_name=name)
             draft.image_files[name] = file
             facts[name] = facts_of_file[file]
+        elif name in searched:
+            draft.spare_images.update(searched[name].candidates)
         shown_hw, stored_hw = facts[name].shown_hw, facts[name].stored_hw
         # If EXIF swaps width and height, it is unknown which size the annotations were made for.
         if shown_hw is not None and shown_hw == stored_hw:
@@ -55,6 +61,17 @@ def repair_images(drafts: Sequence[Draft], image_dir: Path) -> None:
     _swap_sizes(drafts, image_dir, facts)
     for draft in drafts:
         _merge_repeated_images(draft)
+
+
+def _give_text(draft: Draft, slot: Slot, image_dir: Path) -> None:
+    """In the copy, an image whose name is listed as bytes that are not UTF-8 gets a name that is text."""
+    name = slot.after["file_name"]
+    if is_utf8(name) or not os.path.isfile(f"{image_dir}/{name}"):
+        return
+    text = next(text for text in possible_texts(name) if is_utf8(text))
+    if not os.path.lexists(image_dir / text):
+        slot.change("image_entry_invalid", file_name=text)
+        draft.image_files[text] = name
 
 
 def _name_inside(name: str, image_dir: Path) -> str | None:
