@@ -15,6 +15,14 @@ class ForeignFile:
     hint: str
 
 
+def raw_image(path: Path) -> ForeignFile | None:
+    """A raw image of a camera, by its name: most are TIFF files whose first image is a small preview."""
+    return _RAW if path.suffix.lower() in _RAW_SUFFIXES and path.is_file() else None
+
+
+_RAW_SUFFIXES = frozenset(".dng .nef .nrw .arw .sr2 .srf .pef .cr2 .3fr .erf .iiq .rwl".split())
+
+
 def foreign_file(path: Path) -> ForeignFile | None:
     """The kind of a file that is not an image, or an image of an unsupported format; None if it is unknown.
 
@@ -23,7 +31,7 @@ def foreign_file(path: Path) -> ForeignFile | None:
     try:
         with path.open("rb") as file:
             head = file.read(_FIRST_BYTES)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return None
     for pattern, found in _KINDS:
         if pattern.match(head):
@@ -49,6 +57,7 @@ def _kind(pattern: bytes, what: ForeignFile) -> tuple[re.Pattern[bytes], Foreign
 
 _SPACE = rb"(?:\xef\xbb\xbf)?\s*"  # text may begin with a byte order mark
 _KINDS = (
+    _kind(rb"(?!.)", ForeignFile("empty (0 bytes)", "Copy the image file again.")),
     _kind(
         rb"version https://git-lfs",
         ForeignFile("a Git LFS pointer", "Run git lfs pull in the repository of the data set."),

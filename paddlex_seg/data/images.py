@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from paddlex_seg.data.folders import files_in, is_dead_link
-from paddlex_seg.data.foreign_files import foreign_file
+from paddlex_seg.data.foreign_files import foreign_file, raw_image
 from paddlex_seg.errors import DatasetError
 
 # Suffixes of image files when a folder is searched. A file that is named explicitly may have any suffix.
@@ -117,6 +117,9 @@ def inspect_image(path: Path, decode: Decode) -> ImageFacts:
     ``header`` reads the header and looks for the end mark of JPEG and PNG files. ``thumbnail`` decodes the
     image, JPEG at the smallest scale. ``full`` decodes every pixel, as training does.
     """
+    raw = raw_image(path)
+    if raw is not None:
+        return ImageFacts("image_unsupported", f"{path.name} is {raw.what}", hint=raw.hint)
     try:
         num_bytes = path.stat().st_size
         if num_bytes == 0:
