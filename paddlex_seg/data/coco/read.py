@@ -39,6 +39,7 @@ class ParsedCoco:
     # Positions in the file of annotations whose box or area cannot be used and was read as missing, by the
     # code of the finding in ``log``.
     unusable: Mapping[str, frozenset[int]]
+    turned_rle_image_ids: frozenset[Id]  # images with an RLE whose height and width are exchanged
 
 
 def parse_coco(document: Any, path: Path) -> ParsedCoco:
@@ -61,7 +62,7 @@ def parse_coco(document: Any, path: Path) -> ParsedCoco:
     sizes_hw = {image.id: (image.height, image.width) for image in images}
     annotations, positions, unusable = _read_annotations(entries["annotations"], sizes_hw, log)
     usable = frozenset(category.id for category in categories)
-    keep = _valid_references(annotations, sizes_hw, image_ids, category_ids, usable, log)
+    keep, turned = _valid_references(annotations, sizes_hw, image_ids, category_ids, usable, log)
     return ParsedCoco(
         coco=CocoFile(
             path=path,
@@ -75,6 +76,7 @@ def parse_coco(document: Any, path: Path) -> ParsedCoco:
         annotated_image_ids=annotated,
         used_category_ids=used,
         unusable=unusable,
+        turned_rle_image_ids=turned,
     )
 
 
@@ -246,8 +248,10 @@ def _valid_references(
     category_ids: frozenset[Id],
     usable_category_ids: frozenset[Id],
     log: FindingLog,
-) -> list[int]:
+) -> tuple[list[int], frozenset[Id]]:
     """The positions of annotations with a unique id, a valid image_id and a valid category_id.
+
+    Also the ids of images with an RLE whose height and width are exchanged.
 
     An annotation of an invalid image or category is dropped without a finding of its own. The invalid record
     has one already.
@@ -255,6 +259,7 @@ def _valid_references(
     listed = ", ".join(map(str, sorted(category_ids, key=_id_order)[:20])) or "none"
     seen: set[Id] = set()
     keep = []
+    turned: set[Id] = set()
     for index, item in enumerate(annotations):
         ids: dict[str, Any] = {"image_id": item.image_id, "annotation_id": item.id}
         valid = item.image_id in sizes_hw and item.category_id in usable_category_ids
@@ -278,9 +283,11 @@ def _valid_references(
                 record = {"segmentation": item.segmentation, "bbox": item.bbox_xywh, "area": item.area}
                 found = explain(record, size)
                 log.add(found.code, f"segmentation {found.message}", hint=found.hint, **ids)
+                if tuple(item.segmentation["size"]) == size[::-1]:
+                    turned.add(item.image_id)
         if valid:
             keep.append(index)
-    return keep
+    return keep, frozenset(turned)
 
 
 def _id_order(id: Id) -> tuple[bool, Id]:
