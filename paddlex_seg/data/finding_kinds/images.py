@@ -31,14 +31,14 @@ IMAGES: dict[str, Kind] = {
         "error",
         "An image file is readable, but it has too many pixels, or its values are not 8-bit or 16-bit "
         "integers.",
-        "Save it with 8 bits per channel. If it has too many pixels, cut it into tiles, or raise "
-        "Global.max_image_pixels.",
+        "Say with Global.bands how its values become 0..255, or save it with 8 bits per channel. If it has "
+        "too many pixels, cut it into tiles, or raise Global.max_image_pixels.",
     ),
     "image_16bit": Kind(
         "warning",
         "A 16-bit image. Its values are divided by 257. If they use only a small part of the 16-bit range, "
         "the image becomes almost black.",
-        "Scale it to 8 bits yourself if its values use only a part of the range.",
+        "Say with Global.bands which values become 0 and 255, if they use only a part of the range.",
     ),
     "image_cmyk": Kind(
         "warning",
@@ -48,12 +48,14 @@ IMAGES: dict[str, Kind] = {
     "image_animated": Kind(
         "warning",
         "An image file with several frames or pages. Only the first one is used.",
-        "Save the frame that was annotated as a separate image file.",
+        "Save the frame that was annotated as a separate image file. If the pages of a TIFF are bands, name "
+        "them with Global.bands.",
     ),
     "image_alpha": Kind(
         "warning",
         "An image with an alpha channel. The alpha channel is dropped, so transparent pixels become visible.",
-        "Save it without an alpha channel if the colours of transparent pixels matter.",
+        "Save it without an alpha channel if the colours of transparent pixels matter. If it is another "
+        "band, such as infrared, name the bands to use with Global.bands.",
     ),
     "image_size_mismatch": Kind(
         "error",
@@ -140,5 +142,17 @@ IMAGES: dict[str, Kind] = {
         "File names with non-ASCII characters. They work in this toolkit. Some tools and archives garble "
         "them.",
         "Nothing to do, unless you use such tools.",
+    ),
+    "image_bands_dropped": Kind(
+        "warning",
+        "An image with more bands than red, green and blue. The first three are used (of two bands, the "
+        "first one), in this order, and the others are dropped. In images of satellites, the first band is "
+        "often blue.",
+        "Name the bands of red, green and blue with Global.bands, or with bands.yaml in the data set.",
+    ),
+    "image_bands_missing": Kind(
+        "error",
+        "An image has fewer bands than the setting Global.bands, or bands.yaml in the data set, asks for.",
+        "Name bands that all images have, or remove the image from the annotation file.",
     ),
 }
