@@ -107,8 +107,8 @@ class BandFile:
     def values(self, numbers: Sequence[int]) -> NDArray[Any]:
         """The bands ``numbers``, counted from 1, as stored: [n, H, W]."""
         places = sorted({number - 1 for number in numbers})
-        with _readable():
-            found = self.read(places)
+        found = self.read(places)
+        found = found.astype(np.uint8) if found.dtype == np.bool_ else found  # of one bit
         return found[[places.index(number - 1) for number in numbers]]
 
     def rgb(self, bands: Bands | None, *, upright: bool = True) -> NDArray[np.uint8]:
@@ -227,16 +227,17 @@ def _pixels(page: Any, path: Path) -> NDArray[Any]:
     """The pixels of a page, [H, W, samples]."""
     height, width, samples = page.imagelength, page.imagewidth, page.samplesperpixel
     try:
-        found = page.asarray()
+        with _readable():
+            found = page.asarray()
     except ValueError as error:
         if "imagecodecs" not in str(error):
             raise
-        found = read_by_opencv(path) if page.index == 0 and samples in (1, 3, 4) else None
+        found = read_by_opencv(path, page.index) if samples in (1, 3, 4) else None
         if found is None or found.shape[:2] != (height, width) or found.dtype != page.dtype:
             raise UnsupportedPixels(
-                f"{path}: reading {page.compression.name} compression with these bands needs another "
-                "package. Run pip install paddlex_seg[rasters], or save the image without compression or "
-                "with DEFLATE."
+                f"{path}: its compression ({page.compression.name}, predictor {page.predictor}) needs a "
+                "package that is not installed. Run pip install paddlex_seg[rasters], or save the image "
+                "without compression."
             ) from error
         return found
     if page.axes == "SYX":
@@ -244,10 +245,19 @@ def _pixels(page: Any, path: Path) -> NDArray[Any]:
     return found.reshape(height, width, samples)
 
 
-def read_by_opencv(path: Path) -> NDArray[Any] | None:
+def read_by_opencv(path: Path, page: int = 0) -> NDArray[Any] | None:
     """All bands, [H, W, C] in the order of the file; None if OpenCV cannot read it."""
     encoded = np.fromfile(path, np.uint8)
-    found = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # else it prints doubts about a TIFF
+    try:
+        if page == 0:
+            found = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+        else:
+            pages = cv2.imdecodemulti(encoded, cv2.IMREAD_UNCHANGED, range=(page, page + 1))[1]
+            found = pages[0] if pages else None
+    finally:
+        cv2.utils.logging.setLogLevel(level)
     if found is None:
         return None
     found = found[..., None] if found.ndim == 2 else found

@@ -72,7 +72,7 @@ def _trait_text(trait: str, facts: ImageFacts) -> str:
         return f"has {facts.num_bands} bands; {dropped} dropped"
     if trait == "image_16bit" and facts.values is not None:
         low, high = facts.values
-        dark = ", which become almost black" if high < _DARK else ""
+        dark = "; without Global.bands they become almost black" if high < _DARK else ""
         return f"has 16 bits per channel, with values {low:,} to {high:,} of 65,535{dark}"
     return _TRAIT_TEXTS[trait]
 
