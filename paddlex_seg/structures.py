@@ -27,6 +27,10 @@ original image. Only official exported graphs give ``"original"``, networks do n
 """
 
 
+BANDS_FILE = "bands.yaml"
+"""A file of a data set, beside ``images/``: how its images are read, with the keys of ``Global.bands``."""
+
+
 Polygons = tuple[NDArray[np.float64], ...]
 """The polygons of one object, each [k, 2] xy with k >= 3. The object is their union."""
 

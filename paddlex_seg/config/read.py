@@ -17,10 +17,9 @@ from paddlex_seg.config.schema import BandsConfig, Config
 from paddlex_seg.config.values import expand_home
 from paddlex_seg.config.yaml_text import YamlError, colon_hint, key_lines, parse_yaml, read_text
 from paddlex_seg.errors import ConfigError
-from paddlex_seg.structures import Bands
+from paddlex_seg.structures import BANDS_FILE, Bands
 
 LOGGER = logging.getLogger(__name__)
-BANDS_FILE = "bands.yaml"  # in a data set, beside images/; the keys are those of Global.bands
 PACKAGE_DIR = Path(__file__).resolve().parent.parent
 CONFIG_DIRS = (PACKAGE_DIR / "configs", PACKAGE_DIR.parent / "configs")  # installed wheel, source checkout
 

@@ -29,7 +29,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -174,6 +173,8 @@ def open_tiff(path: Path) -> BandFile | None:
 
     Raises any of `images.DECODER_ERRORS`.
     """
+    import tifffile  # here, because importing it takes as long as reading a hundred headers
+
     with _readable(), tifffile.TiffFile(path, is_ome=False) as tiff:
         page = tiff.pages.first
         if page.photometric not in (0, 1, 2):  # two kinds of gray, RGB
@@ -183,8 +184,8 @@ def open_tiff(path: Path) -> BandFile | None:
             raise ValueError("unknown type of pixels")
         pages = [0] if samples > 1 else _like_the_first(tiff)
         num_bands = max(samples, len(pages))
-        if num_bands > _MOST_BANDS:
-            raise ValueError(f"{num_bands} bands")
+        if samples > _MOST_BANDS:
+            raise ValueError(f"{samples} bands")
         ends = [start + size for start, size in zip(page.dataoffsets, page.databytecounts, strict=True)]
         if max(ends, default=0) > tiff.filehandle.size:
             raise OSError("image file is truncated")
@@ -202,13 +203,12 @@ def open_tiff(path: Path) -> BandFile | None:
     return BandFile(path, (height, width), orientation, num_bands, dtype, nodata, read)
 
 
-def _like_the_first(tiff: tifffile.TiffFile) -> list[int]:
+def _like_the_first(tiff: Any) -> list[int]:
     """The pages with size and type of the first one. Previews and masks have another size or kind."""
     first = tiff.pages.first
     alike = [0]
-    for number in range(1, len(tiff.pages)):
+    for number in range(1, min(len(tiff.pages), _MOST_BANDS)):
         page = tiff.pages[number]
-        assert isinstance(page, tifffile.TiffPage), "pages are read in full by default"
         if (page.shape, page.dtype, page.samplesperpixel) == (first.shape, first.dtype, 1) and not (
             page.subfiletype & 5  # 1: a preview, 4: a mask
         ):

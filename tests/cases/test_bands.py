@@ -117,6 +117,17 @@ def test_rasters_with_a_setting_are_checked_without_findings(rasters: Path, tmp_
     assert (desk.exit_code, desk.codes) == (0, {})
 
 
+def test_copies_and_folds_of_a_data_set_keep_its_setting(tmp_path: Path) -> None:
+    data = write_setting(write_rasters(tmp_path / "data"))
+    desk = check_dataset(data, tmp_path / "a", CheckDataset__fix__enable=True)
+    assert (desk.exit_code, desk.codes) == (0, {})
+    assert (tmp_path / "data_fixed" / "bands.yaml").read_bytes() == (data / "bands.yaml").read_bytes()
+    options = {"CheckDataset__split__enable": True, "CheckDataset__split__folds": 2}
+    assert check_dataset(data, tmp_path / "b", **options).exit_code == 0
+    desk = check_dataset(data / "folds" / "2", tmp_path / "c")
+    assert (desk.exit_code, desk.codes) == (0, {})
+
+
 def test_rasters_without_a_setting_say_what_is_dropped(tmp_path: Path) -> None:
     desk = check_dataset(write_rasters(tmp_path / "data"), tmp_path / "output")
     assert desk.exit_code == 0
