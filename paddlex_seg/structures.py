@@ -42,6 +42,10 @@ original image. Only official exported graphs give ``"original"``, networks do n
 """
 
 
+BANDS_FILE = "bands.yaml"
+"""A file of a data set, beside ``images/``: how its images are read, with the keys of ``Global.bands``."""
+
+
 Polygons = tuple[NDArray[np.float64], ...]
 """The polygons of one object, each [k, 2] xy with k >= 3. The object is their union."""
 
@@ -106,12 +110,58 @@ class CocoFile:
 
 
 @dataclass(frozen=True)
+class Bands:
+    """Which bands of an image become red, green and blue, and how their values become 0..255.
+
+    Bands are counted from 1, as in GDAL and QGIS. Exactly one of ``range`` and ``stretch`` is set. ``range``:
+    the values (low, high) that become 0 and 255, for red, green and blue. ``stretch``: the same as two
+    percentiles, measured in each image and band over the pixels with data. ``nodata``: the value of pixels
+    without data; None: the one that the file states, if any. NaN and infinite values are never data. Raises
+    ValueError for values that make no sense.
+    """
+
+    red: int
+    green: int
+    blue: int
+    range: tuple[tuple[float, float], ...] | None = None
+    stretch: tuple[float, float] | None = None
+    nodata: float | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.numbers) < 1:
+            raise ValueError("bands are counted from 1")
+        if (self.range is None) == (self.stretch is None):
+            raise ValueError("expected one of range and stretch")
+        pairs = self.range if self.range is not None else ((self.stretch or (0.0, 0.0)),)
+        if self.range is not None and len(self.range) != 3:
+            raise ValueError("range: expected [low, high], or three of them for red, green and blue")
+        if not all(len(pair) == 2 and pair[0] < pair[1] for pair in pairs):
+            raise ValueError("expected [low, high] with low below high")
+        if self.stretch is not None and not 0 <= self.stretch[0] < self.stretch[1] <= 100:
+            raise ValueError("stretch: expected two percentiles from 0 to 100, such as [2, 98]")
+
+    @property
+    def numbers(self) -> tuple[int, int, int]:
+        """The bands of red, green and blue."""
+        return self.red, self.green, self.blue
+
+    def __str__(self) -> str:
+        if self.range is None:
+            values = "stretch " + "..".join(f"{value:g}" for value in self.stretch or ())
+        else:
+            values = "range " + ", ".join(dict.fromkeys(f"{low:g}..{high:g}" for low, high in self.range))
+        nodata = "" if self.nodata is None else f", nodata {self.nodata:g}"
+        return f"red {self.red}, green {self.green}, blue {self.blue}, {values}{nodata}"
+
+
+@dataclass(frozen=True)
 class PreprocessSpec:
     """How an image is converted to the network input, in evaluation, prediction and deployment.
 
     ``interpolation`` is OpenCV's number (1 linear, 2 cubic). With ``keep_ratio``, ``size_hw`` means the
     limits (short side, long side), and the image is resized to fit. ``mean`` and ``std`` are for RGB values
-    in [0, 1]. ``pad_stride`` > 0: pad right and bottom with zeros to a multiple of it.
+    in [0, 1]. ``pad_stride`` > 0: pad right and bottom with zeros to a multiple of it. ``bands``: how an
+    image file is read as RGB; None: as any image.
     """
 
     size_hw: tuple[int, int]
@@ -121,6 +171,7 @@ class PreprocessSpec:
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     pad_stride: int = 0
     normalize_first: bool = False
+    bands: Bands | None = None
 
 
 class Target(NamedTuple):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from paddlex_seg.catalog import ModelSpec
@@ -17,7 +18,7 @@ from paddlex_seg.files.addresses import file_name, scheme_of
 from paddlex_seg.files.weights_cache import resolve_weights
 from paddlex_seg.recipes import ImageSize
 from paddlex_seg.runtime.network import network
-from paddlex_seg.structures import CocoFile
+from paddlex_seg.structures import Bands, CocoFile
 
 LOGGER = logging.getLogger(__name__)
 DEFAULT_OUTPUT = Path("output")  # of Global.output
@@ -66,19 +67,21 @@ def describe_weights(
     source: str | None,
     dataset_dir: Path,
     image_size: int | ImageSize | None,
+    bands: Bands | None = None,
 ) -> ModelInfo:
-    """What the weights in a file are: model, categories, input size, preprocessing, recipe.
+    """What the weights in a file are: model, categories, input size, bands, preprocessing, recipe.
 
     Weights of this toolkit say it. Official weights, recognised by their URL or file name ``source``, have
     the categories of COCO. Weights of another toolkit say nothing: ``image_size`` (as for
     `Recipe.input_size`) must then be given, and the categories are those of the data set in ``dataset_dir``.
+    Images are read with ``bands`` only for weights that do not say with which bands they were trained.
     Raises WeightsError when nothing is known, and when the weights are of another model.
     """
     info = read_info(weight_path)
     if info is None:
         if is_official(spec, source):
-            return ModelInfo(spec.name, COCO_CATEGORIES, spec.recipe.input_size(image_size))
-        return _described_by_settings(spec, weight_path, dataset_dir, image_size)
+            return ModelInfo(spec.name, COCO_CATEGORIES, spec.recipe.input_size(image_size), bands=bands)
+        return replace(_described_by_settings(spec, weight_path, dataset_dir, image_size), bands=bands)
     if info.model_name != spec.name:
         raise WeightsError(
             f"{weight_path} holds weights of {info.model_name}, but Global.model is {spec.name}. Set "
@@ -89,7 +92,19 @@ def describe_weights(
             "Train.image_size=%s is not used: %s was trained at %s, and is used at that size.",
             *(image_size, weight_path, list(info.image_size)),
         )
+    if bands is None and info.bands is not None:
+        LOGGER.info("Images are read as for the training of %s: %s.", weight_path, info.bands)
+    elif bands != info.bands:
+        LOGGER.warning(
+            "Global.bands (%s) is not used: %s was trained with %s, and is used so.",
+            *(bands, weight_path, describe_bands(info.bands)),
+        )
     return info
+
+
+def describe_bands(bands: Bands | None) -> str:
+    """How images are read, for a message."""
+    return "images as they are, without Global.bands" if bands is None else f"the bands {bands}"
 
 
 def is_official(spec: ModelSpec, source: str | None) -> bool:

@@ -1,4 +1,4 @@
-"""The description of weights: model, categories, input size, preprocessing, recipe, data, versions.
+"""The description of weights: model, categories, input size, bands, preprocessing, recipe, data, versions.
 
 It is stored twice: in the weight file itself, so that a copied file still says what it is, and as readable
 ``.info.json`` beside it. PaddleX's loaders ignore both.
@@ -6,7 +6,7 @@ It is stored twice: in the weight file itself, so that a copied file still says 
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,10 +15,11 @@ import paddle
 from paddlex_seg import __version__
 from paddlex_seg.catalog import MODELS, find_model
 from paddlex_seg.checkpoints.weights import read_description
+from paddlex_seg.data.bands import bands_from_json
 from paddlex_seg.errors import WeightsError
 from paddlex_seg.files.checksum import sha256_of
 from paddlex_seg.files.json import write_json
-from paddlex_seg.structures import Category, PreprocessSpec
+from paddlex_seg.structures import Bands, Category, PreprocessSpec
 
 RecipeName = Literal["official", "scratch"]  # see recipes.py
 
@@ -33,11 +34,13 @@ class ModelInfo:
     recipe: RecipeName | None = "official"  # that the weights were trained with; None: an earlier version
     own_preprocess: PreprocessSpec | None = None  # only if it is not that of the model in this version
     data: Mapping[str, Any] = field(default_factory=dict, compare=False)  # of `describe_annotations`
+    bands: Bands | None = None  # that images are read with
 
     @property
     def preprocess(self) -> PreprocessSpec:
         """How an image is converted to the network input."""
-        return self.own_preprocess or find_model(self.model_name).recipe.preprocess(self.image_size)
+        spec = self.own_preprocess or find_model(self.model_name).recipe.preprocess(self.image_size)
+        return replace(spec, bands=self.bands)
 
 
 def info_to_json(info: ModelInfo, *, score: float | None, epoch: int) -> dict[str, Any]:
@@ -51,12 +54,22 @@ def info_to_json(info: ModelInfo, *, score: float | None, epoch: int) -> dict[st
         "model_name": info.model_name,
         "categories": [{"id": category.id, "name": category.name} for category in info.categories],
         "image_size": list(info.image_size),
-        "preprocess": asdict(info.preprocess),
+        "preprocess": preprocess_to_json(info.preprocess),
         "recipe": info.recipe,
         "data": info.data,
         "paddlex_seg_version": __version__,
         "paddle_version": paddle.__version__,
     }
+
+
+def preprocess_to_json(spec: PreprocessSpec) -> dict[str, Any]:
+    """The preprocessing as JSON values. Without bands as earlier versions wrote it, so that they can read it;
+    with bands they must refuse it.
+    """
+    values = asdict(spec)
+    if spec.bands is None:
+        del values["bands"]
+    return values
 
 
 def write_info(weight_path: Path, description: Mapping[str, Any]) -> None:
@@ -74,7 +87,7 @@ def describe_model(weight_path: Path, info: ModelInfo) -> dict[str, Any]:
         "num_classes": len(info.categories),
         "recipe": info.recipe,
         "input_size": list(info.image_size),
-        "preprocess": asdict(info.preprocess),
+        "preprocess": preprocess_to_json(info.preprocess),
     }
 
 
@@ -121,13 +134,15 @@ def _to_info(data: Mapping[str, Any], path: Path) -> ModelInfo:
     """The description read from ``path``. Earlier versions wrote neither recipe, preprocess nor data."""
     try:
         height, width = data["image_size"]
+        preprocess = _to_preprocess(data.get("preprocess"))
         info = ModelInfo(
             model_name=data["model_name"],
             categories=tuple(Category(id=item["id"], name=item["name"]) for item in data["categories"]),
             image_size=(int(height), int(width)),
             recipe=data.get("recipe"),
-            own_preprocess=_to_preprocess(data.get("preprocess")),
+            own_preprocess=preprocess and replace(preprocess, bands=None),
             data=data.get("data", {}),
+            bands=preprocess.bands if preprocess is not None else None,
         )
     except (ValueError, KeyError, TypeError) as error:
         raise _unreadable(path, error) from error
@@ -143,7 +158,7 @@ def _to_preprocess(data: Mapping[str, Any] | None) -> PreprocessSpec | None:
     values: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
     }
-    return PreprocessSpec(**values)
+    return PreprocessSpec(**{**values, "bands": bands_from_json(values.get("bands"))})
 
 
 def _unreadable(path: Path, error: Exception) -> WeightsError:

@@ -4,6 +4,7 @@
 its place, the value found, the value expected and the nearest valid key.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ from pydantic import ValidationError
 
 from paddlex_seg.config.overrides import apply
 from paddlex_seg.config.problems import problem_texts, suggest
-from paddlex_seg.config.schema import Config
+from paddlex_seg.config.schema import BandsConfig, Config
 from paddlex_seg.config.values import expand_home
 from paddlex_seg.config.yaml_text import YamlError, colon_hint, key_lines, parse_yaml, read_text
 from paddlex_seg.errors import ConfigError
+from paddlex_seg.structures import BANDS_FILE, Bands
 
+LOGGER = logging.getLogger(__name__)
 PACKAGE_DIR = Path(__file__).resolve().parent.parent
 CONFIG_DIRS = (PACKAGE_DIR / "configs", PACKAGE_DIR.parent / "configs")  # installed wheel, source checkout
 
@@ -80,6 +83,29 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
     """Find, read, override and check a configuration; see the docstring of the module."""
     path = find_config(name)
     return validate_config(read_config(path, overrides), path, overrides)
+
+
+def find_bands(cfg: Config, dataset_root: Path) -> Bands | None:
+    """How images are read: ``Global.bands``, or the file ``bands.yaml`` of the data set; None without both.
+
+    Raises ConfigError for a file that is no such setting.
+    """
+    path = dataset_root / BANDS_FILE
+    of_file = _read_bands(path) if path.is_file() else None
+    if cfg.Global.bands is None:
+        return of_file
+    bands = cfg.Global.bands.to_bands()
+    if of_file is not None and of_file != bands:
+        LOGGER.warning("Global.bands (%s) is used, not %s (%s).", bands, path, of_file)
+    return bands
+
+
+def _read_bands(path: Path) -> Bands:
+    data = read_config(path, ())
+    try:
+        return BandsConfig.model_validate(data).to_bands()
+    except ValidationError as error:
+        raise ConfigError("\n".join(problem_texts(error, path, _lines(path), ()))) from None
 
 
 def _lines(path: Path) -> dict[str, int]:

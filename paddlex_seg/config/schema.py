@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from paddlex_seg.config.values import (
     Addresses,
+    AnyNumber,
     BatchSize,
     Classes,
     Count,
@@ -35,9 +36,11 @@ from paddlex_seg.config.values import (
     Switch,
     TargetFormat,
     Text,
+    ValueRange,
     Workers,
 )
 from paddlex_seg.config.yaml_text import dump_yaml
+from paddlex_seg.structures import Bands
 
 SCRATCH = "scratch"  # the value of Train.pretrain_weight_path that means random weights
 MODES = ("check_dataset", "train", "evaluate", "export", "predict")
@@ -53,6 +56,36 @@ class _Section(BaseModel):
         if content is not None and not isinstance(content, dict | BaseModel):
             raise ValueError("expected a section: keys with values, below it and indented")
         return content or {}
+
+
+class BandsConfig(_Section):
+    """How images with more than 8 bits or 3 bands are read. The file ``bands.yaml`` has the same keys."""
+
+    red: Positive
+    green: Positive
+    blue: Positive
+    range: ValueRange | None = None
+    stretch: ValueRange | None = None
+    nodata: AnyNumber | None = None
+
+    @model_validator(mode="after")
+    def _make_sense(self) -> Self:
+        self.to_bands()
+        return self
+
+    def to_bands(self) -> Bands:
+        """The setting as the rest of the toolkit uses it. Raises ValueError if it makes no sense."""
+        pairs = self.range and (self.range * 3 if len(self.range) == 1 else self.range)
+        if self.stretch is not None and len(self.stretch) != 1:
+            raise ValueError("stretch: expected two percentiles such as [2, 98]")
+        return Bands(
+            red=self.red,
+            green=self.green,
+            blue=self.blue,
+            range=pairs,
+            stretch=None if self.stretch is None else self.stretch[0],
+            nodata=self.nodata,
+        )
 
 
 class GlobalConfig(_Section):
@@ -88,6 +121,13 @@ class GlobalConfig(_Section):
         description="Largest number of pixels of an image, height x width, in every mode. Larger images are "
         "reported: a small file can unpack to more pixels than fit into memory. There is no limit of the "
         "sides. Raise it for larger images.",
+    )
+    bands: BandsConfig | None = Field(
+        default=None,
+        description="How images with more than 8 bits or 3 bands are read, such as `{red: 4, green: 3, "
+        "blue: 2, range: [0, 3000], nodata: 0}`: the numbers of the bands, from 1; `range`, the values that "
+        "become 0 and 255, or `stretch`, the same as percentiles of each image; the value without data. "
+        "null: as `bands.yaml` in the dataset says, or as any image. See `docs/bands.md`.",
     )
 
 

@@ -182,6 +182,22 @@ def _addresses(value: Any) -> Any:
     return tuple(item.strip() for item in items)
 
 
+def _value_range(value: Any) -> Any:
+    """``[low, high]``, or a list of them, as a tuple of pairs."""
+    items = list(value) if isinstance(value, list | tuple) else []
+    pairs = items if items and isinstance(items[0], list | tuple) else [items]
+    if not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
+        raise ValueError("expected two numbers [low, high]")
+    return tuple((_any_number(low), _any_number(high)) for low, high in pairs)
+
+
+def _any_number(value: Any) -> float:
+    number = _to_number(value)
+    if number is None:
+        raise ValueError(f"expected a number{_comma_hint(value)}")
+    return float(number)
+
+
 _SourceName = Literal["LabelMe", "VOC", "YOLO", "MaskPNG", "COCO"]
 _TargetName = Literal["COCO", "LabelMe", "YOLO", "MaskPNG"]
 
@@ -223,6 +239,8 @@ Factors = Annotated[dict[str, Rate], BeforeValidator(_factors)]
 Device = Annotated[str, BeforeValidator(_device)]
 ImageSize = Annotated[int | tuple[int, int], BeforeValidator(_image_size)]
 BatchSize = Annotated[int | Literal["auto"], BeforeValidator(_batch_size)]
+ValueRange = Annotated[tuple[tuple[float, float], ...], BeforeValidator(_value_range)]
+AnyNumber = Annotated[float, BeforeValidator(_any_number)]
 Inputs = Annotated[tuple[PathText, ...], BeforeValidator(_inputs)]
 SourceFormat = Annotated[_SourceName, BeforeValidator(_format)]
 TargetFormat = Annotated[_TargetName, BeforeValidator(_format)]

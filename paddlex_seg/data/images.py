@@ -6,19 +6,30 @@ import struct
 import sys
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from paddlex_seg.data.bands import (
+    BandFile,
+    UnsupportedPixels,
+    bands_in_file,
+    is_tiff,
+    needs_setting,
+    open_tiff,
+    read_by_opencv,
+    reads_wrongly,
+)
 from paddlex_seg.data.folders import files_in, is_dead_link
 from paddlex_seg.data.foreign_files import foreign_file, raw_image
 from paddlex_seg.errors import DatasetError
+from paddlex_seg.structures import Bands
 
 # Suffixes of image files when a folder is searched. A file that is named explicitly may have any suffix.
 # Pillow reads all these formats. The most common ones come first.
@@ -76,10 +87,6 @@ def images_below(image_dir: Path) -> Iterator[str]:
             yield name
 
 
-class UnsupportedPixels(DatasetError):
-    """A readable image whose pixel type is not supported."""
-
-
 Decode = Literal["header", "thumbnail", "full"]
 THUMBNAIL_SIDE = 16
 
@@ -101,6 +108,8 @@ class ImageFacts:
     num_bytes: int = 0  # of the file
     thumbnail: bytes | None = None  # THUMBNAIL_SIDE squared gray values, without EXIF; None if not decoded
     hint: str | None = None  # what to do about the problem, if that is known better than from its code
+    num_bands: int | None = None  # of an image of which bands are dropped
+    values: tuple[int, int] | None = None  # smallest and largest, of a decoded image with 16 bits
 
 
 def is_animated(image: Image.Image) -> bool:
@@ -111,11 +120,12 @@ def is_animated(image: Image.Image) -> bool:
     return image.format not in ("JPEG", "MPO", "BMP") and getattr(image, "is_animated", False)
 
 
-def inspect_image(path: Path, decode: Decode) -> ImageFacts:
+def inspect_image(path: Path, decode: Decode, bands: Bands | None = None) -> ImageFacts:
     """Inspect an image file. Problems are returned, never raised.
 
     ``header`` reads the header and looks for the end mark of JPEG and PNG files. ``thumbnail`` decodes the
-    image, JPEG at the smallest scale. ``full`` decodes every pixel, as training does.
+    image, JPEG at the smallest scale. ``full`` decodes every pixel, as training does. bands: as for
+    `load_image`.
     """
     raw = raw_image(path)
     if raw is not None:
@@ -124,7 +134,10 @@ def inspect_image(path: Path, decode: Decode) -> ImageFacts:
         num_bytes = path.stat().st_size
         if num_bytes == 0:
             return ImageFacts("image_empty_file", f"{path.name} has no bytes")
-        with Image.open(path) as image:
+        opened = _open(path, bands)
+        if isinstance(opened, BandFile):
+            return replace(_inspect_bands(opened, decode, bands), num_bytes=num_bytes)
+        with opened as image:
             size = header_size(image)
             facts = ImageFacts(
                 stored_hw=size.stored_hw,
@@ -132,22 +145,25 @@ def inspect_image(path: Path, decode: Decode) -> ImageFacts:
                 orientation=orientation_of(image),
                 traits=_traits(image),
                 num_bytes=num_bytes,
+                num_bands=bands_in_file(image),
             )
             if image.mode == "F":
-                return ImageFacts("image_unsupported", f"{path.name} has floating-point pixels")
+                raise needs_setting(path, "floating-point pixels")
             if decode == "header":
                 _expect_end(image, path)
                 return facts
             thumbnail = _thumbnail(image)
         if decode == "full" or thumbnail is None:
             load_image(path)
+        if "image_16bit" in facts.traits:
+            facts = replace(facts, values=_value_range(_open_bands(path)))
         return replace(facts, thumbnail=thumbnail)
     except FileNotFoundError:
         return ImageFacts("image_missing", f"{path.name} {_not_there(path)}")
     except Image.DecompressionBombError as error:
         return ImageFacts("image_unsupported", f"{path.name}: {too_large(error).partition('. ')[0]}")
     except DatasetError as error:  # of load_image
-        code = "image_unsupported" if isinstance(error, UnsupportedPixels) else "image_corrupt"
+        code = error.code if isinstance(error, UnsupportedPixels) else "image_corrupt"
         reason = str(error).removeprefix(f"{path}: ").partition(". ")[0]
         return ImageFacts(code, f"{path.name}: {reason}")
     except DECODER_ERRORS as error:
@@ -171,8 +187,12 @@ def image_size(path: Path) -> ImageSize:
 
     Raises DatasetError if the file has no valid header.
     """
-    with _naming(path), Image.open(path) as image:
-        return header_size(image)
+    with _naming(path):
+        opened = _open(path, bands=None)
+        if isinstance(opened, BandFile):
+            return ImageSize(opened.stored_hw, opened.shown_hw)
+        with opened as image:
+            return header_size(image)
 
 
 def header_size(image: Image.Image) -> ImageSize:
@@ -198,26 +218,40 @@ def orientation_of(image: Image.Image) -> int:
         return 1
 
 
-def load_image(path: Path, size_hw: tuple[int, int] | None = None, page: int = 0) -> NDArray[np.uint8]:
+def load_image(
+    path: Path, size_hw: tuple[int, int] | None = None, page: int = 0, bands: Bands | None = None
+) -> NDArray[np.uint8]:
     """The image as uint8 [H, W, 3], RGB, with its EXIF orientation applied, as labelling tools show it.
 
     size_hw: the size in the annotation file. If only the stored pixels have this size, the EXIF orientation
     is not applied. Gray, palette and CMYK become RGB, alpha is dropped, 16-bit gray is divided by 257.
-    page: of a multi-page TIFF, or frame of an animation, from 0.
+    page: of a multi-page TIFF, or frame of an animation, from 0. bands: which bands become red, green and
+    blue, and how; see `data.bands`. Pages are bands then.
     Raises DatasetError when the file is missing, damaged, not an image, or has more pixels than
     `pixel_limit`, and when the size differs from ``size_hw`` both with and without the EXIF orientation.
     """
-    with _naming(path), Image.open(path) as image:
-        if page:
-            image.seek(page)
-        size = header_size(image)
-        turn = size_hw is None or size.shown_hw == size_hw
-        if not turn and size.stored_hw != size_hw:
-            raise DatasetError(
-                f"{path}: the image file is {size.shown_hw} (height, width), the annotation file says "
-                f"{size_hw}. Correct the annotation file, or put back the image file that was annotated."
-            )
-        return _to_rgb(turn_upright(image) if turn else image, path)
+    with _naming(path):
+        opened = _open(path, bands)
+        if isinstance(opened, BandFile):
+            size = ImageSize(opened.stored_hw, opened.shown_hw)
+            return opened.rgb(bands, upright=_is_upright(size, size_hw, path))
+        with opened as image:
+            if page:
+                image.seek(page)
+            turn = _is_upright(header_size(image), size_hw, path)
+            return _to_rgb(turn_upright(image) if turn else image, path)
+
+
+def _is_upright(size: ImageSize, listed_hw: tuple[int, int] | None, path: Path) -> bool:
+    """Whether an image with this listed size is used with its EXIF orientation applied."""
+    if listed_hw is None or size.shown_hw == listed_hw:
+        return True
+    if size.stored_hw != listed_hw:
+        raise DatasetError(
+            f"{path}: the image file is {size.shown_hw} (height, width), the annotation file says "
+            f"{listed_hw}. Correct the annotation file, or put back the image file that was annotated."
+        )
+    return False
 
 
 @dataclass(frozen=True)
@@ -293,14 +327,94 @@ def _naming(path: Path) -> Iterator[None]:
         ) from error
 
 
+def _open(path: Path, bands: Bands | None) -> Image.Image | BandFile:
+    """An image file, to be read band by band with a setting, and where Pillow cannot read it."""
+    if bands is not None:
+        return _open_bands(path)
+    try:
+        image = Image.open(path)
+    except UnidentifiedImageError:
+        if not is_tiff(path):
+            raise
+        return _open_bands(path)
+    if not reads_wrongly(image):
+        return image
+    image.close()
+    return _open_bands(path)
+
+
+def _open_bands(path: Path) -> BandFile:
+    """The header of an image file as bands. Raises any of `DECODER_ERRORS`, and for too many pixels."""
+    file = open_tiff(path) if is_tiff(path) else None
+    if file is None:
+        return _open_by_pillow(path)
+    num_pixels = file.stored_hw[0] * file.stored_hw[1]
+    if num_pixels > pixel_limit() or num_pixels * file.num_bands > 16 * pixel_limit():
+        raise Image.DecompressionBombError(str(num_pixels))
+    return file
+
+
+def _open_by_pillow(path: Path) -> BandFile:
+    """Palettes, CMYK and the like are colours: they become RGB first."""
+    with Image.open(path) as image:
+        is_deep = image.mode in ("RGB", "RGBA", "LA") and _has_16_bits(image)
+        mode = image.mode
+        if mode not in ("L", "LA", "RGB", "RGBA", "F") and not mode.startswith("I"):
+            mode = "RGBA" if "transparency" in image.info else "L" if mode == "1" else "RGB"
+        (height, width), orientation = image.size[::-1], orientation_of(image)
+
+    def read(places: Sequence[int]) -> NDArray[Any]:
+        if is_deep:  # Pillow drops the low byte
+            found = read_by_opencv(path)
+            if found is None:
+                raise ValueError("its 16-bit pixels cannot be decoded")
+            found = found[..., [0, -1]] if mode == "LA" else found
+        else:
+            with Image.open(path) as image:
+                found = np.asarray(image if image.mode == mode else image.convert(mode))
+        found = found[..., None] if found.ndim == 2 else found
+        return np.moveaxis(found[..., places], 2, 0)
+
+    deep = is_deep or mode.startswith("I;16")
+    dtype = np.dtype(np.uint16 if deep else {"F": np.float32, "I": np.int32}.get(mode, np.uint8))
+    return BandFile(path, (height, width), orientation, Image.getmodebands(mode), dtype, None, read)
+
+
+def _inspect_bands(file: BandFile, decode: Decode, bands: Bands | None) -> ImageFacts:
+    """`inspect_image` of a file that is read band by band."""
+    facts = ImageFacts(stored_hw=file.stored_hw, shown_hw=file.shown_hw, orientation=file.orientation)
+    if bands is not None:
+        file.require(bands)
+    elif file.num_bands == 2 or file.num_bands > 3:
+        facts = replace(facts, traits=("image_bands_dropped",), num_bands=file.num_bands)
+    if bands is None and file.dtype.kind in "ui" and file.dtype.itemsize > 1:
+        facts = replace(facts, traits=("image_16bit", *facts.traits))
+    if decode == "header":
+        if bands is None:
+            file.require_plain()
+        if not is_tiff(file.path):
+            with Image.open(file.path) as image:
+                _expect_end(image, file.path)
+        return facts
+    gray = Image.fromarray(file.rgb(bands, upright=False)).convert("L")
+    if "image_16bit" in facts.traits:
+        facts = replace(facts, values=_value_range(file))
+    small = gray.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
+    return replace(facts, thumbnail=small.tobytes())
+
+
+def _value_range(file: BandFile) -> tuple[int, int] | None:
+    """The smallest and the largest value of the bands that are used without a setting."""
+    values = file.values((1, 2, 3) if file.num_bands > 2 else (1,))
+    return (int(values.min()), int(values.max())) if values.size else None
+
+
 def _to_rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
     if image.mode == "F" or image.mode.startswith("I"):
         gray = np.asarray(image)
         if image.mode == "F" or gray.min() < 0 or gray.max() > 65535:
-            raise UnsupportedPixels(
-                f"{path}: floating-point pixels and values outside 0..65535 are not supported. "
-                "Convert the image to 8 bits."
-            )
+            kind = "floating-point pixels" if image.mode == "F" else "values outside 0..65,535"
+            raise needs_setting(path, kind)
         return np.repeat(np.rint(gray / 257).astype(np.uint8)[..., None], 3, axis=2)
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
@@ -309,8 +423,10 @@ def _to_rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
 
 def _traits(image: Image.Image) -> tuple[str, ...]:
     traits = []
-    if image.mode.startswith("I") or any(";16" in str(tile.args) for tile in getattr(image, "tile", ())):
+    if image.mode.startswith("I") or _has_16_bits(image):
         traits.append("image_16bit")
+    if bands_in_file(image) is not None:
+        traits.append("image_bands_dropped")
     if image.mode in ("CMYK", "YCCK"):
         traits.append("image_cmyk")
     if is_animated(image):
@@ -318,6 +434,10 @@ def _traits(image: Image.Image) -> tuple[str, ...]:
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         traits.append("image_alpha")
     return tuple(traits)
+
+
+def _has_16_bits(image: Image.Image) -> bool:
+    return any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
 
 
 def _thumbnail(image: Image.Image) -> bytes | None:

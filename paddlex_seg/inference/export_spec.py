@@ -1,17 +1,19 @@
 """Reads and writes ``inference.yml``, the description of an exported model, in PaddleX's format."""
 
+import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, get_args
 
 import yaml
 
+from paddlex_seg.data.bands import bands_from_json
 from paddlex_seg.errors import BackendError
 from paddlex_seg.files.atomic import write_text
-from paddlex_seg.structures import MaskFrame, PreprocessSpec
+from paddlex_seg.structures import Bands, MaskFrame, PreprocessSpec
 
 OFFICIAL_LIMITS = {"DETR": 100, "RCNN": 100, "PPYOLOE": 300, "SOLOv2": 100}  # of official exports, by arch
 # PaddleX's names; the index is OpenCV's number.
@@ -39,7 +41,8 @@ class ExportedSpec:
 def write_inference_yml(path: Path, spec: ExportedSpec) -> None:
     """Write ``inference.yml`` in the format that PaddleX 3 and Paddle's deployment code read.
 
-    Only this toolkit uses the keys ``mask_frame``, ``max_detections``, ``sha256`` and ``exported_from``.
+    Only this toolkit uses the keys ``mask_frame``, ``max_detections``, ``bands``, ``sha256`` and
+    ``exported_from``.
     """
     document = {
         "mode": "paddle",
@@ -52,6 +55,7 @@ def write_inference_yml(path: Path, spec: ExportedSpec) -> None:
         "mask": True,
         "mask_frame": spec.mask_frame,
         **({} if spec.max_detections is None else {"max_detections": spec.max_detections}),
+        **_bands_section(spec.preprocess.bands),
         "Preprocess": _preprocess_to_operators(spec.preprocess),
         "label_list": list(spec.labels),
     }
@@ -74,7 +78,10 @@ def read_inference_yml(path: Path) -> ExportedSpec:
         arch=arch,
         min_subgraph_size=_read_count(document, "min_subgraph_size", 3, problems),
         labels=_read_labels(document, problems),
-        preprocess=_operators_to_preprocess(document.get("Preprocess"), problems),
+        preprocess=replace(
+            _operators_to_preprocess(document.get("Preprocess"), problems),
+            bands=_read_bands(document.get("bands"), problems),
+        ),
         draw_threshold=_read_threshold(document, problems),
         mask_frame=_read_mask_frame(document, problems),
         max_detections=_read_count(document, "max_detections", OFFICIAL_LIMITS.get(arch, 0), problems)
@@ -152,6 +159,19 @@ def _read_sha256(document: Mapping[str, Any], problems: list[str]) -> dict[str, 
         problems.append(f"sha256 is {checksums!r}, expected a checksum for each file name")
         return {}
     return {str(name): checksum.lower() for name, checksum in checksums.items()}
+
+
+def _bands_section(bands: Bands | None) -> dict[str, Any]:
+    # Through JSON, because YAML has no tuples.
+    return {} if bands is None else {"bands": json.loads(json.dumps(asdict(bands)))}
+
+
+def _read_bands(values: Any, problems: list[str]) -> Bands | None:
+    try:
+        return bands_from_json(values)
+    except (ValueError, TypeError) as error:
+        problems.append(f"bands is {values!r}, expected red, green, blue and range or stretch ({error})")
+        return None
 
 
 def _preprocess_to_operators(spec: PreprocessSpec) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from paddlex_seg.inference.backends.paddle import PaddleBackend, RunMode
 from paddlex_seg.inference.results import Result, clip_to_image
 from paddlex_seg.inference.sources import Input, LoadedImage, UnreadableInput, expand_inputs, read_images
 from paddlex_seg.runtime.network import network
-from paddlex_seg.structures import Backend, Instances
+from paddlex_seg.structures import Backend, Bands, Instances
 
 LOGGER = logging.getLogger(__name__)
 
@@ -71,6 +71,11 @@ class Predictor:
         self.max_detections = max_detections
         self._batch_size = fitting_batch_size(backend, batch_size)
 
+    @property
+    def bands(self) -> Bands | None:
+        """Which bands of a file become red, green and blue, and how; None: files are read as any image."""
+        return self._backend.preprocess.bands
+
     def predict(
         self,
         inputs: Input | Sequence[Input],
@@ -80,14 +85,17 @@ class Predictor:
         """Yield one result per image, in the order of ``inputs``.
 
         inputs: a file, folder, pattern, URL or array, or a list of these. Arrays are uint8 [H, W, 3] in BGR
-        order, as from OpenCV and as in PaddleX. A file that cannot be read is passed to ``on_unreadable`` and
-        skipped, and drawings of earlier results are left out. Raises DatasetError at once for a folder or
-        pattern without images. Raises DatasetError during iteration when no image at all can be read.
+        order, as from OpenCV and as in PaddleX. Files are read with the bands that the model was trained with
+        (`structures.Bands`); arrays are taken as they are. A file that cannot be read is passed to
+        ``on_unreadable`` and skipped, and drawings of earlier results are left out. Raises DatasetError at
+        once for a folder or pattern without images. Raises DatasetError during iteration when no image at all
+        can be read.
         """
         written = WrittenFiles()
         sources = expand_inputs(inputs, written)
         chosen = self.threshold if threshold is None else threshold
-        return self._predict_images(read_images(sources, on_unreadable, network()), chosen, written)
+        images = read_images(sources, on_unreadable, network(), bands=self.bands)
+        return self._predict_images(images, chosen, written)
 
     def _predict_images(
         self, images: Iterator[LoadedImage], threshold: float, written: WrittenFiles

@@ -26,6 +26,7 @@ from paddlex_seg.files.addresses import AddressError, file_name, local_path, sch
 from paddlex_seg.files.download import DownloadError, LimitError, Limits, Network, download
 from paddlex_seg.files.names import printable
 from paddlex_seg.files.written import WrittenFiles
+from paddlex_seg.structures import Bands
 
 _LOGGER = logging.getLogger(__name__)
 DOWNLOAD_LIMITS = Limits(num_bytes=200_000_000, seconds=60.0, redirects=5)
@@ -108,10 +109,14 @@ def _is_drawing(path: Path, written: WrittenFiles) -> bool:
 
 
 def read_images(
-    sources: Sequence[Source], on_unreadable: Callable[[UnreadableInput], None], network: Network
+    sources: Sequence[Source],
+    on_unreadable: Callable[[UnreadableInput], None],
+    network: Network,
+    bands: Bands | None = None,
 ) -> Iterator[LoadedImage]:
     """Yield the images of all sources. Only one is in memory at a time. Arrays are BGR, as from OpenCV.
 
+    ``bands``: how files are read; the pages of a file are bands then. Arrays are taken as they are.
     ``on_unreadable`` is called for each source that cannot be read. ``network`` is used to download URLs.
     Raises DatasetError with the names of the sources when none of them can be read.
     """
@@ -119,7 +124,7 @@ def read_images(
     taken: set[str] = set()
     for source in sources:
         try:
-            for image in _read_one(source, network):
+            for image in _read_one(source, network, bands):
                 yield replace(image, save_name=_unique_name(image.save_name, taken))
         except DatasetError as error:
             problems.append(str(error))
@@ -219,17 +224,17 @@ def _unique_name(name: str, taken: set[str]) -> str:
     return candidate
 
 
-def _read_one(source: Source, network: Network) -> Iterator[LoadedImage]:
+def _read_one(source: Source, network: Network, bands: Bands | None) -> Iterator[LoadedImage]:
     if isinstance(source.origin, np.ndarray):
         yield LoadedImage(_bgr_to_rgb(source.origin), None, None, source.name)
     elif isinstance(source.origin, Path):
-        yield from _read_file(source.origin, str(source.origin), source.name)
+        yield from _read_file(source.origin, str(source.origin), source.name, bands)
     else:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "download"
             _download(source.origin, file, network)
             try:
-                yield from _read_file(file, source.origin, source.name)
+                yield from _read_file(file, source.origin, source.name, bands)
             except DatasetError as error:
                 raise DatasetError(
                     f"{source.origin}: the downloaded file is not a readable image."
@@ -247,10 +252,10 @@ def _bgr_to_rgb(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(array), codes[channels]), np.uint8)
 
 
-def _read_file(path: Path, input_path: str, name: str) -> Iterator[LoadedImage]:
-    num_pages = _count_pages(path, input_path)
+def _read_file(path: Path, input_path: str, name: str, bands: Bands | None) -> Iterator[LoadedImage]:
+    num_pages = 1 if bands is not None else _count_pages(path, input_path)
     if num_pages == 1:
-        yield LoadedImage(load_image(path), input_path, None, name)
+        yield LoadedImage(load_image(path, bands=bands), input_path, None, name)
         return
     for page in range(num_pages):
         yield LoadedImage(load_image(path, page=page), input_path, page, f"{name}_{page}")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from paddlex_seg.config.read import find_bands
 from paddlex_seg.config.schema import Config
 from paddlex_seg.data.checking.cache import CheckCache, fingerprint_of
 from paddlex_seg.data.checking.check import CheckReport, check
@@ -12,6 +13,7 @@ from paddlex_seg.data.checking.messages import log_findings, log_repair
 from paddlex_seg.data.checking.repair.repaired_copy import Repair, repair_dataset
 from paddlex_seg.data.checking.result import check_result
 from paddlex_seg.data.checking.statistics import class_table
+from paddlex_seg.data.coco.paths import dataset_paths
 from paddlex_seg.data.findings import KINDS, Finding, finding, summarize_problems
 from paddlex_seg.data.images import Decode
 from paddlex_seg.data.preparation.prepare import prepare
@@ -23,6 +25,7 @@ from paddlex_seg.modes.result_file import result_path, write_result
 from paddlex_seg.reports.dataset import write_report
 from paddlex_seg.reports.samples import draw_samples, save_histogram
 from paddlex_seg.runtime.log import progress_bar
+from paddlex_seg.structures import Bands
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -52,7 +55,14 @@ def run(cfg: Config) -> dict[str, Any]:
             dataset_dir = repair.root
             if repair.removed_much and not settings.fix.allow_loss:
                 converted = [*converted, _removed_much(repair)]
-        return check_and_draw(dataset_dir, output_dir, settings.decode, converted=converted, repair=repair)
+        return check_and_draw(
+            dataset_dir,
+            output_dir,
+            settings.decode,
+            bands=find_bands(cfg, dataset_paths(dataset_dir).root),
+            converted=converted,
+            repair=repair,
+        )
     except DatasetError:
         if not result_path(output_dir, "check_dataset").is_file():
             write_result(output_dir, "check_dataset", {"check_pass": False})
@@ -64,19 +74,21 @@ def check_and_draw(
     output_dir: Path,
     decode: Decode = "thumbnail",
     *,
+    bands: Bands | None = None,
     converted: Sequence[Finding] = (),
     repair: Repair | None = None,
 ) -> dict[str, Any]:
     """Check, report and draw samples: the part of `run` after conversion, split and repair.
 
-    converted: findings of a conversion and of a repair. They are reported like findings of the check.
+    bands: how images are read. converted: findings of a conversion and of a repair. They are reported like
+    findings of the check.
     """
     cache = CheckCache(output_dir)
-    fingerprint = None if converted or repair else fingerprint_of(dataset_dir, decode)
+    fingerprint = None if converted or repair else fingerprint_of(dataset_dir, decode, bands)
     result = cache.earlier_result(fingerprint)
     if result is None:
-        report = _check(dataset_dir, decode, cache.images, converted)
-        result = _report(report, output_dir)
+        report = _check(dataset_dir, decode, bands, cache.images, converted)
+        result = _report(report, output_dir, bands)
         if repair is not None:
             result["fix"] = _repair_entry(repair)
         names = {category.name: None for split in report.splits.values() for category in split.categories}
@@ -96,18 +108,21 @@ def check_and_draw(
     return result
 
 
-def _check(dataset_dir: Path, decode: Decode, cache_file: Path, converted: Sequence[Finding]) -> CheckReport:
+def _check(
+    dataset_dir: Path, decode: Decode, bands: Bands | None, cache_file: Path, converted: Sequence[Finding]
+) -> CheckReport:
     with progress_bar("images", total=None) as advance:
         report = check(
             dataset_dir,
             decode,
+            bands=bands,
             cache_file=cache_file,
             progress=lambda done, total: advance(steps=done, total=total),
         )
     return report.with_findings(converted)
 
 
-def _report(report: CheckReport, output_dir: Path) -> dict[str, Any]:
+def _report(report: CheckReport, output_dir: Path, bands: Bands | None) -> dict[str, Any]:
     """Write the report and, when the data set passes, the sample images. Returns the full result."""
     folder = output_dir / "check_dataset"
     folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +131,7 @@ def _report(report: CheckReport, output_dir: Path) -> dict[str, Any]:
     histogram = None
     if passed:
         for name in samples:
-            drawn = draw_samples(report.splits[name], report.paths.image_dir, folder / "demo_img")
+            drawn = draw_samples(report.splits[name], report.paths.image_dir, folder / "demo_img", bands)
             samples[name] = [path.relative_to(output_dir).as_posix() for path in drawn]
         path = save_histogram(class_table(report.shapes), folder / "histogram.png")
         histogram = path.relative_to(output_dir).as_posix()
@@ -129,6 +144,7 @@ def _report(report: CheckReport, output_dir: Path) -> dict[str, Any]:
             findings=report.findings,
             counts=report.counts,
             passed=passed,
+            bands=bands,
         )
     _LOGGER.info(f"Report: {folder / 'report.html'}")
     return check_result(report, samples, histogram, page="check_dataset/report.html")

@@ -9,6 +9,7 @@ from paddlex_seg.catalog import find_model
 from paddlex_seg.checkpoints.identity import describe_weights, find_weights, require_categories_of_model
 from paddlex_seg.checkpoints.info import describe_model
 from paddlex_seg.checkpoints.weights import load_model
+from paddlex_seg.config.read import find_bands
 from paddlex_seg.config.schema import Config
 from paddlex_seg.data.coco.describe import describe_data
 from paddlex_seg.data.coco.paths import dataset_paths
@@ -42,7 +43,12 @@ def evaluate_checkpoint(cfg: Config, ranks: Ranks) -> dict[str, Any]:
     coco = read_coco(paths.val_json)
     weight_path = find_weights(source, key="Evaluate.weight_path", output=output)
     info = describe_weights(
-        spec, weight_path, source=source, dataset_dir=dataset_dir, image_size=cfg.Train.image_size
+        spec,
+        weight_path,
+        source=source,
+        dataset_dir=dataset_dir,
+        image_size=cfg.Train.image_size,
+        bands=find_bands(cfg, paths.root),
     )
     require_categories_of_model(weight_path, info, coco)
     model = load_model(spec, weight_path, num_classes=len(info.categories))

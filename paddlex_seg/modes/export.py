@@ -8,6 +8,7 @@ from paddlex_seg.catalog import find_model
 from paddlex_seg.checkpoints.identity import describe_weights, find_weights
 from paddlex_seg.checkpoints.info import describe_model
 from paddlex_seg.checkpoints.weights import load_model
+from paddlex_seg.config.read import find_bands
 from paddlex_seg.config.schema import Config
 from paddlex_seg.export.graphs import FILES, export_model
 from paddlex_seg.runtime.device import use_device
@@ -26,6 +27,7 @@ def run(cfg: Config) -> dict[str, Any]:
         source=source,
         dataset_dir=Path(cfg.Global.dataset_dir),
         image_size=cfg.Train.image_size,
+        bands=find_bands(cfg, Path(cfg.Global.dataset_dir)),
     )
     model = load_model(spec, weight_path, num_classes=len(info.categories))
     spec.limit_detections(model, cfg.Global.max_detections, info.image_size)

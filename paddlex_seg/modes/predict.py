@@ -11,7 +11,7 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
-from paddlex_seg.checkpoints.identity import best_of_run
+from paddlex_seg.checkpoints.identity import best_of_run, describe_bands
 from paddlex_seg.config.schema import Config
 from paddlex_seg.errors import ConfigError, PaddlexSegError
 from paddlex_seg.files.addresses import scheme_of
@@ -79,6 +79,12 @@ def open_exported(cfg: Config, model_dir: Path) -> Predictor:
         LOGGER.warning(
             "Global.max_detections=%d is not used: %s was exported with %s. Export the model again.",
             *(wanted, model_dir, limit or "an unknown limit"),
+        )
+    wanted_bands = None if cfg.Global.bands is None else cfg.Global.bands.to_bands()
+    if wanted_bands is not None and wanted_bands != predictor.bands:
+        LOGGER.warning(
+            "Global.bands (%s) is not used: %s was trained with %s, and is used so.",
+            *(wanted_bands, model_dir, describe_bands(predictor.bands)),
         )
     if notice := unwritable_notice(predictor.labels):
         LOGGER.warning(notice)

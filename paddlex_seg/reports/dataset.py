@@ -32,6 +32,7 @@ from paddlex_seg.reports.dataset_images import (
 from paddlex_seg.reports.images import Embedded
 from paddlex_seg.reports.page import render_page
 from paddlex_seg.reports.text import describe_objects, shorten, size
+from paddlex_seg.structures import Bands
 
 
 @dataclass(frozen=True)
@@ -54,18 +55,19 @@ def write_report(
     findings: Sequence[Finding],
     counts: Mapping[str, int],
     passed: bool,
+    bands: Bands | None = None,
 ) -> None:
     """Write the report to ``path`` atomically. It is smaller than 15 MB and works offline.
 
     shapes: the valid records of the splits that could be read. findings: may contain only some of each code.
-    counts: the full number of findings of each code. Samples are random, but the same in every run. An image
-    file that cannot be read gets a placeholder.
+    counts: the full number of findings of each code. bands: how images are read. Samples are random, but the
+    same in every run. An image file that cannot be read gets a placeholder.
     """
     groups = group_by_code(findings, counts)
     splits = {name: Split.of(name, split_shapes) for name, split_shapes in shapes.items()}
     samples = choose_samples(list(splits.values()))
     views = sample_views(samples)
-    images = render(views | finding_views(with_images(groups), splits), image_dir)
+    images = render(views | finding_views(with_images(groups), splits), image_dir, bands)
     shown: dict[str, list[_Sample]] = {}
     for i, (split, place) in enumerate(samples):
         if ("sample", i) in images:

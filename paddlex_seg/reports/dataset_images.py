@@ -14,6 +14,7 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from paddlex_seg.cores import num_usable_cores
+from paddlex_seg.data.bands import is_tiff
 from paddlex_seg.data.coco.instances import annotations_to_instances
 from paddlex_seg.data.findings import Finding
 from paddlex_seg.data.images import DECODER_ERRORS, image_path, image_size, load_image, turn_upright
@@ -22,7 +23,7 @@ from paddlex_seg.masks.rle import annotation_to_rle, mask_to_rle, rle_to_mask
 from paddlex_seg.reports.dataset_counts import Split
 from paddlex_seg.reports.images import Embedded, embed_jpeg
 from paddlex_seg.reports.text import shorten
-from paddlex_seg.structures import Annotation, Category, ImageRecord
+from paddlex_seg.structures import Annotation, Bands, Category, ImageRecord
 from paddlex_seg.visualize import draw_instances
 
 # Limits for the size of the page. Images are counted as base64.
@@ -203,13 +204,13 @@ def _megapixels(view: View) -> float:
 # ---- Decoding and drawing
 
 
-def render(views: Views, image_dir: Path) -> dict[Key, Embedded | None]:
+def render(views: Views, image_dir: Path, bands: Bands | None = None) -> dict[Key, Embedded | None]:
     """The image of each view, within the byte budget; None if the image file cannot be read."""
     largest = max(map(_megapixels, views.values()), default=0)
     # One at a time if images are large: several could exhaust the memory.
     workers = 1 if largest > 30 else min(4, num_usable_cores())
     with ThreadPoolExecutor(workers) as pool:
-        images = list(pool.map(lambda view: _draw(view, image_dir), views.values()))
+        images = list(pool.map(lambda view: _draw(view, image_dir, bands), views.values()))
     left = _IMAGE_BUDGET_BYTES
     rendered: dict[Key, Embedded | None] = {}
     for key, image in zip(views, images, strict=True):
@@ -220,10 +221,10 @@ def render(views: Views, image_dir: Path) -> dict[Key, Embedded | None]:
     return rendered
 
 
-def _draw(view: View, image_dir: Path) -> Embedded | None:
+def _draw(view: View, image_dir: Path, bands: Bands | None) -> Embedded | None:
     """The view as a JPEG; None if the image file cannot be read."""
     try:
-        window, image, fits = _load_window(view, image_path(image_dir, view.record.file_name))
+        window, image, fits = _load_window(view, image_path(image_dir, view.record.file_name), bands)
     except (DatasetError, Image.DecompressionBombError, *DECODER_ERRORS):
         return None
     scale = min(view.side / max(window.width, window.height), 4.0)
@@ -235,7 +236,7 @@ def _draw(view: View, image_dir: Path) -> Embedded | None:
     return embed_jpeg(small, view.max_bytes)
 
 
-def _load_window(view: View, path: Path) -> tuple[_Window, Image.Image, bool]:
+def _load_window(view: View, path: Path, bands: Bands | None) -> tuple[_Window, Image.Image, bool]:
     """The crop in pixels of the returned image, the image, and whether the annotations fit the image.
 
     The image has the same orientation as from `load_image`, but may be smaller: JPEG files are decoded at
@@ -245,18 +246,24 @@ def _load_window(view: View, path: Path) -> tuple[_Window, Image.Image, bool]:
     size = image_size(path)
     fits = listed_hw in (size.shown_hw, size.stored_hw)
     turn = not fits or size.shown_hw == listed_hw
-    with Image.open(path) as file:
-        if isinstance(file, JpegImageFile):
-            longest = max(view.window.width, view.window.height) if fits else max(file.size)
-            file.draft("RGB", (math.ceil(file.width * view.side / longest), 1))
-            image = (turn_upright(file) if turn else file).convert("RGB")
-        else:
-            image = Image.fromarray(load_image(path, listed_hw if fits else None))
+    longest = max(view.window.width, view.window.height) if fits else max(size.stored_hw)
+    image = None if bands is not None or is_tiff(path) else _reduced_jpeg(path, view.side / longest, turn)
+    if image is None:
+        image = Image.fromarray(load_image(path, listed_hw if fits else None, bands=bands))
     if not fits:
         return _Window(0, 0, image.width, image.height), image, False
     across, down = image.width / record.width, image.height / record.height
     x, y, width, height = view.window
     return _Window(x * across, y * down, width * across, height * down), image, True
+
+
+def _reduced_jpeg(path: Path, scale: float, turn: bool) -> Image.Image | None:
+    """A JPEG decoded at a size that is at least ``scale`` of its own; None for other formats."""
+    with Image.open(path) as file:
+        if not isinstance(file, JpegImageFile):
+            return None
+        file.draft("RGB", (math.ceil(file.width * scale), 1))
+        return (turn_upright(file) if turn else file).convert("RGB")
 
 
 def _draw_objects(image: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:

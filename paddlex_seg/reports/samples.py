@@ -13,13 +13,13 @@ from paddlex_seg.data.images import image_path, load_image
 from paddlex_seg.files.images import encode_image
 from paddlex_seg.files.written import WrittenFiles
 from paddlex_seg.reports.charts import draw_histogram
-from paddlex_seg.structures import Annotation, CocoFile, Id
+from paddlex_seg.structures import Annotation, Bands, CocoFile, Id
 from paddlex_seg.visualize import draw_instances
 
 _SAMPLES_PER_SPLIT = 10
 
 
-def draw_samples(coco: CocoFile, image_dir: Path, folder: Path) -> list[Path]:
+def draw_samples(coco: CocoFile, image_dir: Path, folder: Path, bands: Bands | None = None) -> list[Path]:
     """Draw the annotations of the first images of a split, and save them in ``folder``. Returns paths.
 
     A file of the user is not replaced: the drawing then has a number in its name.
@@ -33,7 +33,7 @@ def draw_samples(coco: CocoFile, image_dir: Path, folder: Path) -> list[Path]:
     paths, written = [], WrittenFiles()
     for record in records:
         source = image_path(image_dir, record.file_name)
-        image = load_image(source, size_hw=(record.height, record.width))
+        image = load_image(source, size_hw=(record.height, record.width), bands=bands)
         instances = annotations_to_instances(annotations[record.id], record, coco.categories)
         drawn = draw_instances(image, instances, names, show_scores=False)
         paths.append(_save(drawn, _sample_path(folder, record.file_name), written))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from paddlex_seg.catalog import ModelSpec
-from paddlex_seg.checkpoints.identity import is_official, require_categories_of_model
+from paddlex_seg.checkpoints.identity import describe_bands, is_official, require_categories_of_model
 from paddlex_seg.checkpoints.info import ModelInfo, RecipeName, read_info
 from paddlex_seg.checkpoints.progress import read_progress
 from paddlex_seg.checkpoints.weights import check_weights
@@ -69,7 +69,7 @@ def recipe_of_run(cfg: Config, spec: ModelSpec, checkpoint: Path | None) -> Reci
 
 
 def require_same_run(checkpoint: Path, info: ModelInfo, train: CocoFile) -> None:
-    """Raise unless a checkpoint has the model, the categories and the input size of this run."""
+    """Raise unless a checkpoint has the model, categories, input size and bands of this run."""
     read_progress(checkpoint)  # raises for weights without the state of a run
     saved = read_info(checkpoint)
     if saved is None:
@@ -89,6 +89,13 @@ def require_same_run(checkpoint: Path, info: ModelInfo, train: CocoFile) -> None
             f"Train.image_size: this run has inputs of {list(info.image_size)}, but {checkpoint} was trained "
             f"at {list(saved.image_size)}. Its scores could not be compared with new ones. Set "
             f"-o 'Train.image_size=[{height},{width}]', or start a new run with "
+            f"Train.pretrain_weight_path={checkpoint}."
+        )
+    if saved.bands != info.bands:
+        raise ConfigError(
+            f"Global.bands: this run has {describe_bands(info.bands)}, but {checkpoint} was trained with "
+            f"{describe_bands(saved.bands)}. Its images would look different. Set Global.bands, or "
+            f"bands.yaml in the data set, as before, or start a new run with "
             f"Train.pretrain_weight_path={checkpoint}."
         )
 

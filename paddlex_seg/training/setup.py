@@ -11,6 +11,7 @@ from paddlex_seg.checkpoints.identity import is_official
 from paddlex_seg.checkpoints.info import ModelInfo, read_info
 from paddlex_seg.checkpoints.progress import Progress, read_progress
 from paddlex_seg.checkpoints.weights import check_weights, load_pretrained
+from paddlex_seg.config.read import find_bands
 from paddlex_seg.config.schema import Config
 from paddlex_seg.data.checking.check import check
 from paddlex_seg.data.coco.describe import describe_annotations
@@ -30,7 +31,7 @@ from paddlex_seg.recipes import ImageSize, Recipe
 from paddlex_seg.runtime.network import network
 from paddlex_seg.runtime.ranks import Ranks
 from paddlex_seg.runtime.stop_signals import StopSignals
-from paddlex_seg.structures import CocoFile
+from paddlex_seg.structures import Bands, CocoFile
 from paddlex_seg.training.auto_batch import find_batch_size
 from paddlex_seg.training.ema import Ema
 from paddlex_seg.training.metrics_log import require_viewers
@@ -57,13 +58,14 @@ def prepare(cfg: Config, ranks: Ranks, stop: StopSignals) -> tuple[Run, Path | N
     require_fitting_rate(cfg, recipe)
     image_size = recipe.input_size(cfg.Train.image_size)
     require_viewers(tensorboard=cfg.Train.tensorboard, visualdl=cfg.Train.visualdl)
-    train, val, image_dir = read_data(cfg)
+    bands = find_bands(cfg, dataset_paths(Path(cfg.Global.dataset_dir)).root)
+    train, val, image_dir = read_data(cfg, bands)
     data = describe_annotations(train=train, val=val)
-    info = ModelInfo(spec.name, train.categories, image_size, recipe_name, data=data)
+    info = ModelInfo(spec.name, train.categories, image_size, recipe_name, data=data, bands=bands)
     if checkpoint is not None:
         require_same_run(checkpoint, info, train)
         announce_changes(checkpoint, cfg, info)
-    dataset = training_set(cfg, recipe, train, image_dir, image_size)
+    dataset = training_set(cfg, recipe, train, image_dir, image_size, bands)
     bad_file = output / BAD_SAMPLES
     quarantine = Quarantine(
         cfg.Train.max_bad_samples,
@@ -75,7 +77,12 @@ def prepare(cfg: Config, ranks: Ranks, stop: StopSignals) -> tuple[Run, Path | N
 
 
 def training_set(
-    cfg: Config, recipe: Recipe, train: CocoFile, image_dir: Path, image_size: ImageSize
+    cfg: Config,
+    recipe: Recipe,
+    train: CocoFile,
+    image_dir: Path,
+    image_size: ImageSize,
+    bands: Bands | None = None,
 ) -> TrainingSet:
     """The training images with the augmentation of the recipe and of the configuration.
 
@@ -88,7 +95,7 @@ def training_set(
         image_dir,
         (*recipe.policies, *jitter),
         recipe.resizes(image_size),
-        recipe.preprocess(image_size),
+        replace(recipe.preprocess(image_size), bands=bands),
         seed=cfg.Train.seed,
         mixing=Mixing(
             recipe.mosaic_prob if augment.mosaic is None else augment.mosaic,
@@ -102,9 +109,9 @@ def training_set(
     )
 
 
-def read_data(cfg: Config) -> tuple[CocoFile, CocoFile, Path]:
+def read_data(cfg: Config, bands: Bands | None = None) -> tuple[CocoFile, CocoFile, Path]:
     """Train and val annotations and the image folder, checked enough to start training."""
-    report = check(Path(cfg.Global.dataset_dir), "header")
+    report = check(Path(cfg.Global.dataset_dir), "header", bands=bands)
     report.raise_for_errors()
     train, val = report.train, report.val
     if not any(not annotation.iscrowd for annotation in train.annotations):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import tifffile
 from PIL import Image
 from pycocotools import mask as mask_tools
 
@@ -340,6 +341,16 @@ def _(p: Planted, v: int) -> Expected:
         image = image.convert("P")
         image.info["transparency"] = 0
     return _save_as(p, v, ("a.png", "b.png", "c.png")[v], image, "image_alpha")
+
+
+@plants("image_bands_dropped")
+def _(p: Planted, v: int) -> Expected:
+    expected = _save_as(p, v, "a.tif", pixels(76), "image_bands_dropped")
+    bands = np.stack([np.asarray(pixels(77).convert("L"))] * (5, 8, 2)[v])  # of 5 and 2, Pillow drops some
+    planes = bands if v == 1 else bands.transpose(1, 2, 0)
+    photometric, config = (("rgb", "contig"), ("minisblack", "separate"), ("minisblack", "contig"))[v]
+    tifffile.imwrite(p.root / "images" / "a.tif", planes, photometric=photometric, planarconfig=config)
+    return expected
 
 
 @plants("image_size_mismatch")

@@ -13,6 +13,7 @@ from paddlex_seg.data.checking.scan import content_digest
 from paddlex_seg.data.coco.paths import dataset_paths
 from paddlex_seg.data.images import Decode, pixel_limit
 from paddlex_seg.files.json import write_json
+from paddlex_seg.structures import Bands
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,13 @@ class CheckCache:
         write_json(self.last, {"fingerprint": fingerprint, "result": result}, indent=None)
 
 
-def fingerprint_of(dataset_dir: Path, decode: Decode) -> str | None:
+def fingerprint_of(dataset_dir: Path, decode: Decode, bands: Bands | None = None) -> str | None:
     """A hash of settings, annotation files, and name, size and modification time of every image file.
 
     None if a folder of images is a symbolic link, because changes in the linked folder would be missed.
     """
     paths = dataset_paths(dataset_dir)
-    settings = f"{__version__} {decode} {pixel_limit()} {paths.root.resolve()}"
+    settings = f"{__version__} {decode} {pixel_limit()} {bands} {paths.root.resolve()}"
     digest = hashlib.blake2b(settings.encode(errors="replace"), digest_size=16)
     for path in (paths.train_json, paths.val_json, paths.test_json):
         digest.update(content_digest(path) if path.is_file() else b"-")

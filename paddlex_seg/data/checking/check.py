@@ -21,7 +21,7 @@ from paddlex_seg.data.coco.read import ParsedCoco, UnreadableFile, parse_coco, p
 from paddlex_seg.data.findings import KINDS, Finding, summarize_problems
 from paddlex_seg.data.images import Decode
 from paddlex_seg.errors import DatasetError
-from paddlex_seg.structures import CocoFile
+from paddlex_seg.structures import Bands, CocoFile
 
 Progress = Callable[[int, int], None]  # images finished since the last call, images in all
 
@@ -72,14 +72,15 @@ def check(
     dataset_dir: Path,
     decode: Decode = "thumbnail",
     *,
+    bands: Bands | None = None,
     cache_file: Path | None = None,
     progress: Progress = lambda done, total: None,
 ) -> CheckReport:
     """Check every image and annotation with every rule.
 
     decode: how much of each image file is read, see `images.inspect_image`. Duplicates need thumbnails.
-    cache_file: cache of image facts for the next check. Raises DatasetError when there is no data set in
-    ``dataset_dir``. All other problems are in the report.
+    bands: how images are read, see `images.load_image`. cache_file: cache of image facts for the next check.
+    Raises DatasetError when there is no data set in ``dataset_dir``. All other problems are in the report.
     """
     paths = dataset_paths(dataset_dir)
     parsed = _parse_all(paths)
@@ -93,7 +94,13 @@ def check(
 
     with ThreadPoolExecutor(max_workers=1) as pool:  # images are scanned while masks are measured
         scan = pool.submit(
-            scan_images, paths.image_dir, names, decode, cache_file=cache_file, progress=report_progress
+            scan_images,
+            paths.image_dir,
+            names,
+            decode,
+            bands=bands,
+            cache_file=cache_file,
+            progress=report_progress,
         )
         try:
             measures = {name: measure(part.coco) for name, part in parsed.items()}

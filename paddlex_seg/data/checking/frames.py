@@ -155,9 +155,7 @@ def _winner(votes: Counter[Frame]) -> Frame | None:
     return ranked[0][0] if clear else None
 
 
-def _frame_of_edges(
-    image_dir: Path, parts: Sequence[Part], images: Sequence[tuple[int, Id]]
-) -> Frame | None:
+def _frame_of_edges(image_dir: Path, parts: Sequence[Part], images: Sequence[tuple[int, Id]]) -> Frame | None:
     """The frame in which the masks of a sample of ``images`` (part, image id) lie on edges of the image."""
     chosen = {images[i] for i in np.linspace(0, len(images) - 1, min(_SAMPLE, len(images))).astype(int)}
     masks: dict[tuple[int, Id], list[Annotation]] = {}

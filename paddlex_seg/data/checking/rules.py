@@ -66,11 +66,25 @@ def images_are_usable(split: Split, log: FindingLog) -> None:
         if facts.problem is not None:
             log.add(facts.problem, facts.message, image_id=record.id, hint=facts.hint)
         for trait in facts.traits:
-            log.add(trait, f"{record.file_name} {_TRAIT_TEXTS[trait]}", image_id=record.id)
+            log.add(trait, f"{record.file_name} {_trait_text(trait, facts)}", image_id=record.id)
 
 
+def _trait_text(trait: str, facts: ImageFacts) -> str:
+    if trait == "image_bands_dropped" and facts.num_bands is not None:
+        first = 4 if facts.num_bands > 3 else 2
+        dropped = f"bands {first} to {facts.num_bands} are" if facts.num_bands > first else f"band {first} is"
+        return f"has {facts.num_bands} bands; {dropped} dropped"
+    if trait == "image_16bit" and facts.values is not None:
+        low, high = facts.values
+        dark = "; without Global.bands they become almost black" if high < _DARK else ""
+        return f"has 16 bits per channel, with values {low:,} to {high:,} of 65,535{dark}"
+    return _TRAIT_TEXTS[trait]
+
+
+_DARK = 65536 // 4  # a 16-bit image without such values has none of 64 or more with 8 bits
 _TRAIT_TEXTS = {
     "image_16bit": "has 16 bits per channel",
+    "image_bands_dropped": "has more than 3 bands",
     "image_cmyk": "is a CMYK image",
     "image_animated": "has several frames",
     "image_alpha": "has an alpha channel",

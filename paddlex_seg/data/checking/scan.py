@@ -15,6 +15,7 @@ from paddlex_seg.data.images import Decode, ImageFacts, image_path, inspect_imag
 from paddlex_seg.data.workers import prepare_worker, start_context
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.atomic import write_bytes
+from paddlex_seg.structures import Bands
 
 _CHUNK = 64  # images per task; sending a task to a process takes as long as reading one image header
 _WORTH_PROCESSES = 20_000
@@ -25,6 +26,7 @@ def scan_images(
     file_names: Sequence[str],
     decode: Decode,
     *,
+    bands: Bands | None = None,
     cache_file: Path | None = None,
     progress: Callable[[int], None] = lambda count: None,
 ) -> list[ImageFacts]:
@@ -34,10 +36,11 @@ def scan_images(
     its first and last 4 KiB are the same. ``progress`` is called with the number of newly finished images. An
     exception in ``progress`` ends the scan.
     """
-    known = _read_cache(cache_file, decode)
+    how = _settings(decode, bands)
+    known = _read_cache(cache_file, how)
     wanted = [(name, known.get(name)) for name in file_names]
     chunks = [wanted[i : i + _CHUNK] for i in range(0, len(wanted), _CHUNK)]
-    look = partial(_look, image_dir, decode, cache_file is not None)
+    look = partial(_look, image_dir, decode, bands, cache_file is not None)
     results: list[_Known] = []
     with _pool(len(file_names)) as pool:
         try:
@@ -50,7 +53,7 @@ def scan_images(
     if cache_file is not None:
         seen = {name: known for name, known in zip(file_names, results, strict=True) if known[0] is not None}
         if seen != known:
-            _write_cache(cache_file, decode, seen)
+            _write_cache(cache_file, how, seen)
     return [facts for _, facts in results]
 
 
@@ -67,7 +70,11 @@ def _pool(num_images: int) -> Executor:
 
 
 def _look(
-    image_dir: Path, decode: Decode, with_fingerprint: bool, wanted: Sequence[tuple[str, _Known | None]]
+    image_dir: Path,
+    decode: Decode,
+    bands: Bands | None,
+    with_fingerprint: bool,
+    wanted: Sequence[tuple[str, _Known | None]],
 ) -> list[_Known]:
     found: list[_Known] = []
     for name, known in wanted:
@@ -78,7 +85,7 @@ def _look(
             continue
         key = _fingerprint(path) if with_fingerprint else None
         if key is None or known is None or known[0] != key:
-            known = (key, _of(f"{image_dir.name}/{name}", path, inspect_image(path, decode)))
+            known = (key, _of(f"{image_dir.name}/{name}", path, inspect_image(path, decode, bands)))
         found.append(known)
     return found
 
@@ -112,19 +119,24 @@ def _fingerprint(path: Path) -> str | None:
 _VERSION = 3  # of inspect_image; a cache of another version is not used
 
 
-def _read_cache(path: Path | None, decode: Decode) -> dict[str, _Known]:
+def _settings(decode: Decode, bands: Bands | None) -> list[object]:
+    """What the facts of an image depend on, besides its file."""
+    return [_VERSION, decode, pixel_limit(), *([] if bands is None else [str(bands)])]
+
+
+def _read_cache(path: Path | None, settings: list[object]) -> dict[str, _Known]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n") if path is not None else []
-        if not lines or json.loads(lines[0]) != [_VERSION, decode, pixel_limit()]:
+        if not lines or json.loads(lines[0]) != settings:
             return {}
         return {name: (key, _facts(values)) for name, key, values in map(json.loads, lines[1:])}
     except (OSError, ValueError, TypeError, KeyError):
         return {}  # an unreadable cache is ignored
 
 
-def _write_cache(path: Path, decode: Decode, facts: dict[str, _Known]) -> None:
+def _write_cache(path: Path, settings: list[object], facts: dict[str, _Known]) -> None:
     rows = [[name, key, _plain(values)] for name, (key, values) in facts.items()]
-    write_bytes(path, "\n".join(map(json.dumps, [[_VERSION, decode, pixel_limit()], *rows])).encode())
+    write_bytes(path, "\n".join(map(json.dumps, [settings, *rows])).encode())
 
 
 def _plain(facts: ImageFacts) -> dict[str, object]:

@@ -32,14 +32,14 @@ IMAGES: dict[str, Kind] = {
         "A file is not damaged, but it cannot be used as an image: a format that is not supported, such as "
         "HEIC, SVG or the raw format of a camera; another kind of file, such as a Git LFS pointer or an HTML "
         "page; too many pixels; or values that are not 8-bit or 16-bit integers.",
-        "Save it with 8 bits per channel. If it has too many pixels, cut it into tiles, or raise "
-        "Global.max_image_pixels.",
+        "Say with Global.bands how its values become 0..255, or save it with 8 bits per channel. If it has "
+        "too many pixels, cut it into tiles, or raise Global.max_image_pixels.",
     ),
     "image_16bit": Kind(
         "warning",
         "A 16-bit image. Its values are divided by 257. If they use only a small part of the 16-bit range, "
         "the image becomes almost black.",
-        "Scale it to 8 bits yourself if its values use only a part of the range.",
+        "Say with Global.bands which values become 0 and 255, if they use only a part of the range.",
     ),
     "image_cmyk": Kind(
         "warning",
@@ -49,12 +49,14 @@ IMAGES: dict[str, Kind] = {
     "image_animated": Kind(
         "warning",
         "An image file with several frames or pages. Only the first one is used.",
-        "Save the frame that was annotated as a separate image file.",
+        "Save the frame that was annotated as a separate image file. If the pages of a TIFF are bands, name "
+        "them with Global.bands.",
     ),
     "image_alpha": Kind(
         "warning",
         "An image with an alpha channel. The alpha channel is dropped, so transparent pixels become visible.",
-        "Save it without an alpha channel if the colours of transparent pixels matter.",
+        "Save it without an alpha channel if the colours of transparent pixels matter. If it is another "
+        "band, such as infrared, name the bands to use with Global.bands.",
     ),
     "image_size_mismatch": Kind(
         "error",
@@ -161,5 +163,17 @@ IMAGES: dict[str, Kind] = {
         "The EXIF orientation asks to rotate or flip the image without changing its size, and the "
         "annotations were made on the image as stored. The image would be used rotated.",
         "Remove the EXIF orientation without rotating the pixels, such as with exiftool -Orientation=.",
+    ),
+    "image_bands_dropped": Kind(
+        "warning",
+        "An image with more bands than red, green and blue. The first three are used (of two bands, the "
+        "first one), in this order, and the others are dropped. In images of satellites, the first band is "
+        "often blue.",
+        "Name the bands of red, green and blue with Global.bands, or with bands.yaml in the data set.",
+    ),
+    "image_bands_missing": Kind(
+        "error",
+        "An image has fewer bands than the setting Global.bands, or bands.yaml in the data set, asks for.",
+        "Name bands that all images have, or remove the image from the annotation file.",
     ),
 }

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from paddlex_seg.data.coco.write import coco_to_json
+from paddlex_seg.files.atomic import write_bytes
 from paddlex_seg.files.publish import fresh_folder
-from paddlex_seg.structures import CocoFile
+from paddlex_seg.structures import BANDS_FILE, CocoFile
 
 SPLITS = ("train", "val", "test")
 
@@ -47,6 +48,8 @@ def write_folds(root: Path, folds: Sequence[Mapping[str, CocoFile]]) -> None:
             annotations.mkdir(parents=True)
             for name, coco in parts.items():
                 (annotations / f"instance_{name}.json").write_text(coco_to_json(coco), encoding="utf-8")
+            if (root / BANDS_FILE).is_file():
+                write_bytes(new / str(number) / BANDS_FILE, (root / BANDS_FILE).read_bytes())
             _share_images(root / "images", new / str(number) / "images", up="../../images")
 
 

@@ -26,7 +26,7 @@ from paddlex_seg.data.samples.sample import RenderedSample, Sample, Segment
 from paddlex_seg.data.samples.transforms import Policy, apply
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.masks.rle import annotation_to_rle
-from paddlex_seg.structures import Annotation, CocoFile, Id, ImageRecord, Polygons, PreprocessSpec
+from paddlex_seg.structures import Annotation, Bands, CocoFile, Id, ImageRecord, Polygons, PreprocessSpec
 
 
 class TrainSample(NamedTuple):
@@ -52,10 +52,11 @@ class SourceImage:
     path: Path
     annotations: tuple[Annotation, ...]
     class_ids: tuple[int, ...]  # 0-based class index of each annotation
+    bands: Bands | None = None  # as in `PreprocessSpec`
 
     def load(self) -> Sample:
         """Load image and objects, without augmentation. Raises DatasetError like ``load_image``."""
-        image = load_image(self.path, size_hw=(self.record.height, self.record.width))
+        image = load_image(self.path, size_hw=(self.record.height, self.record.width), bands=self.bands)
         segments = [_segment(annotation, self.record) for annotation in self.annotations]
         return Sample.from_source(image, segments, self.class_ids)
 
@@ -189,7 +190,8 @@ class EvalTask:
 
     def __call__(self) -> NetworkInput:
         """The network input. Raises DatasetError like ``load_image``."""
-        image = load_image(self.path, size_hw=(self.record.height, self.record.width))
+        size_hw = self.record.height, self.record.width
+        image = load_image(self.path, size_hw=size_hw, bands=self.spec.bands)
         return preprocess(image, self.spec)
 
 
@@ -198,9 +200,9 @@ class TrainingSet:
 
     The class index of a category is its position in ``coco.categories``. A sample depends only on the seed,
     the epoch, its ``Draw``, and the element of ``resizes`` that is drawn for its batch and applied last.
-    ``spec`` defines normalisation and padding. ``weights`` [num_images] are the average repeats of each image
-    per epoch, 1 by default; see ``image_weights``. Raises DatasetError when there are no images, or when a
-    file name leads out of ``image_dir``.
+    ``spec`` defines normalisation, padding and bands. ``weights`` [num_images] are the average repeats of
+    each image per epoch, 1 by default; see ``image_weights``. Raises DatasetError when there are no images,
+    or when a file name leads out of ``image_dir``.
 
     With ``mixing``, other images are mixed into some samples. They are drawn with probabilities proportional
     to their weights. The policies are applied to each image separately before mixing. ``image_id`` and
@@ -331,6 +333,7 @@ class TrainingSet:
             path=self._paths[index],
             annotations=tuple(annotations),
             class_ids=tuple(self._class_of_category[item.category_id] for item in annotations),
+            bands=self.spec.bands,
         )
 
 

@@ -23,6 +23,7 @@ OF_CONVERTERS = {
 
 # Findings about a repair. tests/cases/test_repair_keeps.py covers them.
 OF_REPAIRS = {"repair_removed_much"}
+OF_BANDS = {"image_bands_missing"}  # needs a setting; tests/cases/test_bands.py covers it
 
 # Other errors that a planted error causes.
 CONSEQUENCES = {
@@ -45,7 +46,7 @@ def test_a_valid_data_set_has_no_findings(tmp_path: Path) -> None:
 
 
 def test_every_kind_of_finding_is_planted_three_times() -> None:
-    assert set(PLANTS) | OF_CONVERTERS | OF_REPAIRS == set(KINDS)
+    assert set(PLANTS) | OF_CONVERTERS | OF_REPAIRS | OF_BANDS == set(KINDS)
     assert len(PLANTS) >= 40
     assert all(len(variants) == 3 for variants in PLANTS.values())
 

@@ -26,8 +26,10 @@ from paddlex_seg.data.coco.paths import dataset_paths
 from paddlex_seg.data.coco.read import load_document
 from paddlex_seg.data.images import image_path
 from paddlex_seg.errors import DatasetError
+from paddlex_seg.files.atomic import write_bytes
 from paddlex_seg.files.json import write_json
 from paddlex_seg.files.publish import fresh_folder, link_or_copy
+from paddlex_seg.structures import BANDS_FILE
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,8 @@ def _write_copy(target: Path, drafts: Sequence[Draft], log: Mapping[str, Any], i
     with fresh_folder(target) as new:
         (new / "annotations").mkdir()
         (new / "images").mkdir()
+        if (setting := image_dir.with_name(BANDS_FILE)).is_file():
+            write_bytes(new / BANDS_FILE, setting.read_bytes())  # not linked: the user may edit it
         for draft in drafts:
             write_document(draft.current(), new / "annotations" / draft.path.name)
             for slot in draft.records("images"):
