@@ -46,6 +46,13 @@ SOURCES: dict[str, Kind] = {
         "Masks of objects have no other value than 255. In Pascal VOC this means 'not labelled'.",
         "If white means an object, give each object a number of its own, 1, 2, 3 and so on.",
     ),
+    "mask_class_without_object": Kind(
+        "warning",
+        "A mask of classes has pixels of a class where the mask of objects has no object. These pixels are "
+        "in no "
+        "object.",
+        "Nothing to do if they are regions such as sky or road. Otherwise export the masks of objects again.",
+    ),
     "mask_interpolated": Kind(
         "error",
         "A mask of numbers was smoothed or saved as JPEG. The values along its edges mean nothing, so the "

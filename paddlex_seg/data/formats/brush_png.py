@@ -22,7 +22,8 @@ from paddlex_seg.data.formats.assembly import (
     labels_in_order,
 )
 from paddlex_seg.data.formats.conversion import ALL, Conversion
-from paddlex_seg.data.formats.mask_images import num_large_pieces, read_binary_mask
+from paddlex_seg.data.formats.mask_images import read_binary_mask
+from paddlex_seg.data.formats.mask_pieces import num_large_pieces
 from paddlex_seg.data.formats.source_files import (
     ImageNames,
     agreed_size,

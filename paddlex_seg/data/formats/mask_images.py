@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from paddlex_seg.data.images import DECODER_ERRORS, too_large
 from paddlex_seg.errors import DatasetError
-from paddlex_seg.masks.rle import rle_to_mask, runs_to_rle
+from paddlex_seg.masks.rle import runs_to_rle
 from paddlex_seg.structures import Rle
 
 IdMap = NDArray[np.integer[Any]]  # [H, W]
@@ -74,21 +74,20 @@ def colour_text(code: int) -> str:
 def read_binary_mask(path: Path) -> tuple[NDArray[np.bool_], bool]:
     """True [H, W] where a pixel is not black, and whether the mask has soft edges.
 
-    Soft edges: gray values between black and white. Then a pixel counts from 128 on. Alpha is ignored unless
-    only alpha differs. Raises DatasetError if unreadable.
+    Soft edges: several gray values up to white, or a JPEG. Then a pixel counts from 128 on. Alpha is ignored
+    unless only alpha differs. Raises DatasetError if unreadable.
     """
-    values, _, _ = _read_pixels(path)
+    values, _, is_jpeg = _read_pixels(path)
     if values.ndim == 3 and values.shape[2] in (2, 4):
         colours, alpha = values[..., :-1], values[..., -1]
         values = alpha if (colours == colours[:1, :1]).all() and alpha.min() != alpha.max() else colours
     if values.ndim == 3:
-        same = (values == values[..., :1]).all()
-        if not same:
+        if not is_jpeg and (values != values[..., :1]).any():
             return (values != 0).any(axis=2), False
-        values = values[..., 0]
-    if values.dtype == np.uint8 and values.max(initial=0) == 255:
+        values = values.max(axis=2)
+    if values.dtype == np.uint8 and values.max(initial=0) >= (128 if is_jpeg else 255):
         soft = values[(values > 0) & (values < 255)]
-        if soft.size and (soft != soft[0]).any():  # several gray values: smoothed, not another colour
+        if soft.size and (is_jpeg or (soft != soft[0]).any()):  # one more gray value is no smoothing
             return values >= 128, True
     return values != 0, False
 
@@ -144,19 +143,6 @@ def distinct(values: IdMap) -> list[int]:
     flat = values.ravel()
     starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
     return np.unique(flat[starts]).tolist()
-
-
-def num_large_pieces(mask: NDArray[np.bool_]) -> int:
-    """Number of connected pieces of a mask that have at least a tenth of the pixels of its largest piece."""
-    labels, _ = ndimage.label(mask, structure=np.ones((3, 3)))
-    areas = np.bincount(labels.ravel())[1:]
-    return int((areas >= 0.1 * areas.max()).sum()) if areas.size else 0
-
-
-def num_large_pieces_of_rle(rle: Rle, box_xywh: tuple[float, float, float, float]) -> int:
-    """The same of a mask with this bounding box."""
-    x, y, width, height = (int(value) for value in box_xywh)
-    return num_large_pieces(rle_to_mask(rle)[y : y + height, x : x + width].astype(bool))
 
 
 class SmoothedMask(DatasetError):

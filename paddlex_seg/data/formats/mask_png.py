@@ -21,18 +21,16 @@ from paddlex_seg.data.formats.conversion import ALL, Conversion
 from paddlex_seg.data.formats.mask_colours import class_mask_by_list
 from paddlex_seg.data.formats.mask_images import (
     MASK_SUFFIXES,
-    VOID,
     IdMap,
     SmoothedMask,
     class_of_ids,
     distinct,
     expect_sharp,
     id_map_to_rles,
-    num_large_pieces,
-    num_large_pieces_of_rle,
     read_binary_mask,
     read_mask_pixels,
 )
+from paddlex_seg.data.formats.mask_pieces import PieceCount, num_large_pieces
 from paddlex_seg.data.formats.mask_sources import (
     INDEX,
     ONLY_CLASS,
@@ -62,7 +60,7 @@ from paddlex_seg.data.formats.target_files import (
 )
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.images import encode_image
-from paddlex_seg.masks.rle import annotation_to_rle, mask_to_rle, rle_boxes_xywh, rle_to_mask
+from paddlex_seg.masks.rle import annotation_to_rle, mask_to_rle, rle_to_mask
 from paddlex_seg.structures import Annotation, CocoFile, ImageRecord, Rle
 
 
@@ -178,38 +176,14 @@ class _Looks:
     """Counts what is unusual about the masks of the data set."""
 
     def __init__(self) -> None:
-        self.binary: list[tuple[str, int, int]] = []  # mask, value, number of pieces
+        self.numbers = PieceCount()
         self.pieces: list[tuple[str, int]] = []  # masks of one object and a class: number of pieces
-        self.num_numbers = 0
-        self.in_pieces: list[str] = []  # a mask for each number that covers several pieces
         self.colours: list[str] = []
         self.soft: list[str] = []
 
-    def add_numbers(self, mask: str, rles: Mapping[int, Rle]) -> None:
-        """The objects of a mask of numbers."""
-        boxes = rle_boxes_xywh(list(rles.values())).tolist()
-        counts = [num_large_pieces_of_rle(rle, box) for rle, box in zip(rles.values(), boxes, strict=True)]
-        self.num_numbers += len(rles)
-        self.in_pieces += [mask for count in counts if count > 1]
-        if len(rles) == 1 and set(rles) <= {1, VOID} and counts[0] > 1:
-            self.binary.append((mask, next(iter(rles)), counts[0]))
-
     def findings(self, folder: str) -> Iterator[Finding]:
         """The findings about all masks."""
-        if self.binary:
-            mask, value, count = self.binary[0]
-            message = (
-                f"{len(self.binary)} masks have one value and several pieces, which became one object; "
-                f"the first is {mask}: one value, {value}, {count} pieces"
-            )
-            yield finding("mask_several_pieces", mask, message)
-        elif self.num_numbers > 1 and len(self.in_pieces) > self.num_numbers / 2:
-            message = (
-                f"{len(self.in_pieces)} of {self.num_numbers} object numbers cover several pieces each; the "
-                "first "
-                f"is in {self.in_pieces[0]}; the numbers may be classes"
-            )
-            yield finding("mask_several_pieces", folder, message)
+        yield from self.numbers.findings(folder)
         if self.pieces:
             mask, count = self.pieces[0]
             message = (
@@ -293,7 +267,7 @@ def _read_numbers(
     if pixels.is_colour:
         looks.colours.append(mask)
     rles = id_map_to_rles(ids)
-    looks.add_numbers(mask, rles)
+    looks.numbers.add(mask, ids, rles)
     labels = _labels_of_numbers(source, mask, ids)
     nameless = []
     for number, rle in rles.items():

@@ -33,6 +33,7 @@ from paddlex_seg.data.formats.mask_images import (
     read_mask_pixels,
 )
 from paddlex_seg.data.formats.mask_names import images_of_masks
+from paddlex_seg.data.formats.mask_pieces import PieceCount
 from paddlex_seg.data.formats.source_files import (
     CLASS_LISTS,
     IGNORED_LABELS,
@@ -455,6 +456,7 @@ def _read_images(
     sizes = image_sizes(places.values())
     images: dict[str, SourceImage] = {}
     unknown, empty, without = _Unknown(), list[str](), list[str]()
+    pieces, bare = PieceCount(), list[tuple[str, str]]()
     for stem in stems:
         if parts.image_of_mask.get(stem, stem) in parts.shared and stem in parts.masks:
             continue
@@ -465,7 +467,9 @@ def _read_images(
         name = parts.images[parts.image_of_mask.get(stem, stem)]
         try:
             if stem in parts.masks:
-                size_hw, objects = _read_masks(stem, parts, coding, sizes[places[stem]], unknown, empty)
+                size_hw, objects = _read_masks(
+                    stem, parts, coding, sizes[places[stem]], unknown, empty, pieces, bare
+                )
             elif coding.labelmap is not None:  # listed by CVAT: an image that was looked at, without objects
                 size_hw, objects = agreed_size(sizes[places[stem]], None, ""), ()
                 without.append(f"{parts.image_folder}/{name}")
@@ -489,6 +493,14 @@ def _read_images(
             f"have no objects; the first is {empty[0]}"
         )
         findings.append(finding("mask_void_only", parts.object_folder, message))
+    findings += pieces.findings(parts.object_folder)
+    if bare:
+        message = (
+            f"{len(bare)} masks of classes have pixels of a class where the mask of objects has no object; "
+            "the "
+            f"first is {bare[0][0]} with pixels of {bare[0][1]}"
+        )
+        findings.append(finding("mask_class_without_object", parts.class_folder, message))
     if without:
         message = f"{len(without)} listed images have no mask; the first is {without[0]}"
         findings.append(finding("image_without_labels", parts.object_folder, message))
@@ -502,6 +514,8 @@ def _read_masks(
     image_size: ImageSize | DatasetError,
     unknown: _Unknown,
     empty: list[str],
+    pieces: PieceCount,
+    bare: list[tuple[str, str]],
 ) -> tuple[tuple[int, int], tuple[SourceObject, ...]]:
     mask = f"{parts.object_folder}/{parts.masks[stem]}"
     pixels = read_mask_pixels(parts.root / mask)
@@ -521,8 +535,11 @@ def _read_masks(
         )
     size_hw = agreed_size(image_size, ids.shape, "the mask")
     values = class_of_ids(ids, classes.values, classes.unlabelled)
-    objects, has_void = [], False
-    for number, rle in id_map_to_rles(ids).items():
+    objects, has_void, rles = [], False, id_map_to_rles(ids)
+    pieces.add(mask, ids, {number: rle for number, rle in rles.items() if number != VOID})
+    if values.get(0) in classes.labels:
+        bare.append((f"{parts.class_folder}/{parts.classes[stem]}", classes.labels[values[0]]))
+    for number, rle in rles.items():
         value = values[number]
         if number == VOID and (coding.labelmap is None or value in classes.unlabelled):
             has_void = True
