@@ -263,6 +263,31 @@ def test_two_folders_below_are_not_chosen_by_guessing(tmp_path: Path) -> None:
         read_voc(root)
 
 
+def test_folders_of_splits_are_read_as_splits(tmp_path: Path) -> None:
+    for split in ("train", "test"):  # as people run labelme2voc for each
+        copy_case("V02-labelme2voc-old", tmp_path / "data" / split)
+    (tmp_path / "data/test/class_names.txt").write_text("_background_\nnut\nwasher\n")
+    conversion = read_voc(tmp_path)
+    assert {split: len(coco.images) for split, coco in conversion.splits.items()} == {"test": 3, "train": 3}
+    assert {item.name for item in conversion.splits["train"].categories} == {"bolt", "nut", "washer"}
+    found = objects(conversion)
+    assert sorted(found) == ["p0.jpg", "p0_2.jpg", "p1.jpg", "p1_2.jpg", "p2.jpg", "p2_2.jpg"]
+    assert sorted({tuple(items) for items in found.values()}) == [
+        tuple(BOTH),
+        (("nut", 1200), ("washer", 600)),
+    ]
+
+
+def test_folders_of_splits_with_masks_share_the_list_of_classes(tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        copy_case("K03-mask-suffix", tmp_path / split)
+        (tmp_path / split / "label.txt").rename(tmp_path / "label.txt")
+    conversion = read_mask_png(tmp_path)
+    assert {split: len(coco.images) for split, coco in conversion.splits.items()} == {"train": 3, "val": 3}
+    assert [item.name for item in conversion.splits["val"].categories] == ["bolt"]
+    assert {item.file for item in conversion.findings} == {"train/masks", "valid/masks"}
+
+
 def test_names_of_pascal_voc_or_its_boxes_make_its_classes_certain(tmp_path: Path) -> None:
     root = copy_case("V04-vocdevkit", tmp_path / "data") / "VOCdevkit/VOC2012"
     (root / "Annotations").mkdir()
@@ -339,6 +364,29 @@ def test_two_images_of_one_name_are_a_finding(tmp_path: Path) -> None:
     assert sorted(objects(conversion)) == ["p1.jpg", "p2.jpg"]
     assert codes(conversion) == ["source_shared"]
     assert "JPEGImages/p0.jpg and JPEGImages/p0.png" in conversion.findings[0].message
+
+
+def test_pixels_of_a_class_without_an_object_are_a_finding(tmp_path: Path) -> None:
+    root = copy_case("V02-labelme2voc-old", tmp_path / "data")
+    values = np.array(Image.open(root / "SegmentationObjectPNG/p0.png"))
+    values[values == 2] = 0
+    save(root / "SegmentationObjectPNG/p0.png", values, voc_palette())
+    conversion = read_voc(root)
+    assert objects(conversion)["p0.jpg"] == BOTH[:1]
+    assert codes(conversion) == ["mask_class_without_object"]
+    assert "SegmentationClassPNG/p0.png with pixels of nut" in conversion.findings[0].message
+
+
+def test_masks_of_classes_in_the_place_of_objects_are_a_warning(tmp_path: Path) -> None:
+    root = copy_case("V02-labelme2voc-old", tmp_path / "data")
+    values = np.zeros((64, 96), np.uint8)
+    for place, value in enumerate((1, 2, 1, 2)):  # every class has two pieces
+        values[5:15, 2 + 24 * place : 22 + 24 * place] = value
+    for number in range(3):
+        for folder in ("SegmentationClassPNG", "SegmentationObjectPNG"):
+            save(root / folder / f"p{number}.png", values, voc_palette())
+    conversion = read_voc(root)
+    assert codes(conversion) == ["mask_several_pieces"]
 
 
 def test_white_objects_of_voc_are_not_dropped_silently(tmp_path: Path) -> None:
@@ -584,6 +632,14 @@ def test_pictures_of_eiseg_are_no_masks_and_its_gray_masks_show_classes(tmp_path
     conversion = read_mask_png(root)
     assert objects(conversion) == {"a.jpg": [("bolt", 575)]}
     assert codes(conversion) == ["mask_picture", "mask_several_pieces"]
+
+
+def test_coco_panoptic_is_named(tmp_path: Path) -> None:
+    root = mask_png(tmp_path, {"a.png": numbers()})
+    (root / "annotations").mkdir()
+    (root / "annotations/panoptic_train2017.json").write_text("{}")
+    with pytest.raises(DatasetError, match="COCO panoptic"):
+        read_mask_png(root)
 
 
 # ---- Label Studio, Brush labels to PNG

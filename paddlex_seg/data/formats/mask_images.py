@@ -1,6 +1,6 @@
 """Reads masks stored as image files: one file with object ids, or one file per object."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from paddlex_seg.data.images import DECODER_ERRORS, too_large
 from paddlex_seg.errors import DatasetError
-from paddlex_seg.masks.rle import runs_to_rle
+from paddlex_seg.masks.rle import rle_areas, runs_to_rle
 from paddlex_seg.structures import Rle
 
 IdMap = NDArray[np.integer[Any]]  # [H, W]
@@ -149,36 +149,37 @@ class SmoothedMask(DatasetError):
     """A mask of numbers that was smoothed, so that its values along edges mean nothing."""
 
 
-def expect_sharp(mask: MaskPixels, ids: IdMap, path: Path) -> None:
-    """Raises SmoothedMask if the object numbers ``ids`` of a mask were changed by JPEG or by smoothing."""
+def expect_sharp(mask: MaskPixels, ids: IdMap, rles: Mapping[int, Rle], path: Path) -> None:
+    """Raises SmoothedMask if the object numbers ``ids`` of a mask were changed by JPEG or by smoothing.
+
+    ``rles`` are the masks of the numbers.
+    """
     if mask.is_jpeg:
         raise SmoothedMask(f"{path}: the mask was saved as JPEG, which changes its numbers")
-    count = _num_values_at_edges(ids)
+    count = _num_values_at_edges(ids, rles)
     if count:
         raise SmoothedMask(
-            f"{path}: {count} of {len(distinct(ids)) - 1} values lie only along the edges of the others, as "
-            "smoothing makes them"
+            f"{path}: {count} of {len(rles)} values lie only along the edges of the others, as smoothing "
+            "makes "
+            "them"
         )
 
 
-def _num_values_at_edges(ids: IdMap) -> int:
-    """Number of values that only lie within two pixels of more frequent values.
+def _num_values_at_edges(ids: IdMap, rles: Mapping[int, Rle]) -> int:
+    """Number of values that only lie within two pixels of much more frequent values.
 
     0 if there are less than four of them, or if they are less than half of all values.
     """
-    present = [value for value in distinct(ids) if value]
-    if len(present) < 5:
+    if len(rles) < 5:
         return 0
-    ranks = renumbered(ids, {value: rank for rank, value in enumerate(present, start=1)})
-    counts = np.bincount(ranks.ravel())
-    counts[0] = 0
-    is_main = counts >= 0.05 * counts.max()
-    is_small = ~is_main
-    is_small[0] = False
-    if is_small.sum() < max(4, len(present) / 2):
+    areas = rle_areas(list(rles.values()))
+    numbers, is_small = list(rles), areas < 0.05 * areas.max()
+    if is_small.sum() < max(4, len(rles) / 2):
         return 0
-    near_main = ndimage.binary_dilation(is_main[ranks], structure=np.ones((3, 3)), iterations=2)
-    return int(is_small.sum()) if near_main[is_small[ranks]].mean() > 0.9 else 0
+    kinds = {number: 1 if small else 2 for number, small in zip(numbers, is_small.tolist(), strict=True)}
+    kind = renumbered(ids, kinds)
+    near_main = ndimage.binary_dilation(kind == 2, structure=np.ones((3, 3)), iterations=2)
+    return int(is_small.sum()) if near_main[kind == 1].mean() > 0.9 else 0
 
 
 def _read_array(path: Path) -> IdMap:

@@ -11,6 +11,7 @@ from paddlex_seg.data.formats.mask_images import IdMap
 from paddlex_seg.masks.rle import rle_boxes_xywh
 from paddlex_seg.structures import Rle
 
+_ENOUGH = 2000  # objects in masks of several numbers; after these, such masks are not looked at
 _BINARY = {1, 255}  # values of masks with one foreground value
 
 
@@ -33,11 +34,13 @@ class PieceCount:
     def add(self, mask: str, ids: IdMap, rles: Mapping[int, Rle]) -> None:
         """Count the objects ``rles`` of the mask ``ids``."""
         self._num_masks += 1
+        self._values.update(rles)
+        if len(rles) > 1 and self._num_numbers >= _ENOUGH:
+            return
         for number, box in zip(rles, rle_boxes_xywh(list(rles.values())).tolist(), strict=True):
             x, y, width, height = (int(value) for value in box)
             count = num_large_pieces(ids[y : y + height, x : x + width] == number)
             self._num_numbers += 1
-            self._values.add(number)
             if count > 1:
                 self._in_pieces.append((mask, count))
 

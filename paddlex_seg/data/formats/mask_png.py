@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -36,6 +37,7 @@ from paddlex_seg.data.formats.mask_sources import (
     ONLY_CLASS,
     MaskSource,
     find_mask_source,
+    has_masks,
     label_of_file,
     label_of_piece,
     names_of_splits,
@@ -50,6 +52,7 @@ from paddlex_seg.data.formats.source_files import (
     image_sizes,
     names_of_values,
 )
+from paddlex_seg.data.formats.split_folders import split_folders
 from paddlex_seg.data.formats.target_files import (
     annotations_by_image,
     class_names,
@@ -73,22 +76,32 @@ def read_mask_png(root: Path) -> Conversion:
     listed in ``instances.json``. An image without masks has no objects. ``train.txt`` and ``val.txt`` list
     the images of a split; a second column may name the mask. The folders may have the names in
     `IMAGE_FOLDERS` and `MASK_FOLDERS`, and masks may have names such as ``a_mask.png``, if each fits exactly
-    one image. Brush PNGs of Label Studio are read by `read_brush_png`. Raises DatasetError when there is no
-    mask at all.
+    one image. Folders ``train`` and ``val`` may each be such a data set. Brush PNGs of Label Studio are read
+    by `read_brush_png`. Raises DatasetError when there is no mask at all.
     """
     if has_brush_masks(root):
         return read_brush_png(root)
-    source = find_mask_source(root)
-    findings: list[Finding] = list(source.findings)
-    names_of_split = names_of_splits(source, findings)
-    findings += without_partner(source)
+    _expect_no_panoptic(root)
+    folders = {} if has_masks(root) else split_folders(root, has_masks)
+    folders = folders or {ALL: root}
     file_names = ImageNames(root)
-    images = _read_images(source, names_of_split, file_names, findings)
-    splits = {
-        split: [images[name] for name in names if name in images] for split, names in names_of_split.items()
-    }
-    labels = labels_in_order(splits) if source.known is None else source.known
-    if source.class_list is None and ONLY_CLASS in labels:
+    splits: dict[str, list[SourceImage]] = {}
+    known: list[str] | None = None
+    findings: list[Finding] = []
+    for folder_split, folder in folders.items():
+        source = find_mask_source(folder, root)
+        known = source.known if known is None else list(dict.fromkeys([*known, *(source.known or ())]))
+        found = list(source.findings)
+        names_of_split = names_of_splits(source, found)
+        found += without_partner(source)
+        images = _read_images(source, names_of_split, file_names, found)
+        for split, names in names_of_split.items():
+            members = splits.setdefault(split if folder_split == ALL else folder_split, [])
+            members += [images[name] for name in names if name in images]
+        prefix = "" if folder == root else f"{folder.name}/"
+        findings += [replace(item, file=f"{prefix}{item.file}") for item in found]
+    labels = labels_in_order(splits) if known is None else known
+    if known is None and ONLY_CLASS in labels:
         message = f"nothing names the class of the objects, so it was called {ONLY_CLASS!r}"
         hint = f"Write the name into {root / 'label.txt'}, and convert again."
         findings.append(finding("classes_guessed", "label.txt", message, hint=hint))
@@ -129,6 +142,16 @@ def write_mask_png(splits: Mapping[str, CocoFile], image_dir: Path, folder: Path
 
 
 # ---- reading
+
+
+def _expect_no_panoptic(root: Path) -> None:
+    """Raises DatasetError if the masks are those of COCO panoptic."""
+    for place in (root, root / "annotations"):
+        for path in sorted(place.glob("panoptic*.json")):
+            raise DatasetError(
+                f"{path}: the masks of COCO panoptic also show regions such as sky, which are no objects. "
+                "Use instances_train2017.json and instances_val2017.json of the same data set as COCO."
+            )
 
 
 def _read_images(
@@ -263,10 +286,10 @@ def _read_numbers(
     """The objects in a mask of object numbers."""
     pixels = read_mask_pixels(source.root / mask)
     ids = pixels.values
-    expect_sharp(pixels, ids, source.root / mask)
     if pixels.is_colour:
         looks.colours.append(mask)
     rles = id_map_to_rles(ids)
+    expect_sharp(pixels, ids, rles, source.root / mask)
     looks.numbers.add(mask, ids, rles)
     labels = _labels_of_numbers(source, mask, ids)
     nameless = []

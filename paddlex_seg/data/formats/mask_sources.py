@@ -54,8 +54,20 @@ class MaskSource:
         return None if lines is None else [line for line in lines if line not in IGNORED_LABELS]
 
 
-def find_mask_source(root: Path) -> MaskSource:
-    """The images and masks below ``root``. Raises DatasetError when there are no masks, or no images."""
+def has_masks(root: Path) -> bool:
+    """Whether ``root`` has a folder of images and a folder of masks."""
+    images, masks = (
+        _first_folder(root, IMAGE_FOLDERS, IMAGE_SUFFIXES),
+        _first_folder(root, MASK_FOLDERS, (".png",)),
+    )
+    return bool(images[1] and masks[1])
+
+
+def find_mask_source(root: Path, class_list_dir: Path) -> MaskSource:
+    """The images and masks below ``root``. The list of classes is there, or in ``class_list_dir``.
+
+    Raises DatasetError when there are no masks, or no images.
+    """
     image_folder, images = _first_folder(root, IMAGE_FOLDERS, IMAGE_SUFFIXES)
     mask_folder, files = _first_folder(root, MASK_FOLDERS, (*MASK_SUFFIXES, INDEX))
     findings = []
@@ -66,6 +78,8 @@ def find_mask_source(root: Path) -> MaskSource:
         if len(images_of_masks([os.path.splitext(name)[0] for name in beside], stems)) == len(beside):
             files = beside
             images = [name for name in images if name not in set(beside)]
+    class_list = read_class_list(root)
+    class_list = read_class_list(class_list_dir) if class_list is None else class_list
     if not files:
         raise DatasetError(_nothing_found(root, image_folder, images))
     if not images:
@@ -82,7 +96,7 @@ def find_mask_source(root: Path) -> MaskSource:
     found = _Found(image_folder, mask_folder, images, findings)
     found.add_folders(files)
     rest = found.add_id_maps([name for name in masks if not found.is_inside_folder(name)])
-    rest = found.add_pieces(rest, read_class_list(root))
+    rest = found.add_pieces(rest, class_list)
     return MaskSource(
         root=root,
         image_folder=image_folder,
@@ -91,7 +105,7 @@ def find_mask_source(root: Path) -> MaskSource:
         id_maps=found.id_maps,
         folders=found.folders,
         pieces=found.pieces,
-        class_list=read_class_list(root),
+        class_list=class_list,
         unused=rest,
         shared=found.shared,
         findings=findings,

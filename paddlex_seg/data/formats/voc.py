@@ -7,8 +7,8 @@ with ``class_names.txt``.
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -47,6 +47,7 @@ from paddlex_seg.data.formats.source_files import (
     read_lines,
     read_split_lists,
 )
+from paddlex_seg.data.formats.split_folders import SPLIT_OF_NAME, split_folders
 from paddlex_seg.data.images import IMAGE_SUFFIXES, ImageSize
 from paddlex_seg.errors import DatasetError
 
@@ -75,11 +76,6 @@ VOC_CLASSES = (
 IMAGE_FOLDERS = ("JPEGImages", "images", "Images", "image", "img", "imgs")
 OBJECT_FOLDERS = ("SegmentationObject", "SegmentationObjectPNG", "SegmentationObjectNpy")
 CLASS_FOLDERS = ("SegmentationClass", "SegmentationClassPNG", "SegmentationClassNpy")
-_SPLIT_OF_LIST = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 
 
 def read_voc(root: Path) -> Conversion:
@@ -91,49 +87,76 @@ def read_voc(root: Path) -> Conversion:
     colour. Otherwise class 1 is the first name after ``_background_`` in ``class_names.txt``. Without these
     files the 20 classes of Pascal VOC are used, with the finding ``classes_guessed`` unless all images have
     names of Pascal VOC, such as 2007_000032. The lists in ``ImageSets/Segmentation`` (or ``Main``)
-    give the splits. Raises DatasetError when there are no masks of objects, or no images.
+    give the splits, or folders ``train`` and ``val``, each a data set. Raises DatasetError when there are no
+    masks of objects, or no images.
     """
     place = voc_folder(root)
-    parts = _find_parts(place)
+    folders = {} if _looks_like_voc(place) else split_folders(place, _looks_like_voc)
+    folders = folders or {ALL: place}
+    file_names = ImageNames(root)
+    splits: dict[str, list[SourceImage]] = {}
+    names: dict[str, None] = {}
+    findings: list[Finding] = []
+    for folder_split, folder in folders.items():
+        found = _read_folder(folder, place, file_names)
+        names |= dict.fromkeys(found.names)
+        for split, images in found.splits.items():
+            splits.setdefault(split if folder_split == ALL else folder_split, []).extend(images)
+        prefix = "" if folder == place else f"{folder.name}/"
+        findings += [replace(item, file=f"{prefix}{item.file}") for item in found.findings]
+    return Conversion(
+        splits=assemble_splits(root, splits, names),
+        findings=tuple(findings),
+        images=file_names.to_place,
+    )
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """What was read from one folder."""
+
+    splits: Mapping[str, Sequence[SourceImage]]
+    names: Sequence[str]  # of the classes
+    findings: Sequence[Finding]
+
+
+def _read_folder(folder: Path, root: Path, file_names: ImageNames) -> _Folder:
+    """Read the data set in ``folder``. The list of classes is there, or in ``root``."""
+    parts = _find_parts(folder)
     _expect_masks(parts)
     findings = list(_shared_names(parts))
     if not parts.classes:
         stem = sorted(parts.masks)[0]
         message = (
             f"SegmentationClass/{os.path.splitext(parts.masks[stem])[0]}.png does not exist, nor any other "
-            "mask "
-            f"of classes; it gives the class of each object in {parts.object_folder}/{parts.masks[stem]}. "
-            f"The {len(parts.masks)} images were left out"
+            "mask of "
+            f"classes; it gives the class of each object in {parts.object_folder}/{parts.masks[stem]}. The "
+            f"{len(parts.masks)} images were left out"
         )
         findings.append(finding("mask_class_missing", "SegmentationClass", message))
-    coding, guessed = _class_coding(parts)
+    coding, guessed = _class_coding(parts, root)
     findings += guessed
     stems_of_split = _stems_of_splits(parts, findings)
     wanted = list(dict.fromkeys(stem for stems in stems_of_split.values() for stem in stems))
-    file_names = ImageNames(root)
     images = _read_images(wanted, parts, coding, file_names, findings) if parts.classes else {}
     splits = {
         split: [images[stem] for stem in dict.fromkeys(stems) if stem in images]
         for split, stems in stems_of_split.items()
     }
-    return Conversion(
-        splits=assemble_splits(root, splits, coding.names),
-        findings=tuple(findings),
-        images=file_names.to_place,
-    )
+    return _Folder(splits, coding.names, findings)
 
 
 def voc_folder(root: Path) -> Path:
-    """``root`` if it has VOC folders, else the only folder at most three levels below that has them.
+    """``root`` if it has VOC folders, or folders of splits that have them, else the only such folder below.
 
-    ``root`` if there is none. Raises DatasetError if there are several.
+    At most three levels below; ``root`` if there is none. Raises DatasetError if there are several.
     """
-    if _looks_like_voc(root):
+    if _looks_like_voc(root) or split_folders(root, _looks_like_voc):
         return root
     level = [root]
     for _ in range(3):
         level = [Path(entry) for place in level for entry in _folders_in(place)]
-        found = [place for place in level if _looks_like_voc(place)]
+        found = [place for place in level if _looks_like_voc(place) or split_folders(place, _looks_like_voc)]
         if len(found) > 1:
             names = ", ".join(sorted(place.relative_to(root).as_posix() for place in found))
             raise DatasetError(
@@ -291,13 +314,15 @@ class _Coding:
         return f"a colour of {LABELMAP}" if self.labelmap else f"1..{len(self.of_value) - 1}"
 
 
-def _class_coding(parts: _Parts) -> tuple[_Coding, list[Finding]]:
-    if (parts.root / LABELMAP).is_file():
-        labelmap = read_labelmap(parts.root / LABELMAP)
+def _class_coding(parts: _Parts, root: Path) -> tuple[_Coding, list[Finding]]:
+    path = next((path for place in (parts.root, root) if (path := place / LABELMAP).is_file()), None)
+    if path is not None:
+        labelmap = read_labelmap(path)
         return _Coding(
             names=[name for name in labelmap.names if name not in IGNORED_LABELS], labelmap=labelmap
         ), []
     listed = read_class_list(parts.root)
+    listed = read_class_list(root) if listed is None else listed
     of_value = names_of_values(VOC_CLASSES if listed is None else listed)
     names = list(dict.fromkeys(name for name in of_value[1:] if name not in IGNORED_LABELS))
     findings = []
@@ -376,7 +401,7 @@ def _read_lists(root: Path) -> dict[str, tuple[str, list[str]]]:
         files = sorted(place.glob("*.txt")) if place.is_dir() else []
         paths: dict[str, Path] = {}
         for path in files:
-            if split := _SPLIT_OF_LIST.get(path.stem.lower()):
+            if split := SPLIT_OF_NAME.get(path.stem.lower()):
                 paths.setdefault(split, path)
         whole = [path for path in files if path.stem.lower() in ("default", "trainval")]
         if folder == "Segmentation" and not whole:
@@ -520,7 +545,8 @@ def _read_masks(
     mask = f"{parts.object_folder}/{parts.masks[stem]}"
     pixels = read_mask_pixels(parts.root / mask)
     ids = object_numbers(pixels)
-    expect_sharp(pixels, ids, parts.root / mask)
+    rles = id_map_to_rles(ids)
+    expect_sharp(pixels, ids, rles, parts.root / mask)
     if stem not in parts.classes:
         raise DatasetError(
             f"{parts.class_folder}/{os.path.splitext(parts.masks[stem])[0]}.png does not exist, which gives "
@@ -535,7 +561,7 @@ def _read_masks(
         )
     size_hw = agreed_size(image_size, ids.shape, "the mask")
     values = class_of_ids(ids, classes.values, classes.unlabelled)
-    objects, has_void, rles = [], False, id_map_to_rles(ids)
+    objects, has_void = [], False
     pieces.add(mask, ids, {number: rle for number, rle in rles.items() if number != VOID})
     if values.get(0) in classes.labels:
         bare.append((f"{parts.class_folder}/{parts.classes[stem]}", classes.labels[values[0]]))
