@@ -328,6 +328,18 @@ def test_one_missing_mask_of_classes_is_named(tmp_path: Path) -> None:
     assert "SegmentationClassPNG/p1.png does not exist" in conversion.findings[0].message
 
 
+def test_one_missing_mask_of_objects_is_named_even_without_its_image(tmp_path: Path) -> None:
+    root = copy_case("V02-labelme2voc-old", tmp_path / "data")
+    (root / "SegmentationObjectPNG/p1.png").unlink()
+    conversion = read_voc(root)
+    assert [(item.code, item.file) for item in conversion.findings] == [("source_unreadable", "p1")]
+    (root / "JPEGImages/p1.jpg").unlink()
+    conversion = read_voc(root)
+    assert [(item.code, item.file) for item in conversion.findings] == [
+        ("image_missing", "SegmentationClassPNG/p1.png")
+    ]
+
+
 def test_colours_of_the_voc_palette_count_the_list_of_classes(tmp_path: Path) -> None:
     root = copy_case("V02-labelme2voc-old", tmp_path / "data")
     for path in [*root.glob("SegmentationClassPNG/*.png"), *root.glob("SegmentationObjectPNG/*.png")]:

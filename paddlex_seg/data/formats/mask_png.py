@@ -316,7 +316,9 @@ def _labels_of_numbers(source: MaskSource, mask: str, ids: IdMap) -> Mapping[int
         entries = _read_json(sidecar)
         if not isinstance(entries, dict):
             raise DatasetError(f'{sidecar}: expected an object such as {{"1": "bolt"}}')
-        return {int(key): str(value) for key, value in entries.items() if key.strip().isdecimal()}
+        return {
+            int(key): str(value) for key, value in entries.items() if re.fullmatch(r"\s*[0-9]{1,18}\s*", key)
+        }
     class_mask = f"classes/{mask.removeprefix(source.mask_folder + '/')}"
     if (source.root / class_mask).is_file():
         if source.class_list is None:

@@ -313,7 +313,7 @@ def _listed(line: str, source: MaskSource, by_line: Mapping[str, list[str]]) -> 
     for cut in range(1, len(columns)):
         mask = " ".join(columns[cut:]).replace("\\", "/").lstrip("./")
         name = _only_image(" ".join(columns[:cut]), source, by_line)
-        if name is not None and (source.root / mask).is_file():
+        if name is not None and os.path.isfile(source.root / mask):
             source.id_maps[name] = [mask]
             source.shared.discard(name)
             return name

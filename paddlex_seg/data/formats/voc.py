@@ -341,6 +341,14 @@ def _class_coding(parts: _Parts, root: Path) -> tuple[_Coding, list[Finding]]:
     return _Coding(names=names, of_value=of_value), findings
 
 
+def _content(path: Path) -> bytes:
+    """The content of a file of boxes; nothing if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
 def _is_pascal_voc(parts: _Parts) -> bool:
     """Whether all masks have names as in Pascal VOC, or the first boxes are of its classes."""
     if all(re.fullmatch(r"20\d\d_\d{6}", stem) for stem in parts.masks):
@@ -350,7 +358,7 @@ def _is_pascal_voc(parts: _Parts) -> bool:
         for box in islice(parts.boxes.values(), 50)
         for name in re.findall(
             rb"<object>.*?<name>\s*(.*?)\s*</name>",
-            (parts.root / "Annotations" / box).read_bytes(),
+            _content(parts.root / "Annotations" / box),
             re.DOTALL,
         )
     }
@@ -365,7 +373,7 @@ def _stems_of_splits(parts: _Parts, findings: list[Finding]) -> dict[str, list[s
     lists = _read_lists(parts.root)
     if not lists:
         findings += _unlabelled(parts)
-        return {ALL: sorted({*parts.masks, *parts.boxes})}
+        return {ALL: sorted({*parts.masks, *parts.boxes, *parts.classes})}
     mask_of_image = {image: mask for mask, image in parts.image_of_mask.items()}
     stems_of_split = {}
     for split, (file, lines) in lists.items():
@@ -431,7 +439,7 @@ def _stem_of(line: str, parts: _Parts) -> str | None:
 
 
 def _unlabelled(parts: _Parts) -> list[Finding]:
-    with_mask = set(parts.image_of_mask.values())
+    with_mask = {*parts.image_of_mask.values(), *parts.classes}
     stems = sorted(set(parts.images) - with_mask - set(parts.boxes))
     if not stems:
         return []
@@ -495,7 +503,9 @@ def _read_images(
                 size_hw, objects = _read_masks(
                     stem, parts, coding, sizes[places[stem]], unknown, empty, pieces, bare
                 )
-            elif coding.labelmap is not None:  # listed by CVAT: an image that was looked at, without objects
+            elif (
+                coding.labelmap is not None and stem not in parts.classes
+            ):  # listed by CVAT: an image that was looked at, without objects
                 size_hw, objects = agreed_size(sizes[places[stem]], None, ""), ()
                 without.append(f"{parts.image_folder}/{name}")
             else:
@@ -581,10 +591,14 @@ def _read_masks(
 def _what_lacks(stem: str, parts: _Parts) -> Finding | None:
     if stem not in parts.masks and stem in parts.boxes:
         xml = f"Annotations/{parts.boxes[stem]}"
-        num_boxes = (parts.root / xml).read_bytes().count(b"<object>")
+        num_boxes = _content(parts.root / xml).count(b"<object>")
         message = f"the image has {num_boxes} boxes and no mask; boxes are not masks; it was left out"
         return finding("shape_without_area", xml, message, hint="Draw masks into SegmentationObject.")
     if parts.image(stem) is None:
         message = f"{parts.image_folder} has no image {stem}; the mask was left out"
-        return finding("image_missing", f"{parts.object_folder}/{parts.masks[stem]}", message)
+        is_object = stem in parts.masks
+        folder, masks = (
+            (parts.object_folder, parts.masks) if is_object else (parts.class_folder, parts.classes)
+        )
+        return finding("image_missing", f"{folder}/{masks.get(stem, stem)}", message)
     return None
