@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,25 +17,42 @@ from paddlex_seg.data.formats.assembly import (
     assemble_splits,
     labels_in_order,
 )
+from paddlex_seg.data.formats.brush_png import has_brush_masks, read_brush_png
 from paddlex_seg.data.formats.conversion import ALL, Conversion
+from paddlex_seg.data.formats.mask_colours import class_mask_by_list
 from paddlex_seg.data.formats.mask_images import (
+    MASK_SUFFIXES,
     IdMap,
+    SmoothedMask,
     class_of_ids,
+    distinct,
+    expect_sharp,
     id_map_to_rles,
     read_binary_mask,
-    read_id_map,
+    read_mask_pixels,
+)
+from paddlex_seg.data.formats.mask_pieces import PieceCount, num_large_pieces
+from paddlex_seg.data.formats.mask_sources import (
+    INDEX,
+    ONLY_CLASS,
+    MaskSource,
+    find_mask_source,
+    has_masks,
+    label_of_file,
+    label_of_piece,
+    names_of_splits,
+    without_partner,
 )
 from paddlex_seg.data.formats.source_files import (
     IGNORED_LABELS,
-    SPLITS,
+    ImageNames,
     agreed_size,
     decode_text,
     files_below,
     image_sizes,
     names_of_values,
-    read_class_list,
-    read_split_lists,
 )
+from paddlex_seg.data.formats.split_folders import split_folders
 from paddlex_seg.data.formats.target_files import (
     annotations_by_image,
     class_names,
@@ -44,14 +61,10 @@ from paddlex_seg.data.formats.target_files import (
     unused,
     write_lines,
 )
-from paddlex_seg.data.images import IMAGE_SUFFIXES
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.images import encode_image
 from paddlex_seg.masks.rle import annotation_to_rle, mask_to_rle, rle_to_mask
 from paddlex_seg.structures import Annotation, CocoFile, Id, ImageRecord, Rle
-
-INDEX = "instances.json"  # in the folder of an image's masks: file, label and iscrowd of each
-ONLY_CLASS = "object"
 
 
 def read_mask_png(root: Path) -> Conversion:
@@ -61,28 +74,42 @@ def read_mask_png(root: Path) -> Conversion:
     (0 is background), with the classes in ``masks/a.json`` or ``classes/a.png``. Second: the folder
     ``masks/a/`` with one PNG per object, named ``<class>_<number>.png`` or ``<class>/<number>.png``, or
     listed in ``instances.json``. An image without masks has no objects. ``train.txt`` and ``val.txt`` list
-    the images of a split. Raises DatasetError when there is no mask at all.
+    the images of a split; a second column may name the mask. The folders may have the names in
+    `IMAGE_FOLDERS` and `MASK_FOLDERS`, and masks may have names such as ``a_mask.png``, if each fits exactly
+    one image. Folders ``train`` and ``val`` may each be such a data set. Brush PNGs of Label Studio are read
+    by `read_brush_png`. Raises DatasetError when there is no mask at all.
     """
-    source = _find_source(root)
-    if not source.masks:
-        raise DatasetError(
-            f"{root}: no *.png in masks/. Expected masks/<image name>.png or masks/<image name>/*.png, and "
-            "the images in images/."
-        )
+    if has_brush_masks(root):
+        return read_brush_png(root)
+    _expect_no_panoptic(root)
+    folders = {} if has_masks(root) else split_folders(root, has_masks)
+    folders = folders or {ALL: root}
+    file_names = ImageNames(root)
+    splits: dict[str, list[SourceImage]] = {}
+    known: list[str] | None = None
     findings: list[Finding] = []
-    files = files_below(root / "images", IMAGE_SUFFIXES)
-    by_line = {**{os.path.splitext(name)[0]: name for name in files}, **{name: name for name in files}}
-    lists = read_split_lists({split: root / f"{split}.txt" for split in SPLITS})
-    names_of_split = {
-        split: list(_listed(lines, by_line, f"{split}.txt", findings)) for split, lines in lists.items()
-    } or {ALL: files}
-    findings += _masks_without_image(source, files)
-    images = _read_images(source, names_of_split, findings)
-    splits = {
-        split: [images[name] for name in names if name in images] for split, names in names_of_split.items()
-    }
-    labels = labels_in_order(splits) if source.known is None else source.known
-    return Conversion(splits=assemble_splits(root, splits, labels), findings=tuple(findings))
+    for folder_split, folder in folders.items():
+        source = find_mask_source(folder, root)
+        known = source.known if known is None else list(dict.fromkeys([*known, *(source.known or ())]))
+        found = list(source.findings)
+        names_of_split = names_of_splits(source, found)
+        found += without_partner(source)
+        images = _read_images(source, names_of_split, file_names, found)
+        for split, names in names_of_split.items():
+            members = splits.setdefault(split if folder_split == ALL else folder_split, [])
+            members += [images[name] for name in names if name in images]
+        prefix = "" if folder == root else f"{folder.name}/"
+        findings += [replace(item, file=f"{prefix}{item.file}") for item in found]
+    labels = labels_in_order(splits) if known is None else known
+    if known is None and ONLY_CLASS in labels:
+        message = f"nothing names the class of the objects, so it was called {ONLY_CLASS!r}"
+        hint = f"Write the name into {root / 'label.txt'}, and convert again."
+        findings.append(finding("classes_guessed", "label.txt", message, hint=hint))
+    return Conversion(
+        splits=assemble_splits(root, splits, labels),
+        findings=tuple(findings),
+        images=file_names.to_place,
+    )
 
 
 def write_mask_png(splits: Mapping[str, CocoFile], image_dir: Path, folder: Path) -> list[Finding]:
@@ -117,104 +144,129 @@ def write_mask_png(splits: Mapping[str, CocoFile], image_dir: Path, folder: Path
 # ---- reading
 
 
-@dataclass(frozen=True)
-class _Source:
-    root: Path
-    masks: frozenset[str]  # relative to masks/
-    folders: frozenset[str]  # folders with masks or an index, and their parent folders
-    class_list: Sequence[str] | None
-
-    @property
-    def known(self) -> list[str] | None:
-        """The classes, if they are listed."""
-        lines = self.class_list
-        return None if lines is None else [line for line in lines if line not in IGNORED_LABELS]
-
-    def id_map(self, name: str) -> str | None:
-        """The PNG of object numbers of the image ``name``; None if there is none."""
-        mask = f"{os.path.splitext(name)[0]}.png"
-        return mask if mask in self.masks else None
-
-    def folder(self, name: str) -> str | None:
-        """The mask folder of the image ``name``, with or without file extension; None if missing."""
-        for folder in (name, os.path.splitext(name)[0]):
-            if folder in self.folders:
-                return folder
-        return None
-
-
-def _find_source(root: Path) -> _Source:
-    files = files_below(root / "masks", (".png", INDEX))
-    return _Source(
-        root=root,
-        masks=frozenset(name for name in files if not name.endswith(INDEX)),
-        folders=frozenset(str(folder) for name in files for folder in PurePosixPath(name).parents),
-        class_list=read_class_list(root),
-    )
-
-
-def _listed(
-    lines: Sequence[str], by_line: Mapping[str, str], file: str, findings: list[Finding]
-) -> Iterator[str]:
-    for line in dict.fromkeys(lines):
-        name = line.replace("\\", "/").removeprefix("images/")
-        if name in by_line:
-            yield by_line[name]
-        else:
-            findings.append(finding("image_missing", file, f"images/{name} does not exist; it was left out"))
-
-
-def _masks_without_image(source: _Source, files: Sequence[str]) -> Iterator[Finding]:
-    owned = {place for name in files for place in (source.id_map(name), source.folder(name))}
-    for mask in sorted(source.masks):
-        if mask not in owned and not any(str(folder) in owned for folder in PurePosixPath(mask).parents):
-            yield finding("image_missing", f"masks/{mask}", "images/ has no image with the same name")
+def _expect_no_panoptic(root: Path) -> None:
+    """Raises DatasetError if the masks are those of COCO panoptic."""
+    for place in (root, root / "annotations"):
+        for path in sorted(place.glob("panoptic*.json")):
+            raise DatasetError(
+                f"{path}: the masks of COCO panoptic also show regions such as sky, which are no objects. "
+                "Use instances_train2017.json and instances_val2017.json of the same data set as COCO."
+            )
 
 
 def _read_images(
-    source: _Source, names_of_split: Mapping[str, Sequence[str]], findings: list[Finding]
+    source: MaskSource,
+    names_of_split: Mapping[str, Sequence[str]],
+    file_names: ImageNames,
+    findings: list[Finding],
 ) -> dict[str, SourceImage]:
+    place = source.root / source.image_folder
     names = list(dict.fromkeys(name for members in names_of_split.values() for name in members))
-    sizes = image_sizes(source.root / "images" / name for name in names)
-    images = {}
+    sizes = image_sizes(place / name for name in names)
+    images, looks = {}, _Looks()
     for name in names:
+        places = [*source.id_maps.get(name, ())]
+        places += [f"{source.folders[name]}/"] if name in source.folders else []
+        if len(places) > 1:
+            message = f"{' and '.join(places)} are both for this image; it was left out"
+            findings.append(finding("source_shared", f"{source.image_folder}/{name}", message))
+            continue
+        if name in source.shared:
+            continue
         try:
-            size = sizes[source.root / "images" / name]
+            size = sizes[place / name]
             size_hw = agreed_size(size, None, "")
-            labelled = list(_read_objects(source, name, findings))
+            labelled = list(_read_objects(source, name, looks, findings))
             for _, rle, _ in labelled:
                 size_hw = agreed_size(size, (rle["size"][0], rle["size"][1]), "the mask")
+        except SmoothedMask as error:
+            findings.append(finding("mask_interpolated", places[0], str(error)))
+            continue
         except DatasetError as error:
-            findings.append(finding("source_unreadable", f"images/{name}", str(error).rstrip(".")))
+            file = f"{source.image_folder}/{name}"
+            findings.append(finding("source_unreadable", file, str(error).rstrip(".")))
             continue
         objects = tuple(SourceObject(label, rle, iscrowd) for label, rle, iscrowd in labelled)
-        images[name] = SourceImage(file_name=name, size_hw=size_hw, objects=objects)
+        images[name] = SourceImage(file_names.of_file(place / name, name), size_hw, objects)
+    findings += looks.findings(source.mask_folder)
     return images
 
 
 _Labelled = tuple[str, Rle, bool]  # label, mask, iscrowd
 
 
-def _read_objects(source: _Source, name: str, findings: list[Finding]) -> Iterator[_Labelled]:
-    folder, id_map = source.folder(name), source.id_map(name)
-    if id_map is not None:
-        yield from _read_numbers(source, id_map, findings)
-    elif folder is not None:
-        yield from _read_folder(source, folder, findings)
+class _Looks:
+    """Counts what is unusual about the masks of the data set."""
+
+    def __init__(self) -> None:
+        self.numbers = PieceCount()
+        self.pieces: list[tuple[str, int]] = []  # masks of one object and a class: number of pieces
+        self.colours: list[str] = []
+        self.soft: list[str] = []
+
+    def findings(self, folder: str) -> Iterator[Finding]:
+        """The findings about all masks."""
+        yield from self.numbers.findings(folder)
+        if self.pieces:
+            mask, count = self.pieces[0]
+            message = (
+                f"{len(self.pieces)} masks without a number in their name have several pieces, which became "
+                "one "
+                f"object; the first is {mask}: {count} pieces"
+            )
+            yield finding("mask_several_pieces", mask, message)
+        if self.colours:
+            message = f"{len(self.colours)} masks are colour images; the first is {self.colours[0]}"
+            yield finding("mask_colours", folder, message)
+        if self.soft:
+            message = f"{len(self.soft)} masks have gray values along edges; the first is {self.soft[0]}"
+            yield finding("mask_soft_edges", folder, message)
 
 
-def _read_folder(source: _Source, folder: str, findings: list[Finding]) -> Iterator[_Labelled]:
+def _read_objects(
+    source: MaskSource, name: str, looks: _Looks, findings: list[Finding]
+) -> Iterator[_Labelled]:
+    if name in source.id_maps:
+        yield from _read_numbers(source, source.id_maps[name][0], looks, findings)
+    elif name in source.folders:
+        yield from _read_folder(source, source.folders[name], looks, findings)
+    elif name in source.pieces:
+        stem = f"{source.mask_folder}/{os.path.splitext(name)[0]}"
+        for mask in source.pieces[name]:
+            rest = os.path.splitext(mask)[0][len(stem) + 1 :]
+            label = label_of_piece(rest)
+            known = source.known
+            label = known[0] if label == ONLY_CLASS and known is not None and len(known) == 1 else label
+            if _is_wanted(label, known, mask, findings):
+                has_number = bool(re.search(r"\d", rest))
+                yield label, _read_one_object(source.root, mask, looks, has_number), False
+
+
+def _read_folder(
+    source: MaskSource, folder: str, looks: _Looks, findings: list[Finding]
+) -> Iterator[_Labelled]:
     """The masks of one image: the files in the index, or all files if there is no index."""
-    place = source.root / "masks" / folder
+    place = source.root / folder
+    is_indexed = (place / INDEX).is_file()
     for file, label, iscrowd in _index_entries(place):
-        if _is_wanted(label, source.known, f"masks/{folder}/{file}", findings):
-            yield label, mask_to_rle(read_binary_mask(place / file)), iscrowd
+        if _is_wanted(label, source.known, f"{folder}/{file}", findings):
+            has_number = is_indexed or bool(re.search(r"\d", file))
+            yield label, _read_one_object(source.root, f"{folder}/{file}", looks, has_number), iscrowd
+
+
+def _read_one_object(root: Path, mask: str, looks: _Looks, has_number: bool) -> Rle:
+    pixels, has_soft_edges = read_binary_mask(root / mask)
+    if has_soft_edges:
+        looks.soft.append(mask)
+    if not has_number and (count := num_large_pieces(pixels)) > 1:
+        looks.pieces.append((mask, count))
+    return mask_to_rle(pixels)
 
 
 def _index_entries(place: Path) -> list[tuple[str, str, bool]]:
     """File, label and iscrowd of each mask."""
     if not (place / INDEX).is_file():
-        return [(file, _label_of_file(file), False) for file in files_below(place, (".png",))]
+        return [(file, label_of_file(file), False) for file in files_below(place, MASK_SUFFIXES)]
     entries = _read_json(place / INDEX)
     try:
         found = [(entry["file"], entry["label"], bool(entry.get("iscrowd"))) for entry in entries]
@@ -228,54 +280,70 @@ def _index_entries(place: Path) -> list[tuple[str, str, bool]]:
     return found
 
 
-def _label_of_file(file: str) -> str:
-    """``bolt`` for ``bolt/3.png``, ``bolt_3.png``, ``3_bolt.png`` and ``bolt.png``."""
-    if "/" in file:
-        return file.split("/")[0]
-    stem = os.path.splitext(file)[0]
-    return re.sub(r"^\d+[_-](?=.)|(?<=.)[_-]\d+$", "", stem) if not stem.isdigit() else ONLY_CLASS
-
-
-def _read_numbers(source: _Source, mask: str, findings: list[Finding]) -> Iterator[_Labelled]:
-    """The objects in a PNG of object numbers."""
-    ids = read_id_map(source.root / "masks" / mask)
+def _read_numbers(
+    source: MaskSource, mask: str, looks: _Looks, findings: list[Finding]
+) -> Iterator[_Labelled]:
+    """The objects in a mask of object numbers."""
+    pixels = read_mask_pixels(source.root / mask)
+    ids = pixels.values
+    if pixels.is_colour:
+        looks.colours.append(mask)
+    rles = id_map_to_rles(ids)
+    expect_sharp(pixels, ids, rles, source.root / mask)
+    looks.numbers.add(mask, ids, rles)
     labels = _labels_of_numbers(source, mask, ids)
-    for number, rle in id_map_to_rles(ids).items():
+    nameless = []
+    for number, rle in rles.items():
         label = labels.get(number)
         if label is None:
-            message = f"object {number} has no class"
-            findings.append(finding("label_unknown", f"masks/{mask}", message))
-        elif _is_wanted(label, source.known, f"masks/{mask}", findings):
+            nameless.append(number)
+        elif _is_wanted(label, source.known, mask, findings):
             yield label, rle, False
+    if nameless:
+        some = ", ".join(str(number) for number in nameless[:10])
+        message = (
+            f"object {some} has no class"
+            if len(nameless) == 1
+            else (f"{len(nameless)} objects have no class: {some}{', ...' if len(nameless) > 10 else ''}")
+        )
+        findings.append(finding("label_unknown", mask, message))
 
 
-def _labels_of_numbers(source: _Source, mask: str, ids: IdMap) -> Mapping[int, str]:
+def _labels_of_numbers(source: MaskSource, mask: str, ids: IdMap) -> Mapping[int, str]:
     """The class of each object number: from a JSON file, from the class mask, or the only class there is."""
-    known = source.known
-    sidecar = (source.root / "masks" / mask).with_suffix(".json")
+    sidecar = (source.root / mask).with_suffix(".json")
     if sidecar.is_file():
         entries = _read_json(sidecar)
         if not isinstance(entries, dict):
             raise DatasetError(f'{sidecar}: expected an object such as {{"1": "bolt"}}')
-        return {int(key): str(value) for key, value in entries.items() if key.strip().isdecimal()}
-    if (source.root / "classes" / mask).is_file():
-        classes = read_id_map(source.root / "classes" / mask)
-        if classes.shape != ids.shape:
-            raise DatasetError(
-                f"the mask of objects is {ids.shape} (height, width), "
-                f"but the mask of classes is {classes.shape}"
-            )
+        return {
+            int(key): str(value) for key, value in entries.items() if re.fullmatch(r"\s*[0-9]{1,18}\s*", key)
+        }
+    class_mask = f"classes/{mask.removeprefix(source.mask_folder + '/')}"
+    if (source.root / class_mask).is_file():
         if source.class_list is None:
             raise DatasetError(f"{source.root}: label.txt with the class names is missing; classes/ needs it")
-        names = dict(enumerate(names_of_values(source.class_list)))
-        values = class_of_ids(ids, classes)
-        return {number: names[value] for number, value in values.items() if names.get(value) and value}
-    if known is not None and len(known) != 1:
+        names = names_of_values(source.class_list)
+        classes = class_mask_by_list(read_mask_pixels(source.root / class_mask), names, class_mask)
+        if classes.values.shape != ids.shape:
+            raise DatasetError(
+                f"the mask of objects is {ids.shape} (height, width), "
+                f"but the mask of classes is {classes.values.shape}"
+            )
+        values = class_of_ids(ids, classes.values)
+        return {number: classes.labels[value] for number, value in values.items() if value in classes.labels}
+    listed = source.class_list
+    classes_left = (
+        None
+        if listed is None
+        else [name for name in names_of_values(listed)[1:] if name not in IGNORED_LABELS]
+    )
+    if classes_left is not None and len(classes_left) != 1:
         raise DatasetError(
-            f"neither {sidecar} nor classes/{mask} exists; one of them must give the class of each object, "
-            f"because there are {len(known)} classes"
+            f"neither {sidecar} nor {class_mask} exists; one of them must give the class of each object, "
+            f"because there are {len(classes_left)} classes"
         )
-    return dict.fromkeys(range(1, int(ids.max()) + 1), ONLY_CLASS if known is None else known[0])
+    return dict.fromkeys(distinct(ids), ONLY_CLASS if classes_left is None else classes_left[0])
 
 
 def _is_wanted(label: str, known: Sequence[str] | None, file: str, findings: list[Finding]) -> bool:
