@@ -182,7 +182,7 @@ def _addresses(value: Any) -> Any:
     return tuple(item.strip() for item in items)
 
 
-_SourceName = Literal["LabelMe", "VOC", "YOLO", "MaskPNG", "COCO"]
+_SourceName = Literal["auto", "LabelMe", "VOC", "YOLO", "MaskPNG", "COCO"]
 _TargetName = Literal["COCO", "LabelMe", "YOLO", "MaskPNG"]
 
 

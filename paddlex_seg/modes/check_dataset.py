@@ -7,13 +7,14 @@ from typing import Any
 
 from paddlex_seg.config.schema import Config
 from paddlex_seg.data.checking.cache import CheckCache, fingerprint_of
-from paddlex_seg.data.checking.check import CheckReport, check
+from paddlex_seg.data.checking.check import CheckReport, check, empty_report
 from paddlex_seg.data.checking.messages import log_findings, log_repair
 from paddlex_seg.data.checking.repair.repaired_copy import Repair, repair_dataset
 from paddlex_seg.data.checking.result import check_result
 from paddlex_seg.data.checking.statistics import class_table
 from paddlex_seg.data.findings import KINDS, Finding, summarize_problems
 from paddlex_seg.data.images import Decode
+from paddlex_seg.data.preparation.convert import NothingConverted, Prepared
 from paddlex_seg.data.preparation.prepare import prepare
 from paddlex_seg.data.preparation.settings import ConvertSettings, SplitSettings
 from paddlex_seg.errors import DatasetError
@@ -37,20 +38,23 @@ def run(cfg: Config) -> dict[str, Any]:
     false and the findings.
     """
     settings = cfg.CheckDataset
-    dataset_dir, output_dir = Path(cfg.Global.dataset_dir), Path(cfg.Global.output)
+    output_dir = Path(cfg.Global.output)
     try:
-        converted = prepare(
-            dataset_dir,
+        prepared = prepare(
+            Path(cfg.Global.dataset_dir),
             output_dir,
             ConvertSettings(**settings.convert.model_dump()),
             SplitSettings(**settings.split.model_dump()),
         )
-        repair = None
+        dataset_dir, repair = prepared.dataset_dir, None
         if settings.fix.enable:
             repair = repair_dataset(dataset_dir, Path(settings.fix.dst_dir) if settings.fix.dst_dir else None)
             log_repair(repair)
             dataset_dir = repair.root
-        return check_and_draw(dataset_dir, output_dir, settings.decode, converted=converted, repair=repair)
+        return check_and_draw(dataset_dir, output_dir, settings.decode, prepared=prepared, repair=repair)
+    except NothingConverted as error:
+        _finish(_report(empty_report(error.source, error.findings), output_dir), output_dir, error.source)
+        raise
     except DatasetError:
         if not result_path(output_dir, "check_dataset").is_file():
             write_result(output_dir, "check_dataset", {"check_pass": False})
@@ -62,14 +66,15 @@ def check_and_draw(
     output_dir: Path,
     decode: Decode = "thumbnail",
     *,
-    converted: Sequence[Finding] = (),
+    prepared: Prepared | None = None,
     repair: Repair | None = None,
 ) -> dict[str, Any]:
     """Check, report and draw samples: the part of `run` after conversion, split and repair.
 
-    converted: findings of a conversion. They are reported like findings of the check.
+    prepared: its findings are reported like findings of the check.
     """
     cache = CheckCache(output_dir)
+    converted = prepared.findings if prepared is not None else ()
     fingerprint = None if converted or repair else fingerprint_of(dataset_dir, decode)
     result = cache.earlier_result(fingerprint)
     if result is None:
@@ -84,6 +89,13 @@ def check_and_draw(
             cache.keep(fingerprint, result)
     else:
         _LOGGER.info("The data set has not changed since the last check. Its result is shown again.")
+    if prepared is not None and prepared.entry is not None:
+        result["convert"] = dict(prepared.entry)
+    return _finish(result, output_dir, dataset_dir)
+
+
+def _finish(result: dict[str, Any], output_dir: Path, dataset_dir: Path) -> dict[str, Any]:
+    """Log the findings. Raises DatasetError, and writes the result file, when there are errors."""
     log_findings(result)
     if not result["check_pass"]:
         write_result(output_dir, "check_dataset", result)

@@ -59,4 +59,11 @@ FILES: dict[str, Kind] = {
         "evaluation. Polygon coordinates may be normalised to 0..1 instead of pixels.",
         "Annotate images, or split the data set again.",
     ),
+    "annotation_file_twin": Kind(
+        "warning",
+        "There are two annotation files for one split, such as instance_train.json and instances_train.json. "
+        "Only "
+        "the first is used.",
+        "Move the file that is out of date to another folder.",
+    ),
 }
