@@ -1,38 +1,96 @@
 """Reads masks stored as image files: one file with object ids, or one file per object."""
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 
 from paddlex_seg.data.images import DECODER_ERRORS, too_large
 from paddlex_seg.errors import DatasetError
-from paddlex_seg.masks.rle import runs_to_rle
+from paddlex_seg.masks.rle import rle_to_mask, runs_to_rle
 from paddlex_seg.structures import Rle
 
 IdMap = NDArray[np.integer[Any]]  # [H, W]
+MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".jpg", ".jpeg")
+VOID = 255  # value of unlabelled regions and of the borders of objects in Pascal VOC
 
 
-def read_id_map(path: Path) -> IdMap:
-    """The pixel values [H, W] of a palette or gray image. Raises DatasetError for any other image."""
-    values = _read_pixels(path)
-    if values.ndim != 2 or values.dtype.kind not in "bui":
+@dataclass(frozen=True)
+class MaskPixels:
+    """The pixels of a mask file.
+
+    ``values`` are the numbers in the file; for a colour image they are red + 256 x green + 65536 x blue.
+    ``palette`` has the colour of each number, in the same code, for a palette image.
+    """
+
+    values: IdMap
+    is_colour: bool = False
+    palette: NDArray[np.int64] | None = None
+    is_jpeg: bool = False
+
+    def colours(self) -> IdMap:
+        """The colour of each pixel, as red + 256 x green + 65536 x blue. Gray v is the colour (v, v, v)."""
+        if self.is_colour:
+            return self.values
+        if self.palette is not None:
+            return self.palette[self.values]
+        return np.minimum(self.values, 255).astype(np.int64) * 0x010101
+
+
+def read_mask_pixels(path: Path) -> MaskPixels:
+    """The pixels of a mask file: an image of any kind, or an array of whole numbers in ``.npy``.
+
+    Negative numbers of an array become 255. Raises DatasetError if the file is unreadable, or has fractions.
+    """
+    if path.suffix == ".npy":
+        return MaskPixels(_read_array(path))
+    values, palette, is_jpeg = _read_pixels(path)
+    if values.dtype.kind == "f":
         raise DatasetError(
-            f"{path}: this is a colour image; expected a palette image or a gray image of 8 or 16 bits, "
-            "whose pixel values are object numbers"
+            f"{path}: the pixels are floating-point numbers; expected whole numbers of 8, 16 or 32 bits"
         )
-    return values.astype(np.uint8) if values.dtype == bool else values
-
-
-def read_binary_mask(path: Path) -> NDArray[np.bool_]:
-    """True [H, W] where a pixel is not black; alpha is ignored. Raises DatasetError if unreadable."""
-    values = _read_pixels(path)
     if values.ndim == 2:
-        return values != 0
-    colours = values[..., :-1] if values.shape[2] in (2, 4) else values
-    return (colours != 0).any(axis=2)
+        values = values.astype(np.uint8) if values.dtype == bool else values
+        return MaskPixels(values, palette=palette, is_jpeg=is_jpeg)
+    if values.shape[2] in (1, 2):  # gray and alpha
+        return MaskPixels(values[..., 0], is_jpeg=is_jpeg)
+    if (values[..., 0] == values[..., 1]).all() and (values[..., 0] == values[..., 2]).all():
+        return MaskPixels(values[..., 0], is_jpeg=is_jpeg)
+    wide = values[..., :3].astype(np.int64)
+    codes = wide[..., 0] + 256 * wide[..., 1] + 65536 * wide[..., 2]
+    return MaskPixels(codes, is_colour=True, is_jpeg=is_jpeg)
+
+
+def colour_text(code: int) -> str:
+    """``128,0,0`` for the code of that colour."""
+    return f"{code & 255},{code >> 8 & 255},{code >> 16}"
+
+
+def read_binary_mask(path: Path) -> tuple[NDArray[np.bool_], bool]:
+    """True [H, W] where a pixel is not black, and whether the mask has soft edges.
+
+    Soft edges: gray values between black and white. Then a pixel counts from 128 on. Alpha is ignored unless
+    only alpha differs. Raises DatasetError if unreadable.
+    """
+    values, _, _ = _read_pixels(path)
+    if values.ndim == 3 and values.shape[2] in (2, 4):
+        colours, alpha = values[..., :-1], values[..., -1]
+        values = alpha if (colours == colours[:1, :1]).all() and alpha.min() != alpha.max() else colours
+    if values.ndim == 3:
+        same = (values == values[..., :1]).all()
+        if not same:
+            return (values != 0).any(axis=2), False
+        values = values[..., 0]
+    if values.dtype == np.uint8 and values.max(initial=0) == 255:
+        soft = values[(values > 0) & (values < 255)]
+        if soft.size and (soft != soft[0]).any():  # several gray values: smoothed, not another colour
+            return values >= 128, True
+    return values != 0, False
 
 
 def id_map_to_rles(ids: IdMap) -> dict[int, Rle]:
@@ -53,26 +111,115 @@ def id_map_to_rles(ids: IdMap) -> dict[int, Rle]:
     return masks
 
 
-def class_of_ids(ids: IdMap, classes: IdMap, void: int = 255) -> dict[int, int]:
-    """The most frequent value of ``classes`` in each object of ``ids``.
+def class_of_ids(ids: IdMap, classes: IdMap, unlabelled: Collection[int] = (0, VOID)) -> dict[int, int]:
+    """The most frequent value of ``classes`` in each object of ``ids``, and in its background 0.
 
-    0 and ``void`` are only used if an object has no other value.
+    Values in ``unlabelled`` are only used if an object has no other value.
     """
-    pairs = ids.astype(np.int64).ravel() * 65536 + classes.ravel()
-    unique, counts = np.unique(pairs, return_counts=True)
-    best: dict[int, tuple[int, int]] = {}
-    for pair, count in zip(unique.tolist(), counts.tolist(), strict=True):
-        number, value = divmod(pair, 65536)
-        votes = 0 if value in (0, void) else count
-        if votes > best.get(number, (-1, 0))[0]:
+    flat, values = ids.ravel(), classes.ravel()
+    changes = np.flatnonzero((flat[1:] != flat[:-1]) | (values[1:] != values[:-1])) + 1
+    starts = np.concatenate([[0], changes])
+    lengths = np.diff(np.append(starts, flat.size))
+    pairs, index = np.unique(np.stack([flat[starts], values[starts]], axis=1), axis=0, return_inverse=True)
+    counts = np.bincount(index.ravel(), weights=lengths)
+    best: dict[int, tuple[float, int]] = {}
+    for (number, value), count in zip(pairs.tolist(), counts.tolist(), strict=True):
+        votes = 0.0 if value in unlabelled else count
+        if votes > best.get(number, (-1.0, 0))[0]:
             best[number] = (votes, value)
     return {number: value for number, (_, value) in best.items()}
 
 
-def _read_pixels(path: Path) -> NDArray[Any]:
+def renumbered(values: IdMap, numbers: dict[int, int]) -> IdMap:
+    """``values`` [H, W], each replaced by its number. Values without a number become 0."""
+    flat = values.ravel()
+    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    unique, index = np.unique(flat[starts], return_inverse=True)
+    table = np.array([numbers.get(value, 0) for value in unique.tolist()], np.int64)
+    return np.repeat(table[index], np.diff(np.append(starts, flat.size))).reshape(values.shape)
+
+
+def distinct(values: IdMap) -> list[int]:
+    """The values that occur, in ascending order."""
+    flat = values.ravel()
+    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    return np.unique(flat[starts]).tolist()
+
+
+def num_large_pieces(mask: NDArray[np.bool_]) -> int:
+    """Number of connected pieces of a mask that have at least a tenth of the pixels of its largest piece."""
+    labels, _ = ndimage.label(mask, structure=np.ones((3, 3)))
+    areas = np.bincount(labels.ravel())[1:]
+    return int((areas >= 0.1 * areas.max()).sum()) if areas.size else 0
+
+
+def num_large_pieces_of_rle(rle: Rle, box_xywh: tuple[float, float, float, float]) -> int:
+    """The same of a mask with this bounding box."""
+    x, y, width, height = (int(value) for value in box_xywh)
+    return num_large_pieces(rle_to_mask(rle)[y : y + height, x : x + width].astype(bool))
+
+
+class SmoothedMask(DatasetError):
+    """A mask of numbers that was smoothed, so that its values along edges mean nothing."""
+
+
+def expect_sharp(mask: MaskPixels, ids: IdMap, path: Path) -> None:
+    """Raises SmoothedMask if the object numbers ``ids`` of a mask were changed by JPEG or by smoothing."""
+    if mask.is_jpeg:
+        raise SmoothedMask(f"{path}: the mask was saved as JPEG, which changes its numbers")
+    count = _num_values_at_edges(ids)
+    if count:
+        raise SmoothedMask(
+            f"{path}: {count} of {len(distinct(ids)) - 1} values lie only along the edges of the others, as "
+            "smoothing makes them"
+        )
+
+
+def _num_values_at_edges(ids: IdMap) -> int:
+    """Number of values that only lie within two pixels of more frequent values.
+
+    0 if there are less than four of them, or if they are less than half of all values.
+    """
+    present = [value for value in distinct(ids) if value]
+    if len(present) < 5:
+        return 0
+    ranks = renumbered(ids, {value: rank for rank, value in enumerate(present, start=1)})
+    counts = np.bincount(ranks.ravel())
+    counts[0] = 0
+    is_main = counts >= 0.05 * counts.max()
+    is_small = ~is_main
+    is_small[0] = False
+    if is_small.sum() < max(4, len(present) / 2):
+        return 0
+    near_main = ndimage.binary_dilation(is_main[ranks], structure=np.ones((3, 3)), iterations=2)
+    return int(is_small.sum()) if near_main[is_small[ranks]].mean() > 0.9 else 0
+
+
+def _read_array(path: Path) -> IdMap:
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DatasetError(f"{path}: not a readable array ({error})") from error
+    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "bui":
+        raise DatasetError(f"{path}: expected an array [height, width] of whole numbers")
+    return np.where(values < 0, VOID, values.astype(np.int64))
+
+
+def _read_pixels(path: Path) -> tuple[NDArray[Any], NDArray[np.int64] | None, bool]:
+    """The pixels, the colour codes of a palette, and whether the file is a JPEG."""
     try:
         with Image.open(path) as image:
-            return np.asarray(image)
+            palette = None
+            if image.mode == "P":
+                colours = np.zeros((256, 3), np.int64)
+                given = np.array(image.getpalette("RGB") or [], np.int64).reshape(-1, 3)
+                colours[: len(given)] = given
+                palette = colours @ np.array([1, 256, 65536])
+            elif image.mode not in ("1", "L", "LA", "RGB", "RGBA", "F") and not image.mode.startswith("I"):
+                return np.asarray(image.convert("RGB")), None, image.format in ("JPEG", "MPO")  # such as CMYK
+            return np.asarray(image), palette, image.format in ("JPEG", "MPO")
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: the file does not exist") from None
     except DECODER_ERRORS as error:
         raise DatasetError(f"{path}: not a readable image ({error})") from error
     except Image.DecompressionBombError as error:

@@ -61,7 +61,8 @@ def read_class_names(root: Path) -> list[str] | None:
 def names_of_values(class_list: Sequence[str]) -> list[str]:
     """The class name of each pixel value of a class mask. Value 0 is always the background."""
     names = [line for line in class_list if line != "__ignore__"]
-    return names if names[:1] in (["_background_"], ["background"]) else ["_background_", *names]
+    has_background = names[:1] != [] and names[0].strip("_").lower() == "background"
+    return names if has_background else ["_background_", *names]
 
 
 def read_split_lists(paths: Mapping[str, Path]) -> dict[str, list[str]]:

@@ -127,6 +127,7 @@ def test_image_without_mask_shows_no_object_and_mask_without_image_is_a_finding(
     assert [(item.code, item.file) for item in conversion.findings] == [
         ("image_missing", "masks/gone/bolt_1.png"),
         ("image_missing", "masks/lost.png"),
+        ("image_without_labels", "masks"),
     ]
 
 
@@ -137,7 +138,8 @@ def test_one_bad_mask_among_good_ones_is_a_finding(tmp_path: Path) -> None:
     (tmp_path / "masks/b/bolt_1.png").write_bytes(b"no png")
     save_png(tmp_path / "masks/c/bolt_2.png", (square(5, (41, 60)) * 255).astype(np.uint8))
     (tmp_path / "masks/d/instances.json").write_text('[{"file": "../../label.txt", "label": "bolt"}]')
-    (tmp_path / "masks/e.png").write_bytes((tmp_path / "images/e.jpg").read_bytes())
+    (tmp_path / "masks/e/bolt_1.png").unlink()
+    (tmp_path / "masks/e.png").write_bytes(b"no png")
     conversion = read_mask_png(tmp_path)
     assert labels(conversion) == {"a.jpg": ["bolt"]}
     assert [(item.code, item.file) for item in conversion.findings] == [
@@ -166,7 +168,8 @@ def test_lists_give_the_splits(tmp_path: Path) -> None:
     conversion = read_mask_png(tmp_path)
     names = {split: [record.file_name for record in coco.images] for split, coco in conversion.splits.items()}
     assert names == {"train": ["d.jpg", "a b.jpg"], "val": ["c.jpg"]}
-    assert [(item.code, item.file) for item in conversion.findings] == [("image_missing", "train.txt")]
+    assert [(item.code, item.file) for item in conversion.findings] == [("list_entry_missing", "train.txt")]
+    assert "1 of 3 entries" in conversion.findings[0].message and "'gone'" in conversion.findings[0].message
 
 
 def test_no_mask_at_all_is_an_error(tmp_path: Path) -> None:

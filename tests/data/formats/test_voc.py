@@ -34,6 +34,10 @@ def make_image(root: Path, stem: str = "a", objects: dict[int, int] | None = Non
     save_mask(root / f"SegmentationClass/{stem}.png", classes, mode)
 
 
+def name_the_classes(root: Path) -> None:
+    (root / "class_names.txt").write_text("_background_\naeroplane\n")
+
+
 def labels(conversion: Conversion, split: str = "all") -> dict[str, list[str]]:
     return {
         name: [label for label, _ in items]
@@ -124,6 +128,7 @@ def test_class_beyond_the_list_is_a_finding(tmp_path: Path) -> None:
 def test_image_sets_give_the_splits(tmp_path: Path) -> None:
     for stem in ("a", "b 1", "c"):
         make_image(tmp_path, stem)
+    name_the_classes(tmp_path)
     sets = tmp_path / "ImageSets/Segmentation"
     sets.mkdir(parents=True)
     (sets / "train.txt").write_text("c\nb 1\nlost\n")
@@ -131,11 +136,15 @@ def test_image_sets_give_the_splits(tmp_path: Path) -> None:
     conversion = read_voc(tmp_path)
     names = {split: [record.file_name for record in coco.images] for split, coco in conversion.splits.items()}
     assert names == {"train": ["c.jpg", "b 1.jpg"], "val": ["a.jpg"]}
-    assert [(item.code, item.file) for item in conversion.findings] == [("source_unreadable", "lost")]
+    assert [(item.code, item.file) for item in conversion.findings] == [
+        ("list_entry_missing", "ImageSets/Segmentation/train.txt")
+    ]
+    assert "1 of 3 entries" in conversion.findings[0].message and "'lost'" in conversion.findings[0].message
 
 
 def test_boxes_without_masks_are_a_finding(tmp_path: Path) -> None:
     make_image(tmp_path)
+    name_the_classes(tmp_path)
     save_image(tmp_path / "JPEGImages/b.jpg")
     save_image(tmp_path / "JPEGImages/c.jpg")
     (tmp_path / "Annotations").mkdir()
@@ -157,6 +166,7 @@ def test_boxes_without_masks_are_a_finding(tmp_path: Path) -> None:
 def test_one_bad_mask_among_good_ones_is_a_finding(tmp_path: Path) -> None:
     for stem in ("a", "b", "c", "d", "e"):
         make_image(tmp_path, stem)
+    name_the_classes(tmp_path)
     (tmp_path / "SegmentationObject/b.png").write_bytes(b"no png")
     (tmp_path / "SegmentationClass/c.png").unlink()
     save_mask(tmp_path / "SegmentationObject/d.png", np.zeros((40, 61), np.uint8))
