@@ -11,7 +11,24 @@ from paddlex_seg.data.layouts.split_names import is_split_folder
 from paddlex_seg.data.layouts.tree import Tree, join
 from paddlex_seg.files.json import first_strings
 
-ANNOTATION_FOLDERS = ("annotations", "annotation", "ann", "label", "labels", "json", "jsons", "images")
+ANNOTATION_FOLDERS = (
+    "annotations",
+    "annotation",
+    "ann",
+    "label",
+    "labels",
+    "json",
+    "jsons",
+    "coco",
+    "images",
+)
+# Folders of images and of their masks, in lower case.
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "pictures", "photos")
+MASK_FOLDERS = (
+    *("masks", "mask", "labels", "label", "annotations", "annotation", "segmentations", "segmentation"),
+    *("gt", "ground_truth", "groundtruth", "instances", "instance_masks"),
+)
+MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
 
 
 @dataclass(frozen=True)
@@ -128,7 +145,7 @@ def _name_of_coco(files: Sequence[str]) -> str:
 
 def _voc(tree: Tree, folder: str) -> Layout | None:
     names = tree.folders[folder]
-    masks = [name for name in names if re.fullmatch("Segmentation(Object|Class)(PNG)?", name)]
+    masks = [name for name in names if re.fullmatch("Segmentation(Object|Class)(PNG|Npy)?", name)]
     if "labelmap.txt" in tree.files.get(folder, ()) and masks:
         return Layout("VOC", "CVAT's Segmentation mask 1.1 (labelmap.txt, SegmentationObject)", folder)
     if masks:
@@ -177,12 +194,22 @@ def _labels_beside_images(tree: Tree, folder: str) -> bool:
 
 
 def _mask_png(tree: Tree, folder: str) -> Layout | None:
-    names = tree.folders[folder]
-    if "masks" in names and "images" in names and tree.has_below(join(folder, "masks"), ".png"):
-        return Layout("MaskPNG", "masks as PNG files (images/, masks/)", folder)
+    below = {name.lower(): join(folder, name) for name in reversed(tree.folders[folder])}
+    images = next(
+        (below[name] for name in IMAGE_FOLDERS if name in below and tree.has_images(below[name])), None
+    )
+    masks = [
+        below[name] for name in MASK_FOLDERS if name in below and tree.has_below(below[name], *MASK_SUFFIXES)
+    ]
+    if images is not None and masks:
+        return Layout("MaskPNG", f"masks as image files ({images}, {masks[0]})", folder)
+    if images is not None and any(
+        _is_mask(name) for at in tree.below(images) for name in tree.files.get(at, ())
+    ):
+        return Layout("MaskPNG", f"masks as image files beside the images ({images})", folder)
     brushes = [name for name in tree.files.get(folder, ()) if re.match(r"task-\d+-annotation-\d+-by-", name)]
     if brushes:
-        return Layout("MaskPNG", "Label Studio's brush masks (task-*-annotation-*.png)", folder)
+        return Layout("MaskPNG", f"Label Studio's brush masks ({brushes[0]})", folder)
     pngs = {
         name.lower() for name in tree.files.get(join(folder, "label"), ()) if name.lower().endswith(".png")
     }
@@ -190,6 +217,10 @@ def _mask_png(tree: Tree, folder: str) -> Layout | None:
     if pngs and any(f"{stem.rpartition('/')[2]}.png" in pngs for stem in stems):
         return Layout("MaskPNG", "EISeg's masks (label/*.png)", folder)
     return None
+
+
+def _is_mask(name: str) -> bool:
+    return re.search(r"[_-](mask|masks|label|seg|gt|instances?)\.(png|tiff?|bmp)$", name.lower()) is not None
 
 
 def _labelme(tree: Tree, folder: str) -> Layout | None:
