@@ -116,9 +116,18 @@ def agreed_size(
     if listed_hw not in (size.shown_hw, size.stored_hw):
         raise DatasetError(
             f"{listed_in} is {listed_hw} (height, width), but the image is {size.shown_hw}; "
-            "the image was probably resized or replaced after labelling"
+            f"{_why_sizes_differ(listed_hw, size.shown_hw)}"
         )
     return listed_hw
+
+
+def _why_sizes_differ(listed_hw: tuple[int, int], image_hw: tuple[int, int]) -> str:
+    if listed_hw == image_hw[::-1]:
+        return "height and width are exchanged; the image was probably turned after labelling"
+    scale = listed_hw[0] / image_hw[0]
+    if abs(scale - 1) > 0.1 and abs(listed_hw[1] - scale * image_hw[1]) <= 1 + scale:
+        return f"it was probably resized by {scale:.3g}; give the image and the labels one size"
+    return "the image was probably resized or replaced after labelling"
 
 
 def embedded_size(content: bytes) -> tuple[ImageSize, str]:
