@@ -134,4 +134,84 @@ SOURCES: dict[str, Kind] = {
         "Images without a label file are used as background images.",
         "Check that these images show no object of a class of interest.",
     ),
+    "test_entry_missing": Kind(
+        "warning",
+        "The entry for the test images leads nowhere. Some tools always write this entry. There is no test "
+        "split.",
+        "Ignore this if there are no test images. Otherwise correct the entry.",
+    ),
+    "source_repeated": Kind(
+        "warning",
+        "An annotation file is a copy of another one: the same image and the same shapes. It was used once.",
+        "Move the copy out of the folder.",
+    ),
+    "image_path_differs": Kind(
+        "error",
+        "A LabelMe file has the name of one image, but its imagePath names another one. Both images exist, "
+        "so it is unknown which of them the shapes are for. Usually images and files were renamed together "
+        "and imagePath is out of date.",
+        "Look at the shapes on both images. Then write the name of the right image into imagePath, and "
+        "rename the file like the image.",
+    ),
+    "image_path_corrected": Kind(
+        "warning",
+        "A LabelMe file has the name of one image, but its imagePath names another one. The size in the file "
+        "fits only the image of the same name, so the shapes were read for that image.",
+        "Correct imagePath in the file.",
+    ),
+    "label_not_text": Kind(
+        "warning",
+        "A label is a number or another value that is not text. It was read as its text.",
+        "Ignore this if the text is the right name of the class. Otherwise correct the labels.",
+    ),
+    "label_padded": Kind(
+        "warning",
+        "A label begins or ends with blanks. They were cut off, so the label is the same class as the label "
+        "without blanks.",
+        "Correct the label in the annotation tool.",
+    ),
+    "names_inconsistent": Kind(
+        "warning",
+        "The list of classes has gaps, repeated names or no names, or another length than it states.",
+        "Correct the list, so that every class number of the labels has its own name.",
+    ),
+    "coordinates_scaled": Kind(
+        "warning",
+        "Coordinates of YOLO labels are in pixels or in percent, not divided by width and height. All lines "
+        "agree in this, so they were read in that unit.",
+        "Look at the drawn samples. Other programs need coordinates divided by width and height.",
+    ),
+    "coordinates_unclear": Kind(
+        "error",
+        "Coordinates of a YOLO label are not divided by width and height, and it is unclear what they mean. "
+        "The lines were left out.",
+        "Divide x by the width and y by the height of the image, or export the labels again.",
+    ),
+    "label_extra_number": Kind(
+        "warning",
+        "Each line of YOLO labels ends with one more number, such as a confidence or a track number. It was "
+        "left out.",
+        "Ignore this if the last number is not a coordinate.",
+    ),
+    "label_misplaced": Kind(
+        "error",
+        "Images have no label file where it is expected, but there are label files of their names elsewhere. "
+        "The images were read as background.",
+        "Move the label files into the folders 'labels' that stand beside the folders 'images'.",
+    ),
+    "label_without_image": Kind(
+        "error",
+        "Label files have no image, so their objects were left out.",
+        "Put the images into the folder, or move the label files out of it.",
+    ),
+    "source_unsupported": Kind(
+        "warning",
+        "Files of another annotation format are in the folder. They were not read.",
+        "If they hold annotations that you need, export them in a supported format, such as COCO.",
+    ),
+    "source_skipped": Kind(
+        "info",
+        "JSON files in the folder are not annotations of a known format. They were not read.",
+        "Ignore this if they are not annotations.",
+    ),
 }

@@ -93,7 +93,9 @@ def test_fruits_and_nuts_equal_the_reference_conversion(shared_dir: Path) -> Non
     folder = shared_dir / "data/labelme_fruits_nuts"
     coco = only_split(conversion := read_labelme(folder))
     expected = read_coco(folder / "expected_coco.json")
-    assert conversion.findings == ()
+    assert [(item.code, item.file) for item in conversion.findings] == [
+        ("source_unsupported", "expected_coco.json")
+    ]
     assert [category.name for category in coco.categories] == ["date", "fig", "hazelnut"]
 
     def polygons(file: CocoFile) -> set[tuple[str, str, str]]:
@@ -113,7 +115,7 @@ def test_grouped_shapes_equal_labelmes_own_conversion(shared_dir: Path) -> None:
     folder = shared_dir / "data/labelme_examples/instance_segmentation"
     coco = only_split(conversion := read_labelme(folder))
     expected = json.loads((folder / "data_dataset_coco/annotations.json").read_text())
-    assert conversion.findings == ()
+    assert codes(conversion) == ["source_unsupported"]
     assert [category.name for category in coco.categories] == [
         entry["name"] for entry in expected["categories"] if entry["name"] != "_background_"
     ]
@@ -289,7 +291,10 @@ def test_shape_without_area_is_reported_and_the_rest_converted(
         shape(shape_type="spline"),
         shape(shape_type=[]) | {"shape_type": ["polygon"]},
         {"points": TRIANGLE},
-        {"label": 7, "points": TRIANGLE},
+        {"label": None, "points": TRIANGLE},
+        {"label": True, "points": TRIANGLE},
+        {"label": ["bolt"], "points": TRIANGLE},
+        {"label": "", "points": TRIANGLE},
         "no shape",
     ],
     ids=lambda broken: str(broken)[:70],
@@ -426,7 +431,10 @@ def test_scan_skips_json_files_that_are_not_labelme(tmp_path: Path) -> None:
     (tmp_path / "annotations/old.json.bak").write_text("{}")
     write_file(tmp_path, "annotations/.hidden/a.json", [shape()])
     conversion = read_shapes(tmp_path, shape())
-    assert len(only_split(conversion).images) == 1 and conversion.findings == ()
+    assert len(only_split(conversion).images) == 1
+    assert [(item.code, item.file) for item in conversion.findings] == [
+        ("source_skipped", "annotations/other.json")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -453,9 +461,10 @@ def test_listed_files_that_are_missing_or_no_labelme_are_findings(tmp_path: Path
     (tmp_path / "train_anno_list.txt").write_text("gone.json\nother.json\nannotations/a.json\n")
     conversion = read_shapes(tmp_path, shape())
     assert [(item.code, item.file) for item in conversion.findings] == [
-        ("source_unreadable", "gone.json"),
+        ("list_entry_missing", "train_anno_list.txt"),
         ("source_unreadable", "other.json"),
     ]
+    assert "1 of 3 lines lead to no file; the first is 'gone.json'" in conversion.findings[0].message
     assert len(only_split(conversion).images) == 1
 
 

@@ -180,7 +180,8 @@ def test_image_without_a_label_file_shows_no_object(tmp_path: Path) -> None:
         "b.jpg": 0,
         "c.jpg": 0,
     }
-    assert conversion.findings == ()
+    assert [(item.code, item.severity) for item in conversion.findings] == [("image_without_labels", "info")]
+    assert "1 images have no label file" in conversion.findings[0].message
 
 
 def test_damaged_and_missing_images_are_findings(tmp_path: Path) -> None:
@@ -192,9 +193,10 @@ def test_damaged_and_missing_images_are_findings(tmp_path: Path) -> None:
     conversion = read_yolo(tmp_path)
     assert names_by_split(conversion) == {"all": ["a.jpg"]}
     assert [(item.code, item.file) for item in conversion.findings] == [
+        ("list_entry_missing", "list.txt"),
         ("source_unreadable", "labels/b.txt"),
-        ("image_missing", "labels/gone.txt"),
     ]
+    assert "1 of 3 lines lead to no image; the first is 'images/gone.jpg'" in conversion.findings[0].message
 
 
 @pytest.mark.parametrize(
@@ -294,7 +296,7 @@ def test_line_that_is_not_the_mask_is_a_finding_with_its_iou(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No mask is known that is written inexactly, so the test moves the outline by one pixel."""
-    from paddlex_seg.data.formats import yolo
+    from paddlex_seg.data.formats.yolo import write as yolo
 
     exact = yolo.mask_to_rings
     monkeypatch.setattr(yolo, "mask_to_rings", lambda mask: [ring + (1, 0) for ring in exact(mask)])

@@ -13,6 +13,7 @@ from shapely.geometry import LineString, Polygon
 
 from paddlex_seg.data.findings import Finding, finding
 from paddlex_seg.data.formats.assembly import SourceObject
+from paddlex_seg.data.formats.labelme.labels import LabelReader, unknown_label
 from paddlex_seg.data.formats.outlines import join_rings
 from paddlex_seg.data.formats.source_files import IGNORED_LABELS
 from paddlex_seg.data.images import DECODER_ERRORS
@@ -43,17 +44,21 @@ def read_shapes(
     size_hw: tuple[int, int],
     file: str,
     known: Sequence[str] | None,
+    labels: LabelReader,
     findings: list[Finding],
 ) -> Iterator[SourceObject]:
-    """The objects of an image, in file order. Shapes with the same label and ``group_id`` are one object."""
+    """The objects of an image, in file order. Shapes with the same label and ``group_id`` are one object.
+
+    known: the list of classes; None if there is none.
+    """
     groups: dict[Any, _Group] = {}
     unknown: dict[str, int] = {}
     for number, shape in enumerate(shapes, start=1):
-        label = shape.get("label") if isinstance(shape, dict) else None
-        if not isinstance(label, str) or not label.strip():
-            findings.append(finding("shape_unusable", file, f"shape {number} has no label"))
+        try:
+            label = labels.read(shape, file)
+        except ValueError as error:
+            findings.append(finding("shape_unusable", file, f"shape {number} {error}", hint=_LABEL_HINT))
             continue
-        label = label.strip()
         if label in IGNORED_LABELS:
             continue
         if known is not None and label not in known:
@@ -74,10 +79,7 @@ def read_shapes(
             group.masks.append(drawn)
         flags = shape.get("flags")
         group.iscrowd |= isinstance(flags, dict) and flags.get("iscrowd") is True
-    for label, count in unknown.items():
-        findings.append(
-            finding("label_unknown", file, f"{count} shapes have the label {label!r}, which is not listed")
-        )
+    findings += [unknown_label(label, count, known or (), file) for label, count in unknown.items()]
     for group in groups.values():
         yield SourceObject(group.label, _unite(group, size_hw), group.iscrowd)
 
@@ -93,10 +95,12 @@ def _draw(shape: Mapping[str, Any], size_hw: tuple[int, int]) -> list[list[float
     shape_type = shape.get("shape_type") or "polygon"
     draw = _DRAWERS.get(shape_type) if isinstance(shape_type, str) else None
     if draw is None:
-        raise _Unfit("shape_unusable", f"has an unknown shape_type; expected one of {', '.join(_DRAWERS)}")
+        message = f"has the unknown shape_type {shape_type!r}; expected one of {', '.join(_DRAWERS)}"
+        raise _Unfit("shape_unusable", message)
     return draw(_read_points(shape.get("points")), shape, size_hw)
 
 
+_LABEL_HINT = "Give the shape the name of its class in the annotation tool."
 # Larger than any image. Rasterising an edge takes memory proportional to its length.
 _MAX_COORDINATE = 1e6
 
@@ -127,6 +131,7 @@ def _draw_polygon(
 def _draw_rectangle(
     points: list[list[float]], shape: Mapping[str, Any], size_hw: tuple[int, int]
 ) -> list[list[float]]:
+    points = _opened(points)
     if len(points) == 4:
         return _draw_polygon(points, shape, size_hw)
     if len(points) != 2:
@@ -135,12 +140,18 @@ def _draw_rectangle(
     return [[x1, y1, x2, y1, x2, y2, x1, y2]]
 
 
-def _draw_oriented_rectangle(
+def _draw_four_corners(
     points: list[list[float]], shape: Mapping[str, Any], size_hw: tuple[int, int]
 ) -> list[list[float]]:
+    points = _opened(points)
     if len(points) != 4:
         raise _Unfit("shape_unusable", f"has {len(points)} points; expected 4 corners")
     return _draw_polygon(points, shape, size_hw)
+
+
+def _opened(points: list[list[float]]) -> list[list[float]]:
+    """The corners without a fifth one that repeats the first to close the outline."""
+    return points[:4] if len(points) == 5 and points[0] == points[4] else points
 
 
 def _draw_circle(
@@ -212,8 +223,9 @@ _Drawer = Callable[[list[list[float]], Mapping[str, Any], tuple[int, int]], list
 _DRAWERS: dict[str, _Drawer] = {
     "polygon": _draw_polygon,
     "rectangle": _draw_rectangle,
-    "oriented_rectangle": _draw_oriented_rectangle,
-    "rotation": _draw_oriented_rectangle,  # name of the same shape in X-AnyLabeling
+    "oriented_rectangle": _draw_four_corners,
+    "rotation": _draw_four_corners,  # name of the same shape in X-AnyLabeling
+    "quadrilateral": _draw_four_corners,  # X-AnyLabeling
     "circle": _draw_circle,
     "line": _draw_line,
     "linestrip": _draw_line,
