@@ -4,6 +4,7 @@ Exit codes: 0 success; 2 wrong options or configuration; 3 data set error; 1 any
 """
 
 import argparse
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddlex_seg import __version__
-from paddlex_seg.errors import ConfigError, PaddlexSegError
+from paddlex_seg.errors import ConfigError, DatasetError, ForeignDataset, PaddlexSegError
 from paddlex_seg.streams import make_standard_streams_last
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     with stop.held():
                         run = mode_function(ending.mode)
                     limit_pixels(cfg.Global.max_image_pixels)
-                    with console_log(cfg, place):
+                    with console_log(cfg, place), naming_conversion(cfg):
                         result = run(cfg)
                     if place is None or place.rank == 0:
                         write_result(Path(cfg.Global.output), ending.mode, {"done_flag": True, **result})
@@ -146,6 +147,24 @@ def console_log(cfg: "Config", place: "Launched | None") -> Iterator[None]:
         ROOT.setLevel("WARNING")
     with nullcontext() if place is None or place.rank != 0 else log_file(place.log_dir / TERMINAL_LOG):
         yield
+
+
+@contextmanager
+def naming_conversion(cfg: "Config") -> Iterator[None]:
+    """Add the command that converts the data set to the message about one that another tool wrote."""
+    try:
+        yield
+    except ForeignDataset as error:
+        options = {
+            "Global.mode": "check_dataset",
+            "Global.dataset_dir": cfg.Global.dataset_dir,
+            "CheckDataset.convert.enable": "True",
+            "CheckDataset.convert.src_dataset_type": error.source,
+        }
+        words = ["python", "main.py", "-c", f"{cfg.Global.model}.yaml"]
+        for key, value in options.items():
+            words += ["-o", f"{key}={value}"]
+        raise DatasetError(f"{error}\n  {shlex.join(words)}") from error
 
 
 def run_distributed(cfg: "Config", plan: "LaunchPlan", command: Sequence[str]) -> "Failure | None":

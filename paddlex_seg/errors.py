@@ -27,6 +27,14 @@ class DatasetError(PaddlexSegError):
     exit_code = 3
 
 
+class ForeignDataset(DatasetError):
+    """A data set as another tool wrote it. It must be converted before it is used."""
+
+    def __init__(self, found: str, source: str):
+        super().__init__(found)
+        self.source = source  # value of CheckDataset.convert.src_dataset_type that converts it
+
+
 class WeightsError(PaddlexSegError):
     """A weight file is missing, damaged, unsafe or of another model."""
 

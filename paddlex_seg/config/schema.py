@@ -99,7 +99,9 @@ class GlobalConfig(_Section):
     dataset_dir: PathText = Field(
         default="dataset/instance_seg_coco_examples",
         description="Dataset folder. It contains `images/`, `annotations/instance_train.json` and "
-        "`annotations/instance_val.json`.",
+        "`annotations/instance_val.json`. Mode `check_dataset` with `CheckDataset.convert` also takes the "
+        "export of "
+        "an annotation tool, also as a zip archive.",
     )
     device: Device = Field(
         default="auto",
@@ -137,8 +139,13 @@ class ConvertConfig(_Section):
     enable: Switch = Field(default=False, description="Convert the annotations before the check.")
     src_dataset_type: SourceFormat | None = Field(
         default=None,
-        description="Source format: `LabelMe`, `VOC`, `YOLO`, `MaskPNG`, or `COCO` to convert into another "
-        "`dst_dataset_type`.",
+        description="Source format: `LabelMe`, `VOC`, `YOLO`, `MaskPNG` or `COCO`; `auto` to recognise it. "
+        "`docs/annotate.md` lists the tools.",
+    )
+    dst_dir: PathText | None = Field(
+        default=None,
+        description="Folder of the converted dataset. null: `<Global.output>/dataset`, and for LabelMe files "
+        "beside a folder `images/`, the folder of the source. A source in another layout is never changed.",
     )
     dst_dataset_type: TargetFormat = Field(
         default="COCO",

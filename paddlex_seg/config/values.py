@@ -198,7 +198,7 @@ def _any_number(value: Any) -> float:
     return float(number)
 
 
-_SourceName = Literal["LabelMe", "VOC", "YOLO", "MaskPNG", "COCO"]
+_SourceName = Literal["auto", "LabelMe", "VOC", "YOLO", "MaskPNG", "COCO"]
 _TargetName = Literal["COCO", "LabelMe", "YOLO", "MaskPNG"]
 
 

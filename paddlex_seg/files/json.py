@@ -1,6 +1,9 @@
 """JSON files."""
 
 import json
+import mmap
+import re
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,3 +17,13 @@ def write_json(path: Path, data: Any, *, indent: int | None = 2) -> None:
     """
     text = json.dumps(data, indent=indent, ensure_ascii=False) + "\n"
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def first_strings(path: Path, key: str, count: int) -> list[str]:
+    """The first texts under ``key`` at any depth of a JSON file, without parsing it; [] if unreadable."""
+    pattern = re.compile(rb'"' + key.encode() + rb'"\s*:\s*("(?:[^"\\]|\\.)*")')
+    try:
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return [str(json.loads(match[1])) for match in islice(pattern.finditer(content), count)]
+    except (OSError, ValueError):
+        return []

@@ -8,7 +8,7 @@ from typing import Any
 from paddlex_seg.config.read import find_bands
 from paddlex_seg.config.schema import Config
 from paddlex_seg.data.checking.cache import CheckCache, fingerprint_of
-from paddlex_seg.data.checking.check import CheckReport, check
+from paddlex_seg.data.checking.check import CheckReport, check, empty_report
 from paddlex_seg.data.checking.messages import log_findings, log_repair
 from paddlex_seg.data.checking.repair.repaired_copy import Repair, repair_dataset
 from paddlex_seg.data.checking.result import check_result
@@ -16,6 +16,7 @@ from paddlex_seg.data.checking.statistics import class_table
 from paddlex_seg.data.coco.paths import dataset_paths
 from paddlex_seg.data.findings import KINDS, Finding, finding, summarize_problems
 from paddlex_seg.data.images import Decode
+from paddlex_seg.data.preparation.convert import NothingConverted, Prepared
 from paddlex_seg.data.preparation.prepare import prepare
 from paddlex_seg.data.preparation.settings import ConvertSettings, SplitSettings
 from paddlex_seg.errors import DatasetError
@@ -40,29 +41,35 @@ def run(cfg: Config) -> dict[str, Any]:
     false and the findings.
     """
     settings = cfg.CheckDataset
-    dataset_dir, output_dir = Path(cfg.Global.dataset_dir), Path(cfg.Global.output)
+    output_dir = Path(cfg.Global.output)
     try:
-        converted = prepare(
-            dataset_dir,
+        prepared = prepare(
+            Path(cfg.Global.dataset_dir),
             output_dir,
             ConvertSettings(**settings.convert.model_dump()),
             SplitSettings(**settings.split.model_dump()),
         )
-        repair = None
+        dataset_dir, repair, found = prepared.dataset_dir, None, list(prepared.findings)
         if settings.fix.enable:
             repair = repair_dataset(dataset_dir, Path(settings.fix.dst_dir) if settings.fix.dst_dir else None)
             log_repair(repair)
             dataset_dir = repair.root
             if repair.removed_much and not settings.fix.allow_loss:
-                converted = [*converted, _removed_much(repair)]
+                found.append(_removed_much(repair))
         return check_and_draw(
             dataset_dir,
             output_dir,
             settings.decode,
             bands=find_bands(cfg, dataset_paths(dataset_dir).root),
-            converted=converted,
+            prepared=prepared,
             repair=repair,
+            findings=found,
         )
+    except NothingConverted as error:
+        _finish(
+            _report(empty_report(error.source, error.findings), output_dir, None), output_dir, error.source
+        )
+        raise
     except DatasetError:
         if not result_path(output_dir, "check_dataset").is_file():
             write_result(output_dir, "check_dataset", {"check_pass": False})
@@ -75,19 +82,20 @@ def check_and_draw(
     decode: Decode = "thumbnail",
     *,
     bands: Bands | None = None,
-    converted: Sequence[Finding] = (),
+    prepared: Prepared | None = None,
     repair: Repair | None = None,
+    findings: Sequence[Finding] = (),
 ) -> dict[str, Any]:
     """Check, report and draw samples: the part of `run` after conversion, split and repair.
 
-    bands: how images are read. converted: findings of a conversion and of a repair. They are reported like
-    findings of the check.
+    bands: how images are read. findings: of a conversion and of a repair. They are reported like those of the
+    check.
     """
     cache = CheckCache(output_dir)
-    fingerprint = None if converted or repair else fingerprint_of(dataset_dir, decode, bands)
+    fingerprint = None if findings or repair else fingerprint_of(dataset_dir, decode, bands)
     result = cache.earlier_result(fingerprint)
     if result is None:
-        report = _check(dataset_dir, decode, bands, cache.images, converted)
+        report = _check(dataset_dir, decode, bands, cache.images, findings)
         result = _report(report, output_dir, bands)
         if repair is not None:
             result["fix"] = _repair_entry(repair)
@@ -98,6 +106,13 @@ def check_and_draw(
             cache.keep(fingerprint, result)
     else:
         _LOGGER.info("The data set has not changed since the last check. Its result is shown again.")
+    if prepared is not None and prepared.entry is not None:
+        result["convert"] = dict(prepared.entry)
+    return _finish(result, output_dir, dataset_dir)
+
+
+def _finish(result: dict[str, Any], output_dir: Path, dataset_dir: Path) -> dict[str, Any]:
+    """Log the findings. Raises DatasetError, and writes the result file, when there are errors."""
     log_findings(result)
     if not result["check_pass"]:
         write_result(output_dir, "check_dataset", result)
@@ -109,7 +124,7 @@ def check_and_draw(
 
 
 def _check(
-    dataset_dir: Path, decode: Decode, bands: Bands | None, cache_file: Path, converted: Sequence[Finding]
+    dataset_dir: Path, decode: Decode, bands: Bands | None, cache_file: Path, earlier: Sequence[Finding]
 ) -> CheckReport:
     with progress_bar("images", total=None) as advance:
         report = check(
@@ -119,7 +134,7 @@ def _check(
             cache_file=cache_file,
             progress=lambda done, total: advance(steps=done, total=total),
         )
-    return report.with_findings(converted)
+    return report.with_findings(earlier)
 
 
 def _report(report: CheckReport, output_dir: Path, bands: Bands | None) -> dict[str, Any]:

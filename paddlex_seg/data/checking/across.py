@@ -9,7 +9,7 @@ from paddlex_seg.data.checking.duplicates import near_duplicates
 from paddlex_seg.data.checking.rules import Split
 from paddlex_seg.data.checking.scan import content_digest
 from paddlex_seg.data.coco.categories import category_differences, is_background, unused_extras
-from paddlex_seg.data.coco.paths import DatasetPaths
+from paddlex_seg.data.coco.paths import DatasetPaths, unused_twins
 from paddlex_seg.data.findings import FindingLog
 from paddlex_seg.data.folders import is_dead_link
 from paddlex_seg.data.images import ImageFacts, images_below
@@ -22,6 +22,8 @@ def check_across(paths: DatasetPaths, dataset_dir: Path, splits: Mapping[str, Sp
     log = FindingLog(paths.train_json.name)
     if paths.root != dataset_dir:
         log.add("dataset_nested", f"the data set is in {paths.root.name}, inside {dataset_dir.name}")
+    for used, twin in unused_twins(paths):
+        log.add("annotation_file_twin", f"{used.name} is used, {twin.name} is not; both exist")
     train = splits["train"]
     for name, other in splits.items():
         if name != "train":

@@ -129,6 +129,21 @@ def check(
     )
 
 
+def empty_report(root: Path, findings: Sequence[Finding]) -> CheckReport:
+    """The report about a data set without any record, such as that of a conversion that kept nothing."""
+    annotations = root / "annotations"
+    files = {name: annotations / f"instance_{name}.json" for name in ("train", "val", "test")}
+    splits = {name: CocoFile(files[name], (), (), ()) for name in ("train", "val")}
+    shapes = {name: SplitShapes(coco, np.zeros(0), np.zeros((0, 4))) for name, coco in splits.items()}
+    return CheckReport(
+        paths=DatasetPaths(root, root / "images", files["train"], files["val"], files["test"]),
+        splits=splits,
+        shapes=shapes,
+        findings=tuple(findings),
+        counts=dict(Counter(finding.code for finding in findings)),
+    )
+
+
 def _parse_all(paths: DatasetPaths) -> dict[str, ParsedCoco]:
     files = {"train": paths.train_json, "val": paths.val_json}
     if paths.test_json.is_file():

@@ -18,7 +18,7 @@ def describe_annotations(**files: CocoFile) -> dict[str, Any]:
         split: {
             "images": len(coco.images),
             "objects": len(coco.annotations),
-            "sha256": sha256_of(coco.path),
+            "sha256": sha256_of(coco.path) if coco.path.is_file() else None,
         }
         for split, coco in files.items()
     }

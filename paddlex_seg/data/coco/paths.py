@@ -7,7 +7,8 @@ import posixpath
 from dataclasses import dataclass
 from pathlib import Path
 
-from paddlex_seg.errors import DatasetError
+from paddlex_seg.data.layouts.found import own_root
+from paddlex_seg.data.layouts.recognise import own_annotations
 from paddlex_seg.files.publish import recover
 
 
@@ -23,21 +24,25 @@ class DatasetPaths:
 
 
 def dataset_paths(dataset_dir: Path) -> DatasetPaths:
-    """The paths of the data set in ``dataset_dir``, or in its only direct subfolder with ``images/``.
+    """The paths of the data set in ``dataset_dir``, or of the only one below it.
 
-    If a conversion or a split was killed there, it is completed first. Raises DatasetError when no folder
-    contains ``images/``, or more than one subfolder does.
+    ``instances_train.json`` takes the place of a missing ``instance_train.json``. If a conversion or a split
+    was killed there, it is completed first. Raises ForeignDataset for a data set as another tool wrote it,
+    and DatasetError when there is none or more than one.
     """
     root = _dataset_root(dataset_dir)
-    recover(root)
-    annotations = root / "annotations"
-    return DatasetPaths(
-        root=root,
-        image_dir=root / "images",
-        train_json=annotations / "instance_train.json",
-        val_json=annotations / "instance_val.json",
-        test_json=annotations / "instance_test.json",
+    own = own_annotations(root)
+    train, val, test = (
+        own.get(split, root / "annotations" / f"instance_{split}.json") for split in ("train", "val", "test")
     )
+    return DatasetPaths(root=root, image_dir=root / "images", train_json=train, val_json=val, test_json=test)
+
+
+def unused_twins(paths: DatasetPaths) -> list[tuple[Path, Path]]:
+    """Pairs of annotation files for one split, such as with and without an s: the used and the unused one."""
+    used = (paths.train_json, paths.val_json, paths.test_json)
+    twins = [(path, path.with_name(path.name.replace("instance_", "instances_", 1))) for path in used]
+    return [(path, twin) for path, twin in twins if path != twin and path.is_file() and twin.is_file()]
 
 
 def plain_name(file_name: str) -> str:
@@ -46,19 +51,10 @@ def plain_name(file_name: str) -> str:
 
 
 def _dataset_root(dataset_dir: Path) -> Path:
-    if not dataset_dir.is_dir():
-        raise DatasetError(f"{dataset_dir}: there is no such folder. Set Global.dataset_dir to the data set.")
-    if (dataset_dir / "images").is_dir():
-        return dataset_dir
-    nested = sorted(child for child in dataset_dir.iterdir() if (child / "images").is_dir())
-    if not nested:
-        raise DatasetError(
-            f"{dataset_dir}: no folder 'images' in it or in a direct subfolder. Expected images/ and "
-            "annotations/. Set Global.dataset_dir to the data set."
-        )
-    if len(nested) > 1:
-        names = ", ".join(child.name for child in nested)
-        raise DatasetError(
-            f"{dataset_dir}: contains several data sets ({names}). Set Global.dataset_dir to one of them."
-        )
-    return nested[0]
+    if dataset_dir.is_dir():
+        for folder in (dataset_dir, *sorted(child for child in dataset_dir.iterdir() if child.is_dir())):
+            if (folder / "images").is_dir():
+                recover(folder)
+        if (dataset_dir / "images").is_dir() and own_annotations(dataset_dir):
+            return dataset_dir
+    return own_root(dataset_dir)

@@ -65,4 +65,11 @@ FILES: dict[str, Kind] = {
         "wrong names.",
         "Check the names of files and classes. Save the file as UTF-8, as CheckDataset.fix does.",
     ),
+    "annotation_file_twin": Kind(
+        "warning",
+        "There are two annotation files for one split, such as instance_train.json and instances_train.json. "
+        "Only the "
+        "first is used.",
+        "Move the file that is out of date to another folder.",
+    ),
 }

@@ -30,6 +30,33 @@ SOURCES: dict[str, Kind] = {
         "was written.",
         "Keep the original annotations, or choose a format that stores masks.",
     ),
+    "annotation_file_unused": Kind(
+        "warning",
+        "An annotation file of the export was not converted, because another file is for the same images.",
+        "Move the file that you do not want out of the folder, and convert again.",
+    ),
+    "category_left_out": Kind(
+        "info",
+        "The tool lists a class for its own use, without annotations: Roboflow the name of the project, "
+        "others the background. It was left out, because a model would have a class without any objects.",
+        "Nothing needs to be done.",
+    ),
+    "image_name_differs": Kind(
+        "warning",
+        "The annotation file calls an image in another way than the file is called. Only one file can be "
+        "meant; it was used.",
+        "Check that it is the right image.",
+    ),
+    "conversion_empty": Kind(
+        "error",
+        "The conversion found no image that it could convert. Nothing was written.",
+        "The other findings say why. Export again together with the images.",
+    ),
+    "split_divided": Kind(
+        "info",
+        "The source has no val split, so its images were divided into train and val.",
+        "Set CheckDataset.split to choose the shares, or give the source a val split.",
+    ),
     "classes_guessed": Kind(
         "warning",
         "There is no list of classes, so the classes were guessed.",

@@ -1,23 +1,34 @@
 """Conversion of data sets from other annotation formats to COCO, and from COCO to other formats."""
 
+import json
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from paddlex_seg.data.coco.paths import dataset_paths
 from paddlex_seg.data.coco.read import read_coco
-from paddlex_seg.data.findings import Finding
+from paddlex_seg.data.coco.write import coco_to_json
+from paddlex_seg.data.findings import Finding, finding
+from paddlex_seg.data.formats.coco_export import entries_of, read_coco_export
 from paddlex_seg.data.formats.conversion import ALL, Conversion
 from paddlex_seg.data.formats.labelme.read import read_labelme
 from paddlex_seg.data.formats.labelme.write import write_labelme
 from paddlex_seg.data.formats.mask_png import read_mask_png, write_mask_png
 from paddlex_seg.data.formats.voc import read_voc
 from paddlex_seg.data.formats.yolo import read_yolo, write_yolo
-from paddlex_seg.data.preparation.divide import divide, divide_into_folds
-from paddlex_seg.data.preparation.layouts import annotation_files, existing_annotations, list_files
+from paddlex_seg.data.layouts.found import AUTO, find_layout, require_place
+from paddlex_seg.data.layouts.recognise import Layout
+from paddlex_seg.data.preparation.coco_documents import with_val
+from paddlex_seg.data.preparation.divide import divide, divide_dataset, divide_into_folds
+from paddlex_seg.data.preparation.layouts import SPLITS, annotation_files, existing_annotations, list_files
 from paddlex_seg.data.preparation.merge import in_name_order, merge_coco
-from paddlex_seg.data.preparation.settings import SplitSettings
+from paddlex_seg.data.preparation.new_place import is_writable, new_place, require_usable, write_dataset
+from paddlex_seg.data.preparation.settings import ConvertSettings, SplitSettings
 from paddlex_seg.errors import ConfigError, DatasetError
+from paddlex_seg.files.archive import open_archive
 from paddlex_seg.files.publish import fresh_folder, publish, recover
 from paddlex_seg.structures import CocoFile
 
@@ -29,6 +40,7 @@ READERS: Mapping[str, Callable[[Path], Conversion]] = {
     "YOLO": read_yolo,
     "MaskPNG": read_mask_png,
 }
+SOURCES = (*READERS, "COCO", AUTO)
 WRITERS: Mapping[str, Callable[[Mapping[str, CocoFile], Path, Path], list[Finding]]] = {
     "LabelMe": write_labelme,
     "YOLO": write_yolo,
@@ -36,41 +48,58 @@ WRITERS: Mapping[str, Callable[[Mapping[str, CocoFile], Path, Path], list[Findin
 }
 
 
-def convert_dataset(dataset_dir: Path, source: str | None, split: SplitSettings) -> list[Finding]:
-    """Convert the data set in ``dataset_dir`` from the format ``source`` to COCO, in the same folder.
+@dataclass(frozen=True)
+class Prepared:
+    """A data set after its preparation."""
 
-    It is split into train and val if ``split`` is enabled or the source has no split. Returns the findings of
-    the conversion. Raises ConfigError for an unsupported format, and DatasetError when there is nothing to
-    convert.
+    dataset_dir: Path  # where it is now
+    findings: tuple[Finding, ...] = ()
+    entry: Mapping[str, Any] | None = None  # of the result file: what was converted, and to where
+
+
+class NothingConverted(DatasetError):
+    """A conversion that kept no image. Nothing was written."""
+
+    def __init__(self, source: Path, findings: list[Finding]):
+        self.source = source
+        self.findings = tuple(findings)
+        super().__init__(f"{source}: no image could be converted. {findings[0]}")
+
+
+def convert_dataset(
+    dataset_dir: Path, output_dir: Path, settings: ConvertSettings, split: SplitSettings
+) -> Prepared:
+    """Convert the data set in ``dataset_dir``, which may be a zip archive, to COCO in a new folder.
+
+    LabelMe files beside ``images/`` are converted in their own folder, if it can be written. The data set is
+    split into train and val if ``split`` is enabled or the source has no val split. Raises ConfigError for a
+    format that is not supported or not there, DatasetError when nothing is recognised, and NothingConverted.
     """
-    if source is None or source not in READERS:
+    source = settings.src_dataset_type
+    if source not in SOURCES:
         raise ConfigError(
             f"CheckDataset.convert.src_dataset_type is {source}. Expected the format of the source: "
-            f"{', '.join(READERS)}."
+            f"{', '.join(SOURCES)}."
         )
-    if not dataset_dir.is_dir():
-        raise DatasetError(f"{dataset_dir}: there is no such folder. Set Global.dataset_dir to the data set.")
-    if source == "LabelMe":
-        dataset_dir = _root_or_itself(dataset_dir)
-    recover(dataset_dir)
-    conversion = READERS[source](dataset_dir)
-    splits, is_new_split = dict(conversion.splits), False
-    if split.enable or ALL in splits:
-        whole = in_name_order(merge_coco(list(splits.values())), number=True)
-        splits = divide(whole, dataset_dir / "images", split, to_place=conversion.images)
-        is_new_split = True
-    files = annotation_files(dataset_dir, splits)
-    if is_new_split and conversion.list_lines:
-        files |= list_files(dataset_dir, splits, conversion.list_lines)
-    files |= {dataset_dir / "images" / name: place for name, place in conversion.images.items()}
-    publish(dataset_dir, files)
-    if split.folds:
-        divide_into_folds(dataset_dir, merge_coco(list(splits.values())), split)
-    counts = ", ".join(f"{name} {len(coco.images)}" for name, coco in splits.items())
-    _LOGGER.info(f"Convert dataset successfully ! Images: {counts}.")
-    if split.enable:
-        _LOGGER.info("Split dataset successfully !")
-    return list(conversion.findings)
+    place = require_place(dataset_dir)
+    layout = find_layout(dataset_dir, place, source or AUTO)
+    _LOGGER.info(f"Recognised: {layout.at(place)} is {layout.name}, format {layout.format}.")
+    if place.is_dir():
+        root = layout.at(place)
+        if layout.is_own and settings.dst_dir is None:
+            return _already_there(root, output_dir, split)
+        if _has_layout_of_paddlex(root, layout) and settings.dst_dir is None and is_writable(root):
+            return _convert_in_place(root, layout, split)
+    else:
+        unpacked = output_dir / "unpacked" / place.stem
+        _LOGGER.info(f"Unpacking {place} to {unpacked}")
+        open_archive(place).unpack(unpacked)
+        root = layout.at(unpacked)
+    target = new_place(output_dir, settings.dst_dir)
+    require_usable(target, root)
+    _LOGGER.info(f"Converting into {target}. Nothing in {place} is changed.")
+    convert = _convert_export if layout.format == "COCO" else _convert_other
+    return convert(root, target, layout, place, split)
 
 
 def write_dataset_as(target: str, dataset_dir: Path, folder: Path) -> list[Finding]:
@@ -86,8 +115,132 @@ def write_dataset_as(target: str, dataset_dir: Path, folder: Path) -> list[Findi
     return findings
 
 
-def _root_or_itself(dataset_dir: Path) -> Path:
-    try:
-        return dataset_paths(dataset_dir).root
-    except DatasetError:
-        return dataset_dir  # LabelMe files may contain the image data
+def _already_there(root: Path, output_dir: Path, split: SplitSettings) -> Prepared:
+    _LOGGER.info("This is the layout that is used here. Nothing needs to be converted.")
+    return Prepared(divide_dataset(root, split, new_place(output_dir, None)) if split.enable else root)
+
+
+def _has_layout_of_paddlex(root: Path, layout: Layout) -> bool:
+    return layout.format == "LabelMe" and (root / "images").is_dir()
+
+
+def _convert_in_place(root: Path, layout: Layout, split: SplitSettings) -> Prepared:
+    recover(root)
+    conversion = READERS[layout.format](root)
+    _require_images(root, conversion)
+    splits, is_new_split = _divided(conversion, root / "images", split)
+    files = annotation_files(root, splits)
+    if is_new_split and conversion.list_lines:
+        files |= list_files(root, splits, conversion.list_lines)
+    files |= {root / "images" / name: place for name, place in conversion.images.items()}
+    publish(root, files)
+    if split.folds:
+        divide_into_folds(root, merge_coco(list(splits.values())), split)
+    return _finished(root, conversion.findings, _entry(layout, root, root, _counts(splits)), split)
+
+
+def _convert_other(root: Path, target: Path, layout: Layout, place: Path, split: SplitSettings) -> Prepared:
+    """Convert from a format that has a reader of its own."""
+    conversion = READERS[layout.format](root)
+    _require_images(root, conversion)
+    names = (record.file_name for coco in conversion.splits.values() for record in coco.images)
+    images = {name: conversion.images.get(name, root / "images" / name) for name in names}
+    # Images with almost the same content are found in one folder only, so they are written first.
+    if split.group_by == "duplicates":
+        write_dataset(target, {}, images, {"source": str(place.resolve())})
+    splits, _ = _divided(conversion, target / "images", split)
+    entry = _entry(layout, place, target, _counts(splits))
+    write_dataset(target, _annotation_files(splits), images, entry)
+    if split.folds:
+        divide_into_folds(target, merge_coco(list(splits.values())), split)
+    return _finished(target, conversion.findings, entry, split)
+
+
+def _convert_export(root: Path, target: Path, layout: Layout, place: Path, split: SplitSettings) -> Prepared:
+    """Convert COCO files as another tool exports them."""
+    export = read_coco_export(root)
+    listed = sum(len(entries_of(document, "images")) for document in export.documents.values())
+    if not export.images:
+        message = f"none of the {listed} listed images is there"
+        hint = "Export again together with the images. In CVAT, switch on 'Save images'."
+        raise NothingConverted(
+            root, [finding("conversion_empty", root.name, message, hint=hint), *export.findings]
+        )
+    if split.group_by == "duplicates":
+        write_dataset(target, {}, export.images, {"source": str(place.resolve())})
+    documents, found = with_val(export, partial(divide, image_dir=target / "images", split=split))
+    is_divided = len(export.documents) == 1 and documents.keys() != export.documents.keys()
+    counts = {
+        name: {
+            "images": len(entries_of(document, "images")),
+            "objects": len(entries_of(document, "annotations")),
+        }
+        for name, document in documents.items()
+    }
+    entry = _entry(layout, place, target, counts)
+    files: dict[str, bytes | None] = dict.fromkeys(f"annotations/instance_{name}.json" for name in SPLITS)
+    files |= {
+        f"annotations/instance_{name}.json": json.dumps(document, ensure_ascii=False).encode(
+            "utf-8", "backslashreplace"
+        )
+        for name, document in documents.items()
+    }
+    write_dataset(target, files, export.images, entry)
+    if split.enable and not (is_divided and not split.folds):
+        divide_dataset(target, split, target)
+    return _finished(target, (*export.findings, *found), entry, split)
+
+
+def _divided(
+    conversion: Conversion, image_dir: Path, split: SplitSettings
+) -> tuple[dict[str, CocoFile], bool]:
+    """The splits, and whether they are new."""
+    splits = dict(conversion.splits)
+    if not split.enable and ALL not in splits:
+        return splits, False
+    whole = in_name_order(merge_coco(list(splits.values())), number=True)
+    missing = {name: place for name, place in conversion.images.items() if not (image_dir / name).exists()}
+    return divide(whole, image_dir, split, to_place=missing), True
+
+
+def _annotation_files(splits: Mapping[str, CocoFile]) -> dict[str, bytes | None]:
+    files: dict[str, bytes | None] = dict.fromkeys(f"annotations/instance_{name}.json" for name in SPLITS)
+    return files | {
+        f"annotations/instance_{name}.json": coco_to_json(coco).encode() for name, coco in splits.items()
+    }
+
+
+def _require_images(root: Path, conversion: Conversion) -> None:
+    if any(coco.images for coco in conversion.splits.values()):
+        return
+    message = "no image could be converted; nothing was written"
+    raise NothingConverted(root, [finding("conversion_empty", root.name, message), *conversion.findings])
+
+
+def _counts(splits: Mapping[str, CocoFile]) -> dict[str, dict[str, int]]:
+    return {
+        name: {"images": len(coco.images), "objects": len(coco.annotations)} for name, coco in splits.items()
+    }
+
+
+def _entry(layout: Layout, source: Path, target: Path, counts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the result file says about a conversion."""
+    return {
+        "layout": layout.name,
+        "format": layout.format,
+        "source": str(source.resolve()),
+        "root": layout.root,
+        "path": str(target.resolve()),
+        "splits": dict(counts),
+    }
+
+
+def _finished(
+    target: Path, findings: tuple[Finding, ...], entry: Mapping[str, Any], split: SplitSettings
+) -> Prepared:
+    counts = ", ".join(f"{name} {count['images']}" for name, count in entry["splits"].items())
+    _LOGGER.info(f"Convert dataset successfully ! Images: {counts}.")
+    if split.enable:
+        _LOGGER.info("Split dataset successfully !")
+    _LOGGER.info(f"The data set is in {target}. Train on it with -o Global.dataset_dir={target}")
+    return Prepared(target, findings, entry)

@@ -4,40 +4,54 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from paddlex_seg.data.coco.paths import dataset_paths
+from paddlex_seg.data.coco.paths import DatasetPaths, dataset_paths, plain_name
 from paddlex_seg.data.coco.read import read_coco
+from paddlex_seg.data.images import image_path
 from paddlex_seg.data.preparation.balance import balance_table
 from paddlex_seg.data.preparation.groups import groups_by_content, groups_by_folder, groups_by_name
 from paddlex_seg.data.preparation.layouts import annotation_files, existing_annotations, write_folds
 from paddlex_seg.data.preparation.merge import in_name_order, merge_coco
+from paddlex_seg.data.preparation.new_place import is_writable, require_usable, write_dataset
 from paddlex_seg.data.preparation.settings import SplitSettings
 from paddlex_seg.data.preparation.split import fold_coco, split_coco
-from paddlex_seg.errors import ConfigError, DatasetError
+from paddlex_seg.errors import ConfigError
 from paddlex_seg.files.publish import publish
 from paddlex_seg.structures import CocoFile
 
 _LOGGER = logging.getLogger(__name__)
 
 
-def divide_dataset(dataset_dir: Path, split: SplitSettings) -> None:
+def divide_dataset(dataset_dir: Path, split: SplitSettings, target: Path) -> Path:
     """Split the COCO data set in ``dataset_dir`` again: replace its annotation files, or write ``folds/``.
 
-    Raises ConfigError for settings that do not fit the data, and DatasetError when there is nothing to split.
+    If it cannot be written, the split is written to ``target``, with all images. Returns where it is. Raises
+    ConfigError for settings that do not fit the data, and DatasetError when there is nothing to split.
     """
     paths = dataset_paths(dataset_dir)
     existing = existing_annotations(paths.root)
-    if not existing:
-        raise DatasetError(
-            f"{paths.root}: has no annotations/instance_train.json, _val.json or _test.json to split. "
-            "Convert the annotations first, or rename the annotation file to one of these names."
-        )
     whole = in_name_order(merge_coco([read_coco(path) for path in existing.values()]))
+    root = paths.root if is_writable(paths.root) else _copy_to(target, paths, existing, whole)
     if split.folds:
-        divide_into_folds(paths.root, whole, split)
+        divide_into_folds(root, whole, split)
     else:
-        splits = divide(whole, paths.image_dir, split)
-        publish(paths.root, annotation_files(paths.root, splits))
+        splits = divide(whole, root / "images", split)
+        publish(root, annotation_files(root, splits))
     _LOGGER.info("Split dataset successfully !")
+    return root
+
+
+def _copy_to(target: Path, paths: DatasetPaths, existing: Mapping[str, Path], whole: CocoFile) -> Path:
+    """The same data set in a folder that can be written. Images are linked where the disk supports it."""
+    require_usable(target, paths.root)
+    places = {record.file_name: image_path(paths.image_dir, record.file_name) for record in whole.images}
+    images = {plain_name(name): place for name, place in places.items() if place.is_file()}
+    files = {f"annotations/instance_{name}.json": path for name, path in existing.items()}
+    write_dataset(target, files, images, {"source": str(paths.root.resolve())})
+    _LOGGER.info(
+        f"{paths.root} cannot be written. The new split is in {target}. Train on it with "
+        f"-o Global.dataset_dir={target}"
+    )
+    return target
 
 
 def divide(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from paddlex_seg.data.coco.write import coco_to_json
+from paddlex_seg.data.layouts.recognise import own_annotations
 from paddlex_seg.files.atomic import write_bytes
 from paddlex_seg.files.publish import fresh_folder
 from paddlex_seg.structures import BANDS_FILE, CocoFile
@@ -15,8 +16,7 @@ SPLITS = ("train", "val", "test")
 
 def existing_annotations(root: Path) -> dict[str, Path]:
     """The existing annotation files, by split."""
-    paths = {name: root / "annotations" / f"instance_{name}.json" for name in SPLITS}
-    return {name: path for name, path in paths.items() if path.is_file()}
+    return own_annotations(root)
 
 
 def annotation_files(root: Path, splits: Mapping[str, CocoFile]) -> dict[Path, bytes | Path | None]:

@@ -14,6 +14,7 @@ class ConvertSettings:
     enable: bool = False
     src_dataset_type: str | None = None
     dst_dataset_type: str = "COCO"
+    dst_dir: str | None = None
 
 
 @dataclass(frozen=True)

@@ -263,7 +263,7 @@ def test_a_file_that_is_no_json_cannot_be_repaired(tmp_path: Path) -> None:
 
 def test_without_annotations_there_is_nothing_to_repair(tmp_path: Path) -> None:
     (tmp_path / "data" / "images").mkdir(parents=True)
-    with pytest.raises(DatasetError, match="to repair"):
+    with pytest.raises(DatasetError, match="no data set was recognised"):
         repair_dataset(tmp_path / "data")
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 

@@ -17,7 +17,7 @@ from paddlex_seg.data.checking.check import check
 from paddlex_seg.data.coco.paths import dataset_paths
 from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.demo import COCO_FOLDER, LABELME_FOLDER, write_demo_dataset
-from paddlex_seg.data.preparation.convert import WRITERS
+from paddlex_seg.data.preparation.convert import WRITERS, Prepared
 from paddlex_seg.data.preparation.prepare import prepare
 from paddlex_seg.data.preparation.settings import ConvertSettings, SplitSettings
 from paddlex_seg.errors import ConfigError, DatasetError
@@ -45,6 +45,12 @@ def labelme_set(demo: Path, tmp_path: Path) -> Path:
 def run(
     root: Path, convert: Mapping[str, Any] | None = None, split: Mapping[str, Any] | None = None
 ) -> list[Any]:
+    return list(prepared(root, convert, split).findings)
+
+
+def prepared(
+    root: Path, convert: Mapping[str, Any] | None = None, split: Mapping[str, Any] | None = None
+) -> Prepared:
     settings = ConvertSettings(**convert or {}), SplitSettings(**split or {})
     return prepare(root, root.parent / "output", *settings)
 
@@ -210,8 +216,11 @@ def test_a_data_set_is_converted_to_another_format_and_back(coco_set: Path, kind
     before = masks_of(splits_of(coco_set))
     findings = run(coco_set, convert={"enable": True, "dst_dataset_type": kind})
     folder = coco_set.parent / "output" / "check_dataset" / kind
-    assert run(folder, convert={"enable": True, "src_dataset_type": kind}) == []
-    after = masks_of(splits_of(folder))
+    back = prepared(folder, convert={"enable": True, "src_dataset_type": kind})
+    assert not back.findings
+    # LabelMe files beside images/ are converted in place, everything else is left as it is.
+    assert back.dataset_dir == (folder if kind == "LabelMe" else folder.parent / "output" / "dataset")
+    after = masks_of(splits_of(back.dataset_dir))
     if kind != "YOLO":
         assert not findings
         assert after == before
@@ -238,7 +247,7 @@ def test_an_older_conversion_result_is_kept_as_backup(coco_set: Path) -> None:
         ({"split": {"enable": True, "folds": 3, "train_percent": 80}}, "cannot be used together"),
         ({"split": {**SPLIT, "group_by": "("}}, "regular expression"),
         ({"split": {"enable": True, "folds": 21}}, "21 folds"),
-        ({"convert": {"enable": True}}, "LabelMe, VOC, YOLO, MaskPNG"),
+        ({"convert": {"enable": True}}, "LabelMe, VOC, YOLO, MaskPNG, COCO, auto"),
         ({"convert": {**LABELME, "dst_dataset_type": "YOLO"}}, "in one run"),
     ],
 )
@@ -255,7 +264,7 @@ def test_there_must_be_something_to_convert_or_to_split(tmp_path: Path) -> None:
         run(tmp_path / "none", convert=LABELME)
     with pytest.raises(DatasetError, match="empty"):
         run(tmp_path / "empty", convert=LABELME)
-    with pytest.raises(DatasetError, match="to split"):
+    with pytest.raises(DatasetError, match="no data set was recognised"):
         run(tmp_path / "empty", split=SPLIT)
 
 
