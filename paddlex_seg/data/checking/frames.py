@@ -110,7 +110,9 @@ _NO_TURN = (0, 1)  # 0 is not defined; readers treat it as 1
 _MARGIN = 1.0  # pixels that a mask may lie outside its image
 _SAMPLE = 50  # images whose edges are measured
 _MASKS_OF_IMAGE = 30
-_CLEAR = math.log(1.5)  # mean ratio of edges under the outlines, for several images that agree
+# Smallest mean ratio of edges under the outlines, for several images that agree. On photographs with careful
+# labels (COCO and two others, turned in four ways) it was 1.9 to 3.9.
+_CLEAR = math.log(1.5)
 _CLEAR_ALONE = math.log(3)  # for one image
 
 
@@ -176,8 +178,8 @@ def _frame_of_edges(
     if not ratios:
         return None
     mean = float(np.mean(ratios))
-    agree = sum((ratio > 0) == (mean > 0) for ratio in ratios) / len(ratios)
-    is_clear = abs(mean) >= _CLEAR and agree >= 0.9 if len(ratios) > 1 else abs(mean) >= _CLEAR_ALONE
+    against = sum(abs(ratio) for ratio in ratios if (ratio > 0) != (mean > 0)) / np.abs(ratios).sum()
+    is_clear = abs(mean) >= (_CLEAR if len(ratios) > 1 else _CLEAR_ALONE) and against <= 0.1
     return ("upright" if mean > 0 else "stored") if is_clear else None
 
 
