@@ -146,15 +146,20 @@ def test_a_quarter_turn_is_told_apart_and_training_sees_the_object(
     assert masks_lie_on_objects(tmp_path / "data_fixed")
 
 
-@pytest.mark.parametrize("orientation", [2, 3, 4])
+@pytest.mark.parametrize("orientation", range(2, 9))
 @pytest.mark.parametrize("labels", ["stored", "upright"])
-def test_a_turn_that_keeps_the_size_is_told_by_the_edges(
-    tmp_path: Path, orientation: int, labels: str
+@pytest.mark.parametrize("rle", [False, True])
+def test_a_turn_that_keeps_the_size_is_told_by_the_edges_and_the_masks_are_turned(
+    tmp_path: Path, orientation: int, labels: str, rle: bool
 ) -> None:
-    write_turned(tmp_path / "data", orientation, labels=labels, listed="stored")
+    size = (80, 80) if orientation > 4 else (96, 64)
+    write_turned(tmp_path / "data", orientation, labels=labels, listed="stored", size=size, rle=rle)
     counts = check(tmp_path / "data").counts
     assert masks_lie_on_objects(tmp_path / "data") is (labels == "upright")
     assert counts == ({} if labels == "upright" else {"image_exif_turned": 3})
+    repair_dataset(tmp_path / "data")
+    assert not check(tmp_path / "data_fixed").counts  # boxes and areas fit, too
+    assert masks_lie_on_objects(tmp_path / "data_fixed")
 
 
 @pytest.mark.parametrize("orientation", [3, 6])

@@ -260,13 +260,14 @@ def size_problem(record: ImageRecord, fact: ImageFacts, verdict: Verdict | None)
         return "image_exif_unclear", f"{turned}, {size}, and its annotations fit both ways"
     made = f"{turned}, and {verdict}"
     if situation == "same":
-        return None if verdict.frame == "upright" else ("image_exif_turned", made)
+        return None if verdict.frame == "upright" else (TURNED, made)
     if situation != verdict.frame:
         return "image_exif_swapped", f"{made}, but {_by(listed)} is the size of the {situation} image"
     return ("image_exif_frame", f"{made}; it is used as stored") if situation == "stored" else None
 
 
 SWAPPED = ("image_size_swapped", "image_exif_swapped")
+TURNED = "image_exif_turned"  # the annotations have to be turned as the image is
 
 
 def _by(size_hw: tuple[int, int]) -> str:
