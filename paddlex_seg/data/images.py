@@ -1,5 +1,6 @@
 """Image files: their paths, headers and pixels."""
 
+import errno
 import os
 import re
 import struct
@@ -158,8 +159,6 @@ def inspect_image(path: Path, decode: Decode, bands: Bands | None = None) -> Ima
         if "image_16bit" in facts.traits:
             facts = replace(facts, values=_value_range(_open_bands(path)))
         return replace(facts, thumbnail=thumbnail)
-    except FileNotFoundError:
-        return ImageFacts("image_missing", f"{path.name} {_not_there(path)}")
     except Image.DecompressionBombError as error:
         return ImageFacts("image_unsupported", f"{path.name}: {too_large(error).partition('. ')[0]}")
     except DatasetError as error:  # of load_image
@@ -167,6 +166,8 @@ def inspect_image(path: Path, decode: Decode, bands: Bands | None = None) -> Ima
         reason = str(error).removeprefix(f"{path}: ").partition(". ")[0]
         return ImageFacts(code, f"{path.name}: {reason}")
     except DECODER_ERRORS as error:
+        if _is_absent(error):
+            return ImageFacts("image_missing", f"{path.name} {_not_there(path)}")
         foreign = foreign_file(path)
         if foreign is not None:
             return ImageFacts("image_unsupported", f"{path.name} is {foreign.what}", hint=foreign.hint)
@@ -312,13 +313,13 @@ def _naming(path: Path) -> Iterator[None]:
     """Converts Pillow's exceptions about a bad image file into a DatasetError that names the file."""
     try:
         yield
-    except FileNotFoundError:
-        raise DatasetError(
-            f"{path}: the image file {_not_there(path)}. Copy it there, or leave it out of your data."
-        ) from None
     except Image.DecompressionBombError as error:
         raise DatasetError(f"{path}: {too_large(error)}.") from error
     except DECODER_ERRORS as error:
+        if _is_absent(error):
+            raise DatasetError(
+                f"{path}: the image file {_not_there(path)}. Copy it there, or leave it out of your data."
+            ) from None
         foreign = foreign_file(path)
         if foreign is not None:
             raise DatasetError(f"{path}: the file is {foreign.what}. {foreign.hint}") from error
@@ -466,6 +467,12 @@ def _expect_end(image: Image.Image, path: Path) -> None:
 def _is_truncation(error: Exception) -> bool:
     text = str(error).lower()
     return any(word in text for word in ("truncated", "incomplete", "unexpected end", "ended", "end of"))
+
+
+def _is_absent(error: Exception) -> bool:
+    """Whether there is no such file: also for a link to itself, and for a name as long as a URL."""
+    absent = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+    return isinstance(error, OSError) and error.errno in absent
 
 
 def _not_there(path: Path) -> str:

@@ -132,7 +132,7 @@ def test_a_foreign_file_fails_the_check_and_the_repair_keeps_it(tmp_path: Path, 
     assert len(kept["images"]) == len(kept["annotations"]) == 2
 
 
-@pytest.mark.parametrize("content", [b"no image at all", bytes(5000), b"\x89PNG\r\n\x1a\n damaged"])
+@pytest.mark.parametrize("content", [b"no image at all", bytes(5000), b"\xff\xd9\xff\xe0 damaged"])
 def test_damaged_files_are_still_called_damaged(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "t1.jpg"
     path.write_bytes(content)

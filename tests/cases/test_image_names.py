@@ -87,6 +87,7 @@ def test_a_missing_image_of_a_subfolder_is_named_in_full_and_kept(tmp_path: Path
         ("C:\\Users\\me\\set\\images\\cam1\\t1.jpg", "cam1/t1.jpg"),
         ("/data/upload/1/3f2a1b4c-t1.jpg", "t1.jpg"),
         ("https://host.example/files/my%20part.jpg?sign=7", "my part.jpg"),
+        (f"https://host.example/files/t1.jpg?sign={'7' * 300}", "t1.jpg"),
         ("../pictures/T1.JPG", "t1.jpg"),
     ],
 )

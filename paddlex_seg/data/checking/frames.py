@@ -110,7 +110,9 @@ _NO_TURN = (0, 1)  # 0 is not defined; readers treat it as 1
 _MARGIN = 1.0  # pixels that a mask may lie outside its image
 _SAMPLE = 50  # images whose edges are measured
 _MASKS_OF_IMAGE = 30
-_CLEAR = math.log(1.5)  # mean ratio of edges under the outlines, for several images that agree
+# Smallest mean ratio of edges under the outlines, for several images that agree. On photographs with careful
+# labels (COCO and two others, turned in four ways) it was 1.9 to 3.9.
+_CLEAR = math.log(1.5)
 _CLEAR_ALONE = math.log(3)  # for one image
 
 
@@ -174,8 +176,8 @@ def _frame_of_edges(image_dir: Path, parts: Sequence[Part], images: Sequence[tup
     if not ratios:
         return None
     mean = float(np.mean(ratios))
-    agree = sum((ratio > 0) == (mean > 0) for ratio in ratios) / len(ratios)
-    is_clear = abs(mean) >= _CLEAR and agree >= 0.9 if len(ratios) > 1 else abs(mean) >= _CLEAR_ALONE
+    against = sum(abs(ratio) for ratio in ratios if (ratio > 0) != (mean > 0)) / np.abs(ratios).sum()
+    is_clear = abs(mean) >= (_CLEAR if len(ratios) > 1 else _CLEAR_ALONE) and against <= 0.1
     return ("upright" if mean > 0 else "stored") if is_clear else None
 
 
@@ -256,13 +258,14 @@ def size_problem(record: ImageRecord, fact: ImageFacts, verdict: Verdict | None)
         return "image_exif_unclear", f"{turned}, {size}, and its annotations fit both ways"
     made = f"{turned}, and {verdict}"
     if situation == "same":
-        return None if verdict.frame == "upright" else ("image_exif_turned", made)
+        return None if verdict.frame == "upright" else (TURNED, made)
     if situation != verdict.frame:
         return "image_exif_swapped", f"{made}, but {_by(listed)} is the size of the {situation} image"
     return ("image_exif_frame", f"{made}; it is used as stored") if situation == "stored" else None
 
 
 SWAPPED = ("image_size_swapped", "image_exif_swapped")
+TURNED = "image_exif_turned"  # the annotations have to be turned as the image is
 
 
 def _by(size_hw: tuple[int, int]) -> str:

@@ -29,7 +29,7 @@ FILES: dict[str, Kind] = {
         "error",
         "An entry of images lacks id, file_name, width or height, or one of them has an invalid value.",
         "Correct the entry.",
-        "Width and height are read from the image file.",
+        "Width and height are read from the image file. A file_name that is not UTF-8 becomes text.",
     ),
     "category_entry_invalid": Kind(
         "error",

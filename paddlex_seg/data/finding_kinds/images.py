@@ -162,7 +162,9 @@ IMAGES: dict[str, Kind] = {
         "error",
         "The EXIF orientation asks to rotate or flip the image without changing its size, and the "
         "annotations were made on the image as stored. The image would be used rotated.",
-        "Remove the EXIF orientation without rotating the pixels, such as with exiftool -Orientation=.",
+        "Remove the EXIF orientation without rotating the pixels, such as with exiftool -Orientation=, or "
+        "let CheckDataset.fix.enable=True turn the annotations in a copy.",
+        "Masks, boxes and keypoints are turned as the image is.",
     ),
     "image_bands_dropped": Kind(
         "warning",

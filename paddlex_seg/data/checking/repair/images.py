@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from paddlex_seg.data.checking.frames import SWAPPED, Part, label_frames, size_problem
+from paddlex_seg.data.checking.frames import SWAPPED, TURNED, Part, label_frames, size_problem
 from paddlex_seg.data.checking.missing import search_missing
 from paddlex_seg.data.checking.repair.draft import Draft, Slot
+from paddlex_seg.data.checking.repair.turned import turned_values
 from paddlex_seg.data.checking.scan import scan_images
 from paddlex_seg.data.image_search import possible_texts
 from paddlex_seg.data.images import ImageFacts, image_path
@@ -59,7 +60,7 @@ def repair_images(drafts: Sequence[Draft], image_dir: Path) -> None:
         # If EXIF swaps width and height, it is unknown which size the annotations were made for.
         if shown_hw is not None and shown_hw == stored_hw:
             _repair_size(slot, shown_hw)
-    _swap_sizes(drafts, image_dir, facts)
+    _turn_images(drafts, image_dir, facts)
     for draft in drafts:
         _merge_repeated_images(draft)
 
@@ -96,8 +97,8 @@ def _repair_size(slot: Slot, size_hw: tuple[int, int]) -> None:
         slot.change("image_entry_invalid", **{key: sides[key] for key in wrong})
 
 
-def _swap_sizes(drafts: Sequence[Draft], image_dir: Path, facts: Mapping[str, ImageFacts]) -> None:
-    """Exchange width and height where the image, or the annotations of a turned image, say so."""
+def _turn_images(drafts: Sequence[Draft], image_dir: Path, facts: Mapping[str, ImageFacts]) -> None:
+    """Exchange width and height, or turn annotations, where the image and its annotations say so."""
     sizes = [
         (slot.after, facts.get(slot.after["file_name"]))
         for draft in drafts
@@ -111,9 +112,12 @@ def _swap_sizes(drafts: Sequence[Draft], image_dir: Path, facts: Mapping[str, Im
     ]
     if all(usual):  # then the annotations need not be measured
         return
-    parsed = [draft.parse()[:2] for draft in drafts]
-    parts = [Part(*both) for both in parsed]
-    for draft, part, frames in zip(drafts, parts, label_frames(image_dir, parts, facts), strict=True):
+    parsed = [draft.parse() for draft in drafts]
+    parts = [Part(coco, measures) for coco, measures, _ in parsed]
+    annotated = [slots for _, _, slots in parsed]
+    for draft, part, slots, frames in zip(
+        drafts, parts, annotated, label_frames(image_dir, parts, facts), strict=True
+    ):
         problems = {
             record.id: found[0]
             for record in part.coco.images
@@ -123,6 +127,26 @@ def _swap_sizes(drafts: Sequence[Draft], image_dir: Path, facts: Mapping[str, Im
             id = slot.id()
             if id is not None and (code := problems.get(id, "")) in SWAPPED:
                 slot.change(code, width=slot.after["height"], height=slot.after["width"])
+        _turn_annotations(draft, part, slots, facts, {id for id, code in problems.items() if code == TURNED})
+
+
+def _turn_annotations(
+    draft: Draft, part: Part, slots: Sequence[Slot], facts: Mapping[str, ImageFacts], image_ids: set[int]
+) -> None:
+    """Turn the annotations of these images as their orientation turns them, or all of an image or none."""
+    if not image_ids:
+        return
+    readable = {slot.position for slot in slots}
+    unreadable = {
+        slot.id("image_id") for slot in draft.records("annotations") if slot.position not in readable
+    }
+    records = {record.id: record for record in part.coco.images if record.id in image_ids - unreadable}
+    for slot, item in zip(slots, part.coco.annotations, strict=True):
+        if item.image_id in records:
+            record = records[item.image_id]
+            orientation = facts[record.file_name].orientation
+            values = turned_values(slot.after, item, orientation, (record.height, record.width))
+            slot.change(TURNED, **values)
 
 
 def _merge_repeated_images(draft: Draft) -> None:
