@@ -311,8 +311,20 @@ def _has_data(values: NDArray[Any], nodata: float | None) -> NDArray[np.bool_] |
 def _percentiles(values: NDArray[Any], wanted: tuple[float, float]) -> tuple[float, float]:
     if not values.size:
         return 0.0, 0.0
-    low, high = np.percentile(values, wanted).tolist()
+    if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
+        low, high = _percentiles_of_counts(np.bincount(values.reshape(-1)), wanted)
+    else:
+        low, high = np.percentile(values.astype(np.float64), wanted).tolist()
     return (low, high) if low < high else (float(values.min()), float(values.max()))
+
+
+def _percentiles_of_counts(counts: NDArray[np.intp], wanted: tuple[float, float]) -> tuple[float, float]:
+    """`np.percentile` of whole numbers, of which ``counts[i]`` are i. Faster than sorting."""
+    up_to = np.cumsum(counts)
+    places = np.array(wanted) / 100 * (up_to[-1] - 1)
+    below, above = (np.searchsorted(up_to, ends(places), side="right") for ends in (np.floor, np.ceil))
+    low, high = (below + (above - below) * (places % 1)).tolist()
+    return low, high
 
 
 def _turned(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:

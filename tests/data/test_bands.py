@@ -145,6 +145,18 @@ def test_bright_spots_on_an_empty_background_are_seen(tmp_path: Path) -> None:
     assert 115 < image[7, 8, 0] < 125
 
 
+@pytest.mark.parametrize("stretch", [(0, 100), (2, 98), (0.37, 51.3), (49.9, 50.1)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32])
+def test_percentiles_are_those_of_numpy(tmp_path: Path, dtype: type, stretch: tuple[float, float]) -> None:
+    stored = values(1, dtype, 250)
+    write_tiff(tmp_path / "a.tif", stored)
+    low, high = np.percentile(stored.astype(np.float64), stretch)
+    fixed = Bands(1, 1, 1, range=((low, high),) * 3)
+    image = load_image(tmp_path / "a.tif", bands=Bands(1, 1, 1, stretch=stretch))
+    assert (image == load_image(tmp_path / "a.tif", bands=fixed)).all()
+    assert image.min() == 0 and image.max() == 255
+
+
 @pytest.mark.parametrize("bands", [TRUE_COLOUR, Bands(4, 3, 2, stretch=(2, 98))])
 @pytest.mark.parametrize("hole", [np.nan, np.inf, -9999.0, -3.4028234663852886e38])
 def test_pixels_without_data_are_black(tmp_path: Path, bands: Bands, hole: float) -> None:
