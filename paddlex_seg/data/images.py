@@ -342,6 +342,9 @@ def _open_by_pillow(path: Path) -> BandFile:
     return BandFile(path, (height, width), orientation, Image.getmodebands(mode), dtype, None, read)
 
 
+_FLAT = 8  # of 255: an image whose values differ less shows nothing
+
+
 def _inspect_bands(file: BandFile, decode: Decode, bands: Bands | None) -> ImageFacts:
     """`inspect_image` of a file that is read band by band."""
     facts = ImageFacts(stored_hw=file.stored_hw, shown_hw=file.shown_hw, orientation=file.orientation)
@@ -358,7 +361,10 @@ def _inspect_bands(file: BandFile, decode: Decode, bands: Bands | None) -> Image
             with Image.open(file.path) as image:
                 _expect_end(image, file.path)
         return facts
-    gray = Image.fromarray(file.rgb(bands, upright=False)).convert("L")
+    rgb = file.rgb(bands, upright=False)
+    if bands is not None and int(rgb.max()) - int(rgb.min()) < _FLAT:
+        facts = replace(facts, traits=("image_bands_flat",))
+    gray = Image.fromarray(rgb).convert("L")
     if "image_16bit" in facts.traits:
         facts = replace(facts, values=_value_range(file))
     small = gray.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)

@@ -21,7 +21,10 @@ OF_CONVERTERS = {
     "mask_approximated",
 }
 
-OF_BANDS = {"image_bands_missing"}  # needs a setting; tests/cases/test_bands.py covers it
+OF_BANDS = {
+    "image_bands_flat",
+    "image_bands_missing",
+}  # need a setting; tests/cases/test_bands.py covers them
 
 # Other errors that a planted error causes.
 CONSEQUENCES = {
