@@ -1,5 +1,6 @@
 """Image files: their paths, headers and pixels."""
 
+import errno
 import os
 import re
 import struct
@@ -26,6 +27,8 @@ from paddlex_seg.data.bands import (
     read_by_opencv,
     reads_wrongly,
 )
+from paddlex_seg.data.folders import files_in, is_dead_link
+from paddlex_seg.data.foreign_files import foreign_file, raw_image
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.structures import Bands
 
@@ -79,12 +82,10 @@ def image_path(image_dir: Path, file_name: str) -> Path:
 
 
 def images_below(image_dir: Path) -> Iterator[str]:
-    """All image files in a folder and its subfolders, as names relative to it with forward slashes."""
-    for folder, folders, names in os.walk(image_dir):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
-                yield Path(folder, name).relative_to(image_dir).as_posix()
+    """All image files in a folder, as names relative to it with forward slashes; see `files_in`."""
+    for name in files_in(image_dir):
+        if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
+            yield name
 
 
 Decode = Literal["header", "thumbnail", "full"]
@@ -109,6 +110,7 @@ class ImageFacts:
     thumbnail: bytes | None = None  # THUMBNAIL_SIDE squared gray values, without EXIF; None if not decoded
     num_bands: int | None = None  # of an image of which bands are dropped
     values: tuple[int, int] | None = None  # smallest and largest, of a decoded image with 16 bits
+    hint: str | None = None  # what to do about the problem, if that is known better than from its code
 
 
 def is_animated(image: Image.Image) -> bool:
@@ -126,6 +128,9 @@ def inspect_image(path: Path, decode: Decode, bands: Bands | None = None) -> Ima
     image, JPEG at the smallest scale. ``full`` decodes every pixel, as training does. bands: as for
     `load_image`.
     """
+    raw = raw_image(path)
+    if raw is not None:
+        return ImageFacts("image_unsupported", f"{path.name} is {raw.what}", hint=raw.hint)
     try:
         num_bytes = path.stat().st_size
         if num_bytes == 0:
@@ -154,8 +159,6 @@ def inspect_image(path: Path, decode: Decode, bands: Bands | None = None) -> Ima
         if "image_16bit" in facts.traits:
             facts = replace(facts, values=_value_range(_open_bands(path)))
         return replace(facts, thumbnail=thumbnail)
-    except FileNotFoundError:
-        return ImageFacts("image_missing", f"{path.name} does not exist{_other_case(path)}")
     except Image.DecompressionBombError as error:
         return ImageFacts("image_unsupported", f"{path.name}: {too_large(error).partition('. ')[0]}")
     except DatasetError as error:  # of load_image
@@ -163,6 +166,11 @@ def inspect_image(path: Path, decode: Decode, bands: Bands | None = None) -> Ima
         reason = str(error).removeprefix(f"{path}: ").partition(". ")[0]
         return ImageFacts(code, f"{path.name}: {reason}")
     except DECODER_ERRORS as error:
+        if _is_absent(error):
+            return ImageFacts("image_missing", f"{path.name} {_not_there(path)}")
+        foreign = foreign_file(path)
+        if foreign is not None:
+            return ImageFacts("image_unsupported", f"{path.name} is {foreign.what}", hint=foreign.hint)
         code = "image_truncated" if _is_truncation(error) else "image_corrupt"
         return ImageFacts(code, f"{path.name} cannot be read ({error})".replace(str(path), path.name))
 
@@ -247,6 +255,34 @@ def _is_upright(size: ImageSize, listed_hw: tuple[int, int] | None, path: Path) 
     return False
 
 
+@dataclass(frozen=True)
+class GrayFrame:
+    """An image in gray, made smaller. ``scale_xy``: its size divided by that of the image."""
+
+    pixels: NDArray[np.uint8]  # [h, w]
+    scale_xy: tuple[float, float]
+
+
+def gray_both_ways(path: Path, side: int = 512) -> tuple[GrayFrame, GrayFrame]:
+    """The image as stored and upright, in gray, with sides of at most ``side`` pixels.
+
+    Raises DatasetError when the file is missing, damaged or not an image that Pillow reads.
+    """
+    with _naming(path), Image.open(path) as image:
+        width, height = image.size
+        orientation = orientation_of(image)
+        transpose = _TRANSPOSE_OF_ORIENTATION.get(orientation)
+        image.draft("L", (side, side))
+        small = image.convert("L")
+        small.thumbnail((side, side), Image.Resampling.BOX)
+        upright = small if transpose is None else small.transpose(transpose)
+        across, down = small.width / width, small.height / height
+        return (
+            GrayFrame(np.asarray(small), (across, down)),
+            GrayFrame(np.asarray(upright), (down, across) if orientation in (5, 6, 7, 8) else (across, down)),
+        )
+
+
 # EXIF orientation -> the operation that makes the stored image upright. 1 is upright already.
 _TRANSPOSE_OF_ORIENTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -277,13 +313,16 @@ def _naming(path: Path) -> Iterator[None]:
     """Converts Pillow's exceptions about a bad image file into a DatasetError that names the file."""
     try:
         yield
-    except FileNotFoundError:
-        raise DatasetError(
-            f"{path}: the image file does not exist. Copy it there, or leave it out of your data."
-        ) from None
     except Image.DecompressionBombError as error:
         raise DatasetError(f"{path}: {too_large(error)}.") from error
     except DECODER_ERRORS as error:
+        if _is_absent(error):
+            raise DatasetError(
+                f"{path}: the image file {_not_there(path)}. Copy it there, or leave it out of your data."
+            ) from None
+        foreign = foreign_file(path)
+        if foreign is not None:
+            raise DatasetError(f"{path}: the file is {foreign.what}. {foreign.hint}") from error
         raise DatasetError(
             f"{path}: not a readable image ({error}). Replace the file, or leave it out of your data."
         ) from error
@@ -436,10 +475,13 @@ def _is_truncation(error: Exception) -> bool:
     return any(word in text for word in ("truncated", "incomplete", "unexpected end", "ended", "end of"))
 
 
-def _other_case(path: Path) -> str:
-    """Names a file that differs only in upper and lower case: Windows and macOS find it, Linux does not."""
-    try:
-        others = [entry.name for entry in os.scandir(path.parent) if entry.name.lower() == path.name.lower()]
-    except OSError:
-        return ""
-    return f", but {others[0]} does" if others else ""
+def _is_absent(error: Exception) -> bool:
+    """Whether there is no such file: also for a link to itself, and for a name as long as a URL."""
+    absent = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+    return isinstance(error, OSError) and error.errno in absent
+
+
+def _not_there(path: Path) -> str:
+    if is_dead_link(path):
+        return f"is a link to {os.readlink(path)}, which does not exist"
+    return "does not exist"

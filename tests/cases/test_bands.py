@@ -167,9 +167,8 @@ def test_a_changed_setting_is_checked_anew(tmp_path: Path) -> None:
     write_setting(data, "{red: 6, green: 3, blue: 2, range: [0, 3000]}")
     desk = check_dataset(data, output)
     assert (desk.exit_code, desk.codes) == (3, {"image_bands_missing": 4})
-    assert desk.messages("image_bands_missing")[0] == (
-        "1.tif: the image has 5 bands, but red is band 6 in Global.bands or bands.yaml"
-    )
+    message = "1.tif: the image has 5 bands, but red is band 6 in Global.bands or bands.yaml"
+    assert desk.messages("image_bands_missing")[0].endswith(message)
     (data / "bands.yaml").unlink()
     assert check_dataset(data, output).codes == {"image_bands_dropped": 4, "image_16bit": 4}
 

@@ -283,7 +283,7 @@ def _(p: Planted, v: int) -> Expected:
     buffer = io.BytesIO()
     pixels(3).save(buffer, "PNG")
     headless = buffer.getvalue().replace(b"IHDR", b"IHXX")
-    path.write_bytes((b"<html>not found</html>", b"\x00" * 400, headless)[v])
+    path.write_bytes((b"not found", b"\x00" * 400, headless)[v])
     return p.expect("image_corrupt", split, p.image(split, place))
 
 
@@ -291,9 +291,12 @@ def _(p: Planted, v: int) -> Expected:
 def _(p: Planted, v: int) -> Expected:
     split, place = where(v)
     image = p.image(split, place)
+    if v == 2:
+        p.image_file(split, place).write_bytes(b"<html>not found</html>")
+        return p.expect("image_unsupported", split, image)
     image["file_name"] = f"field_{v}.tif"
-    values = np.linspace(0, (1, 1e6, -9)[v], WIDTH * HEIGHT).reshape(HEIGHT, WIDTH)
-    kind = (np.float32, np.int32, np.int32)[v]
+    values = np.linspace(0, (1, 1e6)[v], WIDTH * HEIGHT).reshape(HEIGHT, WIDTH)
+    kind = (np.float32, np.int32)[v]
     Image.fromarray(values.astype(kind)).save(p.root / "images" / image["file_name"])
     return p.expect("image_unsupported", split, image)
 
@@ -354,7 +357,9 @@ def _(p: Planted, v: int) -> Expected:
 def _(p: Planted, v: int) -> Expected:
     split, place = where(v)
     image = p.image(split, place)
-    image.update(({"width": WIDTH + 1}, {"width": HEIGHT, "height": WIDTH}, {"height": 2 * HEIGHT})[v])
+    image.update(
+        ({"width": WIDTH + 1}, {"width": 2 * WIDTH, "height": 2 * HEIGHT}, {"height": 2 * HEIGHT})[v]
+    )
     _drop_rles_of(p, split, image["id"])
     return p.expect("image_size_mismatch", split, image)
 
@@ -376,23 +381,82 @@ def _turned(p: Planted, split: str, place: int, orientation: int) -> None:
     pixels(80 + orientation).save(p.root / "images" / f"turned_{orientation}.jpg", exif=exif)
 
 
+def _label(p: Planted, split: str, place: int, polygon: list[float]) -> None:
+    """The only object of the image is ``polygon``, in pixels of the image that was labelled."""
+    document, image = p.documents[split], p.image(split, place)
+    document["annotations"] = [a for a in document["annotations"] if a["image_id"] != image["id"]]
+    x, y = polygon[::2], polygon[1::2]
+    box = [min(x), min(y), max(x) - min(x), max(y) - min(y)]
+    document["annotations"].append(
+        {
+            "id": 900,
+            "image_id": image["id"],
+            "category_id": 1,
+            "segmentation": [polygon],
+            "bbox": box,
+            "area": box[2] * box[3],
+            "iscrowd": 0,
+        }
+    )
+
+
+WIDE = [2, 2, 94, 2, 94, 70, 2, 70]  # fits in the image as it is stored
+HIGH = [2, 2, 70, 2, 70, 94, 2, 94]  # fits in the image turned by a quarter
+
+
 @plants("image_exif_frame")
 def _(p: Planted, v: int) -> Expected:
     split, place = where(v)
     _turned(p, split, place, orientation=(6, 8, 5)[v])
+    _label(p, split, place, WIDE)
+    return p.expect("image_exif_frame", split, p.image(split, place))
+
+
+@plants("image_exif_swapped")
+def _(p: Planted, v: int) -> Expected:
+    split, place = where(v)
+    _turned(p, split, place, orientation=(6, 8, 7)[v])
     image = p.image(split, place)
-    if v == 2:  # listed as shown, but the labels are those of the stored image
+    if v == 2:  # listed upright, but labelled as stored
         image.update(width=HEIGHT, height=WIDTH)
-        _drop_rles_of(p, split, image["id"])
-        item = annotation(900, image["id"], 1, [[2, 2, 94, 2, 94, 70, 2, 70]])
-        p.documents[split]["annotations"].append(item)
-    return p.expect("image_exif_frame", split, image)
+    _label(p, split, place, WIDE if v == 2 else HIGH)
+    return p.expect("image_exif_swapped", split, image)
+
+
+@plants("image_size_swapped")
+def _(p: Planted, v: int) -> Expected:
+    split, place = where(v)
+    image = p.image(split, place)
+    image.update(width=HEIGHT, height=WIDTH)
+    _label(p, split, place, [10, 10, 40, 10, 40, 30, 10, 30] if v == 0 else WIDE)
+    return p.expect("image_size_swapped", split, image)
+
+
+@plants("image_exif_turned")
+def _(p: Planted, v: int) -> Expected:
+    """The object is a dark rectangle in the corner of the stored image."""
+    split, place = where(v)
+    _turned(p, split, place, orientation=(3, 2, 4)[v])
+    path = p.image_file(split, place)
+    with Image.open(path) as image:
+        orientation, pixels = image.getexif(), np.array(image)
+    pixels[:] = pixels // 8 + 200
+    pixels[5:25, 8:40] = 10
+    Image.fromarray(pixels).save(path, exif=orientation, quality=95)
+    _label(p, split, place, [8, 5, 40, 5, 40, 25, 8, 25])
+    return p.expect("image_exif_turned", split, p.image(split, place))
 
 
 @plants("image_exif_unclear")
 def _(p: Planted, v: int) -> Expected:
     split, place = where(v)
-    _turned(p, split, place, orientation=(3, 2, 4)[v])
+    _turned(p, split, place, orientation=(3, 2, 6)[v])
+    path = p.image_file(split, place)
+    with Image.open(path) as image:
+        orientation = image.getexif()
+    fog = np.random.default_rng(v).integers(120, 124, (HEIGHT, WIDTH, 3), np.uint8)
+    Image.fromarray(fog).save(path, exif=orientation)
+    _label(p, split, place, [20, 20, 50, 20, 50, 40, 20, 40])
     return p.expect("image_exif_unclear", split, p.image(split, place))
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from paddlex_seg.data.checking.duplicates import near_duplicates
@@ -11,7 +11,9 @@ from paddlex_seg.data.checking.scan import content_digest
 from paddlex_seg.data.coco.categories import category_differences, unused_dummies
 from paddlex_seg.data.coco.paths import DatasetPaths
 from paddlex_seg.data.findings import FindingLog
+from paddlex_seg.data.folders import is_dead_link
 from paddlex_seg.data.images import ImageFacts, images_below
+from paddlex_seg.files.names import printable
 from paddlex_seg.structures import ImageRecord
 
 
@@ -127,6 +129,24 @@ def _find_unlisted_images(image_dir: Path, splits: Mapping[str, Split], log: Fin
     if any(split.parsed.log.counts["json_missing"] for split in splits.values()):
         return
     listed = {os.path.normpath(record.file_name) for split in splits.values() for record in split.coco.images}
-    for name in sorted(images_below(image_dir)):
-        if os.path.normpath(name) not in listed:
-            log.add("image_unreferenced", f"{name} is in no annotation file")
+    unlisted = [name for name in images_below(image_dir) if name not in listed]
+    if unlisted:
+        place = _real_places(image_dir)
+        known = {place(name) for name in listed}  # a listed name may lead through a link to the same file
+        unlisted = [name for name in unlisted if place(name) not in known]
+    for name in sorted(unlisted):
+        dead = " and is a link that leads nowhere" if is_dead_link(image_dir / name) else ""
+        log.add("image_unreferenced", f"{printable(name)} is in no annotation file{dead}")
+
+
+def _real_places(image_dir: Path) -> Callable[[str], tuple[str, str]]:
+    """A function that gives the folder of an image, with links resolved, and its name there."""
+    folders: dict[str, str] = {}
+
+    def place(name: str) -> tuple[str, str]:
+        folder, base = os.path.split(name)
+        if folder not in folders:
+            folders[folder] = os.path.realpath(image_dir / folder)
+        return folders[folder], base
+
+    return place

@@ -10,7 +10,9 @@ from threading import Event
 import numpy as np
 
 from paddlex_seg.data.checking.across import check_across
+from paddlex_seg.data.checking.frames import Part, label_frames
 from paddlex_seg.data.checking.measures import measure
+from paddlex_seg.data.checking.missing import with_search
 from paddlex_seg.data.checking.rules import RULES, Split
 from paddlex_seg.data.checking.scan import scan_images
 from paddlex_seg.data.checking.statistics import SplitShapes
@@ -102,13 +104,16 @@ def check(
         )
         try:
             measures = {name: measure(part.coco) for name, part in parsed.items()}
-            facts = dict(zip(names, scan.result(), strict=True))
+            facts = with_search(paths.image_dir, dict(zip(names, scan.result(), strict=True)))
         except BaseException:  # stop the scan, so that Ctrl-C does not wait for the last image
             stopped.set()
             raise
+    parts = [Part(part, measures[name]) for name, part in parsed.items()]
     splits = {
-        name: Split(part, measures[name], {record.id: facts[record.file_name] for record in part.coco.images})
-        for name, part in parsed.items()
+        name: Split(part, measures[name], {r.id: facts[r.file_name] for r in part.coco.images}, frames)
+        for (name, part), frames in zip(
+            parsed.items(), label_frames(paths.image_dir, parts, facts), strict=True
+        )
     }
     logs = [part.log for part in parsed.values()]
     for split in splits.values():

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from paddlex_seg.data.checking.frames import SWAPPED, Verdict, size_problem
 from paddlex_seg.data.checking.mask_problems import (
     area_problems,
     box_problems,
@@ -32,6 +33,7 @@ class Split:
     parsed: ParsedCoco
     measures: Measures
     facts: Mapping[int, ImageFacts]  # by image id
+    frames: Mapping[int, Verdict]  # by image id, where it is in question; see `label_frames`
 
     @property
     def coco(self) -> CocoFile:
@@ -60,7 +62,7 @@ def images_are_usable(split: Split, log: FindingLog) -> None:
     for record in split.coco.images:
         facts = split.facts[record.id]
         if facts.problem is not None:
-            log.add(facts.problem, facts.message, image_id=record.id)
+            log.add(facts.problem, facts.message, image_id=record.id, hint=facts.hint)
         for trait in facts.traits:
             log.add(trait, f"{record.file_name} {_trait_text(trait, facts)}", image_id=record.id)
 
@@ -89,44 +91,11 @@ _TRAIT_TEXTS = {
 
 
 def images_have_the_listed_size(split: Split, log: FindingLog) -> None:
-    """The listed size is the size of the image file, with or without its EXIF orientation applied."""
-    turned = _images_with_turned_labels(split)
+    """The listed size is that of the image file, and that of the image on which the labels were made."""
     for record in split.coco.images:
-        facts = split.facts[record.id]
-        listed = (record.height, record.width)
-        if facts.shown_hw is None:
-            continue
-        if listed not in (facts.shown_hw, facts.stored_hw):
-            message = (
-                f"{record.file_name} is {_by(facts.shown_hw)} pixels (width x height), not {_by(listed)}"
-            )
-            log.add("image_size_mismatch", message, image_id=record.id)
-        elif listed != facts.shown_hw:
-            message = (
-                f"{record.file_name} has EXIF orientation {facts.orientation}, but the listed size is that "
-                f"of the stored pixels, {_by(listed)}, not of the rotated image, {_by(facts.shown_hw)}"
-            )
-            log.add("image_exif_frame", message, image_id=record.id)
-        elif facts.orientation != 1 and facts.stored_hw == facts.shown_hw:
-            message = (
-                f"{record.file_name} has EXIF orientation {facts.orientation}, which does not change its size"
-            )
-            log.add("image_exif_unclear", message, image_id=record.id)
-        elif record.id in turned:
-            message = (
-                f"{record.file_name} has EXIF orientation {facts.orientation}, and the listed size is that "
-                f"of the rotated image, {_by(listed)}, but its annotations fit only the stored pixels"
-            )
-            log.add("image_exif_frame", message, image_id=record.id)
-
-
-def _images_with_turned_labels(split: Split) -> set[int]:
-    """Ids of images whose masks extend beyond the listed size, but fit if width and height are swapped."""
-    measures = split.measures
-    beyond = np.flatnonzero(measures.reach_outside > 1)
-    inside_swapped = (measures.outlines_xyxy[beyond] <= np.tile(measures.image_hw[beyond], 2) + 1).all(axis=1)
-    ids = {split.coco.annotations[row].image_id for row in beyond[inside_swapped]}
-    return {id for id in ids if split.facts[id].orientation in (5, 6, 7, 8)}
+        found = size_problem(record, split.facts[record.id], split.frames.get(record.id))
+        if found is not None:
+            log.add(*found, image_id=record.id)
 
 
 def file_names_are_plain(split: Split, log: FindingLog) -> None:
@@ -170,11 +139,12 @@ def polygons_enclose_something(split: Split, log: FindingLog) -> None:
     measures = split.measures
     _each(split, log, "polygon_zero_area", measures.has_flat_part, lambda row: "has a polygon without area")
     _each(split, log, "polygon_self_intersecting", measures.crosses_itself, lambda row: "crosses itself")
-    empty = empty_masks(split.coco, measures)
+    readable = ~_on_swapped_images(split)
+    empty = empty_masks(split.coco, measures) & readable
     if len(empty) and (empty.all() or measures.outlines_xyxy.max() <= 1):
         log.add("split_without_annotations", f"none of its {len(empty)} masks is larger than a pixel")
     _each(split, log, "mask_empty", empty, lambda row: f"covers no pixel {_place(measures, row)}")
-    outside = (measures.reach_outside > 1) & ~empty & ~measures.is_flat
+    outside = (measures.reach_outside > 1) & readable & ~empty & ~measures.is_flat
     _each(
         split,
         log,
@@ -184,6 +154,16 @@ def polygons_enclose_something(split: Split, log: FindingLog) -> None:
             f"extends {measures.reach_outside[row]:.1f} pixels beyond its image {_place(measures, row)}"
         ),
     )
+
+
+def _on_swapped_images(split: Split) -> NDArray[np.bool_]:
+    """Flags [n] of masks whose image has width and height exchanged: they are not what is wrong."""
+    swapped = np.zeros(len(split.coco.images), bool)
+    for row, record in enumerate(split.coco.images):
+        if record.id in split.frames:
+            found = size_problem(record, split.facts[record.id], split.frames[record.id])
+            swapped[row] = found is not None and found[0] in SWAPPED
+    return swapped[split.measures.image_rows]
 
 
 def boxes_fit_the_masks(split: Split, log: FindingLog) -> None:
@@ -267,10 +247,6 @@ def _box(xywh: Sequence[float] | NDArray[np.float64]) -> str:
 
 def _xyxy_to_xywh(box: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([box[:2], box[2:] - box[:2]])
-
-
-def _by(size_hw: tuple[int, int]) -> str:
-    return f"{size_hw[1]}x{size_hw[0]}"
 
 
 RULES: tuple[Callable[[Split, FindingLog], None], ...] = (

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -85,9 +85,15 @@ def _look(
             continue
         key = _fingerprint(path) if with_fingerprint else None
         if key is None or known is None or known[0] != key:
-            known = (key, inspect_image(path, decode, bands))
+            known = (key, _of(f"{image_dir.name}/{name}", path, inspect_image(path, decode, bands)))
         found.append(known)
     return found
+
+
+def _of(name: str, path: Path, facts: ImageFacts) -> ImageFacts:
+    """The facts, with the name of the image as it is listed in the message, not only the last part."""
+    is_named = facts.message.startswith(path.name)
+    return replace(facts, message=name + facts.message[len(path.name) :]) if is_named else facts
 
 
 def content_digest(path: Path) -> bytes:

@@ -34,6 +34,7 @@ class ParsedCoco:
     # From all records, also invalid ones: an image whose only mask is invalid still counts as annotated.
     annotated_image_ids: frozenset[int]
     used_category_ids: frozenset[int]
+    turned_rle_image_ids: frozenset[int]  # images with an RLE whose height and width are exchanged
 
 
 def parse_coco(document: Any, path: Path) -> ParsedCoco:
@@ -54,7 +55,7 @@ def parse_coco(document: Any, path: Path) -> ParsedCoco:
     annotated, used = (_ids(entries["annotations"], key) for key in ("image_id", "category_id"))
     annotations, positions = _read_annotations(entries["annotations"], log)
     usable = frozenset(category.id for category in categories)
-    keep = _valid_references(annotations, images, image_ids, category_ids, usable, log)
+    keep, turned = _valid_references(annotations, images, image_ids, category_ids, usable, log)
     return ParsedCoco(
         coco=CocoFile(
             path=path,
@@ -67,6 +68,7 @@ def parse_coco(document: Any, path: Path) -> ParsedCoco:
         positions=[positions[i] for i in keep],
         annotated_image_ids=annotated,
         used_category_ids=used,
+        turned_rle_image_ids=turned,
     )
 
 
@@ -197,8 +199,10 @@ def _valid_references(
     category_ids: frozenset[int],
     usable_category_ids: frozenset[int],
     log: FindingLog,
-) -> list[int]:
+) -> tuple[list[int], frozenset[int]]:
     """The positions of annotations with a unique id, a valid image_id and a valid category_id.
+
+    Also the ids of images with an RLE whose height and width are exchanged.
 
     An annotation of an invalid image or category is dropped without a finding of its own. The invalid record
     has one already.
@@ -207,6 +211,7 @@ def _valid_references(
     listed = ", ".join(map(str, sorted(category_ids)[:20])) or "none"
     seen: set[int] = set()
     keep = []
+    turned: set[int] = set()
     for index, item in enumerate(annotations):
         ids: dict[str, Any] = {"image_id": item.image_id, "annotation_id": item.id}
         valid = item.image_id in size_of_id and item.category_id in usable_category_ids
@@ -226,6 +231,8 @@ def _valid_references(
         if valid and isinstance(item.segmentation, Mapping):
             valid = item.segmentation["size"] == size_of_id[item.image_id]
             if not valid:
+                if item.segmentation["size"] == size_of_id[item.image_id][::-1]:
+                    turned.add(item.image_id)
                 log.add(
                     "rle_size_mismatch",
                     f"its RLE has size {item.segmentation['size']} (height, width), "
@@ -234,4 +241,4 @@ def _valid_references(
                 )
         if valid:
             keep.append(index)
-    return keep
+    return keep, frozenset(turned)

@@ -5,32 +5,33 @@ from paddlex_seg.data.finding_kinds.kind import Kind
 IMAGES: dict[str, Kind] = {
     "image_missing": Kind(
         "error",
-        "A listed image file does not exist.",
-        "Copy the image file there, or remove the image from the annotation file.",
-        "The image and its annotations are left out of the repaired copy.",
+        "A listed image file does not exist. It is searched by other names: without folders in front, in a "
+        "sub-folder, with other upper and lower case, other Unicode forms, signs of a URL, or another "
+        "ending.",
+        "Copy the image file there, correct file_name, or remove the image from the annotation file.",
+        "If exactly one file can be meant, file_name becomes its name. Otherwise the image and its "
+        "annotations stay.",
     ),
     "image_empty_file": Kind(
         "error",
         "An image file is empty (0 bytes), usually because a copy failed.",
-        "Copy the image file again.",
-        "The image and its annotations are left out of the repaired copy.",
+        "Copy the image file again, or remove the image from the annotation file.",
     ),
     "image_truncated": Kind(
         "error",
         "An image file is truncated. Its lower part is missing, and most readers fail.",
-        "Copy the image file again.",
-        "The image and its annotations are left out of the repaired copy.",
+        "Copy the image file again, or remove the image from the annotation file.",
     ),
     "image_corrupt": Kind(
         "error",
         "A file is not an image, or it is corrupt.",
         "Replace the image file, or remove the image from the annotation file.",
-        "The image and its annotations are left out of the repaired copy.",
     ),
     "image_unsupported": Kind(
         "error",
-        "An image file is readable, but it has too many pixels, or its values are not 8-bit or 16-bit "
-        "integers.",
+        "A file is not damaged, but it cannot be used as an image: a format that is not supported, such as "
+        "HEIC, SVG or the raw format of a camera; another kind of file, such as a Git LFS pointer or an HTML "
+        "page; too many pixels; or values that are not 8-bit or 16-bit integers.",
         "Say with Global.bands how its values become 0..255, or save it with 8 bits per channel. If it has "
         "too many pixels, cut it into tiles, or raise Global.max_image_pixels.",
     ),
@@ -65,15 +66,15 @@ IMAGES: dict[str, Kind] = {
     ),
     "image_exif_frame": Kind(
         "warning",
-        "The EXIF orientation asks to rotate or flip the image, but the listed width and height are those "
-        "of the stored pixels. The annotations were made on the image as stored, so it is used without "
-        "rotation.",
+        "The EXIF orientation asks to rotate or flip the image, but the annotations were made on the image "
+        "as stored, and so are the listed width and height. It is used without rotation.",
         "Check in the drawn samples that the masks fit. Save the image without EXIF orientation.",
     ),
     "image_exif_unclear": Kind(
         "warning",
-        "The EXIF orientation asks to rotate or flip the image, but its size stays the same. It is unknown "
-        "whether the annotations were made on the rotated image. The image is used rotated.",
+        "The EXIF orientation asks to rotate or flip the image, and the annotations do not tell whether they "
+        "were made on the rotated image. The image is used as the listed width and height say, and rotated "
+        "if they do not tell either.",
         "Check in the drawn samples that the masks fit. Save the image without EXIF orientation.",
     ),
     "image_without_objects": Kind(
@@ -123,7 +124,7 @@ IMAGES: dict[str, Kind] = {
         "error",
         "A file_name is absolute or leads out of the image folder.",
         "Move the image into the image folder, and write file_name relative to that folder.",
-        "If the file is inside the image folder, file_name becomes relative to that folder.",
+        "If exactly one file in the image folder can be meant, file_name becomes its name.",
     ),
     "file_name_backslash": Kind(
         "warning",
@@ -142,6 +143,26 @@ IMAGES: dict[str, Kind] = {
         "File names with non-ASCII characters. They work in this toolkit. Some tools and archives garble "
         "them.",
         "Nothing to do, unless you use such tools.",
+    ),
+    "image_size_swapped": Kind(
+        "error",
+        "Width and height in the annotation file are exchanged: the image file has them the other way round.",
+        "Exchange width and height, or let CheckDataset.fix.enable=True do it in a copy.",
+        "Width and height are exchanged. Masks stay as they are.",
+    ),
+    "image_exif_swapped": Kind(
+        "error",
+        "The EXIF orientation asks to rotate the image by a quarter, and the listed width and height are not "
+        "those of the image on which the annotations were made: stored, or rotated. Masks would lie on "
+        "something else.",
+        "Exchange width and height, or let CheckDataset.fix.enable=True do it in a copy.",
+        "Width and height are exchanged. Masks stay as they are.",
+    ),
+    "image_exif_turned": Kind(
+        "error",
+        "The EXIF orientation asks to rotate or flip the image without changing its size, and the "
+        "annotations were made on the image as stored. The image would be used rotated.",
+        "Remove the EXIF orientation without rotating the pixels, such as with exiftool -Orientation=.",
     ),
     "image_bands_dropped": Kind(
         "warning",

@@ -53,6 +53,8 @@ class Draft:
         )
         self.categories: list[Any] = list(list_of(self.document, "categories"))
         self.category_codes: list[str] = []
+        self.image_files: dict[str, str] = {}  # file_name in the copy -> name of the file, where they differ
+        self.spare_images: set[str] = set()  # files that may be meant by a file_name; a person decides
 
     def records(self, kind: str) -> Iterator[Slot]:
         """The slots whose record is a JSON object and not removed."""

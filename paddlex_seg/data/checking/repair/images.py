@@ -1,41 +1,77 @@
-"""Repairs of image records: names, sizes, unusable image files, and images that are listed twice."""
+"""Repairs of image records: names, sizes, and images that are listed twice."""
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from paddlex_seg.data.checking.frames import SWAPPED, Part, label_frames, size_problem
+from paddlex_seg.data.checking.missing import search_missing
 from paddlex_seg.data.checking.repair.draft import Draft, Slot
 from paddlex_seg.data.checking.scan import scan_images
-from paddlex_seg.data.images import image_path
+from paddlex_seg.data.image_search import possible_texts
+from paddlex_seg.data.images import ImageFacts, image_path
 from paddlex_seg.errors import DatasetError
+from paddlex_seg.files.names import is_utf8
 
-_UNUSABLE = ("image_missing", "image_empty_file", "image_truncated", "image_corrupt")
 
+def repair_images(drafts: Sequence[Draft], image_dir: Path) -> None:
+    """File names that do not fit, missing sizes, and images listed twice, in all files of a data set.
 
-def repair_images(draft: Draft, image_dir: Path) -> None:
-    """File names outside the image folder, missing sizes, unusable images, and images listed twice."""
-    slots = [slot for slot in draft.records("images") if isinstance(slot.after.get("file_name"), str)]
-    for slot in slots:
+    Images without a usable file stay: a person may have it, and the annotations are work.
+    """
+    slots = [
+        (draft, slot)
+        for draft in drafts
+        for slot in draft.records("images")
+        if isinstance(slot.after.get("file_name"), str)
+    ]
+    for draft, slot in slots:
         name = slot.after["file_name"]
         if "\\" in name:
             slot.change("file_name_backslash", file_name=name.replace("\\", "/"))
+        _give_text(draft, slot, image_dir)
         inside = _name_inside(slot.after["file_name"], image_dir)
         if inside is not None:
             slot.change("file_name_outside", file_name=inside)
-    facts = scan_images(image_dir, [slot.after["file_name"] for slot in slots], "thumbnail")
-    gone: dict[int | None, str] = {}
-    for slot, fact in zip(slots, facts, strict=True):
-        if fact.problem in _UNUSABLE:
-            gone[slot.id()] = str(fact.problem)
-            slot.remove(str(fact.problem))
+    names = [slot.after["file_name"] for _, slot in slots]
+    files = [draft.image_files.get(name, name) for (draft, _), name in zip(slots, names, strict=True)]
+    facts = dict(zip(names, scan_images(image_dir, files, "header"), strict=True))
+    searched = search_missing(image_dir, facts)
+    found = {name: item.name for name, item in searched.items() if item.name is not None}
+    facts_of_file = dict(
+        zip(found.values(), scan_images(image_dir, list(found.values()), "header"), strict=True)
+    )
+    for draft, slot in slots:
+        name = slot.after["file_name"]
+        if name in found:
+            file = found[name]
+            # Other tools cannot read a name that is not UTF-8. In the copy, the image gets the listed name.
+            own = name if facts[name].problem == "image_missing" else PurePosixPath(name).name
+            name = file if is_utf8(file) else own
+            slot.change(str(facts[slot.after["file_name"]].problem), file_name=name)
+            draft.image_files[name] = file
+            facts[name] = facts_of_file[file]
+        elif name in searched:
+            draft.spare_images.update(searched[name].candidates)
+        shown_hw, stored_hw = facts[name].shown_hw, facts[name].stored_hw
         # If EXIF swaps width and height, it is unknown which size the annotations were made for.
-        elif fact.shown_hw is not None and fact.shown_hw == fact.stored_hw:
-            _repair_size(slot, fact.shown_hw)
-    for slot in draft.records("annotations"):
-        image_id = slot.id("image_id")
-        if image_id is not None and image_id in gone:
-            slot.remove(gone[image_id])
-    _merge_repeated_images(draft)
+        if shown_hw is not None and shown_hw == stored_hw:
+            _repair_size(slot, shown_hw)
+    _swap_sizes(drafts, image_dir, facts)
+    for draft in drafts:
+        _merge_repeated_images(draft)
+
+
+def _give_text(draft: Draft, slot: Slot, image_dir: Path) -> None:
+    """In the copy, an image whose name is listed as bytes that are not UTF-8 gets a name that is text."""
+    name = slot.after["file_name"]
+    if is_utf8(name) or not os.path.isfile(f"{image_dir}/{name}"):
+        return
+    text = next(text for text in possible_texts(name) if is_utf8(text))
+    if not os.path.lexists(image_dir / text):
+        slot.change("image_entry_invalid", file_name=text)
+        draft.image_files[text] = name
 
 
 def _name_inside(name: str, image_dir: Path) -> str | None:
@@ -56,7 +92,36 @@ def _repair_size(slot: Slot, size_hw: tuple[int, int]) -> None:
     sides = {"width": size_hw[1], "height": size_hw[0]}
     wrong = [key for key in sides if type(slot.after.get(key)) not in (int, float) or slot.after[key] < 1]
     if wrong:
-        slot.change("image_entry_invalid", **sides)
+        slot.change("image_entry_invalid", **{key: sides[key] for key in wrong})
+
+
+def _swap_sizes(drafts: Sequence[Draft], image_dir: Path, facts: Mapping[str, ImageFacts]) -> None:
+    """Exchange width and height where the image, or the annotations of a turned image, say so."""
+    sizes = [
+        (slot.after, facts.get(slot.after["file_name"]))
+        for draft in drafts
+        for slot in draft.records("images")
+        if isinstance(slot.after.get("file_name"), str)
+    ]
+    usual = [
+        fact is None
+        or (fact.orientation == 1 and fact.stored_hw == (entry.get("height"), entry.get("width")))
+        for entry, fact in sizes
+    ]
+    if all(usual):  # then the annotations need not be measured
+        return
+    parsed = [draft.parse()[:2] for draft in drafts]
+    parts = [Part(*both) for both in parsed]
+    for draft, part, frames in zip(drafts, parts, label_frames(image_dir, parts, facts), strict=True):
+        problems = {
+            record.id: found[0]
+            for record in part.coco.images
+            if (found := size_problem(record, facts[record.file_name], frames.get(record.id))) is not None
+        }
+        for slot in draft.records("images"):
+            id = slot.id()
+            if id is not None and (code := problems.get(id, "")) in SWAPPED:
+                slot.change(code, width=slot.after["height"], height=slot.after["width"])
 
 
 def _merge_repeated_images(draft: Draft) -> None:

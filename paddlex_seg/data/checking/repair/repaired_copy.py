@@ -56,8 +56,7 @@ def repair_dataset(dataset_dir: Path, target: Path | None = None) -> Repair:
     if not files:
         raise DatasetError(f"{paths.root}: has no annotations/instance_train.json or _val.json to repair.")
     drafts = [Draft(path, load_document(path)) for path in files]
-    for draft in drafts:
-        repair_images(draft, paths.image_dir)
+    repair_images(drafts, paths.image_dir)
     repair_categories(drafts)
     for draft in drafts:
         repair_references(draft)
@@ -83,14 +82,18 @@ def _write_copy(target: Path, drafts: Sequence[Draft], log: Mapping[str, Any], i
         for draft in drafts:
             write_document(draft.current(), new / "annotations" / draft.path.name)
             for slot in draft.records("images"):
-                _share_image(slot.after, image_dir, new / "images")
+                if isinstance(slot.after.get("file_name"), str):
+                    name = slot.after["file_name"]
+                    _share_image(image_dir, draft.image_files.get(name, name), new / "images", name)
+            for name in draft.spare_images:
+                _share_image(image_dir, name, new / "images", name)
         write_document(log, new / LOG_NAME)
 
 
-def _share_image(record: Mapping[str, Any], image_dir: Path, target_dir: Path) -> None:
+def _share_image(source_dir: Path, source_name: str, target_dir: Path, target_name: str) -> None:
     try:
-        source, target = (image_path(folder, record["file_name"]) for folder in (image_dir, target_dir))
-    except (DatasetError, KeyError, AttributeError):
+        source, target = image_path(source_dir, source_name), image_path(target_dir, target_name)
+    except DatasetError:
         return  # only a person can repair this record
     if source.is_file() and not target.exists():
         link_or_copy(source, target)
