@@ -154,12 +154,18 @@ def is_tiff(path: Path) -> bool:
 
 
 def reads_wrongly(image: Image.Image) -> bool:
-    """Whether Pillow reads an open file without an error, but takes wrong pixels from it: planar 16 bits."""
+    """Whether Pillow reads an open file without an error, but takes wrong pixels from it.
+
+    It does so with planar 16 bits, and where it maps a file with one band that is to be turned by a quarter.
+    """
     tags = getattr(image, "tag_v2", None)
-    if tags is None or tags.get(284) != 2:
+    if tags is None:
         return False
+    if tags.get(274) in (5, 6, 7, 8) and any(tile[0] == "raw" for tile in getattr(image, "tile", ())):
+        return True
     bits = tags.get(258, (1,))
-    return max(bits if isinstance(bits, tuple) else (bits,)) > 8 and tags.get(277, 1) > 1
+    is_deep = max(bits if isinstance(bits, tuple) else (bits,)) > 8
+    return is_deep and tags.get(284) == 2 and tags.get(277, 1) > 1
 
 
 def bands_in_file(image: Image.Image) -> int | None:

@@ -211,6 +211,8 @@ def turn_upright(image: Image.Image) -> Image.Image:
 
 def orientation_of(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; 1 if there is none or the metadata are damaged."""
+    if image.format == "TIFF":
+        return 1  # Pillow turns a TIFF itself when it decodes it, and gives the turned size before
     if image.format == "PNG" and "exif" not in image.info:
         return 1  # getexif() would decode the whole PNG to look for EXIF data after the pixels
     try:

@@ -220,6 +220,19 @@ def test_the_orientation_of_a_tiff_with_bands_is_applied(tmp_path: Path, orienta
         load_image(tmp_path / "a.tif", (H, W + 1), bands=TRUE_COLOUR)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("num_bands", [1, 3])
+def test_a_tiff_of_8_bits_is_turned_once(tmp_path: Path, num_bands: int, orientation: int) -> None:
+    stored, path = values(num_bands, np.uint8, 255), tmp_path / "a.tif"
+    photometric = "rgb" if num_bands == 3 else "minisblack"
+    write_tiff(path, stored, photometric=photometric, extratags=[(274, "H", 1, orientation, True)])
+    bands = Bands(1, min(2, num_bands), num_bands, range=((0, 255),) * 3)
+    image = load_image(path)
+    assert (image == load_image(path, bands=bands)).all()
+    assert image.shape[:2] == ((W, H) if orientation >= 5 else (H, W)) == image_size(path).shown_hw
+    assert (load_image(path, image.shape[:2]) == image).all()
+
+
 def test_the_limit_of_pixels_holds_for_bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_tiff(tmp_path / "a.tif", values(5))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # put back after the test
