@@ -211,6 +211,8 @@ def turn_upright(image: Image.Image) -> Image.Image:
 
 def orientation_of(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; 1 if there is none or the metadata are damaged."""
+    if image.format == "TIFF":
+        return 1  # Pillow turns a TIFF itself when it decodes it, and gives the turned size before
     if image.format == "PNG" and "exif" not in image.info:
         return 1  # getexif() would decode the whole PNG to look for EXIF data after the pixels
     try:
@@ -381,6 +383,9 @@ def _open_by_pillow(path: Path) -> BandFile:
     return BandFile(path, (height, width), orientation, Image.getmodebands(mode), dtype, None, read)
 
 
+_FLAT = 8  # of 255: an image whose values differ less shows nothing
+
+
 def _inspect_bands(file: BandFile, decode: Decode, bands: Bands | None) -> ImageFacts:
     """`inspect_image` of a file that is read band by band."""
     facts = ImageFacts(stored_hw=file.stored_hw, shown_hw=file.shown_hw, orientation=file.orientation)
@@ -397,7 +402,10 @@ def _inspect_bands(file: BandFile, decode: Decode, bands: Bands | None) -> Image
             with Image.open(file.path) as image:
                 _expect_end(image, file.path)
         return facts
-    gray = Image.fromarray(file.rgb(bands, upright=False)).convert("L")
+    rgb = file.rgb(bands, upright=False)
+    if bands is not None and int(rgb.max()) - int(rgb.min()) < _FLAT:
+        facts = replace(facts, traits=("image_bands_flat",))
+    gray = Image.fromarray(rgb).convert("L")
     if "image_16bit" in facts.traits:
         facts = replace(facts, values=_value_range(file))
     small = gray.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)

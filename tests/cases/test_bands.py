@@ -117,6 +117,25 @@ def test_rasters_with_a_setting_are_checked_without_findings(rasters: Path, tmp_
     assert (desk.exit_code, desk.codes) == (0, {})
 
 
+@pytest.mark.parametrize(
+    "setting",
+    ["range: [0, 1]", "range: [9000, 10000]", "stretch: [2, 98], nodata: 7", "stretch: [2, 98]"],
+    ids=["of_reflectance", "too_high", "no_data", "constant"],
+)
+def test_an_image_of_which_nothing_is_left_is_a_finding(tmp_path: Path, setting: str) -> None:
+    data = write_rasters(tmp_path / "data")
+    with tifffile.TiffFile(data / "images" / "2.tif") as file:
+        values = file.asarray()
+    content = np.full_like(values, 7) if setting.startswith("stretch") else np.maximum(values, 1)
+    tifffile.imwrite(data / "images" / "2.tif", content, photometric="minisblack", planarconfig="contig")
+    desk = check_dataset(data, tmp_path / "output", Global__bands=f"{{red: 4, green: 3, blue: 2, {setting}}}")
+    assert desk.exit_code == 0
+    assert "2.tif is of almost one colour with the bands and values of the setting" in desk.messages(
+        "image_bands_flat"
+    )
+    assert set(desk.codes) <= {"image_bands_flat", "leak_near_duplicate", "image_near_duplicate"}
+
+
 def test_copies_and_folds_of_a_data_set_keep_its_setting(tmp_path: Path) -> None:
     data = write_setting(write_rasters(tmp_path / "data"))
     desk = check_dataset(data, tmp_path / "a", CheckDataset__fix__enable=True)
@@ -148,9 +167,8 @@ def test_a_changed_setting_is_checked_anew(tmp_path: Path) -> None:
     write_setting(data, "{red: 6, green: 3, blue: 2, range: [0, 3000]}")
     desk = check_dataset(data, output)
     assert (desk.exit_code, desk.codes) == (3, {"image_bands_missing": 4})
-    assert desk.messages("image_bands_missing")[0] == (
-        "1.tif: the image has 5 bands, but red is band 6 in Global.bands or bands.yaml"
-    )
+    message = "1.tif: the image has 5 bands, but red is band 6 in Global.bands or bands.yaml"
+    assert desk.messages("image_bands_missing")[0].endswith(message)
     (data / "bands.yaml").unlink()
     assert check_dataset(data, output).codes == {"image_bands_dropped": 4, "image_16bit": 4}
 
@@ -277,6 +295,8 @@ def test_a_range_for_each_colour(tmp_path: Path) -> None:
     cfg = load_config("PP-YOLOE_seg-S", [f"Global.bands={{red: 1, green: 1, blue: 1, range: {ranges}}}"])
     found = find_bands(cfg, tmp_path)
     assert found is not None and found.range == ((0, 10), (0, 20), (5, 30.5))
+    (tmp_path / "config.yaml").write_text(cfg.to_yaml())  # as beside a checkpoint
+    assert find_bands(load_config(str(tmp_path / "config.yaml")), tmp_path) == found
 
 
 # The kinds of images that people have: a diagonal from dark to bright, a rectangle on it.

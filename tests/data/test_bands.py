@@ -145,6 +145,18 @@ def test_bright_spots_on_an_empty_background_are_seen(tmp_path: Path) -> None:
     assert 115 < image[7, 8, 0] < 125
 
 
+@pytest.mark.parametrize("stretch", [(0, 100), (2, 98), (0.37, 51.3), (49.9, 50.1)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32])
+def test_percentiles_are_those_of_numpy(tmp_path: Path, dtype: type, stretch: tuple[float, float]) -> None:
+    stored = values(1, dtype, 250)
+    write_tiff(tmp_path / "a.tif", stored)
+    low, high = np.percentile(stored.astype(np.float64), stretch)
+    fixed = Bands(1, 1, 1, range=((low, high),) * 3)
+    image = load_image(tmp_path / "a.tif", bands=Bands(1, 1, 1, stretch=stretch))
+    assert (image == load_image(tmp_path / "a.tif", bands=fixed)).all()
+    assert image.min() == 0 and image.max() == 255
+
+
 @pytest.mark.parametrize("bands", [TRUE_COLOUR, Bands(4, 3, 2, stretch=(2, 98))])
 @pytest.mark.parametrize("hole", [np.nan, np.inf, -9999.0, -3.4028234663852886e38])
 def test_pixels_without_data_are_black(tmp_path: Path, bands: Bands, hole: float) -> None:
@@ -206,6 +218,19 @@ def test_the_orientation_of_a_tiff_with_bands_is_applied(tmp_path: Path, orienta
         assert (load_image(tmp_path / "a.tif", (H, W), bands=TRUE_COLOUR) == plain).all()
     with pytest.raises(DatasetError, match="the annotation file says"):
         load_image(tmp_path / "a.tif", (H, W + 1), bands=TRUE_COLOUR)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("num_bands", [1, 3])
+def test_a_tiff_of_8_bits_is_turned_once(tmp_path: Path, num_bands: int, orientation: int) -> None:
+    stored, path = values(num_bands, np.uint8, 255), tmp_path / "a.tif"
+    photometric = "rgb" if num_bands == 3 else "minisblack"
+    write_tiff(path, stored, photometric=photometric, extratags=[(274, "H", 1, orientation, True)])
+    bands = Bands(1, min(2, num_bands), num_bands, range=((0, 255),) * 3)
+    image = load_image(path)
+    assert (image == load_image(path, bands=bands)).all()
+    assert image.shape[:2] == ((W, H) if orientation >= 5 else (H, W)) == image_size(path).shown_hw
+    assert (load_image(path, image.shape[:2]) == image).all()
 
 
 def test_the_limit_of_pixels_holds_for_bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

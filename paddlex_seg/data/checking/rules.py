@@ -85,6 +85,7 @@ _DARK = 65536 // 4  # a 16-bit image without such values has none of 64 or more 
 _TRAIT_TEXTS = {
     "image_16bit": "has 16 bits per channel",
     "image_bands_dropped": "has more than 3 bands",
+    "image_bands_flat": "is of almost one colour with the bands and values of the setting",
     "image_cmyk": "is a CMYK image",
     "image_animated": "has several frames",
     "image_alpha": "has an alpha channel",

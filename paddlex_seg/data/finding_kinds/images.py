@@ -173,6 +173,12 @@ IMAGES: dict[str, Kind] = {
         "often blue.",
         "Name the bands of red, green and blue with Global.bands, or with bands.yaml in the data set.",
     ),
+    "image_bands_flat": Kind(
+        "warning",
+        "With the setting Global.bands, or bands.yaml in the data set, an image becomes almost one colour: "
+        "its values lie outside `range`, or it has no data.",
+        "Set `range` to the values that the images have, or use `stretch`. Leave out images without data.",
+    ),
     "image_bands_missing": Kind(
         "error",
         "An image has fewer bands than the setting Global.bands, or bands.yaml in the data set, asks for.",

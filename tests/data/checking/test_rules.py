@@ -23,7 +23,8 @@ OF_CONVERTERS = {
 
 # Findings about a repair. tests/cases/test_repair_keeps.py covers them.
 OF_REPAIRS = {"repair_removed_much"}
-OF_BANDS = {"image_bands_missing"}  # needs a setting; tests/cases/test_bands.py covers it
+# Need a setting. tests/cases/test_bands.py covers them.
+OF_BANDS = {"image_bands_flat", "image_bands_missing"}
 
 # Other errors that a planted error causes.
 CONSEQUENCES = {
