@@ -144,6 +144,20 @@ def test_a_labelmap_without_colours_and_masks_of_numbers(tmp_path: Path) -> None
     assert objects(read_voc(root)) == {"a.jpg": [("nut", 200), ("bolt", 375)]}
 
 
+def test_the_meta_file_of_datumaro_gives_the_colours(tmp_path: Path) -> None:
+    masks = coloured((9, 9, 9), (200, 0, 7)), coloured(voc_rgb(1), voc_rgb(2))
+    root = cvat_export(tmp_path, "", *masks)
+    (root / "labelmap.txt").unlink()
+    meta = {
+        "labels": ["background", "bolt", "nut"],
+        "label_map": {"0": "background", "1": "bolt", "2": "nut"},
+        "segmentation_colors": [[0, 0, 0], [9, 9, 9], [200, 0, 7]],
+    }
+    (root / "dataset_meta.json").write_text(json.dumps(meta))
+    conversion = read_voc(root)
+    assert objects(conversion) == {"a.jpg": [("bolt", 200), ("nut", 375)]} and conversion.findings == ()
+
+
 def test_a_palette_in_another_order_means_its_colours(tmp_path: Path) -> None:
     colours = [(0, 128, 0), (0, 0, 0), (128, 0, 0)]  # background is value 1
     palette = [channel for colour in colours for channel in colour]
@@ -366,7 +380,7 @@ def test_files_in_no_list_and_entries_that_lead_nowhere_are_findings(tmp_path: P
     conversion = read_voc(root)
     assert sorted(objects(conversion)) == ["p0.jpg"]
     assert codes(conversion) == ["list_entry_missing", "source_unlisted"]
-    assert "'lost'" in conversion.findings[0].message and "2 images" in conversion.findings[1].message
+    assert "'lost'" in conversion.findings[0].message and "2 masks" in conversion.findings[1].message
 
 
 def test_two_images_of_one_name_are_a_finding(tmp_path: Path) -> None:
@@ -644,6 +658,24 @@ def test_pictures_of_eiseg_are_no_masks_and_its_gray_masks_show_classes(tmp_path
     conversion = read_mask_png(root)
     assert objects(conversion) == {"a.jpg": [("bolt", 575)]}
     assert codes(conversion) == ["mask_picture", "mask_several_pieces"]
+
+
+def test_polygons_of_eiseg_beside_its_gray_mask_are_the_objects(tmp_path: Path) -> None:
+    root = mask_png(tmp_path, {}, "bolt\nnut")
+    save(root / "label/a.png", numbers(1, 1))
+    squares = [
+        ("bolt", [[5, 5], [25, 5], [25, 15], [5, 15]]),
+        ("nut", [[30, 20], [55, 20], [55, 35], [30, 35]]),
+    ]
+    entries = [
+        {"name": name, "labelIdx": 1, "color": [1, 2, 3], "points": points} for name, points in squares
+    ]
+    (root / "label/a.json").write_text(json.dumps(entries))
+    conversion = read_mask_png(root)
+    assert objects(conversion) == {"a.jpg": [("bolt", 200), ("nut", 375)]}
+    assert codes(conversion) == ["mask_picture"]
+    (root / "label/a.json").write_text('[{"points": 1}]')
+    assert codes(read_mask_png(root)) == ["source_unreadable"]
 
 
 def test_coco_panoptic_is_named(tmp_path: Path) -> None:

@@ -109,7 +109,8 @@ SOURCES: dict[str, Kind] = {
     ),
     "mask_picture": Kind(
         "info",
-        "Pictures of masks, such as pseudo colours or cutouts, lie beside the masks. They were not read.",
+        "Pictures that show classes or cutouts lie beside the annotations. They were not read as masks of "
+        "objects.",
         "Nothing to do.",
     ),
     "source_unlisted": Kind(

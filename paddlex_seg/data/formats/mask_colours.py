@@ -3,6 +3,7 @@
 A colour is one number: red + 256 x green + 65536 x blue.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ from paddlex_seg.data.formats.mask_images import (
     distinct,
     renumbered,
 )
-from paddlex_seg.data.formats.source_files import IGNORED_LABELS, read_lines
+from paddlex_seg.data.formats.source_files import IGNORED_LABELS, decode_text, read_lines
 from paddlex_seg.errors import DatasetError
 
 LABELMAP = "labelmap.txt"
+META_FILE = "dataset_meta.json"  # Datumaro writes it instead, if asked to save the meta data of the data set
 
 
 def voc_colour(number: int) -> int:
@@ -64,6 +66,24 @@ def read_labelmap(path: Path) -> Labelmap:
             entries.append((label.strip(" :"), None))
     if not entries:
         raise DatasetError(f"{path}: no line label:red,green,blue:parts:actions in this file")
+    return _labelmap_of(entries)
+
+
+def read_meta_file(path: Path) -> Labelmap | None:
+    """The classes and colours in the ``dataset_meta.json`` of Datumaro; None if it has no colours."""
+    try:
+        content = json.loads(decode_text(path.read_bytes(), path))
+        colours, labels = content["segmentation_colors"], content["label_map"].values()
+        entries: list[tuple[str, int | None]] = [
+            (str(label), int(red) + 256 * int(green) + 65536 * int(blue))
+            for label, (red, green, blue) in zip(labels, colours, strict=True)
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return _labelmap_of(entries) if entries else None
+
+
+def _labelmap_of(entries: list[tuple[str, int | None]]) -> Labelmap:
     if all(colour is None for _, colour in entries):
         has_background = any(label == "background" for label, _ in entries)
         entries = entries if has_background else [("background", None), *entries]

@@ -63,7 +63,7 @@ from paddlex_seg.data.formats.target_files import (
 )
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.images import encode_image
-from paddlex_seg.masks.rle import annotation_to_rle, mask_to_rle, rle_to_mask
+from paddlex_seg.masks.rle import annotation_to_rle, mask_to_rle, polygons_to_rle, rle_to_mask
 from paddlex_seg.structures import Annotation, CocoFile, Id, ImageRecord, Rle
 
 
@@ -203,6 +203,7 @@ class _Looks:
         self.pieces: list[tuple[str, int]] = []  # masks of one object and a class: number of pieces
         self.colours: list[str] = []
         self.soft: list[str] = []
+        self.with_polygons: list[str] = []
 
     def findings(self, folder: str) -> Iterator[Finding]:
         """The findings about all masks."""
@@ -218,6 +219,13 @@ class _Looks:
         if self.colours:
             message = f"{len(self.colours)} masks are colour images; the first is {self.colours[0]}"
             yield finding("mask_colours", folder, message)
+        if self.with_polygons:
+            message = (
+                f"{len(self.with_polygons)} masks have a JSON file of EISeg beside them, whose polygons were "
+                "taken; "
+                f"the first is {self.with_polygons[0]}"
+            )
+            yield finding("mask_picture", folder, message)
         if self.soft:
             message = f"{len(self.soft)} masks have gray values along edges; the first is {self.soft[0]}"
             yield finding("mask_soft_edges", folder, message)
@@ -286,6 +294,13 @@ def _read_numbers(
     """The objects in a mask of object numbers."""
     pixels = read_mask_pixels(source.root / mask)
     ids = pixels.values
+    polygons = _polygons_of_eiseg(source.root / mask)
+    if polygons is not None:
+        looks.with_polygons.append(mask)
+        for name, points in polygons:
+            if _is_wanted(name, source.known, mask, findings):
+                yield name, polygons_to_rle([points], (ids.shape[0], ids.shape[1])), False
+        return
     if pixels.is_colour:
         looks.colours.append(mask)
     rles = id_map_to_rles(ids)
@@ -307,6 +322,30 @@ def _read_numbers(
             else (f"{len(nameless)} objects have no class: {some}{', ...' if len(nameless) > 10 else ''}")
         )
         findings.append(finding("label_unknown", mask, message))
+
+
+def _polygons_of_eiseg(mask: Path) -> list[tuple[str, list[float]]] | None:
+    """Label and points x1, y1, x2, y2, ... of each object, if EISeg wrote its JSON file beside the mask.
+
+    Such a mask shows classes, so the objects are only in the JSON file. None if there is no such file.
+    """
+    path = next((path for path in (mask.with_suffix(".json"), Path(f"{mask}.json")) if path.is_file()), None)
+    entries = None if path is None else _read_json(path)
+    if not isinstance(entries, list):
+        return None
+    try:
+        return [
+            (
+                str(entry["name"]),
+                [float(value) for point in entry["points"] for value in (point[0], point[1])],
+            )
+            for entry in entries
+            if len(entry["points"]) >= 3
+        ]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise DatasetError(
+            f"{path}: expected a list of objects with name and points, as EISeg writes"
+        ) from error
 
 
 def _labels_of_numbers(source: MaskSource, mask: str, ids: IdMap) -> Mapping[int, str]:

@@ -17,12 +17,14 @@ from paddlex_seg.data.formats.assembly import SourceImage, SourceObject, assembl
 from paddlex_seg.data.formats.conversion import ALL, Conversion
 from paddlex_seg.data.formats.mask_colours import (
     LABELMAP,
+    META_FILE,
     ClassMask,
     Labelmap,
     class_mask_by_labelmap,
     class_mask_by_list,
     object_numbers,
     read_labelmap,
+    read_meta_file,
 )
 from paddlex_seg.data.formats.mask_images import (
     VOID,
@@ -316,8 +318,8 @@ class _Coding:
 
 def _class_coding(parts: _Parts, root: Path) -> tuple[_Coding, list[Finding]]:
     path = next((path for place in (parts.root, root) if (path := place / LABELMAP).is_file()), None)
-    if path is not None:
-        labelmap = read_labelmap(path)
+    labelmap = read_meta_file(parts.root / META_FILE) if path is None else read_labelmap(path)
+    if labelmap is not None:
         return _Coding(
             names=[name for name in labelmap.names if name not in IGNORED_LABELS], labelmap=labelmap
         ), []
@@ -392,10 +394,10 @@ def _stems_of_splits(parts: _Parts, findings: list[Finding]) -> dict[str, list[s
             findings.append(finding("list_entry_missing", file, message))
         stems_of_split[split] = stems
     listed = {stem for stems in stems_of_split.values() for stem in stems}
-    unlisted = [stem for stem in sorted(parts.masks) if stem not in listed and parts.image(stem)]
+    unlisted = [stem for stem in sorted(parts.masks) if stem not in listed]
     if unlisted:
         message = (
-            f"{len(unlisted)} images with masks are in no list and were left out; the first is "
+            f"{len(unlisted)} masks are in no list and were left out; the first is "
             f"{parts.object_folder}/{parts.masks[unlisted[0]]}"
         )
         findings.append(finding("source_unlisted", ", ".join(file for file, _ in lists.values()), message))
