@@ -177,6 +177,30 @@ def test_an_image_of_the_same_name_in_another_folder_is_not_taken(tmp_path: Path
     assert "images/cam2/0001.jpg" in the_finding(conversion, "image_missing").message
 
 
+@pytest.mark.parametrize(
+    ("image", "lies_at"),
+    [("../images/my%20part.jpg", "my part.jpg"), ("../images/part.HEIC", "part.jpg")],
+    ids=["URL", "converted image"],
+)
+def test_an_image_path_in_another_spelling_is_followed(tmp_path: Path, image: str, lies_at: str) -> None:
+    save_image(tmp_path / "images" / lies_at)
+    write_file(tmp_path / "annotations/0001.json", image, shape())
+    assert objects_of_images(read_labelme(tmp_path)) == {lies_at: 1}
+
+
+def test_linked_folders_are_followed_and_loops_end(tmp_path: Path) -> None:
+    data, store = tmp_path / "data", tmp_path / "store"
+    labelled(store, "cam1/a")
+    labelled(data, "b")
+    for folder in ("images", "annotations"):
+        (data / folder / "cam1").symlink_to(store / folder / "cam1", target_is_directory=True)
+    path = data / "annotations/cam1/a.json"
+    write_file(path, "../../images/cam1/a.jpg", shape())
+    (data / "images/again").symlink_to(data, target_is_directory=True)
+    conversion = read_labelme(data)
+    assert objects_of_images(conversion) == {"b.jpg": 1, "cam1/a.jpg": 1} and codes(conversion) == []
+
+
 def test_images_without_a_file_are_counted(tmp_path: Path) -> None:
     labelled(tmp_path, "a")
     for name in ("b", "c"):

@@ -499,3 +499,26 @@ def test_labels_without_any_image_are_counted_in_the_error(tmp_path: Path) -> No
     settings(tmp_path)
     with pytest.raises(DatasetError, match="no images found.*1 label files were found"):
         read_yolo(tmp_path)
+
+
+def test_linked_folders_are_followed_and_their_files_count_once(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    add(data, "store/images/train/a.jpg")
+    add(tmp_path, "images/val/b.jpg")
+    for folder in ("images", "labels"):
+        (data / folder).mkdir()
+        (data / folder / "train").symlink_to(f"../store/{folder}/train", target_is_directory=True)
+        (data / folder / "val").symlink_to(tmp_path / folder / "val", target_is_directory=True)
+    settings(data, train="images/train", val="images/val")
+    conversion = read_yolo(data)
+    assert objects(conversion) == {"train": {"train/a.jpg": 1}, "val": {"val/b.jpg": 1}}
+    assert conversion.findings == ()
+
+
+def test_images_without_labels_in_no_split_are_counted(tmp_path: Path) -> None:
+    add(tmp_path, "images/train/a.jpg")
+    for name in ("b", "c"):
+        add(tmp_path, f"images/new/{name}.jpg", None)
+    settings(tmp_path, train="images/train")
+    conversion = read_yolo(tmp_path)
+    assert "2 images without labels are in no split" in the_finding(conversion, "image_unreferenced").message
