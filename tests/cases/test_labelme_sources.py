@@ -415,3 +415,12 @@ def test_the_xml_of_the_old_labelme_is_named(tmp_path: Path) -> None:
     )
     with pytest.raises(DatasetError, match="1 LabelMe XML file \\(default/a.xml\\)"):
         read_labelme(tmp_path)
+
+
+def test_dead_links_are_findings(tmp_path: Path) -> None:
+    labelled(tmp_path, "a")
+    for name in ("annotations/b.json", "annotations/b.xml", "images/b.jpg"):
+        (tmp_path / name).symlink_to(tmp_path / "gone")
+    conversion = read_labelme(tmp_path)
+    assert objects_of_images(conversion) == {"a.jpg": 1}
+    assert the_finding(conversion, "source_unreadable").file == "annotations/b.json"

@@ -522,3 +522,15 @@ def test_images_without_labels_in_no_split_are_counted(tmp_path: Path) -> None:
     settings(tmp_path, train="images/train")
     conversion = read_yolo(tmp_path)
     assert "2 images without labels are in no split" in the_finding(conversion, "image_unreferenced").message
+
+
+def test_dead_links_are_findings(tmp_path: Path) -> None:
+    for name in "abc":
+        add(tmp_path, f"images/{name}.jpg", None if name == "c" else f"0 {SQUARE}\n")
+    (tmp_path / "images/b.jpg").unlink()
+    for name in ("images/b.jpg", "labels/c.txt"):
+        (tmp_path / name).symlink_to(tmp_path / "gone")
+    settings(tmp_path)
+    conversion = read_yolo(tmp_path)
+    assert objects(conversion) == {"all": {"a.jpg": 1, "c.jpg": 0}}
+    assert the_finding(conversion, "source_unreadable").file == "labels/b.txt"

@@ -236,6 +236,9 @@ def _stem(root: Path, image: Path) -> str:
 
 def _looks_like_labels(path: Path) -> bool:
     """Whether the first line has a class and the numbers of a box or a polygon."""
-    with open(path, "rb") as file:
-        words = file.readline(4096).replace(b",", b" ").split()
+    try:
+        with open(path, "rb") as file:
+            words = file.readline(4096).replace(b",", b" ").split()
+    except OSError:
+        return False  # such as a dead link
     return len(words) >= 5 and all(word.replace(b".", b"").replace(b"-", b"").isdigit() for word in words[:5])
