@@ -421,9 +421,17 @@ def test_lines_of_other_programs(tmp_path: Path, content: str) -> None:
     assert areas(conversion) == [150, 150] and conversion.findings == ()
 
 
-def test_a_confidence_after_all_points_is_left_out(tmp_path: Path) -> None:
+def test_a_confidence_after_all_points_cannot_be_told_from_a_lost_coordinate(tmp_path: Path) -> None:
     conversion = one_file(tmp_path, f"0 {SQUARE} 0.91\n0 {SQUARE} 0.5\n")
-    assert areas(conversion) == [150, 150] and codes(conversion) == ["label_extra_number"]
+    assert areas(conversion) == [] and codes(conversion) == ["shape_unusable"] * 2
+
+
+def test_label_files_may_end_in_upper_case(tmp_path: Path) -> None:
+    add(tmp_path, "images/a.jpg")
+    (tmp_path / "labels/a.txt").rename(tmp_path / "labels/a.TXT")
+    settings(tmp_path)
+    conversion = read_yolo(tmp_path)
+    assert areas(conversion) == [150] and conversion.findings == ()
 
 
 def test_one_line_with_a_number_too_many_is_an_error(tmp_path: Path) -> None:
@@ -438,7 +446,7 @@ def test_oriented_boxes_are_polygons(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["0 0.5 0.5 0.2 0.2", "0 0.5 0.5 0.2 0.2 0.9"], ids=["box", "with confidence"]
+    "line", ["0 0.5 0.5 0.2 0.2", "0 0.5 0.5 0.2 0.2 9"], ids=["box", "with a track number"]
 )
 def test_detection_labels_are_refused(tmp_path: Path, line: str) -> None:
     with pytest.raises(DatasetError, match="all 2 lines of the label files are boxes"):

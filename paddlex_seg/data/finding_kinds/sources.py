@@ -104,8 +104,7 @@ SOURCES: dict[str, Kind] = {
     ),
     "label_extra_number": Kind(
         "warning",
-        "Each line of YOLO labels ends with one more number, such as a confidence or a track number. It was "
-        "left out.",
+        "Each line of YOLO labels ends with one more whole number, such as a track number. It was left out.",
         "Ignore this if the last number is not a coordinate.",
     ),
     "label_misplaced": Kind(

@@ -42,7 +42,7 @@ def read_yolo(root: Path) -> Conversion:
         )
     images_of_split = find_images(root, settings, findings)
     unique = list(dict.fromkeys(path for paths in images_of_split.values() for path in paths))
-    labels = {path: _label_path(root, path) for path in unique}
+    labels = {path: _existing_or_expected(_label_path(root, path)) for path in unique}
     existing = {image: label for image, label in labels.items() if label.is_file()}
     unused = _unused_labels(root, existing.values())
     if not existing:
@@ -78,6 +78,12 @@ def _label_path(root: Path, image: Path) -> Path:
         last = len(folders) - 1 - folders[::-1].index("images")
         parts[last] = "labels"
     return (root / Path(*parts)).with_suffix(".txt")
+
+
+def _existing_or_expected(label: Path) -> Path:
+    """The label file with its ending as it is; in lower case if there is none."""
+    upper = label.with_suffix(".TXT")
+    return upper if not label.is_file() and upper.is_file() else label
 
 
 def _wished_name(root: Path, image: Path) -> str:
