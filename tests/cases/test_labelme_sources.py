@@ -263,6 +263,13 @@ def test_every_shape_of_labelme_keeps_its_area() -> None:
     assert codes(conversion) == []
 
 
+def test_coordinates_as_texts_are_read(tmp_path: Path) -> None:
+    labelled(tmp_path, "a", shape(points=[["10", "10"], ["30.0", 10], [30, "30"], [10, 30]]), shape())
+    conversion = read_labelme(tmp_path)
+    assert areas(conversion)[0] == 400 and len(areas(conversion)) == 2
+    assert "1 shapes have coordinates as texts" in the_finding(conversion, "coordinates_as_text").message
+
+
 def test_a_new_file_of_x_anylabeling_has_no_size(tmp_path: Path) -> None:
     save_image(tmp_path / "a.jpg")
     write_file(tmp_path / "a.json", "a.jpg", shape(), size_hw=(-1, -1), checked=False)
