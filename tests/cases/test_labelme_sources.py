@@ -177,6 +177,30 @@ def test_an_image_of_the_same_name_in_another_folder_is_not_taken(tmp_path: Path
     assert "images/cam2/0001.jpg" in the_finding(conversion, "image_missing").message
 
 
+@pytest.mark.parametrize(
+    ("image", "lies_at"),
+    [("../images/my%20part.jpg", "my part.jpg"), ("../images/part.HEIC", "part.jpg")],
+    ids=["URL", "converted image"],
+)
+def test_an_image_path_in_another_spelling_is_followed(tmp_path: Path, image: str, lies_at: str) -> None:
+    save_image(tmp_path / "images" / lies_at)
+    write_file(tmp_path / "annotations/0001.json", image, shape())
+    assert objects_of_images(read_labelme(tmp_path)) == {lies_at: 1}
+
+
+def test_linked_folders_are_followed_and_loops_end(tmp_path: Path) -> None:
+    data, store = tmp_path / "data", tmp_path / "store"
+    labelled(store, "cam1/a")
+    labelled(data, "b")
+    for folder in ("images", "annotations"):
+        (data / folder / "cam1").symlink_to(store / folder / "cam1", target_is_directory=True)
+    path = data / "annotations/cam1/a.json"
+    write_file(path, "../../images/cam1/a.jpg", shape())
+    (data / "images/again").symlink_to(data, target_is_directory=True)
+    conversion = read_labelme(data)
+    assert objects_of_images(conversion) == {"b.jpg": 1, "cam1/a.jpg": 1} and codes(conversion) == []
+
+
 def test_images_without_a_file_are_counted(tmp_path: Path) -> None:
     labelled(tmp_path, "a")
     for name in ("b", "c"):
@@ -237,6 +261,13 @@ def test_every_shape_of_labelme_keeps_its_area() -> None:
     conversion = read_labelme(CASES / "N01-labelme-zoo")
     assert areas(conversion) == [700, 400, 314, 105, 92, 150] * 3
     assert codes(conversion) == []
+
+
+def test_coordinates_as_texts_are_read(tmp_path: Path) -> None:
+    labelled(tmp_path, "a", shape(points=[["10", "10"], ["30.0", 10], [30, "30"], [10, 30]]), shape())
+    conversion = read_labelme(tmp_path)
+    assert areas(conversion)[0] == 400 and len(areas(conversion)) == 2
+    assert "1 shapes have coordinates as texts" in the_finding(conversion, "coordinates_as_text").message
 
 
 def test_a_new_file_of_x_anylabeling_has_no_size(tmp_path: Path) -> None:
@@ -391,3 +422,12 @@ def test_the_xml_of_the_old_labelme_is_named(tmp_path: Path) -> None:
     )
     with pytest.raises(DatasetError, match="1 LabelMe XML file \\(default/a.xml\\)"):
         read_labelme(tmp_path)
+
+
+def test_dead_links_are_findings(tmp_path: Path) -> None:
+    labelled(tmp_path, "a")
+    for name in ("annotations/b.json", "annotations/b.xml", "images/b.jpg"):
+        (tmp_path / name).symlink_to(tmp_path / "gone")
+    conversion = read_labelme(tmp_path)
+    assert objects_of_images(conversion) == {"a.jpg": 1}
+    assert the_finding(conversion, "source_unreadable").file == "annotations/b.json"

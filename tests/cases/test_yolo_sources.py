@@ -421,9 +421,17 @@ def test_lines_of_other_programs(tmp_path: Path, content: str) -> None:
     assert areas(conversion) == [150, 150] and conversion.findings == ()
 
 
-def test_a_confidence_after_all_points_is_left_out(tmp_path: Path) -> None:
+def test_a_confidence_after_all_points_cannot_be_told_from_a_lost_coordinate(tmp_path: Path) -> None:
     conversion = one_file(tmp_path, f"0 {SQUARE} 0.91\n0 {SQUARE} 0.5\n")
-    assert areas(conversion) == [150, 150] and codes(conversion) == ["label_extra_number"]
+    assert areas(conversion) == [] and codes(conversion) == ["shape_unusable"] * 2
+
+
+def test_label_files_may_end_in_upper_case(tmp_path: Path) -> None:
+    add(tmp_path, "images/a.jpg")
+    (tmp_path / "labels/a.txt").rename(tmp_path / "labels/a.TXT")
+    settings(tmp_path)
+    conversion = read_yolo(tmp_path)
+    assert areas(conversion) == [150] and conversion.findings == ()
 
 
 def test_one_line_with_a_number_too_many_is_an_error(tmp_path: Path) -> None:
@@ -438,7 +446,7 @@ def test_oriented_boxes_are_polygons(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["0 0.5 0.5 0.2 0.2", "0 0.5 0.5 0.2 0.2 0.9"], ids=["box", "with confidence"]
+    "line", ["0 0.5 0.5 0.2 0.2", "0 0.5 0.5 0.2 0.2 9"], ids=["box", "with a track number"]
 )
 def test_detection_labels_are_refused(tmp_path: Path, line: str) -> None:
     with pytest.raises(DatasetError, match="all 2 lines of the label files are boxes"):
@@ -499,3 +507,38 @@ def test_labels_without_any_image_are_counted_in_the_error(tmp_path: Path) -> No
     settings(tmp_path)
     with pytest.raises(DatasetError, match="no images found.*1 label files were found"):
         read_yolo(tmp_path)
+
+
+def test_linked_folders_are_followed_and_their_files_count_once(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    add(data, "store/images/train/a.jpg")
+    add(tmp_path, "images/val/b.jpg")
+    for folder in ("images", "labels"):
+        (data / folder).mkdir()
+        (data / folder / "train").symlink_to(f"../store/{folder}/train", target_is_directory=True)
+        (data / folder / "val").symlink_to(tmp_path / folder / "val", target_is_directory=True)
+    settings(data, train="images/train", val="images/val")
+    conversion = read_yolo(data)
+    assert objects(conversion) == {"train": {"train/a.jpg": 1}, "val": {"val/b.jpg": 1}}
+    assert conversion.findings == ()
+
+
+def test_images_without_labels_in_no_split_are_counted(tmp_path: Path) -> None:
+    add(tmp_path, "images/train/a.jpg")
+    for name in ("b", "c"):
+        add(tmp_path, f"images/new/{name}.jpg", None)
+    settings(tmp_path, train="images/train")
+    conversion = read_yolo(tmp_path)
+    assert "2 images without labels are in no split" in the_finding(conversion, "image_unreferenced").message
+
+
+def test_dead_links_are_findings(tmp_path: Path) -> None:
+    for name in "abc":
+        add(tmp_path, f"images/{name}.jpg", None if name == "c" else f"0 {SQUARE}\n")
+    (tmp_path / "images/b.jpg").unlink()
+    for name in ("images/b.jpg", "labels/c.txt"):
+        (tmp_path / name).symlink_to(tmp_path / "gone")
+    settings(tmp_path)
+    conversion = read_yolo(tmp_path)
+    assert objects(conversion) == {"all": {"a.jpg": 1, "c.jpg": 0}}
+    assert the_finding(conversion, "source_unreadable").file == "labels/b.txt"

@@ -185,10 +185,14 @@ SOURCES: dict[str, Kind] = {
         "The lines were left out.",
         "Divide x by the width and y by the height of the image, or export the labels again.",
     ),
+    "coordinates_as_text": Kind(
+        "warning",
+        "Coordinates of a shape are texts of numbers. They were read as these numbers.",
+        "Ignore this, or write the coordinates as numbers, because other programs need them so.",
+    ),
     "label_extra_number": Kind(
         "warning",
-        "Each line of YOLO labels ends with one more number, such as a confidence or a track number. It was "
-        "left out.",
+        "Each line of YOLO labels ends with one more whole number, such as a track number. It was left out.",
         "Ignore this if the last number is not a coordinate.",
     ),
     "label_misplaced": Kind(

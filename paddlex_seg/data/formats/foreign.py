@@ -1,6 +1,7 @@
 """Recognises annotation files of formats that this toolkit does not read in this place, to name them."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 LABELME_XML = "LabelMe XML"
@@ -31,8 +32,12 @@ def kind_of_json(document: Any) -> str | None:
     return None
 
 
-def is_labelme_xml(content: bytes) -> bool:
+def is_labelme_xml(path: Path) -> bool:
     """Whether an XML file has polygons of the old LabelMe, which CVAT exports as LabelMe 3.0."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return False  # such as a dead link
     return b"<annotation" in content and b"<polygon>" in content
 
 

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
+from paddlex_seg.data.folders import files_in
 from paddlex_seg.data.formats.conversion import ALL
 from paddlex_seg.data.images import DECODER_ERRORS, ImageSize, header_size, image_size, too_large
 from paddlex_seg.data.text_files import decode_text
@@ -69,16 +70,21 @@ def read_split_lists(paths: Mapping[str, Path]) -> dict[str, list[str]]:
 
 
 def files_below(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
-    """The files with these endings in ``folder`` and its subfolders, relative and sorted; no hidden files."""
-    found = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        relative = Path(place).relative_to(folder).as_posix()
-        prefix = "" if relative == "." else f"{relative}/"
-        found += [
-            prefix + name for name in names if name.lower().endswith(suffixes) and not name.startswith(".")
-        ]
-    return sorted(found)
+    """The files with these endings in ``folder`` and its subfolders, relative and sorted; no hidden files.
+
+    Linked folders are followed; a file that is reachable in two ways has its name without links.
+    """
+    return sorted(name for name in files_in(folder) if name.lower().endswith(suffixes))
+
+
+def files_left(root: Path, names: Sequence[str], used: Iterable[Path]) -> list[str]:
+    """The files among ``names``, relative to ``root``, that are not ``used``, by whatever links."""
+    taken = {os.path.normpath(path) for path in used}
+    left = [name for name in names if os.path.normpath(root / name) not in taken]
+    if not left:
+        return []
+    real = {os.path.realpath(path) for path in taken}
+    return [name for name in left if os.path.realpath(root / name) not in real]
 
 
 def image_sizes(paths: Iterable[Path]) -> dict[Path, ImageSize | DatasetError]:

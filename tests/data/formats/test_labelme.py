@@ -277,7 +277,7 @@ def test_shape_without_area_is_reported_and_the_rest_converted(
         shape(points=None) | {"points": None},
         shape(points=[[1, 1], [9, 9], [float("nan"), 3]]),
         shape(points=[[1, 1], [9, 9], [1e9, 3]]),
-        shape(points=[[1, 1], [9, 9], ["4", 3]]),
+        shape(points=[[1, 1], [9, 9], ["four", 3]]),
         shape(points=[[1, 1], [9, 9], [True, 3]]),
         shape(points=[[1, 1], [9, 9], [4]]),
         shape(points=[[1, 1]], shape_type="rectangle"),

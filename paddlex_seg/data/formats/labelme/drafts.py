@@ -47,7 +47,7 @@ def read_all(root: Path, split: str) -> Drafts:
             drafts.others[draft].append(name)
     drafts.members[split] = list(drafts.files)
     for name in files_below(root, (".xml",)):
-        if is_labelme_xml((root / name).read_bytes()):
+        if is_labelme_xml(root / name):
             drafts.others[LABELME_XML].append(name)
     drafts.findings += _others_left_out(drafts.others)
     return drafts

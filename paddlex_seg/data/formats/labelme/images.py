@@ -8,14 +8,15 @@ import base64
 import binascii
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from paddlex_seg.data.findings import Finding, finding
 from paddlex_seg.data.formats.labelme.drafts import Draft
 from paddlex_seg.data.formats.name_index import NameIndex
-from paddlex_seg.data.formats.source_files import files_below, image_sizes
+from paddlex_seg.data.formats.source_files import files_below, files_left, image_sizes
+from paddlex_seg.data.image_search import ImageIndex
 from paddlex_seg.data.images import IMAGE_SUFFIXES, ImageSize
 from paddlex_seg.errors import DatasetError
 
@@ -46,7 +47,7 @@ def find_images(root: Path, drafts: Mapping[str, Draft], findings: list[Finding]
             other = first_of[images[0]]
             also = f", as {other} does," if other != name else ""
             found.places[name] = Path(_decide(root, name, drafts[name], images, also, found, findings))
-    found.unused = finder.others({str(place) for place in found.places.values()})
+    found.unused = finder.others(found.places.values())
     _leave_out_shared(root, drafts, found, findings)
     return found
 
@@ -147,12 +148,13 @@ class _ImageFinder:
         self._root, self._image_dir = str(root), os.path.join(root, "images")
         self._files = files_below(root, IMAGE_SUFFIXES)
         self._by_name = NameIndex(self._files)
+        self._any_spelling = ImageIndex(root)
         stems = {file: os.path.splitext(file)[0] for file in self._files}
         self._by_stem = NameIndex(self._files, key_of=stems)
 
-    def others(self, used: set[str]) -> list[str]:
+    def others(self, used: Iterable[Path]) -> list[str]:
         """The images below the root that are not ``used``."""
-        return [file for file in self._files if os.path.join(self._root, file) not in used]
+        return files_left(Path(self._root), self._files, used)
 
     def candidates(self, name: str, image: str) -> list[str]:
         """The image that the file ``name`` is for; none if it is not found.
@@ -175,7 +177,7 @@ class _ImageFinder:
         if not image:
             return None
         inside = image if _is_absolute(image) else os.path.join(os.path.dirname(name), image)
-        found = self._by_name.find(inside)
+        found = self._by_name.find(inside) or self._any_spelling.find(os.path.normpath(inside))
         return None if found is None else os.path.join(self._root, found)
 
     def _places(self, name: str, image: str) -> Iterator[str]:

@@ -53,6 +53,7 @@ def read_shapes(
     """
     groups: dict[Any, _Group] = {}
     unknown: dict[str, int] = {}
+    num_texts = 0
     for number, shape in enumerate(shapes, start=1):
         try:
             label = labels.read(shape, file)
@@ -64,6 +65,7 @@ def read_shapes(
         if known is not None and label not in known:
             unknown[label] = unknown.get(label, 0) + 1
             continue
+        num_texts += _numbers_of_texts(shape.get("points")) != shape.get("points")
         try:
             drawn = _draw(shape, size_hw)
         except _Unfit as error:
@@ -79,6 +81,9 @@ def read_shapes(
             group.masks.append(drawn)
         flags = shape.get("flags")
         group.iscrowd |= isinstance(flags, dict) and flags.get("iscrowd") is True
+    if num_texts:
+        message = f'{num_texts} shapes have coordinates as texts, such as "12.5"; they were read as numbers'
+        findings.append(finding("coordinates_as_text", file, message))
     findings += [unknown_label(label, count, known or (), file) for label, count in unknown.items()]
     for group in groups.values():
         yield SourceObject(group.label, _unite(group, size_hw), group.iscrowd)
@@ -97,12 +102,28 @@ def _draw(shape: Mapping[str, Any], size_hw: tuple[int, int]) -> list[list[float
     if draw is None:
         message = f"has the unknown shape_type {shape_type!r}; expected one of {', '.join(_DRAWERS)}"
         raise _Unfit("shape_unusable", message)
-    return draw(_read_points(shape.get("points")), shape, size_hw)
+    return draw(_read_points(_numbers_of_texts(shape.get("points"))), shape, size_hw)
 
 
 _LABEL_HINT = "Give the shape the name of its class in the annotation tool."
 # Larger than any image. Rasterising an edge takes memory proportional to its length.
 _MAX_COORDINATE = 1e6
+
+
+def _numbers_of_texts(points: Any) -> Any:
+    """The points with numbers instead of texts of numbers. Anything else stays as it is."""
+    if not isinstance(points, list) or not any(
+        isinstance(value, str) for point in points if isinstance(point, list) for value in point
+    ):
+        return points
+    return [[_number(value) for value in point] if isinstance(point, list) else point for point in points]
+
+
+def _number(value: Any) -> Any:
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _read_points(points: Any) -> list[list[float]]:

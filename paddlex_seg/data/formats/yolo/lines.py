@@ -58,7 +58,7 @@ class Reading:
 def common_reading(files: Sequence[LabelFile], names: Mapping[int, str]) -> Reading:
     """The reading that fits all lines. Boxes do not say anything about the unit."""
     lengths = [len(values) for file in files for values in file.numbers.values() if values]
-    extra = bool(lengths) and all(length % 2 == 0 and length >= 6 for length in lengths)
+    extra = bool(lengths) and all(length % 2 == 0 and length >= 6 for length in lengths) and _end_whole(files)
     counts: Counter[frozenset[Unit]] = Counter(_units(*polygon) for polygon in _polygons(files, extra))
     fitting = {unit: sum(count for units, count in counts.items() if unit in units) for unit in _UNITS}
     # One line that can only be a fraction is enough, because such an object has no area in another unit.
@@ -171,6 +171,17 @@ def _polygons(files: Sequence[LabelFile], extra: bool) -> Iterator[tuple[list[fl
             points = values[1:-1] if extra else values[1:]
             if len(points) >= 6 and len(points) % 2 == 0:
                 yield points, file.size_hw
+
+
+def _end_whole(files: Sequence[LabelFile]) -> bool:
+    """Whether only the last number of all lines is whole: a track number, and not one of the coordinates.
+
+    A confidence cannot be told from a line whose last coordinate is lost.
+    """
+    lines = [values for file in files for values in file.numbers.values() if values]
+    return all(values[-1].is_integer() for values in lines) and not all(
+        value.is_integer() for values in lines for value in values[1:-1]
+    )
 
 
 def _are_whole(files: Sequence[LabelFile], extra: bool) -> bool:

@@ -15,6 +15,7 @@ from paddlex_seg.data.formats.source_files import (
     agreed_size,
     decode_text,
     files_below,
+    files_left,
     image_sizes,
 )
 from paddlex_seg.data.formats.yolo.lines import LabelFile, ObjectReader, common_reading, parse_label_file
@@ -41,7 +42,7 @@ def read_yolo(root: Path) -> Conversion:
         )
     images_of_split = find_images(root, settings, findings)
     unique = list(dict.fromkeys(path for paths in images_of_split.values() for path in paths))
-    labels = {path: _label_path(root, path) for path in unique}
+    labels = {path: _existing_or_expected(_label_path(root, path)) for path in unique}
     existing = {image: label for image, label in labels.items() if label.is_file()}
     unused = _unused_labels(root, existing.values())
     if not existing:
@@ -49,7 +50,7 @@ def read_yolo(root: Path) -> Conversion:
     images = _read_images(root, labels, existing, names, findings)
     findings += _shared_labels(root, existing)
     findings += _without_labels(root, [image for image in labels if image not in existing], unused)
-    findings += _left_over(root, unused)
+    findings += _left_over(root, unique, unused)
     file_names = ImageNames(root)
     splits = {
         split: [
@@ -77,6 +78,12 @@ def _label_path(root: Path, image: Path) -> Path:
         last = len(folders) - 1 - folders[::-1].index("images")
         parts[last] = "labels"
     return (root / Path(*parts)).with_suffix(".txt")
+
+
+def _existing_or_expected(label: Path) -> Path:
+    """The label file with its ending as it is; in lower case if there is none."""
+    upper = label.with_suffix(".TXT")
+    return upper if not label.is_file() and upper.is_file() else label
 
 
 def _wished_name(root: Path, image: Path) -> str:
@@ -132,12 +139,8 @@ def _read_images(
 
 def _unused_labels(root: Path, used: Iterable[Path]) -> list[str]:
     """Text files that may be labels, but are for no image of a split; relative to the root."""
-    taken = {_relative(root, path) for path in used}
-    return [
-        name
-        for name in files_below(root, (".txt",))
-        if name not in taken and os.path.basename(name) not in CLASS_LISTS
-    ]
+    left = files_left(root, files_below(root, (".txt",)), used)
+    return [name for name in left if os.path.basename(name) not in CLASS_LISTS]
 
 
 def _no_labels(root: Path, labels: Mapping[Path, Path], unused: Sequence[str]) -> str:
@@ -192,25 +195,33 @@ def _without_labels(root: Path, images: Sequence[Path], unused: Sequence[str]) -
     return findings
 
 
-def _left_over(root: Path, unused: Sequence[str]) -> list[Finding]:
-    """Findings about files in folders ``labels`` that are for no image of a split."""
+def _left_over(root: Path, used: Sequence[Path], unused: Sequence[str]) -> list[Finding]:
+    """Findings about labels and images that are in no split. ``unused``: text files that may be labels."""
     labels = [name for name in unused if "labels" in name.split("/")[:-1]]
-    if not labels:
-        return []
-    stems = {os.path.splitext(name)[0] for name in files_below(root, IMAGE_SUFFIXES)}
-    with_image = [name for name in labels if _image_stem(name) in stems]
+    images = files_below(root, IMAGE_SUFFIXES)
+    stems = {os.path.splitext(name)[0] for name in images}
+    with_image = {_image_stem(name): name for name in labels if _image_stem(name) in stems}
     without = [name for name in labels if _image_stem(name) not in stems]
     findings = []
     if with_image:
         message = (
             f"{len(with_image)} label files and their images are in no split that data.yaml names; the first "
-            f"is {with_image[0]}"
+            f"is {next(iter(with_image.values()))}"
         )
         hint = "Add the images to the list or the folder of a split, or add their folder to data.yaml."
-        findings.append(finding("source_unlisted", with_image[0], message, hint=hint))
+        findings.append(finding("source_unlisted", next(iter(with_image.values())), message, hint=hint))
     if without:
         message = f"{len(without)} label files have no image; the first is {without[0]}"
         findings.append(finding("label_without_image", without[0], message))
+    placed = {f"images/{_wished_name(root, path)}" for path in used}  # by an earlier conversion
+    rest = [
+        name
+        for name in files_left(root, images, used)
+        if name not in placed and os.path.splitext(name)[0] not in with_image
+    ]
+    if rest:
+        message = f"{len(rest)} images without labels are in no split; the first is {rest[0]}"
+        findings.append(finding("image_unreferenced", "images", message))
     return findings
 
 
@@ -231,6 +242,9 @@ def _stem(root: Path, image: Path) -> str:
 
 def _looks_like_labels(path: Path) -> bool:
     """Whether the first line has a class and the numbers of a box or a polygon."""
-    with open(path, "rb") as file:
-        words = file.readline(4096).replace(b",", b" ").split()
+    try:
+        with open(path, "rb") as file:
+            words = file.readline(4096).replace(b",", b" ").split()
+    except OSError:
+        return False  # such as a dead link
     return len(words) >= 5 and all(word.replace(b".", b"").replace(b"-", b"").isdigit() for word in words[:5])

@@ -58,8 +58,8 @@ def read_settings(root: Path) -> Settings:
     found = _read_in(root)
     if found is not None or any((root / name).is_file() for name in CLASS_LISTS):
         return found or Settings(root)
-    below = [_read_in(folder) for folder in sorted(root.iterdir()) if folder.is_dir()]
-    only = [settings for settings in below if settings is not None]
+    below = sorted(path.parent for name in ("data.yaml", "data.yml") for path in root.glob(f"*/{name}"))
+    only = [settings for folder in below if (settings := _read_in(folder)) is not None]
     return only[0] if len(only) == 1 else Settings(root)
 
 
