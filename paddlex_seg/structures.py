@@ -17,6 +17,21 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from paddle import Tensor
 
+Id = int | str
+"""The id of a record, as in the user's file: a whole number of any size, or text.
+
+Ids name records in messages, results and written files. Arrays, and libraries that compute, get positions
+instead, because an id may have 128 bits.
+"""
+
+NO_EXTRA: Mapping[str, Any] = {}
+"""The ``extra`` of all records without other keys. It is shared, to save memory."""
+
+
+def _no_extra() -> Mapping[str, Any]:
+    return NO_EXTRA
+
+
 MaskFrame = Literal["box", "image", "image_uncut", "image_logits", "original"]
 """The kind of masks in ``Detections.mask``. It decides how they are pasted to the original image.
 
@@ -42,19 +57,21 @@ class Rle(TypedDict):
 class Category:
     """A class of the data set. Its class index is its position in the categories of the train file."""
 
-    id: int
+    id: Id
     name: str
     supercategory: str = ""
+    extra: Mapping[str, Any] = field(default_factory=_no_extra, hash=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
     """An image as listed in the annotation file."""
 
-    id: int
+    id: Id
     file_name: str  # relative to the image folder, with forward slashes
     width: int
     height: int
+    extra: Mapping[str, Any] = field(default_factory=_no_extra, hash=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +79,19 @@ class Annotation:
     """One annotated object.
 
     ``segmentation`` is as in the file: a list of polygons ``[x1, y1, x2, y2, ...]`` or an RLE mapping,
-    compressed or not. ``bbox_xywh`` and ``area`` are as in the file too; None if the file has none.
+    compressed or not. ``bbox_xywh`` and ``area`` are as in the file too; None if the file has none that can
+    be used. Use them through `data.coco.numbers`, because they may not fit the mask. ``extra``: all other
+    keys of the record; images and categories have it too.
     """
 
-    id: int
-    image_id: int
-    category_id: int
+    id: Id
+    image_id: Id
+    category_id: Id
     segmentation: list[list[float]] | Mapping[str, Any]
     bbox_xywh: tuple[float, float, float, float] | None = None
     area: float | None = None
     iscrowd: bool = False
+    extra: Mapping[str, Any] = field(default_factory=_no_extra, hash=False, repr=False)
 
 
 @dataclass(frozen=True)

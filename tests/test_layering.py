@@ -13,8 +13,8 @@ PACKAGE = Path(__file__).parent.parent / "paddlex_seg"
 ROWS = [
     {"structures", "errors", "cores", "streams"},
     {"ops", "masks", "files", "config", "fonts"},
-    {"models", "data", "metrics", "visualize", "runtime"},
-    {"recipes", "inference", "reports"},
+    {"models", "data", "visualize", "runtime"},
+    {"recipes", "inference", "reports", "metrics"},
     {"catalog"},
     {"checkpoints"},
     {"evaluation", "export"},

@@ -105,7 +105,7 @@ def _draw_page(index: int) -> _Page:
     buffer = io.BytesIO()
     Image.fromarray(scene.image).save(buffer, "JPEG", quality=90, optimize=True)
     annotations = [
-        _annotate(mask, label, id=number, image_id=record.id)
+        _annotate(mask, label, id=number, image_id=index + 1)
         for number, (label, mask) in enumerate(zip(scene.labels, scene.masks, strict=True), start=1)
     ]
     return _Page(record=record, jpeg=buffer.getvalue(), annotations=tuple(annotations))
@@ -185,7 +185,7 @@ def _labelme_document(page: _Page) -> dict[str, Any]:
 
 def _labelme_shapes(annotation: Annotation, record: ImageRecord) -> list[dict[str, Any]]:
     """One polygon per part, with a common group_id if there are several; for an RLE, one mask shape."""
-    label = CLASS_NAMES[annotation.category_id - 1]
+    label = CLASS_NAMES[int(annotation.category_id) - 1]
     blank: dict[str, Any] = {"label": label, "group_id": None, "description": "", "flags": {}, "mask": None}
     if isinstance(annotation.segmentation, dict):
         mask = rle_to_mask(annotation_to_rle(annotation, record.height, record.width))

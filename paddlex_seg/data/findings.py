@@ -12,6 +12,7 @@ from paddlex_seg.data.finding_kinds.masks import MASKS
 from paddlex_seg.data.finding_kinds.numbers import NUMBERS
 from paddlex_seg.data.finding_kinds.records import RECORDS
 from paddlex_seg.data.finding_kinds.sources import SOURCES
+from paddlex_seg.structures import Id
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +26,8 @@ class Finding:
     code: str  # a key of KINDS
     severity: Severity
     file: str  # name of the annotation file, or of the source file of a conversion
-    image_id: int | None
-    annotation_id: int | None
+    image_id: Id | None
+    annotation_id: Id | None
     message: str  # what is wrong, with the wrong value: one sentence without a full stop
     hint: str  # what to do about it
 
@@ -41,8 +42,8 @@ def finding(
     file: str,
     message: str,
     *,
-    image_id: int | None = None,
-    annotation_id: int | None = None,
+    image_id: Id | None = None,
+    annotation_id: Id | None = None,
     hint: str | None = None,
 ) -> Finding:
     """A finding with a code of KINDS. ``hint`` replaces the hint in KINDS."""
@@ -72,8 +73,8 @@ class FindingLog:
         code: str,
         message: str,
         *,
-        image_id: int | None = None,
-        annotation_id: int | None = None,
+        image_id: Id | None = None,
+        annotation_id: Id | None = None,
         hint: str | None = None,
     ) -> None:
         """Count a finding with a code of KINDS. Keep it if fewer than ``kept_per_code`` are kept."""

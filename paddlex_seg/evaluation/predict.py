@@ -11,7 +11,7 @@ from paddlex_seg.inference.backends.base import find_instances, fitting_batch_si
 from paddlex_seg.runtime.log import progress_bar
 from paddlex_seg.runtime.ranks import ONE_RANK, Ranks
 from paddlex_seg.runtime.stop_signals import StopSignals
-from paddlex_seg.structures import Backend, CocoFile, Instances, PreprocessSpec
+from paddlex_seg.structures import Backend, CocoFile, Id, Instances, PreprocessSpec
 
 LOGGER = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ def predict_dataset(
     log_interval: int,
     ranks: Ranks = ONE_RANK,
     stop: StopSignals | None = None,
-) -> dict[int, Instances]:
+) -> dict[Id, Instances]:
     """The predictions for each image of a COCO file, by image id, in file order.
 
     With n ranks, each rank predicts every n-th batch, and all ranks get all results. The batches are the same
@@ -34,7 +34,7 @@ def predict_dataset(
     KeyboardInterrupt is raised on all ranks, between two batches.
     """
     batch_size, preprocess = fitting_batch_size(backend, batch_size), backend.preprocess
-    results: dict[int, Instances] = {}
+    results: dict[Id, Instances] = {}
     own = images_of_rank(coco, preprocess, batch_size, ranks)
     num_batches = len(evaluation_plan(own, preprocess, batch_size))
     batches = evaluation_batches(own, image_dir, preprocess, batch_size=batch_size, pool=pool)

@@ -1,22 +1,23 @@
 """COCO's average precision and recall of masks and boxes, equal to pycocotools on the saved predictions.
 
 faster-coco-eval does the computation. It is several times faster than pycocotools. We prepare the annotations
-in two ways. They are renumbered from 1, because some tools write the id 0, which means "unmatched" inside the
-evaluation. If an annotation has no ``area``, the mask area is used. An existing ``area`` is kept, as in COCO.
-Some tools write the box area there, which changes the small, medium and large results but not AP itself.
+in two ways. All records are numbered from 1: ids may be text or have 128 bits, and some tools write the id 0,
+which means "unmatched" inside the evaluation. Boxes and areas that do not fit the masks are taken from the
+masks, see `data.coco.numbers`. COCO's own files give COCO's official numbers.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 
-from paddlex_seg.masks.rle import annotation_to_rle, rle_area, rle_box_xywh, rle_to_json
-from paddlex_seg.structures import Annotation, CocoFile, ImageRecord, Instances
+from paddlex_seg.data.coco.numbers import ObjectNumbers, object_numbers
+from paddlex_seg.masks.rle import annotation_to_rle, rle_to_json
+from paddlex_seg.structures import Annotation, CocoFile, Id, Instances, Rle
 
 IouType = Literal["segm", "bbox"]
 _MOST_COUNTED = 100  # detections per image and class that COCO's AP uses
@@ -45,9 +46,31 @@ class ApSummary:
 class ClassAp:
     """The mask AP of one class; None if the file has no object of this class."""
 
-    category_id: int
+    category_id: Id
     name: str
     AP: float | None
+
+
+@dataclass(frozen=True)
+class FileNumbers:
+    """The result with the boxes and areas of the annotation file, of which some do not fit the masks."""
+
+    segm: ApSummary
+    bbox: ApSummary
+    num_boxes: int  # that do not fit
+    num_areas: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """Lines of text for the log."""
+        return [
+            f"{self.num_boxes} boxes and {self.num_areas} areas in the annotation file do not fit the masks. "
+            "The numbers above use those of the masks. With those of the file, as pycocotools computes:",
+            *_summary_lines(self.segm, self.bbox),
+        ]
 
 
 @dataclass(frozen=True)
@@ -58,50 +81,67 @@ class CocoMetrics:
     bbox: ApSummary
     classes: tuple[ClassAp, ...]
     note: str
+    as_in_file: FileNumbers | None = None  # only if it was asked for, and differs
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON, missing numbers as null. ``AP`` at the top is the mask AP."""
+        own = {"as_in_file": self.as_in_file.to_json()} if self.as_in_file else {}
         return {
             "AP": self.segm.AP,
             "segm": asdict(self.segm),
             "bbox": asdict(self.bbox),
             "per_class": {one.name: one.AP for one in self.classes},
             "note": self.note,
+            **own,
         }
 
     def table(self) -> str:
         """The numbers as lines of text for the log."""
-        summaries = {"segm": asdict(self.segm), "bbox": asdict(self.bbox)}
-        lines = ["     " + "".join(f"{name:>7}" for name in summaries["segm"])]
-        lines += [f"{kind:5}" + "".join(map(_cell, values.values())) for kind, values in summaries.items()]
+        lines = _summary_lines(self.segm, self.bbox)
+        lines += self.as_in_file.lines() if self.as_in_file else []
         lines += ["mask AP per class:"]
         lines += [f"{_cell(one.AP)}  {one.name}" for one in self.classes]
         return "\n".join(lines + [self.note] * bool(self.note))
 
 
 def evaluate_coco(
-    coco: CocoFile, results: Mapping[int, Instances], category_ids: Sequence[int]
+    coco: CocoFile,
+    results: Mapping[Id, Instances],
+    category_ids: Sequence[Id],
+    *,
+    also_as_in_file: bool = False,
 ) -> CocoMetrics:
     """Evaluate ``results`` (by image id) against the annotations of ``coco``.
 
     category_ids: the category id of each class index. If an image is missing in ``results``, its objects
-    count as missed. Boxes are not clipped. Crowd regions are ignored as in COCO.
+    count as missed. Boxes are not clipped. Crowd regions are ignored as in COCO. also_as_in_file: evaluate a
+    second time with the boxes and areas of the file, if some of them do not fit the masks.
     """
-    truth = COCO(_truth_document(coco))
-    segm = _accumulate(truth, results, category_ids, "segm")
-    bbox = _accumulate(truth, results, category_ids, "bbox")
-    name_of_id = {category.id: category.name for category in coco.categories}
+    image_numbers = _numbers(image.id for image in coco.images)
+    category_numbers = _numbers(category.id for category in coco.categories)
+    rows = results_to_coco_json(
+        {image_numbers[id]: found for id, found in results.items()},
+        [category_numbers.get(id, 0) for id in category_ids],  # detections of category 0 are not evaluated
+    )
+    sizes = {image.id: (image.height, image.width) for image in coco.images}
+    masks = [annotation_to_rle(item, *sizes[item.image_id]) for item in coco.annotations]
+    numbers = object_numbers(coco.annotations, masks)
+    document = _truth_document(coco, image_numbers, category_numbers, masks, numbers)
+    segm, bbox = _evaluate(document, rows)
+    names = {category_numbers[category.id]: category for category in coco.categories}
     per_class = segm.eval["precision"][:, :, :, 0, -1]  # [IoU, recall, class]
     classes = tuple(
-        ClassAp(category_id, name_of_id[category_id], _mean(per_class[:, :, position]))
-        for position, category_id in enumerate(segm.params.catIds)
+        ClassAp(names[number].id, names[number].name, _mean(per_class[:, :, position]))
+        for position, number in enumerate(segm.params.catIds)
     )
-    return CocoMetrics(_summary(segm), _summary(bbox), classes, note=_note(coco, classes))
+    metrics = CocoMetrics(_summary(segm), _summary(bbox), classes, note=_note(coco, classes))
+    if also_as_in_file and (numbers.box_is_replaced.any() or numbers.area_is_replaced.any()):
+        _put_file_numbers(document, coco.annotations)
+        return replace(metrics, as_in_file=_as_in_file(metrics, numbers, *_evaluate(document, rows)))
+    return metrics
 
 
-def results_to_coco_json(
-    results: Mapping[int, Instances], category_ids: Sequence[int]
-) -> list[dict[str, Any]]:
+def results_to_coco_json(results: Mapping[Id, Instances], category_ids: Sequence[Id]) -> list[dict[str, Any]]:
     """Predictions (by image id) in COCO's result format, ready for ``json.dump``.
 
     Each row has both ``segmentation`` and ``bbox``. If a row has ``bbox``, pycocotools takes the area of the
@@ -109,8 +149,8 @@ def results_to_coco_json(
     """
     return [
         {
-            "image_id": int(image_id),
-            "category_id": int(category_ids[class_id]),
+            "image_id": image_id,
+            "category_id": category_ids[class_id],
             "segmentation": rle_to_json(mask),
             "bbox": _xyxy_to_xywh(box),
             "score": float(score),
@@ -122,40 +162,78 @@ def results_to_coco_json(
     ]
 
 
-def _truth_document(coco: CocoFile) -> dict[str, Any]:
-    image_of_id = {image.id: image for image in coco.images}
+def _numbers(ids: Iterable[Id]) -> dict[Id, int]:
+    """A number from 1 for each id, in the order of the ids: COCO's evaluation breaks ties in this order."""
+    ordered = sorted(ids, key=lambda id: (isinstance(id, str), id))
+    return {id: number for number, id in enumerate(ordered, start=1)}
+
+
+def _truth_document(
+    coco: CocoFile,
+    image_numbers: Mapping[Id, int],
+    category_numbers: Mapping[Id, int],
+    masks: Sequence[Rle],
+    numbers: ObjectNumbers,
+) -> dict[str, Any]:
+    boxes, areas = numbers.boxes_xywh.tolist(), numbers.areas.tolist()
     return {
-        "images": [{"id": image.id, "height": image.height, "width": image.width} for image in coco.images],
-        "categories": [{"id": category.id, "name": category.name} for category in coco.categories],
+        "images": [
+            {"id": image_numbers[image.id], "height": image.height, "width": image.width}
+            for image in coco.images
+        ],
+        "categories": [
+            {"id": category_numbers[category.id], "name": category.name} for category in coco.categories
+        ],
         "annotations": [
-            _truth_entry(number, annotation, image_of_id[annotation.image_id])
-            for number, annotation in enumerate(coco.annotations, start=1)
+            {
+                "id": number,
+                "image_id": image_numbers[item.image_id],
+                "category_id": category_numbers[item.category_id],
+                "segmentation": mask,
+                "bbox": box,
+                "area": area,
+                "iscrowd": int(item.iscrowd),
+            }
+            for number, (item, mask, box, area) in enumerate(
+                zip(coco.annotations, masks, boxes, areas, strict=True), start=1
+            )
         ],
     }
 
 
-def _truth_entry(number: int, annotation: Annotation, image: ImageRecord) -> dict[str, Any]:
-    rle = annotation_to_rle(annotation, image.height, image.width)
-    box, area = annotation.bbox_xywh, annotation.area
-    return {
-        "id": number,
-        "image_id": annotation.image_id,
-        "category_id": annotation.category_id,
-        "segmentation": rle,
-        "bbox": list(box) if box is not None else rle_box_xywh(rle).tolist(),
-        "area": float(area) if area is not None else float(rle_area(rle)),
-        "iscrowd": int(annotation.iscrowd),
-    }
+def _put_file_numbers(document: Mapping[str, Any], annotations: Sequence[Annotation]) -> None:
+    """Put the boxes and areas of the annotation file into the document, as far as the file has them."""
+    for entry, item in zip(document["annotations"], annotations, strict=True):
+        if item.bbox_xywh is not None:
+            entry["bbox"] = list(item.bbox_xywh)
+        if item.area is not None:
+            entry["area"] = float(item.area)
 
 
-def _accumulate(
-    truth: COCO, results: Mapping[int, Instances], category_ids: Sequence[int], iou_type: IouType
-) -> COCOeval_faster:
+def _as_in_file(
+    metrics: CocoMetrics, numbers: ObjectNumbers, segm: COCOeval_faster, bbox: COCOeval_faster
+) -> FileNumbers | None:
+    own = FileNumbers(
+        segm=_summary(segm),
+        bbox=_summary(bbox),
+        num_boxes=int(numbers.box_is_replaced.sum()),
+        num_areas=int(numbers.area_is_replaced.sum()),
+    )
+    return None if (own.segm, own.bbox) == (metrics.segm, metrics.bbox) else own
+
+
+def _evaluate(
+    document: dict[str, Any], rows: Sequence[Mapping[str, Any]]
+) -> tuple[COCOeval_faster, COCOeval_faster]:
+    """Masks and boxes of ``rows`` against the annotations of ``document``."""
+    truth = COCO(document)
+    return _accumulate(truth, rows, "segm"), _accumulate(truth, rows, "bbox")
+
+
+def _accumulate(truth: COCO, rows: Sequence[Mapping[str, Any]], iou_type: IouType) -> COCOeval_faster:
     unused = {"segm": "bbox", "bbox": "segmentation"}[iou_type]
-    rows = results_to_coco_json(results, category_ids)
-    for row in rows:
-        del row[unused]
-    evaluation = COCOeval_faster(truth, truth.loadRes(rows), iouType=iou_type)
+    used = [{key: value for key, value in row.items() if key != unused} for row in rows]
+    evaluation = COCOeval_faster(truth, truth.loadRes(used), iouType=iou_type)
     evaluation.evaluate()
     evaluation.accumulate()
     return evaluation
@@ -176,6 +254,12 @@ def _summary(evaluation: COCOeval_faster) -> ApSummary:
         AR10=_mean(recall[..., everything, 1]),
         AR100=_mean(recall[..., everything, 2]),
     )
+
+
+def _summary_lines(segm: ApSummary, bbox: ApSummary) -> list[str]:
+    summaries = {"segm": asdict(segm), "bbox": asdict(bbox)}
+    lines = ["     " + "".join(f"{name:>7}" for name in summaries["segm"])]
+    return lines + [f"{kind:5}" + "".join(map(_cell, row.values())) for kind, row in summaries.items()]
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:

@@ -20,7 +20,7 @@ from paddlex_seg.files.written import claimed
 from paddlex_seg.metrics.coco_ap import evaluate_coco, results_to_coco_json
 from paddlex_seg.models.network_backend import NetworkBackend
 from paddlex_seg.runtime.ranks import Ranks, join_ranks
-from paddlex_seg.structures import Category, Instances
+from paddlex_seg.structures import Category, Id, Instances
 
 LOGGER = logging.getLogger(__name__)
 
@@ -61,7 +61,9 @@ def evaluate_checkpoint(cfg: Config, ranks: Ranks) -> dict[str, Any]:
         )
     if not ranks.is_main:
         return {}
-    metrics = evaluate_coco(coco, results, [category.id for category in info.categories])
+    metrics = evaluate_coco(
+        coco, results, [category.id for category in info.categories], also_as_in_file=True
+    )
     for line in metrics.table().splitlines():
         LOGGER.info(line)
     write_predictions(output, results, info.categories)
@@ -70,7 +72,7 @@ def evaluate_checkpoint(cfg: Config, ranks: Ranks) -> dict[str, Any]:
 
 
 def write_predictions(
-    output_dir: Path, results: Mapping[int, Instances], categories: Sequence[Category]
+    output_dir: Path, results: Mapping[Id, Instances], categories: Sequence[Category]
 ) -> None:
     """Write ``segm.json`` and ``bbox.json``: every prediction in COCO's result format."""
     rows = results_to_coco_json(results, [category.id for category in categories])

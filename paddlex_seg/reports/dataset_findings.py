@@ -10,6 +10,7 @@ from paddlex_seg.reports.dataset_counts import Split
 from paddlex_seg.reports.dataset_images import Key
 from paddlex_seg.reports.images import Embedded
 from paddlex_seg.reports.text import shorten
+from paddlex_seg.structures import Id
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 _FINDINGS_BUDGET_BYTES = 3_000_000  # limit for the texts of all findings, to limit the size of the page
@@ -116,7 +117,7 @@ def _make_block(
     return Block(group, kind, cards, lines, group.total - len(cards) - len(lines))
 
 
-_FileNames = Mapping[tuple[str, int | None], str]  # by annotation file and image id
+_FileNames = Mapping[tuple[str, Id | None], str]  # by annotation file and image id
 
 
 def _file_names(groups: Sequence[Group], splits: Mapping[str, Split]) -> _FileNames:

@@ -61,6 +61,7 @@ class View:
     categories: tuple[Category, ...]
     side: int  # maximum of the longer side of the embedded image, pixels
     max_bytes: int
+    shows_boxes_of_file: bool = False  # also of boxes that do not fit their masks
 
 
 Key = tuple[str, int]  # ("sample", number of the sample) or (finding code, number of the finding)
@@ -162,7 +163,7 @@ def _object_view(split: Split, record: ImageRecord, row: int) -> View:
     boxes = [tuple(split.shapes.boxes_xywh[row].tolist()), annotation.bbox_xywh]
     window = _window_around([box for box in boxes if box and max(box[2:]) > 0], record)
     view = _image_view(split, record, np.zeros(0, np.int64))
-    return replace(view, window=window, annotations=(annotation,))
+    return replace(view, window=window, annotations=(annotation,), shows_boxes_of_file=True)
 
 
 def _window_around(boxes_xywh: Sequence[Sequence[float]], record: ImageRecord) -> _Window:
@@ -263,7 +264,9 @@ def _draw_objects(image: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
     small = [_into_window(annotation, view, (width, height)) for annotation in view.annotations]
     record = replace(view.record, width=width, height=height)
     labels = [shorten(category.name, view.side // 18) for category in view.categories]
-    instances = annotations_to_instances(small, record, view.categories)
+    instances = annotations_to_instances(
+        small, record, view.categories, boxes_of_file=view.shows_boxes_of_file
+    )
     return draw_instances(image, instances, labels, show_scores=False)
 
 

@@ -13,7 +13,7 @@ from paddlex_seg.data.images import image_path, load_image
 from paddlex_seg.files.images import encode_image
 from paddlex_seg.files.written import WrittenFiles
 from paddlex_seg.reports.charts import draw_histogram
-from paddlex_seg.structures import Annotation, CocoFile
+from paddlex_seg.structures import Annotation, CocoFile, Id
 from paddlex_seg.visualize import draw_instances
 
 _SAMPLES_PER_SPLIT = 10
@@ -26,7 +26,7 @@ def draw_samples(coco: CocoFile, image_dir: Path, folder: Path) -> list[Path]:
     """
     names = [category.name for category in coco.categories]
     records = coco.images[:_SAMPLES_PER_SPLIT]
-    annotations: dict[int, list[Annotation]] = {record.id: [] for record in records}
+    annotations: dict[Id, list[Annotation]] = {record.id: [] for record in records}
     for annotation in coco.annotations:
         if annotation.image_id in annotations:
             annotations[annotation.image_id].append(annotation)

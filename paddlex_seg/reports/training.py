@@ -28,7 +28,7 @@ from paddlex_seg.reports.images import Embedded, embed_jpeg
 from paddlex_seg.reports.metrics_file import METRICS_FILE, Record, losses_of, read_metrics
 from paddlex_seg.reports.page import render_page
 from paddlex_seg.reports.text import NOTHING, describe_objects, number, percent, shorten, size
-from paddlex_seg.structures import Category, Instances, ScheduleReport
+from paddlex_seg.structures import Category, Id, Instances, ScheduleReport
 from paddlex_seg.visualize import draw_instances
 
 PAGE_FILE = "training.html"
@@ -251,7 +251,7 @@ class _Shown:
 
     image: Embedded
     content: str  # number of objects per class
-    image_id: int
+    image_id: Id
     size: str
 
 

@@ -171,7 +171,7 @@ def _(p: Planted, v: int) -> Expected:
 @plants("json_unreadable")
 def _(p: Planted, v: int) -> Expected:
     text = p.file("val").read_bytes()
-    broken = (text[: len(text) // 2], b"", text.replace(b"2025", '"Größe"'.encode("latin-1")))[v]
+    broken = (text[: len(text) // 2], b"", text.replace(b"2025", b'"\xff\xff"'))[v]
     p.file("val").write_bytes(broken)
     del p.documents["val"]
     return p.expect("json_unreadable", "val")
@@ -197,7 +197,7 @@ def _(p: Planted, v: int) -> Expected:
 def _(p: Planted, v: int) -> Expected:
     split, place = where(v)
     image = p.image(split, place)
-    image.update(({"width": None}, {"height": "72"}, {"file_name": None})[v])
+    image.update(({"width": None}, {"height": "tall"}, {"file_name": None})[v])
     return p.expect("image_entry_invalid", split, image)
 
 
@@ -205,7 +205,7 @@ def _(p: Planted, v: int) -> Expected:
 def _(p: Planted, v: int) -> Expected:
     for split in ("train", "val"):
         category = p.documents[split]["categories"][v]
-        category.update(({"name": None}, {"name": ""}, {"id": "x"})[v])
+        category.update(({"name": None}, {"name": ""}, {"id": 1.5})[v])
     return p.expect("category_entry_invalid", "train")
 
 
@@ -214,7 +214,7 @@ def _(p: Planted, v: int) -> Expected:
     split, place = where(v)
     record = p.annotation(split, place)
     expected = p.on_annotation("annotation_entry_invalid", split, place)
-    record.update(({"category_id": "bolt"}, {"area": "large"}, {"iscrowd": 7})[v])
+    record.update(({"category_id": 1.5}, {"category_id": True}, {"iscrowd": 7})[v])
     return expected
 
 
@@ -890,3 +890,89 @@ def _(p: Planted, v: int) -> Expected:
     p.documents[split]["annotations"].insert((0, 2, 9)[v], again)
     first = p.annotation(split, place + 1) if v == 0 else again
     return Expected("annotation_duplicate", f"instance_{split}.json", first["image_id"], first["id"])
+
+
+@plants("json_encoding")
+def _(p: Planted, v: int) -> Expected:
+    split = SPLITS[v]
+    p.documents[split]["info"] = {"contributor": "螺丝厂"}
+    text = json.dumps(p.documents.pop(split), ensure_ascii=False)
+    p.file(split).write_bytes(text.encode(("gbk", "utf-16", "utf-32-be")[v]))
+    return p.expect("json_encoding", split)
+
+
+@plants("id_is_text")
+def _(p: Planted, v: int) -> Expected:
+    split, place = where(v)
+    record = p.annotation(split, place)
+    expected = p.on_annotation("id_is_text", split, place)
+    key = ("image_id", "category_id", "id")[v]
+    record[key] = str(record[key])
+    return expected
+
+
+@plants("id_rounded")
+def _(p: Planted, v: int) -> Expected:
+    split, place = where(v)
+    record, rounded = p.annotation(split, place), (1e18, 1.2e30, 2.0**60)[v]
+    record["id"] = rounded
+    expected = p.on_annotation("id_rounded", split, place)
+    return expected._replace(annotation_id=int(rounded))
+
+
+@plants("category_names_alike")
+def _(p: Planted, v: int) -> Expected:
+    for split in ("train", "val"):
+        p.documents[split]["categories"][2]["name"] = ("bolt ", "BOLT", "ｂｏｌｔ")[v]
+    return p.expect("category_names_alike", "train")
+
+
+@plants("category_background")
+def _(p: Planted, v: int) -> Expected:
+    background = {"id": 0, "name": ("_background_", "background", "__background__")[v], "supercategory": None}
+    for split in ("train", "val"):
+        p.documents[split]["categories"].insert((0, 3, 1)[v], dict(background))
+    return p.expect("category_background", "train")
+
+
+@plants("category_background_used")
+def _(p: Planted, v: int) -> Expected:
+    for split in ("train", "val"):
+        p.documents[split]["categories"][v]["name"] = ("_background_", "Background", "背景")[v]
+    return p.expect("category_background_used", "train")
+
+
+@plants("number_is_text")
+def _(p: Planted, v: int) -> Expected:
+    split, place = where(v)
+    record = p.annotation(split, place)
+    record.update(
+        ({"area": str(record["area"])}, {"bbox": list(map(str, record["bbox"]))}, {"iscrowd": "false"})[v]
+    )
+    return p.on_annotation("number_is_text", split, place)
+
+
+@plants("bbox_rounded")
+def _(p: Planted, v: int) -> Expected:
+    return plant_small_object(p, v, "bbox_rounded", bbox=([20, 20, 7, 7], [19, 19, 8, 8], [20, 21, 8, 8])[v])
+
+
+@plants("area_rounded")
+def _(p: Planted, v: int) -> Expected:
+    return plant_small_object(p, v, "area_rounded", area=(49, 72, 55.5)[v])
+
+
+def plant_small_object(p: Planted, v: int, code: str, **values: Any) -> Expected:
+    split, place = where(v)
+    record = p.annotation(split, place)
+    small = annotation(record["id"], record["image_id"], 1, [[20, 20, 28, 20, 28, 28, 20, 28]])
+    p.documents[split]["annotations"][place] = {**small, **values}
+    return p.on_annotation(code, split, place)
+
+
+@plants("split_all_crowd")
+def _(p: Planted, v: int) -> Expected:
+    split = SPLITS[v]
+    for item in p.documents[split]["annotations"]:
+        item["iscrowd"] = (1, True, "1")[v]
+    return p.expect("split_all_crowd", split)

@@ -134,9 +134,9 @@ def group_rows(document: dict, rows: list[dict]) -> dict[int, Instances]:
     return results
 
 
-def evaluate_rows(document: dict, rows: list[dict]):
+def evaluate_rows(document: dict, rows: list[dict], **options: bool):
     category_ids = [category["id"] for category in document["categories"]]
-    return evaluate_coco(coco_from_document(document), group_rows(document, rows), category_ids)
+    return evaluate_coco(coco_from_document(document), group_rows(document, rows), category_ids, **options)
 
 
 def values(summary) -> list[float | None]:
@@ -231,7 +231,7 @@ def test_class_indices_follow_the_given_category_ids_not_their_order_in_the_file
     assert evaluate_rows(document, rows).segm == expected.segm
 
 
-def test_size_class_comes_from_the_files_area_else_from_the_mask():
+def test_size_class_comes_from_the_area_of_the_mask():
     document, _ = random_problem(5)
     document["annotations"] = [a for a in document["annotations"] if not a["iscrowd"] and a["area"] < 90**2]
     assert document["annotations"]
@@ -242,7 +242,10 @@ def test_size_class_comes_from_the_files_area_else_from_the_mask():
     ]
     for annotation in document["annotations"]:
         annotation["area"] = 1e6
-    assert evaluate_rows(document, perfect).segm.APl is not None
+    metrics = evaluate_rows(document, perfect, also_as_in_file=True)
+    assert metrics.segm.APl is None
+    assert metrics.as_in_file.segm.APl is not None
+    assert (metrics.as_in_file.num_boxes, metrics.as_in_file.num_areas) == (0, len(perfect))
     for annotation in document["annotations"]:
         del annotation["area"], annotation["bbox"]
     metrics = evaluate_rows(document, perfect)

@@ -8,7 +8,7 @@ from pathlib import Path
 from paddlex_seg.data.checking.duplicates import near_duplicates
 from paddlex_seg.data.checking.rules import Split
 from paddlex_seg.data.checking.scan import content_digest
-from paddlex_seg.data.coco.categories import category_differences, unused_dummies
+from paddlex_seg.data.coco.categories import category_differences, is_background, unused_extras
 from paddlex_seg.data.coco.paths import DatasetPaths
 from paddlex_seg.data.findings import FindingLog
 from paddlex_seg.data.images import ImageFacts, images_below
@@ -60,10 +60,15 @@ def _classes_have_instances(splits: Mapping[str, Split], log: FindingLog) -> Non
         for category in split.coco.categories
         if category.id in split.parsed.used_category_ids
     }
+    with_objects = frozenset(used)
     categories = {c.name: c for split in splits.values() for c in split.coco.categories}
-    for name in unused_dummies(categories.values(), used):
-        log.add("category_dummy", f"class {name!r} has no annotations and is the supercategory of others")
+    for name, code in unused_extras(categories.values(), used).items():
+        reason = "is the supercategory of others" if code == "category_dummy" else "is the background"
+        log.add(code, f"class {name!r} has no annotations and {reason}")
         used.add(name)
+    for name in categories:
+        if is_background(name) and name in with_objects:
+            log.add("category_background_used", f"class {name!r} has annotations")
     for name in categories:
         if name not in used:
             log.add("class_without_instances", f"class {name!r} has no annotations")

@@ -15,7 +15,7 @@ from paddlex_seg.data.checking.rules import RULES, Split
 from paddlex_seg.data.checking.scan import scan_images
 from paddlex_seg.data.checking.statistics import SplitShapes
 from paddlex_seg.data.coco.paths import DatasetPaths, dataset_paths
-from paddlex_seg.data.coco.read import ParsedCoco, UnreadableFile, load_document, parse_coco
+from paddlex_seg.data.coco.read import ParsedCoco, UnreadableFile, parse_coco, parse_file
 from paddlex_seg.data.findings import KINDS, Finding, summarize_problems
 from paddlex_seg.data.images import Decode
 from paddlex_seg.errors import DatasetError
@@ -124,13 +124,11 @@ def _parse_all(paths: DatasetPaths) -> dict[str, ParsedCoco]:
     parsed = {}
     for name, path in files.items():
         try:
-            document = load_document(path)
+            parsed[name] = parse_file(path)
         except UnreadableFile as error:
             empty: dict[str, list[object]] = {"images": [], "categories": [], "annotations": []}
             parsed[name] = parse_coco(empty, path)
             parsed[name].log.add(error.finding.code, error.finding.message)
-        else:
-            parsed[name] = parse_coco(document, path)
     return parsed
 
 

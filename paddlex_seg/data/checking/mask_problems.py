@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddlex_seg.data.checking.measures import Measures, drawn
+from paddlex_seg.data.coco.numbers import area_fits, box_fits
 from paddlex_seg.structures import CocoFile
 
 
@@ -49,14 +50,28 @@ def box_problems(coco: CocoFile, measures: Measures) -> dict[str, NDArray[np.boo
     def far_from(other: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         return np.abs(box[rows] - other).max(axis=1) > tolerance[rows]
 
+    def is_unused(other: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        xywh = np.concatenate([other[:, :2], other[:, 2:] - other[:, :2]], axis=1)
+        return ~box_fits(measures.file_boxes_xywh[rows], xywh, measures.is_crowd[rows])
+
     rows = np.flatnonzero(~missing & ~negative & ~zero & ~measures.is_flat)
-    rows = rows[far_from(outlines[rows], rows)]
-    rows = rows[far_from(measures.cut_outlines_xyxy[rows], rows)]
+    cut = measures.cut_outlines_xyxy
+    is_far = far_from(outlines[rows], rows) & far_from(cut[rows], rows)
+    is_replaced = is_unused(outlines[rows], rows) & is_unused(cut[rows], rows)
+    suspect = is_far | is_replaced
+    rows, is_far, is_replaced = rows[suspect], is_far[suspect], is_replaced[suspect]
     areas, drawn_boxes = drawn(coco, rows)
     drawn_boxes[:, 2:] += drawn_boxes[:, :2]
-    mismatch = np.zeros(len(missing), bool)
-    mismatch[rows] = far_from(drawn_boxes, rows) & (areas > 0)
-    return {"bbox_missing": missing, "bbox_negative": negative, "bbox_zero": zero, "bbox_mismatch": mismatch}
+    mismatch, rounded = np.zeros((2, len(missing)), bool)
+    mismatch[rows] = is_far & far_from(drawn_boxes, rows) & (areas > 0)
+    rounded[rows] = ~mismatch[rows] & is_replaced & is_unused(drawn_boxes, rows) & (areas > 0)
+    return {
+        "bbox_missing": missing,
+        "bbox_negative": negative,
+        "bbox_zero": zero,
+        "bbox_mismatch": mismatch,
+        "bbox_rounded": rounded,
+    }
 
 
 def area_problems(
@@ -75,13 +90,24 @@ def area_problems(
         tolerance = 0.02 * areas[rows] + 0.6 * measures.perimeters[rows] + 2
         return np.abs(measures.file_areas[rows] - areas[rows]) > tolerance
 
+    def is_unused(rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return ~area_fits(measures.file_areas[rows], areas[rows], measures.is_crowd[rows])
+
     rows = np.flatnonzero(~missing & ~measures.is_flat)
-    rows = rows[differ(rows)]
+    is_far, is_replaced = differ(rows), is_unused(rows)
+    suspect = is_far | is_replaced
+    rows, is_far, is_replaced = rows[suspect], is_far[suspect], is_replaced[suspect]
     areas[rows] = drawn(coco, rows)[0]
-    rows = rows[differ(rows)]
+    is_replaced &= is_unused(rows) & (areas[rows] > 0)
+    is_far &= differ(rows)
+    is_far |= is_replaced & (measures.file_areas[rows] <= 0)
+    rounded = rows[is_replaced & ~is_far]
+    rows = rows[is_far]
     box_areas = np.prod(measures.file_boxes_xywh[rows, 2:], axis=1)
     of_box = np.isclose(measures.file_areas[rows], box_areas, rtol=1e-3, atol=0.5)
-    flags = {code: np.zeros(len(areas), bool) for code in ("area_of_box", "area_mismatch")}
+    of_box &= box_areas > 0
+    flags = {code: np.zeros(len(areas), bool) for code in ("area_of_box", "area_mismatch", "area_rounded")}
+    flags["area_rounded"][rounded] = True
     flags["area_of_box"][rows[of_box]] = True
     flags["area_mismatch"][rows[~of_box]] = True
     return {"area_missing": missing, **flags}, areas

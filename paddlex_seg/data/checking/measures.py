@@ -8,6 +8,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from paddlex_seg.data.coco.numbers import crowd_flags, file_areas, file_boxes
 from paddlex_seg.masks.rle import annotation_to_rle, rle_areas, rle_boxes_xywh
 from paddlex_seg.structures import Annotation, CocoFile
 
@@ -61,7 +62,6 @@ def measure(coco: CocoFile) -> Measures:
     items = coco.annotations
     image_rows = np.array([row_of_image[item.image_id] for item in items], np.int64)
     sizes = np.array([(record.height, record.width) for record in coco.images], float).reshape(-1, 2)
-    nothing = (np.nan,) * 4
     parts = [_measure_masks(items[i : i + _CHUNK]) for i in range(0, len(items), _CHUNK)]
     masks = np.concatenate([np.zeros(0, _MASK_ROW), *parts])
     crossing = np.flatnonzero(masks["crosses"])
@@ -74,12 +74,12 @@ def measure(coco: CocoFile) -> Measures:
         outlines_xyxy=masks["outline"],
         perimeters=masks["perimeter"],
         is_rle=masks["is_rle"],
-        is_crowd=np.array([item.iscrowd for item in items], bool),
+        is_crowd=crowd_flags(items),
         has_flat_part=masks["has_flat_part"],
         is_flat=masks["is_flat"],
         crosses_itself=masks["crosses"],
-        file_boxes_xywh=np.array([item.bbox_xywh or nothing for item in items], float).reshape(-1, 4),
-        file_areas=np.array([np.nan if item.area is None else item.area for item in items], float),
+        file_boxes_xywh=file_boxes(items),
+        file_areas=file_areas(items),
     )
 
 

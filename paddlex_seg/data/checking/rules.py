@@ -20,10 +20,11 @@ from paddlex_seg.data.checking.mask_problems import (
 )
 from paddlex_seg.data.checking.measures import Measures
 from paddlex_seg.data.checking.other_readings import OtherReadings, other_readings
+from paddlex_seg.data.coco.categories import names_alike
 from paddlex_seg.data.coco.read import ParsedCoco
 from paddlex_seg.data.findings import FindingLog
 from paddlex_seg.data.images import ImageFacts
-from paddlex_seg.structures import CocoFile, ImageRecord
+from paddlex_seg.structures import CocoFile, Id, ImageRecord
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Split:
 
     parsed: ParsedCoco
     measures: Measures
-    facts: Mapping[int, ImageFacts]  # by image id
+    facts: Mapping[Id, ImageFacts]  # by image id
 
     @property
     def coco(self) -> CocoFile:
@@ -106,7 +107,7 @@ def images_have_the_listed_size(split: Split, log: FindingLog) -> None:
             log.add("image_exif_frame", message, image_id=record.id)
 
 
-def _images_with_turned_labels(split: Split) -> set[int]:
+def _images_with_turned_labels(split: Split) -> set[Id]:
     """Ids of images whose masks extend beyond the listed size, but fit if width and height are swapped."""
     measures = split.measures
     beyond = np.flatnonzero(measures.reach_outside > 1)
@@ -145,10 +146,13 @@ def images_have_objects(split: Split, log: FindingLog) -> None:
 
 
 def category_names_are_unique(split: Split, log: FindingLog) -> None:
-    """Results cannot distinguish two classes of the same name."""
+    """Results cannot distinguish two classes of the same name, nor people two that only look different."""
     for name, count in Counter(category.name for category in split.coco.categories).items():
         if count > 1:
             log.add("category_name_duplicate", f"{count} categories have the name {name!r}")
+    for names in names_alike(category.name for category in split.coco.categories):
+        listed = " and ".join([", ".join(map(repr, names[:-1])), repr(names[-1])])
+        log.add("category_names_alike", f"{listed} differ only in blanks, case or the form of characters")
 
 
 def polygons_enclose_something(split: Split, log: FindingLog) -> None:
@@ -200,7 +204,8 @@ def boxes_fit_the_masks(split: Split, log: FindingLog) -> None:
     """Boxes fit the masks: other tools crop, filter and sample by box, and this toolkit draws it."""
     found = box_problems(split.coco, split.measures)
     boxes = split.measures.file_boxes_xywh
-    _each(split, log, "bbox_missing", found["bbox_missing"], lambda row: "has no bbox")
+    absent = found["bbox_missing"] & ~_unusable(split, "bbox_missing")
+    _each(split, log, "bbox_missing", absent, lambda row: "has no bbox")
     _each(
         split,
         log,
@@ -219,13 +224,15 @@ def boxes_fit_the_masks(split: Split, log: FindingLog) -> None:
             f"{_box(_xyxy_to_xywh(split.measures.cut_outlines_xyxy[row]))}"
         ),
     )
+    _once(split, log, "bbox_rounded", found["bbox_rounded"], "are small, and their bbox is a few pixels off")
 
 
 def areas_fit_the_masks(split: Split, log: FindingLog) -> None:
     """Areas fit the masks: evaluation uses them to sort objects into small, medium and large."""
     found, areas = area_problems(split.coco, split.measures)
     file_areas = split.measures.file_areas
-    _each(split, log, "area_missing", found["area_missing"], lambda row: "has no area")
+    absent = found["area_missing"] & ~_unusable(split, "area_missing")
+    _each(split, log, "area_missing", absent, lambda row: "has no area")
     _each(
         split,
         log,
@@ -233,18 +240,16 @@ def areas_fit_the_masks(split: Split, log: FindingLog) -> None:
         found["area_mismatch"],
         lambda row: f"area is {file_areas[row]:g}, the area of the mask is {areas[row]:g}",
     )
-    rows = np.flatnonzero(found["area_of_box"])
-    if len(rows):
-        first = split.ids_of(int(rows[0]))
-        message = (
-            f"{len(rows)} of {len(file_areas)} annotations have the area of their box; this is the first one"
-        )
-        log.add("area_of_box", message, **first)
+    _once(split, log, "area_of_box", found["area_of_box"], "have the area of their box")
+    _once(split, log, "area_rounded", found["area_rounded"], "are small, and their area is a few pixels off")
 
 
 def crowds_are_reported(split: Split, log: FindingLog) -> None:
-    """Report crowd annotations: they are not used for training."""
-    _each(split, log, "crowd", split.measures.is_crowd, lambda row: "is a crowd")
+    """Report crowd annotations: they are not used for training, so others must be left."""
+    is_crowd = split.measures.is_crowd
+    if len(is_crowd) and is_crowd.all():
+        log.add("split_all_crowd", f"all its {len(is_crowd)} annotations have iscrowd 1")
+    _each(split, log, "crowd", is_crowd, lambda row: "is a crowd")
 
 
 def objects_are_annotated_once(split: Split, log: FindingLog) -> None:
@@ -263,6 +268,22 @@ def _each(
     message: Callable[[int], str],
 ) -> None:
     log.add_many(code, np.flatnonzero(flags).tolist(), lambda row: (message(row), split.ids_of(row)))
+
+
+def _once(split: Split, log: FindingLog, code: str, flags: NDArray[np.bool_], message: str) -> None:
+    """One finding for all annotations, at the first one: tools write all of them in the same way."""
+    rows = np.flatnonzero(flags)
+    if len(rows):
+        message = f"{len(rows)} of {len(flags)} annotations {message}; this is the first one"
+        log.add(code, message, **split.ids_of(int(rows[0])))
+
+
+def _unusable(split: Split, code: str) -> NDArray[np.bool_]:
+    """Flags [n] of annotations that have this finding since they were read."""
+    reported = split.parsed.unusable[code]
+    if not reported:
+        return np.zeros(len(split.coco.annotations), bool)
+    return np.array([position in reported for position in split.parsed.positions], bool)
 
 
 def _place(measures: Measures, row: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from paddlex_seg.structures import Category, CocoFile
+from paddlex_seg.structures import Category, CocoFile, Id
 
 SMALL_BELOW, MEDIUM_BELOW = 32.0**2, 96.0**2
 """COCO's limits between small, medium and large objects, in mask pixels."""
@@ -140,14 +140,10 @@ def category_positions(coco: CocoFile, categories: Sequence[Category]) -> NDArra
     )
 
 
-def _positions(ids: list[int], listed: list[int]) -> NDArray[np.int64]:
+def _positions(ids: Sequence[Id], listed: Sequence[Id]) -> NDArray[np.int64]:
     """The first position of each id in ``listed``; -1 if it is not there."""
-    wanted, known = np.array(ids, np.int64), np.array(listed, np.int64)
-    if not len(known):
-        return np.full(len(wanted), -1, np.int64)
-    order = np.argsort(known, kind="stable")
-    places = order[np.searchsorted(known, wanted, sorter=order).clip(max=len(known) - 1)]
-    return np.where(known[places] == wanted, places, -1)
+    places = {id: len(listed) - 1 - place for place, id in enumerate(reversed(listed))}
+    return np.array([places.get(id, -1) for id in ids], np.int64)
 
 
 def _counts(positions: NDArray[np.int64], length: int) -> NDArray[np.int64]:

@@ -1,10 +1,11 @@
 """Comparison of the categories of annotation files. A class index is a position in the train file's list."""
 
-from collections.abc import Collection, Sequence, Set
+import unicodedata
+from collections.abc import Collection, Iterable, Sequence, Set
 
 from paddlex_seg.data.findings import summarize_problems
 from paddlex_seg.errors import DatasetError
-from paddlex_seg.structures import Category, CocoFile
+from paddlex_seg.structures import Category, CocoFile, Id
 
 
 def category_differences(train: CocoFile, other: CocoFile) -> list[tuple[str, str]]:
@@ -52,5 +53,39 @@ def unused_dummies(categories: Collection[Category], used: Set[str]) -> list[str
     return [category.name for category in categories if category.name in groups - used]
 
 
-def _id_to_name(categories: Sequence[Category]) -> dict[int, str]:
+def unused_extras(categories: Collection[Category], used: Set[str]) -> dict[str, str]:
+    """Finding codes by name of unused classes that are no classes: supercategories and the background.
+
+    used: names of classes with annotations. One class is always left.
+    """
+    extras = dict.fromkeys(unused_dummies(categories, used), "category_dummy")
+    for category in categories:
+        if is_background(category.name) and category.name not in used:
+            extras[category.name] = "category_background"
+    return extras if any(category.name not in extras for category in categories) else {}
+
+
+def is_background(name: str) -> bool:
+    """Whether a class name means the background, such as ``_background_``."""
+    return name.strip().strip("_").casefold() in ("background", "背景")
+
+
+def names_alike(names: Iterable[str]) -> list[list[str]]:
+    """Groups of different names that differ only in blanks, case, or the form of characters.
+
+    Forms are full-width characters, and accents as characters of their own.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        groups.setdefault(_plain_form(name), []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _plain_form(name: str) -> str:
+    form = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    # "Zs" are blanks, "Cc" tabs and line ends, "Cf" characters without width.
+    return "".join(letter for letter in form if unicodedata.category(letter) not in ("Zs", "Cc", "Cf"))
+
+
+def _id_to_name(categories: Sequence[Category]) -> dict[Id, str]:
     return {category.id: category.name for category in categories}

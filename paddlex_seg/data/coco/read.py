@@ -19,8 +19,9 @@ from paddlex_seg.data.coco.records import (
     read_entry,
 )
 from paddlex_seg.data.findings import Finding, FindingLog, finding, summarize_problems
+from paddlex_seg.data.text_files import decode
 from paddlex_seg.errors import DatasetError
-from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord
+from paddlex_seg.structures import Annotation, Category, CocoFile, Id, ImageRecord
 
 _Record = TypeVar("_Record", ImageRecord, Category)
 
@@ -33,14 +34,18 @@ class ParsedCoco:
     log: FindingLog  # errors of single records, and warnings about file names
     positions: Sequence[int]  # for each of ``coco.annotations``, its position in the list in the file
     # From all records, also invalid ones: an image whose only mask is invalid still counts as annotated.
-    annotated_image_ids: frozenset[int]
-    used_category_ids: frozenset[int]
+    annotated_image_ids: frozenset[Id]
+    used_category_ids: frozenset[Id]
+    # Positions in the file of annotations whose box or area cannot be used and was read as missing, by the
+    # code of the finding in ``log``.
+    unusable: Mapping[str, frozenset[int]]
 
 
 def parse_coco(document: Any, path: Path) -> ParsedCoco:
     """The records of a JSON document from `load_document`. Problems become findings; nothing is raised.
 
-    ``bbox``, ``area`` and ``iscrowd`` may be absent. File names are returned with forward slashes. If two
+    ``bbox``, ``area`` and ``iscrowd`` may be absent; a box or an area that is no number is read as absent.
+    Ids may be whole numbers of any size, or text. File names are returned with forward slashes. If two
     records have the same id, the first one is used. The list of annotations in ``document`` is emptied to
     save memory.
     """
@@ -54,7 +59,7 @@ def parse_coco(document: Any, path: Path) -> ParsedCoco:
     image_ids, category_ids = (_ids(entries[key]) for key in ("images", "categories"))
     annotated, used = (_ids(entries["annotations"], key) for key in ("image_id", "category_id"))
     sizes_hw = {image.id: (image.height, image.width) for image in images}
-    annotations, positions = _read_annotations(entries["annotations"], sizes_hw, log)
+    annotations, positions, unusable = _read_annotations(entries["annotations"], sizes_hw, log)
     usable = frozenset(category.id for category in categories)
     keep = _valid_references(annotations, sizes_hw, image_ids, category_ids, usable, log)
     return ParsedCoco(
@@ -69,16 +74,29 @@ def parse_coco(document: Any, path: Path) -> ParsedCoco:
         positions=[positions[i] for i in keep],
         annotated_image_ids=annotated,
         used_category_ids=used,
+        unusable=unusable,
     )
 
 
+def parse_file(path: Path) -> ParsedCoco:
+    """`parse_coco` of the file at ``path``. Raises UnreadableFile when it is not a JSON file."""
+    document, encoding = _load(path)
+    parsed = parse_coco(document, path)
+    if encoding != "utf-8":
+        parsed.log.add("json_encoding", f"the file is {_ENCODING_NAMES.get(encoding, encoding.upper())} text")
+    return parsed
+
+
+_ENCODING_NAMES = {"gb18030": "GBK (GB 18030)"}
+
+
 def read_coco(path: Path) -> CocoFile:
-    """Read the annotation file at ``path`` (UTF-8). All records must be valid.
+    """Read the annotation file at ``path``. All records must be valid.
 
     Raises DatasetError that lists the structural problems of the file: invalid JSON, missing keys, wrong
     types, duplicate ids, ids that are not listed, invalid segmentations.
     """
-    parsed = parse_coco(load_document(path), path)
+    parsed = parse_file(path)
     problems = [_problem_text(finding) for finding in parsed.log.kept if finding.severity == "error"]
     if problems:
         count = parsed.log.num_errors
@@ -87,17 +105,28 @@ def read_coco(path: Path) -> CocoFile:
 
 
 def load_document(path: Path) -> Any:
-    """The content of the JSON file. Raises UnreadableFile, whose finding has a code for the problem."""
+    """The content of the JSON file. Raises UnreadableFile, whose finding has a code for the problem.
+
+    The text may be in any encoding of `text_files.decode`, as Windows tools write GBK and UTF-16 too.
+    """
+    return _load(path)[0]
+
+
+def _load(path: Path) -> tuple[Any, str]:
+    """The content of the JSON file, and the encoding of its text."""
     try:
         with _collector_paused():
-            return json.loads(path.read_text(encoding="utf-8-sig"))
+            text, encoding = decode(path.read_bytes())
+            return json.loads(text), encoding
     except FileNotFoundError:
         raise UnreadableFile(path, "json_missing", "the file does not exist") from None
     except OSError as error:
         raise UnreadableFile(path, "json_unreadable", f"it cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise UnreadableFile(path, "json_unreadable", f"not UTF-8 (byte {error.start})") from error
-    except (json.JSONDecodeError, RecursionError) as error:
+        message = f"not UTF-8 (byte {error.start}), and not GB 18030"
+        raise UnreadableFile(path, "json_unreadable", message) from error
+    # A ValueError that is no JSONDecodeError is a number of thousands of digits.
+    except (ValueError, RecursionError) as error:
         raise UnreadableFile(path, "json_unreadable", f"not JSON ({error})") from error
 
 
@@ -141,8 +170,8 @@ def _entries(document: Mapping[str, Any], key: str, log: FindingLog) -> list[Any
     return entries
 
 
-def _ids(entries: Iterable[Any], key: str = "id") -> frozenset[int]:
-    """The whole numbers under ``key``, also of invalid records."""
+def _ids(entries: Iterable[Any], key: str = "id") -> frozenset[Id]:
+    """The ids under ``key``, also of invalid records."""
     values = (id_or_none(entry.get(key)) for entry in entries if isinstance(entry, dict))
     return frozenset(value for value in values if value is not None)
 
@@ -170,24 +199,38 @@ def _read_categories(entries: Sequence[Any], log: FindingLog) -> list[Category]:
 
 
 def _read_annotations(
-    entries: list[Any], sizes_hw: Mapping[int, tuple[int, int]], log: FindingLog
-) -> tuple[list[Annotation], list[int]]:
-    """The valid annotations and their positions in ``entries``. ``entries`` is emptied."""
+    entries: list[Any], sizes_hw: Mapping[Id, tuple[int, int]], log: FindingLog
+) -> tuple[list[Annotation], list[int], dict[str, frozenset[int]]]:
+    """The valid annotations, their positions in ``entries``, and those with an unusable box or area.
+
+    ``entries`` is emptied.
+    """
     annotations, positions = [], []
+    without_box, without_area = [], []
     with _collector_paused():
         for position, entry in enumerate(entries):
             entries[position] = None
             values = read_entry(
                 "annotation", position, entry, ANNOTATION_FIELDS, ANNOTATION_OPTIONS, log, sizes_hw
             )
-            if values is not None:
-                annotations.append(Annotation(bbox_xywh=values.pop("bbox", None), **values))
-                positions.append(position)
-    return annotations, positions
+            if values is None:
+                continue
+            box = values.pop("bbox", _ABSENT)
+            if box is None:
+                without_box.append(position)
+            if values.get("area", _ABSENT) is None:
+                without_area.append(position)
+            annotations.append(Annotation(bbox_xywh=None if box is _ABSENT else box, **values))
+            positions.append(position)
+    unusable = {"bbox_missing": frozenset(without_box), "area_missing": frozenset(without_area)}
+    return annotations, positions, unusable
+
+
+_ABSENT: Any = object()
 
 
 def _first_of_each_id(kind: str, records: Sequence[_Record], log: FindingLog) -> list[_Record]:
-    first: dict[int, _Record] = {}
+    first: dict[Id, _Record] = {}
     for record in records:
         if first.setdefault(record.id, record) is not record:
             image_id = record.id if kind == "image" else None
@@ -198,10 +241,10 @@ def _first_of_each_id(kind: str, records: Sequence[_Record], log: FindingLog) ->
 
 def _valid_references(
     annotations: Sequence[Annotation],
-    sizes_hw: Mapping[int, tuple[int, int]],
-    image_ids: frozenset[int],
-    category_ids: frozenset[int],
-    usable_category_ids: frozenset[int],
+    sizes_hw: Mapping[Id, tuple[int, int]],
+    image_ids: frozenset[Id],
+    category_ids: frozenset[Id],
+    usable_category_ids: frozenset[Id],
     log: FindingLog,
 ) -> list[int]:
     """The positions of annotations with a unique id, a valid image_id and a valid category_id.
@@ -209,8 +252,8 @@ def _valid_references(
     An annotation of an invalid image or category is dropped without a finding of its own. The invalid record
     has one already.
     """
-    listed = ", ".join(map(str, sorted(category_ids)[:20])) or "none"
-    seen: set[int] = set()
+    listed = ", ".join(map(str, sorted(category_ids, key=_id_order)[:20])) or "none"
+    seen: set[Id] = set()
     keep = []
     for index, item in enumerate(annotations):
         ids: dict[str, Any] = {"image_id": item.image_id, "annotation_id": item.id}
@@ -238,3 +281,8 @@ def _valid_references(
         if valid:
             keep.append(index)
     return keep
+
+
+def _id_order(id: Id) -> tuple[bool, Id]:
+    """A sort key: numbers before text."""
+    return isinstance(id, str), id

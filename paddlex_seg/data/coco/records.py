@@ -1,14 +1,14 @@
 """Validation of one record of a COCO file: an image, a category or an annotation."""
 
-import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from paddlex_seg.data.coco.odd_segmentations import explain
 from paddlex_seg.data.coco.segmentations import OddSegmentation, read_segmentation
-from paddlex_seg.data.coco.wrong_value import OddValue, WrongValue, shown
+from paddlex_seg.data.coco.wrong_value import OddValue, WrongValue, number_of, shown, whole_number_of
 from paddlex_seg.data.findings import FindingLog
+from paddlex_seg.structures import Id
 
 _Reader = Callable[[Any], Any]
 
@@ -24,8 +24,9 @@ def read_entry(
 ) -> dict[str, Any] | None:
     """The values of a record. If it is invalid, the problems are logged and None is returned.
 
-    Values that are only odd (`OddValue`) are logged too. ``sizes_hw``: of the images by id, to tell what an
-    odd mask of an annotation is.
+    Values that are only odd (`OddValue`) are logged too; one that cannot be used at all is None. If the
+    record has other keys, they are in ``extra``. ``sizes_hw``: of the images by id, to tell what an odd mask
+    of an annotation is.
     """
     if not isinstance(entry, dict):
         log.add(f"{kind}_entry_invalid", f"{kind} at position {position} is not an object")
@@ -53,6 +54,10 @@ def read_entry(
                 odd.append((error.code, f"{key} {error}", None))
     for code, text, hint in wrong or odd:
         _log_entry(kind, position, entry, code, text, hint, log)
+    if len(entry) > len(values):
+        extra = {key: value for key, value in entry.items() if key not in needed and key not in optional}
+        if extra:
+            values["extra"] = extra
     return None if wrong else values
 
 
@@ -80,34 +85,61 @@ def _log_entry(
         log.add(code, f"{name}: {text}", hint=hint)
 
 
-def id_or_none(value: Any) -> int | None:
-    """``value`` as a whole number, also from a float such as 3.0; None if it is not a whole number."""
-    return int(value) if type(value) is int or _is_whole_float(value) else None
-
-
-def _is_whole_float(value: Any) -> bool:
-    return type(value) is float and value.is_integer()
-
-
-def _whole(value: Any) -> int:
+def id_or_none(value: Any) -> Id | None:
+    """``value`` as an id, see `_id`; None if it is none."""
     if type(value) is int:
         return value
-    if _is_whole_float(value):
+    try:
+        return _id(value)
+    except OddValue as odd:
+        return odd.value
+    except WrongValue:
+        return None
+
+
+def _id(value: Any) -> Id:
+    """A whole number of any size, also from a float such as 3.0, or text. The text "12" is the number."""
+    if type(value) is int:
+        return value
+    if type(value) is float and value.is_integer():
+        if abs(value) > 2**53:
+            message = f"is {value!r}, a decimal number whose last digits may be rounded"
+            raise OddValue(int(value), "id_rounded", message)
         return int(value)
-    raise WrongValue(f"is {shown(value)}; expected a whole number")
+    if not isinstance(value, str):
+        raise WrongValue(f"is {shown(value)}; expected a whole number or text")
+    number = whole_number_of(value)
+    if number is not None:
+        raise OddValue(number, "id_is_text", f"is the text {value!r}, not a number")
+    return _text(value)
 
 
-def _positive(value: Any) -> int:
-    number = _whole(value)
+# Larger than any image. The number of pixels of a mask must fit 64 bits, also after pycocotools' arithmetic.
+_LONGEST_SIDE = 1_000_000
+
+
+def _side(value: Any) -> int:
+    number = number_of(value) if isinstance(value, str) else value
+    if type(number) is float and number.is_integer():
+        number = int(number)
+    if type(number) is not int:
+        raise WrongValue(f"is {shown(value)}; expected a whole number")
     if number <= 0:
-        raise WrongValue(f"is {value!r}; expected at least 1 pixel")
+        raise WrongValue(f"is {shown(value)}; expected at least 1 pixel")
+    if number > _LONGEST_SIDE:
+        raise WrongValue(f"is {shown(value)}; expected at most {_LONGEST_SIDE} pixels")
+    if isinstance(value, str):
+        raise OddValue(number, "number_is_text", f"is the text {value!r}, not a number")
     return number
 
 
-def _number(value: Any) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value):
-        raise WrongValue(f"is {shown(value)}; expected a number")
-    return value
+# Sums of finite numbers are finite below this, and it is far larger than any area.
+_LARGEST_NUMBER = 1e15
+
+
+def _is_number(value: Any) -> bool:
+    """Whether ``value`` is a number in the range of lengths and areas: not NaN, not infinite, not huge."""
+    return type(value) in (int, float) and -_LARGEST_NUMBER <= value <= _LARGEST_NUMBER
 
 
 def _any_text(value: Any) -> str:
@@ -126,30 +158,49 @@ def _text(value: Any) -> str:
     return value
 
 
+_FLAG_TEXTS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
+
+
 def _flag(value: Any) -> bool:
-    if value not in (0, 1):
-        raise WrongValue(f"is {shown(value)}; expected 0 or 1")
-    return bool(value)
+    if value in (0, 1):
+        return bool(value)
+    if isinstance(value, str) and value.strip().lower() in _FLAG_TEXTS:
+        flag = _FLAG_TEXTS[value.strip().lower()]
+        raise OddValue(flag, "number_is_text", f"is the text {value!r}, not a number")
+    raise WrongValue(f"is {shown(value)}; expected 0 or 1")
+
+
+def _area(value: Any) -> float:
+    if _is_number(value):
+        return value
+    number = number_of(value) if isinstance(value, str) else None
+    if number is not None and _is_number(number):
+        raise OddValue(number, "number_is_text", f"is the text {value!r}, not a number")
+    raise OddValue(None, "area_missing", f"is {shown(value)}; expected a number")
 
 
 def _box(value: Any) -> tuple[float, ...]:
-    if not isinstance(value, list) or len(value) != 4:
-        raise WrongValue(f"is {shown(value)}; expected [x, y, width, height]")
-    return tuple(_number(number) for number in value)
+    if isinstance(value, list) and len(value) == 4:
+        numbers: list[Any] = [number_of(item) if isinstance(item, str) else item for item in value]
+        if all(map(_is_number, numbers)):
+            if any(isinstance(item, str) for item in value):
+                raise OddValue(tuple(numbers), "number_is_text", f"is {shown(value)}, with text as numbers")
+            return tuple(numbers)
+    raise OddValue(None, "bbox_missing", f"is {shown(value)}; expected [x, y, width, height]")
 
 
 IMAGE_FIELDS: dict[str, _Reader] = {
-    "id": _whole,
+    "id": _id,
     "file_name": _text,
-    "width": _positive,
-    "height": _positive,
+    "width": _side,
+    "height": _side,
 }
-CATEGORY_FIELDS: dict[str, _Reader] = {"id": _whole, "name": _text}
+CATEGORY_FIELDS: dict[str, _Reader] = {"id": _id, "name": _text}
 CATEGORY_OPTIONS: dict[str, _Reader] = {"supercategory": _any_text}
 ANNOTATION_FIELDS: dict[str, _Reader] = {
-    "id": _whole,
-    "image_id": _whole,
-    "category_id": _whole,
+    "id": _id,
+    "image_id": _id,
+    "category_id": _id,
     "segmentation": read_segmentation,
 }
-ANNOTATION_OPTIONS: dict[str, _Reader] = {"bbox": _box, "area": _number, "iscrowd": _flag}
+ANNOTATION_OPTIONS: dict[str, _Reader] = {"bbox": _box, "area": _area, "iscrowd": _flag}

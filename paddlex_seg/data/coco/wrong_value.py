@@ -1,5 +1,6 @@
-"""Values of a record of a COCO file that are not as the format wants them: unusable, or readable anyway."""
+"""Values of a record of a COCO file that are not as the format wants them: unusable, or read anyway."""
 
+import re
 from typing import Any
 
 
@@ -24,5 +25,28 @@ class OddValue(Exception):
 
 def shown(value: Any) -> str:
     """``value`` as in a message: its Python form, shortened."""
-    text = repr(value)
+    # A huge number or list takes long to write in full, and Python refuses to write thousands of digits.
+    if type(value) is int and abs(value) >= 10**40:
+        return "a number of more than 40 digits"
+    text = repr(value[:60] if isinstance(value, (str, list)) else value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?\s*", re.ASCII)
+_WHOLE_NUMBER = re.compile(r"0|-?[1-9]\d{0,99}", re.ASCII)
+
+
+def number_of(text: str) -> float | None:
+    """The number that ``text`` writes with digits, such as "12" or "1.5e3"; None if it writes none.
+
+    Words such as "nan" and "inf" are no numbers.
+    """
+    if len(text) > 100 or not _NUMBER.fullmatch(text):
+        return None
+    number = float(text)
+    return int(number) if number.is_integer() and abs(number) <= 2**53 else number
+
+
+def whole_number_of(text: str) -> int | None:
+    """The whole number whose usual form is ``text``, of any size; None for "007", "1.0" and other text."""
+    return int(text) if _WHOLE_NUMBER.fullmatch(text) else None

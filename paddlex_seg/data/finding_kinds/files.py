@@ -10,8 +10,8 @@ FILES: dict[str, Kind] = {
     ),
     "json_unreadable": Kind(
         "error",
-        "The annotation file cannot be read, is not UTF-8, or is not valid JSON. Often a download or an "
-        "export was interrupted.",
+        "The annotation file cannot be read, has an unknown encoding, or is not valid JSON. Often a download "
+        "or an export was interrupted.",
         "Export the annotations again.",
     ),
     "json_top_level": Kind(
@@ -58,5 +58,11 @@ FILES: dict[str, Kind] = {
         "A split has images, but no annotation with a non-empty mask. It cannot be used for training or "
         "evaluation. Polygon coordinates may be normalised to 0..1 instead of pixels.",
         "Annotate images, or split the data set again.",
+    ),
+    "json_encoding": Kind(
+        "info",
+        "The annotation file is not UTF-8. It was read in its own encoding; other tools may fail or show "
+        "wrong names.",
+        "Check the names of files and classes. Save the file as UTF-8, as CheckDataset.fix does.",
     ),
 }

@@ -81,4 +81,35 @@ RECORDS: dict[str, Kind] = {
         "Remove it from the categories of both files.",
         "It is removed from both files.",
     ),
+    "id_is_text": Kind(
+        "warning",
+        'An id is a whole number written as text, such as "12". It is read as the number. Other tools may '
+        "find no image or class for it.",
+        "Write the id without quotes.",
+        "The id is written as a number.",
+    ),
+    "id_rounded": Kind(
+        "warning",
+        "A large id is written as a decimal number, such as 1.2e18, whose last digits may be lost. Different "
+        "ids may have become equal.",
+        "Export the annotations again with whole numbers or text as ids.",
+    ),
+    "category_names_alike": Kind(
+        "warning",
+        "Names of categories differ only in blanks, in upper and lower case, or in the form of characters. "
+        "The model treats them as different classes.",
+        "Rename or merge them, if they mean the same class.",
+    ),
+    "category_background": Kind(
+        "warning",
+        "A category is the background and has no annotations, as in exports of X-AnyLabeling. The model "
+        "would have a class without any objects; it needs none for the background.",
+        "Remove it from the categories of all files.",
+        "It is removed from all files.",
+    ),
+    "category_background_used": Kind(
+        "warning",
+        "A category is the background and has annotations. The model learns it as a class of objects.",
+        "Remove the category and its annotations, unless it is meant as a class.",
+    ),
 }

@@ -12,7 +12,7 @@ from paddlex_seg.masks.rle import (
     rle_boxes_xywh,
     segmentation_to_json,
 )
-from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord, Rle
+from paddlex_seg.structures import Annotation, Category, CocoFile, Id, ImageRecord, Rle
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def _image_record(image: SourceImage, id: int) -> ImageRecord:
 
 
 def _annotate(
-    images: Sequence[SourceImage], image_id: int, annotation_id: int, id_of_label: Mapping[str, int]
+    images: Sequence[SourceImage], image_id: int, annotation_id: int, id_of_label: Mapping[str, Id]
 ) -> Iterator[Annotation]:
     for image in images:
         masks = _rasterise(image)

@@ -48,7 +48,7 @@ from paddlex_seg.data.images import IMAGE_SUFFIXES
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.images import encode_image
 from paddlex_seg.masks.rle import annotation_to_rle, mask_to_rle, rle_to_mask
-from paddlex_seg.structures import Annotation, CocoFile, ImageRecord, Rle
+from paddlex_seg.structures import Annotation, CocoFile, Id, ImageRecord, Rle
 
 INDEX = "instances.json"  # in the folder of an image's masks: file, label and iscrowd of each
 ONLY_CLASS = "object"
@@ -301,7 +301,7 @@ def _write_masks(
     place: Path,
     annotations: Sequence[Annotation],
     record: ImageRecord,
-    label_of_id: Mapping[int, str],
+    label_of_id: Mapping[Id, str],
     file: str,
 ) -> list[Finding]:
     place.mkdir(parents=True, exist_ok=True)

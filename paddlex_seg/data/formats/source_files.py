@@ -11,25 +11,12 @@ from PIL import Image
 
 from paddlex_seg.data.formats.conversion import ALL
 from paddlex_seg.data.images import DECODER_ERRORS, ImageSize, header_size, image_size, too_large
+from paddlex_seg.data.text_files import decode_text
 from paddlex_seg.errors import DatasetError
 
 CLASS_LISTS = ("label.txt", "labels.txt", "class_names.txt", "classes.txt")
 IGNORED_LABELS = ("__ignore__", "_background_")
 SPLITS = ("train", "val", "test")
-
-
-def decode_text(content: bytes, path: Path) -> str:
-    """The text of a file. Encodings are tried in this order: byte order mark, UTF-8, GB 18030.
-
-    Raises DatasetError when none of them fits.
-    """
-    by_mark = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
-    for encoding in (by_mark, "gb18030"):
-        try:
-            return content.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    raise DatasetError(f"{path}: neither UTF-8 nor GB 18030 text. Save the file as UTF-8.")
 
 
 def read_lines(path: Path) -> list[str]:

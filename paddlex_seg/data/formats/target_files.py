@@ -8,7 +8,7 @@ from paddlex_seg.data.findings import Finding, finding
 from paddlex_seg.data.images import image_path
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.publish import link_or_copy
-from paddlex_seg.structures import Annotation, CocoFile, ImageRecord
+from paddlex_seg.structures import Annotation, CocoFile, Id, ImageRecord
 
 
 def place_image(record: ImageRecord, image_dir: Path, target: Path, file: str) -> list[Finding]:
@@ -43,9 +43,9 @@ def unused(wish: PurePosixPath, taken: set[PurePosixPath]) -> PurePosixPath:
     return name
 
 
-def annotations_by_image(coco: CocoFile) -> dict[int, list[Annotation]]:
+def annotations_by_image(coco: CocoFile) -> dict[Id, list[Annotation]]:
     """The annotations of each listed image, in file order."""
-    found: dict[int, list[Annotation]] = {record.id: [] for record in coco.images}
+    found: dict[Id, list[Annotation]] = {record.id: [] for record in coco.images}
     for annotation in coco.annotations:
         found[annotation.image_id].append(annotation)
     return found

@@ -37,7 +37,7 @@ from paddlex_seg.data.formats.target_files import (
 from paddlex_seg.data.images import IMAGE_SUFFIXES, image_size
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.masks.rle import annotation_to_rle, polygons_to_rle, rle_area, rle_iou, rle_to_mask
-from paddlex_seg.structures import Annotation, CocoFile, ImageRecord, Rle
+from paddlex_seg.structures import Annotation, CocoFile, Id, ImageRecord, Rle
 
 
 def read_yolo(root: Path) -> Conversion:
@@ -310,7 +310,7 @@ def _turned(image: Path, record: ImageRecord, file: str) -> list[Finding]:
 
 
 def _write_line(
-    annotation: Annotation, record: ImageRecord, class_of_id: Mapping[int, int], file: str
+    annotation: Annotation, record: ImageRecord, class_of_id: Mapping[Id, int], file: str
 ) -> tuple[str, list[Finding]]:
     """The line, empty if the annotation cannot be written, and findings about what was lost."""
     mask = annotation_to_rle(annotation, record.height, record.width)

@@ -12,6 +12,7 @@ from typing import Any
 from paddlex_seg.data.findings import summarize_problems
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.atomic import write_bytes
+from paddlex_seg.structures import Id
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ class BadSample:
     """An image that could not be used, and why."""
 
     file_name: str  # as in the annotation file
-    image_id: int
+    image_id: Id
     error: str  # names the image
     epoch: int  # when it was found, counted from 0
 

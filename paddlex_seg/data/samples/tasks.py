@@ -26,7 +26,7 @@ from paddlex_seg.data.samples.sample import RenderedSample, Sample, Segment
 from paddlex_seg.data.samples.transforms import Policy, apply
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.masks.rle import annotation_to_rle
-from paddlex_seg.structures import Annotation, CocoFile, ImageRecord, Polygons, PreprocessSpec
+from paddlex_seg.structures import Annotation, CocoFile, Id, ImageRecord, Polygons, PreprocessSpec
 
 
 class TrainSample(NamedTuple):
@@ -37,7 +37,7 @@ class TrainSample(NamedTuple):
     class_ids: NDArray[np.int64]  # [n], 0-based class index
     masks: NDArray[np.uint8]  # [n, H, W], 0 or 1
     polygons: tuple[Polygons | None, ...]  # n of them, None where only the mask is exact
-    image_id: int
+    image_id: Id
     im_shape: NDArray[np.float32]  # [2], height and width
     scale_factor: NDArray[np.float32]  # [2], im_shape / size of the original image
     file_names: tuple[str, ...]  # of the base image, and of all images mixed into it
@@ -339,8 +339,8 @@ def evaluation_tasks(coco: CocoFile, image_dir: Path, spec: PreprocessSpec) -> l
     return [EvalTask(record, image_path(image_dir, record.file_name), spec) for record in coco.images]
 
 
-def _group_without_crowds(coco: CocoFile) -> Mapping[int, Sequence[Annotation]]:
-    groups: dict[int, list[Annotation]] = defaultdict(list)
+def _group_without_crowds(coco: CocoFile) -> Mapping[Id, Sequence[Annotation]]:
+    groups: dict[Id, list[Annotation]] = defaultdict(list)
     for annotation in coco.annotations:
         if not annotation.iscrowd:
             groups[annotation.image_id].append(annotation)

@@ -72,8 +72,8 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = saved(tmp_path, document())
     before = path.read_bytes()
     coco = read_coco(path)
-    broken = CocoFile(path, coco.images, coco.annotations, coco.categories, extra={"info": float("nan")})
-    with pytest.raises(ValueError):
+    broken = CocoFile(path, coco.images, coco.annotations, coco.categories, extra={"info": object()})
+    with pytest.raises(TypeError):
         write_coco(broken, path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
@@ -84,7 +84,8 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     [
         ({"image_id": 4}, "no image has the id 4"),
         ({"category_id": 9}, "has category_id 9, but the file lists 5"),
-        ({"category_id": "5"}, "category_id is '5'; expected a whole number"),
+        ({"category_id": "five"}, "has category_id five, but the file lists 5"),
+        ({"category_id": 5.5}, "category_id is 5.5; expected a whole number or text"),
         ({"segmentation": []}, "segmentation is empty"),
         ({"segmentation": None}, "segmentation is null"),
         ({"segmentation": SQUARE}, "expected a list of polygons"),
@@ -103,9 +104,7 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
             "size [10, 8] (height, width), but its image is [8, 10]",
         ),
         ({"segmentation": {"counts": [80]}}, "an RLE without a size"),
-        ({"bbox": [1, 2, 3]}, "expected [x, y, width, height]"),
         ({"iscrowd": 2}, "iscrowd is 2"),
-        ({"area": float("inf")}, "area is inf"),
     ],
 )
 def test_an_invalid_annotation_is_reported_with_its_problem(

@@ -18,7 +18,7 @@ from paddlex_seg.data.checking.mask_problems import (
 )
 from paddlex_seg.data.checking.measures import FLAT, drawn
 from paddlex_seg.data.checking.other_readings import other_readings, repaired
-from paddlex_seg.data.checking.repair.draft import Draft, Slot
+from paddlex_seg.data.checking.repair.draft import Draft, Slot, highest_number
 from paddlex_seg.data.coco.mask_readings import whole_or_none
 from paddlex_seg.data.coco.odd_segmentations import explain
 from paddlex_seg.data.coco.segmentations import OddSegmentation, read_segmentation
@@ -28,7 +28,7 @@ from paddlex_seg.masks.rle import polygons_to_rle, rle_area, rle_box_xywh, segme
 def repair_ids(draft: Draft) -> None:
     """Annotations without id, and those whose id is used before. The same record again is removed."""
     ids = [slot.id() for slot in draft.records("annotations")]
-    highest = max((id for id in ids if isinstance(id, int)), default=0)
+    highest = highest_number(ids)
     seen: dict[Any, Mapping[str, Any]] = {}
     for slot in draft.records("annotations"):
         id = slot.id()
@@ -133,6 +133,7 @@ def repair_numbers(draft: Draft) -> None:
     """Boxes and areas that are missing or do not fit the masks."""
     parsed, measures, slots = draft.parse()
     problems = {**box_problems(parsed.coco, measures), **area_problems(parsed.coco, measures)[0]}
+    del problems["bbox_rounded"], problems["area_rounded"]  # as exact as many tools write them
     cut = np.array(["polygon_outside" in slot.codes for slot in slots], bool)
     # A box that says that there is an object must not become the empty one of its mask.
     unclear = other_readings(parsed.coco, measures).rows

@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from paddlex_seg.data.checking.repair.draft import Draft
-from paddlex_seg.data.coco.categories import category_differences, unused_dummies
+from paddlex_seg.data.checking.repair.draft import Draft, highest_number
+from paddlex_seg.data.coco.categories import category_differences, unused_extras
 from paddlex_seg.data.coco.read import parse_coco
-from paddlex_seg.structures import Category, CocoFile
+from paddlex_seg.structures import Category, CocoFile, Id
 
 
 def repair_categories(drafts: Sequence[Draft]) -> None:
@@ -19,7 +19,7 @@ def repair_categories(drafts: Sequence[Draft]) -> None:
     names_used = set().union(*(_used_names(draft) for draft in drafts))
     joined: dict[str, dict[str, Any]] = {}
     taken = {category["id"] for draft in drafts[:1] for category in draft.categories}
-    highest = max((category["id"] for draft in drafts for category in draft.categories), default=0)
+    highest = highest_number(category["id"] for draft in drafts for category in draft.categories)
     for draft in drafts:
         for category in draft.categories:
             if category["name"] in joined:
@@ -31,18 +31,18 @@ def repair_categories(drafts: Sequence[Draft]) -> None:
             taken.add(id)
             joined[category["name"]] = {**category, "id": id}
     rows = [
-        Category(entry["id"], name, str(entry.get("supercategory", ""))) for name, entry in joined.items()
+        Category(entry["id"], name, str(entry.get("supercategory") or "")) for name, entry in joined.items()
     ]
-    dummies = unused_dummies(rows, names_used)
-    wanted = [entry for name, entry in joined.items() if name not in dummies]
+    extras = unused_extras(rows, names_used)
+    wanted = [entry for name, entry in joined.items() if name not in extras]
     for draft, coco in zip(drafts, parsed, strict=True):
         if _ids_and_names(draft.categories) != _ids_and_names(wanted) and isinstance(
             draft.document.get("categories"), list
         ):
-            _give_categories(draft, wanted, _category_codes(draft, parsed[0], coco, dummies))
+            _give_categories(draft, wanted, _category_codes(draft, parsed[0], coco, extras))
 
 
-def _ids_and_names(categories: Sequence[Mapping[str, Any]]) -> list[tuple[int, str]]:
+def _ids_and_names(categories: Sequence[Mapping[str, Any]]) -> list[tuple[Id, str]]:
     return [(category["id"], category["name"]) for category in categories]
 
 
@@ -53,9 +53,9 @@ def _used_names(draft: Draft) -> set[str]:
 
 def _is_unambiguous(categories: Sequence[Any]) -> bool:
     """Every entry has an id and a name, and no id has two names."""
-    names: dict[int, str] = {}
+    names: dict[Id, str] = {}
     for entry in categories:
-        if not isinstance(entry, dict) or type(entry.get("id")) is not int:
+        if not isinstance(entry, dict) or type(entry.get("id")) not in (int, str):
             return False
         if not isinstance(entry.get("name"), str) or not entry["name"].strip():
             return False
@@ -68,13 +68,13 @@ def _lists_only(draft: Draft) -> dict[str, Any]:
     return {"images": [], "categories": draft.categories}
 
 
-def _category_codes(draft: Draft, train: CocoFile, coco: CocoFile, dummies: Sequence[str]) -> list[str]:
+def _category_codes(draft: Draft, train: CocoFile, coco: CocoFile, extras: Mapping[str, str]) -> list[str]:
     ids = Counter(entry["id"] for entry in draft.categories)
     names = Counter(name for _, name in {(entry["id"], entry["name"]) for entry in draft.categories})
     codes = [code for code, _ in category_differences(train, coco)]
     codes += ["category_id_duplicate"] * (max(ids.values(), default=0) > 1)
     codes += ["category_name_duplicate"] * (max(names.values(), default=0) > 1)
-    codes += ["category_dummy"] * any(entry["name"] in dummies for entry in draft.categories)
+    codes += [extras[entry["name"]] for entry in draft.categories if entry["name"] in extras]
     # The train file has no difference to itself, but it changes if another file has more classes.
     return sorted(set(codes)) or ["categories_differ_ids"]
 
@@ -87,4 +87,4 @@ def _give_categories(draft: Draft, wanted: Sequence[dict[str, Any]], codes: list
         if old is not None and new_id.get(old, old) != old:
             slot.change(codes[0], category_id=new_id[old])
     draft.categories = copy.deepcopy(list(wanted))
-    draft.category_codes = codes
+    draft.category_codes = sorted({*draft.category_codes, *codes})

@@ -1,7 +1,7 @@
 """An annotation file under repair: each record before and after, with the codes of its changes."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from paddlex_seg.data.checking.measures import Measures, measure
 from paddlex_seg.data.coco.read import ParsedCoco, parse_coco
 from paddlex_seg.data.coco.records import id_or_none
+from paddlex_seg.structures import Id
 
 # Codes whose removed records are in the file a second time: nothing is lost.
 _REPEATED = ("annotation_id_duplicate", "file_name_duplicate")
@@ -24,7 +25,7 @@ class Slot:
     codes: list[str] = field(default_factory=list)
     is_removed: bool = False
 
-    def id(self, key: str = "id") -> int | None:
+    def id(self, key: str = "id") -> Id | None:
         """The id under ``key``; None if the record has none."""
         return id_or_none(self.after.get(key))
 
@@ -125,6 +126,11 @@ class Draft:
                 if slot.codes
             ]
         return {"blake2b": digest, "changes": changes}
+
+
+def highest_number(ids: Iterable[Id | None]) -> int:
+    """The highest id that is a number; 0 if there is none."""
+    return max((id for id in ids if isinstance(id, int)), default=0)
 
 
 def list_of(document: Mapping[str, Any], key: str) -> list[Any]:

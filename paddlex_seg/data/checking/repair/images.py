@@ -8,6 +8,7 @@ from paddlex_seg.data.checking.repair.draft import Draft, Slot
 from paddlex_seg.data.checking.scan import scan_images
 from paddlex_seg.data.images import image_path
 from paddlex_seg.errors import DatasetError
+from paddlex_seg.structures import Id
 
 _UNUSABLE = ("image_missing", "image_empty_file", "image_truncated", "image_corrupt")
 
@@ -23,7 +24,7 @@ def repair_images(draft: Draft, image_dir: Path) -> None:
         if inside is not None:
             slot.change("file_name_outside", file_name=inside)
     facts = scan_images(image_dir, [slot.after["file_name"] for slot in slots], "thumbnail")
-    gone: dict[int | None, str] = {}
+    gone: dict[Id | None, str] = {}
     for slot, fact in zip(slots, facts, strict=True):
         if fact.problem in _UNUSABLE:
             gone[slot.id()] = str(fact.problem)
@@ -61,7 +62,7 @@ def _repair_size(slot: Slot, size_hw: tuple[int, int]) -> None:
 
 def _merge_repeated_images(draft: Draft) -> None:
     first: dict[str, dict[str, Any]] = {}
-    new_id: dict[int, int] = {}
+    new_id: dict[Id, Id] = {}
     for slot in draft.records("images"):
         record = slot.after
         if not isinstance(record.get("file_name"), str) or slot.id() is None:

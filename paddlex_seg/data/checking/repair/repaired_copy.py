@@ -20,6 +20,7 @@ from paddlex_seg.data.checking.repair.categories import repair_categories
 from paddlex_seg.data.checking.repair.draft import Draft
 from paddlex_seg.data.checking.repair.images import repair_images
 from paddlex_seg.data.checking.repair.undo import LOG_NAME, read_log
+from paddlex_seg.data.checking.repair.values import repair_values
 from paddlex_seg.data.checking.scan import content_digest
 from paddlex_seg.data.coco.paths import dataset_paths
 from paddlex_seg.data.coco.read import load_document
@@ -99,6 +100,7 @@ def repair_dataset(dataset_dir: Path, target: Path | None = None) -> Repair:
         raise DatasetError(f"{paths.root}: has no annotations/instance_train.json or _val.json to repair.")
     drafts = [Draft(path, load_document(path)) for path in files]
     for draft in drafts:
+        repair_values(draft)
         repair_images(draft, paths.image_dir)
     repair_categories(drafts)
     for draft in drafts:

@@ -25,7 +25,7 @@ from paddlex_seg.data.formats.target_files import (
     write_lines,
 )
 from paddlex_seg.masks.rle import annotation_to_rle, rle_to_mask
-from paddlex_seg.structures import Annotation, CocoFile, ImageRecord
+from paddlex_seg.structures import Annotation, CocoFile, Id, ImageRecord
 
 VERSION = "5.5.0"  # version of the file format
 
@@ -62,7 +62,7 @@ def write_labelme(splits: Mapping[str, CocoFile], image_dir: Path, folder: Path)
 def _shapes(
     annotations: Sequence[Annotation],
     record: ImageRecord,
-    label_of_id: Mapping[int, str],
+    label_of_id: Mapping[Id, str],
     file: str,
     findings: list[Finding],
 ) -> list[dict[str, Any]]:
