@@ -195,7 +195,7 @@ def test_other_text_is_no_number(tmp_path: Path, text: str) -> None:
     assert repaired(root, tmp_path / "fixed") == sound_documents()
 
 
-@pytest.mark.parametrize("side", ["96.5", "wide", "-96", 10**30], ids=str)
+@pytest.mark.parametrize("side", ["96.5", "wide", "-96"], ids=str)
 def test_what_is_no_side_of_an_image_is_read_from_its_file(tmp_path: Path, side: Any) -> None:
     root = copy_case("00-sound", tmp_path / "data")
     path = root / "annotations" / "instance_val.json"
@@ -204,6 +204,17 @@ def test_what_is_no_side_of_an_image_is_read_from_its_file(tmp_path: Path, side:
     path.write_text(json.dumps(document))
     assert check_dataset(root, tmp_path / "output").codes["image_entry_invalid"] == 1
     assert repaired(root, tmp_path / "fixed") == sound_documents()
+
+
+def test_an_impossible_size_is_an_error(tmp_path: Path) -> None:
+    root = copy_case("00-sound", tmp_path / "data")
+    path = root / "annotations" / "instance_val.json"
+    document = json.loads(path.read_text())
+    document["images"][0] |= {"width": 10**30, "height": 1e30}
+    path.write_text(json.dumps(document))
+    desk = check_dataset(root, tmp_path / "output")
+    assert desk.exit_code == 3
+    assert len(desk.messages("image_entry_invalid")) == 2
 
 
 def test_a_split_of_crowds_only_has_nothing_to_learn_from(tmp_path: Path) -> None:
