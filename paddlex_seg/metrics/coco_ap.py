@@ -271,7 +271,8 @@ def _mean(values: NDArray[np.float64]) -> float | None:
 def _note(coco: CocoFile, classes: Sequence[ClassAp]) -> str:
     missing = [one.name for one in classes if one.AP is None]
     if missing and len(missing) == len(classes):
-        return f"{coco.path.name} has no objects, so AP cannot be computed."
+        kind = "objects other than crowds (iscrowd 1)" if coco.annotations else "objects"
+        return f"{coco.path.name} has no {kind}, so AP cannot be computed."
     notes = []
     if missing:
         notes = [

@@ -10,6 +10,7 @@ from cases import check_dataset, copy_case
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from paddlex_seg.data.checking.repair.__main__ import main
 from paddlex_seg.data.checking.repair.repaired_copy import repair_dataset
 from paddlex_seg.data.checking.repair.undo import undo_repair
 from paddlex_seg.data.coco.read import load_document
@@ -233,3 +234,21 @@ def test_a_repair_of_its_own_copy_changes_nothing_and_undo_restores(
     assert annotations_of(again.root) == annotations_of(first.root)
     removed = first.objects.count + first.objects.repeated
     assert len(annotations_of(first.root)) + removed == len(records)
+
+
+def test_undo_restores_text_ids(tmp_path: Path) -> None:
+    def change(document: dict[str, Any]) -> None:
+        for record in document["images"]:
+            record["id"] = f"photo-{record['id']}"
+        for record in document["annotations"]:
+            record.update(id=f"mask-{record['id']}", image_id=f"photo-{record['image_id']}")
+            record["segmentation"] = pairs(SQUARE)
+        document["annotations"].append({**document["annotations"][0], **LINE, "id": "mask-9"})
+
+    root = changed(tmp_path / "data", change)
+    before = load_document(root / "annotations" / "instance_train.json")
+    repair = repair_dataset(root)
+    assert repair.counts == {"polygon_points": 2, "polygon_zero_area": 1}
+    assert [entry["id"] for entry in annotations_of(repair.root)] == ["mask-1", "mask-2"]
+    main([str(repair.root), "--into", str(tmp_path / "original")])
+    assert load_document(tmp_path / "original" / "instance_train.json") == before

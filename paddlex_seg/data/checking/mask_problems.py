@@ -105,6 +105,7 @@ def area_problems(
     rows = rows[is_far]
     box_areas = np.prod(measures.file_boxes_xywh[rows, 2:], axis=1)
     of_box = np.isclose(measures.file_areas[rows], box_areas, rtol=1e-3, atol=0.5)
+    of_box &= box_areas > 0
     flags = {code: np.zeros(len(areas), bool) for code in ("area_of_box", "area_mismatch", "area_rounded")}
     flags["area_rounded"][rounded] = True
     flags["area_of_box"][rows[of_box]] = True

@@ -161,28 +161,55 @@ def _odd_counts(value: Any, evidence: Evidence) -> OddMask | None:
     """
     if not isinstance(value, list) or len(value) < 2 or evidence.size_hw is None:
         return None
-    if set(map(type, value)) <= {list, dict}:
-        return None
-    runs = [whole_or_none(run) for run in value]
-    counts = [run for run in runs if run is not None]
+    counts = _whole_numbers(value)
     height, width = evidence.size_hw
-    if len(counts) < len(runs) or min(counts) < 0 or not 0 < sum(counts) <= height * width:
+    if counts is None or min(counts) < 0 or not 0 < sum(counts) <= height * width:
         return None
+    is_whole = sum(counts) == height * width
+    rhythm = len(counts) > 9 and (_has_rhythm(counts, height) or _has_rhythm(counts, width))
+    if not (is_whole or rhythm or _starts_and_ends_at_box(counts, evidence)):
+        return None  # without drawing: this is asked of many sound polygons
     odd = OddMask(
         "rle_size_missing",
         "looks like RLE counts, size is missing: whole numbers that sum to "
         f"{sum(counts)} of the {height * width} pixels of the image",
         counts_readings(run_lengths(counts), counts, evidence),
     )
-    if sum(counts) == height * width or only_reading(odd.readings, evidence) is not None:
-        return odd
-    return odd if _has_rhythm(np.array(counts), height) or _has_rhythm(np.array(counts), width) else None
+    return odd if is_whole or rhythm or only_reading(odd.readings, evidence) is not None else None
 
 
-def _has_rhythm(runs: NDArray[np.int64], side: int) -> bool:
-    """In the runs of one object, each run of it and the one of background before it fill about a line."""
-    pairs = runs[1:-1] + runs[2:]
-    return len(pairs) >= 8 and bool(np.mean(np.abs(pairs - side) <= 0.1 * side) > 0.8)
+def _whole_numbers(values: Sequence[Any]) -> list[int] | None:
+    """The values, if all of them are whole numbers, in any form; otherwise None."""
+    types = set(map(type, values))
+    if types == {int}:
+        return list(values)
+    if types <= {int, float} and any(value % 1 for value in values):  # NaN too
+        return None
+    numbers = [whole_or_none(value) for value in values] if types <= {int, float, str} else [None]
+    return None if None in numbers else [number for number in numbers if number is not None]
+
+
+def _has_rhythm(counts: Sequence[int], side: int) -> bool:
+    """In the runs of one object, each run of it and the one of background before it fill about a line.
+
+    The first run is all the background before the object. As a coordinate, it is far from the others.
+    """
+    if counts[0] <= 2 * side or max(counts[1:]) > side:
+        return False
+    runs = np.array(counts, float)
+    return bool(np.mean(np.abs(runs[1:-1] + runs[2:] - side) <= 0.1 * side) > 0.8)
+
+
+def _starts_and_ends_at_box(counts: Sequence[int], evidence: Evidence) -> bool:
+    """Whether runs that end with one of the object begin and end at the box."""
+    if evidence.size_hw is None or evidence.box_xywh is None or len(counts) % 2:
+        return False
+    x, y, width, height = evidence.box_xywh
+    first, last = counts[0], sum(counts) - 1
+    for side, start, length in ((evidence.size_hw[0], x, width), (evidence.size_hw[1], y, height)):
+        if abs(first // side - start) <= 1 and abs(last // side + 1 - start - length) <= 1:
+            return True
+    return False
 
 
 def _odd_polygons(value: Any, evidence: Evidence) -> OddMask | None:

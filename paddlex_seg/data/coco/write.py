@@ -32,7 +32,8 @@ def coco_to_json(coco: CocoFile) -> str:
     }
     try:
         text = json.dumps(document, ensure_ascii=False, allow_nan=False)
-        text.encode()
+        if not text.isascii():
+            text.encode()
     except UnicodeEncodeError:  # half of a surrogate pair in a text of the user; JSON has an escape for it
         return json.dumps(document, allow_nan=False)
     except ValueError:
