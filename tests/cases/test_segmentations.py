@@ -411,3 +411,16 @@ def test_counts_that_pass_for_a_polygon_are_named_and_repaired(
     assert desk.exit_code == 0, desk.text
     area = rle_area(polygons_to_rle([polygon], SIZE))
     assert mask_areas(tmp_path / "data_fixed", "train") == [area] * 2
+
+
+def test_one_normalised_object_beside_others_is_proved_by_its_box(tmp_path: Path) -> None:
+    root = with_masks(tmp_path / "data", nothing)
+    path = root / "annotations" / "instance_train.json"
+    document = json.loads(path.read_text())
+    other = {**document["annotations"][0], "id": 77, **record([SMALL], SMALL)}
+    scaled(other, 1)
+    document["annotations"].append(other)
+    path.write_text(json.dumps(document))
+    assert check_dataset(root, tmp_path / "out").codes["coordinates_normalised"] == 1
+    assert check_dataset(root, tmp_path / "fixed", CheckDataset__fix__enable=True).exit_code == 0
+    assert mask_areas(tmp_path / "data_fixed", "train") == [1200, 1200, 300]
