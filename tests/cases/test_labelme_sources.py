@@ -1,9 +1,9 @@
 """LabelMe files as people have them: renamed, from X-AnyLabeling, with odd labels, annotated in sittings.
 
 What X-AnyLabeling writes is taken from its source (CVHub520/X-AnyLabeling, shape.py, label_file.py
-and schema.py in anylabeling/views/labeling): rectangles of four points, ``rotation`` with ``direction``, ``quadrilateral``,
-``circle`` of a centre and a point on the rim, ``imageHeight`` -1 in a new file. The XML of CVAT's format
-LabelMe 3.0 is that of the old LabelMe: ``<annotation><object><polygon><pt>``.
+and schema.py in anylabeling/views/labeling): rectangles of four points, ``rotation`` with ``direction``,
+``quadrilateral``, ``circle`` of a centre and a point on the rim, ``imageHeight`` -1 in a new file. The XML
+of CVAT's format LabelMe 3.0 is that of the old LabelMe: ``<annotation><object><polygon><pt>``.
 """
 
 import base64

@@ -1,8 +1,8 @@
 """YOLO data sets as tools write them and people move them: paths, units, classes, lists, left-over files.
 
 - CVAT, format Ultralytics YOLO Segmentation: ``data.yaml`` with ``path: .`` and one list for each subset; the
-  lines of a list begin with ``data/``; subsets are named Train, Validation and Test; images without objects have
-  no label file; a track number may follow the points (cvat-ai/datumaro, exporter.py of
+  lines of a list begin with ``data/``; subsets are named Train, Validation and Test; images without objects
+  have no label file; a track number may follow the points (cvat-ai/datumaro, exporter.py of
   src/datumaro/plugins/data_formats/yolo, YoloUltralyticsSegmentationExporter).
 - Label Studio, format YOLO: ``classes.txt``, ``notes.json``, ``images``, ``labels``
   (HumanSignal/label-studio-sdk, src/label_studio_sdk/converter/converter.py, convert_to_yolo).

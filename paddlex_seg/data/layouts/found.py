@@ -61,6 +61,11 @@ def find_layout(dataset_dir: Path, place: Path, source: str = AUTO) -> Layout:
             f"them."
         )
     fitting = [layout for layout in layouts if source in (AUTO, layout.format)]
+    if {layout.format for layout in fitting} == {
+        "COCO",
+        "MaskPNG",
+    }:  # EISeg writes both; COCO has the objects
+        fitting = [layout for layout in fitting if layout.format == "COCO"]
     names = " and ".join(layout.name for layout in layouts)
     kinds = ", ".join(layout.format for layout in layouts)
     if not fitting:

@@ -19,9 +19,11 @@ from exports import (
     coco,
     cvat_coco,
     draw,
+    eiseg_coco,
     flat_coco,
     label_studio_yolo,
     labelme,
+    labelme2coco,
     put,
     roboflow_coco,
     voc,
@@ -207,6 +209,16 @@ def test_an_export_without_images_says_so(tmp_path: Path) -> None:
     with pytest.raises(NothingConverted, match="none of the 5 listed images is there.*Save images"):
         convert(tmp_path / "export")
     assert not (tmp_path / "output" / "dataset").exists()
+
+
+def test_masks_and_drawings_are_not_taken_for_images(tmp_path: Path) -> None:
+    for build in (eiseg_coco, labelme2coco):
+        build(tmp_path / build.__name__)
+        prepared = convert(tmp_path / build.__name__)
+        assert "image_unreferenced" not in {item.code for item in prepared.findings}
+        for path in (prepared.dataset_dir / "images").iterdir():
+            sources = (tmp_path / build.__name__ / folder / path.name for folder in ("", "JPEGImages"))
+            assert path.read_bytes() in [source.read_bytes() for source in sources if source.is_file()]
 
 
 def test_the_classes_that_tools_list_for_themselves_stay_when_they_are_used(tmp_path: Path) -> None:
