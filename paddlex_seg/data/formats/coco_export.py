@@ -157,8 +157,13 @@ class _Images:
             path = join(folder, plain)
             if path in self._files:
                 return path
-        found = self._index.find(name)
-        return None if found is None or self._is_of_other_split(posixpath.dirname(found), split) else found
+        match = self._index.match(name)
+        if match is None or not match.is_sure:
+            return None
+        fitting = [
+            file for file in match.names if not self._is_of_other_split(posixpath.dirname(file), split)
+        ]
+        return fitting[0] if len(fitting) == 1 else None
 
     def new_name(self, path: str) -> str:
         """The new name of the image at ``path``."""

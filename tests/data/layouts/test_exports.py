@@ -195,6 +195,15 @@ def test_an_image_is_found_under_another_name_and_that_is_told(
     assert [item.code for item in prepared.findings] == ["image_name_differs"] * (not same_name)
 
 
+def test_an_image_is_found_under_another_name_in_the_folder_of_its_split(tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        draw(tmp_path / "export" / split / "a.jpg", len(split))
+        put(tmp_path / "export" / split / "_annotations.coco.json", coco(["A.JPG"]))
+    report = check(convert(tmp_path / "export").dataset_dir)
+    assert [record.file_name for record in report.train.images] == ["train/a.jpg"]
+    assert [record.file_name for record in report.val.images] == ["valid/a.jpg"]
+
+
 def test_an_image_of_another_split_is_not_taken_for_a_missing_one(tmp_path: Path) -> None:
     roboflow_coco(tmp_path / "export")
     (tmp_path / "export" / "valid" / "a1_jpg.rf.0a1b.jpg").unlink()  # train has an image of this name
