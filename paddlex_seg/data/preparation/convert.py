@@ -19,7 +19,7 @@ from paddlex_seg.data.formats.labelme.write import write_labelme
 from paddlex_seg.data.formats.mask_png import read_mask_png, write_mask_png
 from paddlex_seg.data.formats.voc import read_voc
 from paddlex_seg.data.formats.yolo import read_yolo, write_yolo
-from paddlex_seg.data.layouts.found import AUTO, find_layout, require_place
+from paddlex_seg.data.layouts.found import AUTO, find_layout, has_layout_of_paddlex, require_place
 from paddlex_seg.data.layouts.recognise import Layout
 from paddlex_seg.data.layouts.split_names import is_split_folder, split_named
 from paddlex_seg.data.preparation.coco_documents import with_val
@@ -89,7 +89,7 @@ def convert_dataset(
         root = layout.at(place)
         if layout.is_own and settings.dst_dir is None:
             return _already_there(root, output_dir, split)
-        if _has_layout_of_paddlex(root, layout) and settings.dst_dir is None and is_writable(root):
+        if has_layout_of_paddlex(root, layout) and settings.dst_dir is None and is_writable(root):
             return _convert_in_place(root, layout, split)
     else:
         unpacked = output_dir / "unpacked" / place.stem
@@ -119,10 +119,6 @@ def write_dataset_as(target: str, dataset_dir: Path, folder: Path) -> list[Findi
 def _already_there(root: Path, output_dir: Path, split: SplitSettings) -> Prepared:
     _LOGGER.info("This is the layout that is used here. Nothing needs to be converted.")
     return Prepared(divide_dataset(root, split, new_place(output_dir, None)) if split.enable else root)
-
-
-def _has_layout_of_paddlex(root: Path, layout: Layout) -> bool:
-    return layout.format == "LabelMe" and (root / "images").is_dir()
 
 
 def _convert_in_place(root: Path, layout: Layout, split: SplitSettings) -> Prepared:
