@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from command_line import Outcome, read_result, run_cli
 from disks import fill, make_read_only, small_disk
+from exports import roboflow_coco
 from PIL import Image
 from small_runs import run_slim, train_options
 
@@ -229,6 +230,23 @@ def test_a_read_only_data_set_is_checked_and_trained_on(
             "train", tmp_path / "output", **train_options(disk / "data", Train__epochs_iters=1)
         )
         assert trained.code == 0, trained.stderr
+
+
+def test_a_read_only_data_set_is_split_and_an_export_converted_elsewhere(
+    dataset: Path, tmp_path: Path
+) -> None:
+    split = {"CheckDataset__split__enable": True, "CheckDataset__split__train_percent": 50}
+    split["CheckDataset__split__val_percent"] = 50
+    convert = {"CheckDataset__convert__enable": True, "CheckDataset__convert__src_dataset_type": "auto"}
+    with small_disk(tmp_path / "disk", 20_000) as disk:
+        shutil.copytree(dataset, disk / "data")
+        roboflow_coco(disk / "export")
+        make_read_only(disk)
+        for name, options in (("data", split), ("export", convert)):
+            output = tmp_path / name
+            outcome = run_cli("check_dataset", output, Global__dataset_dir=disk / name, **options)
+            assert outcome.code == 0, outcome.stderr
+            assert f"Train on it with -o Global.dataset_dir={output / 'dataset'}" in outcome.stdout
 
 
 # No home folder, no folder for temporary files

@@ -225,10 +225,16 @@ def labelme2coco(root: Path) -> None:
 
 
 def eiseg_coco(root: Path) -> None:
-    """EISeg (PaddleSeg/EISeg/eiseg): the labels are in the folder label of the images. No areas, no boxes."""
+    """EISeg (save_status in EISeg/eiseg/app.py of PaddlePaddle/PaddleSeg): everything in the folder label.
+
+    Records without areas and boxes, and masks, coloured masks and cut-outs with the names of the images.
+    """
     for number in range(5):
-        draw(root / f"t{number}.jpg", number)
-    document = coco([f"t{number}.jpg" for number in range(5)], area=0, bbox=[0, 0, 0, 0])
+        draw(root / f"t{number}.png", number)
+        (root / "label").mkdir(exist_ok=True)
+        for ending in ("", "_pseudo", "_cutout"):
+            mask_of(1).save(root / f"label/t{number}{ending}.png")
+    document = coco([f"t{number}.png" for number in range(5)], area=0, bbox=[0, 0, 0, 0])
     for entry in document["annotations"]:
         del entry["iscrowd"]
     put(root / "label/annotations.json", document)
@@ -363,6 +369,39 @@ def labelme_folders(root: Path) -> None:
         labelme(root / f"cam{number % 2}/p{number}.json", f"p{number}.jpg")
 
 
+def labelme_split_folders(root: Path) -> None:
+    """The same in folders that are the splits."""
+    for split, count in (("train", 3), ("valid", 2)):
+        for number in range(count):
+            draw(root / f"{split}/p{number}.jpg", number + 10 * count)
+            labelme(root / f"{split}/p{number}.json", f"p{number}.jpg")
+
+
+def mask_split_folders(root: Path) -> None:
+    """Masks and images in folders that are the splits."""
+    for split, count in (("train", 3), ("val", 2)):
+        (root / "masks" / split).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            draw(root / f"images/{split}/p{number}.jpg", number + 10 * count)
+            mask_of(1).save(root / f"masks/{split}/p{number}.png")
+    put(root / "label.txt", "bolt\n")
+
+
+def label_studio_brush(root: Path) -> None:
+    """Label Studio: brush.py of HumanSignal/label-studio-converter, with the JSON export and the images."""
+    tasks = []
+    for number in range(5):
+        draw(root / f"images/3f2a1b4c-t{number}.jpg", number)
+        result = {"type": "brushlabels", "from_name": "tag", "value": {"brushlabels": ["bolt"]}}
+        image = f"/data/upload/3/3f2a1b4c-t{number}.jpg"
+        tasks.append(
+            {"id": number, "annotations": [{"id": number, "result": [result]}], "data": {"image": image}}
+        )
+        mask = Image.fromarray(np.asarray(mask_of(1), np.uint8) * 255)
+        mask.save(root / f"task-{number}-annotation-{number}-by-1-tag-bolt-0.png")
+    put(root / "project-3.json", tasks)
+
+
 Layout = Callable[[Path], None]
 # Each layout with its format and the images of each split of the converted data set. Without a val split, a
 # fifth of the images goes there.
@@ -395,6 +434,9 @@ EXPORTS: dict[Layout, tuple[str, dict[str, int]]] = {
     vocdevkit: ("VOC", DIVIDED),
     cvat_segmentation_mask: ("VOC", DIVIDED),
     mask_pngs: ("MaskPNG", DIVIDED),
+    mask_split_folders: ("MaskPNG", WITH_VAL),
+    label_studio_brush: ("MaskPNG", DIVIDED),
     labelme_flat: ("LabelMe", DIVIDED),
+    labelme_split_folders: ("LabelMe", WITH_VAL),
     labelme_folders: ("LabelMe", DIVIDED),
 }

@@ -231,6 +231,14 @@ def _(p: Planted, v: int) -> Expected:
     return p.expect("dataset_nested", "train")
 
 
+@plants("annotation_file_twin")
+def _(p: Planted, v: int) -> Expected:
+    split = SPLITS[v]
+    twin = p.file(split).with_name(f"instances_{split}.json")
+    twin.write_text(("{}", "not JSON", p.file(split).read_text(encoding="utf-8"))[v], encoding="utf-8")
+    return p.expect("annotation_file_twin", "train")
+
+
 @plants("split_without_images")
 def _(p: Planted, v: int) -> Expected:
     split = ("train", "val", "val")[v]

@@ -29,7 +29,9 @@ _OTHER_TASKS = re.compile(
     r"(captions|person_keypoints|keypoints|panoptic|stuff|image_info|labels)_", re.IGNORECASE
 )
 # Folders with drawings and masks, whose files nobody lists.
-_NO_PHOTOS = re.compile(r"visuali[sz]ation|demo_img|panoptic|stuff|masks?$|segmentation", re.IGNORECASE)
+_NO_PHOTOS = re.compile(
+    r"visuali[sz]ation|demo_img|panoptic|stuff|masks?$|labels?$|segmentation", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,8 @@ class _Images:
         first = [own] if self._tree.files_of(own, *IMAGE_SUFFIXES) else []
         others = [name for name in with_files if not self._is_of_other_split(name, split)]
         folders = dict.fromkeys([*first, *named, *of_split, *usual, *others])
-        return [folder for folder in folders if folder in self._tree.folders]
+        # Masks often have the names of their images, so their folders come last.
+        return sorted((folder for folder in folders if folder in self._tree.folders), key=_has_no_photos)
 
     def find(self, name: str, folders: Iterable[str], split: str) -> str | None:
         """The path of an image from the root; None if it is not found."""
@@ -154,8 +157,13 @@ class _Images:
             path = join(folder, plain)
             if path in self._files:
                 return path
-        found = self._index.find(name)
-        return None if found is None or self._is_of_other_split(posixpath.dirname(found), split) else found
+        match = self._index.match(name)
+        if match is None or not match.is_sure:
+            return None
+        fitting = [
+            file for file in match.names if not self._is_of_other_split(posixpath.dirname(file), split)
+        ]
+        return fitting[0] if len(fitting) == 1 else None
 
     def new_name(self, path: str) -> str:
         """The new name of the image at ``path``."""
@@ -172,7 +180,7 @@ class _Images:
         left = [
             name
             for folder in self._tree.files
-            if not _NO_PHOTOS.match(posixpath.basename(folder))
+            if not _has_no_photos(folder)
             for name in self._tree.files_of(folder, *IMAGE_SUFFIXES)
             if name not in listed
         ]
@@ -185,6 +193,10 @@ class _Images:
     def _is_of_other_split(self, folder: str, split: str) -> bool:
         others = (split_named(part) for part in folder.split("/") if is_split_folder(part))
         return split != ALL and any(other not in (None, ALL, split) for other in others)
+
+
+def _has_no_photos(folder: str) -> bool:
+    return _NO_PHOTOS.match(posixpath.basename(folder)) is not None
 
 
 def _subset(document_name: str) -> str:

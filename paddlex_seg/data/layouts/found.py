@@ -61,6 +61,11 @@ def find_layout(dataset_dir: Path, place: Path, source: str = AUTO) -> Layout:
             f"them."
         )
     fitting = [layout for layout in layouts if source in (AUTO, layout.format)]
+    if {layout.format for layout in fitting} == {
+        "COCO",
+        "MaskPNG",
+    }:  # EISeg writes both; COCO has the objects
+        fitting = [layout for layout in fitting if layout.format == "COCO"]
     names = " and ".join(layout.name for layout in layouts)
     kinds = ", ".join(layout.format for layout in layouts)
     if not fitting:
@@ -90,11 +95,19 @@ def own_root(dataset_dir: Path) -> Path:
     if layout.is_own:
         return layout.at(place)
     where = layout.at(Path(dataset_dir) if place.is_dir() else place)
+    what = "brings it into a new folder, changes nothing in the old one"
+    if has_layout_of_paddlex(where, layout):
+        what = "writes annotations/instance_train.json and instance_val.json beside it, changes no file"
     raise ForeignDataset(
         f"{where}: this is {layout.name}, format {layout.format}. It must be converted first. This command "
-        "brings it into a new folder, changes nothing in the old one, and says how to go on:",
+        f"{what}, and says how to go on:",
         source=AUTO,
     )
+
+
+def has_layout_of_paddlex(root: Path, layout: Layout) -> bool:
+    """Whether the data set has the layout of PaddleX, in whose folder LabelMe files are converted."""
+    return layout.format == "LabelMe" and (root / "images").is_dir()
 
 
 def describe(tree: Tree) -> str:

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from paddlex_seg.data.formats.labelme.write import write_labelme
 from paddlex_seg.data.formats.mask_png import read_mask_png, write_mask_png
 from paddlex_seg.data.formats.voc import read_voc
 from paddlex_seg.data.formats.yolo import read_yolo, write_yolo
-from paddlex_seg.data.layouts.found import AUTO, find_layout, require_place
+from paddlex_seg.data.layouts.found import AUTO, find_layout, has_layout_of_paddlex, require_place
 from paddlex_seg.data.layouts.recognise import Layout
+from paddlex_seg.data.layouts.split_names import is_split_folder, split_named
 from paddlex_seg.data.preparation.coco_documents import with_val
 from paddlex_seg.data.preparation.divide import divide, divide_dataset, divide_into_folds
 from paddlex_seg.data.preparation.layouts import SPLITS, annotation_files, existing_annotations, list_files
@@ -88,7 +89,7 @@ def convert_dataset(
         root = layout.at(place)
         if layout.is_own and settings.dst_dir is None:
             return _already_there(root, output_dir, split)
-        if _has_layout_of_paddlex(root, layout) and settings.dst_dir is None and is_writable(root):
+        if has_layout_of_paddlex(root, layout) and settings.dst_dir is None and is_writable(root):
             return _convert_in_place(root, layout, split)
     else:
         unpacked = output_dir / "unpacked" / place.stem
@@ -120,10 +121,6 @@ def _already_there(root: Path, output_dir: Path, split: SplitSettings) -> Prepar
     return Prepared(divide_dataset(root, split, new_place(output_dir, None)) if split.enable else root)
 
 
-def _has_layout_of_paddlex(root: Path, layout: Layout) -> bool:
-    return layout.format == "LabelMe" and (root / "images").is_dir()
-
-
 def _convert_in_place(root: Path, layout: Layout, split: SplitSettings) -> Prepared:
     recover(root)
     conversion = READERS[layout.format](root)
@@ -141,7 +138,7 @@ def _convert_in_place(root: Path, layout: Layout, split: SplitSettings) -> Prepa
 
 def _convert_other(root: Path, target: Path, layout: Layout, place: Path, split: SplitSettings) -> Prepared:
     """Convert from a format that has a reader of its own."""
-    conversion = READERS[layout.format](root)
+    conversion = _with_splits_of_folders(READERS[layout.format](root))
     _require_images(root, conversion)
     names = (record.file_name for coco in conversion.splits.values() for record in coco.images)
     images = {name: conversion.images.get(name, root / "images" / name) for name in names}
@@ -154,6 +151,27 @@ def _convert_other(root: Path, target: Path, layout: Layout, place: Path, split:
     if split.folds:
         divide_into_folds(target, merge_coco(list(splits.values())), split)
     return _finished(target, conversion.findings, entry, split)
+
+
+def _with_splits_of_folders(conversion: Conversion) -> Conversion:
+    """Give a source without lists of splits the splits that the folders of all its images name."""
+    if ALL not in conversion.splits:
+        return conversion
+    whole = conversion.splits[ALL]
+    split_of = {}
+    for record in whole.images:
+        folders = conversion.list_lines.get(record.file_name, record.file_name).split("/")[:-1]
+        split_of[record.id] = next((split_named(name) for name in folders if is_split_folder(name)), None)
+    found = set(split_of.values())
+    if "train" not in found or not found <= set(SPLITS) or len(found) == 1:
+        return conversion
+    splits = {}
+    for split in (name for name in SPLITS if name in found):
+        images = tuple(record for record in whole.images if split_of[record.id] == split)
+        annotations = tuple(item for item in whole.annotations if split_of[item.image_id] == split)
+        path = whole.path.with_name(f"instance_{split}.json")
+        splits[split] = replace(whole, path=path, images=images, annotations=annotations)
+    return replace(conversion, splits=splits)
 
 
 def _convert_export(root: Path, target: Path, layout: Layout, place: Path, split: SplitSettings) -> Prepared:
@@ -238,7 +256,8 @@ def _entry(layout: Layout, source: Path, target: Path, counts: Mapping[str, Any]
 def _finished(
     target: Path, findings: tuple[Finding, ...], entry: Mapping[str, Any], split: SplitSettings
 ) -> Prepared:
-    counts = ", ".join(f"{name} {count['images']}" for name, count in entry["splits"].items())
+    in_order = sorted(entry["splits"].items(), key=lambda item: SPLITS.index(item[0]))
+    counts = ", ".join(f"{name} {count['images']}" for name, count in in_order)
     _LOGGER.info(f"Convert dataset successfully ! Images: {counts}.")
     if split.enable:
         _LOGGER.info("Split dataset successfully !")

@@ -8,18 +8,13 @@ from planted import PLANTS, write_sound_dataset
 
 from paddlex_seg.data.checking.check import CheckReport, check
 from paddlex_seg.data.demo import COCO_FOLDER, write_demo_dataset
+from paddlex_seg.data.finding_kinds.sources import SOURCES
 from paddlex_seg.data.findings import KINDS
 from paddlex_seg.data.images import Decode
 from paddlex_seg.errors import DatasetError
 
 # Findings of converters. The tests of each format cover them.
-OF_CONVERTERS = {
-    "source_unreadable",
-    "shape_unusable",
-    "shape_without_area",
-    "label_unknown",
-    "mask_approximated",
-}
+OF_CONVERTERS = set(SOURCES)
 
 # Findings about a repair. tests/cases/test_repair_keeps.py covers them.
 OF_REPAIRS = {"repair_removed_much"}

@@ -19,9 +19,11 @@ from exports import (
     coco,
     cvat_coco,
     draw,
+    eiseg_coco,
     flat_coco,
     label_studio_yolo,
     labelme,
+    labelme2coco,
     put,
     roboflow_coco,
     voc,
@@ -193,6 +195,15 @@ def test_an_image_is_found_under_another_name_and_that_is_told(
     assert [item.code for item in prepared.findings] == ["image_name_differs"] * (not same_name)
 
 
+def test_an_image_is_found_under_another_name_in_the_folder_of_its_split(tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        draw(tmp_path / "export" / split / "a.jpg", len(split))
+        put(tmp_path / "export" / split / "_annotations.coco.json", coco(["A.JPG"]))
+    report = check(convert(tmp_path / "export").dataset_dir)
+    assert [record.file_name for record in report.train.images] == ["train/a.jpg"]
+    assert [record.file_name for record in report.val.images] == ["valid/a.jpg"]
+
+
 def test_an_image_of_another_split_is_not_taken_for_a_missing_one(tmp_path: Path) -> None:
     roboflow_coco(tmp_path / "export")
     (tmp_path / "export" / "valid" / "a1_jpg.rf.0a1b.jpg").unlink()  # train has an image of this name
@@ -207,6 +218,16 @@ def test_an_export_without_images_says_so(tmp_path: Path) -> None:
     with pytest.raises(NothingConverted, match="none of the 5 listed images is there.*Save images"):
         convert(tmp_path / "export")
     assert not (tmp_path / "output" / "dataset").exists()
+
+
+def test_masks_and_drawings_are_not_taken_for_images(tmp_path: Path) -> None:
+    for build in (eiseg_coco, labelme2coco):
+        build(tmp_path / build.__name__)
+        prepared = convert(tmp_path / build.__name__)
+        assert "image_unreferenced" not in {item.code for item in prepared.findings}
+        for path in (prepared.dataset_dir / "images").iterdir():
+            sources = (tmp_path / build.__name__ / folder / path.name for folder in ("", "JPEGImages"))
+            assert path.read_bytes() in [source.read_bytes() for source in sources if source.is_file()]
 
 
 def test_the_classes_that_tools_list_for_themselves_stay_when_they_are_used(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def _turn_images(drafts: Sequence[Draft], image_dir: Path, facts: Mapping[str, I
 
 
 def _turn_annotations(
-    draft: Draft, part: Part, slots: Sequence[Slot], facts: Mapping[str, ImageFacts], image_ids: set[int]
+    draft: Draft, part: Part, slots: Sequence[Slot], facts: Mapping[str, ImageFacts], image_ids: set[Id]
 ) -> None:
     """Turn the annotations of these images as their orientation turns them, or all of an image or none."""
     if not image_ids:
