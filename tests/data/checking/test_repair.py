@@ -74,7 +74,7 @@ def test_a_defect_without_a_safe_repair_is_kept_and_still_reported(tmp_path: Pat
     if code not in (
         "image_unreferenced",
         "dataset_nested",
-    ):  # the copy contains only listed images, and is never nested
+    ):  # the copy has only listed images and used files, and is never nested
         assert check(repair.root).counts[code] == check(planted.root).counts[code]
 
 
