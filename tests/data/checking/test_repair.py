@@ -83,7 +83,7 @@ def test_a_defect_without_a_safe_repair_is_kept_and_still_reported(tmp_path: Pat
         "image_unreferenced",
         "dataset_nested",
         "json_encoding",
-    ):  # the copy contains only listed images, is never nested, and is UTF-8
+    ):  # the copy has only listed images and used files, is never nested, and is UTF-8
         assert check(repair.root).counts[code] == check(planted.root).counts[code]
 
 
