@@ -657,7 +657,7 @@ def test_pictures_of_eiseg_are_no_masks_and_its_gray_masks_show_classes(tmp_path
     save(root / "label/a_cutout.png", coloured((9, 8, 7), (6, 5, 4)))
     conversion = read_mask_png(root)
     assert objects(conversion) == {"a.jpg": [("bolt", 575)]}
-    assert codes(conversion) == ["mask_picture", "mask_several_pieces"]
+    assert codes(conversion) == ["mask_not_read", "mask_several_pieces"]
 
 
 def test_polygons_of_eiseg_beside_its_gray_mask_are_the_objects(tmp_path: Path) -> None:
@@ -673,7 +673,7 @@ def test_polygons_of_eiseg_beside_its_gray_mask_are_the_objects(tmp_path: Path) 
     (root / "label/a.json").write_text(json.dumps(entries))
     conversion = read_mask_png(root)
     assert objects(conversion) == {"a.jpg": [("bolt", 200), ("nut", 375)]}
-    assert codes(conversion) == ["mask_picture"]
+    assert codes(conversion) == ["mask_not_read"]
     (root / "label/a.json").write_text('[{"points": 1}]')
     assert codes(read_mask_png(root)) == ["source_unreadable"]
 

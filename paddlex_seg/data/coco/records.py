@@ -1,5 +1,6 @@
 """Validation of one record of a COCO file: an image, a category or an annotation."""
 
+import json
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -152,6 +153,11 @@ def _any_text(value: Any) -> str:
     return value
 
 
+def _group_name(value: Any) -> str:
+    """Nothing depends on it, so anything but text is read as its JSON text."""
+    return _any_text(value if isinstance(value, str) else json.dumps(value))
+
+
 def _text(value: Any) -> str:
     if not _any_text(value).strip():
         raise WrongValue("is empty")
@@ -196,7 +202,7 @@ IMAGE_FIELDS: dict[str, _Reader] = {
     "height": _side,
 }
 CATEGORY_FIELDS: dict[str, _Reader] = {"id": _id, "name": _text}
-CATEGORY_OPTIONS: dict[str, _Reader] = {"supercategory": _any_text}
+CATEGORY_OPTIONS: dict[str, _Reader] = {"supercategory": _group_name}
 ANNOTATION_FIELDS: dict[str, _Reader] = {
     "id": _id,
     "image_id": _id,

@@ -107,10 +107,10 @@ SOURCES: dict[str, Kind] = {
         "Masks are colour images. Each colour became one object.",
         "Check the number of objects. If colours mean classes, convert as VOC with masks of objects.",
     ),
-    "mask_picture": Kind(
+    "mask_not_read": Kind(
         "info",
-        "Pictures that show classes or cutouts lie beside the annotations. They were not read as masks of "
-        "objects.",
+        "Images that only show masks, such as pseudo colours or cutouts, lie beside the masks. They were not "
+        "read.",
         "Nothing to do.",
     ),
     "source_unlisted": Kind(

@@ -16,7 +16,7 @@ MASK_WORDS = frozenset(
 )
 IMAGE_WORDS = frozenset("image images img imgs photo picture pic rgb leftimg8bit orig original sat".split())
 # Words in the names of files that show masks to people.
-PICTURE_WORDS = frozenset(
+SHOWING_WORDS = frozenset(
     "pseudo cutout color colour colored overlay vis viz visual visualization blend preview".split()
 )
 
@@ -47,7 +47,7 @@ def plain_name(stem: str, *, with_folder: bool = True) -> str:
     while os.path.splitext(name)[1] in IMAGE_SUFFIXES:
         name = os.path.splitext(name)[0]
     words = [word for word in re.split(r"[\s_.-]+", name) if word]
-    kept = [word for word in words if word not in MASK_WORDS | IMAGE_WORDS | PICTURE_WORDS]
+    kept = [word for word in words if word not in MASK_WORDS | IMAGE_WORDS | SHOWING_WORDS]
     return (f"{folder}/" if with_folder else "") + ("_".join(kept) or name)
 
 

@@ -225,7 +225,7 @@ class _Looks:
                 "taken; "
                 f"the first is {self.with_polygons[0]}"
             )
-            yield finding("mask_picture", folder, message)
+            yield finding("mask_not_read", folder, message)
         if self.soft:
             message = f"{len(self.soft)} masks have gray values along edges; the first is {self.soft[0]}"
             yield finding("mask_soft_edges", folder, message)

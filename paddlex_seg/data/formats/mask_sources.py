@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from paddlex_seg.data.findings import Finding, finding
 from paddlex_seg.data.formats.conversion import ALL
 from paddlex_seg.data.formats.mask_images import MASK_SUFFIXES
-from paddlex_seg.data.formats.mask_names import MASK_WORDS, PICTURE_WORDS, has_word, images_of_masks
+from paddlex_seg.data.formats.mask_names import MASK_WORDS, SHOWING_WORDS, has_word, images_of_masks
 from paddlex_seg.data.formats.source_files import (
     IGNORED_LABELS,
     SPLITS,
@@ -87,12 +87,14 @@ def find_mask_source(root: Path, class_list_dir: Path) -> MaskSource:
             f"{root}: {len(files)} masks in {mask_folder}, but no image in images/. Copy the images there."
         )
     masks = [name for name in files if not name.endswith(INDEX)]
-    pictures = [name for name in masks if has_word(os.path.splitext(name)[0], PICTURE_WORDS)]
+    copies = [name for name in masks if has_word(os.path.splitext(name)[0], SHOWING_WORDS)]
     stems = {os.path.splitext(name)[0] for name in images}
-    if pictures and all(os.path.splitext(name)[0] not in stems for name in pictures):
-        masks = [name for name in masks if name not in set(pictures)]
-        message = f"{len(pictures)} pictures of masks were not read; the first is {mask_folder}/{pictures[0]}"
-        findings.append(finding("mask_picture", mask_folder, message))
+    if copies and all(os.path.splitext(name)[0] not in stems for name in copies):
+        masks = [name for name in masks if name not in set(copies)]
+        message = (
+            f"{len(copies)} images that show masks were not read; the first is {mask_folder}/{copies[0]}"
+        )
+        findings.append(finding("mask_not_read", mask_folder, message))
     found = _Found(image_folder, mask_folder, images, findings)
     found.add_folders(files)
     rest = found.add_id_maps([name for name in masks if not found.is_inside_folder(name)])

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from paddlex_seg.data.formats.mask_sources import IMAGE_FOLDERS, MASK_FOLDERS
 from paddlex_seg.data.images import IMAGE_SUFFIXES
-from paddlex_seg.data.layouts.split_names import is_split_folder
+from paddlex_seg.data.layouts.split_names import is_split_folder, split_named
 from paddlex_seg.data.layouts.tree import Tree, join
 from paddlex_seg.files.json import first_strings
 
@@ -21,12 +22,6 @@ ANNOTATION_FOLDERS = (
     "jsons",
     "coco",
     "images",
-)
-# Folders of images and of their masks, in lower case.
-IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "pictures", "photos")
-MASK_FOLDERS = (
-    *("masks", "mask", "labels", "label", "annotations", "annotation", "segmentations", "segmentation"),
-    *("gt", "ground_truth", "groundtruth", "instances", "instance_masks"),
 )
 MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
 
@@ -43,6 +38,9 @@ class Layout:
     def at(self, place: Path) -> Path:
         """The folder where the data set begins."""
         return place / self.root if self.root else place
+
+
+_Look = Callable[[Tree, str], Layout | None]  # the layout that begins in a folder
 
 
 def recognise(tree: Tree) -> list[Layout]:
@@ -153,7 +151,15 @@ def _voc(tree: Tree, folder: str) -> Layout | None:
     boxes = [name for name in names if name == "Annotations" and tree.has_below(join(folder, name), ".xml")]
     if boxes and "JPEGImages" in names:
         return Layout("VOC", "Pascal VOC with boxes only (Annotations/*.xml)", folder)
-    return None
+    return _one_per_split(tree, folder, _voc)
+
+
+def _one_per_split(tree: Tree, folder: str, look: _Look) -> Layout | None:
+    """Folders of splits, of which one is for training, that are alike: together they are one data set."""
+    parts = {name: look(tree, join(folder, name)) for name in tree.folders[folder] if is_split_folder(name)}
+    found = {split_named(name): part for name, part in parts.items() if part is not None}
+    first = found.get("train")
+    return Layout(first.format, f"{first.name}, a folder for each split", folder) if first else None
 
 
 def _yolo(tree: Tree, folder: str) -> Layout | None:
@@ -216,7 +222,7 @@ def _mask_png(tree: Tree, folder: str) -> Layout | None:
     stems = [name.rpartition(".")[0].lower() for name in tree.files_of(folder, *IMAGE_SUFFIXES)]
     if pngs and any(f"{stem.rpartition('/')[2]}.png" in pngs for stem in stems):
         return Layout("MaskPNG", "EISeg's masks (label/*.png)", folder)
-    return None
+    return _one_per_split(tree, folder, _mask_png)
 
 
 def _is_mask(name: str) -> bool:
@@ -225,6 +231,8 @@ def _is_mask(name: str) -> bool:
 
 def _labelme(tree: Tree, folder: str) -> Layout | None:
     places = [folder]
+    if any(name.endswith("_anno_list.txt") for name in tree.files.get(folder, ())):
+        places += tree.below(folder)  # these lists name files in any folder below
     for name in _annotation_folders(tree, folder):
         places += tree.below(name)
     for split in tree.folders[folder]:
@@ -235,7 +243,7 @@ def _labelme(tree: Tree, folder: str) -> Layout | None:
     return None
 
 
-_LOOKS: tuple[Callable[[Tree, str], Layout | None], ...] = (_own, _coco, _labelme, _voc, _yolo, _mask_png)
+_LOOKS: tuple[_Look, ...] = (_own, _coco, _labelme, _voc, _yolo, _mask_png)
 
 
 def _labelme_as_one(tree: Tree, found: list[Layout]) -> list[Layout]:

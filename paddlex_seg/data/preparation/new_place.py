@@ -10,6 +10,7 @@ from paddlex_seg.data.folders import files_in
 from paddlex_seg.errors import ConfigError
 from paddlex_seg.files.atomic import require_writable
 from paddlex_seg.files.publish import fresh_folder, publish, recover
+from paddlex_seg.structures import BANDS_FILE
 
 NOTE = "conversion.json"  # in the new folder: where its content comes from
 Files = Mapping[str, bytes | Path | None]  # by name in the new folder; None: no such file
@@ -44,8 +45,7 @@ def require_usable(target: Path, source: Path) -> None:
     if not (target / NOTE).is_file() and next(files_in(target), None) is not None:
         raise ConfigError(
             f"{target}: the folder has files that no conversion wrote. Set CheckDataset.convert.dst_dir to "
-            f"an "
-            "empty or new folder."
+            "an empty or new folder."
         )
 
 
@@ -63,6 +63,8 @@ def write_dataset(
         NOTE: (json.dumps(note, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"),
     }
     content |= {f"images/{name}": place for name, place in images.items()}
+    if (bands := Path(note["source"]) / BANDS_FILE).is_file():
+        content[BANDS_FILE] = bands.read_bytes()
     known = {name for name in content if name.startswith("images/")}
     there = {f"images/{name}" for name in files_in(target / "images") if ".bak" not in name}
     if (target / NOTE).is_file() and (_source_of(target) != note["source"] or not there <= known):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import shapely
+from numpy.typing import NDArray
 
 from paddlex_seg.data.checking.mask_problems import (
     area_problems,
@@ -21,6 +22,7 @@ from paddlex_seg.data.checking.other_readings import other_readings, repaired
 from paddlex_seg.data.checking.repair.draft import Draft, Slot, highest_number
 from paddlex_seg.data.coco.mask_readings import whole_or_none
 from paddlex_seg.data.coco.odd_segmentations import explain
+from paddlex_seg.data.coco.read import ParsedCoco
 from paddlex_seg.data.coco.segmentations import OddSegmentation, read_segmentation
 from paddlex_seg.masks.rle import polygons_to_rle, rle_area, rle_box_xywh, segmentation_to_json
 
@@ -85,26 +87,33 @@ def _repair_form(slot: Slot, size_hw: tuple[int, int] | None) -> None:
 
 def repair_geometry(draft: Draft) -> None:
     """Polygons without area or beyond the image, and masks without pixels."""
-    parsed, measures, slots = draft.parse()
-    coco = parsed.coco
-    is_other = other_readings(coco, measures).rows
-    stays = is_other | is_object_by_box(measures)
-    for row in np.flatnonzero(empty_masks(coco, measures) & ~stays):
+    _repair_parts(draft)
+    parsed, measures, slots = draft.parse()  # what is left of a mask may be empty
+    stays = other_readings(parsed.coco, measures).rows | is_object_by_box(measures)
+    stays |= _is_size_doubtful(draft, parsed)
+    for row in np.flatnonzero(empty_masks(parsed.coco, measures) & ~stays):
         slots[row].remove("mask_empty")
     for row in np.flatnonzero(measures.is_flat & ~stays):
         slots[row].remove("polygon_zero_area")
-    for row in np.flatnonzero(measures.has_flat_part & ~measures.is_flat & ~is_other):
+
+
+def _repair_parts(draft: Draft) -> None:
+    parsed, measures, slots = draft.parse()
+    empty = empty_masks(parsed.coco, measures) | measures.is_flat
+    kept = ~empty & ~other_readings(parsed.coco, measures).rows
+    for row in np.flatnonzero(measures.has_flat_part & kept):
         _drop_flat_parts(slots[row])
-    inside = empty_masks(coco, measures) | measures.is_flat
-    for row in np.flatnonzero((measures.reach_outside > 1) & ~inside & ~is_other):
-        if not slots[row].is_removed:
-            height, width = (int(side) for side in measures.image_hw[row])
-            _cut(slots[row], height, width)
+    for row in np.flatnonzero((measures.reach_outside > 1) & kept & ~_is_size_doubtful(draft, parsed)):
+        height, width = (int(side) for side in measures.image_hw[row])
+        _cut(slots[row], height, width)
+
+
+def _is_size_doubtful(draft: Draft, parsed: ParsedCoco) -> NDArray[np.bool_]:
+    """Flags [n] of annotations of which nobody knows what lies outside their image."""
+    return np.array([item.image_id in draft.doubtful_sizes for item in parsed.coco.annotations], bool)
 
 
 def _drop_flat_parts(slot: Slot) -> None:
-    if slot.is_removed:
-        return
     corners = [np.array(part, float).reshape(-1, 2) for part in slot.after["segmentation"]]
     areas = [float(shapely.Polygon(xy).area) for xy in corners]
     solid = [part for part, area in zip(slot.after["segmentation"], areas, strict=True) if area >= FLAT]

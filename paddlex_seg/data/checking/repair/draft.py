@@ -59,6 +59,7 @@ class Draft:
         self.category_codes: list[str] = []
         self.image_files: dict[str, str] = {}  # file_name in the copy -> name of the file, where they differ
         self.spare_images: set[str] = set()  # files that may be meant by a file_name; a person decides
+        self.doubtful_sizes: set[Id] = set()  # images whose listed size is wrong, and stays
 
     def records(self, kind: str) -> Iterator[Slot]:
         """The slots whose record is a JSON object and not removed."""

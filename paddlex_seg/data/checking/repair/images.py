@@ -123,6 +123,7 @@ def _turn_images(drafts: Sequence[Draft], image_dir: Path, facts: Mapping[str, I
             for record in part.coco.images
             if (found := size_problem(record, facts[record.file_name], frames.get(record.id))) is not None
         }
+        draft.doubtful_sizes = {id for id, code in problems.items() if code == "image_size_mismatch"}
         for slot in draft.records("images"):
             id = slot.id()
             if id is not None and (code := problems.get(id, "")) in SWAPPED:
