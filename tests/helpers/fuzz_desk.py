@@ -90,8 +90,8 @@ class Run:
 def _key_of(report: CheckReport, file_name: str) -> str:
     try:
         return image_key((report.paths.image_dir / file_name).read_bytes())
-    except (OSError, ValueError) as problem:
-        return f"unreadable: {problem}"
+    except (OSError, ValueError):
+        return f"unreadable: {file_name}"
 
 
 @contextmanager

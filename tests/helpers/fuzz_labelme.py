@@ -393,7 +393,8 @@ def keys_in_other_order(source: LabelMeSource, rng: random.Random) -> None:
 def normalised_coordinates(source: LabelMeSource, rng: random.Random) -> None:
     for image, document in source.images_with_documents():
         for shape in document["shapes"]:
-            shape["points"] = [[x / image.width, y / image.height] for x, y in shape["points"]]
+            if shape["shape_type"] != "mask":
+                shape["points"] = [[x / image.width, y / image.height] for x, y in shape["points"]]
 
 
 @ambiguous
@@ -525,10 +526,10 @@ def coordinates_lost(source: LabelMeSource, rng: random.Random) -> None:
 
 @lossy
 def points_lost(source: LabelMeSource, rng: random.Random) -> None:
+    values = [[], None, [[1.0, 2.0]], [[1.0], [2.0], [3.0]], "x", [[1.0, 2.0], [3.0, 4.0]], {}]
     for shape in [shape for shapes in source.some_objects(rng) for shape in shapes]:
-        shape["points"] = rng.choice(
-            [[], None, [[1.0, 2.0]], [[1.0], [2.0], [3.0]], "x", [[1.0, 2.0], [3.0, 4.0]], {}]
-        )
+        if shape.get("shape_type") != "mask":
+            shape["points"] = rng.choice(values)
 
 
 @lossy

@@ -216,7 +216,6 @@ def other_keys(source: YoloSource, rng: random.Random) -> None:
         "download": None,
         "test": None,
         "roboflow": "https://example.com",
-        "kpt_shape": [17, 3],
     }
 
 
@@ -308,6 +307,8 @@ def one_number_too_many(source: YoloSource, rng: random.Random) -> None:
 
 @ambiguous
 def one_number_too_few(source: YoloSource, rng: random.Random) -> None:
+    """If all lines have an odd number of coordinates, the last one may be taken for a confidence."""
+    source.doubtful |= {image.key for image in source.scene.images}
     for line in some(rng, source.lines):
         del line[rng.randrange(1, len(line))]
 
