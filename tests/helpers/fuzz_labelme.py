@@ -526,7 +526,7 @@ def coordinates_lost(source: LabelMeSource, rng: random.Random) -> None:
 
 @lossy
 def points_lost(source: LabelMeSource, rng: random.Random) -> None:
-    values = [[], None, [[1.0, 2.0]], [[1.0], [2.0], [3.0]], "x", [[1.0, 2.0], [3.0, 4.0]], {}]
+    values: list[Any] = [[], None, [[1.0, 2.0]], [[1.0], [2.0], [3.0]], "x", [[1.0, 2.0], [3.0, 4.0]], {}]
     for shape in [shape for shapes in source.some_objects(rng) for shape in shapes]:
         if shape.get("shape_type") != "mask":
             shape["points"] = rng.choice(values)
