@@ -9,7 +9,7 @@ import random
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,33 +137,42 @@ class Outcome:
 
 
 FIX = {"CheckDataset__fix__enable": True}
+MEMORY = Path("/dev/shm")  # a disk would take longer than the runs: every file is flushed
+
+
+def ways_of(format_name: str) -> dict[str, dict[str, Any]]:
+    """What a user may do with a data set of this format, and the options for it."""
+    if format_name == "COCO":
+        return {"check": {}, "fix": FIX}
+    convert = {"CheckDataset__convert__enable": True, "CheckDataset__convert__src_dataset_type": format_name}
+    by_itself = {**convert, "CheckDataset__convert__src_dataset_type": "auto"}
+    return {"check": {}, "convert": convert, "convert and fix": {**convert, **FIX}, "auto": by_itself}
 
 
 def examine(
-    format_name: str, source_type: type[Source], scene: Scene, mutations: Sequence[Mutation[Any]], seed: int
+    format_name: str,
+    source_type: type[Source],
+    scene: Scene,
+    mutations: Sequence[Mutation[Any]],
+    seed: int,
+    ways: Collection[str],
 ) -> Outcome:
-    """Damage a data set, run the mode in all ways that a user has, and judge.
+    """Damage a data set, run the mode in these ways (`ways_of`), and judge. A fault names the way.
 
-    ``format_name``: "COCO", or what ``CheckDataset.convert.src_dataset_type`` says. A fault names the way.
+    ``format_name``: "COCO", or what ``CheckDataset.convert.src_dataset_type`` says.
     """
     source = source_type(scene)
     rng = random.Random(seed)
     for mutation in mutations:
         mutation.apply(source, rng)
-    convert = {} if format_name == "COCO" else {"CheckDataset__convert__enable": True}
-    ways: dict[str, dict[str, Any]] = {"check": {}, "fix": FIX}
-    if convert:
-        of_type = {**convert, "CheckDataset__convert__src_dataset_type": format_name}
-        by_itself = {**convert, "CheckDataset__convert__src_dataset_type": "auto"}
-        ways = {"check": {}, "convert": of_type, "convert and fix": {**of_type, **FIX}, "auto": by_itself}
     judge = Judge(source, lossless=all(mutation.label == "lossless" for mutation in mutations))
-    place = Path(tempfile.mkdtemp(prefix="fuzz"))
+    place = Path(tempfile.mkdtemp(prefix="fuzz", dir=MEMORY if MEMORY.is_dir() else None))
     try:
-        for number, (way, options) in enumerate(ways.items()):
+        for number, way in enumerate(ways):
             root = place / f"data{number}"
             source.write(root)
             before = _contents(root)
-            run = run_desk(root, place / f"output{number}", **options)
+            run = run_desk(root, place / f"output{number}", **ways_of(format_name)[way])
             judge.look_at(way, run)
             after = _contents(root)
             changed = [name for name, content in before.items() if after.get(name) != content]

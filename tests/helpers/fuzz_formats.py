@@ -8,6 +8,7 @@ import fuzz_labelme
 import fuzz_voc
 import fuzz_yolo
 from fuzz_cases import Mutations, Source
+from fuzz_desk import ways_of
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,11 @@ class Format:
     source_type: str  # what CheckDataset.convert.src_dataset_type says; COCO needs no conversion
     source: type[Source]
     mutations: Mutations[Any]
+
+    @property
+    def all_ways(self) -> tuple[str, ...]:
+        """The ways to run the mode on it."""
+        return tuple(ways_of(self.source_type))
 
     @property
     def needed(self) -> frozenset[str]:
