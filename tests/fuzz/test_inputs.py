@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from fuzz_cases import Mutation
-from fuzz_desk import examine
+from fuzz_desk import Unfit, examine
 from fuzz_formats import FORMATS, Format
 from fuzz_scenes import Scene, SceneImage, Thing, scenes
-from hypothesis import HealthCheck, event, given, note, settings
+from hypothesis import HealthCheck, event, given, note, reject, settings
 from hypothesis import strategies as st
 
 NAMES = sorted(FORMATS)
@@ -114,7 +114,10 @@ def check_examples(form: Format, all_ways: bool, **options: Any) -> Counter[str]
     )
     def property_holds(scene: Scene, mutations: Sequence[Mutation[Any]], seed: int) -> None:
         ways = form.all_ways if all_ways else form.all_ways[seed % len(form.all_ways) :][:1]
-        outcome = examine(form.source_type, form.source, scene, mutations, seed, ways)
+        try:
+            outcome = examine(form.source_type, form.source, scene, mutations, seed, ways)
+        except Unfit:
+            reject()
         note(f"{outcome}")
         labels = {mutation.label for mutation in mutations}
         worst = next(label for label in ("lossy", "ambiguous", "lossless") if label in labels)

@@ -47,8 +47,7 @@ class Source:
         """Write what is still structured into ``files``."""
 
     def write(self, root: Path) -> None:
-        """Write all files below ``root``."""
-        self.finish()
+        """Write all files below ``root``, after `finish`."""
         for name, content in self.files.items():
             path = root / self.inside / name
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ class CocoSource(Source):
     # How a document becomes bytes; the last step of all.
     encode: Callable[[str, str], bytes] = lambda split, text: text.encode()
     dump: Callable[[Any], str] = lambda document: json.dumps(document, ensure_ascii=False)
-    things: dict[int, tuple[str, SceneImage, Thing]] = field(default_factory=dict)  # by first annotation id
+    things: list[tuple[Record, str, SceneImage, Thing]] = field(default_factory=list)  # what a record shows
 
     def build(self) -> None:
         number = 0
@@ -54,7 +54,7 @@ class CocoSource(Source):
                             "iscrowd": 0,
                         }
                     )
-                    self.things[number] = (split, image, thing)
+                    self.things.append((annotations[-1], split, image, thing))
             self.documents[split] = {
                 "images": records,
                 "annotations": annotations,
@@ -97,14 +97,14 @@ class CocoSource(Source):
         return [item for item in self.annotations if isinstance(item.get("segmentation"), dict)]
 
     def thing_of(self, item: Record) -> tuple[str, SceneImage, Thing]:
-        """What the annotation shows. Ids may have been changed, so the order counts."""
-        place = [id(other) for other in self.annotations].index(id(item))
-        return list(self.things.values())[place]
+        """What the annotation shows. Ids may have been changed, so it is told by its place in memory."""
+        return next((split, image, thing) for known, split, image, thing in self.things if known is item)
 
-    def drop(self, item: Record) -> None:
-        """Remove an annotation."""
-        for document in self.documents.values():
-            document["annotations"] = [other for other in document["annotations"] if other is not item]
+    def replace(self, old: Record, new: Record) -> Record:
+        """``new``, which shows what ``old`` shows, if that is an annotation."""
+        shown = [(new, split, image, thing) for known, split, image, thing in self.things if known is old]
+        self.things += shown
+        return new
 
 
 def is_polygons(segmentation: Any) -> bool:
@@ -587,7 +587,9 @@ def supercategories(source: CocoSource, rng: random.Random) -> None:
 def keys_in_other_order(source: CocoSource, rng: random.Random) -> None:
     for split, document in source.documents.items():
         for key in ("images", "annotations", "categories"):
-            document[key] = [dict(reversed(record.items())) for record in document[key]]
+            document[key] = [
+                source.replace(record, dict(reversed(record.items()))) for record in document[key]
+            ]
         source.documents[split] = dict(rng.sample(sorted(document.items()), len(document)))
 
 
@@ -739,7 +741,7 @@ def all_are_crowds(source: CocoSource, rng: random.Random) -> None:
         item["iscrowd"] = rng.choice([1, True, 1.0])
     source.allowed += [
         found_of(split, image, thing.label, thing.mask(image.size_hw)).as_crowd()
-        for split, image, thing in source.things.values()
+        for _, split, image, thing in source.things
     ]
 
 
@@ -750,7 +752,7 @@ def category_names_with_blanks(source: CocoSource, rng: random.Random) -> None:
     category["name"] = rng.choice([f"{name} ", name.title(), name.upper(), f" {name}"])
     source.allowed += [
         found_of(split, image, category["name"], thing.mask(image.size_hw))
-        for split, image, thing in source.things.values()
+        for _, split, image, thing in source.things
         if split == "val" and thing.label == name
     ]
 

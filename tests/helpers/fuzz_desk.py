@@ -140,6 +140,26 @@ FIX = {"CheckDataset__fix__enable": True}
 MEMORY = Path("/dev/shm")  # a disk would take longer than the runs: every file is flushed
 
 
+class Unfit(Exception):
+    """A mutation cannot be applied to what an earlier one left."""
+
+
+def damage(source: Source, mutations: Sequence[Mutation[Any]], rng: random.Random) -> None:
+    """Apply the mutations: first those that keep all there is. Raises Unfit when they do not go together."""
+    order = ("lossless", "ambiguous", "lossy")
+    for number, mutation in enumerate(sorted(mutations, key=lambda mutation: order.index(mutation.label))):
+        try:
+            mutation.apply(source, rng)
+        except (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError) as problem:
+            if number == 0:
+                raise
+            raise Unfit(f"{mutation} after others: {problem}") from problem
+    try:
+        source.finish()
+    except ValueError as problem:  # such as a name that an encoding has not
+        raise Unfit(str(problem)) from problem
+
+
 def ways_of(format_name: str) -> dict[str, dict[str, Any]]:
     """What a user may do with a data set of this format, and the options for it."""
     if format_name == "COCO":
@@ -159,12 +179,11 @@ def examine(
 ) -> Outcome:
     """Damage a data set, run the mode in these ways (`ways_of`), and judge. A fault names the way.
 
-    ``format_name``: "COCO", or what ``CheckDataset.convert.src_dataset_type`` says.
+    ``format_name``: "COCO", or what ``CheckDataset.convert.src_dataset_type`` says. Raises Unfit when the
+    mutations do not go together.
     """
     source = source_type(scene)
-    rng = random.Random(seed)
-    for mutation in mutations:
-        mutation.apply(source, rng)
+    damage(source, mutations, random.Random(seed))
     judge = Judge(source, lossless=all(mutation.label == "lossless" for mutation in mutations))
     place = Path(tempfile.mkdtemp(prefix="fuzz", dir=MEMORY if MEMORY.is_dir() else None))
     try:
