@@ -4,6 +4,7 @@
 the command line and judges. A test that fails prints scene, mutations and seed; `examine` repeats the run.
 """
 
+import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -96,6 +97,16 @@ def test_what_cannot_be_recovered_is_told(name: str, mutation: Mutation[Any]) ->
     form = FORMATS[name]
     outcome = examine(form.source_type, form.source, SCENE, [mutation], seed=0, ways=form.needed)
     assert outcome.faults == ()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_page_can_show_any_of_it(name: str) -> None:
+    """A few runs with samples, histogram and page."""
+    form, rng = FORMATS[name], random.Random(5)
+    for _ in range(3):
+        mutations = rng.sample(form.mutations.all, 2)
+        outcome = examine(form.source_type, form.source, SCENE, mutations, 0, form.all_ways[-1:], drawn=True)
+        assert outcome.faults == (), mutations
 
 
 def check_examples(form: Format, all_ways: bool, **options: Any) -> Counter[str]:
