@@ -45,7 +45,7 @@ class Run:
 
     @property
     def removed_records(self) -> bool:
-        """Whether the repair removed annotations, or images that were not only listed twice, by its own log."""
+        """Whether the repair removed annotations, or images that were not listed twice, by its log."""
         log = self.desk.result.get("fix", {}).get("log")
         if log is None:
             return False
