@@ -513,8 +513,10 @@ def images_damaged(source: LabelMeSource, rng: random.Random) -> None:
 
 @lossy
 def images_replaced(source: LabelMeSource, rng: random.Random) -> None:
-    for path in some(rng, list(source.image_paths.values())):
-        source.files[path] = encode_png(rng.randrange(2**20), 80, 80)
+    """Only the size in the file can tell it."""
+    for image, document in some(rng, source.images_with_documents()):
+        document |= {"imageHeight": image.height, "imageWidth": image.width}
+        source.files[source.image_paths[image.name]] = encode_png(rng.randrange(2**20), 80, 80)
 
 
 @lossy
