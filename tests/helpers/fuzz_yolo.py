@@ -364,7 +364,7 @@ def lists_with_lines_that_lead_nowhere(source: YoloSource, rng: random.Random) -
 def two_images_of_one_stem(source: YoloSource, rng: random.Random) -> None:
     path = rng.choice(list(source.image_paths.values()))
     other = encode_png(rng.randrange(2**20), 48, 32)
-    source.files[path.replace(".png", ".jpg")] = other
+    source.files[f"{path[:-4]}.jpg"] = other
     source.doubtful.add(image_key(other))
 
 
