@@ -1,22 +1,24 @@
-"""Time and memory of checking and converting a data set, compared with PaddleX.
+"""Time and memory of checking and converting a data set, compared with PaddleX or with another checkout.
 
 ``--paddlex PYTHON`` names an interpreter with PaddleX 3.7.2 (``pip install paddlex==3.7.2 paddlepaddle==3.2.2
-pycocotools matplotlib opencv-contrib-python-headless``). Each measurement runs in a process of its own.
-Imports do not count:
+pycocotools matplotlib opencv-contrib-python-headless``). ``--against FOLDER`` names another checkout of this
+project, such as the release before. Each measurement runs in a process of its own. Imports do not count:
 
     python benchmarks/check_dataset.py --paddlex PYTHON     # 3,000 images: check and LabelMe; some minutes
     python benchmarks/check_dataset.py --large              # 118,000 images, 860,000 masks; ten minutes
-    python benchmarks/check_dataset.py --missing-names 118000    # every file_name lacks its file
+    python benchmarks/check_dataset.py --missing-names 6000 118000 --against FOLDER    # half an hour
 
-Check: 640 x 480 JPEGs with three polygons each. Ours checks every image and annotation, searches for
-near-duplicates, draws samples and writes the report. PaddleX checks twenty images. LabelMe: conversion of the
-same data from 3,000 files. Both sides run ``--pairs`` times in turn, and the ratio of each pair is computed.
-The large data set has the size of COCO train2017, with images of a few kilobytes. Its second check uses the
-cache.
+Check: 640 x 480 JPEGs with three polygons each. Ours checks every image and annotation, searches for near-
+duplicates, draws samples and writes the report. PaddleX checks twenty images. LabelMe: conversion of the
+same data from 3,000 files. All sides run ``--pairs`` times in turn on the same data, and the ratio of each
+pair is computed. The large data set has the size of COCO train2017, with images of a few kilobytes. Its
+second check uses the cache. Missing names: all names in the annotation files are in the wrong case, or lead
+nowhere; check and repair. What takes longer than ``--limit`` seconds is stopped and has no ratio.
 """
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -25,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -141,23 +144,30 @@ def write_labelme(source: Path, root: Path) -> None:
 
 
 OURS = """
-import json, logging, sys, time
+import logging, sys, time
 from pathlib import Path
 import paddlex_seg.modes.check_dataset as mode
+from paddlex_seg.data.checking.repair.repaired_copy import repair_dataset
 from paddlex_seg.data.preparation.prepare import prepare
 from paddlex_seg.data.preparation.settings import ConvertSettings, SplitSettings
 from paddlex_seg.errors import DatasetError
 what, root, output = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+print(mode.__file__, file=sys.stderr)
 start = time.perf_counter()
 if what == "check":
-    try:
-        result = mode.check_and_draw(root, output)
-    except DatasetError:  # the result file has the findings
-        result = json.loads((output / "check_dataset_result.json").read_text())
+    result = mode.check_and_draw(root, output)
     print("findings", result["finding_counts"], file=sys.stderr)
+elif what == "check that fails":
+    try:
+        mode.check_and_draw(root, output)
+    except DatasetError as error:
+        print(error, file=sys.stderr)
+elif what == "repair":
+    print("repaired", repair_dataset(root, output / "repaired").counts, file=sys.stderr)
 else:
     labelme = ConvertSettings(enable=True, src_dataset_type="LabelMe")
-    assert prepare(root, output, labelme, SplitSettings()) == []
+    prepared = prepare(root, output, labelme, SplitSettings())
+    assert not getattr(prepared, "findings", prepared)
 print(time.perf_counter() - start)
 """
 
@@ -180,82 +190,134 @@ print(time.perf_counter() - start)
 """
 
 
-def measure(python: str, script: str, what: str, root: Path, output: Path) -> tuple[float, float]:
-    """Seconds as the script measures them, and peak memory of the process in GiB."""
-    command = [python, "-c", script, what, str(root), str(output)]
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison."""
+
+    name: str
+    python: str
+    script: str
+    checkout: Path | None = None  # the folder whose code runs; None: what is installed
+
+
+def sides_of(options: argparse.Namespace) -> list[Side]:
+    """Ours first, then what it is compared with."""
+    sides = [Side("ours", sys.executable, OURS, Path(__file__).resolve().parents[1])]
+    if options.against is not None:
+        sides.append(Side("the other checkout", sys.executable, OURS, options.against.resolve()))
+    return sides
+
+
+def measure(side: Side, what: str, root: Path, output: Path, limit: float) -> tuple[float, float] | None:
+    """Seconds as the script measures them, and peak memory of the process in GiB. None after ``limit``."""
+    command = [side.python, "-c", side.script, what, str(root), str(output)]
     # RUSAGE_CHILDREN is the peak over all children so far, so each child needs a parent process of its own.
     code = (
-        "import resource, subprocess, sys; r = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE);"
-        "peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20;"
+        "import resource, subprocess, sys\n"
+        "try:\n"
+        "    r = subprocess.run(sys.argv[2:], stdout=subprocess.PIPE, timeout=float(sys.argv[1]))\n"
+        "except subprocess.TimeoutExpired:\n"
+        "    raise SystemExit(print('late 0'))\n"
+        "peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20\n"
         "print(r.stdout.decode().split()[-1] if r.returncode == 0 else 'failed', peak)"
     )
-    outcome = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True)
+    environment = dict(os.environ)
+    if side.checkout is not None:
+        environment["PYTHONPATH"] = str(side.checkout)
+    outcome = subprocess.run(
+        [sys.executable, "-c", code, str(limit), *command],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=side.checkout,
+    )
     seconds, peak = outcome.stdout.split()
-    if seconds == "failed":
+    if seconds == "failed" or (side.checkout is not None and f"{side.checkout}/" not in outcome.stderr):
         raise SystemExit(f"{what} failed:\n{outcome.stderr}")
-    return float(seconds), float(peak)
+    return None if seconds == "late" else (float(seconds), float(peak))
 
 
-def compare(what: str, source: Path, work: Path, paddlex: str | None, pairs: int) -> None:
-    """Measure ours and PaddleX in turn, each on a new copy of the data set."""
-    ratios = []
-    for number in range(pairs):
-        times = []
-        for name, python, script in (("ours", sys.executable, OURS), ("PaddleX", paddlex, PADDLEX)):
-            if python is None:
-                continue
-            root = work / f"{what} {name} {number}"
-            shutil.copytree(source, root)
-            seconds, peak = measure(python, script, what, root, work / f"output {what} {name} {number}")
-            times.append(seconds)
-            print(f"{what}: {name} {seconds:.2f} s, peak {peak:.2f} GiB", flush=True)
-            shutil.rmtree(root)
-        if len(times) == 2:
-            ratios.append(times[0] / times[1])
-    if ratios:
-        print(f"{what}: median ratio to PaddleX {statistics.median(ratios):.2f}")
+def compare(
+    what: str,
+    sides: Sequence[Side],
+    source: Path,
+    work: Path,
+    options: argparse.Namespace,
+    *,
+    title: str = "",
+    own_copy: bool = False,
+) -> None:
+    """Measure all sides in turn. With ``own_copy``, each gets a new copy of the data set to write into."""
+    title = title or what
+    times: dict[str, list[float | None]] = {side.name: [] for side in sides}
+    for number in range(options.pairs):
+        for side in sides:
+            root, output = source, work / f"output {side.name} {number}"
+            if own_copy:
+                root = work / f"copy {side.name} {number}"
+                shutil.copytree(source, root)
+            found = measure(side, what, root, output, options.limit)
+            times[side.name].append(None if found is None else found[0])
+            text = (
+                f"more than {options.limit:g} s"
+                if found is None
+                else f"{found[0]:.2f} s, peak {found[1]:.2f} GiB"
+            )
+            print(f"{title}: {side.name} {text}", flush=True)
+            for folder in {root, output} - {source}:
+                shutil.rmtree(folder, ignore_errors=True)
+    for side in sides[1:]:
+        pairs = zip(times[sides[0].name], times[side.name], strict=True)
+        ratios = [ours / other for ours, other in pairs if ours is not None and other is not None]
+        if ratios:
+            print(f"{title}: median ratio to {side.name} {statistics.median(ratios):.2f}", flush=True)
 
 
-def large(work: Path, num_images: int, num_masks: int) -> None:
-    """Check a data set of the size of COCO train2017 twice."""
+def write_large(root: Path, num_images: int) -> None:
+    """Write a data set like COCO train2017, and say what it holds."""
     start = time.perf_counter()
-    write_dataset(work / "large", num_images, num_masks, size_wh=(160, 120), points=(12, 40))
-    files = list((work / "large" / "annotations").iterdir())
-    size = sum(path.stat().st_size for path in files) / 1e6
-    images = sum(path.stat().st_size for path in (work / "large" / "images").iterdir()) / num_images / 1e3
+    num_masks = num_images * 860 // 118
+    write_dataset(root, num_images, num_masks, size_wh=(160, 120), points=(12, 40))
+    size = sum(path.stat().st_size for path in (root / "annotations").iterdir()) / 1e6
+    images = sum(path.stat().st_size for path in (root / "images").iterdir()) / num_images / 1e3
     print(
         f"{num_images} images of {images:.1f} kB, {num_masks} masks, {size:.0f} MB of JSON, "
-        f"generated in {time.perf_counter() - start:.0f} s"
+        f"generated in {time.perf_counter() - start:.0f} s",
+        flush=True,
     )
+
+
+def large(work: Path, sides: Sequence[Side], options: argparse.Namespace) -> None:
+    """Check a data set of the size of COCO train2017: once for each side and pair, then from the cache."""
+    write_large(work / "large", options.large_images)
+    compare("check", sides, work / "large", work, options, title="large, first check")
     for name in ("first", "second"):
-        seconds, peak = measure(sys.executable, OURS, "check", work / "large", work / "large output")
-        print(f"large, {name} check: {seconds:.1f} s, peak {peak:.2f} GiB", flush=True)
+        found = measure(sides[0], "check", work / "large", work / "large output", options.limit)
+        if found is not None and name == "second":
+            print(f"large, second check: {found[0]:.1f} s, peak {found[1]:.2f} GiB", flush=True)
 
 
-def missing_names(work: Path, count: int) -> None:
-    """Check a data set whose image files have other names than the annotation files say."""
-    for kind, listed in (("in the wrong case", "PART_{:06d}.JPG"), ("that do not exist", "other_{:06d}.jpg")):
-        root = work / kind
-        (root / "images").mkdir(parents=True)
-        (root / "annotations").mkdir()
-        draw_image(work / "image.jpg", seed=0, width=96, height=64)
-        content = (work / "image.jpg").read_bytes()
-        for number in range(count):
-            (root / "images" / f"part_{number:06d}.jpg").write_bytes(content)
-        for split, numbers in (("train", range(1, count)), ("val", range(1))):
-            images = [
-                {"id": number, "file_name": listed.format(number), "width": 96, "height": 64}
-                for number in numbers
-            ]
-            square = {"category_id": 1, "segmentation": [[9, 9, 50, 9, 50, 50, 9, 50]], "iscrowd": 0}
-            document = {
-                "images": images,
-                "categories": [{"id": 1, "name": "part", "supercategory": ""}],
-                "annotations": [{**square, "id": n, "image_id": n, "bbox": [9, 9, 41, 41]} for n in numbers],
-            }
-            (root / "annotations" / f"instance_{split}.json").write_text(json.dumps(document))
-        seconds, peak = measure(sys.executable, OURS, "check", root, work / f"output {kind}")
-        print(f"{count:,} names {kind}: {seconds:.1f} s, peak {peak:.2f} GiB", flush=True)
+def missing_names(work: Path, sides: Sequence[Side], num_images: int, options: argparse.Namespace) -> None:
+    """Check and repair a data set with small images and none of their names right."""
+    source = work / f"names {num_images}"
+    write_dataset(source, num_images, num_images, size_wh=(64, 48), points=(4, 12))
+    for kind, change in (
+        ("in the wrong case", lambda name: name.upper()),
+        ("of no file", lambda name: f"lost_{name}"),
+    ):
+        root = work / f"names {num_images} {kind}"
+        (root / "annotations").mkdir(parents=True)
+        shutil.copytree(source / "images", root / "images", copy_function=os.link)
+        for path in (source / "annotations").iterdir():
+            document = json.loads(path.read_text())
+            for record in document["images"]:
+                record["file_name"] = change(record["file_name"])
+            (root / "annotations" / path.name).write_text(json.dumps(document))
+        for what in ("check that fails", "repair"):
+            title = f"{num_images} names {kind}, {what.split()[0]}"
+            compare(what, sides, root, work, options, title=title)
+        shutil.rmtree(root)
+    shutil.rmtree(source)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -263,25 +325,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--paddlex", help="Python of an environment with PaddleX")
+    parser.add_argument("--against", type=Path, help="another checkout of this project")
     parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--limit", type=float, default=1800, help="seconds that a measurement may take")
     parser.add_argument("--images", type=int, default=3000)
     parser.add_argument("--large", action="store_true")
     parser.add_argument("--large-images", type=int, default=118_000)
-    parser.add_argument("--missing-names", type=int, help="only check so many names without an image file")
+    parser.add_argument("--missing-names", type=int, nargs="+", metavar="N", help="numbers of images")
     options = parser.parse_args(arguments)
+    sides = sides_of(options)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        if options.missing_names:
-            missing_names(work, options.missing_names)
-            return
+        for num_images in options.missing_names or ():
+            missing_names(work, sides, num_images, options)
         if options.large:
-            large(work, options.large_images, options.large_images * 860 // 118)
+            large(work, sides, options)
+        if options.large or options.missing_names:
             return
+        if options.paddlex is not None:
+            sides.append(Side("PaddleX", options.paddlex, PADDLEX))
         source, labelme = work / "source", work / "labelme source"
         write_dataset(source, options.images, 3 * options.images, size_wh=(640, 480), points=(8, 24))
         write_labelme(source, labelme)
-        compare("check", source, work, options.paddlex, options.pairs)
-        compare("convert", labelme, work, options.paddlex, options.pairs)
+        compare("check", sides, source, work, options, own_copy=True)
+        compare("convert", sides, labelme, work, options, own_copy=True)
 
 
 if __name__ == "__main__":
