@@ -91,9 +91,8 @@ def find_mask_source(root: Path, class_list_dir: Path) -> MaskSource:
     stems = {os.path.splitext(name)[0] for name in images}
     if copies and all(os.path.splitext(name)[0] not in stems for name in copies):
         masks = [name for name in masks if name not in set(copies)]
-        message = (
-            f"{len(copies)} images that show masks were not read; the first is {mask_folder}/{copies[0]}"
-        )
+        first = f"{mask_folder}/{copies[0]}"
+        message = f"{len(copies)} images that only show masks were not read; the first is {first}"
         findings.append(finding("mask_not_read", mask_folder, message))
     found = _Found(image_folder, mask_folder, images, findings)
     found.add_folders(files)

@@ -84,7 +84,7 @@ def _name_inside(name: str, image_dir: Path) -> str | None:
     except DatasetError:
         pass
     path = Path(os.path.normpath(image_dir.resolve() / name))
-    if path.is_relative_to(image_dir.resolve()) and path.is_file():
+    if path.is_relative_to(image_dir.resolve()) and os.path.isfile(path):  # a name may be too long
         return path.relative_to(image_dir.resolve()).as_posix()
     return None
 

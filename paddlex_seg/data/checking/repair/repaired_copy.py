@@ -4,6 +4,7 @@ The copy contains a log of every change. `undo.undo_repair` reverts them. Image 
 never changed.
 """
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -159,7 +160,7 @@ def _share_image(source_dir: Path, source_name: str, target_dir: Path, target_na
         source, target = image_path(source_dir, source_name), image_path(target_dir, target_name)
     except DatasetError:
         return  # only a person can repair this record
-    if source.is_file() and not target.exists():
+    if os.path.isfile(source) and not os.path.exists(target):  # a name may be too long
         link_or_copy(source, target)
 
 
