@@ -147,6 +147,22 @@ def test_copies_and_folds_of_a_data_set_keep_its_setting(tmp_path: Path) -> None
     assert (desk.exit_code, desk.codes) == (0, {})
 
 
+def test_a_conversion_takes_the_setting_along(tmp_path: Path) -> None:
+    data = write_setting(write_rasters(tmp_path / "data"))
+    for split in ("train", "val"):
+        old = data / "annotations" / f"instance_{split}.json"
+        old.rename(old.with_name(f"instances_{split}2017.json"))
+    desk = check_dataset(
+        data,
+        tmp_path / "output",
+        CheckDataset__convert__enable=True,
+        CheckDataset__convert__src_dataset_type="auto",
+    )
+    assert (desk.exit_code, desk.codes) == (0, {})
+    new = tmp_path / "output" / "dataset" / "bands.yaml"
+    assert new.read_bytes() == (data / "bands.yaml").read_bytes()
+
+
 def test_rasters_without_a_setting_say_what_is_dropped(tmp_path: Path) -> None:
     desk = check_dataset(write_rasters(tmp_path / "data"), tmp_path / "output")
     assert desk.exit_code == 0

@@ -55,6 +55,30 @@ def test_an_export_is_converted_to_a_new_place_and_passes(case: str, tmp_path: P
     assert again.result["attributes"]["train_samples"] == IMAGES[case]["train"]
 
 
+@pytest.mark.parametrize("case", ["V02-labelme2voc-old", "K03-mask-suffix"])
+def test_folders_of_splits_are_one_data_set(case: str, tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        copy_case(case, tmp_path / "data" / split)
+    desk = convert(tmp_path / "data", tmp_path / "output")
+    assert desk.exit_code == 0, desk.text
+    counts = {"images": 3, "objects": 6}
+    assert desk.result["convert"]["splits"] == {"train": counts, "val": counts}
+
+
+def test_lists_above_the_folder_of_labelme_files_are_used(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    copy_case("M05-number-label", data / "cam1")
+    (data / "train_anno_list.txt").write_text("cam1/p2.json\ncam1/p0.json\n")
+    (data / "val_anno_list.txt").write_text("cam1/p1.json\n")
+    (data / "label.txt").write_text("bolt\n1\n")
+    desk = convert(data, tmp_path / "output")
+    assert desk.exit_code == 0, desk.text
+    written = Path(desk.result["convert"]["path"]) / "annotations" / "instance_val.json"
+    document = json.loads(written.read_text())
+    assert [Path(image["file_name"]).name for image in document["images"]] == ["p1.jpg"]
+    assert [category["name"] for category in document["categories"]] == ["bolt", "1"]
+
+
 @pytest.mark.parametrize("case", [*IMAGES, "V01-cvat-smask", "Y03-ds-below", "K03-mask-suffix"])
 def test_without_a_conversion_the_message_names_the_layout_and_the_command(case: str, tmp_path: Path) -> None:
     data = copy_case(case, tmp_path / "my data")

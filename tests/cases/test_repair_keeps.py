@@ -120,6 +120,36 @@ def test_a_mask_of_nothing_stays_if_its_box_says_that_there_is_an_object(
     )
 
 
+def test_masks_beyond_a_wrong_listed_size_are_neither_cut_nor_removed(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+
+    def change(document: dict[str, Any]) -> None:
+        for image in document["images"]:
+            image.update(width=48, height=32)  # the image is 96 x 64
+        far = {"segmentation": [[60, 40, 90, 40, 90, 60, 60, 60]], "bbox": None, "area": None}
+        document["annotations"][1].update(far)
+
+    changed(root, change)
+    desk = check_dataset(root, tmp_path / "out", **FIX)
+    assert (desk.exit_code, desk.codes["image_size_mismatch"]) == (3, 2)
+    assert desk.result["fix"]["removed_objects"] == 0
+    masks = [item["segmentation"] for item in annotations_of(tmp_path / "data_fixed")]
+    assert masks == [item["segmentation"] for item in annotations_of(root)]
+
+
+def test_what_is_left_of_a_mask_is_removed_at_once(tmp_path: Path) -> None:
+    flat, outside = [5, 5, 5, 5, 5, 5], [900, 900, 950, 900, 950, 950]
+
+    def change(document: dict[str, Any]) -> None:
+        document["annotations"][0].update(segmentation=[flat, outside], bbox=None, area=None)
+
+    root = changed(tmp_path / "data", change)
+    desk = check_dataset(root, tmp_path / "out", **FIX)
+    assert desk.result["fix"]["removed_objects"] == 1
+    again = check_dataset(tmp_path / "data_fixed", tmp_path / "again", **FIX)
+    assert again.result["fix"]["repaired"] == {}
+
+
 def test_a_few_losses_are_told_and_pass(tmp_path: Path) -> None:
     root = with_objects(tmp_path / "data", 39, LINE)
     desk = check_dataset(root, tmp_path / "out", **FIX)
