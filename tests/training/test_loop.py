@@ -724,19 +724,17 @@ def test_batches_of_images_without_objects_are_trained_on(
     assert row["step"] == 8 and np.isfinite(row["loss"])
 
 
-def test_a_val_file_of_crowds_alone_gives_no_score_and_the_last_model_is_the_best(
-    dataset: Path, tmp_path: Path, without_export: None
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_split_of_crowds_alone_is_refused_with_the_remedy(
+    dataset: Path, tmp_path: Path, split: str
 ) -> None:
     own = copy_dataset(dataset, tmp_path / "own")
-    crowds = (replace(item, iscrowd=True) for item in read_coco(annotation_file(own, "val")).annotations)
-    change_split(own, "val", annotations=tuple(crowds))
+    crowds = (replace(item, iscrowd=True) for item in read_coco(annotation_file(own, split)).annotations)
+    change_split(own, split, annotations=tuple(crowds))
     outcome = run_slim("train", tmp_path / "output", **train_options(own))
-    assert outcome.code == 0, outcome.stderr
-    result = read_result(tmp_path / "output", "train")
-    assert [row["mask_ap"] for row in result["history"]] == [None, None]
-    assert result["models"]["best"]["score"] is None
-    assert result["models"]["last_1"]["score"] is None
-    assert result["best_epoch"] == 2
+    assert outcome.code == 3
+    assert f"instance_{split}.json" in outcome.stderr
+    assert "iscrowd 0" in outcome.stderr
 
 
 def test_a_train_file_without_objects_is_refused(dataset: Path, tmp_path: Path) -> None:

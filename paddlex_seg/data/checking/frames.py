@@ -275,6 +275,8 @@ def _by(size_hw: tuple[int, int]) -> str:
 def _factor(listed: tuple[int, int], real: tuple[int, int]) -> str:
     """The end of a message about a listed size that is the real one, enlarged or reduced."""
     factor = max(listed) / max(real)
-    if abs(factor - 1) > 0.05 and all(abs(side * factor - other) <= 1 for side, other in zip(real, listed, strict=True)):
+    if abs(factor - 1) > 0.05 and all(
+        abs(side * factor - other) <= 1 for side, other in zip(real, listed, strict=True)
+    ):
         return f", {factor:.4g} times as large: the annotations may belong to a resized image"
     return ""
