@@ -169,3 +169,72 @@ def test_training_and_evaluation_load_images_with_such_ids(tmp_path: Path, kind:
     assert [target.class_ids.numpy().tolist() for target in batch.batch.targets] == [[0], [0]]
     assert [int(target.masks.numpy().sum()) for target in batch.batch.targets] == [1200, 1200]
     assert [record.id for record in evaluated.records] == ids
+
+
+def _padded(entry: Any) -> str:
+    return f"{entry['id']:06d}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "reference"),
+    [
+        ("images", "image_id", lambda entry: entry["file_name"]),
+        ("images", "image_id", lambda entry: entry["file_name"][:-4]),
+        ("images", "image_id", _padded),
+        ("categories", "category_id", lambda entry: entry["name"]),
+        ("categories", "category_id", _padded),
+    ],
+)
+def test_a_reference_by_name_is_read_as_what_it_means(
+    tmp_path: Path, kind: str, key: str, reference: Callable[[Any], Any]
+) -> None:
+    root = copy_case("00-sound", tmp_path / "data")
+    for path in (root / "annotations").iterdir():
+        document = json.loads(path.read_text())
+        names = {entry["id"]: reference(entry) for entry in document[kind]}
+        for item in document["annotations"]:
+            item[key] = names[item[key]]
+        path.write_text(json.dumps(document))
+    desk = check_dataset(root, tmp_path / "found")
+    assert (desk.exit_code, desk.codes) == (3, {f"{key}_dangling": 3})
+    assert desk.messages(f"{key}_dangling")[0].endswith(" 1 is meant")
+    desk = check_dataset(root, tmp_path / "output", CheckDataset__fix__enable=True)
+    assert (desk.exit_code, desk.codes) == (0, {})
+    metrics = evaluate_perfect(tmp_path / "data_fixed")
+    assert metrics.segm.AP == metrics.bbox.AP == 1.0
+
+
+def test_a_reference_that_may_mean_two_images_stays(tmp_path: Path) -> None:
+    root = copy_case("00-sound", tmp_path / "data")
+    path = root / "annotations" / "instance_train.json"
+    document = json.loads(path.read_text())
+    document["images"][1]["file_name"] = "other/t1.jpg"
+    document["annotations"][0]["image_id"] = "t1"
+    path.write_text(json.dumps(document))
+    desk = check_dataset(root, tmp_path / "output", CheckDataset__fix__enable=True)
+    assert desk.exit_code == 3
+    assert desk.messages("image_id_dangling") == ["no image has the id t1"]
+
+
+def test_an_image_record_that_is_there_twice_is_kept_once(tmp_path: Path) -> None:
+    root = copy_case("00-sound", tmp_path / "data")
+    path = root / "annotations" / "instance_train.json"
+    document = json.loads(path.read_text())
+    document["images"] *= 2
+    path.write_text(json.dumps(document))
+    desk = check_dataset(root, tmp_path / "output", CheckDataset__fix__enable=True)
+    assert (desk.exit_code, desk.codes) == (0, {})
+    assert desk.result["fix"]["removed_images"] == 0
+    assert desk.result["fix"]["removed_repetitions"]["images"] == 2
+
+
+def test_an_id_of_two_images_names_both_and_both_are_listed(tmp_path: Path) -> None:
+    root = copy_case("00-sound", tmp_path / "data")
+    path = root / "annotations" / "instance_train.json"
+    document = json.loads(path.read_text())
+    document["images"][1]["id"] = document["annotations"][1]["image_id"] = 1
+    path.write_text(json.dumps(document))
+    desk = check_dataset(root, tmp_path / "output")
+    assert desk.exit_code == 3
+    assert "image_unreferenced" not in desk.codes
+    assert desk.messages("image_id_duplicate") == ["the id is used more than once, by t1.jpg and t2.jpg"]

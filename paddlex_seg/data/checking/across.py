@@ -133,9 +133,10 @@ def _content(image_dir: Path, record: ImageRecord) -> bytes | str:
 
 
 def _find_unlisted_images(image_dir: Path, splits: Mapping[str, Split], log: FindingLog) -> None:
-    if any(split.parsed.log.counts["json_missing"] for split in splits.values()):
+    unread = ("json_missing", "json_unreadable", "json_top_level")
+    if any(split.parsed.log.counts[code] for split in splits.values() for code in unread):
         return
-    listed = {os.path.normpath(record.file_name) for split in splits.values() for record in split.coco.images}
+    listed = {os.path.normpath(name) for split in splits.values() for name in split.parsed.file_names}
     unlisted = [name for name in images_below(image_dir) if name not in listed]
     if unlisted:
         place = _real_places(image_dir)

@@ -18,6 +18,8 @@ from paddlex_seg.data.coco.records import (
     id_or_none,
     read_entry,
 )
+from paddlex_seg.data.coco.references import meant_ids
+from paddlex_seg.data.coco.wrong_value import kind_of_value
 from paddlex_seg.data.findings import Finding, FindingLog, finding, summarize_problems
 from paddlex_seg.data.text_files import decode
 from paddlex_seg.errors import DatasetError
@@ -40,6 +42,7 @@ class ParsedCoco:
     # code of the finding in ``log``.
     unusable: Mapping[str, frozenset[int]]
     turned_rle_image_ids: frozenset[Id]  # images with an RLE whose height and width are exchanged
+    file_names: frozenset[str]  # of all images, also of invalid records
 
 
 def parse_coco(document: Any, path: Path) -> ParsedCoco:
@@ -52,17 +55,20 @@ def parse_coco(document: Any, path: Path) -> ParsedCoco:
     """
     log = FindingLog(path.name)
     if not isinstance(document, dict):
-        log.add("json_top_level", f"the top level is a {type(document).__name__}, not an object")
+        log.add("json_top_level", f"the top level is {kind_of_value(document)}, not an object")
         document = {"images": [], "categories": [], "annotations": []}
     entries = {key: _entries(document, key, log) for key in ("images", "categories", "annotations")}
     images = _first_of_each_id("image", _read_images(entries["images"], log), log)
     categories = _first_of_each_id("category", _read_categories(entries["categories"], log), log)
     image_ids, category_ids = (_ids(entries[key]) for key in ("images", "categories"))
     annotated, used = (_ids(entries["annotations"], key) for key in ("image_id", "category_id"))
+    meant_images = meant_ids(annotated - image_ids, entries["images"], "file_name")
+    meant_categories = meant_ids(used - category_ids, entries["categories"], "name")
     sizes_hw = {image.id: (image.height, image.width) for image in images}
     annotations, positions, unusable = _read_annotations(entries["annotations"], sizes_hw, log)
     usable = frozenset(category.id for category in categories)
-    keep, turned = _valid_references(annotations, sizes_hw, image_ids, category_ids, usable, log)
+    meant = (meant_images, meant_categories)
+    keep, turned = _valid_references(annotations, sizes_hw, image_ids, category_ids, usable, meant, log)
     return ParsedCoco(
         coco=CocoFile(
             path=path,
@@ -73,10 +79,11 @@ def parse_coco(document: Any, path: Path) -> ParsedCoco:
         ),
         log=log,
         positions=[positions[i] for i in keep],
-        annotated_image_ids=annotated,
-        used_category_ids=used,
+        annotated_image_ids=annotated.union(meant_images.values()),
+        used_category_ids=used.union(meant_categories.values()),
         unusable=unusable,
         turned_rle_image_ids=turned,
+        file_names=frozenset(_file_names(entries["images"])),
     )
 
 
@@ -166,7 +173,7 @@ def _collector_paused() -> Iterator[None]:
 def _entries(document: Mapping[str, Any], key: str, log: FindingLog) -> list[Any]:
     entries = document.get(key)
     if not isinstance(entries, list):
-        found = f"is a {type(entries).__name__}" if key in document else "is missing"
+        found = f"is {kind_of_value(entries)}" if key in document else "is missing"
         log.add("key_missing", f"the key {key!r} {found}; expected a list")
         return []
     return entries
@@ -176,6 +183,13 @@ def _ids(entries: Iterable[Any], key: str = "id") -> frozenset[Id]:
     """The ids under ``key``, also of invalid records."""
     values = (id_or_none(entry.get(key)) for entry in entries if isinstance(entry, dict))
     return frozenset(value for value in values if value is not None)
+
+
+def _file_names(entries: Iterable[Any]) -> Iterator[str]:
+    for entry in entries:
+        name = entry.get("file_name") if isinstance(entry, dict) else None
+        if isinstance(name, str):
+            yield name.replace("\\", "/")
 
 
 def _read_images(entries: Sequence[Any], log: FindingLog) -> list[ImageRecord]:
@@ -237,8 +251,14 @@ def _first_of_each_id(kind: str, records: Sequence[_Record], log: FindingLog) ->
         if first.setdefault(record.id, record) is not record:
             image_id = record.id if kind == "image" else None
             name = "" if kind == "image" else f"{kind} {record.id}: "
-            log.add(f"{kind}_id_duplicate", f"{name}the id is used more than once", image_id=image_id)
+            owners = " and ".join(map(_name, (first[record.id], record)))
+            message = f"{name}the id is used more than once, by {owners}"
+            log.add(f"{kind}_id_duplicate", message, image_id=image_id)
     return list(first.values())
+
+
+def _name(record: ImageRecord | Category) -> str:
+    return repr(record.name) if isinstance(record, Category) else record.file_name
 
 
 def _valid_references(
@@ -247,6 +267,7 @@ def _valid_references(
     image_ids: frozenset[Id],
     category_ids: frozenset[Id],
     usable_category_ids: frozenset[Id],
+    meant: tuple[Mapping[Id, Id], Mapping[Id, Id]],
     log: FindingLog,
 ) -> tuple[list[int], frozenset[Id]]:
     """The positions of annotations with a unique id, a valid image_id and a valid category_id.
@@ -268,13 +289,14 @@ def _valid_references(
             valid = False
         seen.add(item.id)
         if item.image_id not in image_ids:
-            log.add("image_id_dangling", f"no image has the id {item.image_id}", **ids)
-        if item.category_id not in category_ids:
-            log.add(
-                "category_id_dangling",
-                f"has category_id {item.category_id}, but the file lists {listed}",
-                **ids,
+            message, hint = _with_meaning(
+                f"no image has the id {item.image_id}", "image", meant[0].get(item.image_id)
             )
+            log.add("image_id_dangling", message, hint=hint, **ids)
+        if item.category_id not in category_ids:
+            message = f"has category_id {item.category_id}, but the file lists {listed}"
+            message, hint = _with_meaning(message, "category", meant[1].get(item.category_id))
+            log.add("category_id_dangling", message, hint=hint, **ids)
             valid = False
         if valid and isinstance(item.segmentation, Mapping):
             size = sizes_hw[item.image_id]
@@ -288,6 +310,16 @@ def _valid_references(
         if valid:
             keep.append(index)
     return keep, frozenset(turned)
+
+
+def _with_meaning(message: str, kind: str, id: Id | None) -> tuple[str, str | None]:
+    """Message and hint about a reference that means the record ``id``."""
+    if id is None:
+        return message, None
+    return (
+        f"{message}; {kind} {id} is meant",
+        f"Let CheckDataset.fix.enable=True write {kind}_id {id} in a copy.",
+    )
 
 
 def _id_order(id: Id) -> tuple[bool, Id]:

@@ -1,5 +1,6 @@
 """Values of a record of a COCO file that are not as the format wants them: unusable, or read anyway."""
 
+import json
 import re
 from typing import Any
 
@@ -28,8 +29,16 @@ def shown(value: Any) -> str:
     # A huge number or list takes long to write in full, and Python refuses to write thousands of digits.
     if type(value) is int and abs(value) >= 10**40:
         return "a number of more than 40 digits"
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
     text = repr(value[:60] if isinstance(value, (str, list)) else value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def kind_of_value(value: Any) -> str:
+    """What a value of a JSON document is, for messages."""
+    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
 
 
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?\s*", re.ASCII)

@@ -7,6 +7,7 @@ RECORDS: dict[str, Kind] = {
         "error",
         "Two images have the same id, so it is unknown which image an annotation belongs to.",
         "Give each image a unique id.",
+        "If it is the same record again, it is removed.",
     ),
     "file_name_duplicate": Kind(
         "error",
@@ -37,11 +38,13 @@ RECORDS: dict[str, Kind] = {
         "error",
         "An annotation has an image_id that is not in the list of images.",
         "Add the image to the list, or correct the image_id. Remove the annotation if its image is gone.",
+        "The name or the padded number of one image is replaced by its id.",
     ),
     "category_id_dangling": Kind(
         "error",
         "An annotation has a category_id that is not in the list of categories.",
         "Add the category to the list, or correct the annotation.",
+        "The name or the padded number of one category is replaced by its id.",
     ),
     "categories_differ_names": Kind(
         "error",

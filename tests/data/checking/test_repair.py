@@ -29,6 +29,9 @@ UNDECIDABLE = {
     ("category_id_duplicate", 0),  # one id, two names
     ("category_id_duplicate", 1),
     ("category_id_duplicate", 2),
+    *(("image_id_duplicate", variant) for variant in range(3)),  # one id, two images
+    *(("image_id_dangling", variant) for variant in range(3)),  # a number of no record, not a name
+    *(("category_id_dangling", variant) for variant in range(3)),
     ("image_missing", 0),  # there is no file
     ("image_missing", 1),
     ("file_name_outside", 0),  # the image file is outside the data set

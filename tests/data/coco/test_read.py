@@ -122,7 +122,7 @@ def test_an_invalid_annotation_is_reported_with_its_problem(
         ("{'images': []}", "not JSON"),
         ("[]", "the top level is a list"),
         ({"images": [], "categories": []}, "'annotations' is missing"),
-        ({"images": {}, "categories": [], "annotations": []}, "'images' is a dict"),
+        ({"images": {}, "categories": [], "annotations": []}, "'images' is an object"),
     ],
 )
 def test_a_file_that_is_not_coco_is_rejected(tmp_path: Path, content: Any, expected: str) -> None:

@@ -12,7 +12,7 @@ from paddlex_seg.data.coco.records import id_or_none
 from paddlex_seg.structures import Id
 
 # Codes whose removed records are in the file a second time: nothing is lost.
-_REPEATED = ("annotation_id_duplicate", "file_name_duplicate")
+_REPEATED = ("annotation_id_duplicate", "file_name_duplicate", "image_id_duplicate")
 
 
 @dataclass

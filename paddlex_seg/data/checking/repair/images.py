@@ -160,7 +160,9 @@ def _merge_repeated_images(draft: Draft) -> None:
         name = PurePosixPath(record["file_name"]).as_posix()
         known = first.setdefault(name, record)
         sizes = [(entry.get("width"), entry.get("height")) for entry in (known, record)]
-        if known is not record and sizes[0] == sizes[1] and known["id"] != record["id"]:
+        if known is not record and known == record:
+            slot.remove("image_id_duplicate")
+        elif known is not record and sizes[0] == sizes[1] and known["id"] != record["id"]:
             new_id[record["id"]] = known["id"]
             slot.remove("file_name_duplicate")
     for slot in draft.records("annotations"):

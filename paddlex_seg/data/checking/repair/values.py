@@ -10,7 +10,9 @@ from paddlex_seg.data.coco.records import (
     CATEGORY_FIELDS,
     CATEGORY_OPTIONS,
     IMAGE_FIELDS,
+    id_or_none,
 )
+from paddlex_seg.data.coco.references import meant_ids
 from paddlex_seg.data.coco.wrong_value import OddValue, WrongValue
 from paddlex_seg.data.findings import KINDS
 
@@ -33,6 +35,21 @@ def repair_values(draft: Draft) -> None:
             odd = _odd_values(entry, CATEGORY_FIELDS | CATEGORY_OPTIONS)
             draft.categories[place] = {**entry, **{key: value for key, (_, value) in odd.items()}}
             draft.category_codes = sorted({*draft.category_codes, *(code for code, _ in odd.values())})
+    _repair_references(draft)
+
+
+def _repair_references(draft: Draft) -> None:
+    """References that are the name of an image or of a category."""
+    images = [slot.after for slot in draft.records("images")]
+    for kind, entries, name_key in (("image", images, "file_name"), ("category", draft.categories, "name")):
+        key = f"{kind}_id"
+        known = {id_or_none(entry.get("id")) for entry in entries if isinstance(entry, dict)}
+        used = {id for slot in draft.records("annotations") if (id := slot.id(key)) is not None}
+        meant = meant_ids(used - known, entries, name_key)
+        for slot in draft.records("annotations") if meant else ():
+            id = slot.id(key)
+            if id is not None and id in meant:
+                slot.change(f"{key}_dangling", **{key: meant[id]})
 
 
 def _odd_values(entry: Mapping[str, Any], readers: _Readers) -> dict[str, tuple[str, Any]]:
