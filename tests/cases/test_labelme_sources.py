@@ -431,3 +431,29 @@ def test_dead_links_are_findings(tmp_path: Path) -> None:
     conversion = read_labelme(tmp_path)
     assert objects_of_images(conversion) == {"a.jpg": 1}
     assert the_finding(conversion, "source_unreadable").file == "annotations/b.json"
+
+
+def test_file_and_image_may_differ_in_case(tmp_path: Path) -> None:
+    save_image(tmp_path / "A.JPG")
+    write_file(tmp_path / "a.json", "a.jpg", shape())
+    conversion = read_labelme(tmp_path)
+    assert objects_of_images(conversion) == {"A.JPG": 1}
+    assert conversion.findings == ()
+
+
+def test_a_second_conversion_finds_the_same_errors(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for name in "abcde":
+        labelled(data, name)
+    (data / "annotations/e.json").write_text('{"shapes": [{"la')
+    for number in range(2):
+        desk = check_dataset(data, tmp_path / f"output{number}", **CONVERT)
+        assert desk.exit_code == 3
+        assert desk.codes["source_unreadable"] == 1
+
+
+def test_a_mask_shape_without_a_mask_is_named(tmp_path: Path) -> None:
+    save_image(tmp_path / "images/a.jpg")
+    empty = shape(points=[[1, 1], [5, 5]], shape_type="mask", mask=None)
+    write_file(tmp_path / "annotations/a.json", "../images/a.jpg", shape(), empty)
+    assert "has no mask" in the_finding(read_labelme(tmp_path), "shape_unusable").message

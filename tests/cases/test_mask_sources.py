@@ -758,3 +758,11 @@ def test_the_short_json_export_of_label_studio_is_enough(tmp_path: Path) -> None
     save(root / "masks/task-12-annotation-34-by--my-tag-hex-nut-0.png", numbers(255, 0))
     conversion = read_mask_png(root)
     assert objects(conversion) == {"a.jpg": [("hex-nut", 200)]} and conversion.findings == ()
+
+
+def test_a_mask_that_only_alpha_shows_is_read(tmp_path: Path) -> None:
+    save_image(tmp_path / "images/p.jpg", (64, 96))
+    pixels = np.zeros((64, 96, 4), np.uint8)
+    pixels[10:40, 10:50, 3] = 255
+    save(tmp_path / "masks/p.png", pixels)
+    assert [len(coco.annotations) for coco in read_mask_png(tmp_path).splits.values()] == [1]

@@ -542,3 +542,48 @@ def test_dead_links_are_findings(tmp_path: Path) -> None:
     conversion = read_yolo(tmp_path)
     assert objects(conversion) == {"all": {"a.jpg": 1, "c.jpg": 0}}
     assert the_finding(conversion, "source_unreadable").file == "labels/b.txt"
+
+
+@pytest.mark.parametrize("folder", ["images/train", "images", "."])
+def test_labels_beside_the_images_are_read(tmp_path: Path, folder: str) -> None:
+    for name in "ab":
+        save_image(tmp_path / folder / f"{name}.jpg", (40, 60))
+        (tmp_path / folder / f"{name}.txt").write_text(f"0 {SQUARE}\n")
+    (tmp_path / "classes.txt").write_text("bolt\n")
+    conversion = read_yolo(tmp_path)
+    assert sum(sum(counts.values()) for counts in objects(conversion).values()) == 2
+    assert conversion.findings == ()
+
+
+def test_captions_beside_the_images_are_no_labels(tmp_path: Path) -> None:
+    add(tmp_path, "images/a.jpg")
+    add(tmp_path, "images/b.jpg", None)
+    (tmp_path / "images/b.txt").write_text("a bolt on a table\n")
+    settings(tmp_path)
+    conversion = read_yolo(tmp_path)
+    assert objects(conversion) == {"all": {"a.jpg": 1, "b.jpg": 0}}
+    assert the_finding(conversion, "image_without_labels").message.startswith("1 images")
+
+
+@pytest.mark.parametrize(("images", "labels"), [("Images", "Labels"), ("IMAGES", "LABELS")])
+def test_folders_in_upper_case_are_read(tmp_path: Path, images: str, labels: str) -> None:
+    save_image(tmp_path / images / "train/a.JPG", (40, 60))
+    (tmp_path / labels / "train").mkdir(parents=True)
+    (tmp_path / labels / "train/a.TXT").write_text(f"0 {SQUARE}\n")
+    settings(tmp_path, train=f"{images}/train")
+    assert sum(objects(read_yolo(tmp_path))["all"].values()) == 1
+
+
+def test_key_points_are_no_polygons(tmp_path: Path) -> None:
+    for name in "ab":
+        add(tmp_path, f"images/{name}.jpg", "0 0.3 0.3 0.2 0.2 0.3 0.3 2 0.4 0.4 1 0.5 0.5 0\n")
+    settings(tmp_path)
+    with pytest.raises(DatasetError, match="key points"):
+        read_yolo(tmp_path)
+
+
+def test_triangles_with_track_numbers_are_no_key_points(tmp_path: Path) -> None:
+    for track, name in enumerate("ab", start=1):
+        add(tmp_path, f"images/{name}.jpg", f"0 0.25 0.25 0.5 0.25 0.5 0.5 {track}\n")
+    settings(tmp_path)
+    assert objects(read_yolo(tmp_path)) == {"all": {"a.jpg": 1, "b.jpg": 1}}

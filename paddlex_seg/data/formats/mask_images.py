@@ -57,6 +57,8 @@ def read_mask_pixels(path: Path) -> MaskPixels:
     if values.ndim == 2:
         values = values.astype(np.uint8) if values.dtype == bool else values
         return MaskPixels(values, palette=palette, is_jpeg=is_jpeg)
+    if values.shape[2] in (2, 4) and (values[..., :-1] == 0).all():  # only alpha shows the object
+        return MaskPixels((values[..., -1] > 0).astype(np.uint8))
     if values.shape[2] in (1, 2):  # gray and alpha
         return MaskPixels(values[..., 0], is_jpeg=is_jpeg)
     if (values[..., 0] == values[..., 1]).all() and (values[..., 0] == values[..., 2]).all():

@@ -127,7 +127,9 @@ def _convert_in_place(root: Path, layout: Layout, split: SplitSettings) -> Prepa
     _require_images(root, conversion)
     splits, is_new_split = _divided(conversion, root / "images", split)
     files = annotation_files(root, splits)
-    if is_new_split and conversion.list_lines:
+    # Lists without the files that could not be used would hide those files from the next conversion.
+    is_complete = not any(item.severity == "error" for item in conversion.findings)
+    if is_new_split and conversion.list_lines and is_complete:
         files |= list_files(root, splits, conversion.list_lines)
     files |= {root / "images" / name: place for name, place in conversion.images.items()}
     publish(root, files)

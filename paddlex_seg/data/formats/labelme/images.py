@@ -165,7 +165,7 @@ class _ImageFinder:
         if by_path is None:
             outside = os.path.normpath(image) if _is_absolute(image) else None
             return [by_name] if by_name else [outside] if outside and os.path.isfile(outside) else []
-        if by_name is None or _stem(by_path) == _stem(name):
+        if by_name in (None, by_path) or _stem(by_path) == _stem(name):
             return [by_path]
         return [by_path, by_name]
 

@@ -225,8 +225,10 @@ def _draw_mask(points: list[list[float]], shape: Mapping[str, Any], size_hw: tup
     """The mask in the PNG. Its top left pixel is at the first point. Parts outside the image are cut off."""
     if not points:
         raise _Unfit("shape_unusable", "has no points; expected two corners of its box")
+    if not shape.get("mask"):
+        raise _Unfit("shape_unusable", "has no mask; expected a PNG in base64")
     try:
-        with Image.open(io.BytesIO(base64.b64decode(shape.get("mask") or ""))) as image:
+        with Image.open(io.BytesIO(base64.b64decode(shape["mask"]))) as image:
             inside = np.asarray(image) != 0
     except (*DECODER_ERRORS, TypeError, Image.DecompressionBombError) as error:
         raise _Unfit("shape_unusable", f"has a mask that is not a PNG in base64 ({error})") from error

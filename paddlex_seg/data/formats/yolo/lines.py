@@ -73,6 +73,16 @@ def common_reading(files: Sequence[LabelFile], names: Mapping[int, str]) -> Read
     )
 
 
+def have_key_points(files: Sequence[LabelFile]) -> bool:
+    """Whether all lines are class, box, and two or more key points x, y, visibility, some of them visible."""
+    lines = [values for file in files for values in file.numbers.values() if values]
+    seen = [values[7::3] for values in lines if len(values) > 8 and len(values) % 3 == 2]
+    return len(seen) == len(lines) > 0 and {value for values in seen for value in values} in _VISIBILITIES
+
+
+_VISIBILITIES = ({2}, {0, 2}, {1, 2}, {0, 1, 2})
+
+
 class ObjectReader:
     """Reads the objects of label files, and counts what it finds."""
 

@@ -18,7 +18,13 @@ from paddlex_seg.data.formats.source_files import (
     files_left,
     image_sizes,
 )
-from paddlex_seg.data.formats.yolo.lines import LabelFile, ObjectReader, common_reading, parse_label_file
+from paddlex_seg.data.formats.yolo.lines import (
+    LabelFile,
+    ObjectReader,
+    common_reading,
+    have_key_points,
+    parse_label_file,
+)
 from paddlex_seg.data.formats.yolo.settings import class_names, find_images, read_settings
 from paddlex_seg.data.images import IMAGE_SUFFIXES
 from paddlex_seg.errors import DatasetError
@@ -42,7 +48,7 @@ def read_yolo(root: Path) -> Conversion:
         )
     images_of_split = find_images(root, settings, findings)
     unique = list(dict.fromkeys(path for paths in images_of_split.values() for path in paths))
-    labels = {path: _existing_or_expected(_label_path(root, path)) for path in unique}
+    labels = {path: _existing_or_expected(root, path) for path in unique}
     existing = {image: label for image, label in labels.items() if label.is_file()}
     unused = _unused_labels(root, existing.values())
     if not existing:
@@ -74,16 +80,20 @@ def _label_path(root: Path, image: Path) -> Path:
     """
     parts = list(image.relative_to(root).parts) if image.is_relative_to(root) else list(image.parts)
     folders = parts[:-1]
-    if "images" in folders:
-        last = len(folders) - 1 - folders[::-1].index("images")
-        parts[last] = "labels"
+    lower = [folder.lower() for folder in folders]
+    if "images" in lower:
+        last = len(folders) - 1 - lower[::-1].index("images")
+        parts[last] = {"Images": "Labels", "IMAGES": "LABELS"}.get(folders[last], "labels")
     return (root / Path(*parts)).with_suffix(".txt")
 
 
-def _existing_or_expected(label: Path) -> Path:
-    """The label file with its ending as it is; in lower case if there is none."""
-    upper = label.with_suffix(".TXT")
-    return upper if not label.is_file() and upper.is_file() else label
+def _existing_or_expected(root: Path, image: Path) -> Path:
+    """The label file of an image, or where it should be. Labels beside images in ``images`` are read too."""
+    expected, beside = _label_path(root, image), image.with_suffix(".txt")
+    for label in (expected, expected.with_suffix(".TXT")):
+        if label.is_file():
+            return label
+    return beside if beside.is_file() and _looks_like_labels(beside) else expected
 
 
 def _wished_name(root: Path, image: Path) -> str:
@@ -122,6 +132,11 @@ def _read_images(
             continue
         files[image] = parse_label_file(name, size_hw, text)
     parsed = list(files.values())
+    if have_key_points(parsed):
+        raise DatasetError(
+            f"{root}: each line of the label files has a box and key points with a visibility of 0, 1 or 2. "
+            "Instance segmentation needs outlines. Export segmentation labels."
+        )
     reader = ObjectReader(common_reading(parsed, names), names)
     images = {image: (file.size_hw, tuple(reader.read(file, findings))) for image, file in files.items()}
     if reader.num_boxes == reader.num_lines > 0:

@@ -111,7 +111,7 @@ def find_images(root: Path, settings: Settings, findings: list[Finding]) -> dict
         elif usual := _usual_places(root, split) or _usual_places(settings.folder, split):
             found[split] = [image for place in usual for image in images_below(place)]
     if not any(found.values()) and not settings.entries:
-        found = {ALL: images_below(settings.folder / "images")}
+        found = {ALL: images_below(settings.folder / "images") or images_below(settings.folder)}
     if not any(found.values()):
         raise DatasetError(_no_images(root, findings))
     findings += places.unknown_entries()
