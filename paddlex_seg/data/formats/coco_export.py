@@ -16,10 +16,10 @@ from paddlex_seg.data.coco.read import UnreadableFile, load_document
 from paddlex_seg.data.findings import Finding, FindingLog, finding
 from paddlex_seg.data.formats.conversion import ALL
 from paddlex_seg.data.formats.source_files import IGNORED_LABELS
+from paddlex_seg.data.formats.split_names import is_split_folder, split_named
 from paddlex_seg.data.image_search import ImageIndex
 from paddlex_seg.data.images import IMAGE_SUFFIXES
 from paddlex_seg.data.layouts.recognise import coco_files
-from paddlex_seg.data.layouts.split_names import is_split_folder, split_named
 from paddlex_seg.data.layouts.tree import Tree, join, scan_tree
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.structures import Category

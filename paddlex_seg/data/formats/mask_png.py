@@ -52,7 +52,7 @@ from paddlex_seg.data.formats.source_files import (
     image_sizes,
     names_of_values,
 )
-from paddlex_seg.data.formats.split_folders import split_folders
+from paddlex_seg.data.formats.split_names import split_folders
 from paddlex_seg.data.formats.target_files import (
     annotations_by_image,
     class_names,

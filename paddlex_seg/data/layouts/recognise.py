@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from paddlex_seg.data.formats.mask_sources import IMAGE_FOLDERS, MASK_FOLDERS
+from paddlex_seg.data.formats.split_names import is_split_folder, split_named
 from paddlex_seg.data.images import IMAGE_SUFFIXES
-from paddlex_seg.data.layouts.split_names import is_split_folder, split_named
 from paddlex_seg.data.layouts.tree import Tree, join
 from paddlex_seg.files.json import first_strings
 

@@ -17,11 +17,11 @@ from paddlex_seg.data.formats.conversion import ALL, Conversion
 from paddlex_seg.data.formats.labelme.read import read_labelme
 from paddlex_seg.data.formats.labelme.write import write_labelme
 from paddlex_seg.data.formats.mask_png import read_mask_png, write_mask_png
+from paddlex_seg.data.formats.split_names import is_split_folder, split_named
 from paddlex_seg.data.formats.voc import read_voc
 from paddlex_seg.data.formats.yolo import read_yolo, write_yolo
 from paddlex_seg.data.layouts.found import AUTO, find_layout, has_layout_of_paddlex, require_place
 from paddlex_seg.data.layouts.recognise import Layout
-from paddlex_seg.data.layouts.split_names import is_split_folder, split_named
 from paddlex_seg.data.preparation.coco_documents import with_val
 from paddlex_seg.data.preparation.divide import divide, divide_dataset, divide_into_folds
 from paddlex_seg.data.preparation.layouts import SPLITS, annotation_files, existing_annotations, list_files
