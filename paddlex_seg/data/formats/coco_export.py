@@ -25,9 +25,7 @@ from paddlex_seg.errors import DatasetError
 from paddlex_seg.structures import Category
 
 # Files of the same images for other tasks. They are read only if there is no other file for a split.
-_OTHER_TASKS = re.compile(
-    r"(captions|person_keypoints|keypoints|panoptic|stuff|image_info|labels)_", re.IGNORECASE
-)
+_OTHER_TASKS = re.compile(r"(captions|person_keypoints|keypoints|panoptic|stuff|labels)_", re.IGNORECASE)
 # Folders with drawings and masks, whose files nobody lists.
 _NO_PHOTOS = re.compile(
     r"visuali[sz]ation|demo_img|panoptic|stuff|masks?$|labels?$|segmentation", re.IGNORECASE
@@ -84,7 +82,10 @@ def _files_by_split(tree: Tree, findings: list[Finding]) -> dict[str, str]:
     """The file of each split. Files for other tasks, and a file of all images beside splits, are left out."""
     files: dict[str, list[str]] = {}
     for name in coco_files(tree, ""):
-        files.setdefault(_split_of(name), []).append(name)
+        if posixpath.basename(name).startswith("image_info_"):
+            findings.append(_left_out(name, "it lists images without annotations"))
+        else:
+            files.setdefault(_split_of(name), []).append(name)
     chosen = {}
     for split, names in files.items():
         best = [name for name in names if not _OTHER_TASKS.match(posixpath.basename(name))] or names

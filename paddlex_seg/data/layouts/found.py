@@ -20,9 +20,17 @@ _EXPECTED = (
 )
 _TOOLS_BY_KEY = {
     "_via_img_metadata": "a project of VGG Image Annotator; export it as COCO",
+    "region_attributes": "the format of VGG Image Annotator; export as COCO",
     "classTitle": "Supervisely's own format; export it as COCO",
     "predictions": "Label Studio's own format; export it as COCO",
-    "data_row": "Labelbox's own format; export it as COCO",
+    "polygonlabels": "Label Studio's own format; export it as COCO",
+    "brushlabels": "Label Studio's own format; export it as COCO",
+    "data_row": "Labelbox's own format; convert it to COCO",
+    "DataRow ID": "Labelbox's own format; convert it to COCO",
+    "schema_ref": "V7 Darwin's own format; export it as COCO",
+    "className": "SuperAnnotate's own format; convert it to COCO",
+    "task_id": "Scale's own format; convert it to COCO",
+    "labelIdx": "EISeg's own format; save it as COCO in EISeg",
 }
 
 
@@ -128,8 +136,14 @@ def describe(tree: Tree) -> str:
         name for folder in tree.files for name in tree.files_of(folder, ".zip", ".tar", ".gz", ".7z", ".rar")
     ]
     if archives:
-        parts.append(_listed("archive", archives))
-    xml = [name for folder in tree.files for name in tree.files_of(folder, ".xml", ".txt", ".yaml", ".csv")]
+        parts.append(
+            _listed("archive", archives) + " (unpack it, or set Global.dataset_dir to one zip archive)"
+        )
+    xml = [
+        name
+        for folder in tree.files
+        for name in tree.files_of(folder, ".xml", ".txt", ".yaml", ".csv", ".ndjson")
+    ]
     if xml:
         parts.append(_listed("other file", xml))
     cut = ". There are more files than were looked at" if tree.is_cut else ""

@@ -17,6 +17,7 @@ from exports import (
     POLYGON,
     Layout,
     coco,
+    coco_2017,
     cvat_coco,
     draw,
     eiseg_coco,
@@ -288,6 +289,34 @@ def test_what_is_not_recognised_is_described(tmp_path: Path) -> None:
         ):
             assert text in str(error.value)
         assert "old/first.zip" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "tool"),
+    [
+        ([{"image": "/data/a.jpg", "label": [{"polygonlabels": ["bolt"]}]}], "Label Studio"),
+        ({"a.jpg1": {"regions": [{"region_attributes": {}}]}}, "VGG Image Annotator"),
+        ([{"DataRow ID": "a", "Label": {}}], "Labelbox"),
+        ({"version": "2.0", "schema_ref": "x", "item": {}}, "V7 Darwin"),
+        ({"metadata": {}, "instances": [{"className": "bolt"}]}, "SuperAnnotate"),
+        ([{"task_id": "a", "response": {}}], "Scale"),
+    ],
+)
+def test_the_own_formats_of_other_tools_are_named(content: object, tool: str, tmp_path: Path) -> None:
+    put(tmp_path / "data" / "export.json", content)
+    draw(tmp_path / "data" / "photos" / "a.jpg", 1)
+    with pytest.raises(DatasetError, match=f"{tool}.*COCO"):
+        convert(tmp_path / "data")
+
+
+def test_a_list_of_images_without_annotations_is_no_split(tmp_path: Path) -> None:
+    coco_2017(tmp_path / "export")
+    draw(tmp_path / "export" / "test2017" / "a.jpg", 99)
+    put(tmp_path / "export/annotations/image_info_test2017.json", {**coco(["a.jpg"]), "annotations": []})
+    prepared = convert(tmp_path / "export")
+    assert not (prepared.dataset_dir / "annotations" / "instance_test.json").exists()
+    left_out = [item.file for item in prepared.findings if item.code == "annotation_file_unused"]
+    assert "annotations/image_info_test2017.json" in left_out
 
 
 def test_a_new_split_of_an_export_keeps_everything(tmp_path: Path) -> None:
