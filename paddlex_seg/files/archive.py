@@ -130,8 +130,7 @@ def _require_safe(path: Path, name: str, info: zipfile.ZipInfo) -> None:
     if name.startswith("/") or re.match("[A-Za-z]:", name) or ".." in parts or "\0" in name:
         raise DatasetError(
             f"{path}: the name {name!r} leads out of the folder of the archive. Nothing was unpacked. Pack "
-            f"the "
-            "archive again, with relative names."
+            "the archive again, with relative names."
         )
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
@@ -176,10 +175,9 @@ def _name_of(info: zipfile.ZipInfo, as_gbk: bool) -> str:
     if info.flag_bits & _UTF8_NAME:
         return info.orig_filename
     raw = _raw_name(info)
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return raw.decode("gbk" if as_gbk else "cp437")
+    if as_gbk:  # all names, also those that could be UTF-8 by chance
+        return raw.decode("gbk")
+    return raw.decode("utf-8" if _is_utf8(raw) else "cp437")
 
 
 def _raw_name(info: zipfile.ZipInfo) -> bytes:
@@ -190,14 +188,14 @@ def _raw_name(info: zipfile.ZipInfo) -> bytes:
 
 
 def _names_are_gbk(entries: list[zipfile.ZipInfo]) -> bool:
-    """Whether all names that are neither marked nor UTF-8 are Chinese in GBK.
+    """Whether all names that are not marked as UTF-8 are Chinese in GBK, and one of them is not UTF-8.
 
     The letters of cp437 lie below 0xB0, the usual Chinese characters of GBK begin with bytes from 0xB0 on.
     """
-    for info in entries:
-        raw = _raw_name(info)
-        if info.flag_bits & _UTF8_NAME or _is_utf8(raw):
-            continue
+    raws = [_raw_name(info) for info in entries if not info.flag_bits & _UTF8_NAME]
+    if all(map(_is_utf8, raws)):
+        return False
+    for raw in raws:
         try:
             text = raw.decode("gbk")
         except UnicodeDecodeError:

@@ -65,6 +65,14 @@ def test_folders_of_splits_are_one_data_set(case: str, tmp_path: Path) -> None:
     assert desk.result["convert"]["splits"] == {"train": counts, "val": counts}
 
 
+def test_a_data_set_of_val_alone_says_how_to_divide_it(tmp_path: Path) -> None:
+    data = copy_case("00-sound", tmp_path / "data")
+    (data / "annotations" / "instance_train.json").unlink()
+    desk = check_dataset(data, tmp_path / "output")
+    assert (desk.exit_code, desk.codes["json_missing"]) == (3, 1)
+    assert "CheckDataset.split.enable=True" in desk.text
+
+
 def test_lists_above_the_folder_of_labelme_files_are_used(tmp_path: Path) -> None:
     data = tmp_path / "data"
     copy_case("M05-number-label", data / "cam1")

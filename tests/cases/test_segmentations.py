@@ -111,7 +111,7 @@ READABLE: dict[str, tuple[Any, list[list[int]], str, str]] = {
     "counts without the last run": (PLAIN[:-1], [CORNER], "rle_size_missing", "looks like RLE counts"),
     "counts by rows without the last run": (runs(CORNER, by_rows)[:-1], [CORNER], "rle_size_missing", ""),
     "no size": ({"counts": COUNTS}, [CORNER], "rle_size_missing", "without a size"),
-    "size is null": ({"size": None, "counts": PLAIN}, [CORNER], "rle_size_missing", "size None"),
+    "size is null": ({"size": None, "counts": PLAIN}, [CORNER], "rle_size_missing", "size null"),
     "size by name": ({"height": 64, "width": 96, "counts": COUNTS}, [CORNER], "rle_form", ""),
     "size in a list": ({"size": [[64, 96]], "counts": COUNTS}, [CORNER], "rle_form", "[[64, 96]]"),
     "sides as text": ({"size": ["64", "96"], "counts": COUNTS}, [CORNER], "rle_form", "['64', '96']"),
@@ -380,6 +380,17 @@ def test_coordinates_in_another_unit_are_named_and_repaired(
     sound = copy_case("00-sound", tmp_path / "sound")
     for name in ("train", "val"):
         assert mask_areas(tmp_path / "data_fixed", name) == mask_areas(sound, name)
+
+
+@pytest.mark.parametrize("corners", [SQUARE, [10, 10, 30, 10, 50, 10, 50, 40, 10, 40]], ids=["four", "five"])
+def test_a_third_number_after_each_point_is_told_by_the_box(tmp_path: Path, corners: list[int]) -> None:
+    triples = [number for x, y in pairs(corners) for number in (x, y, 2)]
+    root = with_masks(tmp_path / "data", lambda item: item.update(segmentation=[triples]))
+    desk = check_dataset(root, tmp_path / "out")
+    assert desk.exit_code == 3
+    desk = check_dataset(root, tmp_path / "fixed", CheckDataset__fix__enable=True)
+    assert desk.exit_code == 0, desk.text
+    assert mask_areas(tmp_path / "data_fixed", "train") == [1200, 1200]
 
 
 def test_one_small_object_beside_others_is_not_taken_for_normalised(tmp_path: Path) -> None:

@@ -134,6 +134,16 @@ def test_names_in_other_encodings(raw: bytes, name: str, tmp_path: Path) -> None
     assert (tmp_path / "out" / name).read_bytes() == b"content"
 
 
+def test_all_names_of_an_archive_have_one_encoding(tmp_path: Path) -> None:
+    """The first name in GBK could be UTF-8 by chance."""
+    path = write_zip(tmp_path / "x.zip", {"AA0.jpg": b"1", "BBBB1.jpg": b"2"})
+    content = path.read_bytes()
+    for plain, raw in ((b"AA0", "图0".encode("gbk")), (b"BBBB1", "螺栓1".encode("gbk"))):
+        content = content.replace(plain, raw)
+    path.write_bytes(content)
+    assert sorted(open_archive(path).members) == ["图0.jpg", "螺栓1.jpg"]
+
+
 def test_what_systems_leave_behind_is_left_out(tmp_path: Path) -> None:
     names = ["a.jpg", "__MACOSX/._a.jpg", ".DS_Store", "x/Thumbs.db", "x/desktop.ini", "x/._b.jpg", "x/b.jpg"]
     archive = open_archive(write_zip(tmp_path / "x.zip", dict.fromkeys(names, b"")))

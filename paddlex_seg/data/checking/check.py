@@ -144,6 +144,12 @@ def empty_report(root: Path, findings: Sequence[Finding]) -> CheckReport:
     )
 
 
+_SPLIT_HINT = (
+    "Copy the annotation file there. To divide the images of the other files into train and val, set "
+    "CheckDataset.split.enable=True, CheckDataset.split.train_percent=80, CheckDataset.split.val_percent=20."
+)
+
+
 def _parse_all(paths: DatasetPaths) -> dict[str, ParsedCoco]:
     files = {"train": paths.train_json, "val": paths.val_json}
     if paths.test_json.is_file():
@@ -155,7 +161,9 @@ def _parse_all(paths: DatasetPaths) -> dict[str, ParsedCoco]:
         except UnreadableFile as error:
             empty: dict[str, list[object]] = {"images": [], "categories": [], "annotations": []}
             parsed[name] = parse_coco(empty, path)
-            parsed[name].log.add(error.finding.code, error.finding.message)
+            others = any(other.is_file() for key, other in files.items() if key != name)
+            hint = _SPLIT_HINT if error.finding.code == "json_missing" and others else None
+            parsed[name].log.add(error.finding.code, error.finding.message, hint=hint)
     return parsed
 
 

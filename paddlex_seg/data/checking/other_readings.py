@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from paddlex_seg.data.checking.measures import Measures
 from paddlex_seg.data.coco.mask_readings import Evidence, OddMask, Reading, evidence_of, only_reading
-from paddlex_seg.data.coco.odd_segmentations import rle_as_polygon, two_lists
+from paddlex_seg.data.coco.odd_segmentations import rle_as_polygon, triples, two_lists
 from paddlex_seg.structures import Annotation, CocoFile
 
 _SLACK = 0.02  # normalised coordinates are 0..1; rounding and masks at the border reach a bit further
@@ -98,18 +98,21 @@ def _fits_box(measures: Measures, outlines_xyxy: NDArray[np.float64]) -> _Flags:
 
 
 def _odd_polygons(item: Annotation, size_hw: tuple[int, int]) -> OddMask | None:
-    """RLE counts in a list, or a list of x and a list of y; None for other polygons."""
+    """RLE counts in a list, a list of x and a list of y, or x, y and visibility; None for other polygons."""
     evidence = _evidence(item, size_hw)
     counts = rle_as_polygon(item.segmentation, evidence)
     if counts is not None:
         return counts
-    pairs = two_lists(item.segmentation) if isinstance(item.segmentation, list) else None
-    readings = (Reading(pairs, "close"),) if pairs is not None else ()
-    if pairs is None or only_reading(readings, evidence) is None:
+    if not isinstance(item.segmentation, list):
         return None
-    return OddMask(
-        "polygon_points", "has a list of x and a list of y; its box proves it: expected pairs", readings
-    )
+    for polygons, what in (
+        (two_lists(item.segmentation), "a list of x and a list of y"),
+        (triples(item.segmentation), "a third number, 0, 1 or 2, after each x and y"),
+    ):
+        readings = (Reading(polygons, "close"),) if polygons is not None else ()
+        if readings and only_reading(readings, evidence) is not None:
+            return OddMask("polygon_points", f"has {what}; its box proves it: expected x and y", readings)
+    return None
 
 
 def _evidence(item: Annotation, size_hw: tuple[int, int]) -> Evidence:

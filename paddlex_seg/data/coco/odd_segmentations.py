@@ -91,6 +91,19 @@ def two_lists(parts: Sequence[Any]) -> list[list[float]] | None:
     return [[value for xy in zip(xs, ys, strict=True) for value in xy if value is not None]]
 
 
+def triples(parts: Sequence[Any]) -> list[list[float]] | None:
+    """The polygons without every third number, if that is 0, 1 or 2 everywhere: x, y and visibility."""
+    polygons = []
+    for part in parts:
+        if not isinstance(part, list) or len(part) < 9 or len(part) % 3:
+            return None
+        numbers = [number_or_none(value) for value in part]
+        if None in numbers or not set(numbers[2::3]) <= {0, 1, 2}:
+            return None
+        polygons.append([number for i, number in enumerate(numbers) if i % 3 < 2 and number is not None])
+    return polygons or None
+
+
 def _odd_mask(value: Any, evidence: Evidence) -> OddMask | None:
     if value is None:
         return OddMask("segmentation_missing", "is null")
@@ -223,8 +236,8 @@ def _odd_polygons(value: Any, evidence: Evidence) -> OddMask | None:
     code = min(found.notes, key=_GRAVEST.index)
     readings = list(found.readings(evidence))
     pairs = two_lists(value) if isinstance(value, list) else None
-    if pairs is not None:
-        readings.append(Reading(pairs, "close"))
+    visible = triples(value) if isinstance(value, list) else None
+    readings += [Reading(polygons, "close") for polygons in (pairs, visible) if polygons is not None]
     if code == "polygon_is_box":
         return OddMask(code, _about_box(found.short[0], evidence), tuple(readings))
     return OddMask(code, found.notes[code], tuple(readings))
