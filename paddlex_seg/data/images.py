@@ -302,6 +302,7 @@ DECODER_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
+    TypeError,
     EOFError,
     IndexError,
     OverflowError,

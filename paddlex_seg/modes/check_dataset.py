@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +42,22 @@ def run(cfg: Config) -> dict[str, Any]:
     false and the findings.
     """
     settings = cfg.CheckDataset
+    bands_of = partial(find_bands, cfg)
     output_dir = Path(cfg.Global.output)
     try:
         prepared = prepare(
             Path(cfg.Global.dataset_dir),
             output_dir,
             ConvertSettings(**settings.convert.model_dump()),
-            SplitSettings(**settings.split.model_dump()),
+            SplitSettings(**settings.split.model_dump(), bands_of=bands_of),
         )
         dataset_dir, repair, found = prepared.dataset_dir, None, list(prepared.findings)
         if settings.fix.enable:
-            repair = repair_dataset(dataset_dir, Path(settings.fix.dst_dir) if settings.fix.dst_dir else None)
+            repair = repair_dataset(
+                dataset_dir,
+                Path(settings.fix.dst_dir) if settings.fix.dst_dir else None,
+                bands=bands_of(dataset_paths(dataset_dir).root),
+            )
             log_repair(repair)
             dataset_dir = repair.root
             if repair.removed_much and not settings.fix.allow_loss:
@@ -60,7 +66,7 @@ def run(cfg: Config) -> dict[str, Any]:
             dataset_dir,
             output_dir,
             settings.decode,
-            bands=find_bands(cfg, dataset_paths(dataset_dir).root),
+            bands=bands_of(dataset_paths(dataset_dir).root),
             prepared=prepared,
             repair=repair,
             findings=found,

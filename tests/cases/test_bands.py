@@ -117,6 +117,52 @@ def test_rasters_with_a_setting_are_checked_without_findings(rasters: Path, tmp_
     assert (desk.exit_code, desk.codes) == (0, {})
 
 
+FLOATS = "{red: 3, green: 2, blue: 1, range: [0, 0.5]}"
+
+
+def write_floats(root: Path) -> Path:
+    """Six rasters of 4 bands of floats, each pair with the same pixels, and one object each."""
+    write_rasters(root, num_images=6)
+    for number in range(6):
+        values = np.random.default_rng(number // 2).random((8, 8, 4), np.float32)
+        tifffile.imwrite(
+            root / "images" / f"{number + 1}.tif",
+            np.kron(values, np.ones((8, 8, 1), np.float32)),
+            photometric="minisblack",
+            planarconfig="contig",
+        )
+    return root
+
+
+@pytest.mark.parametrize("place", ["file", "option"])
+def test_groups_of_almost_identical_images_are_found_with_the_setting(tmp_path: Path, place: str) -> None:
+    data = write_floats(tmp_path / "data")
+    options: dict[str, Any] = {"Global__bands": FLOATS} if place == "option" else {}
+    if place == "file":
+        write_setting(data, FLOATS)
+    split = {"enable": True, "train_percent": 67, "val_percent": 33, "group_by": "duplicates"}
+    options |= {f"CheckDataset__split__{key}": value for key, value in split.items()}
+    desk = check_dataset(data, tmp_path / "output", **options)
+    # The images are not almost one colour, and no pair is torn apart.
+    assert (desk.exit_code, desk.codes.get("leak_near_duplicate", 0)) == (0, 0), desk.text
+    document = json.loads((data / "annotations" / "instance_val.json").read_text())
+    numbers = sorted(image["id"] for image in document["images"])
+    assert numbers in ([1, 2], [3, 4], [5, 6])
+
+
+def test_the_repair_reads_images_with_the_setting(tmp_path: Path) -> None:
+    data = write_setting(write_floats(tmp_path / "data"), FLOATS)
+    path = data / "annotations" / "instance_train.json"
+    document = json.loads(path.read_text())
+    del document["images"][0]["width"]
+    document["images"][1]["file_name"] = "2.TIF"
+    path.write_text(json.dumps(document))
+    desk = check_dataset(data, tmp_path / "output", CheckDataset__fix__enable=True)
+    assert desk.exit_code == 0, desk.text
+    images = json.loads((tmp_path / "data_fixed/annotations/instance_train.json").read_text())["images"]
+    assert (images[0]["width"], images[1]["file_name"]) == (64, "2.tif")
+
+
 @pytest.mark.parametrize(
     "setting",
     ["range: [0, 1]", "range: [9000, 10000]", "stretch: [2, 98], nodata: 7", "stretch: [2, 98]"],

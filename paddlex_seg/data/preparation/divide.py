@@ -90,4 +90,4 @@ def _groups(
             "CheckDataset.split.group_by=duplicates needs the images in the folder images, but the "
             "conversion has not put them there yet. Convert in a first run, and split in a second one."
         )
-    return groups_by_content(image_dir, names)
+    return groups_by_content(image_dir, names, split.bands_of(image_dir.parent))

@@ -12,6 +12,7 @@ from paddlex_seg.data.checking.duplicates import clusters, near_duplicates
 from paddlex_seg.data.checking.scan import scan_images
 from paddlex_seg.data.coco.paths import plain_name
 from paddlex_seg.errors import ConfigError
+from paddlex_seg.structures import Bands
 
 
 def groups_by_name(file_names: Sequence[str], pattern: str) -> list[int]:
@@ -41,9 +42,9 @@ def groups_by_folder(file_names: Sequence[str]) -> list[int]:
     return _number_keys([folder or None for folder in folders])
 
 
-def groups_by_content(image_dir: Path, file_names: Sequence[str]) -> Sequence[int]:
+def groups_by_content(image_dir: Path, file_names: Sequence[str], bands: Bands | None) -> Sequence[int]:
     """A group number per file name. Almost identical images are one group."""
-    facts = scan_images(image_dir, file_names, "thumbnail")
+    facts = scan_images(image_dir, file_names, "thumbnail", bands=bands)
     pairs = near_duplicates([fact.thumbnail for fact in facts])
     return clusters(len(file_names), pairs)
 

@@ -1,8 +1,11 @@
 """Settings of data set preparation. Names are the same as in the configuration."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from paddlex_seg.errors import ConfigError
+from paddlex_seg.structures import Bands
 
 _DEFAULT_PERCENTS = {"train": 80, "val": 20}  # if a converted data set has no split
 
@@ -28,6 +31,7 @@ class SplitSettings:
     folds: int | None = None
     seed: int = 0
     group_by: str | None = None
+    bands_of: Callable[[Path], Bands | None] = lambda root: None  # how images of a data set are read
 
     def require_valid(self) -> None:
         """Raises ConfigError when a split is enabled and its percents or folds are invalid."""

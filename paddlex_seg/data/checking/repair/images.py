@@ -14,10 +14,10 @@ from paddlex_seg.data.image_search import possible_texts
 from paddlex_seg.data.images import ImageFacts, image_path
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.names import is_utf8
-from paddlex_seg.structures import Id
+from paddlex_seg.structures import Bands, Id
 
 
-def repair_images(drafts: Sequence[Draft], image_dir: Path) -> None:
+def repair_images(drafts: Sequence[Draft], image_dir: Path, bands: Bands | None) -> None:
     """File names that do not fit, missing sizes, and images listed twice, in all files of a data set.
 
     Images without a usable file stay: a person may have it, and the annotations are work.
@@ -38,12 +38,11 @@ def repair_images(drafts: Sequence[Draft], image_dir: Path) -> None:
             slot.change("file_name_outside", file_name=inside)
     names = [slot.after["file_name"] for _, slot in slots]
     files = [draft.image_files.get(name, name) for (draft, _), name in zip(slots, names, strict=True)]
-    facts = dict(zip(names, scan_images(image_dir, files, "header"), strict=True))
+    facts = dict(zip(names, scan_images(image_dir, files, "header", bands=bands), strict=True))
     searched = search_missing(image_dir, facts)
     found = {name: item.name for name, item in searched.items() if item.name is not None}
-    facts_of_file = dict(
-        zip(found.values(), scan_images(image_dir, list(found.values()), "header"), strict=True)
-    )
+    found_facts = scan_images(image_dir, list(found.values()), "header", bands=bands)
+    facts_of_file = dict(zip(found.values(), found_facts, strict=True))
     for draft, slot in slots:
         name = slot.after["file_name"]
         if name in found:

@@ -30,7 +30,7 @@ from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.atomic import write_bytes
 from paddlex_seg.files.json import write_json
 from paddlex_seg.files.publish import fresh_folder, link_or_copy
-from paddlex_seg.structures import BANDS_FILE
+from paddlex_seg.structures import BANDS_FILE, Bands
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,11 @@ class Repair:
         )
 
 
-def repair_dataset(dataset_dir: Path, target: Path | None = None) -> Repair:
+def repair_dataset(dataset_dir: Path, target: Path | None = None, *, bands: Bands | None = None) -> Repair:
     """Write a repaired copy of the data set in ``dataset_dir`` to ``target``.
 
     Without ``target``, the copy is beside the data set, with ``_fixed`` added to its name. ``findings.KINDS``
-    lists the repair for each code. Problems that only a person can decide stay. The copy is written
+    lists the repair for each code. bands: how images are read. Problems that only a person can decide stay. The copy is written
     atomically. An older copy at the same place is renamed to ``<name>.bak``. Raises DatasetError when there
     is no annotation file, or one that is not valid JSON.
     """
@@ -104,7 +104,7 @@ def repair_dataset(dataset_dir: Path, target: Path | None = None) -> Repair:
     drafts = [Draft(path, load_document(path)) for path in files]
     for draft in drafts:
         repair_values(draft)
-    repair_images(drafts, paths.image_dir)
+    repair_images(drafts, paths.image_dir, bands)
     repair_categories(drafts)
     for draft in drafts:
         repair_ids(draft)

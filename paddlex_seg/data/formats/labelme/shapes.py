@@ -230,7 +230,7 @@ def _draw_mask(points: list[list[float]], shape: Mapping[str, Any], size_hw: tup
     try:
         with Image.open(io.BytesIO(base64.b64decode(shape["mask"]))) as image:
             inside = np.asarray(image) != 0
-    except (*DECODER_ERRORS, TypeError, Image.DecompressionBombError) as error:
+    except (*DECODER_ERRORS, Image.DecompressionBombError) as error:
         raise _Unfit("shape_unusable", f"has a mask that is not a PNG in base64 ({error})") from error
     inside = inside if inside.ndim == 2 else inside[..., :3].any(axis=2)
     left, top = (round(value) for value in points[0])
