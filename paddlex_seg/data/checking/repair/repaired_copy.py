@@ -86,9 +86,9 @@ def repair_dataset(dataset_dir: Path, target: Path | None = None, *, bands: Band
     """Write a repaired copy of the data set in ``dataset_dir`` to ``target``.
 
     Without ``target``, the copy is beside the data set, with ``_fixed`` added to its name. ``findings.KINDS``
-    lists the repair for each code. bands: how images are read. Problems that only a person can decide stay. The copy is written
-    atomically. An older copy at the same place is renamed to ``<name>.bak``. Raises DatasetError when there
-    is no annotation file, or one that is not valid JSON.
+    lists the repair for each code. Problems that only a person can decide stay. The copy is written
+    atomically. An older copy at the same place is renamed to ``<name>.bak``. bands: how images are read.
+    Raises DatasetError when there is no annotation file, or one that is not valid JSON.
     """
     paths = dataset_paths(dataset_dir)
     target = target or paths.root.with_name(f"{paths.root.resolve().name}_fixed")
