@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +139,18 @@ def test_damaged_files_are_still_called_damaged(tmp_path: Path, content: bytes) 
     path = tmp_path / "t1.jpg"
     path.write_bytes(content)
     assert inspect_image(path, "thumbnail").problem == "image_corrupt"
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_a_folder_or_a_pipe_with_the_name_of_an_image_is_named(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    data = copy_case("00-sound", tmp_path / "data")
+    (data / "images" / "t1.jpg").unlink()
+    make(data / "images" / "t1.jpg")
+    desk = check_dataset(data, tmp_path / "output")
+    assert desk.exit_code == 3
+    assert "it is a folder or a device, not a file" in desk.messages("image_corrupt")[0]
 
 
 def test_an_image_with_a_wrong_ending_is_read(tmp_path: Path) -> None:

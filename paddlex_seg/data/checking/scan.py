@@ -103,6 +103,8 @@ def content_digest(path: Path) -> bytes:
 
 
 def _fingerprint(path: Path) -> str | None:
+    if not os.path.isfile(path):
+        return None
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
