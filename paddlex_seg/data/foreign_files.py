@@ -29,6 +29,8 @@ def foreign_file(path: Path) -> ForeignFile | None:
     Also None for files that cannot be read, and for damaged files of the formats that can be read.
     """
     try:
+        if not path.is_file():  # such as a pipe: opening it would wait for ever
+            return None
         with path.open("rb") as file:
             head = file.read(_FIRST_BYTES)
     except (OSError, ValueError):  # ValueError: a name that no file can have

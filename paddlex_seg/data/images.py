@@ -135,7 +135,7 @@ def inspect_image(path: Path, decode: Decode, bands: Bands | None = None) -> Ima
         return ImageFacts("image_unsupported", f"{path.name} is {raw.what}", hint=raw.hint)
     try:
         num_bytes = path.stat().st_size
-        if num_bytes == 0:
+        if num_bytes == 0 and path.is_file():
             return ImageFacts("image_empty_file", f"{path.name} has no bytes")
         opened = _open(path, bands)
         if isinstance(opened, BandFile):
@@ -335,6 +335,8 @@ def _naming(path: Path) -> Iterator[None]:
 
 def _open(path: Path, bands: Bands | None) -> Image.Image | BandFile:
     """An image file, to be read band by band with a setting, and where Pillow cannot read it."""
+    if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe would wait for ever
+        raise OSError("it is a folder or a device, not a file")
     if bands is not None:
         return _open_bands(path)
     try:

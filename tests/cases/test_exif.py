@@ -253,7 +253,9 @@ def test_a_size_that_is_a_multiple_names_the_factor_and_is_not_repaired(tmp_path
         assert "2 times as large" in desk.messages("image_size_mismatch")[0]
 
 
-@pytest.mark.parametrize("sizes", [{"width": None}, {"height": 0}, {"width": "wide", "height": None}])
+@pytest.mark.parametrize(
+    "sizes", [{"width": None}, {"height": 0}, {"width": float("nan")}, {"width": "wide", "height": None}]
+)
 def test_a_missing_size_is_that_of_the_image(tmp_path: Path, sizes: dict[str, Any]) -> None:
     data = copy_case("00-sound", tmp_path / "data")
     relist(data, **sizes)

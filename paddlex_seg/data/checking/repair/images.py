@@ -91,7 +91,9 @@ def _name_inside(name: str, image_dir: Path) -> str | None:
 def _repair_size(slot: Slot, size_hw: tuple[int, int]) -> None:
     """Set width and height if they are missing or invalid."""
     sides = {"width": size_hw[1], "height": size_hw[0]}
-    wrong = [key for key in sides if type(slot.after.get(key)) not in (int, float) or slot.after[key] < 1]
+    wrong = [
+        key for key in sides if type(slot.after.get(key)) not in (int, float) or not slot.after[key] >= 1
+    ]  # not NaN either
     if wrong:
         slot.change("image_entry_invalid", **{key: sides[key] for key in wrong})
 
