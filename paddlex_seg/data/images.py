@@ -128,8 +128,6 @@ def inspect_image(path: Path, decode: Decode, bands: Bands | None = None) -> Ima
     image, JPEG at the smallest scale. ``full`` decodes every pixel, as training does. bands: as for
     `load_image`.
     """
-    if not os.path.isfile(path) and os.path.exists(path):  # opening a pipe would wait for ever
-        return ImageFacts("image_corrupt", f"{path.name} is a folder or a device, not an image file")
     raw = raw_image(path)
     if raw is not None:
         return ImageFacts("image_unsupported", f"{path.name} is {raw.what}", hint=raw.hint)
