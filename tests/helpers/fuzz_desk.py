@@ -157,7 +157,7 @@ def damage(source: Source, mutations: Sequence[Mutation[Any]], rng: random.Rando
             raise Unfit(f"{mutation} after others: {problem}") from problem
     try:
         source.finish()
-    except ValueError as problem:  # such as a name that an encoding has not
+    except (IndexError, ValueError) as problem:  # such as a name that an encoding has not
         raise Unfit(str(problem)) from problem
 
 
