@@ -3,7 +3,7 @@
 import difflib
 import re
 import reprlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from paddlex_seg.config.overrides import is_section, settings, type_of
 from paddlex_seg.config.schema import Config
 from paddlex_seg.config.yaml_text import colon_hint, full_width_hint
+from paddlex_seg.errors import suggest
 
 # Keys of PaddleX that this toolkit does not support, each with the advice for the error message.
 RETIRED_KEYS = {
@@ -49,13 +50,6 @@ def problem_texts(
     """
     options = [".".join(parts) for option in overrides for parts, _ in settings(option)]
     return [_problem_to_text(problem, _Places(path, lines, options)) for problem in error.errors()]
-
-
-def suggest(word: str, valid: Iterable[str]) -> str:
-    """`` Did you mean ...?`` with the most similar word of ``valid``; empty if none is similar."""
-    words = {name.lower(): name for name in valid}
-    near = difflib.get_close_matches(word.lower(), list(words), n=1, cutoff=0.6)
-    return f" Did you mean {words[near[0]]}?" if near else ""
 
 
 @dataclass(frozen=True)

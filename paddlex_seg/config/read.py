@@ -12,11 +12,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from paddlex_seg.config.overrides import apply
-from paddlex_seg.config.problems import problem_texts, suggest
+from paddlex_seg.config.problems import problem_texts
 from paddlex_seg.config.schema import BandsConfig, Config
 from paddlex_seg.config.values import expand_home
 from paddlex_seg.config.yaml_text import YamlError, colon_hint, key_lines, parse_yaml, read_text
-from paddlex_seg.errors import ConfigError
+from paddlex_seg.errors import ConfigError, suggest
 from paddlex_seg.structures import BANDS_FILE, Bands
 
 LOGGER = logging.getLogger(__name__)
