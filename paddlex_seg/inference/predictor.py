@@ -4,6 +4,9 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from paddlex_seg.data.preprocess import NetworkInput, collate, preprocess
 from paddlex_seg.errors import BackendError
 from paddlex_seg.files.names import printable
@@ -12,6 +15,7 @@ from paddlex_seg.inference.backends.base import find_instances, fitting_batch_si
 from paddlex_seg.inference.backends.paddle import PaddleBackend, RunMode
 from paddlex_seg.inference.results import Result, clip_to_image
 from paddlex_seg.inference.sources import Input, LoadedImage, UnreadableInput, expand_inputs, read_images
+from paddlex_seg.inference.thresholds import Threshold, class_thresholds
 from paddlex_seg.runtime.network import network
 from paddlex_seg.structures import Backend, Bands, Instances
 
@@ -23,7 +27,7 @@ def open_predictor(
     device: str = "cpu",
     run_mode: RunMode = "paddle",
     batch_size: int = 1,
-    threshold: float | None = None,
+    threshold: Threshold | None = None,
 ) -> "Predictor":
     """A predictor for the exported model in ``model_dir``, written by mode export or by PaddleX.
 
@@ -35,7 +39,7 @@ def open_predictor(
     return Predictor(
         backend,
         labels=backend.spec.labels,
-        threshold=backend.spec.draw_threshold if threshold is None else threshold,
+        thresholds=(threshold, backend.spec.draw_threshold),
         batch_size=batch_size,
         max_detections=backend.spec.max_detections,
     )
@@ -54,20 +58,21 @@ class Predictor:
         backend: Backend,
         *,
         labels: Sequence[str],
-        threshold: float = 0.5,
+        thresholds: Sequence[Threshold | None] = (0.5,),
         batch_size: int = 1,
         max_detections: int | None = None,
     ) -> None:
         """Predict with ``backend``. labels: the class names.
 
-        threshold: keep instances with a higher score. batch_size: images per call of the backend; results do
+        thresholds: the levels of `class_thresholds`. batch_size: images per call of the backend; results do
         not depend on it. max_detections: how many objects the backend finds in an image at most; an image
         with as many is logged.
         """
         assert batch_size >= 1, batch_size
         self._backend = backend
         self.labels = tuple(labels)
-        self.threshold = threshold
+        self._thresholds = tuple(thresholds)
+        class_thresholds(self._thresholds, self.labels)
         self.max_detections = max_detections
         self._batch_size = fitting_batch_size(backend, batch_size)
 
@@ -79,7 +84,7 @@ class Predictor:
     def predict(
         self,
         inputs: Input | Sequence[Input],
-        threshold: float | None = None,
+        threshold: Threshold | None = None,
         on_unreadable: Callable[[UnreadableInput], None] = warn_of_unreadable,
     ) -> Iterator[Result]:
         """Yield one result per image, in the order of ``inputs``.
@@ -91,14 +96,14 @@ class Predictor:
         once for a folder or pattern without images. Raises DatasetError during iteration when no image at all
         can be read.
         """
+        chosen = class_thresholds((threshold, *self._thresholds), self.labels)
         written = WrittenFiles()
         sources = expand_inputs(inputs, written)
-        chosen = self.threshold if threshold is None else threshold
         images = read_images(sources, on_unreadable, network(), bands=self.bands)
         return self._predict_images(images, chosen, written)
 
     def _predict_images(
-        self, images: Iterator[LoadedImage], threshold: float, written: WrittenFiles
+        self, images: Iterator[LoadedImage], threshold: NDArray[np.float32], written: WrittenFiles
     ) -> Iterator[Result]:
         for batch in self._batches(images):
             for (image, _), instances in zip(batch, self._find_instances(batch, threshold), strict=True):
@@ -133,7 +138,7 @@ class Predictor:
             yield batch
 
     def _find_instances(
-        self, batch: Sequence[tuple[LoadedImage, NetworkInput]], threshold: float
+        self, batch: Sequence[tuple[LoadedImage, NetworkInput]], threshold: NDArray[np.float32]
     ) -> list[Instances]:
         inputs = collate([network_input for _, network_input in batch])
         sizes = [(image.image.shape[0], image.image.shape[1]) for image, _ in batch]
