@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddlex_seg import __version__
-from paddlex_seg.errors import ConfigError, DatasetError, ForeignDataset, PaddlexSegError
+from paddlex_seg.errors import DatasetError, ForeignDataset, PaddlexSegError
 from paddlex_seg.streams import make_standard_streams_last
 
 if TYPE_CHECKING:

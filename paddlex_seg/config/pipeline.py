@@ -6,7 +6,7 @@ or the other. All become `ModelSettings`.
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -111,8 +111,12 @@ class ModelSettings:
     batch_size: int = 1
     run_mode: Literal["paddle", "mkldnn"] = "paddle"
     threshold: float | dict[str | int, float] | None = None
-    threshold_place: str = "threshold"  # where it was set
+    places: Mapping[str, str] = field(default_factory=dict)  # where a file sets these, for messages
     notices: tuple[str, ...] = ()  # about settings that are not used
+
+    def place(self, key: str) -> str:
+        """Where a setting was made: file, line and key, or the name of the argument."""
+        return self.places.get(key, key)
 
 
 def settings_of_arguments(function: str, **arguments: Any) -> ModelSettings:
@@ -180,7 +184,7 @@ def find_pipeline(name: Any) -> Path:
 
 def model_names() -> list[str]:
     """The names of all models: those of the shipped configurations."""
-    return [file.stem for file in shipped_files("modules")]
+    return sorted(file.stem for file in shipped_files("modules"))
 
 
 def _arguments(function: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -195,19 +199,22 @@ def _read(
     _require_pipeline(data, place)
     whole = _validate(PipelineConfig, data, place, lines)
     common = {name: value for name, value in _set_values(whole).items() if name in _RunConfig.model_fields}
-    if "Pipeline" in data:
-        key = "Pipeline"
-        own = _set_values(whole.Pipeline)
-        own |= _name_or_folder(own.pop("model", None), beside)
-    else:
-        key = "SubModules.InstanceSegmentation"
-        own = _set_values(whole.SubModules.InstanceSegmentation)
+    is_old = "Pipeline" in data
+    section = "Pipeline" if is_old else "SubModules.InstanceSegmentation"
+    own = _set_values(whole.Pipeline if is_old else whole.SubModules.InstanceSegmentation)
+    model = own.pop("model", None)
+    if model is not None:
+        own["model_dir" if means_folder(model, beside) else "model_name"] = model
     if not own.keys() & {"model_name", "model_dir"}:
-        wanted = "model" if "Pipeline" in data else "model_name"
-        raise ConfigError(f"{place}: {key}.{wanted} is missing; expected one of: {', '.join(model_names())}.")
-    line = lines.get(f"{key}.threshold")
-    where = f"{place}:{line}" if line else place
-    return _to_settings(common | own | given, beside, f"{where}: {key}.threshold")
+        raise ConfigError(
+            f"{place}: {section}.{'model' if is_old else 'model_name'} is missing; expected one of: "
+            f"{', '.join(model_names())}."
+        )
+    places = {}
+    for name in own.keys() - given.keys():
+        key = f"{section}.{'model' if is_old and name in ('model_name', 'model_dir') else name}"
+        places[name] = f"{place}:{lines[key]}: {key}" if key in lines else f"{place}: {key}"
+    return replace(_to_settings(common | own | given), beside=beside, places=places)
 
 
 def _require_pipeline(data: Mapping[str, Any], place: str) -> None:
@@ -231,13 +238,6 @@ def _require_pipeline(data: Mapping[str, Any], place: str) -> None:
     )
 
 
-def _name_or_folder(model: str | None, beside: Path | None) -> dict[str, str]:
-    """What ``Pipeline.model`` means."""
-    if model is None:
-        return {}
-    return {"model_dir" if means_folder(model, beside) else "model_name": model}
-
-
 def means_folder(model: str, beside: Path | None = None) -> bool:
     """Whether a text that is a model name or a folder is a folder. To mean a folder with the name of a model,
     write ``./NAME``.
@@ -248,19 +248,15 @@ def means_folder(model: str, beside: Path | None = None) -> bool:
     return looks_like_path or os.path.isdir(model) or (beside is not None and os.path.isdir(beside / model))
 
 
-def _to_settings(
-    values: Mapping[str, Any], beside: Path | None = None, threshold_place: str = "threshold"
-) -> ModelSettings:
+def _to_settings(values: Mapping[str, Any]) -> ModelSettings:
     engine_config: EngineConfig = values.get("engine_config", EngineConfig())
     return ModelSettings(
         model_name=values.get("model_name"),
         model_dir=values.get("model_dir"),
-        beside=beside,
         device=values.get("device", "auto"),
         batch_size=values.get("batch_size", 1),
         run_mode=engine_config.run_mode,
         threshold=values.get("threshold"),
-        threshold_place=threshold_place,
         notices=tuple(_notices(values, engine_config)),
     )
 
