@@ -1,8 +1,8 @@
 """The forms in which results give masks.
 
-Boxes of ``crops``, ``png`` and ``dense`` are those of the instances, inside the image. Their edges are rounded
-to whole pixels, halves to the even number, as Python and PaddleX do. A client puts such a mask at the top
-left corner of its box.
+Boxes of ``crops``, ``png`` and ``dense`` are those of the instances, inside the image. Their edges are
+rounded to whole pixels, halves to the even number, as Python and PaddleX do. A client puts such a mask at the
+top left corner of its box.
 """
 
 import base64

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from paddlex_seg.masks.rle import rle_box_xywh, rle_window
 from paddlex_seg.structures import Rle
 
-_ROUND = 1.02  # ratio of the axes up to which a shape has no direction; pixels make up to 1 % of it
+# A shape has no direction if its long axis is longer than the other by at most 2 %, or by as much as pixels can
+# make of a disc: 0.7 pixels of the radius, measured on small discs.
+_ROUND, _ROUND_PIXELS = 0.02, 0.7
 _STEPS = 1.0  # pixels; a slanted line of pixels has steps, which would make it up to 8 % too long
 
 
@@ -51,7 +53,8 @@ def _orientation(moments: dict[str, float]) -> float | None:
     across, down = moments["mu20"] / area + 1 / 12, moments["mu02"] / area + 1 / 12
     shared = moments["mu11"] / area
     middle, reach = (across + down) / 2, math.hypot((across - down) / 2, shared)
-    if math.sqrt((middle + reach) / (middle - reach)) <= _ROUND:
+    longer = math.sqrt((middle + reach) / (middle - reach)) - 1
+    if longer <= max(_ROUND, _ROUND_PIXELS / math.sqrt(area / math.pi)):
         return None
     # y grows downwards in images. Adding 0 turns -0 into 0.
     degrees = math.degrees(math.atan2(-2 * shared, across - down) / 2) + 0.0

@@ -12,7 +12,7 @@ from paddlex_seg.masks.rle import mask_to_rle, polygons_to_rle, rle_box_xywh, rl
 from paddlex_seg.structures import Rle
 
 _SMALLEST_IOU = 0.98  # of the polygons and the mask
-_TOLERANCES = (1.0, 0.6)  # pixels from the exact outline; a slanted line of pixels needs 0.7
+_TOLERANCES = (1.0, 0.75, 0.6)  # pixels from the exact outline; a slanted line of pixels needs 0.71
 _MOST_SIMPLIFIED = 500  # parts of a mask; more are noise, and comparing them would take minutes
 _MOST_AREA_LOST = 0.05  # part of the area in an outline, so that small holes and parts stay what they are
 

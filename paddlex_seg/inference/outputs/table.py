@@ -47,17 +47,18 @@ def table_rows(
     return rows
 
 
-def csv_bytes(rows: Iterable[Sequence[str]]) -> bytes:
-    """The content of a CSV file: `HEADER`, then the rows.
+def csv_bytes(rows: Iterable[Sequence[str]], header: bool = True) -> bytes:
+    """The content of a CSV file: `HEADER`, then the rows; or without ``header`` what is appended to one.
 
     It is UTF-8 with a mark at the beginning, without which Excel misreads names in other scripts. A text
     that a spreadsheet would take for a formula, such as a class ``=1+1``, gets a ``'`` in front.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(HEADER)
+    if header:
+        writer.writerow(HEADER)
     writer.writerows(map(_without_formulas, rows))
-    return text.getvalue().encode("utf-8-sig", errors="backslashreplace")
+    return text.getvalue().encode("utf-8-sig" if header else "utf-8", errors="backslashreplace")
 
 
 def _without_formulas(row: Sequence[str]) -> list[str]:
