@@ -331,6 +331,31 @@ def test_batch_size_of_the_call_does_not_change_results(model_dir: Path, both: n
     assert labels(model.predict([both] * 5, 3, 0.7)) == [[RED]] * 5  # PaddleX's order of arguments
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": "two"}, "batch_size"),
+        ({"batch_size": True}, "batch_size"),
+        ({"masks": "bitmap"}, "masks is 'bitmap'; expected one of rle, polygons"),
+    ],
+)
+def test_a_wrong_setting_is_refused_at_the_call(
+    model_dir: Path, both: np.ndarray, arguments: dict, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        create_model(model_dir=model_dir).predict(both, **arguments)
+
+
+@pytest.mark.parametrize("form", ["rle", "polygons", "crops", "png", "dense"])
+def test_masks_have_the_form_that_is_asked_for(model_dir: Path, both: np.ndarray, form: Any) -> None:
+    (of_model,) = create_model(model_dir=model_dir).predict(both, masks=form)
+    (of_pipeline,) = create_pipeline({"Pipeline": {"model": model_dir}}).predict(both, masks=form)
+    kinds = {"polygons": list, "dense": np.ndarray}
+    assert [type(mask) for mask in of_model["masks"]] == [kinds.get(form, dict)] * 2
+    assert repr(of_model["masks"]) == repr(of_pipeline["masks"])
+
+
 def test_a_closed_model_says_so(model_dir: Path, both: np.ndarray) -> None:
     with create_model(model_dir=model_dir) as model:
         assert isinstance(model, Model)
