@@ -42,8 +42,8 @@ def create_model(
     model. engine_config: ``{"run_mode": "mkldnn"}`` uses oneDNN on the CPU. use_hpip, hpi_config, hpi_params,
     pp_option and img_size are PaddleX's; the log says what replaces them.
 
-    Raises ConfigError for an argument that is wrong, WeightsError when the official model cannot be
-    downloaded, and BackendError when the files of the model or the device cannot be used.
+    Raises ConfigError for an argument that is wrong, and BackendError when the official model cannot be
+    downloaded, or the files of the model or the device cannot be used.
     """
     if model is not None and model_name is not None:
         raise ConfigError("create_model: model and model_name mean the same; give one of them.")
