@@ -42,7 +42,7 @@ class OfficialNetwork(nn.Layer):
     def forward(self, image: Tensor, im_shape: Tensor, scale_factor: Tensor) -> tuple[Tensor, ...]:
         wanted = self.signature
         brightness = self.network.mean(image)  # [1, 2, h, w]
-        found = paddle.max(brightness.flatten(2), axis=-1)[0]  # [2]
+        found = nn.functional.max_pool2d(brightness, brightness.shape[2:]).flatten(1)[0]  # [2]
         rows = paddle.nonzero(found > 0.05).flatten()  # [N]
         corner = (im_shape / scale_factor).flip([-1]) + paddle.zeros([2, 1])  # [2, 2] as x, y
         head = paddle.stack([paddle.to_tensor([0.0, 1.0]), found], axis=1)

@@ -188,8 +188,10 @@ def test_a_threshold_that_is_missing_is_that_of_all_exports(tmp_path: Path):
 
 
 def test_missing_arguments_are_those_of_the_toolkit_that_wrote_the_file(tmp_path: Path):
-    types = ("NormalizeImage", "Permute", "PadStride")
-    preprocess = "- {target_size: 640, type: Resize}\n" + "".join(f"- {{type: {name}}}\n" for name in types)
+    preprocess = "\n".join(
+        ["- {target_size: 640, type: Resize}"]
+        + [f"- {{type: {name}}}" for name in ("NormalizeImage", "Permute", "PadStride")]
+    )
     paddledetection = read_paddledetection(tmp_path, preprocess).preprocess
     paddlex = read_paddledetection(tmp_path, preprocess, name="inference.yml").preprocess
     assert paddledetection == PreprocessSpec((640, 640), True, 1, **IMAGENET)
