@@ -241,8 +241,28 @@ def load_image(
         with opened as image:
             if page:
                 image.seek(page)
+                _require_pixels(image)  # Pillow compares only the first page with the limit
             turn = _is_upright(header_size(image), size_hw, path)
             return _to_rgb(turn_upright(image) if turn else image, path)
+
+
+def pillow_to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """An open PIL image as `load_image` gives files: uint8 [H, W, 3], RGB, upright. It is not changed.
+
+    Raises DatasetError when its pixels cannot be decoded or used, or are more than `pixel_limit`.
+    """
+    path = Path(str(getattr(image, "filename", "") or "The PIL image"))
+    with _naming(path):
+        _require_pixels(image)
+        return _to_rgb(turn_upright(image), path)
+
+
+def _require_pixels(image: Image.Image) -> None:
+    width, height = image.size
+    if width * height > pixel_limit():
+        raise Image.DecompressionBombError(f"{width * height} pixels")
+    if not width * height:
+        raise ValueError("it has no pixels")
 
 
 def _is_upright(size: ImageSize, listed_hw: tuple[int, int] | None, path: Path) -> bool:

@@ -1,7 +1,8 @@
 """Prediction: yields a result for each image, with any `structures.Backend`."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from paddlex_seg.data.preprocess import NetworkInput, collate, preprocess
@@ -11,7 +12,7 @@ from paddlex_seg.files.written import WrittenFiles
 from paddlex_seg.inference.backends.base import find_instances, fitting_batch_size
 from paddlex_seg.inference.backends.paddle import PaddleBackend, RunMode
 from paddlex_seg.inference.results import Result, clip_to_image
-from paddlex_seg.inference.sources import Input, LoadedImage, UnreadableInput, expand_inputs, read_images
+from paddlex_seg.inference.sources import BadInput, Input, LoadedImage, SaveNames, read_inputs
 from paddlex_seg.runtime.network import network
 from paddlex_seg.structures import Backend, Bands, Instances
 
@@ -41,9 +42,21 @@ def open_predictor(
     )
 
 
-def warn_of_unreadable(error: UnreadableInput) -> None:
-    """Log that an unreadable image is skipped."""
-    LOGGER.warning("Image skipped: %s", printable(str(error)))
+@dataclass(frozen=True)
+class _Prepared:
+    image: LoadedImage
+    input: NetworkInput
+
+
+def _error_result(image: LoadedImage | BadInput, problem: str, written: WrittenFiles) -> Result:
+    LOGGER.warning("Image skipped: %s", printable(problem))
+    return Result(
+        input_path=image.input_path,
+        page_index=image.page_index,
+        save_name=image.save_name,
+        error=problem,
+        written=written,
+    )
 
 
 class Predictor:
@@ -70,6 +83,7 @@ class Predictor:
         self.threshold = threshold
         self.max_detections = max_detections
         self._batch_size = fitting_batch_size(backend, batch_size)
+        self._names = SaveNames()
 
     @property
     def bands(self) -> Bands | None:
@@ -77,31 +91,39 @@ class Predictor:
         return self._backend.preprocess.bands
 
     def predict(
-        self,
-        inputs: Input | Sequence[Input],
-        threshold: float | None = None,
-        on_unreadable: Callable[[UnreadableInput], None] = warn_of_unreadable,
+        self, input: Input, batch_size: int | None = None, threshold: float | None = None
     ) -> Iterator[Result]:
-        """Yield one result per image, in the order of ``inputs``.
+        """Yield a result for each image, in the order of the input; see `sources.Input`.
 
-        inputs: a file, folder, pattern, URL or array, or a list of these. Arrays are uint8 [H, W, 3] in BGR
-        order, as from OpenCV and as in PaddleX. Files are read with the bands that the model was trained with
-        (`structures.Bands`); arrays are taken as they are. A file that cannot be read is passed to
-        ``on_unreadable`` and skipped, and drawings of earlier results are left out. Raises DatasetError at
-        once for a folder or pattern without images. Raises DatasetError during iteration when no image at all
-        can be read.
+        Arrays are uint8 [H, W, 3] in BGR order, as from OpenCV and as in PaddleX. Files are read with the
+        bands that the model was trained with (`structures.Bands`); arrays are taken as they are. An input
+        that cannot be used gives a result with ``error`` in its place, and a warning in the log. batch_size,
+        threshold: for this call.
         """
         written = WrittenFiles()
-        sources = expand_inputs(inputs, written)
-        chosen = self.threshold if threshold is None else threshold
-        images = read_images(sources, on_unreadable, network(), bands=self.bands)
-        return self._predict_images(images, chosen, written)
+        images = read_inputs(input, network=network(), bands=self.bands, written=written, names=self._names)
+        size = self._batch_size if batch_size is None else fitting_batch_size(self._backend, batch_size)
+        return self._predict_images(images, size, self.threshold if threshold is None else threshold, written)
 
     def _predict_images(
-        self, images: Iterator[LoadedImage], threshold: float, written: WrittenFiles
+        self,
+        images: Iterator[LoadedImage | BadInput],
+        batch_size: int,
+        threshold: float,
+        written: WrittenFiles,
     ) -> Iterator[Result]:
-        for batch in self._batches(images):
-            for (image, _), instances in zip(batch, self._find_instances(batch, threshold), strict=True):
+        for batch in self._batches(images, batch_size):
+            found = iter(
+                self._find_instances([one for one in batch if isinstance(one, _Prepared)], threshold)
+            )
+            for one in batch:
+                if isinstance(one, BadInput):
+                    yield _error_result(one, one.problem, written)
+                    continue
+                image, instances = one.image, next(found)
+                if isinstance(instances, str):
+                    yield _error_result(image, instances, written)
+                    continue
                 self._tell_of_limit(image, len(instances))
                 yield Result(
                     input_path=image.input_path,
@@ -113,33 +135,47 @@ class Predictor:
                     written=written,
                 )
 
-    def _batches(self, images: Iterator[LoadedImage]) -> Iterator[list[tuple[LoadedImage, NetworkInput]]]:
-        """Batches of images with their network inputs. All inputs of a batch have the same size.
+    def _batches(
+        self, images: Iterator[LoadedImage | BadInput], batch_size: int
+    ) -> Iterator[list["_Prepared | BadInput"]]:
+        """Batches of images with their network inputs, and bad inputs. All network inputs of a batch have
+        the same size.
 
         Padding an input to the size of another one would change the values near its edges. The result of an
         image would then depend on the other images in its batch.
         """
-        batch: list[tuple[LoadedImage, NetworkInput]] = []
+        batch: list[_Prepared | BadInput] = []
+        shapes: set[tuple[int, ...]] = set()
         for image in images:
-            network_input = preprocess(image.image, self._backend.preprocess)
-            if batch and batch[0][1].image.shape != network_input.image.shape:
+            if isinstance(image, LoadedImage):
+                prepared = _Prepared(image, preprocess(image.image, self._backend.preprocess))
+                if shapes and prepared.input.image.shape not in shapes:
+                    yield batch
+                    batch, shapes = [], set()
+                shapes.add(prepared.input.image.shape)
+                batch.append(prepared)
+            else:
+                batch.append(image)
+            if len(batch) == batch_size:
                 yield batch
-                batch = []
-            batch.append((image, network_input))
-            if len(batch) == self._batch_size:
-                yield batch
-                batch = []
+                batch, shapes = [], set()
         if batch:
             yield batch
 
-    def _find_instances(
-        self, batch: Sequence[tuple[LoadedImage, NetworkInput]], threshold: float
-    ) -> list[Instances]:
-        inputs = collate([network_input for _, network_input in batch])
-        sizes = [(image.image.shape[0], image.image.shape[1]) for image, _ in batch]
-        found = find_instances(self._backend, inputs, sizes, score_threshold=threshold)
+    def _find_instances(self, batch: Sequence["_Prepared"], threshold: float) -> list[Instances | str]:
+        """The instances of each image, or the message of the backend when it cannot run with an image."""
+        if not batch:
+            return []
+        inputs = collate([one.input for one in batch])
+        sizes = [(one.image.image.shape[0], one.image.image.shape[1]) for one in batch]
+        try:
+            found = find_instances(self._backend, inputs, sizes, score_threshold=threshold)
+        except (BackendError, MemoryError) as error:
+            if len(batch) > 1:  # the others may be good
+                return [one for image in batch for one in self._find_instances([image], threshold)]
+            return [str(error) or "There is not enough memory for this image."]
         self._check_classes(found)
-        return found
+        return list(found)
 
     def _tell_of_limit(self, image: LoadedImage, found: int) -> None:
         if found == self.max_detections:

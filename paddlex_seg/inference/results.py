@@ -1,10 +1,12 @@
-"""The prediction result of one image, saved as JSON (one schema for all models) or as a drawing."""
+"""The prediction result of one image: a dictionary as in PaddleX, with one schema for all models."""
 
 import errno
 import json
-from collections.abc import Iterator
+import logging
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,13 @@ from PIL import Image
 
 from paddlex_seg.errors import PaddlexSegError
 from paddlex_seg.files.images import encode_image
+from paddlex_seg.files.names import printable
 from paddlex_seg.files.written import WrittenFiles
 from paddlex_seg.masks.rle import rle_to_json
 from paddlex_seg.structures import Instances
 from paddlex_seg.visualize import draw_instances
 
+_LOGGER = logging.getLogger(__name__)
 # Drawings are saved in the format of the input for these formats, else as PNG.
 DRAWING_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 JPEG_QUALITY = 95
@@ -29,6 +33,11 @@ _OF_ONE_FILE = {
     *(errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.ELOOP),
     *(errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY),
 }
+
+
+# ``str`` is the name of a property in the class.
+SavePath = str | os.PathLike[str]
+Text = str
 
 
 class UnwritableResult(PaddlexSegError):
@@ -43,46 +52,117 @@ class SavedResult:
     json: Path
 
 
-@dataclass(frozen=True)
-class Result:
-    """The prediction result of one image.
+class Result(dict[str, Any]):
+    """The prediction result of one image, or what is wrong with an input.
 
-    ``image`` is uint8 [H, W, 3], RGB. Boxes of ``instances`` are inside the image, see ``clip_to_image``.
-    ``save_name`` is the path relative to the output folder, without file extension. It is unique in a run.
-    ``written`` are the files that may be replaced.
+    The keys are those of PaddleX, and attributes of the same names: ``input_path`` (None for an image in
+    memory), ``page_index`` (from 0, of a multi-page file, else None), ``input_img`` (uint8 [H, W, 3], BGR),
+    ``boxes`` and ``masks``. ``boxes[i]`` has ``cls_id``, ``label``, ``score`` and ``coordinate`` (x1, y1, x2,
+    y2 in pixels, inside the image), and ``masks[i]`` is its mask. The best score comes first. The result of
+    a bad input has the key ``error`` as well, no boxes and masks, and ``input_img`` is None.
+
+    More attributes: ``image`` is uint8 [H, W, 3], RGB. ``instances`` has the same objects in arrays.
+    ``labels`` are the names of all classes. ``save_name`` is the path of saved files relative to the output
+    folder, without file extension; it is unique in a prediction.
     """
 
-    input_path: str | None  # None for an array
-    page_index: int | None  # from 0, for a multi-page file; else None
-    image: NDArray[np.uint8]
-    instances: Instances
-    labels: tuple[str, ...]  # name of each class index
-    save_name: str
-    written: WrittenFiles = field(default_factory=WrittenFiles, compare=False, repr=False)
+    def __init__(
+        self,
+        *,
+        input_path: str | None,
+        page_index: int | None,
+        save_name: str,
+        image: NDArray[np.uint8] | None = None,
+        instances: Instances | None = None,
+        labels: Sequence[str] = (),
+        error: str | None = None,
+        written: WrittenFiles | None = None,
+    ) -> None:
+        """Of an image with its instances, whose boxes are inside the image; or of a bad input with ``error``.
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for ``json.dump``. ``masks[i]`` belongs to ``boxes[i]``.
-
-        A mask is COCO's compressed RLE of the whole image.
+        written: the files that may be replaced.
         """
-        found = self.instances
-        return {
-            "input_path": self.input_path,
-            "page_index": self.page_index,
-            "boxes": [
-                {
-                    "cls_id": int(class_id),
-                    "label": self.labels[class_id],
-                    "score": float(score),
-                    "coordinate": [float(edge) for edge in box],
-                }
-                for class_id, score, box in zip(found.class_ids, found.scores, found.boxes_xyxy, strict=True)
-            ],
-            "masks": [rle_to_json(mask) for mask in found.masks],
-        }
+        assert (image is None) == (instances is None) != (error is None)
+        self.image, self.labels, self.save_name = image, tuple(labels), save_name
+        self.instances = _NOTHING if instances is None else instances
+        self.written = WrittenFiles() if written is None else written
+        super().__init__(
+            input_path=input_path,
+            page_index=page_index,
+            input_img=None if image is None else image[..., ::-1],
+            boxes=_boxes(self.instances, self.labels),
+            masks=[rle_to_json(mask) for mask in self.instances.masks],
+        )
+        if error is not None:
+            self["error"] = error
+
+    def __missing__(self, key: Text) -> None:
+        if key != "error":
+            raise KeyError(key)
+
+    def __repr__(self) -> Text:
+        return f"Result({self.str['res']})"
+
+    @property
+    def input_path(self) -> Text | None:
+        """The path or URL; None for an image in memory."""
+        return self["input_path"]
+
+    @property
+    def page_index(self) -> int | None:
+        """The page of a multi-page file, from 0; else None."""
+        return self["page_index"]
+
+    @property
+    def input_img(self) -> NDArray[np.uint8] | None:
+        """The image, uint8 [H, W, 3], BGR; None for a bad input."""
+        return self["input_img"]
+
+    @property
+    def boxes(self) -> list[dict[Text, Any]]:
+        """One entry per object: ``cls_id``, ``label``, ``score``, ``coordinate``."""
+        return self["boxes"]
+
+    @property
+    def masks(self) -> list[Any]:
+        """The mask of each box."""
+        return self["masks"]
+
+    @property
+    def error(self) -> Text | None:
+        """What is wrong with the input; None for a good one."""
+        return self["error"]
+
+    def to_json(self) -> dict[Text, Any]:
+        """Plain values for ``json.dump``: all keys but ``input_img``."""
+        return {key: value for key, value in self.items() if key != "input_img"}
+
+    @property
+    def json(self) -> dict[Text, Any]:
+        """``{"res": values}``, see `to_json`."""
+        return {"res": self.to_json()}
+
+    @property
+    def img(self) -> dict[Text, Image.Image | None]:
+        """``{"res": drawing}`` as a PIL image; None instead of a drawing for a bad input."""
+        return {"res": None if self.error is not None else Image.fromarray(self.draw())}
+
+    @property
+    def str(self) -> dict[Text, Any]:
+        """``{"res": values}`` with ``...`` in place of the masks."""
+        return {"res": self.to_json() | {"masks": "..."}}
+
+    def print(self, format_json: bool = False, indent: int = 4, ensure_ascii: bool = False) -> None:
+        """Print the result without its masks: on one line, or as JSON with ``indent``."""
+        values = self.str
+        if format_json:
+            print(printable(json.dumps(values, indent=indent, ensure_ascii=ensure_ascii)))
+        else:
+            print(printable(repr(values)))
 
     def draw(self) -> NDArray[np.uint8]:
         """The image with masks, boxes, labels and scores, uint8 [H, W, 3], RGB."""
+        assert self.image is not None, "a bad input has no image"
         return draw_instances(self.image, self.instances, self.labels)
 
     def write_files(self, folder: Path) -> SavedResult:
@@ -95,49 +175,84 @@ class Result:
             f"{self.input_path}{self.save_name}".encode()
             json_file = self.save_to_json(folder)  # first, because it has the longer name
             try:
-                return SavedResult(self.save_to_img(folder), json_file)
+                drawing = self.save_to_img(folder)
             except BaseException:
                 json_file.unlink(missing_ok=True)
                 raise
+        assert drawing is not None, "a bad input has no image"
+        return SavedResult(drawing, json_file)
 
-    def save_to_json(self, save_path: Path | str) -> Path:
+    def save_to_json(self, save_path: SavePath, indent: int = 4, ensure_ascii: bool = False) -> Path:
         """Write the JSON to the file ``save_path``, or into that folder as ``<name>_res.json``.
 
         A file that the toolkit did not write is not replaced in a folder: drawing and JSON then have the
         name ``<name>_res_2``, or the next free number. Returns the file.
         """
         path = self._target(Path(save_path), (".json",), ".json")
-        text = json.dumps(self.to_json(), ensure_ascii=False, indent=4)
+        text = json.dumps(self.to_json(), ensure_ascii=ensure_ascii, indent=indent)
         self.written.put(path, text.encode("utf-8"))
         return path
 
-    def save_to_img(self, save_path: Path | str) -> Path:
+    def save_to_img(self, save_path: SavePath) -> Path | None:
         """Write the drawing to the file ``save_path``, or into that folder as ``<name>_res<ending>``.
 
         The file extension is that of the input, or .png if that format cannot be written. In a folder, it is
-        numbered as in `save_to_json`. Returns the file.
+        numbered as in `save_to_json`. Returns the file; None for a bad input, which is logged.
         """
+        if self._tells_error("drawing"):
+            return None
         path = self._target(Path(save_path), DRAWING_SUFFIXES, self._drawing_suffix)
         options = {"quality": JPEG_QUALITY} if path.suffix.lower() in (".jpg", ".jpeg") else {}
         self.written.put(path, encode_image(Image.fromarray(self.draw()), path.suffix, **options))
         return path
 
+    def save_all(self, save_path: SavePath) -> None:
+        """Write JSON and drawing into a folder."""
+        self.save_to_json(save_path)
+        self.save_to_img(save_path)
+
+    def _tells_error(self, what: Text) -> bool:
+        if self.error is not None:
+            _LOGGER.warning("No %s is saved for a bad input: %s", what, printable(self.error))
+        return self.error is not None
+
     @property
-    def _drawing_suffix(self) -> str:
+    def _drawing_suffix(self) -> Text:
         suffix = Path(self.input_path).suffix.lower() if self.input_path else ".png"
         return suffix if suffix in DRAWING_SUFFIXES else ".png"
 
-    def _target(self, save_path: Path, file_suffixes: tuple[str, ...], suffix: str) -> Path:
+    def _target(self, save_path: Path, file_suffixes: tuple[Text, ...], suffix: Text) -> Path:
         if save_path.suffix.lower() in file_suffixes and not save_path.is_dir():
             return save_path
         stems = (f"{self.save_name}_res" + (f"_{number}" if number > 1 else "") for number in count(1))
         free = next(stem for stem in stems if self._may_write(save_path, stem))
         return save_path / f"{free}{suffix}"
 
-    def _may_write(self, folder: Path, stem: str) -> bool:
+    def _may_write(self, folder: Path, stem: Text) -> bool:
         """Whether both files of this result can have the name."""
         names = (f"{stem}{self._drawing_suffix}", f"{stem}.json")
         return all(self.written.may_write(folder / name) for name in names)
+
+
+_NOTHING = Instances(
+    size_hw=(0, 0),
+    class_ids=np.zeros(0, np.int64),
+    scores=np.zeros(0, np.float32),
+    boxes_xyxy=np.zeros((0, 4), np.float32),
+    masks=(),
+)
+
+
+def _boxes(found: Instances, labels: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "cls_id": int(class_id),
+            "label": labels[class_id],
+            "score": float(score),
+            "coordinate": [float(edge) for edge in box],
+        }
+        for class_id, score, box in zip(found.class_ids, found.scores, found.boxes_xyxy, strict=True)
+    ]
 
 
 @contextmanager

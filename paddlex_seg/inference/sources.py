@@ -1,18 +1,18 @@
-"""Loads the images of user inputs: files, folders, patterns, URLs, arrays.
+"""Loads the images that a user names: files, folders, patterns, URLs, arrays, PIL images, texts with paths.
 
-All inputs are expanded to files before the first image is read, so that an empty folder is reported at once.
-A file that cannot be read is reported and skipped. If no input can be read, that is an error.
+Inputs are expanded one by one while images are asked for, so a generator may be given, and memory does not
+grow with their number. An input that cannot be used becomes a `BadInput` in its place.
 """
 
 import logging
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from glob import glob
-from itertools import chain
 from pathlib import Path, PurePosixPath
+from typing import Any
 from uuid import uuid4
 
 import cv2
@@ -20,7 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from paddlex_seg.data.images import DECODER_ERRORS, IMAGE_SUFFIXES, is_animated, load_image
+from paddlex_seg.data.images import (
+    DECODER_ERRORS,
+    IMAGE_SUFFIXES,
+    is_animated,
+    load_image,
+    pillow_to_rgb,
+)
+from paddlex_seg.data.text_files import decode_text
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.addresses import AddressError, file_name, local_path, scheme_of, unsupported
 from paddlex_seg.files.download import DownloadError, LimitError, Limits, Network, download
@@ -30,133 +37,204 @@ from paddlex_seg.structures import Bands
 
 _LOGGER = logging.getLogger(__name__)
 DOWNLOAD_LIMITS = Limits(num_bytes=200_000_000, seconds=60.0, redirects=5)
+LIST_SUFFIXES = (".txt", ".lst", ".list")  # of a text with one input per line
+_MOST_LIST_BYTES = 100_000_000
+_DEEPEST = 20  # lists in lists
 
-Input = str | os.PathLike[str] | NDArray[np.uint8]
-
-
-class UnreadableInput(DatasetError):
-    """An input that cannot be read. ``input`` is its path or URL; None for an array."""
-
-    def __init__(self, message: str, input: str | None) -> None:
-        super().__init__(message)
-        self.input = input
-
-
-@dataclass(frozen=True)
-class Source:
-    """One input: a file, a URL or an array.
-
-    ``name`` is used for the names of result files. It has no file extension. For a file in a folder it
-    includes the sub-folder.
-    """
-
-    origin: Path | str | NDArray[np.uint8]
-    name: str
-
-    @property
-    def input_path(self) -> str | None:
-        """The path or URL; None for an array."""
-        return None if isinstance(self.origin, np.ndarray) else str(self.origin)
+Input = Any
+"""A file, folder, pattern or URL (text or path), an array, a PIL image, ``{"img": input}``, or any of these
+in a list or another iterable. A file that ends in one of `LIST_SUFFIXES` has one path or URL per line."""
 
 
 @dataclass(frozen=True)
 class LoadedImage:
     """An image in memory, uint8 [H, W, 3], RGB. A multi-page file gives one per page.
 
-    ``save_name`` is the name of the source (and page). If another image of the run has it, a number is added.
+    ``save_name`` names result files. It is the name of the file without its extension, with the sub-folder
+    if a folder or a pattern was given. If another image has it, a number is added.
     """
 
     image: NDArray[np.uint8]
+    input_path: str | None  # the path or URL; None for an image in memory
+    page_index: int | None
+    save_name: str
+
+
+@dataclass(frozen=True)
+class BadInput:
+    """An input that cannot be used. ``input_path`` is its path or URL, if it has one."""
+
+    problem: str
     input_path: str | None
     page_index: int | None
     save_name: str
 
 
-def expand_inputs(inputs: Input | Sequence[Input], written: WrittenFiles | None = None) -> list[Source]:
-    """All sources, in the given order. Files of a folder (with sub-folders) or a pattern are sorted by name.
+@dataclass(frozen=True)
+class _Source:
+    """One image file, URL or image in memory; or an input that cannot be used, with its ``problem``."""
 
-    Drawings of earlier predictions, which ``written`` recognises, are left out. Raises DatasetError for a
-    folder without images, a pattern without match, a wrong type of input, and when nothing but drawings is
-    found. It is not checked whether a single file exists; reading it fails later.
-    """
-    items: Sequence[Input] = inputs if isinstance(inputs, list | tuple) else [inputs]  # type: ignore[list-item]
-    if not items:
-        raise DatasetError("The list of inputs is empty. Give an image file, a folder, a pattern or a URL.")
-    found = list(chain.from_iterable(map(_expand_one, items)))
-    return _without_drawings(found, WrittenFiles() if written is None else written)
+    origin: Path | str | NDArray | Image.Image
+    name: str  # of result files, not yet unique
+    problem: str | None = None
 
-
-def _without_drawings(sources: Sequence[Source], written: WrittenFiles) -> list[Source]:
-    drawings = {s.origin for s in sources if isinstance(s.origin, Path) and _is_drawing(s.origin, written)}
-    if not drawings:
-        return list(sources)
-    example = min(drawings)
-    if len(drawings) == len(sources):
-        raise DatasetError(
-            f"{example}: this image, and all others that were named ({len(drawings)}), are drawings of this "
-            "toolkit. Name the images that they were drawn from."
-        )
-    _LOGGER.info(
-        "%d image(s) left out because this toolkit drew them, such as %s",
-        len(drawings),
-        printable(str(example)),
-    )
-    return [one for one in sources if not isinstance(one.origin, Path) or one.origin not in drawings]
+    @property
+    def input_path(self) -> str | None:
+        return str(self.origin) if isinstance(self.origin, str | Path) else None
 
 
-def _is_drawing(path: Path, written: WrittenFiles) -> bool:
-    return written.wrote(path.resolve())  # a link to a drawing is one
+class SaveNames:
+    """Names for result files. Different images get different names, the same file gets its name again."""
+
+    def __init__(self) -> None:
+        self._owner: dict[str, str] = {}  # name without case, as in some file systems -> path or URL
+
+    def start(self) -> "_NamesOfCall":
+        """Begin a prediction. In one prediction, no name is given twice."""
+        return _NamesOfCall(self._owner)
 
 
-def read_images(
-    sources: Sequence[Source],
-    on_unreadable: Callable[[UnreadableInput], None],
+class _NamesOfCall:
+    def __init__(self, owner: dict[str, str]) -> None:
+        self._owner, self._used, self._next = owner, set[str](), dict[str, int]()
+
+    def unique(self, name: str, owner: str) -> str:
+        """``name``, or with a number if it belongs to another owner or was given in this prediction."""
+        number = self._next.get(name.casefold(), 1)
+        while True:
+            candidate = name if number == 1 else f"{name}_{number}"
+            key = candidate.casefold()
+            if key not in self._used and self._owner.setdefault(key, owner) == owner:
+                break
+            number += 1
+        self._used.add(key)
+        self._next[name.casefold()] = number + 1
+        return candidate
+
+
+def read_inputs(
+    inputs: Input,
+    *,
     network: Network,
     bands: Bands | None = None,
-) -> Iterator[LoadedImage]:
-    """Yield the images of all sources. Only one is in memory at a time. Arrays are BGR, as from OpenCV.
+    written: WrittenFiles | None = None,
+    names: SaveNames | None = None,
+) -> Iterator[LoadedImage | BadInput]:
+    """Yield the images of all inputs in the given order. Only one is in memory at a time.
 
-    ``bands``: how files are read; the pages of a file are bands then. Arrays are taken as they are.
-    ``on_unreadable`` is called for each source that cannot be read. ``network`` is used to download URLs.
-    Raises DatasetError with the names of the sources when none of them can be read.
+    Files of a folder (with sub-folders) or a pattern are sorted by name. Drawings of earlier predictions,
+    which ``written`` recognises, are left out there. Arrays are BGR, as from OpenCV, and taken as they are.
+    bands: how files are read; the pages of a file are bands then. network: for URLs.
     """
-    problems: list[str] = []
-    taken: set[str] = set()
-    for source in sources:
-        try:
-            for image in _read_one(source, network, bands):
-                yield replace(image, save_name=_unique_name(image.save_name, taken))
-        except DatasetError as error:
-            problems.append(str(error))
-            on_unreadable(UnreadableInput(str(error), source.input_path))
-    if problems and not taken:
-        more = f" ... and {len(problems) - 10} more" if len(problems) > 10 else ""
-        raise DatasetError("\n".join(problems[:10]) + more)
+    known = written if written is not None else WrittenFiles()
+    call = (names if names is not None else SaveNames()).start()
+    for source in _expand(inputs, known):
+        owner = source.input_path or uuid4().hex
+        for page, image in _read(source, network, bands):
+            name = source.name if page is None else f"{source.name}_{page}"
+            name = call.unique(name, f"{owner}#{page}")
+            if isinstance(image, str):
+                yield BadInput(image, source.input_path, page, name)
+            else:
+                yield LoadedImage(image, source.input_path, page, name)
 
 
-def _expand_one(item: Input) -> Iterator[Source]:
+def _expand(item: Input, written: WrittenFiles, depth: int = 0) -> Iterator[_Source]:
     if isinstance(item, np.ndarray):
         # A random name instead of a number, so that two calls do not overwrite each other's result files.
-        yield Source(item, f"array_{uuid4().hex[:8]}")
-        return
-    if not isinstance(item, str | os.PathLike):
-        raise DatasetError(
-            f"An input is of type {type(item).__name__}; expected a file, folder, pattern, URL or array."
-        )
-    text = os.fspath(item)
+        yield _Source(item, f"array_{uuid4().hex[:8]}")
+    elif isinstance(item, Image.Image):
+        stem = Path(str(getattr(item, "filename", "") or "")).stem
+        yield _Source(item, stem or f"image_{uuid4().hex[:8]}")
+    elif isinstance(item, str | os.PathLike):
+        text = os.fsdecode(item)
+        try:
+            yield from _expand_text(text, written, depth)
+        except DatasetError as error:
+            yield _Source(text, _stem(text), str(error))
+    elif isinstance(item, Mapping) and "img" in item:
+        yield from _expand(item["img"], written, depth + 1)
+    elif isinstance(item, Iterable) and not isinstance(item, bytes | bytearray | Mapping):
+        if depth >= _DEEPEST:
+            yield _unusable(item, f"lists are nested more than {_DEEPEST} times")
+            return
+        for one in item:
+            yield from _expand(one, written, depth + 1)
+    elif isinstance(item, Mapping):
+        keys = ", ".join(map(repr, list(item)[:5]))
+        yield _unusable(item, f"its keys are {keys or 'none'}, expected 'img'")
+    else:
+        yield _unusable(item, "its type is not known")
+
+
+def _unusable(item: object, reason: str) -> _Source:
+    problem = (
+        f"An input of type {type(item).__name__} cannot be used: {reason}. Give a file, folder, pattern, "
+        'URL, array, PIL image, {"img": input}, or a list of these.'
+    )
+    return _Source(np.empty(0), "input", problem)
+
+
+def _expand_text(text: str, written: WrittenFiles, depth: int) -> Iterator[_Source]:
+    """The sources of a path, pattern or URL. Raises DatasetError if there is none."""
     scheme = scheme_of(text)
     if scheme in ("http", "https"):
-        stem = PurePosixPath(file_name(text)).stem
-        yield Source(text, re.sub(r"[^\w.-]+", "_", stem) or "image")
+        yield _Source(text, _stem(text))
         return
     if scheme is not None:
         text = os.fspath(_path_of(text, scheme))
+    if not text:
+        raise DatasetError("An input is an empty text. Give a file, folder, pattern or URL.")
+    path = Path(text)
     if os.path.isdir(text):  # False for a path that no file can have; Path.is_dir() raises
-        yield from _images_below(Path(text))
+        yield from _without_drawings(_images_below(path), text, written)
+    elif os.path.isfile(text) and path.suffix.lower() in LIST_SUFFIXES:
+        yield from _expand_list(path, written, depth)
     elif os.path.isfile(text) or not re.search(r"[*?\[]", text):
-        yield Source(Path(text), Path(text).stem)
+        if _is_drawing(path, written):
+            raise DatasetError(
+                f"{text}: this is one of the drawings of this toolkit. Name the image that it was drawn from."
+            )
+        yield _Source(path, path.stem)
     else:
-        yield from _images_matching(text)
+        yield from _without_drawings(_images_matching(text), text, written)
+
+
+def _expand_list(path: Path, written: WrittenFiles, depth: int) -> Iterator[_Source]:
+    """The inputs in the lines of a text. Relative paths start at its folder, else at the current one."""
+    if depth >= _DEEPEST:
+        raise DatasetError(f"{path}: lists are nested more than {_DEEPEST} times.")
+    lines = [line.strip() for line in _read_text(path).splitlines()]
+    inputs = [line for line in lines if line and not line.startswith("#")]
+    if not inputs:
+        raise DatasetError(f"{path}: the text has no line with a path. Write one path or URL per line.")
+    for line in inputs:
+        beside = os.path.join(path.parent, line)
+        is_relative = scheme_of(line) is None and not os.path.isabs(line)
+        is_here = is_relative and not os.path.exists(beside) and os.path.exists(line)
+        text = beside if is_relative and not is_here else line
+        for source in _expand(text, written, depth + 1):
+            parts = PurePosixPath(Path(line).with_suffix("").as_posix()).parts
+            keeps_folder = is_relative and ".." not in parts and source.origin == Path(text)
+            yield _Source(source.origin, "/".join(parts), source.problem) if keeps_folder else source
+
+
+def _read_text(path: Path) -> str:
+    try:
+        if path.stat().st_size > _MOST_LIST_BYTES:
+            raise DatasetError(
+                f"{path}: larger than {_MOST_LIST_BYTES // 10**6} MB, so no list of paths. Divide it."
+            )
+        return decode_text(path.read_bytes(), path)
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror or error}).") from error
+
+
+def _stem(text: str) -> str:
+    """A file name for the results of a path or URL."""
+    if scheme_of(text) in ("http", "https"):
+        return re.sub(r"[^\w.-]+", "_", PurePosixPath(file_name(text)).stem) or "image"
+    return re.sub(r"[^\w.() -]+", "_", Path(text).stem)[:100] or "input"
 
 
 def _path_of(url: str, scheme: str) -> Path:
@@ -169,7 +247,30 @@ def _path_of(url: str, scheme: str) -> Path:
         raise DatasetError(f"{url[:200]}: {error}") from error
 
 
-def _images_below(folder: Path) -> Iterator[Source]:
+def _is_drawing(path: Path, written: WrittenFiles) -> bool:
+    return os.path.isfile(path) and written.wrote(path.resolve())  # a link to a drawing is one
+
+
+def _without_drawings(sources: list[_Source], place: str, written: WrittenFiles) -> Iterator[_Source]:
+    """Leave out drawings of earlier predictions. Raises DatasetError if there is nothing else."""
+    example, left_out = "", 0
+    for source in sources:
+        if _is_drawing(Path(str(source.origin)), written):
+            example, left_out = example or str(source.origin), left_out + 1
+        else:
+            yield source
+    if left_out == len(sources):
+        raise DatasetError(
+            f"{place}: all images there ({left_out}) are drawings of this toolkit, such as {example}. Name "
+            "the images that they were drawn from."
+        )
+    if left_out:
+        _LOGGER.info(
+            "%d image(s) left out because this toolkit drew them, such as %s", left_out, printable(example)
+        )
+
+
+def _images_below(folder: Path) -> list[_Source]:
     # Hidden files are not images of the user: they are macOS files, or files that are being written.
     found = (path for path in _files_below(folder) if not _is_hidden(path.relative_to(folder)))
     files = sorted(path for path in found if _looks_like_image(path))
@@ -178,8 +279,7 @@ def _images_below(folder: Path) -> Iterator[Source]:
             f"{folder}: no image in this folder or its sub-folders. "
             f"Known file extensions: {_known_endings()}."
         )
-    for path in files:
-        yield Source(path, path.relative_to(folder).with_suffix("").as_posix())
+    return [_Source(path, path.relative_to(folder).with_suffix("").as_posix()) for path in files]
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
@@ -191,14 +291,16 @@ def _warn_of_folder(error: OSError) -> None:
     _LOGGER.warning("Folder skipped: %s cannot be searched (%s)", printable(error.filename), error.strerror)
 
 
-def _images_matching(pattern: str) -> Iterator[Source]:
+def _images_matching(pattern: str) -> list[_Source]:
     files = sorted(path for path in map(Path, glob(pattern, recursive=True)) if _looks_like_image(path))
     if not files:
         raise DatasetError(
             f"{pattern}: no image matches this pattern. Known file extensions: {_known_endings()}."
         )
-    for path in files:
-        yield Source(path, path.stem)
+    # Results keep the sub-folders below the first part of the pattern with a wildcard.
+    parts = Path(pattern).parts
+    fixed = next(i for i, part in enumerate(parts) if re.search(r"[*?\[]", part))
+    return [_Source(path, Path(*path.parts[fixed:]).with_suffix("").as_posix()) for path in files]
 
 
 def _looks_like_image(path: Path) -> bool:
@@ -214,34 +316,39 @@ def _known_endings() -> str:
     return ", ".join(sorted(suffix.lstrip(".") for suffix in IMAGE_SUFFIXES))
 
 
-def _unique_name(name: str, taken: set[str]) -> str:
-    """``name``, with a number added if it is taken. Case is ignored, as in some file systems."""
-    candidate, number = name, 1
-    while candidate.casefold() in taken:
-        number += 1
-        candidate = f"{name}_{number}"
-    taken.add(candidate.casefold())
-    return candidate
+_Read = tuple[int | None, NDArray[np.uint8] | str]
+"""The page of a multi-page file, from 0, and its image, or what is wrong with it."""
 
 
-def _read_one(source: Source, network: Network, bands: Bands | None) -> Iterator[LoadedImage]:
-    if isinstance(source.origin, np.ndarray):
-        yield LoadedImage(_bgr_to_rgb(source.origin), None, None, source.name)
-    elif isinstance(source.origin, Path):
-        yield from _read_file(source.origin, str(source.origin), source.name, bands)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "download"
-            _download(source.origin, file, network)
-            try:
-                yield from _read_file(file, source.origin, source.name, bands)
-            except DatasetError as error:
-                raise DatasetError(
-                    f"{source.origin}: the downloaded file is not a readable image."
-                ) from error
+def _read(source: _Source, network: Network, bands: Bands | None) -> Iterator[_Read]:
+    if source.problem is not None:
+        yield None, source.problem
+        return
+    try:
+        if isinstance(source.origin, np.ndarray):
+            yield None, _bgr_to_rgb(source.origin)
+        elif isinstance(source.origin, Image.Image):
+            yield None, pillow_to_rgb(source.origin)
+        elif isinstance(source.origin, Path):
+            yield from _read_file(source.origin, str(source.origin), bands)
+        else:
+            yield from _read_url(source.origin, network, bands)
+    except DatasetError as error:
+        yield None, str(error)
 
 
-def _bgr_to_rgb(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _read_url(url: str, network: Network, bands: Bands | None) -> Iterator[_Read]:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "download"
+        _download(url, file, network)
+        for page, image in _read_file(file, url, bands):
+            if isinstance(image, str):
+                reason = image.removeprefix(f"{file}: ").replace(str(file), "the downloaded file")
+                image = f"{url}: {reason}"
+            yield page, image
+
+
+def _bgr_to_rgb(array: NDArray) -> NDArray[np.uint8]:
     channels = 1 if array.ndim == 2 else array.shape[2] if array.ndim == 3 else 0
     codes = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
     if channels not in codes or array.dtype != np.uint8 or array.size == 0:
@@ -252,13 +359,14 @@ def _bgr_to_rgb(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(array), codes[channels]), np.uint8)
 
 
-def _read_file(path: Path, input_path: str, name: str, bands: Bands | None) -> Iterator[LoadedImage]:
+def _read_file(path: Path, input_path: str, bands: Bands | None) -> Iterator[_Read]:
     num_pages = 1 if bands is not None else _count_pages(path, input_path)
-    if num_pages == 1:
-        yield LoadedImage(load_image(path, bands=bands), input_path, None, name)
-        return
     for page in range(num_pages):
-        yield LoadedImage(load_image(path, page=page), input_path, page, f"{name}_{page}")
+        try:
+            image: NDArray[np.uint8] | str = load_image(path, page=page, bands=bands)
+        except DatasetError as error:
+            image = str(error)
+        yield (page if num_pages > 1 else None), image
 
 
 def _count_pages(path: Path, input_path: str) -> int:
@@ -267,6 +375,8 @@ def _count_pages(path: Path, input_path: str) -> int:
     ``load_image`` reports unreadable files later.
     """
     try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            return 1
         with Image.open(path) as image:
             if not is_animated(image):
                 return 1

@@ -13,16 +13,15 @@ from typing import Any
 
 from paddlex_seg.checkpoints.identity import best_of_run, describe_bands
 from paddlex_seg.config.schema import Config
-from paddlex_seg.errors import ConfigError, PaddlexSegError
+from paddlex_seg.errors import ConfigError, DatasetError, PaddlexSegError
 from paddlex_seg.files.addresses import scheme_of
 from paddlex_seg.files.atomic import reserved_space
 from paddlex_seg.files.checksum import sha256_of
 from paddlex_seg.files.names import printable
 from paddlex_seg.fonts import unwritable_notice
 from paddlex_seg.inference.export_spec import read_inference_yml
-from paddlex_seg.inference.predictor import Predictor, open_predictor, warn_of_unreadable
+from paddlex_seg.inference.predictor import Predictor, open_predictor
 from paddlex_seg.inference.results import UnwritableResult
-from paddlex_seg.inference.sources import UnreadableInput
 from paddlex_seg.modes.result_file import result_path, write_result
 from paddlex_seg.runtime.device import use_device
 
@@ -128,13 +127,13 @@ class Report:
 
 def predict_all(predictor: Predictor, inputs: list[str], output: Path, report: Report) -> None:
     """Predict the inputs, write the results into a folder, and add them to the report."""
-
-    def skip_unreadable(error: UnreadableInput) -> None:
-        warn_of_unreadable(error)
-        report.skip(error.input, str(error))
-
-    for result in predictor.predict(inputs, on_unreadable=skip_unreadable):
+    unreadable = 0
+    for result in predictor.predict(inputs):
         name = str(result.input_path)
+        if result.error is not None:
+            report.skip(name, result.error)
+            unreadable += 1
+            continue
         try:
             saved = result.write_files(output)
         except UnwritableResult as error:
@@ -144,8 +143,11 @@ def predict_all(predictor: Predictor, inputs: list[str], output: Path, report: R
             report.add("results", input=name, image=str(saved.image), json=str(saved.json))
             LOGGER.info("%s: %d object(s), drawn in %s", name, len(result.instances), saved.image)
     if not report.rows["results"]:
-        problems = "\n".join(row["problem"] for row in report.rows["skipped"][:10])
-        raise PaddlexSegError(f"{output}: no result was written.\n{problems}")
+        skipped = report.rows["skipped"]
+        problems = "\n".join(row["problem"] for row in skipped[:10])
+        more = f"\n... and {len(skipped) - 10} more" if len(skipped) > 10 else ""
+        error_class = DatasetError if unreadable == len(skipped) else PaddlexSegError
+        raise error_class(f"No input gave a result.\n{problems}{more}")
 
 
 def require_one_input(text: str) -> None:

@@ -11,7 +11,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from toy_model import SPEC, export_toy, image_with
 
-from paddlex_seg.errors import BackendError, DatasetError
+from paddlex_seg.errors import BackendError
+from paddlex_seg.files.written import REGISTER
 from paddlex_seg.inference.export_spec import write_inference_yml
 from paddlex_seg.inference.predictor import Predictor, open_predictor
 from paddlex_seg.structures import DetectionArrays, MaskFrame, PreprocessSpec
@@ -190,21 +191,65 @@ def test_a_folder_is_predicted_and_saved_without_overwriting(small_dir: Path, tm
     assert len(labels) == 3
 
 
-def test_an_unreadable_file_is_logged_and_the_others_are_predicted(
-    small_dir: Path, tmp_path: Path, half_red: np.ndarray, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
+def test_bad_inputs_are_error_results_in_their_places(
+    small_dir: Path, tmp_path: Path, half_red: np.ndarray, batch_size: int, caplog: pytest.LogCaptureFixture
 ):
     (tmp_path / "broken.jpg").write_bytes(b"nothing")
+    bad = [tmp_path / "broken.jpg", tmp_path / "missing.jpg", tmp_path / "no*.png", None]
+    inputs = [half_red, bad[0], bad[1], half_red, bad[2], bad[3], half_red]
     with caplog.at_level(logging.WARNING):
-        results = list(open_predictor(small_dir).predict([half_red, tmp_path / "broken.jpg", half_red]))
-    assert len(results) == 2
-    assert "broken.jpg" in caplog.text
-    with pytest.raises(DatasetError, match="broken.jpg"):
-        list(open_predictor(small_dir).predict(tmp_path / "broken.jpg"))
+        results = list(open_predictor(small_dir, batch_size=batch_size).predict(inputs))
+    assert ["error" in result for result in results] == [False, True, True, False, True, True, False]
+    assert [len(result["boxes"]) for result in results] == [1, 0, 0, 1, 0, 0, 1]
+    for result in results:
+        assert result["error"] == result.error == result.get("error")
+        assert len(result.masks) == len(result.boxes) == len(result.instances)
+    for name, result in zip(("broken.jpg", "missing.jpg", "no*.png", "NoneType"), results[1:3], strict=False):
+        assert name in result.error and name in caplog.text
 
 
-def test_an_empty_folder_is_an_error_before_the_first_result_is_asked_for(small_dir: Path, tmp_path: Path):
-    with pytest.raises(DatasetError, match=tmp_path.name):
-        open_predictor(small_dir).predict(tmp_path)
+def test_saving_a_bad_input_ends_nothing(small_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    (result,) = open_predictor(small_dir).predict(tmp_path / "missing.jpg")
+    result.print()
+    assert result.save_to_img(tmp_path / "out") is None
+    assert "missing.jpg" in caplog.text
+    saved = json.loads(result.save_to_json(tmp_path / "out").read_text(encoding="utf-8"))
+    assert saved["error"] == result.error and saved["boxes"] == saved["masks"] == []
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"missing_res.json", REGISTER}
+
+
+class Failing(Counting):
+    """Cannot run with images that are all white."""
+
+    def __call__(self, image: np.ndarray, im_shape: np.ndarray, scale_factor: np.ndarray) -> DetectionArrays:
+        if (image.max(axis=(1, 2, 3)) >= 1).any():
+            raise BackendError("Paddle Inference could not run the model")
+        return super().__call__(image, im_shape, scale_factor)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_an_image_on_which_the_model_fails_ends_nothing(batch_size: int):
+    black, white = np.zeros((64, 96, 3), np.uint8), np.full((64, 96, 3), 255, np.uint8)
+    predictor = Predictor(Failing(SPEC.preprocess), labels=SPEC.labels, batch_size=batch_size)
+    results = list(predictor.predict([black, white, black, black, white]))
+    assert [result.error is not None for result in results] == [False, True, False, False, True]
+    assert "could not run" in results[1].error
+
+
+def test_predictions_begin_when_the_first_result_is_asked_for(small_dir: Path, half_red: np.ndarray):
+    taken = []
+
+    def camera():
+        for number in range(3):
+            taken.append(number)
+            yield half_red
+
+    results = open_predictor(small_dir).predict(camera())
+    assert taken == []
+    next(results)
+    assert taken == [0]
+    assert len(list(results)) == 2
 
 
 def test_more_classes_than_labels_are_an_error_not_a_wrong_label(tmp_path: Path):

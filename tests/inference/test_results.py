@@ -1,7 +1,9 @@
 """Saved results: JSON schema, file names and colours."""
 
+import ast
+import copy
 import json
-from dataclasses import replace
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +36,15 @@ def instances_of(boxes: list[list[float]], size_hw: tuple[int, int] = (40, 60)) 
 def result_with(boxes: list[list[float]], **changes) -> Result:
     image = np.zeros((40, 60, 3), np.uint8)
     image[..., 0] = 200  # red
-    instances = clip_to_image(instances_of(boxes))
-    result = Result("photos/a b.jpg", None, image, instances, ("bolt", "螺母"), save_name="a b")
-    return replace(result, **changes)
+    values = {
+        "input_path": "photos/a b.jpg",
+        "page_index": None,
+        "image": image,
+        "instances": clip_to_image(instances_of(boxes)),
+        "labels": ("bolt", "螺母"),
+        "save_name": "a b",
+    }
+    return Result(**(values | changes))
 
 
 def test_boxes_are_clipped_and_empty_ones_leave_with_their_masks():
@@ -63,6 +71,41 @@ def test_json_has_the_one_schema_and_only_plain_values(tmp_path: Path):
     assert all(type(edge) is float for box in result.to_json()["boxes"] for edge in box["coordinate"])
     rle = read["masks"][1]
     assert coco_mask.decode({"size": rle["size"], "counts": rle["counts"].encode()}).sum() == 5
+
+
+def test_a_result_is_a_dictionary_with_attributes_as_in_paddlex():
+    result = result_with([[1, 2, 30, 20], [3, 4, 50, 38.5]], page_index=2)
+    assert list(result) == ["input_path", "page_index", "input_img", "boxes", "masks"]
+    for key in result:
+        assert result[key] is getattr(result, key)
+    assert (result["input_path"], result.page_index) == ("photos/a b.jpg", 2)
+    assert result.input_img[0, 0].tolist() == [0, 0, 200] and result.image[0, 0].tolist() == [200, 0, 0]
+    assert result.error is None and result["error"] is None and "error" not in result
+    with pytest.raises(KeyError, match="box"):
+        result["box"]
+    assert result.json == {"res": result.to_json()}
+    assert np.array_equal(np.asarray(result.img["res"]), result.draw())
+    for copied in (pickle.loads(pickle.dumps(result)), copy.deepcopy(result)):
+        assert copied.to_json() == result.to_json() and copied.labels == result.labels
+
+
+def test_a_result_is_printed_without_its_masks(capsys: pytest.CaptureFixture):
+    result = result_with([[1, 2, 30, 20], [3, 4, 50, 38.5]])
+    result.print()
+    printed = ast.literal_eval(capsys.readouterr().out)
+    assert printed == {"res": {**result.to_json(), "masks": "..."}} == result.str
+    result.print(format_json=True, indent=2)
+    text = capsys.readouterr().out
+    assert json.loads(text) == printed and '\n  "res"' in text and "螺母" in text
+    result.print(format_json=True, ensure_ascii=True)
+    assert capsys.readouterr().out.isascii()
+    assert len(repr(result)) < 500
+
+
+def test_json_is_indented_and_escaped_as_asked(tmp_path: Path):
+    result = result_with([[1, 2, 30, 20], [3, 4, 50, 38.5]])
+    text = result.save_to_json(tmp_path / "a.json", indent=2, ensure_ascii=True).read_text()
+    assert text.isascii() and '\n  "boxes"' in text and json.loads(text) == result.to_json()
 
 
 def test_a_result_without_instances_is_written_too(tmp_path: Path):
