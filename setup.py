@@ -6,6 +6,7 @@ setup(
     packages=[*find_packages(include=["paddlex_seg", "paddlex_seg.*"]), "paddlex_seg.configs"],
     package_dir={"paddlex_seg.configs": "configs"},
     package_data={
+        "paddlex_seg": ["py.typed"],
         "paddlex_seg.configs": ["**/*.yaml"],
         "paddlex_seg.reports": ["templates/*.jinja", "static/*"],
     },

@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paddlex_seg.errors import ConfigError, DatasetError, ForeignDataset, PaddlexSegError
+from paddlex_seg.errors import DatasetError, ForeignDataset, PaddlexSegError
 from paddlex_seg.options import NOT_YET, install_answers, notes, print_help, read_options
 from paddlex_seg.streams import make_standard_streams_last
 
@@ -239,16 +239,9 @@ def mode_function(mode: str) -> Callable[["Config"], dict[str, Any]]:
 
 
 def _require_paddle() -> None:
-    from importlib.util import find_spec
+    from paddlex_seg.runtime.environment import require_paddle
 
-    from paddlex_seg.runtime.environment import prepare_process
-
-    prepare_process()
-    if find_spec("paddle") is None:
-        raise ConfigError(
-            "PaddlePaddle is not installed. For the CPU: pip install paddlepaddle==3.2.2 (or install this "
-            "package with its [cpu] extra). For a GPU see the installation section of README.md."
-        )
+    require_paddle()
 
 
 def _mode_and_output(data: Mapping[str, Any]) -> tuple[str, Path | None]:

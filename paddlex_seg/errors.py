@@ -4,6 +4,9 @@ A message says where, what was found, what was expected and what to do. The comm
 traceback. Any other exception is a bug of the toolkit and is printed with its traceback.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class PaddlexSegError(Exception):
     """Base of every error that the toolkit raises on purpose."""
@@ -53,3 +56,10 @@ def with_hint(error: Exception, hint: str) -> Exception:
         return type(error)(f"{error} {hint}")
     text = f"{type(error).__name__}: {error}. {hint}" if str(error) else f"{type(error).__name__}. {hint}"
     return PaddlexSegError(text) if isinstance(error, OSError | MemoryError) else RuntimeError(text)
+
+
+def suggest(word: str, valid: Iterable[str]) -> str:
+    """`` Did you mean ...?`` with the most similar word of ``valid``; empty if none is similar."""
+    words = {name.lower(): name for name in valid}
+    near = difflib.get_close_matches(word.lower(), list(words), n=1, cutoff=0.6)
+    return f" Did you mean {words[near[0]]}?" if near else ""

@@ -17,7 +17,7 @@ ROWS = [
     {"recipes", "inference", "reports", "metrics"},
     {"catalog"},
     {"checkpoints"},
-    {"evaluation", "export"},
+    {"evaluation", "export", "pipelines"},
     {"training"},
     {"modes"},
     {"cli"},
@@ -83,7 +83,7 @@ def test_imports_have_no_cycles() -> None:
 
 
 # Only these may use the configuration; all other code takes plain values.
-READS_CONFIG = {"cli", "modes", "runtime", "training.setup", "training.run", "training.same_run"}
+READS_CONFIG = {"cli", "modes", "pipelines", "runtime", "training.setup", "training.run", "training.same_run"}
 
 
 def test_few_rooms_know_the_configuration() -> None:

@@ -55,9 +55,9 @@ def is_section(kind: Any) -> TypeGuard[type[BaseModel]]:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
-def type_of(parts: Sequence[str]) -> Any:
+def type_of(parts: Sequence[str], root: type[BaseModel] = Config) -> Any:
     """The type of a key, such as ``("Train", "batch_size")``; None if there is no such key."""
-    kind: Any = Config
+    kind: Any = root
     for part in parts:
         info = kind.model_fields.get(part) if is_section(kind) else None
         if info is None:

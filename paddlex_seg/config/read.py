@@ -12,11 +12,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from paddlex_seg.config.overrides import apply
-from paddlex_seg.config.problems import problem_texts, suggest
+from paddlex_seg.config.problems import problem_texts
 from paddlex_seg.config.schema import BandsConfig, Config
 from paddlex_seg.config.values import expand_home
 from paddlex_seg.config.yaml_text import YamlError, colon_hint, key_lines, parse_yaml, read_text
-from paddlex_seg.errors import ConfigError
+from paddlex_seg.errors import ConfigError, suggest
 from paddlex_seg.structures import BANDS_FILE, Bands
 
 LOGGER = logging.getLogger(__name__)
@@ -25,14 +25,13 @@ CONFIG_DIRS = (PACKAGE_DIR / "configs", PACKAGE_DIR.parent / "configs")  # insta
 
 
 def find_config(name: str) -> Path:
-    """The file for ``-c``: the path if it exists, otherwise the shipped file of that name in any folder."""
+    """The file for ``-c``: the path if it exists, otherwise the shipped file of that name."""
     path = Path(_home(name))
     if path.is_file():
         return path
     if path.is_dir():
         raise ConfigError(f"-c {name}: this is a folder. Name the YAML file.")
-    folder = next((folder for folder in CONFIG_DIRS if folder.is_dir()), CONFIG_DIRS[0])
-    shipped = {file.name: file for file in sorted(folder.rglob("*.yaml"))}
+    shipped = {file.name: file for file in shipped_files("modules")}
     base = name.replace("\\", "/").rsplit("/", 1)[-1]
     for candidate in (base, f"{base}.yaml"):
         if candidate in shipped:
@@ -41,6 +40,12 @@ def find_config(name: str) -> Path:
         f"{name}: there is no such file and no shipped configuration with that name.{suggest(base, shipped)} "
         f"Shipped configurations: {', '.join(sorted(shipped))}."
     )
+
+
+def shipped_files(kind: str) -> list[Path]:
+    """The shipped configurations of a kind, ``modules`` or ``pipelines``, sorted."""
+    folder = next((folder for folder in CONFIG_DIRS if folder.is_dir()), CONFIG_DIRS[0])
+    return sorted((folder / kind).rglob("*.yaml"))
 
 
 def read_config(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
@@ -76,7 +81,7 @@ def validate_config(data: Mapping[str, Any], path: Path, overrides: Sequence[str
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        raise ConfigError("\n".join(problem_texts(error, path, _lines(path), overrides))) from None
+        raise ConfigError("\n".join(problem_texts(error, path, lines_of(path), overrides))) from None
 
 
 def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
@@ -105,10 +110,10 @@ def _read_bands(path: Path) -> Bands:
     try:
         return BandsConfig.model_validate(data).to_bands()
     except ValidationError as error:
-        raise ConfigError("\n".join(problem_texts(error, path, _lines(path), ()))) from None
+        raise ConfigError("\n".join(problem_texts(error, path, lines_of(path)))) from None
 
 
-def _lines(path: Path) -> dict[str, int]:
+def lines_of(path: Path) -> dict[str, int]:
     """Where the keys of a file stand; unknown if it has changed since it was read."""
     try:
         return key_lines(read_text(path))

@@ -36,6 +36,7 @@ from paddlex_seg.config.values import (
     Switch,
     TargetFormat,
     Text,
+    Threshold,
     ValueRange,
     Workers,
 )
@@ -46,7 +47,9 @@ SCRATCH = "scratch"  # the value of Train.pretrain_weight_path that means random
 MODES = ("check_dataset", "train", "evaluate", "export", "predict")
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """Keys with values."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     @model_validator(mode="before")
@@ -58,7 +61,7 @@ class _Section(BaseModel):
         return content or {}
 
 
-class BandsConfig(_Section):
+class BandsConfig(Section):
     """How images with more than 8 bits or 3 bands are read. The file ``bands.yaml`` has the same keys."""
 
     red: Positive
@@ -88,7 +91,7 @@ class BandsConfig(_Section):
         )
 
 
-class GlobalConfig(_Section):
+class GlobalConfig(Section):
     """Keys of every mode."""
 
     model: Text = Field(description="Model name, one of those in `docs/models.md`.")
@@ -133,7 +136,7 @@ class GlobalConfig(_Section):
     )
 
 
-class ConvertConfig(_Section):
+class ConvertConfig(Section):
     """Conversion from and to other annotation formats."""
 
     enable: Switch = Field(default=False, description="Convert the annotations before the check.")
@@ -154,7 +157,7 @@ class ConvertConfig(_Section):
     )
 
 
-class SplitConfig(_Section):
+class SplitConfig(Section):
     """A new split into train, val and test."""
 
     enable: Switch = Field(default=False, description="Split the dataset again before the check.")
@@ -181,7 +184,7 @@ class SplitConfig(_Section):
     )
 
 
-class FixConfig(_Section):
+class FixConfig(Section):
     """Automatic repair of problems that need no guessing."""
 
     enable: Switch = Field(
@@ -196,7 +199,7 @@ class FixConfig(_Section):
     )
 
 
-class CheckDatasetConfig(_Section):
+class CheckDatasetConfig(Section):
     """Mode `check_dataset`."""
 
     decode: Literal["header", "thumbnail", "full"] = Field(
@@ -209,7 +212,7 @@ class CheckDatasetConfig(_Section):
     fix: FixConfig = FixConfig()
 
 
-class AugmentConfig(_Section):
+class AugmentConfig(Section):
     """Augmentation in addition to that of the model's recipe. Masks stay exact."""
 
     large_scale_jitter: Fraction = Field(
@@ -231,7 +234,7 @@ class AugmentConfig(_Section):
     )
 
 
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """Mode `train`."""
 
     num_classes: Classes | None = Field(
@@ -393,7 +396,7 @@ class TrainConfig(_Section):
         return self.resume if self.resume is not None else self.resume_path
 
 
-class EvaluateConfig(_Section):
+class EvaluateConfig(Section):
     """Mode `evaluate`."""
 
     weight_path: PathText | None = Field(
@@ -405,7 +408,7 @@ class EvaluateConfig(_Section):
     batch_size: Images = Field(default=1, description="Batch size. It does not change the result.")
 
 
-class ExportConfig(_Section):
+class ExportConfig(Section):
     """Mode `export`."""
 
     weight_path: PathText | None = Field(
@@ -415,7 +418,7 @@ class ExportConfig(_Section):
     )
 
 
-class KernelOptionConfig(_Section):
+class KernelOptionConfig(Section):
     """How the exported model is run."""
 
     run_mode: Literal["paddle", "mkldnn"] = Field(
@@ -424,7 +427,7 @@ class KernelOptionConfig(_Section):
     )
 
 
-class PredictConfig(_Section):
+class PredictConfig(Section):
     """Mode `predict`."""
 
     batch_size: Images = Field(default=1, description="Batch size. It does not change the result.")
@@ -438,14 +441,16 @@ class PredictConfig(_Section):
         description="Images to predict: an image file, a folder, a pattern such as `photos/*.jpg`, a URL, or "
         "a list of these.",
     )
-    threshold: Fraction | None = Field(
+    threshold: Threshold | None = Field(
         default=None,
-        description="Objects with a score below this are dropped. null: the threshold stored with the model.",
+        description="Objects with a higher score are kept. A number from 0 to 1, or classes and such "
+        "numbers, such as `{bolt: 0.3}`. null, and for classes that are not named: the threshold stored with "
+        "the model.",
     )
     kernel_option: KernelOptionConfig = KernelOptionConfig()
 
 
-class Config(_Section):
+class Config(Section):
     """The whole configuration. Sections and keys follow PaddleX; `docs/config.md` explains each key."""
 
     Global: GlobalConfig

@@ -6,6 +6,7 @@ A value comes as text, whatever it looks like (yaml_text.py). Null is None.
 import math
 import os
 import re
+from numbers import Integral, Real
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator
@@ -56,10 +57,10 @@ def number(low: float, high: float, *, above: bool = False) -> BeforeValidator:
 
 def _to_number(value: Any) -> int | float | None:
     """The number that a text means, an int if written as one; None for other values, NaN, infinity."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if isinstance(value, bool) or not isinstance(value, str | Real):
         return None
     try:
-        return int(value) if isinstance(value, str | int) else _finite(value)
+        return int(value) if isinstance(value, str | Integral) else _finite(float(value))
     except ValueError:
         pass
     try:
@@ -150,6 +151,26 @@ def _factors(value: Any) -> Any:
     return value
 
 
+def _threshold(value: Any) -> Any:
+    """A number, or a mapping of class names or indices to numbers."""
+    if isinstance(value, dict):
+        return {name: _fraction(one, " for each class") for name, one in value.items()}
+    return _fraction(value, ", or classes and such numbers, such as {bolt: 0.3}")
+
+
+def _fraction(value: Any, more: str) -> float:
+    number = _to_number(value)
+    if number is None or not 0 <= number <= 1:
+        raise ValueError(f"expected a number from 0 to 1{more}{_comma_hint(value)}")
+    return float(number)
+
+
+def _options(value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError("expected names and values, such as {backend: paddle}")
+    return value
+
+
 def _amp(value: Any) -> Any:
     text = str(value).strip().upper()
     if text in ("OFF", "O0", "FALSE", "NO"):  # O0: Paddle's name for float32
@@ -230,12 +251,14 @@ Percent = Annotated[int, whole(0, 100)]
 Rate = Annotated[float, number(0, 1000, above=True)]
 Minutes = Annotated[float, number(0, 10**6, above=True)]
 Fraction = Annotated[float, number(0, 1)]
+Threshold = Annotated[float | dict[str | int, float], BeforeValidator(_threshold)]
 Ratio = Annotated[float, number(0, 10**6)]
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Text = Annotated[str, BeforeValidator(_text)]
 PathText = Annotated[Text, AfterValidator(expand_home)]  # URLs and words such as scratch pass unchanged
 Names = Annotated[tuple[Text, ...], BeforeValidator(_names)]
 Factors = Annotated[dict[str, Rate], BeforeValidator(_factors)]
+Options = Annotated[dict[str, Any], BeforeValidator(_options)]
 Device = Annotated[str, BeforeValidator(_device)]
 ImageSize = Annotated[int | tuple[int, int], BeforeValidator(_image_size)]
 BatchSize = Annotated[int | Literal["auto"], BeforeValidator(_batch_size)]

@@ -1,4 +1,7 @@
-"""Reads and writes ``inference.yml``, the description of an exported model, in PaddleX's format."""
+"""Reads and writes ``inference.yml``, the description of an exported model, in PaddleX's format.
+
+PaddleDetection calls it ``infer_cfg.yml``. It then has no model name, and some defaults are others.
+"""
 
 import json
 import math
@@ -16,17 +19,36 @@ from paddlex_seg.files.atomic import write_text
 from paddlex_seg.structures import Bands, MaskFrame, PreprocessSpec
 
 OFFICIAL_LIMITS = {"DETR": 100, "RCNN": 100, "PPYOLOE": 300, "SOLOv2": 100}  # of official exports, by arch
+# A part of the names of all models of an arch, in upper case.
+NAME_PARTS = {"DETR": "DETR", "RCNN": "RCNN", "PPYOLOE": "PP-YOLOE", "SOLOv2": "SOLOV2"}
 # PaddleX's names; the index is OpenCV's number.
 INTERPOLATION_NAMES = ("NEAREST", "LINEAR", "BICUBIC", "AREA", "LANCZOS4")
 LARGEST_SIDE = 16384  # pixels of a network input; such an image takes 3 GB
 ADVICE = "Correct the file, copy the exported folder again, or export the model into another folder."
 
 
+PADDLEDETECTION_YML = "infer_cfg.yml"
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """How a toolkit understands arguments that are missing, and norm_type."""
+
+    keep_ratio: bool
+    interp: int
+    stride: int
+    normalizes_with_none: bool  # whether mean and std are used with ``norm_type: none``
+
+
+_PADDLEX = _Rules(keep_ratio=False, interp=2, stride=32, normalizes_with_none=True)
+_PADDLEDETECTION = _Rules(keep_ratio=True, interp=1, stride=0, normalizes_with_none=False)
+
+
 @dataclass(frozen=True)
 class ExportedSpec:
     """The content of ``inference.yml``."""
 
-    model_name: str
+    model_name: str  # empty if the file has none, as in those of PaddleDetection
     arch: str  # DETR, RCNN, PPYOLOE or SOLOv2
     min_subgraph_size: int  # used by Paddle's deployment code for TensorRT
     labels: tuple[str, ...]  # name of each class index
@@ -66,11 +88,12 @@ def write_inference_yml(path: Path, spec: ExportedSpec) -> None:
 
 
 def read_inference_yml(path: Path) -> ExportedSpec:
-    """Read an ``inference.yml`` written by this toolkit or by PaddleX.
+    """Read an ``inference.yml`` of this toolkit or PaddleX, or an ``infer_cfg.yml`` of PaddleDetection.
 
     Raises BackendError that lists all problems of the file.
     """
     document = _load_yaml(path)
+    rules = _PADDLEDETECTION if path.name == PADDLEDETECTION_YML else _PADDLEX
     problems: list[str] = []
     arch = str(document.get("arch", ""))
     spec = ExportedSpec(
@@ -79,7 +102,7 @@ def read_inference_yml(path: Path) -> ExportedSpec:
         min_subgraph_size=_read_count(document, "min_subgraph_size", 3, problems),
         labels=_read_labels(document, problems),
         preprocess=replace(
-            _operators_to_preprocess(document.get("Preprocess"), problems),
+            _operators_to_preprocess(document.get("Preprocess"), rules, problems),
             bands=_read_bands(document.get("bands"), problems),
         ),
         draw_threshold=_read_threshold(document, problems),
@@ -92,6 +115,28 @@ def read_inference_yml(path: Path) -> ExportedSpec:
     if problems:
         raise BackendError(f"{path}: {'; '.join(problems)}. {ADVICE}")
     return spec
+
+
+def require_model_name(spec: ExportedSpec, name: str, model_dir: Path) -> None:
+    """Raise BackendError unless ``spec``, of the folder ``model_dir``, may be the model ``name``.
+
+    A description without a model name is of any model of its architecture.
+    """
+    if spec.model_name and spec.model_name != name:
+        raise BackendError(
+            f"{model_dir}: the exported model is {spec.model_name} (Global.model_name), and {name} was asked "
+            f"for. Set the model name to {spec.model_name}, or name the folder of a {name}."
+        )
+    if not name_fits_arch(name, spec.arch):
+        raise BackendError(
+            f"{model_dir}: the exported model has the architecture {spec.arch}, which {name} has not. Set "
+            f"the name of a model of {spec.arch}, or name the folder of a {name}."
+        )
+
+
+def name_fits_arch(name: str, arch: str) -> bool:
+    """Whether a model name can be of an architecture; True for an unknown one."""
+    return NAME_PARTS.get(arch, "") in name.upper()
 
 
 def _load_yaml(path: Path) -> Mapping[str, Any]:
@@ -129,7 +174,7 @@ def _read_labels(document: Mapping[str, Any], problems: list[str]) -> tuple[str,
 
 
 def _read_threshold(document: Mapping[str, Any], problems: list[str]) -> float:
-    threshold = document.get("draw_threshold")
+    threshold = document.get("draw_threshold", 0.5)
     if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
         problems.append(f"draw_threshold is {threshold!r}, expected a number from 0 to 1")
         return 0.0
@@ -194,7 +239,7 @@ def _preprocess_to_operators(spec: PreprocessSpec) -> list[dict[str, Any]]:
     return [*geometry, {"type": "Permute"}, *padding]
 
 
-def _operators_to_preprocess(operators: Any, problems: list[str]) -> PreprocessSpec:
+def _operators_to_preprocess(operators: Any, rules: _Rules, problems: list[str]) -> PreprocessSpec:
     unknown = PreprocessSpec(size_hw=(0, 0))
     if not isinstance(operators, list) or not all(isinstance(one, Mapping) for one in operators):
         problems.append(f"Preprocess is {operators!r}, expected a list of operators")
@@ -202,27 +247,31 @@ def _operators_to_preprocess(operators: Any, problems: list[str]) -> PreprocessS
     order = [str(one.get("type")) for one in operators]
     by_type = dict(zip(order, operators, strict=True))
     unsupported = set(order) - {"Resize", "NormalizeImage", "Permute", "PadStride"}
-    missing = {"Resize", "NormalizeImage", "Permute"} - set(order)
+    missing = {"Resize", "Permute"} - set(order)
     if unsupported or missing or len(by_type) != len(order):
         problems.append(
-            f"Preprocess has {', '.join(order) or 'no operators'}; expected Resize, NormalizeImage and "
-            "Permute once each, and optionally PadStride"
+            f"Preprocess has {', '.join(order) or 'no operators'}; expected Resize and Permute once each, "
+            "and optionally NormalizeImage and PadStride"
         )
         return unknown
     size_hw = _read_size(by_type["Resize"].get("target_size"), problems)
-    mean, std = _read_mean_std(by_type["NormalizeImage"], problems)
+    # PaddleDetection leaves NormalizeImage out if the graph normalises (TestReader.fuse_normalize).
+    unscaled = {"is_scale": False, "mean": [0.0] * 3, "std": [1.0] * 3}
+    mean, std = _read_mean_std(by_type.get("NormalizeImage", unscaled), rules, problems)
     return PreprocessSpec(
         size_hw=size_hw,
-        keep_ratio=bool(by_type["Resize"].get("keep_ratio", False)),
-        interpolation=_read_interpolation(by_type["Resize"].get("interp", 2), problems),
+        keep_ratio=bool(by_type["Resize"].get("keep_ratio", rules.keep_ratio)),
+        interpolation=_read_interpolation(by_type["Resize"].get("interp", rules.interp), problems),
         mean=mean,
         std=std,
-        pad_stride=_read_count(by_type.get("PadStride", {"stride": 0}), "stride", 32, problems),
-        normalize_first=order.index("NormalizeImage") < order.index("Resize"),
+        pad_stride=_read_count(by_type.get("PadStride", {"stride": 0}), "stride", rules.stride, problems),
+        normalize_first="NormalizeImage" in order and order.index("NormalizeImage") < order.index("Resize"),
     )
 
 
 def _read_size(size: Any, problems: list[str]) -> tuple[int, int]:
+    if type(size) is int:  # in files of PaddleDetection: both sides
+        size = [size, size]
     if (
         not isinstance(size, list)
         or len(size) != 2
@@ -244,15 +293,16 @@ def _read_interpolation(value: Any, problems: list[str]) -> int:
     return 2
 
 
-def _read_mean_std(operator: Mapping[str, Any], problems: list[str]) -> tuple[Any, Any]:
+def _read_mean_std(operator: Mapping[str, Any], rules: _Rules, problems: list[str]) -> tuple[Any, Any]:
     """Mean and std for pixel values in [0, 1].
 
-    If ``is_scale`` is false, the file has them for values 0..255. The defaults are those of ImageNet, as in
-    PaddleX.
+    If ``is_scale`` is false, the file has them for values 0..255. The defaults are those of ImageNet.
     """
     if (norm_type := operator.get("norm_type")) not in (None, "none", "mean_std"):
         problems.append(f"NormalizeImage.norm_type is {norm_type!r}, expected none or mean_std")
     scale = 1.0 if operator.get("is_scale", True) else 255.0
+    if norm_type == "none" and not rules.normalizes_with_none:
+        operator = {**operator, "mean": [0.0] * 3, "std": [1.0] * 3}
     triples = []
     for name, default in (("mean", [0.485, 0.456, 0.406]), ("std", [0.229, 0.224, 0.225])):
         values = operator.get(name, default)

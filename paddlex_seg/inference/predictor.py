@@ -5,6 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from paddlex_seg.data.preprocess import NetworkInput, collate, preprocess
 from paddlex_seg.errors import BackendError
 from paddlex_seg.files.names import printable
@@ -13,6 +16,7 @@ from paddlex_seg.inference.backends.base import find_instances, fitting_batch_si
 from paddlex_seg.inference.backends.paddle import PaddleBackend, RunMode
 from paddlex_seg.inference.results import Result, clip_to_image
 from paddlex_seg.inference.sources import BadInput, Input, LoadedImage, SaveNames, read_inputs
+from paddlex_seg.inference.thresholds import Threshold, class_thresholds
 from paddlex_seg.runtime.network import network
 from paddlex_seg.structures import Backend, Bands, Instances
 
@@ -24,19 +28,20 @@ def open_predictor(
     device: str = "cpu",
     run_mode: RunMode = "paddle",
     batch_size: int = 1,
-    threshold: float | None = None,
+    threshold: Threshold | None = None,
 ) -> "Predictor":
     """A predictor for the exported model in ``model_dir``, written by mode export or by PaddleX.
 
-    threshold: keep instances with a higher score; None uses the ``draw_threshold`` in inference.yml. See
-    `PaddleBackend` for device and run_mode, `Predictor` for batch_size. Raises BackendError when files are
-    missing or damaged, or the device cannot be used.
+    threshold: keep instances with a higher score; None, and for classes that are not named, uses the
+    ``draw_threshold`` in inference.yml. See `PaddleBackend` for device and run_mode, `Predictor` for
+    batch_size. Raises BackendError when files are missing or damaged, or the device cannot be used, and
+    ConfigError for a wrong threshold.
     """
     backend = PaddleBackend(Path(model_dir), device=device, run_mode=run_mode)
     return Predictor(
         backend,
         labels=backend.spec.labels,
-        threshold=backend.spec.draw_threshold if threshold is None else threshold,
+        thresholds=(threshold, backend.spec.draw_threshold),
         batch_size=batch_size,
         max_detections=backend.spec.max_detections,
     )
@@ -67,20 +72,21 @@ class Predictor:
         backend: Backend,
         *,
         labels: Sequence[str],
-        threshold: float = 0.5,
+        thresholds: Sequence[Threshold | None] = (0.5,),
         batch_size: int = 1,
         max_detections: int | None = None,
     ) -> None:
         """Predict with ``backend``. labels: the class names.
 
-        threshold: keep instances with a higher score. batch_size: images per call of the backend; results do
+        thresholds: the levels of `class_thresholds`. batch_size: images per call of the backend; results do
         not depend on it. max_detections: how many objects the backend finds in an image at most; an image
         with as many is logged.
         """
         assert batch_size >= 1, batch_size
         self._backend = backend
         self.labels = tuple(labels)
-        self.threshold = threshold
+        self._thresholds = tuple(thresholds)
+        class_thresholds(self._thresholds, self.labels)
         self.max_detections = max_detections
         self._batch_size = fitting_batch_size(backend, batch_size)
         self._names = SaveNames()
@@ -91,30 +97,31 @@ class Predictor:
         return self._backend.preprocess.bands
 
     def predict(
-        self, input: Input, batch_size: int | None = None, threshold: float | None = None
+        self, input: Input, batch_size: int | None = None, threshold: Threshold | None = None
     ) -> Iterator[Result]:
         """Yield a result for each image, in the order of the input; see `sources.Input`.
 
         Arrays are uint8 [H, W, 3] in BGR order, as from OpenCV and as in PaddleX. Files are read with the
         bands that the model was trained with (`structures.Bands`); arrays are taken as they are. An input
         that cannot be used gives a result with ``error`` in its place, and a warning in the log. batch_size,
-        threshold: for this call.
+        threshold: for this call. Raises ConfigError at once for a wrong threshold.
         """
+        thresholds = class_thresholds((threshold, *self._thresholds), self.labels)
         written = WrittenFiles()
         images = read_inputs(input, network=network(), bands=self.bands, written=written, names=self._names)
         size = self._batch_size if batch_size is None else fitting_batch_size(self._backend, batch_size)
-        return self._predict_images(images, size, self.threshold if threshold is None else threshold, written)
+        return self._predict_images(images, size, thresholds, written)
 
     def _predict_images(
         self,
         images: Iterator[LoadedImage | BadInput],
         batch_size: int,
-        threshold: float,
+        thresholds: NDArray[np.float32],
         written: WrittenFiles,
     ) -> Iterator[Result]:
         for batch in self._batches(images, batch_size):
             found = iter(
-                self._find_instances([one for one in batch if isinstance(one, _Prepared)], threshold)
+                self._find_instances([one for one in batch if isinstance(one, _Prepared)], thresholds)
             )
             for one in batch:
                 if isinstance(one, BadInput):
@@ -162,17 +169,19 @@ class Predictor:
         if batch:
             yield batch
 
-    def _find_instances(self, batch: Sequence["_Prepared"], threshold: float) -> list[Instances | str]:
+    def _find_instances(
+        self, batch: Sequence["_Prepared"], thresholds: NDArray[np.float32]
+    ) -> list[Instances | str]:
         """The instances of each image, or the message of the backend when it cannot run with an image."""
         if not batch:
             return []
         inputs = collate([one.input for one in batch])
         sizes = [(one.image.image.shape[0], one.image.image.shape[1]) for one in batch]
         try:
-            found = find_instances(self._backend, inputs, sizes, score_threshold=threshold)
+            found = find_instances(self._backend, inputs, sizes, score_threshold=thresholds)
         except (BackendError, MemoryError) as error:
             if len(batch) > 1:  # the others may be good
-                return [one for image in batch for one in self._find_instances([image], threshold)]
+                return [one for image in batch for one in self._find_instances([image], thresholds)]
             return [str(error) or "There is not enough memory for this image."]
         self._check_classes(found)
         return list(found)

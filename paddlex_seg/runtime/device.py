@@ -17,26 +17,35 @@ LOGGER = logging.getLogger(__name__)
 def use_device(name: str, place: Launched | None = None) -> str:
     """Make Paddle use the device that ``Global.device`` names. Returns Paddle's name of it (``gpu:0``).
 
+    See `choose_device`. CPU processes of a distributed run on one machine share its cores.
+    """
+    device = choose_device(name, place=place)
+    if device == "cpu":
+        # Without this, Paddle uses one core. OMP_NUM_THREADS, set before the import, makes Paddle warn.
+        paddle.base.core.set_num_threads(max(1, num_usable_cores() // (place.local_size if place else 1)))
+    return _set_device(device)
+
+
+def choose_device(name: str, setting: str = "Global.device", place: Launched | None = None) -> str:
+    """Paddle's name (``gpu:0``) of the device that ``setting`` names. Changes nothing in this process.
+
     ``auto`` is the first GPU if one is usable, else the CPU. Of several ids only the first is used, with a
-    warning. In a distributed run, ``place`` says which process this is: each process uses its own device, and
-    CPU processes on one machine share its cores. Raises BackendError when this machine or this Paddle cannot
-    use the device.
+    warning. In a distributed run, ``place`` says which process this is: each process uses its own device.
+    Raises BackendError when this machine or this Paddle cannot use the device.
     """
     warn_of_unproven_paddle()
     kind = name.partition(":")[0]
     if kind == "auto":
-        kind, name = ("gpu", "gpu:0") if _count("gpu") > 0 else ("cpu", "cpu")
+        return "gpu:0" if _count("gpu") > 0 else "cpu"
     if kind == "cpu":
-        # Without this, Paddle uses one core. OMP_NUM_THREADS, set before the import, makes Paddle warn.
-        paddle.base.core.set_num_threads(max(1, num_usable_cores() // (place.local_size if place else 1)))
-        return _set_device("cpu")
-    indices = find_devices(name)
+        return "cpu"
+    indices = find_devices(name, setting)
     if len(indices) > 1 and place is None:
         LOGGER.warning("Only the first device of %s is used: this mode runs on one device.", name)
-    return _set_device(f"{kind}:{indices[place.local_rank if place else 0]}")
+    return f"{kind}:{indices[place.local_rank if place else 0]}"
 
 
-def find_devices(name: str) -> list[int]:
+def find_devices(name: str, setting: str = "Global.device") -> list[int]:
     """The numbers of the devices that ``gpu:0,1`` or the like names. Starts nothing and uses none of them.
 
     Raises BackendError when this machine or this Paddle does not have them.
@@ -46,12 +55,12 @@ def find_devices(name: str) -> list[int]:
     available = _count(kind)
     if available == 0:
         raise BackendError(
-            f"Global.device is {name}, but {_why_unusable(kind)}. Use Global.device=cpu, or install the "
+            f"{setting} is {name}, but {_why_unusable(kind)}. Use {setting}=cpu, or install the "
             f"build of PaddlePaddle for this device (README.md, installation)."
         )
     if max(indices) >= available:
         raise BackendError(
-            f"Global.device is {name}, but this machine has {available} {kind} device(s), numbered from 0. "
+            f"{setting} is {name}, but this machine has {available} {kind} device(s), numbered from 0. "
             "Name devices that exist."
         )
     return indices

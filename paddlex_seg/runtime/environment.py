@@ -2,6 +2,7 @@
 
 import atexit
 import ctypes
+import importlib.util
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from paddlex_seg import __version__
+from paddlex_seg.errors import ConfigError
 from paddlex_seg.files.atomic import require_writable, temporary_path
 
 CPU_INFO = Path("/proc/cpuinfo")
@@ -151,6 +153,20 @@ def _until_exit(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def require_paddle() -> None:
+    """Prepare this process for the import of Paddle. Raises ConfigError if Paddle is not installed.
+
+    Nothing is changed where Paddle is imported already, as in a program of a user.
+    """
+    if "paddle" not in sys.modules:
+        prepare_process()
+    if importlib.util.find_spec("paddle") is None:
+        raise ConfigError(
+            "PaddlePaddle is not installed. For the CPU: pip install paddlepaddle==3.2.2 (or install this "
+            "package with its [cpu] extra). For a GPU see the installation section of README.md."
+        )
 
 
 def prepare_process() -> None:

@@ -105,7 +105,7 @@ def test_all_problems_of_an_inference_yml_are_reported_at_once(tmp_path: Path, m
     del document["label_list"]
     document["draw_threshold"] = "high"
     document["mask_frame"] = mask_frame
-    document["Preprocess"][0] |= {"target_size": 640, "interp": "MAGIC"}
+    document["Preprocess"][0] |= {"target_size": [640, 0], "interp": "MAGIC"}
     document["Preprocess"][1]["std"] = [1.0, 0.0, 1.0]
     (tmp_path / "inference.yml").write_text(yaml.safe_dump(document))
     with pytest.raises(BackendError) as caught:
@@ -116,7 +116,7 @@ def test_all_problems_of_an_inference_yml_are_reported_at_once(tmp_path: Path, m
         "draw_threshold",
         "'high'",
         f"mask_frame is {mask_frame!r}, expected one of box, image, image_uncut, image_logits",
-        "target_size is 640",
+        "target_size is [640, 0]",
         "MAGIC",
         "zero",
     ):

@@ -15,17 +15,21 @@ def find_instances(
     inputs: NetworkInput,
     original_sizes: Sequence[tuple[int, int]],
     *,
-    score_threshold: float | None = None,
+    score_threshold: float | NDArray[np.float32] | None = None,
 ) -> list[Instances]:
     """Instances of each image of a batch, best score first.
 
     inputs: network inputs of B images; original_sizes: (height, width) of the original images;
-    score_threshold: keep detections with a higher score, None keeps all. Dropped masks are not pasted, which
-    saves time.
+    score_threshold: keep detections with a higher score; one number, or float32 [C] with one for each class.
+    None keeps all. Dropped masks are not pasted, which saves time.
     """
     detections = backend(*inputs)
     if score_threshold is not None:
-        detections = keep_rows(detections, detections.bbox[:, 1] > score_threshold)
+        classes, scores = detections.bbox[:, 0].astype(np.int64), detections.bbox[:, 1]
+        if isinstance(score_threshold, np.ndarray):
+            # A class that the model should not have gets the last number here, so that callers can report it.
+            score_threshold = score_threshold.take(classes, mode="clip")  # [N]
+        detections = keep_rows(detections, scores > score_threshold)
     return detections_to_instances(
         *detections,
         im_shape=inputs.im_shape,

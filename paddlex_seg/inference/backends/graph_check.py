@@ -6,21 +6,20 @@ from pathlib import Path
 
 from paddlex_seg.errors import BackendError
 from paddlex_seg.files.checksum import sha256_of
+from paddlex_seg.inference.backends.exported_files import ExportedFiles
 from paddlex_seg.inference.backends.graph_file import ADVICE, GraphFile, class_counts, read_graph
 from paddlex_seg.inference.backends.parameter_file import check_parameters
 from paddlex_seg.inference.backends.trial import require_no_crash
-from paddlex_seg.inference.export_spec import ExportedSpec
-
-# A part of the names of all models of an architecture.
-NAMES = {"DETR": "DETR", "RCNN": "RCNN", "PPYOLOE": "PP-YOLOE", "SOLOv2": "SOLOV2"}
+from paddlex_seg.inference.export_spec import NAME_PARTS, ExportedSpec, name_fits_arch
 
 
-def check_graph(graph: Path, params: Path, spec: ExportedSpec) -> None:
-    """Raise BackendError unless ``graph`` is whole and agrees with its parameters and with ``inference.yml``.
+def check_graph(files: ExportedFiles, spec: ExportedSpec) -> None:
+    """Raise BackendError unless the graph is whole and agrees with its parameters and its description.
 
-    Files whose SHA-256 is in ``inference.yml`` are whole. For those of PaddleX and of earlier versions, the
-    structure of both files is read, and a process of its own loads them first.
+    Files whose SHA-256 is in ``inference.yml`` are whole. For those of PaddleX, of PaddleDetection and of
+    earlier versions, the structure of both files is read, and a process of its own loads them first.
     """
+    graph, params = files.graph, files.params
     is_ours = all(path.name in spec.sha256 for path in (graph, params))
     if is_ours:
         for path in (graph, params):
@@ -28,8 +27,7 @@ def check_graph(graph: Path, params: Path, spec: ExportedSpec) -> None:
     content = read_graph(graph)
     if problems := _disagreements(content, spec):
         raise BackendError(
-            f"{graph.with_name('inference.yml')} does not belong to {graph.name}: {'; '.join(problems)}. "
-            f"{ADVICE}"
+            f"{files.description} does not belong to {graph.name}: {'; '.join(problems)}. {ADVICE}"
         )
     if not is_ours:
         check_parameters(params, content, graph.name)
@@ -46,12 +44,12 @@ def _require_sha256(path: Path, expected: str) -> None:
 
 def _disagreements(graph: GraphFile, spec: ExportedSpec) -> list[str]:
     problems = []
-    if spec.arch not in (possible := _architectures(graph)) and spec.arch in NAMES:
+    if spec.arch not in (possible := _architectures(graph)) and spec.arch in NAME_PARTS:
         problems.append(f"arch is {spec.arch}, and the graph is of {' or '.join(possible)}")
     elif (counts := class_counts(graph, spec.arch)) and len(spec.labels) not in counts:
         numbers = " or ".join(map(str, sorted(counts)))
         problems.append(f"label_list has {len(spec.labels)} names, and the graph has {numbers} classes")
-    if spec.arch in NAMES and spec.model_name and NAMES[spec.arch] not in spec.model_name.upper():
+    if spec.model_name and not name_fits_arch(spec.model_name, spec.arch):
         problems.append(f"Global.model_name is {spec.model_name}, and arch is {spec.arch}")
     size = tuple(graph.inputs.get("image", ())[2:])
     if not spec.preprocess.keep_ratio and min(size, default=-1) > 0 and size != spec.preprocess.size_hw:

@@ -1,9 +1,9 @@
 """Runs an exported graph with Paddle Inference, as a `structures.Backend`.
 
 An exported folder has one or both of two graphs with the same parameters. ``inference.json``
-(``inference.pdmodel`` before Paddle 3) is the official graph: it pastes every mask to the size of the
-original image. ``network.json`` is only the network, with small masks. It is preferred if present, as 300
-full-size masks of a 12 megapixel image take 14 GB.
+(``inference.pdmodel`` before Paddle 3; ``model.json`` or ``model.pdmodel`` of PaddleDetection) is the
+official graph: it pastes every mask to the size of the original image. ``network.json`` is only the network,
+with small masks. It is preferred if present, as 300 full-size masks of a 12 megapixel image take 14 GB.
 """
 
 from pathlib import Path
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from paddlex_seg.cores import num_usable_cores
 from paddlex_seg.errors import BackendError
-from paddlex_seg.inference.backends.base import keep_rows
+from paddlex_seg.inference.backends.exported_files import find_files
 from paddlex_seg.inference.backends.graph_check import check_graph
+from paddlex_seg.inference.backends.official_outputs import official_detections
 from paddlex_seg.inference.export_spec import read_inference_yml
 from paddlex_seg.structures import DetectionArrays, MaskFrame, PreprocessSpec
 
@@ -33,16 +34,16 @@ class PaddleBackend:
         crash the process when a graph finds nothing. Raises BackendError when files are missing or damaged,
         or the device cannot be used.
         """
-        graph = find_graph(model_dir)
-        self.spec = read_inference_yml(model_dir / "inference.yml")
+        self._files = find_files(model_dir)
+        self.spec = read_inference_yml(self._files.description)
         self._run_mode = run_mode
-        self._is_official = graph.stem != "network"
-        params = model_dir / "inference.pdiparams"
-        config = _inference_config(graph, params, device, run_mode)
-        check_graph(graph, params, self.spec)
-        self._predictor = _create_predictor(config, graph)
-        names = self._predictor.get_input_names()
-        if sorted(names) != sorted(INPUT_NAMES):
+        graph = self._files.graph
+        config = _inference_config(graph, self._files.params, device, run_mode)
+        check_graph(self._files, self.spec)
+        self._predictor = _create_predictor(config, graph, self._files.params.name)
+        names = self._input_names = self._predictor.get_input_names()
+        # An export without unused inputs has fewer.
+        if "image" not in names or not set(names) <= set(INPUT_NAMES):
             raise BackendError(
                 f"{graph}: the inputs are {', '.join(names)}; expected {', '.join(INPUT_NAMES)}. This is not "
                 "an exported instance segmentation model."
@@ -56,7 +57,7 @@ class PaddleBackend:
     @property
     def mask_frame(self) -> MaskFrame:
         """How the masks of the loaded graph must be pasted."""
-        return "original" if self._is_official else self.spec.mask_frame
+        return "original" if self._files.is_official else self.spec.mask_frame
 
     @property
     def preprocess(self) -> PreprocessSpec:
@@ -70,7 +71,9 @@ class PaddleBackend:
         scale_factor: NDArray[np.float32],
     ) -> DetectionArrays:
         """See `structures.Backend`. Raises BackendError when Paddle Inference cannot run the graph."""
-        for name, array in zip(INPUT_NAMES, (image, im_shape, scale_factor), strict=True):
+        arrays = dict(zip(INPUT_NAMES, (image, im_shape, scale_factor), strict=True))
+        for name in self._input_names:
+            array = arrays[name]
             handle = self._predictor.get_input_handle(name)
             handle.reshape(array.shape)
             handle.copy_from_cpu(np.ascontiguousarray(array, np.float32))
@@ -85,51 +88,14 @@ class PaddleBackend:
             self._predictor.get_output_handle(name).copy_to_cpu()
             for name in self._predictor.get_output_names()
         ]
-        if len(outputs) == 4:
-            bbox_num, labels, scores, mask = outputs
-            outputs = [_rows_around_masks(labels, scores, mask), bbox_num, mask]
-        detections = DetectionArrays(*outputs)
-        return _without_fillers(detections) if self._is_official else detections
-
-
-def _without_fillers(detections: DetectionArrays) -> DetectionArrays:
-    """Remove the filler rows of official graphs. They have class -1 or score 0."""
-    return keep_rows(detections, (detections.bbox[:, 0] >= 0) & (detections.bbox[:, 1] > 0))
-
-
-def _rows_around_masks(labels: NDArray, scores: NDArray, masks: NDArray) -> NDArray[np.float32]:
-    """Rows [N, 6] of `DetectionArrays`, with the boxes of full-size masks [N, H, W]; box 0 if empty."""
-    edges = []
-    for other_axis in (1, 2):  # x, then y
-        line: NDArray[np.bool_] = np.max(masks, axis=other_axis, initial=0) > 0
-        is_empty = np.logical_not(line.max(axis=1))
-        begin, end = line.argmax(axis=1), line.shape[1] - line[:, ::-1].argmax(axis=1)
-        edges.append((np.where(is_empty, 0, begin), np.where(is_empty, 0, end)))
-    (left, right), (top, bottom) = edges
-    return np.stack([labels, scores, left, top, right, bottom], axis=1).astype(np.float32)
-
-
-def find_graph(model_dir: Path) -> Path:
-    """The graph file to run. Raises BackendError that names the missing files of an exported folder."""
-    if not model_dir.is_dir():
-        state = "is a file" if model_dir.exists() else "does not exist"
-        raise BackendError(
-            f"{model_dir} {state}; expected the folder of an exported model. Export a model, or correct "
-            "Predict.model_dir."
-        )
-    graphs = [model_dir / name for name in ("network.json", "inference.json", "inference.pdmodel")]
-    present = [graph for graph in graphs if graph.is_file()]
-    missing = [name for name in ("inference.yml", "inference.pdiparams") if not (model_dir / name).is_file()]
-    if not present:
-        missing.append("inference.json (or network.json, inference.pdmodel)")
-    if missing:
-        inner = model_dir / "inference"
-        hint = f" Did you mean Predict.model_dir={inner}?" if (inner / "inference.yml").is_file() else ""
-        raise BackendError(
-            f"{model_dir}: {', '.join(missing)} missing. Expected a folder written by mode export. Copy all "
-            f"its files, or export the model into another folder.{hint}"
-        )
-    return present[0]
+        if not self._files.is_official:
+            return DetectionArrays(*outputs)
+        try:
+            return official_detections(outputs, num_images=len(image))
+        except ValueError as problem:
+            raise BackendError(
+                f"{self._files.graph}: {problem}. Use the export of an instance segmentation model."
+            ) from problem
 
 
 def _inference_config(graph: Path, params: Path, device: str, run_mode: RunMode) -> Any:
@@ -164,7 +130,7 @@ def _require_cuda(device: str) -> None:
         )
 
 
-def _create_predictor(config: Any, graph: Path) -> Any:
+def _create_predictor(config: Any, graph: Path, params_name: str) -> Any:
     """Create Paddle's predictor. For damaged files Paddle raises many types of exceptions with C++ traces."""
     from paddle import inference
 
@@ -174,6 +140,6 @@ def _create_predictor(config: Any, graph: Path) -> Any:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise BackendError(
             f"{graph}: Paddle cannot load it ({lines[-1] if lines else type(error).__name__}). The file is "
-            "damaged, does not match inference.pdiparams, or was written by a newer Paddle version. Export "
+            f"damaged, does not match {params_name}, or was written by a newer Paddle version. Export "
             "the model into another folder."
         ) from error

@@ -19,6 +19,7 @@ from toy_model import INPUT_HW, SPEC
 
 from paddlex_seg.errors import BackendError
 from paddlex_seg.inference.backends import graph_check, trial
+from paddlex_seg.inference.backends.exported_files import find_files
 from paddlex_seg.inference.backends.graph_check import check_graph
 from paddlex_seg.inference.backends.graph_file import GraphFile, Operator, class_counts, read_graph
 from paddlex_seg.inference.backends.paddle import PaddleBackend
@@ -62,8 +63,8 @@ def no_trial(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def check(folder: Path) -> None:
     """What `PaddleBackend` does before it loads a graph."""
-    name = "network.json" if (folder / "network.json").exists() else "inference.pdmodel"
-    check_graph(folder / name, folder / "inference.pdiparams", read_inference_yml(folder / "inference.yml"))
+    files = find_files(folder)
+    check_graph(files, read_inference_yml(files.description))
 
 
 def flip(path: Path, place: float, bit: int = 1) -> None:
