@@ -64,10 +64,8 @@ NOT_YET = {
 }
 # Options of PaddleX without an effect: what there is instead.
 REPLACED = {
-    "engine": "--engine is not used: models always run in PaddlePaddle's own engine.",
-    "serial_number": "--serial_number is not used: nothing here needs a licence. Write --use_hpip alone.",
-    "update_license": "--update_license is not used: nothing here needs a licence. Write --use_hpip alone.",
-    "hpi_params": "--hpi_params is not used: it is the older name of --hpi_config. Write that.",
+    "serial_number": "--serial_number is not used: nothing here needs a licence.",
+    "update_license": "--update_license is not used: nothing here needs a licence.",
 }
 PLUGINS = {
     "PaddleDetection": "training, evaluation and export are part of this package",
@@ -85,7 +83,7 @@ def install_answers(plugins: Sequence[str]) -> list[str]:
     """A line for each plugin that PaddleX has and that is not needed here."""
     answers = []
     for name in plugins or ["PaddleDetection"]:
-        of_speed = "--use_hpip needs no plugin" if name.startswith("hpi") else "there are no plugins"
+        of_speed = "Paddle Inference is used" if name.startswith("hpi") else "there are no plugins"
         answers.append(f"{name}: nothing to install, {PLUGINS.get(name, of_speed)}.")
     return answers
 
@@ -206,10 +204,6 @@ def _add_pipeline(group: argparse._ArgumentGroup) -> None:
         help="lowest score to keep, from 0 to 1; for some classes: '{bolt: 0.3, washer: 0.6}'",
     )
     group.add_argument("--batch_size", metavar="N", help="images at once; does not change the results")
-    group.add_argument("--use_hpip", action="store_true", help="high-performance inference")
-    group.add_argument(
-        "--hpi_config", metavar="{...}", help="settings of high-performance inference, a mapping"
-    )
 
 
 def _add_pipeline_config(group: argparse._ArgumentGroup) -> None:
@@ -243,7 +237,9 @@ def _add_replaced(group: argparse._ArgumentGroup) -> None:
     for name in ("use_local_repos", "no_deps"):
         group.add_argument(f"--{name}", action="store_true", help=argparse.SUPPRESS)
     group.add_argument("--deps_to_replace", nargs="*", default=[], help=argparse.SUPPRESS)
-    group.add_argument("--engine", help="the engine is always that of PaddlePaddle")
+    group.add_argument("--engine", help="paddle_static is the only one")
     group.add_argument("--serial_number", metavar="X", help="no licence is needed")
     group.add_argument("--update_license", nargs="?", const="True", metavar="X", help="no licence is needed")
+    group.add_argument("--use_hpip", action="store_true", help="high-performance inference, not offered yet")
+    group.add_argument("--hpi_config", metavar="{...}", help="its settings, a mapping")
     group.add_argument("--hpi_params", metavar="{...}", help="the older name of --hpi_config")

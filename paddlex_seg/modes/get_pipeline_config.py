@@ -1,12 +1,13 @@
 """``--get_pipeline_config``: copies the YAML file of a pipeline, so that the user can change it."""
 
+import shlex
 import sys
 from argparse import Namespace
 from pathlib import Path
 
-from paddlex_seg.config.read import CONFIG_DIRS
+from paddlex_seg.config.read import shipped_files
 from paddlex_seg.config.values import expand_home
-from paddlex_seg.errors import ConfigError
+from paddlex_seg.errors import ConfigError, suggest
 from paddlex_seg.files.atomic import write_bytes
 from paddlex_seg.files.problems import explain
 
@@ -32,17 +33,19 @@ def run(options: Namespace) -> None:
         write_bytes(target, content)
     except OSError as error:
         raise ConfigError(f"--save_path cannot be written. {explain(error)}") from error
-    print(f"The pipeline configuration is saved in {target}. Use it with --pipeline {target}")
+    print(
+        f"The pipeline configuration is saved in {target}. Use it with --pipeline {shlex.quote(str(target))}"
+    )
 
 
 def _shipped(name: str) -> Path:
-    folder = next((folder for folder in CONFIG_DIRS if folder.is_dir()), CONFIG_DIRS[0])
-    files = {file.stem: file for file in sorted((folder / "pipelines").glob("*.yaml"))}
-    if name.removesuffix(".yaml") not in files:
+    files = {file.stem: file for file in shipped_files("pipelines")}
+    if name not in files:
         raise ConfigError(
-            f"--get_pipeline_config {name}: there is no such pipeline. Known: {', '.join(files)}."
+            f"--get_pipeline_config {name}: there is no such pipeline.{suggest(name, files)} Known: "
+            f"{', '.join(files)}."
         )
-    return files[name.removesuffix(".yaml")]
+    return files[name]
 
 
 def _target(place: str, name: str) -> Path:

@@ -2,22 +2,23 @@
 
 import json
 import logging
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from paddlex_seg.checkpoints.identity import best_of_run, describe_bands
+from paddlex_seg.config.pipeline import ModelSettings
 from paddlex_seg.config.schema import Config
 from paddlex_seg.errors import ConfigError
 from paddlex_seg.files.atomic import reserved_space
 from paddlex_seg.files.checksum import sha256_of
-from paddlex_seg.fonts import unwritable_notice
+from paddlex_seg.inference.backends.exported_files import find_files
 from paddlex_seg.inference.export_spec import read_inference_yml
-from paddlex_seg.inference.predictor import Predictor, open_predictor
-from paddlex_seg.inference.sources import count_inputs
-from paddlex_seg.modes.predictions import Report, require_separate, take_results
+from paddlex_seg.modes.predictions import Report, predict_all, require_separate
 from paddlex_seg.modes.result_file import result_path, write_result
-from paddlex_seg.runtime.device import use_device
+from paddlex_seg.pipelines.model import Model
+from paddlex_seg.runtime.device import choose_device
 
 LOGGER = logging.getLogger(__name__)
 RESERVED = 16_384  # bytes for the message of a failure, and for what file systems add to a file
@@ -37,14 +38,13 @@ def run(cfg: Config) -> dict[str, Any]:
     require_separate(cfg.Predict.input, "Predict.input", "-o 'Predict.input=[{}]'", ", ")
     output = Path(cfg.Global.output)
     model_dir = Path(cfg.Predict.model_dir or best_of_run(output, "inference", key="Predict.model_dir"))
-    predictor = open_exported(cfg, model_dir)
-    about_model = describe_exported(model_dir)
+    model = open_exported(cfg, model_dir)
+    about_model = describe_exported(model.model_dir)
     report = Report()
     try:
         with reserved_space(result_path(output, "predict")) as reserve:
             report.on_row = lambda row: reserve(_bytes_of(row, report))
-            inputs = list(cfg.Predict.input)
-            take_results(predictor.predict(inputs), report, output, total=count_inputs(inputs))
+            predict_all(model, cfg.Predict.input, report, output)
     except BaseException:
         with suppress(OSError):
             write_result(output, "predict", {**report.rows(), **about_model})
@@ -59,40 +59,41 @@ def _bytes_of(row: dict[str, str], report: Report) -> int:
     return 2 * len(json.dumps(row, indent=8)) + (RESERVED if is_first else 0)
 
 
-def open_exported(cfg: Config, model_dir: Path) -> Predictor:
-    """The predictor for an exported model. Settings that it cannot follow are logged."""
-    device = use_device(cfg.Global.device)
-    predictor = open_predictor(
-        model_dir,
-        device=device,
-        run_mode=cfg.Predict.kernel_option.run_mode,
+def open_exported(cfg: Config, model_dir: Path) -> Model:
+    """An exported model. Settings that it cannot follow are logged."""
+    if not os.path.isdir(model_dir):
+        find_files(model_dir)  # raises BackendError
+    settings = ModelSettings(
+        model_dir=str(model_dir),
+        device=choose_device(cfg.Global.device),
         batch_size=cfg.Predict.batch_size,
+        run_mode=cfg.Predict.kernel_option.run_mode,
         threshold=cfg.Predict.threshold,
+        places={"model_dir": "Predict.model_dir", "threshold": "Predict.threshold"},
     )
-    wanted, limit = cfg.Global.max_detections, predictor.max_detections
+    model = Model(settings)
+    wanted, limit = cfg.Global.max_detections, model.max_detections
     if wanted not in (None, limit):
         LOGGER.warning(
             "Global.max_detections=%d is not used: %s was exported with %s. Export the model again.",
             *(wanted, model_dir, limit or "an unknown limit"),
         )
     wanted_bands = None if cfg.Global.bands is None else cfg.Global.bands.to_bands()
-    if wanted_bands is not None and wanted_bands != predictor.bands:
+    if wanted_bands is not None and wanted_bands != model.bands:
         LOGGER.warning(
             "Global.bands (%s) is not used: %s was trained with %s, and is used so.",
-            *(wanted_bands, model_dir, describe_bands(predictor.bands)),
+            *(wanted_bands, model_dir, describe_bands(model.bands)),
         )
-    if notice := unwritable_notice(predictor.labels):
-        LOGGER.warning(notice)
-    return predictor
+    return model
 
 
 def describe_exported(model_dir: Path) -> dict[str, Any]:
     """What the results were made with, for the result file."""
-    spec = read_inference_yml(model_dir / "inference.yml")
-    weights = model_dir / "inference.pdiparams"
+    files = find_files(model_dir)
+    spec = read_inference_yml(files.description)
     return {
         "model": spec.model_name,
-        "weights": {"path": str(weights), "sha256": sha256_of(weights)},
+        "weights": {"path": str(files.params), "sha256": sha256_of(files.params)},
         "exported_from": dict(spec.exported_from),
         "input_size": list(spec.preprocess.size_hw),
     }

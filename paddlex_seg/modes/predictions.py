@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from glob import glob
@@ -12,7 +12,11 @@ from pathlib import Path
 from paddlex_seg.errors import ConfigError, DatasetError, PaddlexSegError
 from paddlex_seg.files.addresses import scheme_of
 from paddlex_seg.files.names import printable
+from paddlex_seg.fonts import unwritable_notice
 from paddlex_seg.inference.results import Result, UnwritableResult
+from paddlex_seg.inference.sources import count_inputs
+from paddlex_seg.inference.thresholds import Threshold
+from paddlex_seg.pipelines.model import Model, Pipeline
 from paddlex_seg.runtime.log import work_progress
 
 LOGGER = logging.getLogger(__name__)
@@ -50,16 +54,24 @@ class Report:
         return f"The results of {len(self.results)} image(s) are complete."
 
 
-def take_results(results: Iterable[Result], report: Report, folder: Path | None, total: int | None) -> None:
-    """Save each result into ``folder`` (None: print it) and add it to the report.
+def predict_all(
+    model: Model | Pipeline,
+    inputs: Sequence[str],
+    report: Report,
+    folder: Path | None,
+    threshold: Threshold | None = None,
+) -> None:
+    """Predict the inputs. Save each result into ``folder`` (None: print it) and add it to the report.
 
-    total: how many inputs there are, about; None if unknown. An input that gives no result, or whose result
-    cannot be saved, is skipped; at the end the log names them. Raises DatasetError when no input can be used,
-    PaddlexSegError when there is no result for other reasons or when the disk is full. Whatever ends the
-    work, each file is whole.
+    threshold: of this call. An input that gives no result, or whose result cannot be saved, is skipped; at
+    the end the log names them. Raises DatasetError when no input can be used, PaddlexSegError when there is
+    no result for other reasons or when the disk is full. Whatever ends the work, each file is whole.
     """
+    if folder is not None and (notice := unwritable_notice(model.labels)):
+        LOGGER.warning(notice)
+    results = model.predict(list(inputs), threshold=threshold)
     try:
-        with _full_disk_told(report, folder), work_progress("images", total) as advance:
+        with _full_disk_told(report, folder), work_progress("images", count_inputs(inputs)) as advance:
             for result in results:
                 _take(result, report, folder)
                 # A file with pages is one input with several results.
