@@ -279,7 +279,10 @@ class Instances:
 
     def above(self, score_threshold: float) -> Instances:
         """The instances with a score greater than ``score_threshold``."""
-        keep = np.flatnonzero(self.scores > score_threshold)
+        return self.take(np.flatnonzero(self.scores > score_threshold))
+
+    def take(self, keep: NDArray[np.integer]) -> Instances:
+        """The instances at these positions."""
         return Instances(
             size_hw=self.size_hw,
             class_ids=self.class_ids[keep],

@@ -139,6 +139,12 @@ def test_inference_needs_no_training_code() -> None:
     assert not any(name.startswith(KNOWS_NETWORKS) for name in loaded)
 
 
+def test_pipelines_need_neither_training_code_nor_paddle_before_their_use() -> None:
+    loaded = loaded_after("import paddlex_seg.pipelines.create")
+    unwanted = ("paddle.", "paddlex_seg.catalog", "paddlex_seg.recipes", *KNOWS_NETWORKS)
+    assert not [name for name in loaded if f"{name}.".startswith(unwanted)]
+
+
 @pytest.mark.parametrize("module", ["evaluation.predict", "inference.backends.paddle"])
 def test_evaluation_and_backends_know_no_network(module: str) -> None:
     assert not any(name.startswith(KNOWS_NETWORKS) for name in loaded_after(f"import paddlex_seg.{module}"))

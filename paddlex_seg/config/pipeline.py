@@ -156,7 +156,7 @@ def find_pipeline(name: Any) -> Path:
     """The YAML file that a name or path means. Raises ConfigError."""
     if not isinstance(name, str | os.PathLike):
         raise ConfigError(
-            f"create_pipeline: found {name!r}; expected {PIPELINE!r}, the path of a YAML file, or a mapping."
+            f"pipeline: found {name!r}; expected {PIPELINE}, the path of a YAML file, or a mapping."
         )
     text = os.fspath(name)
     if text == PIPELINE:
@@ -164,20 +164,20 @@ def find_pipeline(name: Any) -> Path:
     try:
         path = Path(expand_home(text))
     except ValueError as error:
-        raise ConfigError(f"create_pipeline: {text}: {error}.") from None
+        raise ConfigError(f"{text}: {error}.") from None
     if os.path.isfile(path):  # False for a path that no file can have; Path.is_file() raises
         return path
     if os.path.isdir(path):
         raise ConfigError(
-            f"create_pipeline: {text} is a folder. Name the YAML file in it; for an exported model use "
-            f"create_model(model_dir={text!r})."
+            f"{text}: this is a folder. Name the YAML file of a pipeline; it can name the folder of an "
+            "exported model as model_dir."
         )
     if path.suffix.lower() in PIPELINE_SUFFIXES:
-        raise ConfigError(f"create_pipeline: {text} does not exist (absolute path: {path.absolute()}).")
+        raise ConfigError(f"{text}: there is no such file (absolute path: {path.absolute()}).")
     if text in model_names():
-        raise ConfigError(f"create_pipeline: {text} is a model. Use create_model({text!r}).")
+        raise ConfigError(f"{text}: this is a model, not a pipeline. In Python, use create_model({text!r}).")
     raise ConfigError(
-        f"create_pipeline: there is no pipeline {text!r}.{suggest(text, [PIPELINE])} This toolkit has one, "
+        f"{text}: there is no pipeline of this name.{suggest(text, [PIPELINE])} This toolkit has one, "
         f"{PIPELINE}. Or give the path of a YAML file."
     )
 

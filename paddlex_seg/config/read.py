@@ -63,7 +63,7 @@ def read_config(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
     if not isinstance(data, dict):
         found = {type(None): "nothing", list: "a list"}.get(type(data), "a text")
         raise ConfigError(
-            f"{path}: expected sections such as Global and Train, found {found}.{colon_hint(str(data))}"
+            f"{path}: expected keys with values, such as sections, found {found}.{colon_hint(str(data))}"
         )
     problems = []
     for option in overrides:

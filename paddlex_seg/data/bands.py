@@ -174,21 +174,23 @@ def bands_in_file(image: Image.Image) -> int | None:
     return found if found > len(image.getbands()) else None
 
 
-def open_tiff(path: Path) -> BandFile | None:
+def open_tiff(path: Path, number: int | None = None) -> BandFile | None:
     """The header of a TIFF; None for a palette, CMYK and the like, which are colours instead of bands.
+
+    number: read only this page, counted from 0. None: pages like the first one are bands.
 
     Raises any of `images.DECODER_ERRORS`.
     """
     import tifffile  # here, because importing it takes as long as reading a hundred headers
 
     with _readable(), tifffile.TiffFile(path, is_ome=False) as tiff:
-        page = tiff.pages.first
+        page: Any = tiff.pages.first if number is None else tiff.pages[number]
         if page.photometric not in (0, 1, 2):  # two kinds of gray, RGB
             return None
         height, width, samples = int(page.imagelength), int(page.imagewidth), int(page.samplesperpixel)
         if page.dtype is None or page.imagedepth != 1:
             raise ValueError("unknown type of pixels")
-        pages = [0] if samples > 1 else _like_the_first(tiff)
+        pages = [number or 0] if samples > 1 or number is not None else _like_the_first(tiff)
         num_bands = max(samples, len(pages))
         if samples > _MOST_BANDS:
             raise ValueError(f"{samples} bands")
@@ -204,7 +206,7 @@ def open_tiff(path: Path) -> BandFile | None:
         with tifffile.TiffFile(path, is_ome=False) as tiff:
             if len(pages) > 1:
                 return np.stack([_pixels(tiff.pages[pages[place]], path) for place in places])[..., 0]
-            return np.moveaxis(_pixels(tiff.pages.first, path)[..., places], 2, 0)
+            return np.moveaxis(_pixels(tiff.pages[pages[0]], path)[..., places], 2, 0)
 
     return BandFile(path, (height, width), orientation, num_bands, dtype, nodata, read)
 

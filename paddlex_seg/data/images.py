@@ -222,14 +222,14 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def load_image(
-    path: Path, size_hw: tuple[int, int] | None = None, page: int = 0, bands: Bands | None = None
+    path: Path, size_hw: tuple[int, int] | None = None, bands: Bands | None = None
 ) -> NDArray[np.uint8]:
     """The image as uint8 [H, W, 3], RGB, with its EXIF orientation applied, as labelling tools show it.
 
     size_hw: the size in the annotation file. If only the stored pixels have this size, the EXIF orientation
     is not applied. Gray, palette and CMYK become RGB, alpha is dropped, 16-bit gray is divided by 257.
-    page: of a multi-page TIFF, or frame of an animation, from 0. bands: which bands become red, green and
-    blue, and how; see `data.bands`. Pages are bands then.
+    Of several pages or frames, the first. bands: which bands become red, green and blue, and how; see
+    `data.bands`. Pages are bands then.
     Raises DatasetError when the file is missing, damaged, not an image, or has more pixels than
     `pixel_limit`, and when the size differs from ``size_hw`` both with and without the EXIF orientation.
     """
@@ -239,11 +239,28 @@ def load_image(
             size = ImageSize(opened.stored_hw, opened.shown_hw)
             return opened.rgb(bands, upright=_is_upright(size, size_hw, path))
         with opened as image:
-            if page:
-                image.seek(page)
-                _require_pixels(image)  # Pillow compares only the first page with the limit
             turn = _is_upright(header_size(image), size_hw, path)
             return _to_rgb(turn_upright(image) if turn else image, path)
+
+
+def load_pages(path: Path) -> Iterator[NDArray[np.uint8] | DatasetError]:
+    """The pages of a TIFF, each as `load_image` gives it, or what is wrong with it. Reads the file once."""
+    try:
+        with _naming(path), Image.open(path) as image:
+            num_pages = int(getattr(image, "n_frames", 1))
+            for page in range(num_pages):
+                try:
+                    with _naming(path):
+                        image.seek(page)
+                        _require_pixels(image)  # Pillow compares only the first page with the limit
+                        wrong = reads_wrongly(image)
+                        yield (
+                            _open_bands(path, page).rgb(None) if wrong else _to_rgb(turn_upright(image), path)
+                        )
+                except DatasetError as error:
+                    yield error
+    except DatasetError as error:
+        yield error
 
 
 def pillow_to_rgb(image: Image.Image) -> NDArray[np.uint8]:
@@ -369,9 +386,12 @@ def _open(path: Path, bands: Bands | None) -> Image.Image | BandFile:
     return _open_bands(path)
 
 
-def _open_bands(path: Path) -> BandFile:
-    """The header of an image file as bands. Raises any of `DECODER_ERRORS`, and for too many pixels."""
-    file = open_tiff(path) if is_tiff(path) else None
+def _open_bands(path: Path, page: int | None = None) -> BandFile:
+    """The header of an image file, or of one page of a TIFF, as bands.
+
+    Raises any of `DECODER_ERRORS`, and for too many pixels.
+    """
+    file = open_tiff(path, page) if is_tiff(path) else None
     if file is None:
         return _open_by_pillow(path)
     num_pixels = file.stored_hw[0] * file.stored_hw[1]
@@ -450,7 +470,8 @@ def _to_rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
         return np.repeat(np.rint(gray / 257).astype(np.uint8)[..., None], 3, axis=2)
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
-    return np.array(image.convert("RGB"))
+    # A large image is not copied in vain.
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _traits(image: Image.Image) -> tuple[str, ...]:

@@ -100,6 +100,19 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def append_bytes(path: Path, content: bytes) -> None:
+    """Append to a file. After an error, also of a full disk, and after Ctrl-C it is as before."""
+    with _naming(path, path), path.open("r+b", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        try:
+            written = 0
+            while written < len(content):
+                written += file.write(content[written:])
+        except BaseException:
+            file.truncate(size)
+            raise
+
+
 def write_text(path: Path, text: str) -> None:
     """Write text as UTF-8 without changing line ends, in the same way as `write_bytes`.
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from itertools import chain, count
 from pathlib import Path
 
-from paddlex_seg.files.atomic import new_file
+from paddlex_seg.files.atomic import append_bytes, new_file
 from paddlex_seg.files.publish import free_backup
 
 _LOGGER = logging.getLogger(__name__)
@@ -71,6 +71,11 @@ class WrittenFiles:
         with new_file(path) as temporary:
             temporary.write_bytes(content)
             self.note(path, _content_of(temporary))
+
+    def append(self, path: Path, content: bytes) -> None:
+        """Append to a file that the toolkit wrote, as `atomic.append_bytes`."""
+        self.note(path, _ANY)  # to hash a growing file each time would take quadratic time
+        append_bytes(path, content)
 
     def note(self, path: Path, content: str) -> None:
         """Append a line to the register of the folder of ``path``, unless it says so already."""

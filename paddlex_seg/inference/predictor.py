@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddlex_seg.data.preprocess import NetworkInput, collate, preprocess
-from paddlex_seg.errors import BackendError
+from paddlex_seg.errors import BackendError, ConfigError
 from paddlex_seg.files.names import printable
 from paddlex_seg.files.written import WrittenFiles
 from paddlex_seg.inference.backends.base import find_instances, fitting_batch_size
 from paddlex_seg.inference.backends.paddle import PaddleBackend, RunMode
+from paddlex_seg.inference.mask_forms import MaskForm, check_mask_form
 from paddlex_seg.inference.results import Result, clip_to_image
 from paddlex_seg.inference.sources import BadInput, Input, LoadedImage, SaveNames, read_inputs
 from paddlex_seg.inference.thresholds import Threshold, class_thresholds
@@ -44,6 +45,7 @@ def open_predictor(
         thresholds=(threshold, backend.spec.draw_threshold),
         batch_size=batch_size,
         max_detections=backend.spec.max_detections,
+        whole_masks=backend.spec.arch == "SOLOv2",
     )
 
 
@@ -75,12 +77,13 @@ class Predictor:
         thresholds: Sequence[Threshold | None] = (0.5,),
         batch_size: int = 1,
         max_detections: int | None = None,
+        whole_masks: bool = False,
     ) -> None:
         """Predict with ``backend``. labels: the class names.
 
         thresholds: the levels of `class_thresholds`. batch_size: images per call of the backend; results do
         not depend on it. max_detections: how many objects the backend finds in an image at most; an image
-        with as many is logged.
+        with as many is logged. whole_masks: dense masks are of the whole image, as PaddleX gives for SOLOv2.
         """
         assert batch_size >= 1, batch_size
         self._backend = backend
@@ -88,6 +91,7 @@ class Predictor:
         self._thresholds = tuple(thresholds)
         class_thresholds(self._thresholds, self.labels)
         self.max_detections = max_detections
+        self._whole_masks = whole_masks
         self._batch_size = fitting_batch_size(backend, batch_size)
         self._names = SaveNames()
 
@@ -97,28 +101,36 @@ class Predictor:
         return self._backend.preprocess.bands
 
     def predict(
-        self, input: Input, batch_size: int | None = None, threshold: Threshold | None = None
+        self,
+        input: Input,
+        batch_size: int | None = None,
+        threshold: Threshold | None = None,
+        masks: str = "rle",
     ) -> Iterator[Result]:
         """Yield a result for each image, in the order of the input; see `sources.Input`.
 
         Arrays are uint8 [H, W, 3] in BGR order, as from OpenCV and as in PaddleX. Files are read with the
         bands that the model was trained with (`structures.Bands`); arrays are taken as they are. An input
         that cannot be used gives a result with ``error`` in its place, and a warning in the log. batch_size,
-        threshold: for this call. Raises ConfigError at once for a wrong threshold.
+        threshold: for this call. masks: the form of the masks, see `mask_forms.mask_entries`. Raises
+        ConfigError at once for a setting that is wrong.
         """
         thresholds = class_thresholds((threshold, *self._thresholds), self.labels)
         written = WrittenFiles()
         images = read_inputs(input, network=network(), bands=self.bands, written=written, names=self._names)
-        size = self._batch_size if batch_size is None else fitting_batch_size(self._backend, batch_size)
-        return self._predict_images(images, size, thresholds, written)
+        return self._predict_images(
+            images, self._size_of_batch(batch_size), thresholds, check_mask_form(masks), written
+        )
 
     def _predict_images(
         self,
         images: Iterator[LoadedImage | BadInput],
         batch_size: int,
         thresholds: NDArray[np.float32],
+        masks: MaskForm,
         written: WrittenFiles,
     ) -> Iterator[Result]:
+        tables: set[Path] = set()
         for batch in self._batches(images, batch_size):
             found = iter(
                 self._find_instances([one for one in batch if isinstance(one, _Prepared)], thresholds)
@@ -139,8 +151,18 @@ class Predictor:
                     instances=clip_to_image(instances),
                     labels=self.labels,
                     save_name=image.save_name,
+                    masks=masks,
+                    whole_masks=self._whole_masks,
                     written=written,
+                    tables=tables,
                 )
+
+    def _size_of_batch(self, wanted: int | None) -> int:
+        if wanted is None:
+            return self._batch_size
+        if type(wanted) is not int or wanted < 1:
+            raise ConfigError(f"batch_size is {wanted!r}; expected a number of images, 1 or more.")
+        return fitting_batch_size(self._backend, wanted)
 
     def _batches(
         self, images: Iterator[LoadedImage | BadInput], batch_size: int

@@ -4,7 +4,7 @@ import errno
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -19,7 +19,12 @@ from paddlex_seg.errors import PaddlexSegError
 from paddlex_seg.files.images import encode_image
 from paddlex_seg.files.names import printable
 from paddlex_seg.files.written import WrittenFiles
-from paddlex_seg.masks.rle import rle_to_json
+from paddlex_seg.inference.mask_forms import MaskForm, check_mask_form, json_masks, mask_entries
+from paddlex_seg.inference.outputs.coco import coco_text, image_name
+from paddlex_seg.inference.outputs.id_masks import id_mask_png
+from paddlex_seg.inference.outputs.labelme import result_to_labelme
+from paddlex_seg.inference.outputs.supervision import to_supervision
+from paddlex_seg.inference.outputs.table import csv_bytes, table_rows
 from paddlex_seg.structures import Instances
 from paddlex_seg.visualize import draw_instances
 
@@ -76,22 +81,28 @@ class Result(dict[str, Any]):
         instances: Instances | None = None,
         labels: Sequence[str] = (),
         error: str | None = None,
+        masks: MaskForm = "rle",
+        whole_masks: bool = False,
         written: WrittenFiles | None = None,
+        tables: set[Path] | None = None,
     ) -> None:
         """Of an image with its instances, whose boxes are inside the image; or of a bad input with ``error``.
 
-        written: the files that may be replaced.
+        masks, whole_masks: as in `mask_entries`. written: the files that may be replaced. tables: the
+        CSV files of this prediction so far.
         """
         assert (image is None) == (instances is None) != (error is None)
         self.image, self.labels, self.save_name = image, tuple(labels), save_name
         self.instances = _NOTHING if instances is None else instances
         self.written = WrittenFiles() if written is None else written
+        self._whole_masks = whole_masks
+        self._tables = set() if tables is None else tables
         super().__init__(
             input_path=input_path,
             page_index=page_index,
             input_img=None if image is None else image[..., ::-1],
             boxes=_boxes(self.instances, self.labels),
-            masks=[rle_to_json(mask) for mask in self.instances.masks],
+            masks=mask_entries(self.instances, masks, whole=whole_masks),
         )
         if error is not None:
             self["error"] = error
@@ -133,9 +144,14 @@ class Result(dict[str, Any]):
         """What is wrong with the input; None for a good one."""
         return self["error"]
 
-    def to_json(self) -> dict[Text, Any]:
-        """Plain values for ``json.dump``: all keys but ``input_img``."""
-        return {key: value for key, value in self.items() if key != "input_img"}
+    def masks_as(self, form: MaskForm) -> list[Any]:
+        """The masks in another form; see `mask_forms.mask_entries`. Raises ConfigError if there is none."""
+        return mask_entries(self.instances, check_mask_form(form), whole=self._whole_masks)
+
+    def to_json(self, masks: MaskForm | None = None) -> dict[Text, Any]:
+        """Plain values for ``json.dump``: all keys but ``input_img``. masks: another form of the masks."""
+        values = {key: value for key, value in self.items() if key != "input_img"}
+        return values | {"masks": json_masks(self.masks if masks is None else self.masks_as(masks))}
 
     @property
     def json(self) -> dict[Text, Any]:
@@ -162,8 +178,7 @@ class Result(dict[str, Any]):
 
     def draw(self) -> NDArray[np.uint8]:
         """The image with masks, boxes, labels and scores, uint8 [H, W, 3], RGB."""
-        assert self.image is not None, "a bad input has no image"
-        return draw_instances(self.image, self.instances, self.labels)
+        return draw_instances(self._good_image(), self.instances, self.labels)
 
     def write_files(self, folder: Path) -> SavedResult:
         """Write drawing and JSON into a folder, named as by `save_to_img` and `save_to_json`.
@@ -182,15 +197,22 @@ class Result(dict[str, Any]):
         assert drawing is not None, "a bad input has no image"
         return SavedResult(drawing, json_file)
 
-    def save_to_json(self, save_path: SavePath, indent: int = 4, ensure_ascii: bool = False) -> Path:
+    def save_to_json(
+        self,
+        save_path: SavePath,
+        indent: int = 4,
+        ensure_ascii: bool = False,
+        masks: MaskForm | None = None,
+    ) -> Path:
         """Write the JSON to the file ``save_path``, or into that folder as ``<name>_res.json``.
 
-        A file that the toolkit did not write is not replaced in a folder: drawing and JSON then have the
+        masks: another form of the masks than the result has; see `mask_forms.mask_entries`. A file that the
+        toolkit did not write is not replaced in a folder: drawing and JSON then have the
         name ``<name>_res_2``, or the next free number. Returns the file.
         """
         path = self._target(Path(save_path), (".json",), ".json")
-        text = json.dumps(self.to_json(), ensure_ascii=ensure_ascii, indent=indent)
-        self.written.put(path, text.encode("utf-8"))
+        text = json.dumps(self.to_json(masks), ensure_ascii=ensure_ascii, indent=indent)
+        self.written.put(path, self._encoded(text))
         return path
 
     def save_to_img(self, save_path: SavePath) -> Path | None:
@@ -206,10 +228,113 @@ class Result(dict[str, Any]):
         self.written.put(path, encode_image(Image.fromarray(self.draw()), path.suffix, **options))
         return path
 
+    def save_to_coco(self, save_path: SavePath) -> Path | None:
+        """Write a COCO annotation file of this image: to the file ``save_path``, or into that folder as
+        ``<name>_coco.json``.
+
+        It lists all classes, and the image under its name relative to the folder that was predicted. Returns
+        the file; None for a bad input, which is logged.
+        """
+        name = image_name(self.input_path, self.save_name)
+        return self._save(
+            save_path,
+            (".json",),
+            "_coco.json",
+            lambda _: self._encoded(
+                coco_text(self.instances, self.labels, file_name=name, page_index=self.page_index)
+            ),
+        )
+
+    def save_to_labelme(self, save_path: SavePath) -> Path | None:
+        """Write a LabelMe file: to the file ``save_path``, or into that folder as ``<name>.json``.
+
+        LabelMe opens it, and mode check_dataset converts it back; see docs/results_of_images.md. Returns the
+        file; None for a bad input, which is logged.
+        """
+        return self._save(
+            save_path,
+            (".json",),
+            ".json",
+            lambda folder: self._encoded(
+                result_to_labelme(
+                    self.instances,
+                    self.labels,
+                    image=self._good_image(),
+                    input_path=self.input_path,
+                    page_index=self.page_index,
+                    save_name=self.save_name,
+                    folder=folder,
+                )
+            ),
+        )
+
+    def save_to_masks(self, save_path: SavePath) -> Path | None:
+        """Write all masks into one PNG with 16 bits: to the file ``save_path``, or into that folder as
+        ``<name>_masks.png``.
+
+        A pixel is 0 outside of objects, else the position of its object in ``boxes``, counted from 1. Where
+        objects overlap, the one with the best score is on top. Returns the file; None for a bad input, which
+        is logged.
+        """
+        return self._save(save_path, (".png",), "_masks.png", lambda _: id_mask_png(self.instances))
+
+    def save_to_csv(self, save_path: SavePath) -> Path | None:
+        """Write a table with one row per object: to the file ``save_path``, or into that folder as
+        ``<name>_res.csv``.
+
+        If an earlier result of the same prediction was written to the file ``save_path``, rows are appended:
+        one file can have the objects of all images. See `outputs.table` for the columns. Returns the file;
+        None for a bad input, which is logged.
+        """
+        path = Path(save_path)
+        rows = table_rows(
+            self.instances,
+            self.labels,
+            input_path=self.input_path,
+            page_index=self.page_index,
+            save_name=self.save_name,
+        )
+        if self.error is None and path in self._tables and path.is_file():
+            self.written.append(path, csv_bytes(rows, header=False))
+            return path
+        saved = self._save(path, (".csv",), "_res.csv", lambda _: csv_bytes(rows))
+        if saved is not None:
+            self._tables.add(saved)
+        return saved
+
+    def to_supervision(self) -> Any:
+        """The objects as ``supervision.Detections``, if that library is installed."""
+        return to_supervision(self.instances, self.labels)
+
     def save_all(self, save_path: SavePath) -> None:
         """Write JSON and drawing into a folder."""
         self.save_to_json(save_path)
         self.save_to_img(save_path)
+
+    def _save(
+        self,
+        save_path: SavePath,
+        file_suffixes: tuple[Text, ...],
+        ending: Text,
+        content: Callable[[Path], bytes],
+    ) -> Path | None:
+        """Write ``content(folder of the file)``. In a folder, no file of the user is replaced."""
+        if self._tells_error(f"{ending.lstrip('_')} file"):
+            return None
+        path = Path(save_path)
+        if path.suffix.lower() not in file_suffixes or path.is_dir():
+            path = self.written.free_name(path / f"{self.save_name}{ending}")
+        self.written.put(path, content(path.parent))
+        return path
+
+    def _encoded(self, text: Text) -> bytes:
+        """``text`` in UTF-8. Raises UnwritableResult when it has the name of a file that is not UTF-8."""
+        with _naming_unwritable(self.input_path or self.save_name):
+            return text.encode()
+
+    def _good_image(self) -> NDArray[np.uint8]:
+        assert self.image is not None, "a bad input has no image"
+        return self.image
 
     def _tells_error(self, what: Text) -> bool:
         if self.error is not None:
@@ -261,7 +386,7 @@ def _naming_unwritable(name: str) -> Iterator[None]:
         yield
     except UnicodeEncodeError as error:
         raise UnwritableResult(
-            f"{name}: the name is not valid UTF-8, as JSON needs it. Rename the image."
+            f"{printable(name)}: the name is not valid UTF-8, as JSON needs it. Rename the image."
         ) from error
     except OSError as error:
         if error.errno is not None and error.errno not in _OF_ONE_FILE:

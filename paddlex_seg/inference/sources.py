@@ -25,6 +25,7 @@ from paddlex_seg.data.images import (
     IMAGE_SUFFIXES,
     is_animated,
     load_image,
+    load_pages,
     pillow_to_rgb,
 )
 from paddlex_seg.data.text_files import decode_text
@@ -367,11 +368,15 @@ def _read_url(url: str, network: Network, bands: Bands | None) -> Iterator[_Read
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "download"
         _download(url, file, network)
-        for page, image in _read_file(file, url, bands):
-            if isinstance(image, str):
-                reason = image.removeprefix(f"{file}: ").replace(str(file), "the downloaded file")
-                image = f"{url}: {reason}"
-            yield page, image
+        try:
+            for page, image in _read_file(file, url, bands):
+                yield page, _of_download(image, file, url) if isinstance(image, str) else image
+        except DatasetError as error:
+            yield None, _of_download(str(error), file, url)
+
+
+def _of_download(problem: str, file: Path, url: str) -> str:
+    return f"{url}: {problem.removeprefix(f'{file}: ').replace(str(file), 'the downloaded file')}"
 
 
 def _bgr_to_rgb(array: NDArray) -> NDArray[np.uint8]:
@@ -386,13 +391,11 @@ def _bgr_to_rgb(array: NDArray) -> NDArray[np.uint8]:
 
 
 def _read_file(path: Path, input_path: str, bands: Bands | None) -> Iterator[_Read]:
-    num_pages = 1 if bands is not None else _count_pages(path, input_path)
-    for page in range(num_pages):
-        try:
-            image: NDArray[np.uint8] | str = load_image(path, page=page, bands=bands)
-        except DatasetError as error:
-            image = str(error)
-        yield (page if num_pages > 1 else None), image
+    if bands is not None or _count_pages(path, input_path) == 1:
+        yield None, load_image(path, bands=bands)
+        return
+    for page, image in enumerate(load_pages(path)):
+        yield page, str(image) if isinstance(image, DatasetError) else image
 
 
 def _count_pages(path: Path, input_path: str) -> int:

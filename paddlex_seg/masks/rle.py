@@ -30,6 +30,29 @@ def rle_to_mask(rle: Rle) -> NDArray[np.uint8]:
     return coco_mask.decode(rle)
 
 
+def rle_window(rle: Rle, box_xyxy: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+    """The part of the mask in a box of whole pixels, as 0 and 1 in [y2 - y1, x2 - x1].
+
+    Time and memory depend on the size of the box, not on that of the image. The box must be inside the image.
+    """
+    left, top, right, bottom = box_xyxy
+    height = rle["size"][0]
+    ends = np.cumsum(run_lengths(rle["counts"].decode("ascii")))
+    starts, ends = ends[0:-1:2], ends[1::2]  # of the runs of 1, counted through the columns
+    seen = (starts < right * height) & (ends > left * height) & (starts < ends)
+    starts, ends = starts[seen].clip(left * height), ends[seen].clip(max=right * height)
+    # A run may go on in the next columns. Cut into pieces of one column each:
+    first, last = starts // height, (ends - 1) // height
+    pieces = last - first + 1
+    columns = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces - first, pieces)
+    tops = (np.repeat(starts, pieces) - columns * height).clip(top, bottom) - top
+    bottoms = (np.repeat(ends, pieces) - columns * height).clip(top, bottom) - top
+    changes = np.zeros((right - left, bottom - top + 1), np.int8)
+    np.add.at(changes, (columns - left, tops), 1)
+    np.subtract.at(changes, (columns - left, bottoms), 1)
+    return np.ascontiguousarray(changes[:, :-1].cumsum(axis=1, dtype=np.int8).T.astype(np.uint8))
+
+
 def polygons_to_rle(polygons: Sequence[Polygon], size_hw: tuple[int, int]) -> Rle:
     """The mask of the union of one or more polygons in an image of size ``size_hw``."""
     return coco_mask.merge(polygons_to_rles(polygons, size_hw))

@@ -72,10 +72,12 @@ class _Opened:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model_name!r}, device={self.device!r})"
 
-    def _predict(self, input: Input, batch_size: int | None, threshold: Threshold | None) -> Iterator[Result]:
+    def _predict(
+        self, input: Input, batch_size: int | None, threshold: Threshold | None, masks: str
+    ) -> Iterator[Result]:
         if self._predictor is None:
             raise PaddlexSegError(f"{self!r} is closed. Create another one.")
-        return self._predictor.predict(input, batch_size=batch_size, threshold=threshold)
+        return self._predictor.predict(input, batch_size=batch_size, threshold=threshold, masks=masks)
 
 
 class Model(_Opened):
@@ -89,14 +91,16 @@ class Model(_Opened):
         input: Input,
         batch_size: int | None = None,
         threshold: Threshold | None = None,
+        masks: str = "rle",
     ) -> Iterator[Result]:
         """Yield a result for each image of ``input``, in order.
 
         See `Predictor.predict` for the kinds of input. batch_size, threshold: None uses those with which the
-        model was created. An input that cannot be used gives a result with ``error``. Raises ConfigError at
-        once for a setting that is wrong.
+        model was created. masks: ``rle``, ``polygons``, ``crops``, ``png`` or ``dense``, see
+        `mask_forms.mask_entries`. An input that cannot be used gives a result with ``error``. Raises
+        ConfigError at once for a setting that is wrong.
         """
-        return self._predict(input, batch_size, threshold)
+        return self._predict(input, batch_size, threshold, masks)
 
     __call__ = predict
 
@@ -109,8 +113,9 @@ class Pipeline(_Opened):
         input: Input,
         threshold: Threshold | None = None,
         batch_size: int | None = None,
+        masks: str = "rle",
     ) -> Iterator[Result]:
         """Yield a result for each image of ``input``, in order; see `Model.predict`."""
-        return self._predict(input, batch_size, threshold)
+        return self._predict(input, batch_size, threshold, masks)
 
     __call__ = predict

@@ -23,7 +23,7 @@ ALLOWED: dict[str, dict[str, tuple[int, str]]] = {
         "write_bytes": (1, INTO_TEMPORARY),
         ".save": (2, MEMORY),
     },
-    "data/formats/labelme/write.py": {"write_text": (1, INTO_TEMPORARY), ".save": (1, MEMORY)},
+    "data/formats/labelme/write.py": {"write_text": (1, INTO_TEMPORARY)},
     "data/formats/mask_png.py": {"write_text": (1, INTO_TEMPORARY), "write_bytes": (1, INTO_TEMPORARY)},
     "data/formats/target_files.py": {"write_text": (1, INTO_TEMPORARY)},
     "data/formats/yolo/write.py": {"write_text": (2, INTO_TEMPORARY)},

@@ -2,18 +2,21 @@
 
 import ast
 import copy
+import csv
 import json
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
+from disks import small_disk
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from paddlex_seg.errors import ConfigError
 from paddlex_seg.files import atomic
 from paddlex_seg.files.written import REGISTER
-from paddlex_seg.inference.results import Result, clip_to_image
+from paddlex_seg.inference.results import Result, UnwritableResult, clip_to_image
 from paddlex_seg.structures import Instances
 
 
@@ -159,3 +162,76 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path: Path, monke
         result_with([[1, 2, 30, 20]]).save_to_img(path)
     assert path.read_bytes() == before
     assert {file.name for file in tmp_path.iterdir()} == {path.name, REGISTER}
+
+
+def test_every_kind_of_file_is_written_into_a_folder_and_to_a_path(tmp_path: Path):
+    result = result_with([[1, 2, 30, 20], [3, 4, 50, 38.5]], save_name="sub/a b")
+    kinds = {
+        "save_to_json": ("a b_res.json", "x.json"),
+        "save_to_img": ("a b_res.jpg", "x.png"),
+        "save_to_coco": ("a b_coco.json", "y.JSON"),
+        "save_to_labelme": ("a b.json", "z.json"),
+        "save_to_masks": ("a b_masks.png", "z.png"),
+        "save_to_csv": ("a b_res.csv", "x.csv"),
+    }
+    for method, (in_folder, file) in kinds.items():
+        assert getattr(result, method)(tmp_path) == tmp_path / "sub" / in_folder
+        assert getattr(result, method)(str(tmp_path / "new" / file)) == tmp_path / "new" / file
+        assert (tmp_path / "new" / file).stat().st_size > 10
+    (tmp_path / "sub" / "a b_masks.png").write_bytes(b"of the user")
+    assert result.save_to_masks(tmp_path) == tmp_path / "sub" / "a b_masks_2.png"
+    assert (tmp_path / "sub" / "a b_masks.png").read_bytes() == b"of the user"
+
+
+def test_a_labelme_file_never_replaces_one_of_the_user(tmp_path: Path):
+    (tmp_path / "a b.json").write_text("{}")
+    assert result_with([[1, 2, 30, 20]]).save_to_labelme(tmp_path) == tmp_path / "a b_2.json"
+    assert (tmp_path / "a b.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize("method", ["save_to_json", "save_to_labelme"])
+def test_a_name_that_is_not_utf_8_is_told(tmp_path: Path, method: str):
+    result = result_with([], input_path="caf\udce9.jpg", save_name="caf\udce9")
+    with pytest.raises(UnwritableResult, match=r"caf\\xe9.*not valid UTF-8"):
+        getattr(result, method)(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*.json")] == []
+
+
+def test_one_table_takes_the_objects_of_all_images(tmp_path: Path):
+    path, tables = tmp_path / "objects.csv", set[Path]()
+    path.write_text("of an earlier prediction")
+    for name, boxes in (
+        ("a.jpg", [[1, 2, 30, 20], [3, 4, 50, 38.5]]),
+        ("b,c.jpg", []),
+        ("d.jpg", [[1, 2, 9, 9]]),
+    ):
+        result_with(boxes, input_path=name, tables=tables).save_to_csv(path)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["image"], row["id"]) for row in rows] == [("a.jpg", "1"), ("a.jpg", "2"), ("d.jpg", "1")]
+    result_with([[1, 2, 9, 9]], input_path="e.jpg").save_to_csv(path)  # of another prediction
+    assert path.read_bytes().count(b"\n") == 2
+
+
+def test_a_failed_row_leaves_the_table_as_it_was(tmp_path: Path):
+    disk, tables = tmp_path / "small", set[Path]()
+    result = result_with([[1, 2, 30, 20]] * 20, tables=tables)
+    with small_disk(disk, 64):
+        path = result.save_to_csv(disk / "objects.csv")
+        assert path is not None
+        with pytest.raises(OSError, match="No space left"):
+            for _ in range(100):
+                before = path.read_bytes()
+                result.save_to_csv(path)
+        assert path.read_bytes() == before
+
+
+def test_masks_have_the_form_that_is_asked_for(tmp_path: Path):
+    result = result_with([[1, 2, 30, 20]], masks="dense")
+    assert result.masks[0].shape == (18, 29) and result.to_json()["masks"][0] == result.masks[0].tolist()
+    assert json.loads(result.save_to_json(tmp_path, masks="rle").read_text())["masks"] == result.masks_as(
+        "rle"
+    )
+    assert result_with([[1, 2, 30, 20]]).masks == result.masks_as("rle")
+    with pytest.raises(ConfigError, match="expected one of rle, polygons, crops, png, dense"):
+        result.masks_as("box")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from written_images import write_image
 
@@ -108,6 +109,36 @@ def test_pages_of_16_bit_gray_are_scaled_as_single_images_are(tmp_path: Path):
     page = Image.fromarray(np.full((8, 8), 257 * 99, np.uint16))
     page.save(tmp_path / "deep.tif", save_all=True, append_images=[page])
     assert [image.image[0, 0].tolist() for image in read_all(tmp_path / "deep.tif")] == [[99] * 3] * 2
+
+
+@pytest.mark.parametrize(("planar", "orientation"), [("separate", 1), ("contig", 1), ("contig", 6)])
+def test_pages_that_pillow_reads_wrongly_are_read(tmp_path: Path, planar: str, orientation: int):
+    """Planar pages with 16 bits, and gray ones that are to be turned."""
+    shape = (3, 8, 12) if planar == "separate" else (8, 12)
+    with tifffile.TiffWriter(tmp_path / "deep.tif") as file:
+        for value in (10, 20, 30):
+            file.write(
+                np.full(shape, 257 * value, np.uint16),
+                photometric="rgb" if len(shape) == 3 else "minisblack",
+                planarconfig=planar if len(shape) == 3 else None,
+                extratags=[(274, 3, 1, orientation, True)],
+                metadata=None,
+            )
+    found = read_all(tmp_path / "deep.tif")
+    assert [image.image[0, 0].tolist() for image in found] == [[10] * 3, [20] * 3, [30] * 3]
+    assert {image.image.shape for image in found} == {(12, 8, 3) if orientation == 6 else (8, 12, 3)}
+
+
+def test_a_file_with_many_pages_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with tifffile.TiffWriter(tmp_path / "many.tif") as file:
+        for value in range(400):
+            file.write(np.full((4, 4), value % 251, np.uint8), metadata=None)
+    opened: list[object] = []
+    real = Image.open
+    monkeypatch.setattr(Image, "open", lambda *args, **options: opened.append(args) or real(*args, **options))
+    found = read_all(tmp_path / "many.tif")
+    assert [image.image[0, 0, 0] for image in found] == [value % 251 for value in range(400)]
+    assert len(opened) <= 2  # to count the pages, and to read them
 
 
 def test_arrays_are_bgr_and_gray_and_alpha_are_understood():

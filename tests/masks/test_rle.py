@@ -1,14 +1,18 @@
 """Run-length encodings of polygons, RLEs and masks."""
 
+import time
 from typing import Any
 
 import numpy as np
 import pytest
 from converted import small_ring, uncompressed
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from pycocotools import mask as mask_tools
 
 from paddlex_seg.errors import DatasetError
-from paddlex_seg.masks.rle import annotation_to_rle
+from paddlex_seg.masks.rle import annotation_to_rle, mask_to_rle, rle_window
 from paddlex_seg.structures import Annotation
 
 SQUARE = [2, 1, 6, 1, 6, 5, 2, 5]  # 4 x 4 pixels
@@ -41,3 +45,23 @@ def test_rle_of_every_kind_keeps_its_hole(form: str) -> None:
 def test_rle_of_another_size_than_the_image_is_refused() -> None:
     with pytest.raises(DatasetError, match="annotation 1"):
         annotation_to_rle(annotation({"size": [8, 10], "counts": [80]}), 10, 8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(mask=arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))), edges=st.data())
+def test_a_window_is_a_part_of_the_mask(mask: np.ndarray, edges: st.DataObject) -> None:
+    y1, y2 = sorted(edges.draw(st.tuples(*[st.integers(0, mask.shape[0])] * 2)))
+    x1, x2 = sorted(edges.draw(st.tuples(*[st.integers(0, mask.shape[1])] * 2)))
+    window = rle_window(mask_to_rle(mask), (x1, y1, x2, y2))
+    assert window.dtype == np.uint8 and window.shape == (y2 - y1, x2 - x1)
+    assert np.array_equal(window, mask[y1:y2, x1:x2])
+
+
+def test_a_window_of_a_large_image_is_fast() -> None:
+    mask = np.zeros((6000, 8000), bool)
+    mask[3000:3050, 4000:4050] = True
+    rle = mask_to_rle(mask)
+    start = time.perf_counter()
+    for _ in range(100):
+        rle_window(rle, (4000, 3000, 4050, 3050))
+    assert time.perf_counter() - start < 2  # decoding whole masks takes ten times as long

@@ -32,10 +32,10 @@ from paddlex_seg.data.formats.labelme.read import read_labelme
 from paddlex_seg.data.formats.labelme.write import write_labelme
 from paddlex_seg.data.formats.mask_images import id_map_to_rles
 from paddlex_seg.data.formats.mask_png import read_mask_png, write_mask_png
-from paddlex_seg.data.formats.outlines import join_rings, mask_to_rings
 from paddlex_seg.data.formats.predictions import results_to_coco
 from paddlex_seg.data.formats.yolo import read_yolo, write_yolo
 from paddlex_seg.errors import DatasetError
+from paddlex_seg.masks.outlines import join_rings, mask_to_rings
 from paddlex_seg.structures import CocoFile
 
 Writer = Callable[[Mapping[str, CocoFile], Path, Path], list[Finding]]

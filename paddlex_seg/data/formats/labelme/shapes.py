@@ -14,9 +14,9 @@ from shapely.geometry import LineString, Polygon
 from paddlex_seg.data.findings import Finding, finding
 from paddlex_seg.data.formats.assembly import SourceObject
 from paddlex_seg.data.formats.labelme.labels import LabelReader, unknown_label
-from paddlex_seg.data.formats.outlines import join_rings
 from paddlex_seg.data.formats.source_files import IGNORED_LABELS
 from paddlex_seg.data.images import DECODER_ERRORS
+from paddlex_seg.masks.outlines import join_rings
 from paddlex_seg.masks.rle import mask_to_rle, merge_rles, polygons_to_rle
 from paddlex_seg.structures import Rle
 

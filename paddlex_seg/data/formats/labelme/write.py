@@ -4,7 +4,6 @@ The conversion is lossless: objects that polygons cannot represent become shapes
 """
 
 import base64
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -24,6 +23,7 @@ from paddlex_seg.data.formats.target_files import (
     unused,
     write_lines,
 )
+from paddlex_seg.files.images import encode_image
 from paddlex_seg.masks.rle import annotation_to_rle, rle_to_mask
 from paddlex_seg.structures import Annotation, CocoFile, Id, ImageRecord
 
@@ -51,7 +51,10 @@ def write_labelme(splits: Mapping[str, CocoFile], image_dir: Path, folder: Path)
                 continue
             name = "annotations" / unused(inside.with_suffix(".json"), taken)
             shapes = _shapes(of_image[record.id], record, label_of_id, coco.path.name, findings)
-            _write_document(folder / name, f"{'../' * (len(name.parts) - 1)}images/{inside}", record, shapes)
+            image_path = f"{'../' * (len(name.parts) - 1)}images/{inside}"
+            text = labelme_text(shapes, image_path=image_path, size_hw=(record.height, record.width))
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text, encoding="utf-8")
             lines.append(str(name))
         if split != ALL:
             write_lines(folder / f"{split}_anno_list.txt", lines)
@@ -69,19 +72,11 @@ def _shapes(
     shapes: list[dict[str, Any]] = []
     next_group = 1
     for annotation in annotations:
-        blank: dict[str, Any] = {
-            "label": label_of_id[annotation.category_id],
-            "points": [],
-            "group_id": None,
-            "description": "",
-            "shape_type": "polygon",
-            "flags": {"iscrowd": True} if annotation.iscrowd else {},
-            "mask": None,
-        }
+        label = label_of_id[annotation.category_id]
         if isinstance(annotation.segmentation, Mapping) or annotation.iscrowd:
             mask = rle_to_mask(annotation_to_rle(annotation, record.height, record.width))
             if mask.any():
-                shapes.append({**blank, "shape_type": "mask", **_mask_entries(mask)})
+                shapes.append(_mask_shape(label, mask, annotation.iscrowd))
             else:
                 message = "the mask covers no pixel; the annotation was left out"
                 findings.append(
@@ -90,34 +85,70 @@ def _shapes(
                     )
                 )
             continue
-        parts = [list(zip(part[0::2], part[1::2], strict=True)) for part in annotation.segmentation]
-        group = next_group if len(parts) > 1 else None
-        next_group += group is not None
-        shapes += [{**blank, "points": points, "group_id": group} for points in parts]
+        has_parts = len(annotation.segmentation) > 1
+        shapes += polygon_shapes(label, annotation.segmentation, next_group if has_parts else None)
+        next_group += has_parts
     return shapes
 
 
-def _mask_entries(mask: NDArray[np.uint8]) -> dict[str, Any]:
+def polygon_shapes(
+    label: str, polygons: Sequence[Sequence[float]], group: int | None, description: str = "", **more: Any
+) -> list[dict[str, Any]]:
+    """The shapes of one object, one for each polygon ``[x1, y1, ...]``.
+
+    group: a number that no other object of the image has, if there are several polygons; else None. Other
+    keys are kept when LabelMe saves the file.
+    """
+    blank = {**_shape(label, group), "description": description, **more}
+    points = ([[x, y] for x, y in zip(part[0::2], part[1::2], strict=True)] for part in polygons)
+    return [{**blank, "points": corners} for corners in points]
+
+
+def _mask_shape(label: str, mask: NDArray[np.uint8], iscrowd: bool) -> dict[str, Any]:
     """The mask inside its box as a PNG, and the top left and bottom right pixel of the box."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     top, bottom, left, right = (int(index) for index in (rows[0], rows[-1], columns[0], columns[-1]))
-    buffer = io.BytesIO()
-    Image.fromarray(mask[top : bottom + 1, left : right + 1] * 255).convert("1").save(buffer, "PNG")
+    inside = Image.fromarray(mask[top : bottom + 1, left : right + 1].astype(bool))
     return {
+        **_shape(label),
+        "shape_type": "mask",
         "points": [[float(left), float(top)], [float(right), float(bottom)]],
-        "mask": base64.b64encode(buffer.getvalue()).decode("ascii"),
+        "mask": base64.b64encode(encode_image(inside, ".png")).decode("ascii"),
+        "flags": {"iscrowd": True} if iscrowd else {},
     }
 
 
-def _write_document(path: Path, image: str, record: ImageRecord, shapes: list[dict[str, Any]]) -> None:
+def _shape(label: str, group: int | None = None) -> dict[str, Any]:
+    return {
+        "label": label,
+        "points": [],
+        "group_id": group,
+        "description": "",
+        "shape_type": "polygon",
+        "flags": {},
+        "mask": None,
+    }
+
+
+def labelme_text(
+    shapes: Sequence[Mapping[str, Any]],
+    *,
+    image_path: str,
+    size_hw: tuple[int, int],
+    embedded: bytes | None = None,
+) -> str:
+    """The text of a LabelMe file.
+
+    image_path: relative to the folder of the file, with forward slashes. embedded: the content of an image
+    file, which LabelMe shows instead.
+    """
     document: dict[str, Any] = {
         "version": VERSION,
         "flags": {},
         "shapes": shapes,
-        "imagePath": image,
-        "imageData": None,
-        "imageHeight": record.height,
-        "imageWidth": record.width,
+        "imagePath": image_path,
+        "imageData": None if embedded is None else base64.b64encode(embedded).decode("ascii"),
+        "imageHeight": size_hw[0],
+        "imageWidth": size_hw[1],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+    return json.dumps(document, ensure_ascii=False, allow_nan=False)

@@ -12,7 +12,6 @@ import yaml
 
 from paddlex_seg.data.findings import Finding, finding
 from paddlex_seg.data.formats.conversion import ALL
-from paddlex_seg.data.formats.outlines import Ring, join_rings, mask_to_rings
 from paddlex_seg.data.formats.target_files import (
     annotations_by_image,
     class_names,
@@ -23,6 +22,7 @@ from paddlex_seg.data.formats.target_files import (
 from paddlex_seg.data.formats.yolo.lines import to_pixels
 from paddlex_seg.data.images import image_size
 from paddlex_seg.errors import DatasetError
+from paddlex_seg.masks.outlines import Ring, join_rings, mask_to_rings
 from paddlex_seg.masks.rle import annotation_to_rle, polygons_to_rle, rle_area, rle_iou, rle_to_mask
 from paddlex_seg.structures import Annotation, CocoFile, Id, ImageRecord, Rle
 
