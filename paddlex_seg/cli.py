@@ -1,12 +1,14 @@
 """The command line: options -> configuration -> the mode's function -> result file and exit code.
 
+``--pipeline`` and ``--get_pipeline_config`` have no configuration and write no result file.
+
 Exit codes: 0 success; 2 wrong options or configuration; 3 data set error; 1 any other error.
 """
 
-import argparse
 import shlex
 import sys
 import traceback
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -14,8 +16,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paddlex_seg import __version__
 from paddlex_seg.errors import DatasetError, ForeignDataset, PaddlexSegError
+from paddlex_seg.options import NOT_YET, install_answers, notes, print_help, read_options
 from paddlex_seg.streams import make_standard_streams_last
 
 if TYPE_CHECKING:
@@ -24,22 +26,31 @@ if TYPE_CHECKING:
     from paddlex_seg.runtime.rank_notes import Failure
     from paddlex_seg.runtime.supervisor import LaunchPlan
 
-EPILOG = """\
-examples:
-  %(prog)s -c PP-YOLOE_seg-S.yaml -o Global.mode=check_dataset -o Global.dataset_dir=path/to/data
-  %(prog)s -c PP-YOLOE_seg-S.yaml -o Global.mode=train -o Train.epochs_iters=20 -o Train.image_size=320
-  %(prog)s -c PP-YOLOE_seg-S.yaml -o Global.mode=predict -o Predict.input=photos/
-
-exit codes: 0 success, 2 wrong options or configuration, 3 data set error, 1 any other error
-"""
-
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one mode and return the exit code. A failure prints one message to stderr. When the output folder
-    is known, it also writes ``<output>/<mode>_result.json`` with ``done_flag`` false.
-    """
+    """Run a command and return the exit code. A failure prints one message to stderr."""
     make_standard_streams_last()
-    options = _options(argv)
+    command, options = read_options(sys.argv[1:] if argv is None else argv)
+    if command is None:
+        print_help()
+        return 2
+    if command == "config":
+        return run_mode(options.config, options.override, argv)
+    for line in notes(options):
+        print(line, file=sys.stderr)
+    if command in NOT_YET:
+        print(f"Error: {NOT_YET[command]}", file=sys.stderr)
+        return 2
+    if command == "install":
+        print("\n".join(install_answers(options.install)))
+        return 0
+    return run_command(command, options)
+
+
+def run_mode(config: str, override: Sequence[str], argv: Sequence[str] | None) -> int:
+    """Run the mode of a configuration. When its output folder is known, a failure also writes
+    ``<output>/<mode>_result.json`` with ``done_flag`` false. ``argv``: the command line, as for `main`.
+    """
     # Slow imports are here, so that --help answers at once.
     from paddlex_seg.config.read import find_config, read_config, validate_config
     from paddlex_seg.data.images import limit_pixels
@@ -52,8 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     ending = Ending(place)
     with StopSignals() as stop, ExitStack() as owned:  # until a failure is in the result file
         with ending.noted():
-            path = find_config(options.config)
-            data = read_config(path, options.override)
+            path = find_config(config)
+            data = read_config(path, override)
             ending.mode, folder = _mode_and_output(data)
             if folder is not None and place is None:
                 open_output(folder)
@@ -62,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 use_writable_folders(folder)
             ending.output = folder
             with stop.interruptible():  # from here on, a result file can tell it
-                cfg = validate_config(data, path, options.override)
+                cfg = validate_config(data, path, override)
                 plan = launch_plan(cfg) if place is None else None
                 if plan is not None:
                     ending.failure = run_distributed(cfg, plan, _own_command(argv))
@@ -75,6 +86,31 @@ def main(argv: Sequence[str] | None = None) -> int:
                     if place is None or place.rank == 0:
                         write_result(Path(cfg.Global.output), ending.mode, {"done_flag": True, **result})
         return ending.tell()
+
+
+def run_command(command: str, options: Namespace) -> int:
+    """Run ``pipeline`` or ``get_pipeline_config``, see `options.COMMANDS`. No file tells of a failure."""
+    from paddlex_seg.runtime.log import start_log
+    from paddlex_seg.runtime.stop_signals import StopSignals
+
+    ending = Ending(None)
+    with StopSignals() as stop, ending.noted(), stop.interruptible():
+        with stop.held():
+            run = command_function(command)
+        start_log()
+        run(options)
+    return ending.tell()
+
+
+def command_function(command: str) -> Callable[[Namespace], None]:
+    """The function of a command without a configuration. Only ``pipeline`` needs Paddle."""
+    from paddlex_seg.runtime.environment import writable_home
+
+    if command == "pipeline":
+        _require_paddle()
+    with writable_home():
+        function: Callable[[Namespace], None] = import_module(f"paddlex_seg.modes.{command}").run
+    return function
 
 
 @dataclass
@@ -252,37 +288,3 @@ def _fail(failure: "Failure", *, mode: str, output: Path | None) -> int:
         except (OSError, ValueError) as problem:
             print(f"The result file could not be written: {problem}", file=sys.stderr)
     return failure.exit_code
-
-
-def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = _parser()
-    options, rest = parser.parse_known_args(argv)
-    if rest:
-        parser.error(
-            f"unknown: {' '.join(rest)}. Keys are set with -o, such as -o Train.batch_size=4; a value with "
-            "spaces needs quotes."
-        )
-    return options
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="paddlex_seg",
-        description="Instance segmentation: check data, train, evaluate, export and predict.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "-c", "--config", required=True, help="configuration: a path, or the name of an included file"
-    )
-    parser.add_argument(
-        "-o",
-        "--override",
-        action="extend",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override values of the configuration, such as Train.batch_size=4; may be repeated",
-    )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    return parser

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "paddlex_seg"
 # Layers from the bottom up. A room is a sub-package or module of paddlex_seg. Rooms of one row do not import
 # each other.
 ROWS = [
-    {"structures", "errors", "cores", "streams"},
+    {"structures", "errors", "cores", "streams", "options"},
     {"ops", "masks", "files", "config", "fonts"},
     {"models", "data", "visualize", "runtime"},
     {"recipes", "inference", "reports", "metrics"},

@@ -125,9 +125,15 @@ def _parents(name: str) -> Iterator[str]:
         yield name
 
 
+def leads_out(name: str) -> bool:
+    """Whether a name with forward slashes is absolute, or leads out of the folder to which it is relative."""
+    return bool(
+        name.startswith("/") or re.match("[A-Za-z]:", name) or ".." in name.split("/") or "\0" in name
+    )
+
+
 def _require_safe(path: Path, name: str, info: zipfile.ZipInfo) -> None:
-    parts = name.split("/")
-    if name.startswith("/") or re.match("[A-Za-z]:", name) or ".." in parts or "\0" in name:
+    if leads_out(name):
         raise DatasetError(
             f"{path}: the name {name!r} leads out of the folder of the archive. Nothing was unpacked. Pack "
             "the archive again, with relative names."

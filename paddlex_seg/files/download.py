@@ -50,6 +50,12 @@ class Network:
 
     cache_dir: Path  # cache folder of weights
     proxies: Mapping[str, str]  # URL by scheme; "no" lists the hosts that are accessed without a proxy
+    model_source: str | None = None  # address of a folder with exported models; None: the official one
+
+    @property
+    def models_dir(self) -> Path:
+        """The cache folder of exported models."""
+        return self.cache_dir.with_name("models")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""The local file of weights that a setting names: a path, or an address. Downloaded weights are cached."""
+"""The local file of weights that a setting names: a path, or an address. Downloaded weights are cached.
+
+`files.download` transfers a file; ``is_sound``, ``download_recorded`` and ``one_process_at_a_time`` keep it.
+"""
 
 import hashlib
 import logging
@@ -11,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from paddlex_seg.errors import WeightsError
+from paddlex_seg.errors import PaddlexSegError, WeightsError
 from paddlex_seg.files.addresses import (
     SUPPORTED,
     AddressError,
@@ -65,16 +68,12 @@ def fetch(url: str, *, config_key: str, network: Network, verify: Verify) -> Pat
         target = network.cache_dir / cached_name(url)
     except AddressError as problem:
         raise WeightsError(f"{config_key}: {url!r}: {problem}") from problem
-    if _is_sound(target, sha256, verify):
+    if is_sound(target, sha256, verify):
         return target
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _one_process_at_a_time(target.with_name(target.name + ".lock"), target.name):
-            if not _is_sound(target, sha256, verify):  # another process may have downloaded it meanwhile
-                if target.exists():
-                    LOGGER.warning("%s is damaged or out of date. It is downloaded again.", target)
-                download(url, target, network=network, sha256=sha256, verify=verify)
-                write_text(_record(target), sha256_of(target))
+        with one_process_at_a_time(target.with_name(target.name + ".lock"), target.name):
+            if not is_sound(target, sha256, verify):  # another process may have downloaded it meanwhile
+                download_recorded(url, target, network=network, sha256=sha256, verify=verify)
     except (DownloadError, WeightsError, OSError) as problem:
         raise WeightsError(
             f"{url} could not be downloaded: {str(problem).rstrip('.')}. Download it manually, "
@@ -121,24 +120,34 @@ def _checked_local_file(url: str, path: Path, sha256: str | None, config_key: st
     return path
 
 
-def _record(target: Path) -> Path:
+def download_recorded(
+    url: str, target: Path, *, network: Network, sha256: str | None, verify: Verify
+) -> None:
+    """Download a file as `download` does, and write its SHA-256 beside it. The folder must exist."""
+    if target.exists():
+        LOGGER.warning("%s is damaged or out of date. It is downloaded again.", target)
+    download(url, target, network=network, sha256=sha256, verify=verify)
+    write_text(record_of(target), sha256_of(target))
+
+
+def record_of(target: Path) -> Path:
     """The file with the SHA-256 of a downloaded file."""
     return target.with_name(target.name + ".sha256")
 
 
-def _is_sound(target: Path, sha256: str | None, verify: Verify) -> bool:
+def is_sound(target: Path, sha256: str | None, verify: Verify) -> bool:
     """Whether a cached file is as it was downloaded, and has the given checksum.
 
-    The cache of earlier versions has no checksums; there, ``verify`` decides.
+    For a file without a checksum, from an earlier version or put there by hand, ``verify`` decides.
     """
     if not target.is_file():
         return False
-    expected = {one for one in (sha256, _read_record(_record(target))) if one is not None}
+    expected = {one for one in (sha256, _read_record(record_of(target))) if one is not None}
     if expected:
         return expected == {sha256_of(target)}
     try:
         verify(target)
-    except WeightsError:
+    except PaddlexSegError:
         return False
     return True
 
@@ -151,8 +160,12 @@ def _read_record(path: Path) -> str | None:
 
 
 @contextmanager
-def _one_process_at_a_time(lock: Path, name: str) -> Iterator[None]:
-    """Hold a file lock, which the system releases even if this process is killed. The empty file stays."""
+def one_process_at_a_time(lock: Path, name: str) -> Iterator[None]:
+    """Hold a file lock, which the system releases even if this process is killed. The empty file stays.
+
+    Its folder is created if missing. name: what other processes are told to wait for.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
     with open(lock, "wb") as file:
         if not _try_to_lock(file):
             LOGGER.info("Another process is downloading %s; waiting for it.", name)

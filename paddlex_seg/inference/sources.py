@@ -140,6 +140,28 @@ def read_inputs(
                 yield LoadedImage(image, source.input_path, page, name)
 
 
+def count_inputs(texts: Iterable[str]) -> int:
+    """About how many images the paths, patterns and URLs name, from names of files only.
+
+    A line of a list counts once, a file with pages too, and drawings count.
+    """
+    return sum(map(_count, texts))
+
+
+def _count(text: str) -> int:
+    if os.path.isdir(text):
+        places = os.walk(text)
+        return sum(_looks_like_image(Path(place, name)) for place, _, names in places for name in names)
+    if os.path.isfile(text) and Path(text).suffix.lower() in LIST_SUFFIXES:
+        try:
+            return len(_lines_of(Path(text)))
+        except DatasetError:
+            return 1
+    if os.path.exists(text) or scheme_of(text) is not None or not re.search(r"[*?\[]", text):
+        return 1
+    return len(glob(text, recursive=True))
+
+
 def _expand(item: Input, written: WrittenFiles, depth: int = 0) -> Iterator[_Source]:
     if isinstance(item, np.ndarray):
         # A random name instead of a number, so that two calls do not overwrite each other's result files.
@@ -205,8 +227,7 @@ def _expand_list(path: Path, written: WrittenFiles, depth: int) -> Iterator[_Sou
     """The inputs in the lines of a text. Relative paths start at its folder, else at the current one."""
     if depth >= _DEEPEST:
         raise DatasetError(f"{path}: lists are nested more than {_DEEPEST} times.")
-    lines = [line.strip() for line in _read_text(path).splitlines()]
-    inputs = [line for line in lines if line and not line.startswith("#")]
+    inputs = _lines_of(path)
     if not inputs:
         raise DatasetError(f"{path}: the text has no line with a path. Write one path or URL per line.")
     for line in inputs:
@@ -218,6 +239,11 @@ def _expand_list(path: Path, written: WrittenFiles, depth: int) -> Iterator[_Sou
             parts = PurePosixPath(Path(line).with_suffix("").as_posix()).parts
             keeps_folder = is_relative and ".." not in parts and source.origin == Path(text)
             yield _Source(source.origin, "/".join(parts), source.problem) if keeps_folder else source
+
+
+def _lines_of(path: Path) -> list[str]:
+    lines = [line.strip() for line in _read_text(path).splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def _read_text(path: Path) -> str:

@@ -28,19 +28,19 @@ def write_result(output_dir: Path, mode: str, result: Mapping[str, Any]) -> None
     WrittenFiles().put(path, text.encode("utf-8", "backslashreplace"))
 
 
-def open_output(output_dir: Path) -> None:
+def open_output(output_dir: Path, setting: str = "Global.output") -> None:
     """Create the output folder and try to write to it, so that no work is lost to one that takes nothing.
 
-    Raises OutputError when the folder cannot be written.
+    ``setting``: what names the folder, for messages. Raises OutputError when the folder cannot be written.
     """
     try:
         str(output_dir).encode()  # results and pages are UTF-8 and name their folder
         require_writable(output_dir)
     except OSError as problem:
-        raise OutputError(f"Global.output cannot be written. {explain(problem)}") from problem
+        raise OutputError(f"{setting} cannot be written. {explain(problem)}") from problem
     except ValueError as problem:
         raise OutputError(
-            f"Global.output cannot be written. The name {str(output_dir)!r} is not UTF-8 text or has a null "
+            f"{setting} cannot be written. The name {str(output_dir)!r} is not UTF-8 text or has a null "
             "character. Set another folder."
         ) from problem
 

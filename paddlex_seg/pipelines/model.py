@@ -53,6 +53,9 @@ class _Opened:
             threshold=dict(enumerate(thresholds.tolist())),
         )
         self.labels = self._predictor.labels
+        self.model_dir = folder
+        self.max_detections = self._predictor.max_detections  # in an image; None if unknown
+        self.bands = self._predictor.bands  # None: files are read as any image
 
     def close(self) -> None:
         """Free the memory of the model. It cannot predict afterwards."""

@@ -3,8 +3,9 @@
 import io
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, TextIO
@@ -15,6 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from paddlex_seg.streams import lasting_stream, new_problem
 
 ROOT = logging.getLogger("paddlex_seg")
+BAR_SECONDS = 2.0  # shorter work shows no bar
+LINE_SECONDS = 30.0  # between the lines about work without a terminal
 FORMAT = logging.Formatter("[%(asctime)s] %(levelname)s: %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
 
 
@@ -102,6 +105,37 @@ def progress_bar(description: str, total: int | None) -> Iterator[Callable[..., 
 
         def advance(text: str = "", steps: int = 1, total: int | None = None) -> None:
             bar.update(task, advance=steps, text=text, total=total)
+
+        yield advance
+
+
+@contextmanager
+def work_progress(unit: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show how far work on many ``unit`` is, once it takes long. Call the yielded function with each step.
+
+    On a terminal: a bar with count, pace and remaining time. Elsewhere: a log line every `LINE_SECONDS`.
+    ``total``: None if unknown, or about how many.
+    """
+    start, told, done = time.monotonic(), time.monotonic(), 0
+    is_terminal = rich.get_console().is_terminal
+    with ExitStack() as opened:
+        advance_bar: Callable[..., None] | None = None
+
+        def advance(steps: int) -> None:
+            nonlocal told, done, advance_bar
+            done += steps
+            now = time.monotonic()
+            pace = done / max(now - start, 1e-9)
+            left = (total - done) / pace if total is not None and total >= done > 0 else None
+            text = f"{pace:.3g} {unit}/s" + ("" if left is None else f", {format_seconds(left)} left")
+            if is_terminal and now - start >= BAR_SECONDS:
+                if advance_bar is None:
+                    advance_bar = opened.enter_context(progress_bar(unit, total))
+                    steps = done
+                advance_bar(text, steps)
+            elif not is_terminal and now - told >= LINE_SECONDS:
+                ROOT.info("%d %s done: %s", done, f"of {total} {unit}" if total else unit, text)
+                told = now
 
         yield advance
 

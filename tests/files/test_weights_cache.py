@@ -199,10 +199,10 @@ def test_a_second_download_waits_until_the_first_is_done(tmp_path: Path) -> None
     lock = tmp_path / "x.lock"
 
     def second() -> None:
-        with weights_cache._one_process_at_a_time(lock, "x"):
+        with weights_cache.one_process_at_a_time(lock, "x"):
             order.append("second")
 
-    with weights_cache._one_process_at_a_time(lock, "x"):
+    with weights_cache.one_process_at_a_time(lock, "x"):
         thread = threading.Thread(target=second)
         thread.start()
         thread.join(timeout=0.3)

@@ -3,12 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from toy_model import SPEC
 
+from paddlex_seg.data.preprocess import preprocess as make_input
 from paddlex_seg.errors import BackendError
-from paddlex_seg.inference.export_spec import read_inference_yml, write_inference_yml
+from paddlex_seg.inference.export_spec import read_inference_yml, require_model_name, write_inference_yml
 from paddlex_seg.structures import MaskFrame, PreprocessSpec
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -141,3 +143,86 @@ def test_text_that_is_no_yaml_is_refused_with_the_file_named(tmp_path: Path):
     (tmp_path / "inference.yml").write_text("a: [1, 2")
     with pytest.raises(BackendError, match="inference.yml"):
         read_inference_yml(tmp_path / "inference.yml")
+
+
+PADDLEDETECTION = """
+arch: SOLOv2
+draw_threshold: 0.5
+label_list: [bolt, nut]
+mask: true
+metric: COCO
+min_subgraph_size: 60
+mode: paddle
+use_dynamic_shape: true
+"""
+
+
+def read_paddledetection(folder: Path, preprocess: str, text: str = PADDLEDETECTION, name="infer_cfg.yml"):
+    (folder / name).write_text(f"{text}\nPreprocess:\n{preprocess}")
+    return read_inference_yml(folder / name)
+
+
+def test_a_description_of_paddledetection_is_read(tmp_path: Path):
+    spec = read_paddledetection(
+        tmp_path,
+        """
+- {is_scale: true, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225], type: NormalizeImage}
+- {interp: 1, keep_ratio: true, target_size: [800, 1333], type: Resize}
+- {type: Permute}
+- {stride: 32, type: PadStride}
+""",
+    )
+    assert spec.preprocess == PREPROCESSES["solov2"]
+    assert (spec.model_name, spec.arch, spec.labels, spec.draw_threshold) == (
+        "",
+        "SOLOv2",
+        ("bolt", "nut"),
+        0.5,
+    )
+
+
+def test_a_threshold_that_is_missing_is_that_of_all_exports(tmp_path: Path):
+    text = PADDLEDETECTION.replace("draw_threshold: 0.5", "")
+    preprocess = "- {target_size: 640, type: Resize}\n- {type: NormalizeImage}\n- {type: Permute}\n"
+    assert read_paddledetection(tmp_path, preprocess, text).draw_threshold == 0.5
+
+
+def test_missing_arguments_are_those_of_the_toolkit_that_wrote_the_file(tmp_path: Path):
+    preprocess = "\n".join(
+        ["- {target_size: 640, type: Resize}"]
+        + [f"- {{type: {name}}}" for name in ("NormalizeImage", "Permute", "PadStride")]
+    )
+    paddledetection = read_paddledetection(tmp_path, preprocess).preprocess
+    paddlex = read_paddledetection(tmp_path, preprocess, name="inference.yml").preprocess
+    assert paddledetection == PreprocessSpec((640, 640), True, 1, **IMAGENET)
+    assert paddlex == PreprocessSpec((640, 640), False, 2, **IMAGENET, pad_stride=32)
+
+
+def test_norm_type_none_means_no_mean_and_std_in_paddledetection(tmp_path: Path):
+    preprocess = """
+- {target_size: [640, 640], type: Resize, interp: 2, keep_ratio: false}
+- {norm_type: none, type: NormalizeImage, mean: [0.5, 0.5, 0.5], std: [0.1, 0.1, 0.1]}
+- {type: Permute}
+"""
+    assert read_paddledetection(tmp_path, preprocess).preprocess == PREPROCESSES["pp-yoloe_seg"]
+    used = read_paddledetection(tmp_path, preprocess, name="inference.yml").preprocess
+    assert (used.mean, used.std) == ((0.5,) * 3, (0.1,) * 3)
+
+
+def test_a_graph_that_normalizes_gets_values_up_to_255(tmp_path: Path):
+    preprocess = "- {target_size: 64, type: Resize, keep_ratio: false, interp: 1}\n- {type: Permute}\n"
+    spec = read_paddledetection(tmp_path, preprocess).preprocess
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    np.testing.assert_allclose(make_input(image, spec).image, image.transpose(2, 0, 1), atol=1e-4)
+
+
+def test_the_model_of_a_folder_must_be_the_one_asked_for(tmp_path: Path):
+    require_model_name(SPEC, "PP-YOLOE_seg-S", tmp_path)
+    with pytest.raises(BackendError, match=r"is PP-YOLOE_seg-S \(Global.model_name\), and SOLOv2 was asked"):
+        require_model_name(SPEC, "SOLOv2", tmp_path)
+    nameless = replace(SPEC, model_name="", arch="RCNN")
+    for name in ("MaskRCNN-ResNet50", "Cascade-MaskRCNN-ResNet50-FPN"):
+        require_model_name(nameless, name, tmp_path)
+    with pytest.raises(BackendError, match="has the architecture RCNN, which Mask-RT-DETR-S has not"):
+        require_model_name(nameless, "Mask-RT-DETR-S", tmp_path)
+    require_model_name(replace(nameless, arch=""), "SOLOv2", tmp_path)

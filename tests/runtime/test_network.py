@@ -15,6 +15,17 @@ def test_the_cache_lies_where_xdg_says(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert network().cache_dir == tmp_path / "home" / ".cache" / "paddlex_seg" / "weights"
 
 
+def test_exported_models_come_from_the_source_that_is_set(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("PADDLEX_SEG_MODEL_SOURCE", raising=False)
+    assert network().model_source is None
+    assert network().models_dir == tmp_path / "paddlex_seg" / "models"
+    monkeypatch.setenv("PADDLEX_SEG_MODEL_SOURCE", "http://mirror/models")
+    assert network().model_source == "http://mirror/models"
+
+
 def test_proxies_are_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://proxy:3128")
     monkeypatch.setenv("no_proxy", "localhost,.example")

@@ -1,5 +1,6 @@
 """Which files of a folder are an exported model: those of this toolkit, of PaddleX or of PaddleDetection."""
 
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ PAIRS = (
     ("model.pdmodel", "model.pdiparams"),
 )
 PADDLEX_YML = "inference.yml"
+ALL_NAMES = frozenset({name for pair in PAIRS for name in pair} | {PADDLEX_YML, PADDLEDETECTION_YML})
 
 
 @dataclass(frozen=True)
@@ -40,34 +42,34 @@ def find_files(model_dir: Path) -> ExportedFiles:
             f"{model_dir} {state}; expected the folder of an exported model. Export a model, or correct "
             "Predict.model_dir."
         )
-    present = {name for name in _all_names() if (model_dir / name).is_file()}
-    # How the masks of our graph are pasted stands in inference.yml.
-    usable = present if PADDLEX_YML in present else present - {OURS}
-    pair = next((pair for pair in PAIRS if usable.issuperset(pair)), None)
-    description = _description(present, pair)
-    if pair is None or description is None:
+    present = {name for name in ALL_NAMES if (model_dir / name).is_file()}
+    chosen = choose_files(present)
+    if chosen is None:
         raise BackendError(
-            f"{model_dir}: {', '.join(_missing(present))} missing. Expected a folder written by mode export, "
-            f"PaddleX or PaddleDetection. Copy all its files, or export the model into another folder."
+            f"{model_dir}: {', '.join(missing_files(present))} missing. Expected a folder written by mode "
+            "export, PaddleX or PaddleDetection. Copy all its files, or export the model into another folder."
             f"{_hint(model_dir)}"
         )
-    graph, params = pair
+    graph, params, description = chosen
     return ExportedFiles(model_dir / graph, model_dir / params, model_dir / description)
 
 
-def _all_names() -> set[str]:
-    return {name for pair in PAIRS for name in pair} | {PADDLEX_YML, PADDLEDETECTION_YML}
+def choose_files(present: Set[str]) -> tuple[str, str, str] | None:
+    """Graph, parameters and description among the names of files; None if they are not complete."""
+    # How the masks of our graph are pasted stands in inference.yml.
+    usable = present if PADDLEX_YML in present else present - {OURS}
+    pair = next((pair for pair in PAIRS if usable >= set(pair)), None)
+    if pair is None:
+        return None
+    descriptions = [PADDLEX_YML, PADDLEDETECTION_YML]
+    if pair[0].startswith("model"):
+        descriptions.reverse()
+    description = next((name for name in descriptions if name in present), None)
+    return None if description is None else (*pair, description)
 
 
-def _description(present: set[str], pair: tuple[str, str] | None) -> str | None:
-    """The description that belongs to the graph; the other one if there is no other."""
-    names = [PADDLEX_YML, PADDLEDETECTION_YML]
-    if pair is not None and pair[0].startswith("model"):
-        names.reverse()
-    return next((name for name in names if name in present), None)
-
-
-def _missing(present: set[str]) -> list[str]:
+def missing_files(present: Set[str]) -> list[str]:
+    """What incomplete files lack to be an exported model: names, with those that would do in brackets."""
     missing = (
         [] if present & {PADDLEX_YML, PADDLEDETECTION_YML} else [f"{PADDLEX_YML} (or {PADDLEDETECTION_YML})"]
     )

@@ -1,0 +1,56 @@
+"""``--pipeline``: predicts with a pipeline, and prints the results or saves them."""
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from paddlex_seg.config.values import Device, Images, Options, PathText, Threshold
+from paddlex_seg.config.yaml_text import YamlError, parse_value
+from paddlex_seg.errors import ConfigError
+from paddlex_seg.modes.predictions import Report, predict_all, require_separate
+from paddlex_seg.modes.result_file import open_output
+from paddlex_seg.pipelines.create import create_pipeline
+from paddlex_seg.runtime.environment import use_writable_folders
+
+
+def run(options: Namespace) -> None:
+    """Predict ``--input`` and save drawings and JSON files in ``--save_path``, or else print the results.
+
+    Raises ConfigError for a wrong option, and what `predict_all` and `create_pipeline` raise.
+    """
+    device = _setting(options, "device", Device)
+    threshold = _setting(options, "threshold", Threshold)
+    batch_size = _setting(options, "batch_size", Images)
+    save_path = _setting(options, "save_path", PathText)
+    require_separate(options.input, "--input", "--input {}", " ")
+    folder = None if save_path is None else Path(save_path)
+    if folder is not None:
+        open_output(folder, "--save_path")
+    use_writable_folders(folder or Path())
+    pipeline = create_pipeline(
+        options.pipeline,
+        device=device,
+        batch_size=batch_size,
+        use_hpip=options.use_hpip or None,
+        hpi_config=_setting(options, "hpi_config", Options),
+        hpi_params=_setting(options, "hpi_params", Options),
+        engine=options.engine,
+    )
+    predict_all(pipeline, options.input, Report(), folder, threshold)
+
+
+def _setting(options: Namespace, name: str, kind: Any) -> Any:
+    """The value of an option as a type of config/values.py; None if it is not given."""
+    text = getattr(options, name)
+    if text is None:
+        return None
+    try:
+        value = parse_value(text) if text.startswith("{") else text
+        return TypeAdapter(kind).validate_python(value)
+    except YamlError as error:
+        raise ConfigError(f"--{name} {text}: {error}") from None
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        raise ConfigError(f"--{name}: found {text!r}; {problem}.") from None
