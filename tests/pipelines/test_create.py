@@ -3,7 +3,6 @@
 import logging
 import re
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -82,9 +81,7 @@ def test_without_a_folder_the_official_model_is_used(
 
 
 def official(monkeypatch: pytest.MonkeyPatch, function: Any) -> None:
-    monkeypatch.setitem(
-        sys.modules, "paddlex_seg.inference.official", SimpleNamespace(official_model=function)
-    )
+    monkeypatch.setattr("paddlex_seg.pipelines.folders.official_model", function)
 
 
 def test_a_name_of_a_model_comes_before_a_folder_of_that_name(
@@ -202,7 +199,7 @@ def test_of_several_devices_the_first_is_used(
 
     def open_predictor(folder: Path, *, device: str, **options: Any) -> Any:
         opened.append(device)
-        return SimpleNamespace(labels=SPEC.labels)
+        return SimpleNamespace(labels=SPEC.labels, max_detections=None, bands=None)
 
     monkeypatch.setattr("paddlex_seg.pipelines.model.open_predictor", open_predictor)
     assert create_model(model_dir=model_dir, device="gpu:1,0").device == "gpu:1"
