@@ -1,8 +1,10 @@
 """create_model and create_pipeline: arguments of both generations of PaddleX, thresholds, devices, errors."""
 
+import io
 import logging
 import re
 import shutil
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 import paddle
 import pytest
+from file_server import Server
 from toy_model import SPEC, export_toy
 
 from paddlex_seg import create_model, create_pipeline
@@ -78,6 +81,22 @@ def test_without_a_folder_the_official_model_is_used(
     with pytest.raises(BackendError, match="the exported model is PP-YOLOE_seg-S"):  # not what is shipped
         create_pipeline("instance_segmentation")
     assert asked == ["PP-YOLOE_seg-S"] * 3 + ["Mask-RT-DETR-S"]
+
+
+def test_an_official_model_is_downloaded_once(
+    tmp_path: Path, both: np.ndarray, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported = export_toy(tmp_path / "PP-YOLOE_seg-S_infer", small=False, pasted=True)
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.add(exported, exported.name)
+    server.content = buffer.getvalue()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PADDLEX_SEG_MODEL_SOURCE", server.url.rpartition("/")[0])
+    assert labels(create_model("PP-YOLOE_seg-S").predict(both)) == [[RED, GREEN]]
+    server.content = b"changed"
+    assert labels(create_model("PP-YOLOE_seg-S").predict(both)) == [[RED, GREEN]]
+    assert len(server.requests) == 1
 
 
 def official(monkeypatch: pytest.MonkeyPatch, function: Any) -> None:
