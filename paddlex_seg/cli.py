@@ -106,9 +106,10 @@ def command_function(command: str) -> Callable[[Namespace], None]:
     """The function of a command without a configuration. Only ``pipeline`` needs Paddle."""
     from paddlex_seg.runtime.environment import writable_home
 
-    if command == "pipeline":
-        _require_paddle()
     with writable_home():
+        if command == "pipeline":
+            _require_paddle()
+            import_module("paddle")  # here, where signals wait for it
         function: Callable[[Namespace], None] = import_module(f"paddlex_seg.modes.{command}").run
     return function
 

@@ -18,12 +18,14 @@ CHUNK_BYTES = 512  # a pipe that is ready takes at least this much at once, on e
 class LastingWriter(io.RawIOBase):
     """Writes to another raw stream, and drops what that one cannot take.
 
-    ``problem``: the first error. It is set once.
+    ``problem``: the first error. It is set once. ``patience_seconds``: how long a reader is waited for; None
+    waits without end.
     """
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw
         self.problem: OSError | None = None
+        self.patience_seconds: float | None = PATIENCE_SECONDS
         self.is_told = False  # whether `new_problem` has returned it
 
     def writable(self) -> bool:
@@ -54,10 +56,9 @@ class LastingWriter(io.RawIOBase):
             return
         poll = select.poll()
         poll.register(self._raw, select.POLLOUT)
-        if not poll.poll(0 if self.problem else 1000 * PATIENCE_SECONDS):
-            raise TimeoutError(
-                errno.ETIMEDOUT, f"its reader has read nothing for {PATIENCE_SECONDS:g} seconds"
-            )
+        patience = 0 if self.problem else self.patience_seconds
+        if not poll.poll(None if patience is None else 1000 * patience):
+            raise TimeoutError(errno.ETIMEDOUT, f"its reader has read nothing for {patience:g} seconds")
 
     def close(self) -> None:
         """Close both streams."""
@@ -73,11 +74,29 @@ def lasting_stream(raw: Any, encoding: str) -> io.TextIOWrapper:
 
 def new_problem(stream: IO[str]) -> OSError | None:
     """Why a lasting stream has dropped something. Returned once; None for other streams."""
-    writer = getattr(getattr(stream, "buffer", None), "raw", None)
-    if not isinstance(writer, LastingWriter) or writer.problem is None or writer.is_told:
+    writer = _lasting_writer(stream)
+    if writer is None or writer.problem is None or writer.is_told:
         return None
     writer.is_told = True
     return writer.problem
+
+
+def insist(stream: IO[str]) -> None:
+    """Let a lasting stream wait for its reader without end: what is written to it is the result itself."""
+    if (writer := _lasting_writer(stream)) is not None:
+        writer.patience_seconds = None
+
+
+def require_written(stream: IO[str]) -> None:
+    """Raise the error for which a lasting stream has dropped something: BrokenPipeError without a reader."""
+    stream.flush()
+    if (writer := _lasting_writer(stream)) is not None and writer.problem is not None:
+        raise writer.problem
+
+
+def _lasting_writer(stream: IO[str]) -> LastingWriter | None:
+    writer = getattr(getattr(stream, "buffer", None), "raw", None)
+    return writer if isinstance(writer, LastingWriter) else None
 
 
 def make_standard_streams_last() -> None:

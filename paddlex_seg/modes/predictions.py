@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from paddlex_seg.inference.sources import count_inputs
 from paddlex_seg.inference.thresholds import Threshold
 from paddlex_seg.pipelines.model import Model, Pipeline
 from paddlex_seg.runtime.log import work_progress
+from paddlex_seg.runtime.stop_signals import postponed
+from paddlex_seg.streams import insist, require_written
 
 LOGGER = logging.getLogger(__name__)
 MOST_PROBLEMS = 10  # in the message of an error; the log has all
@@ -60,22 +63,29 @@ def predict_all(
     report: Report,
     folder: Path | None,
     threshold: Threshold | None = None,
+    prints: bool = False,
 ) -> None:
     """Predict the inputs. Save each result into ``folder`` (None: print it) and add it to the report.
 
-    threshold: of this call. An input that gives no result, or whose result cannot be saved, is skipped; at
+    threshold: of this call. prints: print what is saved, too. An input that gives no result, or whose result cannot be saved, is skipped; at
     the end the log names them. Raises DatasetError when no input can be used, PaddlexSegError when there is
     no result for other reasons or when the disk is full. Whatever ends the work, each file is whole.
     """
-    if folder is not None and (notice := unwritable_notice(model.labels)):
+    if folder is None:
+        insist(sys.stdout)
+    elif notice := unwritable_notice(model.labels):
         LOGGER.warning(notice)
     results = model.predict(list(inputs), threshold=threshold)
     try:
         with _full_disk_told(report, folder), work_progress("images", count_inputs(inputs)) as advance:
             for result in results:
                 _take(result, report, folder)
+                if prints and folder is not None and result.error is None:
+                    result.print()
                 # A file with pages is one input with several results.
                 advance(0 if result.page_index else 1)
+    except BrokenPipeError:
+        return  # nobody reads what is printed, as after `| head`
     except KeyboardInterrupt:
         LOGGER.info(report.complete())
         raise
@@ -89,15 +99,17 @@ def _take(result: Result, report: Report, folder: Path | None) -> None:
         report.skip(name, result.error)
     elif folder is None:
         result.print()
+        require_written(sys.stdout)
         report.add(input=name)
     else:
         try:
-            saved = result.write_files(folder)
+            with postponed():
+                saved = result.write_files(folder)
+                report.add(input=name, image=str(saved.image), json=str(saved.json))
         except UnwritableResult as error:
             LOGGER.warning("Result skipped: %s", printable(str(error)))
             report.skip(name, str(error))
         else:
-            report.add(input=name, image=str(saved.image), json=str(saved.json))
             LOGGER.info("%s: %d object(s), drawn in %s", name, len(result.instances), saved.image)
 
 
@@ -106,9 +118,12 @@ def _full_disk_told(report: Report, folder: Path | None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if folder is None and isinstance(error, BrokenPipeError):
+            raise
+        place = error.filename or folder or "Standard output"
         raise PaddlexSegError(
-            f"{error.filename or folder}: cannot be written ({error.strerror or error}). {report.complete()} "
-            "Free disk space, or choose another folder for the results."
+            f"{place}: cannot be written ({error.strerror or error}). {report.complete()} Free disk space, "
+            "or choose another place for the results."
         ) from error
 
 

@@ -117,5 +117,26 @@ def give_back(before: dict[int, Any]) -> None:
         signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
+@contextmanager
+def postponed() -> Iterator[None]:
+    """Let stop signals wait until the end of the context, for files that belong together.
+
+    A mask as in `StopSignals.held` would not do: another thread would take the signal, and Python would call
+    its handler in the main thread.
+    """
+    arrived: list[int] = []
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS} if _is_main_thread() else {}
+    handlers = {number: handler for number, handler in before.items() if callable(handler)}
+    try:
+        for number in handlers:
+            signal.signal(number, lambda number, frame: arrived.append(number))
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in arrived:
+            signal.raise_signal(number)
+
+
 def _is_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()

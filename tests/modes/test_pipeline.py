@@ -2,12 +2,18 @@
 
 import ast
 import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import paddle
 import pytest
 from command_line import Outcome, read_result, run_argv, run_cli
+from disks import small_disk
 from PIL import Image
 from toy_model import export_toy, image_with
 
@@ -92,6 +98,7 @@ def test_results_are_saved_as_drawing_and_json_with_their_sub_folders(
     saved = json.loads((output / "été" / "a_res.json").read_text(encoding="utf-8"))
     assert saved["input_path"] == str(photos / "été" / "a.png")
     assert len(saved["boxes"]) == len(saved["masks"]) == 2
+    assert saved["boxes"] == printed(outcome)[2]["boxes"]  # they are printed, too
     assert not list(output.rglob("*_result.json"))
 
 
@@ -271,3 +278,106 @@ def test_results_that_cannot_be_written_are_named_and_others_saved(
     assert "1 of 3 input(s) have no result" in outcome.stdout
     assert (output / "été").read_text() == "in the way of the folder"
     assert (output / "a_res.json").is_file() and (output / "b c_res.png").is_file()
+
+
+# Ends before the end
+
+
+def command(pipeline: Path, source: Path, *options: str) -> list[str]:
+    words = [sys.executable, str(ROOT / "main.py"), "--pipeline", str(pipeline), "--input", str(source)]
+    return [*words, "--device", "cpu", *options]
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """A folder with so many images that a prediction of them takes some minutes."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    Image.fromarray(image_with((256, 384), red=RED, green=GREEN)).save(folder / "0000.png")
+    for number in range(1, 5000):
+        (folder / f"{number:04}.png").symlink_to("0000.png")
+    return folder
+
+
+def assert_whole(output: Path) -> int:
+    """Each saved result has both files, and both can be read. Returns how many there are."""
+    stems = [{path.stem for path in output.glob(f"*_res.{kind}")} for kind in ("json", "png")]
+    assert stems[0] == stems[1]
+    for stem in stems[0]:
+        json.loads((output / f"{stem}.json").read_text(encoding="utf-8"))
+        with Image.open(output / f"{stem}.png") as drawing:
+            drawing.load()
+    rest = {path.name for path in output.iterdir()} - {f"{s}.{k}" for s in stems[0] for k in ("json", "png")}
+    assert rest <= {".paddlex_seg_files.jsonl"}
+    return len(stems[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_leaves_whole_results_and_says_how_many(
+    pipeline: Path, many: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    output = tmp_path / "out"
+    words = command(pipeline, many, "--save_path", str(output))
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        end = time.monotonic() + 120
+        while len(list(output.glob("*_res.png"))) < 5 and time.monotonic() < end:
+            time.sleep(0.01)
+        process.send_signal(number)
+        printed, told = process.communicate()
+    assert process.returncode == 1
+    assert told == f"stopped by {number.name}. To start again, run the same command\n"
+    assert f"The results of {assert_whole(output)} image(s) are complete." in printed.splitlines()[-1]
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.6, 1.5])
+def test_an_early_interruption_is_no_traceback(
+    pipeline: Path, many: Path, tmp_path: Path, seconds: float
+) -> None:
+    words = command(pipeline, many, "--save_path", str(tmp_path / "out"))
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate()
+    assert process.returncode in (1, -signal.SIGINT)  # the latter before any line of ours has run
+    assert "Traceback" not in told or process.returncode == -signal.SIGINT
+
+
+def test_a_reader_that_has_seen_enough_ends_the_work(pipeline: Path, many: Path) -> None:
+    script = ["bash", "-c", 'set -o pipefail; "$@" | head -n 2', "bash"]
+    result = subprocess.run(
+        [*script, *command(pipeline, many)], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert result.stderr == "" and result.stdout.count("{'res'") == 2
+
+
+def test_results_are_saved_without_anybody_who_reads_the_log(
+    pipeline: Path, photos: Path, tmp_path: Path
+) -> None:
+    script = ["bash", "-c", 'set -o pipefail; "$@" | head -n 1', "bash"]
+    words = command(pipeline, photos, "--save_path", str(tmp_path / "out"))
+    subprocess.run([*script, *words], capture_output=True, timeout=120, check=True)
+    assert len(list((tmp_path / "out").rglob("*_res.png"))) == 3
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no file that is always full")
+def test_results_that_cannot_be_printed_are_an_error(pipeline: Path, photos: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            command(pipeline, photos), stdout=full, stderr=subprocess.PIPE, text=True, timeout=120
+        )
+    assert result.returncode == 1
+    assert "No space left on device" in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_a_full_disk_ends_the_work_with_whole_results(pipeline: Path, photos: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(40):
+        shutil.copy(photos / "a.png", source / f"{number}.png")
+    with small_disk(tmp_path / "small", kilobytes=100) as output:
+        outcome = run_pipeline(pipeline, source, save_path=output)
+        assert outcome.code == 1
+        assert "No space left on device" in outcome.stderr and "Traceback" not in outcome.stderr
+        count = assert_whole(output)
+        assert 0 < count < 40
+        assert f"The results of {count} image(s) are complete." in outcome.stderr

@@ -54,6 +54,47 @@ def test_progress_prints_nothing_without_a_terminal(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out == ""
 
 
+def test_short_work_shows_no_progress(terminal: Console, caplog: pytest.LogCaptureFixture) -> None:
+    with log.work_progress("images", total=2) as advance:
+        advance(1)
+        advance(1)
+    assert printed(terminal) == "" and caplog.records == []
+
+
+def test_long_work_is_a_bar_with_count_pace_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
+    monkeypatch.setattr(rich, "get_console", lambda: console)
+    monkeypatch.setattr(log, "BAR_SECONDS", 0.0)
+    with log.work_progress("images", total=1234) as advance:
+        advance(1)
+        advance(699)
+    assert re.search(r"images ━+\S* +700/1234 \S+ images/s, 0:00:00 left", printed(console))
+
+
+@pytest.mark.parametrize(
+    ("total", "line"),
+    [(1000, "400 of 1000 images done: "), (None, "400 images done: "), (5, "400 images done")],
+)
+def test_long_work_without_a_terminal_is_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, total: int | None, line: str
+) -> None:
+    lines = io.StringIO()
+    handler = log.LineHandler(lines, "lines")
+    log.ROOT.setLevel(logging.INFO)
+    log.ROOT.addHandler(handler)
+    clock = iter(range(0, 100_000, 1))
+    monkeypatch.setattr(log.time, "monotonic", lambda: next(clock))
+    try:
+        with log.work_progress("images", total) as advance:
+            for _ in range(400):
+                advance(1)
+    finally:
+        log.ROOT.removeHandler(handler)
+    assert 10 <= len(lines.getvalue().splitlines()) <= 400 / log.LINE_SECONDS
+    with log.work_progress("images", total) as advance:
+        pass
+
+
 def test_log_file_holds_the_lines_of_its_time_in_utf_8(tmp_path: Path) -> None:
     log.ROOT.setLevel(logging.INFO)
     with log.log_file(tmp_path / "train.log"):

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from paddlex_seg.files.written import REGISTER
 from paddlex_seg.inference.results import Result
 from paddlex_seg.modes import evaluate
 from paddlex_seg.runtime import stop_signals
-from paddlex_seg.runtime.stop_signals import STOP_SIGNALS, StopSignals, catch, give_back
+from paddlex_seg.runtime.stop_signals import STOP_SIGNALS, StopSignals, catch, give_back, postponed
 
 PROJECT = Path(__file__).parents[2]
 needs_hangup = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
@@ -167,8 +168,11 @@ def test_a_stopped_mode_says_so_and_leaves_nothing_half_written(
     result = read_result(tmp_path, mode)
     assert (result["done_flag"], result["err_msg"]) == (False, message)
     assert signal.getsignal(number) == before
-    names = {path.name for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".jpg"}
-    assert names == {f"{mode}_result.json", REGISTER}
+    results = result.get("results", [])
+    assert len(results) == (mode == "predict")  # its first one was whole
+    saved = {Path(path).name for row in results for path in (row["image"], row["json"])}
+    names = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert names == {f"{mode}_result.json", REGISTER, *saved}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
@@ -195,3 +199,33 @@ def test_a_signal_during_the_import_of_paddle_leaves_a_result_and_no_trace(
     lines = [line for line in rest.splitlines() if not line.startswith("import time:")]
     assert (process.returncode, lines) == (1, ["stopped by SIGTERM. To start again, run the same command"])
     assert read_result(tmp_path, "predict")["done_flag"] is False
+
+
+# Work that no signal may interrupt
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_a_postponed_signal_comes_at_the_end(number: int) -> None:
+    done: list[str] = []
+    with StopSignals() as stop, pytest.raises(KeyboardInterrupt), stop.interruptible():
+        with postponed():
+            send(number)
+            send(number)
+            done.append("all")
+        done.append("more")
+    assert done == ["all"]
+
+
+def test_an_error_comes_before_a_postponed_signal_and_handlers_are_given_back() -> None:
+    before = [signal.getsignal(number) for number in STOP_SIGNALS]
+    with StopSignals() as stop, pytest.raises(KeyboardInterrupt) as interruption, stop.interruptible():
+        with postponed():
+            send(signal.SIGINT)
+            raise ValueError("of the work")
+    assert isinstance(interruption.value.__context__, ValueError)
+    assert [signal.getsignal(number) for number in STOP_SIGNALS] == before
+
+
+def test_outside_of_the_main_thread_nothing_is_postponed() -> None:
+    with ThreadPoolExecutor() as pool:
+        assert pool.submit(lambda: postponed().__enter__()).result() is None
