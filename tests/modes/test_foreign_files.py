@@ -234,9 +234,7 @@ def test_labels_of_another_number_of_classes_are_refused(
     )
 
 
-def test_the_export_in_the_folder_of_a_run_is_used(
-    trained: tuple, photo: Path, tmp_path: Path
-) -> None:
+def test_the_export_in_the_folder_of_a_run_is_used(trained: tuple, photo: Path, tmp_path: Path) -> None:
     folder = trained[0] / "best_model"
     outcome = predict(folder, photo, tmp_path / "out")
     assert outcome.code == 0
