@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from paddlex_seg.masks.rle import rle_box_xywh, rle_window
 from paddlex_seg.structures import Rle
 
-# A shape has no direction if its long axis is longer than the other by at most 2 %, or by as much as pixels can
-# make of a disc: 0.7 pixels of the radius, measured on small discs.
+# A shape has no direction if its long axis is longer than the other by at most 2 %, or by as much as pixels
+# can make of a disc: 0.7 pixels of the radius, measured on small discs.
 _ROUND, _ROUND_PIXELS = 0.02, 0.7
 _STEPS = 1.0  # pixels; a slanted line of pixels has steps, which would make it up to 8 % too long
 
