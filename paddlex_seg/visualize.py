@@ -98,7 +98,8 @@ def _draw_box(image: _Image, box_xyxy: NDArray[np.float32], colour: _Colour) -> 
 
 
 def _line_width(image: _Image) -> int:
-    return max(1, round(max(image.shape[:2]) * 0.0025))
+    height, width = image.shape[:2]
+    return max(1, round(min(max(height, width) * 0.0025, min(height, width) * 0.02)))
 
 
 def _draw_labels(
