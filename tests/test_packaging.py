@@ -39,6 +39,10 @@ def test_the_wheel_holds_every_shipped_configuration(built: Path) -> None:
     assert files_below(built, "*.yaml") == {f"paddlex_seg/configs/{config}" for config in configs}
 
 
+def test_the_wheel_tells_type_checkers_that_it_has_types(built: Path) -> None:
+    assert (built / "paddlex_seg" / "py.typed").is_file()
+
+
 def page_files() -> set[str]:
     reports = ROOT / "paddlex_seg" / "reports"
     return {
@@ -89,3 +93,22 @@ def test_a_configuration_is_found_by_name_outside_the_repository(built: Path, tm
         text=True,
     )
     assert Path(result.stdout.strip()).is_relative_to(built.resolve() / "paddlex_seg" / "configs")
+
+
+def test_the_pipeline_is_found_by_name_outside_the_repository(built: Path, tmp_path: Path) -> None:
+    code = (
+        "from paddlex_seg.config.pipeline import find_pipeline, read_pipeline; "
+        "assert read_pipeline('instance_segmentation', None).model_name == 'Mask-RT-DETR-S'; "
+        "print(find_pipeline('instance_segmentation'))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(built)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert Path(result.stdout.strip()).is_relative_to(
+        built.resolve() / "paddlex_seg" / "configs" / "pipelines"
+    )

@@ -1,4 +1,4 @@
-"""``--pipeline``: predicts with a pipeline, and prints the results or saves them."""
+"""``--pipeline``: predicts with a pipeline, prints the results, and saves them."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -16,7 +16,7 @@ from paddlex_seg.runtime.environment import use_writable_folders
 
 
 def run(options: Namespace) -> None:
-    """Predict ``--input`` and save drawings and JSON files in ``--save_path``, or else print the results.
+    """Predict ``--input``, print the results, and save drawings and JSON files in ``--save_path`` if given.
 
     Raises ConfigError for a wrong option, and what `predict_all` and `create_pipeline` raise.
     """
@@ -38,7 +38,7 @@ def run(options: Namespace) -> None:
         hpi_params=_setting(options, "hpi_params", Options),
         engine=options.engine,
     )
-    predict_all(pipeline, options.input, Report(), folder, threshold)
+    predict_all(pipeline, options.input, Report(), folder, threshold, prints=True)
 
 
 def _setting(options: Namespace, name: str, kind: Any) -> Any:

@@ -63,10 +63,11 @@ def predict_all(
     report: Report,
     folder: Path | None,
     threshold: Threshold | None = None,
+    prints: bool = False,
 ) -> None:
     """Predict the inputs. Save each result into ``folder`` (None: print it) and add it to the report.
 
-    threshold: of this call. An input that gives no result, or whose result cannot be saved, is skipped; at
+    threshold: of this call. prints: print what is saved, too. An input that gives no result, or whose result cannot be saved, is skipped; at
     the end the log names them. Raises DatasetError when no input can be used, PaddlexSegError when there is
     no result for other reasons or when the disk is full. Whatever ends the work, each file is whole.
     """
@@ -79,6 +80,8 @@ def predict_all(
         with _full_disk_told(report, folder), work_progress("images", count_inputs(inputs)) as advance:
             for result in results:
                 _take(result, report, folder)
+                if prints and folder is not None and result.error is None:
+                    result.print()
                 # A file with pages is one input with several results.
                 advance(0 if result.page_index else 1)
     except BrokenPipeError:

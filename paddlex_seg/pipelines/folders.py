@@ -2,13 +2,13 @@
 
 import logging
 import os
-from importlib import import_module
 from pathlib import Path
 
 from paddlex_seg.config.pipeline import ModelSettings, model_names
 from paddlex_seg.errors import ConfigError, suggest
 from paddlex_seg.inference.backends.exported_files import PADDLEX_YML
 from paddlex_seg.inference.export_spec import PADDLEDETECTION_YML
+from paddlex_seg.inference.official import official_model
 from paddlex_seg.runtime.network import network
 
 LOGGER = logging.getLogger(__name__)
@@ -26,9 +26,7 @@ def model_folder(settings: ModelSettings) -> Path:
         return _exported_in(_existing(settings))
     assert settings.model_name is not None
     require_known(settings.model_name, settings)
-    official = import_module("paddlex_seg.inference.official")
-    folder: Path = official.official_model(settings.model_name, network())
-    return folder
+    return official_model(settings.model_name, network())
 
 
 def require_known(name: str, settings: ModelSettings) -> None:

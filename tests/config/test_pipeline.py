@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from paddlex_seg.catalog import MODELS
@@ -224,6 +225,13 @@ def test_a_pipeline_is_a_name_a_path_or_a_mapping(tmp_path: Path, monkeypatch: p
     assert read_pipeline("instance_segmentation", content).model_dir == "x"
     assert read_pipeline(content, None).model_name == "SOLOv2"
     assert content["SubModules"]["InstanceSegmentation"]["model_dir"] == Path("x")
+
+
+def test_numbers_of_a_mapping_are_those_of_python() -> None:
+    module = {"model_name": "SOLOv2", "threshold": {0: np.float32(0.25), "0": 1}, "batch_size": np.int64(2)}
+    settings = read_pipeline({"SubModules": {"InstanceSegmentation": module}}, None)
+    assert settings.threshold == {0: 0.25, "0": 1}
+    assert settings.batch_size == 2
 
 
 def test_one_source_is_enough() -> None:

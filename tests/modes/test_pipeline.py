@@ -98,6 +98,7 @@ def test_results_are_saved_as_drawing_and_json_with_their_sub_folders(
     saved = json.loads((output / "été" / "a_res.json").read_text(encoding="utf-8"))
     assert saved["input_path"] == str(photos / "été" / "a.png")
     assert len(saved["boxes"]) == len(saved["masks"]) == 2
+    assert saved["boxes"] == printed(outcome)[2]["boxes"]  # they are printed, too
     assert not list(output.rglob("*_result.json"))
 
 

@@ -1,9 +1,10 @@
 """create_model and create_pipeline: arguments of both generations of PaddleX, thresholds, devices, errors."""
 
+import io
 import logging
 import re
 import shutil
-import sys
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import paddle
 import pytest
+from file_server import Server
 from toy_model import SPEC, export_toy
 
 from paddlex_seg import create_model, create_pipeline
@@ -81,10 +83,24 @@ def test_without_a_folder_the_official_model_is_used(
     assert asked == ["PP-YOLOE_seg-S"] * 3 + ["Mask-RT-DETR-S"]
 
 
+def test_an_official_model_is_downloaded_once(
+    tmp_path: Path, both: np.ndarray, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported = export_toy(tmp_path / "PP-YOLOE_seg-S_infer", small=False, pasted=True)
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.add(exported, exported.name)
+    server.content = buffer.getvalue()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PADDLEX_SEG_MODEL_SOURCE", server.url.rpartition("/")[0])
+    assert labels(create_model("PP-YOLOE_seg-S").predict(both)) == [[RED, GREEN]]
+    server.content = b"changed"
+    assert labels(create_model("PP-YOLOE_seg-S").predict(both)) == [[RED, GREEN]]
+    assert len(server.requests) == 1
+
+
 def official(monkeypatch: pytest.MonkeyPatch, function: Any) -> None:
-    monkeypatch.setitem(
-        sys.modules, "paddlex_seg.inference.official", SimpleNamespace(official_model=function)
-    )
+    monkeypatch.setattr("paddlex_seg.pipelines.folders.official_model", function)
 
 
 def test_a_name_of_a_model_comes_before_a_folder_of_that_name(
@@ -202,7 +218,7 @@ def test_of_several_devices_the_first_is_used(
 
     def open_predictor(folder: Path, *, device: str, **options: Any) -> Any:
         opened.append(device)
-        return SimpleNamespace(labels=SPEC.labels)
+        return SimpleNamespace(labels=SPEC.labels, max_detections=None, bands=None)
 
     monkeypatch.setattr("paddlex_seg.pipelines.model.open_predictor", open_predictor)
     assert create_model(model_dir=model_dir, device="gpu:1,0").device == "gpu:1"

@@ -3,11 +3,9 @@
 import json
 import re
 import shutil
-import sys
 import textwrap
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -93,8 +91,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         assert url.startswith(URL)
         shutil.copy(demo, file)
 
-    module = SimpleNamespace(official_model=official_model)
-    monkeypatch.setitem(sys.modules, "paddlex_seg.inference.official", module)
+    monkeypatch.setattr("paddlex_seg.pipelines.folders.official_model", official_model)
     monkeypatch.setattr("paddlex_seg.inference.sources.download", download)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -1,9 +1,11 @@
 """Download settings from the environment."""
 
+import os
 from pathlib import Path
 
 import pytest
 
+from paddlex_seg.runtime.environment import spare_home
 from paddlex_seg.runtime.network import network
 
 
@@ -13,6 +15,18 @@ def test_the_cache_lies_where_xdg_says(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert network().cache_dir == tmp_path / "home" / ".cache" / "paddlex_seg" / "weights"
+
+
+def test_a_user_without_a_home_has_a_temporary_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for a user id without a name
+    spare_home.cache_clear()
+    try:
+        folder = network().cache_dir
+        assert folder == spare_home() / ".cache" / "paddlex_seg" / "weights"
+        assert folder.is_absolute()
+    finally:
+        spare_home.cache_clear()
 
 
 def test_exported_models_come_from_the_source_that_is_set(
