@@ -36,6 +36,7 @@ from tutorial_texts import (
 )
 
 from paddlex_seg.catalog import MODELS
+from paddlex_seg.config.read import load_config
 from paddlex_seg.data.coco.read import read_coco
 
 SHORT = {
@@ -152,3 +153,12 @@ def test_a_split_by_other_shares(data: Path) -> None:
     shares = {"enable": "True", "train_percent": 80, "val_percent": 20}
     outcome = run(REMOTE_CHECK, **{f"CheckDataset.split.{key}": value for key, value in shares.items()})
     assert outcome.code == 0, outcome.stderr
+
+
+def test_settings_of_the_tutorials_are_valid() -> None:
+    options = ["Global.device=gpu:0,1", "Train.epochs_iters=10"]
+    cfg = load_config("Mask-RT-DETR-L.yaml", options)
+    assert (cfg.Global.device, cfg.Train.epochs_iters) == ("gpu:0,1", 10)
+    for rate in (0.0005, 0.0001, 0.00005):
+        options = ["Train.epochs_iters=80", "Train.batch_size=2", f"Train.learning_rate={rate:f}"]
+        assert load_config("Mask-RT-DETR-H.yaml", options).Train.learning_rate == pytest.approx(rate)

@@ -114,6 +114,14 @@ def assert_saved(folder: Path) -> None:
     assert drawing.is_file() and [box["label"] for box in boxes] == ["red thing"]
 
 
+def test_the_older_form_of_the_file_is_read(place: Path) -> None:
+    (place / "old.yaml").write_text(
+        'Pipeline:\n  model: Mask-RT-DETR-S  # or a folder\n  device: "gpu"\n  batch_size: 1\n'
+    )
+    command = "paddlex --pipeline ./old.yaml --input general_instance_segmentation_004.png --device cpu"
+    assert_found(run(command), command)
+
+
 # The texts of the tutorials themselves, where they are
 
 
