@@ -38,7 +38,7 @@ def run(options: Namespace) -> None:
         hpi_params=_setting(options, "hpi_params", Options),
         engine=options.engine,
     )
-    predict_all(pipeline, options.input, Report(), folder, threshold, prints=True)
+    predict_all(pipeline, options.input, Report(), folder=folder, prints=True, threshold=threshold)
 
 
 def _setting(options: Namespace, name: str, kind: Any) -> Any:

@@ -42,7 +42,7 @@ def run(cfg: Config) -> dict[str, Any]:
     try:
         with reserved_space(result_path(output, "predict")) as reserve:
             report.on_row = lambda row: reserve(_bytes_of(row, report))
-            predict_all(model, cfg.Predict.input, report, output)
+            predict_all(model, cfg.Predict.input, report, folder=output, prints=False)
     except BaseException:
         with suppress(OSError):
             write_result(output, "predict", {**report.rows(), **about_model})

@@ -61,15 +61,17 @@ def predict_all(
     model: Model | Pipeline,
     inputs: Sequence[str],
     report: Report,
+    *,
     folder: Path | None,
+    prints: bool,
     threshold: Threshold | None = None,
-    prints: bool = False,
 ) -> None:
-    """Predict the inputs. Save each result into ``folder`` (None: print it) and add it to the report.
+    """Predict the inputs, and add each result to the report.
 
-    threshold: of this call. prints: print what is saved, too. An input that gives no result, or whose result cannot be saved, is skipped; at
-    the end the log names them. Raises DatasetError when no input can be used, PaddlexSegError when there is
-    no result for other reasons or when the disk is full. Whatever ends the work, each file is whole.
+    folder: where results are saved; None saves nothing. prints: whether results are printed. threshold: of
+    this call. An input that gives no result, or whose result cannot be saved, is skipped; at the end the log
+    names them. Raises DatasetError when no input can be used, PaddlexSegError when there is no result for
+    other reasons or when the disk is full. Whatever ends the work, each file is whole.
     """
     if folder is None:
         insist(sys.stdout)
@@ -79,9 +81,9 @@ def predict_all(
     try:
         with _full_disk_told(report, folder), work_progress("images", count_inputs(inputs)) as advance:
             for result in results:
-                _take(result, report, folder)
-                if prints and folder is not None and result.error is None:
+                if prints and result.error is None:
                     result.print()
+                _take(result, report, folder)
                 # A file with pages is one input with several results.
                 advance(0 if result.page_index else 1)
     except BrokenPipeError:
@@ -98,8 +100,7 @@ def _take(result: Result, report: Report, folder: Path | None) -> None:
         report.num_unreadable += 1
         report.skip(name, result.error)
     elif folder is None:
-        result.print()
-        require_written(sys.stdout)
+        require_written(sys.stdout)  # what was printed
         report.add(input=name)
     else:
         try:

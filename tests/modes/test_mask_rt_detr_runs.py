@@ -9,36 +9,14 @@ import numpy as np
 import paddle
 import pytest
 from command_line import Outcome, read_result, run_argv
+from slim_mask_rt_detr import slim_model
 from small_runs import annotation_file, last_checkpoint, train_options
 
 from paddlex_seg.catalog import MODELS
 from paddlex_seg.checkpoints.weights import read_weights, write_weights
 from paddlex_seg.data.coco.read import read_coco
-from paddlex_seg.models.backbones.hgnetv2 import HgStageConfig, PpHgNetV2
-from paddlex_seg.models.mask_rt_detr.encoder import MaskHybridEncoder
-from paddlex_seg.models.mask_rt_detr.model import MaskRtDetr
-from paddlex_seg.models.mask_rt_detr.transformer import MaskRtDetrTransformer
 
 MODEL = "Mask-RT-DETR-S"
-
-
-def slim_model(num_classes: int, *, from_scratch: bool = False) -> MaskRtDetr:
-    stages = (
-        HgStageConfig(8, 8, num_blocks=1, num_layers=1),
-        HgStageConfig(8, 16, num_blocks=1, num_layers=1),
-        HgStageConfig(8, 16, num_blocks=1, num_layers=1, light=True, kernel_size=5),
-        HgStageConfig(8, 16, num_blocks=1, num_layers=1, light=True, kernel_size=5),
-    )
-    backbone = PpHgNetV2((8, 8), stages)
-    if not from_scratch:
-        backbone.freeze(lr_factor=0.1)
-    neck = MaskHybridEncoder(
-        backbone.out_channels, channels=32, feedforward_channels=32, mask_channels=(8, 8), num_prototypes=8
-    )
-    transformer = MaskRtDetrTransformer(
-        32, num_classes, num_prototypes=8, channels=32, num_queries=20, num_layers=2, feedforward_channels=32
-    )
-    return MaskRtDetr(backbone, neck, transformer, num_classes, max_detections=15, denoising_queries=5)
 
 
 def run_slim(mode: str, output: Path, **options: Any) -> Outcome:
