@@ -8,7 +8,7 @@ box that PaddleX crops them to. It also asks whether PaddleX's pipeline gives th
 exit code is 0 if every object has its pair, and every pair of masks has an IoU of 0.99 or more, or differs in
 at most 2 pixels.
 
-    python benchmarks/official_paddlex.py [--python PADDLEX_PYTHON] [--figures FILE.json]
+    python benchmarks/official_paddlex.py [--python PADDLEX_PYTHON] [--models NAME...] [--figures FILE.json]
     python benchmarks/official_paddlex.py --model_dir output/best_model/inference --images photos/*.jpg
 
 Without ``--model_dir``, one model of each family is exported with weights that are made by the rule of
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         images = options.images or write_images(work)
-        for model_dir in options.model_dir or (export_filled(name, work / name) for name in FAMILIES):
+        for model_dir in options.model_dir or (export_filled(name, work / name) for name in options.models):
             figures.update(compare_model(model_dir, images, options, work))
     all_same = all(one["is_same"] and one["pipeline_is_same"] for one in figures.values())
     print(table(figures))
@@ -327,6 +327,9 @@ def _only(results: Any) -> Any:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Compare official PaddleX with our predictor.")
     parser.add_argument("--model_dir", type=Path, nargs="+", help="folders written by mode export")
+    parser.add_argument(
+        "--models", nargs="+", default=FAMILIES, help="models to export if no folder is named"
+    )
     parser.add_argument("--images", type=Path, nargs="+")
     parser.add_argument(
         "--threshold", type=float, help="lowest score to compare; by default that of about 20 objects"
