@@ -369,6 +369,7 @@ def test_a_long_strip_has_thin_lines() -> None:
     mask[10:30, 100:3900] = True
     drawn = draw_instances(np.zeros((40, 4000, 3), np.uint8), instances_of(mask), ["nut"])
     assert (drawn[13:27, 2000] == blended(class_colour(0))).all()
+    assert (drawn[9:11, 2000] == class_colour(0)).any() and (drawn[:8, 2000] == 0).all()
 
 
 def test_300_objects_of_12_megapixels_take_seconds() -> None:
