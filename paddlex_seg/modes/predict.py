@@ -61,11 +61,12 @@ def _bytes_of(row: dict[str, str], report: Report) -> int:
 
 def open_exported(cfg: Config, model_dir: Path) -> Model:
     """An exported model. Settings that it cannot follow are logged."""
+    device = choose_device(cfg.Global.device)
     if not os.path.isdir(model_dir):
         find_files(model_dir)  # raises BackendError
     settings = ModelSettings(
         model_dir=str(model_dir),
-        device=choose_device(cfg.Global.device),
+        device=device,
         batch_size=cfg.Predict.batch_size,
         run_mode=cfg.Predict.kernel_option.run_mode,
         threshold=cfg.Predict.threshold,
