@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+INTEROP ?= .venv-interop
 
-.PHONY: demo install install-dev check test test-slow bench format clean
+.PHONY: demo install install-dev check test test-slow test-interop bench format clean
 
 DEMO = output/demo
 RUN = $(BIN)/python main.py -c PP-YOLOE_seg-S.yaml -o Global.output=$(DEMO)
@@ -55,9 +56,19 @@ test: check
 test-slow: install-dev
 	$(BIN)/python -m pytest
 
+# Exports one model of each family, and compares what official PaddleX finds with it with what we find. PaddleX needs an
+# environment of its own (2 GB), which is made once.
+test-interop: install-dev $(INTEROP)/.installed
+	$(BIN)/python benchmarks/official_paddlex.py --python $(INTEROP)/bin/python
+
+$(INTEROP)/.installed:
+	$(PYTHON) -m venv $(INTEROP)
+	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check "paddlex[base]==3.7.2" paddlepaddle==3.2.2
+	touch $@
+
 # Lists the benchmarks. The first lines of each script say what it measures and how to run it.
 bench:
 	@ls benchmarks/*.py
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(INTEROP) build *.egg-info

@@ -1,3 +1,4 @@
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from PIL import Image
 from pycocotools import mask as mask_tools
 
 from paddlex_seg.structures import Instances
-from paddlex_seg.visualize import class_colour, draw_instances
+from paddlex_seg.visualize import class_colour, draw_instances, place_labels
 
 OPACITY = 0.45  # of masks
 
@@ -258,3 +259,135 @@ def test_a_class_without_a_name_or_without_a_font_is_named_by_its_number(tmp_pat
     unnamed = instances_of(block((400, 600), 200, 250, 5), class_ids=[1])
     drawn = draw_instances(np.full((400, 600, 3), 1, np.uint8), unnamed, ["nut"])
     assert contains(drawn, label_of("class 1", class_id=1))
+
+
+# ---- many objects
+
+
+def shared_pixels(places: list[tuple[int, ...]], size_hw: tuple[int, int]) -> int:
+    """How many pixels more than one label covers. All labels must be inside the image."""
+    count = np.zeros(size_hw, int)
+    for x1, y1, x2, y2 in places:
+        assert 0 <= x1 < x2 <= size_hw[1] and 0 <= y1 < y2 <= size_hw[0]
+        count[y1:y2, x1:x2] += 1
+    return int((count > 1).sum())
+
+
+def crowd(number: int, size_hw: tuple[int, int], largest: int) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    corners, sides = (
+        rng.uniform(0, size_hw[::-1], (number, 2)),
+        rng.uniform(largest / 5, largest, (number, 2)),
+    )
+    return np.concatenate([corners, np.minimum(corners + sides, size_hw[::-1])], axis=1)
+
+
+def test_the_labels_of_a_row_of_objects_do_not_cover_each_other() -> None:
+    boxes = np.array([[50 + 55 * i, 150, 90 + 55 * i, 260] for i in range(12)])
+    places = place_labels(boxes, np.array([[110, 20]] * 12), (800, 400))
+    assert shared_pixels(places, (400, 800)) == 0
+    assert places[0] == (50, 130, 160, 150)  # the first one has the best place
+    for (x1, y1, x2, y2), (left, top, right, bottom) in zip(places, boxes.tolist(), strict=True):
+        assert (
+            x1 <= right + 1 and x2 >= left - 1 and y1 <= bottom + 1 and y2 >= top - 1
+        )  # all touch their box
+
+
+@pytest.mark.parametrize(("number", "largest"), [(60, 120), (120, 40), (150, 6)])
+def test_the_labels_of_a_crowd_do_not_cover_each_other(number: int, largest: int) -> None:
+    boxes = crowd(number, (700, 1000), largest)
+    places = place_labels(boxes, np.array([[90, 16]] * number), (1000, 700))
+    assert shared_pixels(places, (700, 1000)) == 0
+    far = [
+        max(abs(place[0] - box[0]), abs(place[3] - box[1])) for place, box in zip(places, boxes, strict=True)
+    ]
+    assert max(far) <= largest + 200 and np.mean(far) < 0.5 * largest + 30
+
+
+def test_labels_without_free_places_lie_inside_the_image_and_spread() -> None:
+    boxes = crowd(50, (100, 100), 30)
+    places = place_labels(boxes, np.array([[60, 16]] * 50), (100, 100))
+    shared_pixels(places, (100, 100))
+    covered = np.zeros((100, 100), bool)
+    for x1, y1, x2, y2 in places:
+        covered[y1:y2, x1:x2] = True
+    assert len(places) == 50 and covered.mean() > 0.8
+    assert place_labels(np.zeros((0, 4)), np.zeros((0, 2), int), (100, 100)) == []
+
+
+def test_where_labels_overlap_the_one_with_the_highest_score_is_whole() -> None:
+    size = (60, 120)
+    masks = [block(size, 10 + 3 * i, 20 + 3 * i, 20) for i in range(12)]
+    is_best = [i == 5 for i in range(12)]
+    found = replace(
+        instances_of(*masks, class_ids=[int(best) for best in is_best]),
+        scores=np.where(is_best, 0.875, 0.5).astype(np.float32),
+    )
+    image = np.full((*size, 3), 1, np.uint8)
+    alone = draw_instances(image, instances_of(masks[5], class_ids=[1]), ["nut", "bolt"])[:25]
+    rows, columns = np.nonzero((alone != 1).any(axis=2))
+    label = alone[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    assert label.shape[0] > 10 and label.shape[1] > 30
+    assert contains(draw_instances(image, found, ["nut", "bolt"]), label)
+
+
+def test_text_is_smaller_where_labels_would_cover_the_image() -> None:
+    heights = []
+    for number in (1, 150):
+        masks = [block((800, 1000), 790, 5, 5), *(block((800, 1000), 5, 6 * i, 5) for i in range(number - 1))]
+        scores = np.array([0.9] + [0.5] * (number - 1), np.float32)
+        found = replace(instances_of(*masks, class_ids=[1] + [0] * (number - 1)), scores=scores)
+        drawn = draw_instances(np.zeros((800, 1000, 3), np.uint8), found, ["nut", "bolt"])
+        heights.append((drawn[700:, :200] == class_colour(1)).all(axis=2).any(axis=1).sum())
+    assert heights[1] < heights[0] - 5
+    assert heights[1] >= 11
+
+
+def test_a_label_away_from_its_box_is_connected_with_it() -> None:
+    image = np.zeros((300, 600, 3), np.uint8)
+    masks = [block((300, 600), 140, 280 + i % 3, 9) for i in range(30)]
+    drawn = draw_instances(
+        image, instances_of(*masks, class_ids=list(range(30))), [f"nut {i}" for i in range(30)]
+    )
+    _, groups = cv2.connectedComponents((drawn != 0).any(axis=2).astype(np.uint8))
+    assert groups.max() == 1  # boxes, lines and labels hang together
+
+
+def test_lines_do_not_cover_small_objects() -> None:
+    """In a large image, lines are wider than this object."""
+    mask = block((3000, 4000), 1500, 2000, 12)
+    drawn = draw_instances(np.zeros((3000, 4000, 3), np.uint8), instances_of(mask), ["nut"])
+    inside = drawn[1502:1510, 2002:2010]
+    assert (inside == blended(class_colour(0))).all()
+    assert (drawn[1490:1498, 2000:2012] == class_colour(0)).all(axis=2).any()
+
+
+def test_a_long_strip_has_thin_lines() -> None:
+    mask = np.zeros((40, 4000), bool)
+    mask[10:30, 100:3900] = True
+    drawn = draw_instances(np.zeros((40, 4000, 3), np.uint8), instances_of(mask), ["nut"])
+    assert (drawn[13:27, 2000] == blended(class_colour(0))).all()
+
+
+def test_300_objects_of_12_megapixels_take_seconds() -> None:
+    rng = np.random.default_rng(0)
+    size = (3000, 4000)
+    masks, boxes = [], []
+    for x, y, side in zip(
+        rng.integers(0, 3800, 300), rng.integers(0, 2800, 300), rng.integers(20, 200, 300), strict=True
+    ):
+        mask = np.zeros(size, np.uint8, order="F")
+        mask[y : y + side, x : x + side] = 1
+        masks.append(mask_tools.encode(mask))
+        boxes.append([x, y, x + side, y + side])
+    found = Instances(
+        size,
+        np.arange(300) % 7,
+        np.linspace(1, 0.3, 300, dtype=np.float32),
+        np.array(boxes, np.float32),
+        tuple(masks),
+    )
+    image = np.zeros((*size, 3), np.uint8)
+    start = time.process_time()
+    draw_instances(image, found, [f"class {i}" for i in range(7)])
+    assert time.process_time() - start < 5  # 10 when every mask is decoded whole

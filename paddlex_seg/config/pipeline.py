@@ -211,8 +211,9 @@ def _read(
             f"{', '.join(model_names())}."
         )
     places = {}
-    for name in own.keys() - given.keys():
-        key = f"{section}.{'model' if is_old and name in ('model_name', 'model_dir') else name}"
+    for name in (common | own).keys() - given.keys():
+        old_name = "model" if is_old and name in ("model_name", "model_dir") else name
+        key = f"{section}.{old_name}" if name in own else name
         places[name] = f"{place}:{lines[key]}: {key}" if key in lines else f"{place}: {key}"
     return replace(_to_settings(common | own | given), beside=beside, places=places)
 

@@ -250,7 +250,7 @@ class Result(dict[str, Any]):
     def save_to_labelme(self, save_path: SavePath) -> Path | None:
         """Write a LabelMe file: to the file ``save_path``, or into that folder as ``<name>.json``.
 
-        LabelMe opens it, and mode check_dataset converts it back; see docs/results_of_images.md. Returns the
+        LabelMe opens it, and mode check_dataset converts it back; see docs/pipeline.md. Returns the
         file; None for a bad input, which is logged.
         """
         return self._save(

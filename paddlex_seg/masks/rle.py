@@ -50,7 +50,7 @@ def rle_window(rle: Rle, box_xyxy: tuple[int, int, int, int]) -> NDArray[np.uint
     changes = np.zeros((right - left, bottom - top + 1), np.int8)
     np.add.at(changes, (columns - left, tops), 1)
     np.subtract.at(changes, (columns - left, bottoms), 1)
-    return np.ascontiguousarray(changes[:, :-1].cumsum(axis=1, dtype=np.int8).T.astype(np.uint8))
+    return np.ascontiguousarray(changes[:, :-1].cumsum(axis=1, dtype=np.int8).view(np.uint8).T)
 
 
 def polygons_to_rle(polygons: Sequence[Polygon], size_hw: tuple[int, int]) -> Rle:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from paddlex_seg.inference.export_spec import read_inference_yml
 from paddlex_seg.modes.predictions import Report, predict_all, require_separate
 from paddlex_seg.modes.result_file import result_path, write_result
 from paddlex_seg.pipelines.model import Model
-from paddlex_seg.runtime.device import choose_device
 
 LOGGER = logging.getLogger(__name__)
 RESERVED = 16_384  # bytes for the message of a failure, and for what file systems add to a file
@@ -61,16 +59,17 @@ def _bytes_of(row: dict[str, str], report: Report) -> int:
 
 def open_exported(cfg: Config, model_dir: Path) -> Model:
     """An exported model. Settings that it cannot follow are logged."""
-    device = choose_device(cfg.Global.device)
-    if not os.path.isdir(model_dir):
-        find_files(model_dir)  # raises BackendError
     settings = ModelSettings(
         model_dir=str(model_dir),
-        device=device,
+        device=cfg.Global.device,
         batch_size=cfg.Predict.batch_size,
         run_mode=cfg.Predict.kernel_option.run_mode,
         threshold=cfg.Predict.threshold,
-        places={"model_dir": "Predict.model_dir", "threshold": "Predict.threshold"},
+        places={
+            "device": "Global.device",
+            "model_dir": "Predict.model_dir",
+            "threshold": "Predict.threshold",
+        },
     )
     model = Model(settings)
     wanted, limit = cfg.Global.max_detections, model.max_detections

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from paddlex_seg.config.pipeline import ModelSettings, model_names
-from paddlex_seg.errors import ConfigError, suggest
+from paddlex_seg.errors import BackendError, ConfigError, suggest
 from paddlex_seg.inference.backends.exported_files import PADDLEX_YML
 from paddlex_seg.inference.export_spec import PADDLEDETECTION_YML
 from paddlex_seg.inference.official import official_model
@@ -19,8 +19,8 @@ INNER_FOLDERS = ("inference", "best_model/inference")
 def model_folder(settings: ModelSettings) -> Path:
     """The folder of an exported model: ``model_dir``, or that of the official model, downloaded once.
 
-    For a folder of a run, it is the exported model in it. Raises ConfigError for a name that no model has and
-    a folder that does not exist.
+    For a folder of a run, it is the exported model in it. Raises ConfigError for a name that no model has,
+    and BackendError for a folder that does not exist.
     """
     if settings.model_dir is not None:
         return _exported_in(_existing(settings))
@@ -48,9 +48,9 @@ def _existing(settings: ModelSettings) -> Path:
             return place
     where = settings.place("model_dir")
     if any(map(os.path.isfile, places)):
-        raise ConfigError(f"{where}: {folder} is a file; expected the folder of an exported model.")
+        raise BackendError(f"{where}: {folder} is a file; expected the folder of an exported model.")
     searched = " nor ".join(dict.fromkeys(str(place.absolute()) for place in places))
-    raise ConfigError(
+    raise BackendError(
         f"{where}: {folder} does not exist ({searched}). Expected the folder of an exported model, such as "
         "output/best_model/inference."
     )

@@ -32,6 +32,9 @@ class _Opened:
         require_paddle()
         for notice in settings.notices:
             LOGGER.warning(notice)
+        with writable_home():  # Paddle makes folders in it when it is imported
+            from paddlex_seg.runtime.device import choose_device
+        self.device = choose_device(settings.device, settings.place("device"))
         folder = model_folder(settings)
         spec = read_inference_yml(find_files(folder).description)
         name = settings.model_name or spec.model_name
@@ -41,10 +44,7 @@ class _Opened:
             require_model_name(spec, name, folder)
         threshold_of_classes(settings.threshold, spec.labels, settings.place("threshold"))
         thresholds = class_thresholds((threshold, settings.threshold, spec.draw_threshold), spec.labels)
-        with writable_home():  # Paddle makes folders in it when it is imported
-            from paddlex_seg.runtime.device import choose_device
         self.model_name = name
-        self.device = choose_device(settings.device, "device")
         self._predictor: Predictor | None = open_predictor(
             folder,
             device=self.device,

@@ -28,6 +28,7 @@ def use_device(name: str, place: Launched | None = None) -> str:
 
 def choose_device(name: str, setting: str = "Global.device", place: Launched | None = None) -> str:
     """Paddle's name (``gpu:0``) of the device that ``setting`` names. Changes nothing in this process.
+    ``setting`` is a key, after its place if it has one.
 
     ``auto`` is the first GPU if one is usable, else the CPU. Of several ids only the first is used, with a
     warning. In a distributed run, ``place`` says which process this is: each process uses its own device.
@@ -55,7 +56,7 @@ def find_devices(name: str, setting: str = "Global.device") -> list[int]:
     available = _count(kind)
     if available == 0:
         raise BackendError(
-            f"{setting} is {name}, but {_why_unusable(kind)}. Use {setting}=cpu, or install the "
+            f"{setting} is {name}, but {_why_unusable(kind)}. Use {setting.split()[-1]}=cpu, or install the "
             f"build of PaddlePaddle for this device (README.md, installation)."
         )
     if max(indices) >= available:

@@ -234,12 +234,10 @@ def test_labels_of_another_number_of_classes_are_refused(
     )
 
 
-def test_a_folder_that_is_no_export_points_to_the_one_in_it(
-    trained: tuple, photo: Path, tmp_path: Path
-) -> None:
+def test_the_export_in_the_folder_of_a_run_is_used(trained: tuple, photo: Path, tmp_path: Path) -> None:
     folder = trained[0] / "best_model"
     outcome = predict(folder, photo, tmp_path / "out")
-    assert outcome.code == 1
-    assert f"Predict.model_dir={folder / 'inference'}" in outcome.stderr
+    assert outcome.code == 0
+    assert f"the exported model in it is used, {folder / 'inference'}" in outcome.stdout
     outcome = predict(photo, photo, tmp_path / "out")
     assert outcome.code == 1 and "is a file; expected the folder of an exported model" in outcome.stderr

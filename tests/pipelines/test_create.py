@@ -134,7 +134,7 @@ def test_the_export_in_the_folder_of_a_run_is_used(
         ({"model_name": "PicoDet-S"}, "The models are: Cascade-MaskRCNN-ResNet50-FPN, "),
         ({"model_name": "out/inference"}, "model_dir: out/inference does not exist ("),
         ({"model_name": "SOLOv2", "model_dir": "out"}, "model_dir: out does not exist ("),
-        ({"model_dir": __file__}, "is a file; expected the folder of an exported model"),
+        ({"model_dir": __file__}, f"model_dir: {__file__} is a file; expected the folder of an"),
         ({"model_dir": "a\0b"}, "expected a text without the character U+0000"),
         ({"model_name": 5}, "create_model: model_name: found 5; expected a text"),
         ({"model_name": ""}, "expected a text that is not empty"),
@@ -151,7 +151,8 @@ def test_the_export_in_the_folder_of_a_run_is_used(
     ],
 )
 def test_a_wrong_argument_is_explained(arguments: dict, message: str) -> None:
-    with pytest.raises(ConfigError, match=re.escape(message)):
+    kind = BackendError if message.startswith("model_dir: ") else ConfigError
+    with pytest.raises(kind, match=re.escape(message)):
         create_model(**arguments)
 
 
@@ -208,6 +209,24 @@ def test_a_device_that_is_not_there_is_explained(
     monkeypatch.setattr(device, "_count", lambda kind: 0)
     with pytest.raises(BackendError, match=f"device is {name}, but .* Use device=cpu, or install"):
         create_model(model_dir=model_dir, device=name)
+
+
+@pytest.mark.parametrize("form", ["old", "new"])
+def test_a_device_of_a_file_is_told_with_its_line(
+    model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    monkeypatch.setattr(device, "_count", lambda kind: 0)
+    path = tmp_path / "p.yaml"
+    if form == "old":
+        path.write_text(f"Pipeline:\n  model: '{model_dir}'\n  device: gpu\n", encoding="utf-8")
+        where = f"{path}:3: Pipeline.device is gpu, but .* Use Pipeline.device=cpu"
+    else:
+        pipeline_yaml(path, model_dir=f"'{model_dir}'")
+        path.write_text(f"device: gpu\n{path.read_text(encoding='utf-8')}", encoding="utf-8")
+        where = f"{path}:1: device is gpu, but .* Use device=cpu"
+    with pytest.raises(BackendError, match=where):
+        create_pipeline(path)
+    assert create_pipeline(path, device="cpu").device == "cpu"
 
 
 def test_of_several_devices_the_first_is_used(
@@ -304,7 +323,7 @@ def test_a_relative_folder_is_that_of_the_current_folder_or_beside_the_file(
 def test_a_missing_folder_is_told_with_its_line(tmp_path: Path) -> None:
     path = pipeline_yaml(tmp_path / "p.yaml", model_name="SOLOv2", model_dir="best/model")
     where = f"{path}:4: SubModules.InstanceSegmentation.model_dir: best/model does not exist ("
-    with pytest.raises(ConfigError, match=re.escape(where)) as caught:
+    with pytest.raises(BackendError, match=re.escape(where)) as caught:
         create_pipeline(path)
     assert f"nor {tmp_path}/best/model" in str(caught.value)
 

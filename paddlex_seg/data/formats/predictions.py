@@ -22,8 +22,9 @@ def results_to_coco(results_dir: Path, image_dir: Path, class_names: Sequence[st
     """The ``*_res.json`` files in ``results_dir`` as annotations of the images in ``image_dir``.
 
     ``class_names`` gives the classes and their order. Without it, the classes found in the results are used,
-    sorted by class index. Only the first page of a multi-page file is used. Raises DatasetError when there is
-    no result, when a result cannot be read, or when its image is not in ``image_dir``.
+    sorted by class index. Only the first page of a multi-page file is used, and no result of an unusable
+    input, which has an ``error``. Masks must be in the form ``rle``. Raises DatasetError when there is no
+    result, when a result cannot be read, or when its image is not in ``image_dir``.
     """
     names = files_below(results_dir, (_ENDING,))
     if not names:
@@ -31,7 +32,11 @@ def results_to_coco(results_dir: Path, image_dir: Path, class_names: Sequence[st
             f"{results_dir}: no *{_ENDING} file in this folder. Give the output folder of mode predict."
         )
     results = {name: _read_result(results_dir / name) for name in names}
-    results = {name: result for name, result in results.items() if not result.get("page_index")}
+    results = {
+        name: result
+        for name, result in results.items()
+        if not result.get("page_index") and not result.get("error")
+    }
     images = [_to_image(name, result, image_dir) for name, result in results.items()]
     labels = list(class_names) if class_names is not None else _labels_by_index(results.values())
     unknown = sorted({item.label for image in images for item in image.objects} - set(labels))
@@ -51,6 +56,11 @@ def _read_result(path: Path) -> dict[str, Any]:
     if not isinstance(result, dict) or not {"boxes", "masks"} <= set(result):
         raise DatasetError(
             f"{path}: not a result of mode predict: the file has no boxes and masks. {_ADVICE}"
+        )
+    if not all(isinstance(mask, dict) and set(mask) == {"size", "counts"} for mask in result["masks"]):
+        raise DatasetError(
+            f"{path}: the masks are not in the form rle, which has 'size' and 'counts' of the whole image. "
+            "Predict the image again with the default form of masks."
         )
     return result
 

@@ -21,6 +21,7 @@ from converted import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from made_instances import instances_of
 from pycocotools import mask as mask_tools
 
 from paddlex_seg.data.coco.read import read_coco
@@ -35,6 +36,7 @@ from paddlex_seg.data.formats.mask_png import read_mask_png, write_mask_png
 from paddlex_seg.data.formats.predictions import results_to_coco
 from paddlex_seg.data.formats.yolo import read_yolo, write_yolo
 from paddlex_seg.errors import DatasetError
+from paddlex_seg.inference.mask_forms import json_masks, mask_entries
 from paddlex_seg.masks.outlines import join_rings, mask_to_rings
 from paddlex_seg.structures import CocoFile
 
@@ -177,6 +179,24 @@ def test_class_names_fix_the_classes_of_predictions(tmp_path: Path) -> None:
     assert coco.annotations[0].category_id == 2
     with pytest.raises(DatasetError, match="results of the classes washer"):
         results_to_coco(tmp_path / "output", tmp_path / "photos", class_names=["bolt"])
+
+
+@pytest.mark.parametrize("form", ["polygons", "crops", "png", "dense"])
+def test_masks_in_another_form_are_refused(tmp_path: Path, form: str) -> None:
+    save_image(tmp_path / "photos/a.jpg")
+    masks = json_masks(mask_entries(instances_of([ring_mask()]), form))
+    save_result(tmp_path / "output/a_res.json", "a.jpg", [(1, "washer", ring_mask())], masks=masks)
+    with pytest.raises(DatasetError, match="not in the form rle"):
+        results_to_coco(tmp_path / "output", tmp_path / "photos")
+
+
+def test_an_unusable_input_is_no_image_without_objects(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        save_image(tmp_path / f"photos/{name}.jpg")
+    save_result(tmp_path / "output/a_res.json", "a.jpg", [])
+    save_result(tmp_path / "output/b_res.json", "b.jpg", [], error="b.jpg: not a readable image")
+    coco = results_to_coco(tmp_path / "output", tmp_path / "photos")
+    assert [record.file_name for record in coco.images] == ["a.jpg"]
 
 
 @pytest.mark.parametrize(
