@@ -94,12 +94,13 @@ def run_command(command: str, options: Namespace) -> int:
     from paddlex_seg.runtime.stop_signals import StopSignals
 
     ending = Ending(None)
-    with StopSignals() as stop, ending.noted(), stop.interruptible():
-        with stop.held():
-            run = command_function(command)
-        start_log()
-        run(options)
-    return ending.tell()
+    with StopSignals() as stop:
+        with ending.noted(), stop.interruptible():
+            with stop.held():
+                run = command_function(command)
+            start_log()
+            run(options)
+        return ending.tell()
 
 
 def command_function(command: str) -> Callable[[Namespace], None]:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from small_runs import change_split, copy_dataset, train_options
 from paddlex_seg import streams
 from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.demo import COCO_FOLDER, write_demo_dataset
-from paddlex_seg.streams import lasting_stream, new_problem
+from paddlex_seg.streams import insist, lasting_stream, new_problem, require_written
 from paddlex_seg.structures import Category
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="shells, pseudo-terminals and /dev/full")
@@ -112,6 +113,37 @@ def test_nobody_waits_for_long_for_a_reader_that_does_not_read(monkeypatch: pyte
     assert os.read(ours, 1 << 20).endswith(b"read again\n")
     stream.close()
     os.close(ours)
+
+
+def test_results_wait_for_a_slow_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "PATIENCE_SECONDS", 0.1)
+    ours, theirs = os.pipe()
+    stream = lasting_stream(io.FileIO(theirs, "w"), "utf-8")
+    insist(stream)
+
+    def read_late() -> int:
+        time.sleep(0.4)
+        with open(ours, "rb") as reader:
+            return len(reader.read().splitlines())
+
+    with ThreadPoolExecutor() as pool:
+        lines = pool.submit(read_late)
+        for number in range(20_000):  # a pipe takes 64 kB
+            print("line", number, file=stream)
+        require_written(stream)
+        stream.close()
+        assert lines.result() == 20_000
+
+
+def test_results_without_a_reader_are_an_error() -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    stream = lasting_stream(io.FileIO(theirs, "w"), "utf-8")
+    require_written(stream)
+    print("line", file=stream)
+    with pytest.raises(BrokenPipeError):
+        require_written(stream)
+    require_written(io.StringIO())
 
 
 # Commands

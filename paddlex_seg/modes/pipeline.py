@@ -6,8 +6,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from paddlex_seg.config.pipeline import ModelConfig
 from paddlex_seg.config.values import Device, Images, Options, PathText, Threshold
-from paddlex_seg.config.yaml_text import YamlError, parse_value
+from paddlex_seg.config.yaml_text import YamlError, colon_hint, parse_value
 from paddlex_seg.errors import ConfigError
 from paddlex_seg.modes.predictions import Report, predict_all, require_separate
 from paddlex_seg.modes.result_file import open_output
@@ -36,7 +37,7 @@ def run(options: Namespace) -> None:
         use_hpip=options.use_hpip or None,
         hpi_config=_setting(options, "hpi_config", Options),
         hpi_params=_setting(options, "hpi_params", Options),
-        engine=options.engine,
+        engine=_setting(options, "engine", ModelConfig.model_fields["engine"].annotation),
     )
     predict_all(pipeline, options.input, Report(), folder=folder, prints=True, threshold=threshold)
 
@@ -53,4 +54,4 @@ def _setting(options: Namespace, name: str, kind: Any) -> Any:
         raise ConfigError(f"--{name} {text}: {error}") from None
     except ValidationError as error:
         problem = error.errors()[0]["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        raise ConfigError(f"--{name}: found {text!r}; {problem}.") from None
+        raise ConfigError(f"--{name}: found {text!r}; {problem}.{colon_hint(text)}") from None

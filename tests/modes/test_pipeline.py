@@ -171,6 +171,8 @@ def test_the_threshold_of_mode_predict_may_be_given_for_classes(
         ("threshold", "1.5", ["--threshold", "1.5", "from 0 to 1"]),
         ("threshold", "{blue thing: 0.5}", ["threshold", "blue thing", "red thing"]),
         ("threshold", "{red thing: 0.5", ["--threshold"]),
+        ("threshold", "{red:0.5}", ["--threshold", "a space after the colon: red: 0.5"]),
+        ("engine", "onnxruntime", ["--engine", "'onnxruntime'", "'paddle_static'"]),
         ("batch_size", "0", ["--batch_size", "'0'", "from 1"]),
         ("device", "tpu", ["--device", "'tpu'", "gpu:0"]),
         ("hpi_config", "fast", ["--hpi_config", "'fast'"]),

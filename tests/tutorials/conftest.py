@@ -22,6 +22,7 @@ from paddlex_seg.data.demo import COCO_FOLDER, LABELME_FOLDER, write_demo_datase
 from paddlex_seg.files import download
 from paddlex_seg.structures import Category
 
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 INFERENCE = "paddlex/official_inference_model/paddle3.0.0"
 
 
@@ -98,7 +99,8 @@ def redirected(host: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(download, "to_ascii", to_this_machine)
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        patch.delenv("PADDLEX_SEG_MODEL_SOURCE", raising=False)
+        for name in ("PADDLEX_SEG_MODEL_SOURCE", *PROXIES, *map(str.upper, PROXIES)):
+            patch.delenv(name, raising=False)
         yield host
 
 
