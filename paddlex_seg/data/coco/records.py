@@ -187,11 +187,11 @@ def _area(value: Any) -> float:
 
 def _box(value: Any) -> tuple[float, ...]:
     if isinstance(value, list) and len(value) == 4:
-        numbers: list[Any] = [number_of(item) if isinstance(item, str) else item for item in value]
+        if all(map(_is_number, value)):
+            return tuple(value)
+        numbers = [number_of(item) if isinstance(item, str) else item for item in value]
         if all(map(_is_number, numbers)):
-            if any(isinstance(item, str) for item in value):
-                raise OddValue(tuple(numbers), "number_is_text", f"is {shown(value)}, with text as numbers")
-            return tuple(numbers)
+            raise OddValue(tuple(numbers), "number_is_text", f"is {shown(value)}, with text as numbers")
     raise OddValue(None, "bbox_missing", f"is {shown(value)}; expected [x, y, width, height]")
 
 
