@@ -528,7 +528,11 @@ def label_studio_brush(root: Path) -> None:
     tasks = []
     for number in range(5):
         draw(root / f"images/3f2a1b4c-t{number}.jpg", number)
-        result = {"type": "brushlabels", "from_name": "tag", "value": {"brushlabels": ["bolt"]}}
+        result = {
+            **{"type": "brushlabels", "from_name": "tag", "to_name": "image"},
+            **{"original_width": SIZE_WH[0], "original_height": SIZE_WH[1]},
+            "value": {"format": "rle", "rle": [0, 0], "brushlabels": ["bolt"]},
+        }
         image = f"/data/upload/3/3f2a1b4c-t{number}.jpg"
         tasks.append(
             {"id": number, "annotations": [{"id": number, "result": [result]}], "data": {"image": image}}

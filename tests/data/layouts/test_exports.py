@@ -22,6 +22,7 @@ from exports import (
     draw,
     eiseg_coco,
     flat_coco,
+    label_studio_brush,
     label_studio_yolo,
     labelme,
     labelme2coco,
@@ -286,6 +287,21 @@ def test_pascal_voc_as_it_is_unpacked(tmp_path: Path) -> None:
         items = [(item.category_id, item.image_id) for item in split.annotations]
         assert items == [(split.categories[0].id, record.id) for record in split.images]
         assert {rle_area(annotation_to_rle(item, 64, 96)) for item in split.annotations} == {AREA}
+
+
+def test_polygons_beside_brush_labels_are_told(tmp_path: Path) -> None:
+    label_studio_brush(tmp_path / "export")
+    assert not convert(tmp_path / "export").findings
+    path = tmp_path / "export" / "project-3.json"
+    tasks = json.loads(path.read_text())
+    points = [[1, 1], [9, 1], [9, 9]]
+    tasks[2]["annotations"][0]["result"] += [
+        {"type": "polygonlabels", "from_name": "p", "value": {"points": points, "polygonlabels": ["bolt"]}},
+        {"type": "choices", "from_name": "c", "value": {"choices": ["rusty"]}},
+    ]
+    put(path, tasks)
+    [found] = convert(tmp_path / "export").findings
+    assert (found.code, found.message.split()[0]) == ("source_unsupported", "1")
 
 
 def test_an_export_of_xanylabeling_whose_own_files_are_in_images_is_a_question(tmp_path: Path) -> None:
