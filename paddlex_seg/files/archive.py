@@ -63,7 +63,7 @@ class Archive:
         if total > free:
             raise DatasetError(
                 f"{self.path}: its files need {_size_text(total)}, but {target.parent} has only "
-                f"{_size_text(free)}. Free space there, or set Global.output to another disk."
+                f"{_size_text(free)} left. Free space there, or set Global.output to another disk."
             )
         note.unlink(missing_ok=True)
         with new_folder(target) as new, zipfile.ZipFile(self.path) as archive:
@@ -134,7 +134,7 @@ def _require_safe(path: Path, name: str, info: zipfile.ZipInfo) -> None:
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise DatasetError(
-            f"{path}: {name!r} is a link or a special file. Nothing was unpacked. Pack the archive again "
+            f"{path}: {name!r} is a link or a special file. Nothing was unpacked. Pack the archive again, "
             "with the files themselves."
         )
     if info.flag_bits & _ENCRYPTED:

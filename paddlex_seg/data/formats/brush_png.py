@@ -72,6 +72,10 @@ def read_brush_png(root: Path) -> Conversion:
             f"the project to {root / 'images'}."
         )
     findings: list[Finding] = []
+    if others := sum(task.num_others for task in tasks.values()):
+        message = f"{others} polygons, boxes or other regions without brush were not read"
+        hint = "Export them as COCO, and convert that, if you need them."
+        findings.append(finding("source_unsupported", "the JSON export", message, hint=hint))
     by_task: dict[int, list[_Brush]] = {}
     for mask in masks:
         by_task.setdefault(mask.task, []).append(mask)
@@ -109,6 +113,7 @@ class _Task:
     controls: frozenset[str]  # names of BrushLabels tags
     labels: frozenset[str]
     num_brushes: Mapping[int, int]  # brush regions of each annotation
+    num_others: int  # polygons, boxes and other regions
 
 
 def _parse(name: str) -> tuple[int, int, str, int] | None:
@@ -149,16 +154,25 @@ def _tasks_in(entries: Sequence[Any]) -> Iterator[tuple[int, _Task]]:
         image = next((value for value in data.values() if _is_image_name(value)), None)
         if image is None:
             continue
-        annotations = entry.get("annotations", entry.get("completions")) or ()
-        brushes = {
+        regions = {
             item["id"]: [
-                (str(result.get("from_name")), _labels(result["value"]))
+                (str(result.get("from_name")), result["value"])
                 for result in item.get("result") or ()
-                if isinstance(result.get("value"), dict) and "rle" in result["value"]
+                if isinstance(result.get("value"), dict)
             ]
-            for item in annotations
+            for item in entry.get("annotations", entry.get("completions")) or ()
             if isinstance(item, dict) and isinstance(item.get("id"), int) and not item.get("was_cancelled")
         }
+        brushes = {
+            id: [(control, _labels(value)) for control, value in found if "rle" in value]
+            for id, found in regions.items()
+        }
+        others = [
+            value
+            for found in regions.values()
+            for _, value in found
+            if "rle" not in value and ("points" in value or "x" in value)
+        ]
         flat = [
             (key, _labels(value))
             for key, values in (entry.items() if data is entry else ())
@@ -173,6 +187,7 @@ def _tasks_in(entries: Sequence[Any]) -> Iterator[tuple[int, _Task]]:
                 controls=frozenset(control for control, _ in results),
                 labels=frozenset(label for _, label in results),
                 num_brushes={id: len(found) for id, found in brushes.items()},
+                num_others=len(others),
             ),
         )
 
