@@ -138,8 +138,12 @@ def require_writable(folder: Path) -> None:
     with naming(probe, folder):
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            probe.write_bytes(bytes(_PROBED_BYTES))
-            flush(probe)
+            with probe.open("wb") as file:
+                if os.name != "nt":
+                    probe.unlink()  # at once, so that a killed run leaves nothing
+                file.write(bytes(_PROBED_BYTES))
+                file.flush()
+                _sync(file.fileno())
         finally:
             with suppress(OSError):
                 probe.unlink(missing_ok=True)
@@ -158,12 +162,17 @@ def flush(path: Path) -> None:
         return
     handle = os.open(path, os.O_RDONLY)
     try:
+        _sync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync(handle: int) -> None:
+    try:
         os.fsync(handle)
     except OSError as problem:  # not all file systems can flush folders
         if problem.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
-    finally:
-        os.close(handle)
 
 
 def flush_all(paths: Iterable[Path]) -> None:

@@ -49,7 +49,7 @@ SPLIT = {
 }
 DUPLICATES = {"CheckDataset__split__group_by": "duplicates"}
 ZIPPED = "zipped"
-ELSEWHERE = "elsewhere"  # LabelMe files that are not in the layout of PaddleX
+ELSEWHERE = "elsewhere"  # LabelMe files and images in one folder, which are not converted in place
 JOBS = {
     "convert": Job(LABELME_FOLDER, {**CONVERT, **SPLIT}),
     "split": Job(COCO_FOLDER, SPLIT),
@@ -61,13 +61,15 @@ JOBS = {
 }
 
 
+IN_PLACE = ("convert", "split", "fix")
+
+
 def write_sources(folder: Path) -> None:
     """The data of all jobs."""
     write_demo_dataset(folder, num_train=30, num_val=10)
-    shutil.copytree(folder / LABELME_FOLDER, folder / ELSEWHERE)
-    for path in [*(folder / ELSEWHERE / "annotations").iterdir()]:
-        path.rename(folder / ELSEWHERE / "images" / path.name)
-    (folder / ELSEWHERE / "annotations").rmdir()
+    (folder / ELSEWHERE).mkdir()
+    for path in (folder / LABELME_FOLDER).glob("*/*"):
+        shutil.copy(path, folder / ELSEWHERE)
     (folder / ZIPPED).mkdir()
     shutil.make_archive(str(folder / ZIPPED / "data"), "zip", folder / ELSEWHERE)
 
@@ -151,6 +153,7 @@ def main(folder: Path, kills: int, seed: int) -> None:
             renew(job, folder)
             seconds[name] = run(job, folder)
             new[name] = state(folder)
+            assert any("output" in path for path in new[name]) == (name not in IN_PLACE)
         renew(job, folder)
         old = state(folder)
         by = rng.choice(STOPS)
