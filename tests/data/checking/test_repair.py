@@ -57,6 +57,17 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+@pytest.mark.parametrize("at", [".", "images/.."])
+def test_the_copy_is_beside_a_data_set_that_is_named_by_dots(
+    at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_sound_dataset(tmp_path / "data").root
+    monkeypatch.chdir(root / Path(at).parent)
+    repair = repair_dataset(Path(Path(at).name or "."))
+    assert repair.root == tmp_path / "data_fixed"
+    assert contents(repair.root / "images")
+
+
 @pytest.mark.parametrize("variant", range(3))
 @pytest.mark.parametrize("code", REPAIRED)
 def test_a_repair_removes_its_defect_and_can_be_undone(tmp_path: Path, code: str, variant: int) -> None:

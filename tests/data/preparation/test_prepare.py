@@ -269,13 +269,13 @@ def test_there_must_be_something_to_convert_or_to_split(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="starts its runs by fork")
-def test_fifty_kills_leave_the_old_data_set_or_the_new_one(tmp_path: Path) -> None:
+def test_stopped_runs_leave_the_old_data_set_or_the_new_one(tmp_path: Path) -> None:
     script = Path(__file__).parents[2] / "helpers" / "kill_preparations.py"
-    command = [sys.executable, str(script), str(tmp_path), "50", "1"]
+    command = [sys.executable, str(script), str(tmp_path), "56", "1"]
     outcome = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert outcome.returncode == 0, outcome.stderr
     counts = json.loads(outcome.stdout.splitlines()[-1])
-    assert counts["kills"] == 50
+    assert counts["kills"] == 56
     assert min(counts["old"], counts["new"]) >= 3  # some kills were before the commit and some after it
 
 

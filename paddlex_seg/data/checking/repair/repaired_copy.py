@@ -26,8 +26,8 @@ from paddlex_seg.data.checking.scan import content_digest
 from paddlex_seg.data.coco.paths import dataset_paths
 from paddlex_seg.data.coco.read import load_document
 from paddlex_seg.data.images import image_path
-from paddlex_seg.errors import DatasetError
-from paddlex_seg.files.atomic import write_bytes
+from paddlex_seg.errors import ConfigError, DatasetError
+from paddlex_seg.files.atomic import require_writable, write_bytes
 from paddlex_seg.files.json import write_json
 from paddlex_seg.files.publish import fresh_folder, link_or_copy
 from paddlex_seg.structures import BANDS_FILE, Bands
@@ -88,11 +88,13 @@ def repair_dataset(dataset_dir: Path, target: Path | None = None, *, bands: Band
     Without ``target``, the copy is beside the data set, with ``_fixed`` added to its name. ``findings.KINDS``
     lists the repair for each code. Problems that only a person can decide stay. The copy is written
     atomically. An older copy at the same place is renamed to ``<name>.bak``. bands: how images are read.
-    Raises DatasetError when there is no annotation file, or one that is not valid JSON.
+    Raises DatasetError when there is no annotation file, or one that is not valid JSON, and ConfigError when
+    nothing can be written beside ``target``.
     """
     paths = dataset_paths(dataset_dir)
-    target = target or paths.root.with_name(f"{paths.root.resolve().name}_fixed")
-    root, place = paths.root.resolve(), target.resolve()
+    root = paths.root.resolve()
+    target = target or Path(os.path.abspath(paths.root)).with_name(f"{root.name}_fixed")  # of ".", too
+    place = target.resolve()
     if root.is_relative_to(place) or place.is_relative_to(root):
         raise DatasetError(
             f"{target}: the repaired copy cannot replace the data set, contain it, or be inside it. Set "
@@ -139,6 +141,13 @@ def _losses(drafts: Sequence[Draft], kind: str) -> Losses:
 
 
 def _write_copy(target: Path, drafts: Sequence[Draft], log: Mapping[str, Any], image_dir: Path) -> None:
+    try:
+        require_writable(target.parent)
+    except OSError as error:
+        raise ConfigError(
+            f"{target}: the repaired copy cannot be written there ({error.strerror}). Set "
+            "CheckDataset.fix.dst_dir to a folder that can be written."
+        ) from error
     with fresh_folder(target) as new:
         (new / "annotations").mkdir()
         (new / "images").mkdir()
