@@ -87,8 +87,9 @@ SOURCES: dict[str, Kind] = {
     ),
     "mask_soft_edges": Kind(
         "warning",
-        "A mask of one object has gray values between black and white. Pixels from 128 on were taken.",
-        "Save masks as PNG with black and white only.",
+        "A mask of one object has values along its edges between the background and the object, as smoothing "
+        "makes them. Pixels of half the value of the object or more were taken.",
+        "Save masks as PNG with black and white only. Resize masks with nearest neighbour only.",
     ),
     "mask_several_pieces": Kind(
         "warning",

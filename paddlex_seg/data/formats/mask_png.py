@@ -23,15 +23,14 @@ from paddlex_seg.data.formats.mask_colours import class_mask_by_list
 from paddlex_seg.data.formats.mask_images import (
     MASK_SUFFIXES,
     IdMap,
-    SmoothedMask,
     class_of_ids,
     distinct,
-    expect_sharp,
     id_map_to_rles,
     read_binary_mask,
     read_mask_pixels,
 )
 from paddlex_seg.data.formats.mask_pieces import PieceCount, num_large_pieces
+from paddlex_seg.data.formats.mask_smoothing import SmoothedMask, cut_at_half, expect_sharp
 from paddlex_seg.data.formats.mask_sources import (
     INDEX,
     ONLY_CLASS,
@@ -303,8 +302,15 @@ def _read_numbers(
         return
     if pixels.is_colour:
         looks.colours.append(mask)
+    try:
+        expect_sharp(pixels, source.root / mask)
+    except SmoothedMask:
+        sharp = None if pixels.is_jpeg or pixels.is_colour else cut_at_half(ids)
+        if sharp is None:
+            raise
+        ids = sharp
+        looks.soft.append(mask)
     rles = id_map_to_rles(ids)
-    expect_sharp(pixels, ids, rles, source.root / mask)
     looks.numbers.add(mask, ids, rles)
     labels = _labels_of_numbers(source, mask, ids)
     nameless = []
