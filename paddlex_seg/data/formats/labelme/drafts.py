@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from paddlex_seg.data.conversion_errors import ERRORS_FILE
 from paddlex_seg.data.findings import Finding, finding
 from paddlex_seg.data.formats.foreign import LABELME_XML, is_labelme_xml, kind_of_json
 from paddlex_seg.data.formats.name_index import NameIndex
@@ -84,8 +85,8 @@ def read_listed(root: Path, lists: Mapping[str, Sequence[str]], list_files: Mapp
 
 
 def annotation_names(root: Path) -> list[str]:
-    """All JSON files, except the COCO files that a conversion writes."""
-    return [name for name in files_below(root, (".json",)) if not _is_coco_name(name)]
+    """All JSON files, except those that a conversion writes."""
+    return [name for name in files_below(root, (".json",)) if not _is_written(name)]
 
 
 def describe_others(others: Mapping[str, Sequence[str]]) -> str:
@@ -97,8 +98,8 @@ def describe_others(others: Mapping[str, Sequence[str]]) -> str:
     return f" Found instead: {', '.join(parts)}." if parts else ""
 
 
-def _is_coco_name(name: str) -> bool:
-    return PurePosixPath(name).match("annotations/instance_*.json")
+def _is_written(name: str) -> bool:
+    return name == ERRORS_FILE or PurePosixPath(name).match("annotations/instance_*.json")
 
 
 def _leading_nowhere(places: Mapping[str, str | None], list_file: str) -> list[Finding]:
