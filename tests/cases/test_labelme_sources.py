@@ -388,6 +388,50 @@ def test_lines_that_lead_nowhere_are_one_error_with_their_number(tmp_path: Path)
     assert list(conversion.splits) == ["train", "val"]
 
 
+@pytest.mark.parametrize(
+    ("line", "image"),
+    [
+        ("JPEGImages/{}.jpg Annotations/{}.json", "{}"),
+        ("images/{}.JPG\tannotations/{}.json", "{}"),
+        ("images/{}.jpg,annotations/{}.json", "my {}"),
+        ('"images/{}.jpg" "annotations/{}.json"', "my {}"),
+        ("images\\{}.jpg Annotations\\{}.xml", "{}.jpg"),
+        ("./images/{}.jpg", "{}"),
+        ("annotations/{}.json", "{}"),
+    ],
+    ids=["PaddleX", "tab", "blank in the name", "quoted", "another annotation", "image only", "file only"],
+)
+def test_lists_of_paddlex_give_the_splits(line: str, image: str, tmp_path: Path) -> None:
+    names = {split: image.format(split) for split in ("train", "val")}
+    for split, name in names.items():
+        labelled(tmp_path, name)
+        (tmp_path / f"{split}_list.txt").write_text(line.format(name, name) + "\n")
+    labelled(tmp_path, "late")
+    conversion = read_labelme(tmp_path)
+    assert {
+        split: [record.file_name for record in coco.images] for split, coco in conversion.splits.items()
+    } == {split: [f"{name}.jpg"] for split, name in names.items()}
+    found = the_finding(conversion, "source_unlisted")
+    assert found.message.endswith("in no list (train_list.txt, val_list.txt): annotations/late.json")
+    assert len(conversion.findings) == 1
+
+
+def test_lists_of_annotations_come_before_those_of_paddlex(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        labelled(tmp_path, name)
+    (tmp_path / "train_anno_list.txt").write_text("annotations/a.json\n")
+    (tmp_path / "val_anno_list.txt").write_text("annotations/b.json\n")
+    (tmp_path / "test_list.txt").write_text("images/a.jpg annotations/a.json\n")
+    assert list(read_labelme(tmp_path).splits) == ["train", "val"]
+
+
+def test_a_line_of_paddlex_that_leads_nowhere_is_an_error(tmp_path: Path) -> None:
+    labelled(tmp_path, "a")
+    (tmp_path / "train_list.txt").write_text("images/a.jpg annotations/a.json\nimages/b.jpg b.json\n")
+    found = the_finding(read_labelme(tmp_path), "list_entry_missing")
+    assert found.file == "train_list.txt" and "1 of 2 lines" in found.message
+
+
 # ---- files of other formats
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from paddlex_seg.data.findings import Finding, finding
 from paddlex_seg.data.formats.foreign import LABELME_XML, is_labelme_xml, kind_of_json
 from paddlex_seg.data.formats.name_index import NameIndex
 from paddlex_seg.data.formats.source_files import decode_text, files_below
+from paddlex_seg.data.images import IMAGE_SUFFIXES
 from paddlex_seg.errors import DatasetError
 
 
@@ -64,8 +66,8 @@ def read_listed(root: Path, lists: Mapping[str, Sequence[str]], list_files: Mapp
     index = NameIndex(existing)
     tried: set[str] = set()
     for split, lines in lists.items():
-        normal = dict.fromkeys(os.path.normpath(line.replace("\\", "/")) for line in lines)
-        places = {line: line if (root / line).is_file() else index.find(line) for line in normal}
+        named = {line: os.path.normpath(_file_of_line(line)) for line in lines}
+        places = {line: name if (root / name).is_file() else index.find(name) for line, name in named.items()}
         drafts.findings += _leading_nowhere(places, list_files[split])
         names = list(dict.fromkeys(name for name in places.values() if name is not None))
         for name in names:
@@ -100,6 +102,22 @@ def describe_others(others: Mapping[str, Sequence[str]]) -> str:
 
 def _is_written(name: str) -> bool:
     return name == ERRORS_FILE or PurePosixPath(name).match("annotations/instance_*.json")
+
+
+def _file_of_line(line: str) -> str:
+    """The LabelMe file in a line of a list; of the image in it, if there is none, the file of that name."""
+    line = line.replace("\\", "/")
+    found = _IMAGE_AND_MORE.fullmatch(line)
+    if found is None:
+        return line
+    second = (found[2] or "").strip("\"'")
+    return second if second.lower().endswith(".json") else f"{os.path.splitext(found[1])[0]}.json"
+
+
+# An image, and what is behind it, such as the annotation.
+_IMAGE_AND_MORE = re.compile(
+    rf"[\"']?(.+?(?:{'|'.join(map(re.escape, IMAGE_SUFFIXES))}))[\"']?(?:[\s,;]+(.*))?", re.IGNORECASE
+)
 
 
 def _leading_nowhere(places: Mapping[str, str | None], list_file: str) -> list[Finding]:

@@ -31,10 +31,11 @@ def read_labelme(root: Path) -> Conversion:
     """Read the data set in ``root``: images in ``images/``, LabelMe files in any folder.
 
     ``train_anno_list.txt`` (``val_``, ``test_``) list the LabelMe files of a split, one path relative to
-    ``root`` per line. ``label.txt`` lists the classes in order. Without it, classes are in order of first
+    ``root`` per line. ``train_list.txt`` of PaddleX, with an image and its file in each line, is read if
+    there is no such list. ``label.txt`` lists the classes in order. Without it, classes are in order of first
     appearance. The lists are optional. Raises DatasetError when there is no LabelMe file at all.
     """
-    lists = {split: root / f"{split}_anno_list.txt" for split in SPLITS}
+    lists = _list_files(root)
     lines_of_split = read_split_lists(lists)
     if lines_of_split:
         names_of_lists = {split: lists["train" if split == ALL else split].name for split in lines_of_split}
@@ -60,6 +61,12 @@ def read_labelme(root: Path) -> Conversion:
         images=names.to_place,
         list_lines={image.file_name: name for name, image in images.items()},
     )
+
+
+def _list_files(root: Path) -> dict[str, Path]:
+    """Where the list of each split is, or would be."""
+    kinds = [{split: root / f"{split}{end}" for split in SPLITS} for end in ("_anno_list.txt", "_list.txt")]
+    return next((paths for paths in kinds if any(path.is_file() for path in paths.values())), kinds[0])
 
 
 def _class_list(root: Path, findings: list[Finding]) -> list[str] | None:
