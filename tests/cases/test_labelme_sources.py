@@ -22,6 +22,7 @@ from paddlex_seg.data.findings import Finding
 from paddlex_seg.data.formats.conversion import Conversion
 from paddlex_seg.data.formats.labelme.read import read_labelme
 from paddlex_seg.errors import DatasetError
+from paddlex_seg.masks.rle import annotation_to_rle, rle_area
 
 CONVERT = {"CheckDataset__convert__enable": True, "CheckDataset__convert__src_dataset_type": "LabelMe"}
 TRIANGLE = [[10, 10], [30, 10], [10, 30]]
@@ -319,11 +320,34 @@ def test_other_labels_are_shown_in_an_error(tmp_path: Path, label: Any, message:
     assert objects_of_images(conversion) == {"a.jpg": 1}
 
 
-def test_a_label_that_differs_from_the_list_by_case_names_the_listed_one(tmp_path: Path) -> None:
-    labelled(tmp_path, "a", shape("Bolt"))
+@pytest.mark.parametrize("label", ["Bolt", "BOLT ", "Ｂolt"])
+def test_a_label_that_differs_from_the_list_by_case_is_the_listed_one(label: str, tmp_path: Path) -> None:
+    labelled(tmp_path, "a", shape(label), shape("bolt"))
     (tmp_path / "label.txt").write_text("bolt\n")
-    found = the_finding(read_labelme(tmp_path), "label_unknown")
-    assert "'Bolt'" in found.message and "'bolt'" in found.hint
+    conversion = read_labelme(tmp_path)
+    assert objects_of_images(conversion) == {"a.jpg": 2}
+    found = the_finding(conversion, "label_spelling")
+    assert found.message == f"1 shapes in 1 files have the label {label.strip()!r}, which was read as 'bolt'"
+
+
+def test_a_label_that_may_be_two_listed_ones_is_an_error(tmp_path: Path) -> None:
+    labelled(tmp_path, "a", shape("BOLT"), shape("Bolt"))
+    (tmp_path / "label.txt").write_text("bolt\nBolt\n")
+    conversion = read_labelme(tmp_path)
+    assert objects_of_images(conversion) == {"a.jpg": 1} and codes(conversion) == ["label_unknown"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "points", "area"), [("Polygon", TRIANGLE, 190), ("RECTANGLE", [[10, 10], [30, 20]], 200)]
+)
+def test_the_kind_of_a_shape_may_be_in_another_case(
+    kind: str, points: Any, area: int, tmp_path: Path
+) -> None:
+    labelled(tmp_path, "a", shape(points=points, shape_type=kind))
+    conversion = read_labelme(tmp_path)
+    [annotation] = conversion.splits["all"].annotations
+    assert abs(rle_area(annotation_to_rle(annotation, 40, 60)) - area) <= 20
+    assert f"the shape_type {kind!r}" in the_finding(conversion, "label_spelling").message
 
 
 def test_an_empty_class_list_does_not_drop_all_shapes(tmp_path: Path) -> None:

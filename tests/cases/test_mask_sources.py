@@ -838,3 +838,21 @@ def test_a_mask_that_only_alpha_shows_is_read(tmp_path: Path) -> None:
     pixels[10:40, 10:50, 3] = 255
     save(tmp_path / "masks/p.png", pixels)
     assert [len(coco.annotations) for coco in read_mask_png(tmp_path).splits.values()] == [1]
+
+
+def test_a_brush_label_is_read_as_the_listed_one_of_another_case(tmp_path: Path) -> None:
+    root = brush_export(tmp_path)
+    (root / "label.txt").write_text("Bolt\n")
+    conversion = read_mask_png(root)
+    assert objects(conversion) == {"a.jpg": [("Bolt", 200), ("Bolt", 375)]}
+    assert codes(conversion) == ["mask_several_pieces", "label_spelling", "label_unknown"]
+
+
+@pytest.mark.parametrize("name", ["a/bolt_1.png", "a/bolt/1.png", "a_BOLT_1.png", "a_bolt_1.png"])
+def test_a_label_of_a_mask_is_read_as_the_listed_one_of_another_case(name: str, tmp_path: Path) -> None:
+    masks = {name: numbers(255, 0), name.replace("1", "2"): numbers(0, 255)}
+    conversion = read_mask_png(mask_png(tmp_path, masks, label="Bolt"))
+    assert objects(conversion) == {"a.jpg": [("Bolt", 200), ("Bolt", 375)]}
+    assert [item.message for item in conversion.findings if item.code == "label_spelling"] == [
+        f"2 masks have the label '{'BOLT' if 'BOLT' in name else 'bolt'}', which was read as 'Bolt'"
+    ]

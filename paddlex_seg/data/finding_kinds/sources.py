@@ -222,4 +222,10 @@ SOURCES: dict[str, Kind] = {
         "JSON files in the folder are not annotations of a known format. They were not read.",
         "Ignore this if they are not annotations.",
     ),
+    "label_spelling": Kind(
+        "warning",
+        "A label differs from the name in the list of classes only in upper and lower case, blanks or the "
+        "form of characters, or the kind of a shape is written so. It was read as the listed one.",
+        "Write the label and the list in the same way.",
+    ),
 }

@@ -83,7 +83,7 @@ def _read_images(
 ) -> dict[str, SourceImage]:
     """The images by the name of their LabelMe file."""
     found = find_images(root, drafts.files, findings)
-    labels = LabelReader()
+    labels = LabelReader(known)
     images = {}
     for name, draft in drafts.files.items():
         if name in found.left_out:
@@ -105,7 +105,7 @@ def _read_images(
         except DatasetError as error:
             findings.append(finding("source_unreadable", name, str(error).rstrip(".")))
             continue
-        objects = read_shapes(draft.shapes, size_hw, name, known, labels, findings)
+        objects = read_shapes(draft.shapes, size_hw, name, labels, findings)
         images[name] = SourceImage(file_name=file_name, size_hw=size_hw, objects=tuple(objects))
     findings += labels.findings()
     if not drafts.listed:
