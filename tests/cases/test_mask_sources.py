@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 from cases import CASES, check_dataset, copy_case
 from converted import labelled_masks, save_image
-from PIL import Image
+from PIL import Image, ImageFilter
+from scipy.spatial import cKDTree
 
 from paddlex_seg.data.formats.conversion import Conversion
 from paddlex_seg.data.formats.mask_colours import voc_colour
@@ -487,15 +488,69 @@ def test_specks_are_not_pieces(tmp_path: Path) -> None:
     assert codes(read_mask_png(mask_png(tmp_path, {"a.png": values}))) == []
 
 
-def test_a_smoothed_mask_is_an_error_not_a_hundred_objects(tmp_path: Path) -> None:
-    ramp = np.asarray(Image.fromarray(numbers(255, 255)).resize((90, 60), Image.Resampling.BICUBIC))
-    assert len(np.unique(ramp)) > 5
-    root = mask_png(tmp_path, {"a.png": ramp})
-    save_image(root / "images/a.jpg", ramp.shape)
+RESAMPLING = [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS]
+
+
+def two_of_each(first: int, second: int) -> np.ndarray:
+    """Two objects with the one and two with the other number; one of each touches."""
+    values = np.zeros((64, 96), np.uint8)
+    values[5:20, 7:28], values[5:20, 28:45] = first, second
+    values[32:51, 11:40], values[33:56, 61:90] = second, first
+    return values
+
+
+@pytest.mark.parametrize("size", [(149, 97), (191, 127), (301, 211), (67, 45), (43, 31)])
+@pytest.mark.parametrize("numbers", [(10, 200), (9, 1), (60, 120)])
+@pytest.mark.parametrize("resample", RESAMPLING)
+def test_a_smoothed_mask_is_an_error_not_a_hundred_objects(
+    numbers: tuple[int, int], size: tuple[int, int], resample: Image.Resampling, tmp_path: Path
+) -> None:
+    smoothed = np.asarray(Image.fromarray(two_of_each(*numbers)).resize(size, resample))
+    root = mask_png(tmp_path, {"a.png": smoothed})
+    save_image(root / "images/a.jpg", smoothed.shape)
     conversion = read_mask_png(root)
     assert objects(conversion) == {}
     assert codes(conversion) == ["mask_interpolated"]
     assert "along the edges" in conversion.findings[0].message
+
+
+def test_a_smoothed_mask_of_many_numbers_is_noticed_though_no_value_is_new(tmp_path: Path) -> None:
+    grid = np.pad(np.kron(np.arange(1, 51).reshape(5, 10), np.ones((7, 7), int)), 4).astype(np.uint8)
+    sharp = Image.fromarray(grid)
+    for filter, expected in (
+        (Image.Resampling.NEAREST, []),
+        (Image.Resampling.BILINEAR, ["mask_interpolated"]),
+    ):
+        root = mask_png(tmp_path / filter.name, {"a.png": np.asarray(sharp.resize((117, 64), filter))})
+        save_image(root / "images/a.jpg", (64, 117))
+        assert codes(read_mask_png(root)) == expected
+
+
+def test_a_blurred_white_object_is_cut_at_half(tmp_path: Path) -> None:
+    smoothed = Image.fromarray(numbers(255, 0)).resize((120, 80), Image.Resampling.BILINEAR)
+    blurred = smoothed.filter(ImageFilter.GaussianBlur(1))
+    for number, image in enumerate((smoothed, blurred)):
+        root = mask_png(tmp_path / str(number), {"a.png": np.asarray(image)})
+        save_image(root / "images/a.jpg", (80, 120))
+        conversion = read_mask_png(root)
+        [(label, area)] = objects(conversion)["a.jpg"]
+        assert label == "bolt" and abs(area - 800) <= 8  # the corners
+        assert codes(conversion) == ["mask_soft_edges"]
+
+
+def test_two_blurred_white_objects_are_one_with_a_warning(tmp_path: Path) -> None:
+    smoothed = Image.fromarray(numbers(255, 255)).resize((90, 60), Image.Resampling.BICUBIC)
+    root = mask_png(tmp_path, {"a.png": np.asarray(smoothed)})
+    save_image(root / "images/a.jpg", (60, 90))
+    assert codes(read_mask_png(root)) == ["mask_several_pieces", "mask_soft_edges"]
+
+
+def test_a_blurred_mask_with_something_gray_apart_is_an_error(tmp_path: Path) -> None:
+    smoothed = np.array(Image.fromarray(numbers(255, 0)).resize((90, 60), Image.Resampling.BILINEAR))
+    smoothed[50, 70:72] = 40
+    root = mask_png(tmp_path, {"a.png": smoothed})
+    save_image(root / "images/a.jpg", (60, 90))
+    assert codes(read_mask_png(root)) == ["mask_interpolated"]
 
 
 def test_a_mask_saved_as_jpeg_is_named(tmp_path: Path) -> None:
@@ -522,6 +577,23 @@ def test_many_small_objects_are_not_taken_for_smoothing(tmp_path: Path) -> None:
         values[2, 3 * place : 3 * place + 2] = place + 2
     conversion = read_mask_png(mask_png(tmp_path, {"a.png": values}))
     assert len(objects(conversion)["a.jpg"]) == 21 and conversion.findings == ()
+
+
+def test_sharp_masks_of_touching_objects_are_not_taken_for_smoothing(tmp_path: Path) -> None:
+    places = np.random.default_rng(1).random((1200, 2)) * 120
+    rows, columns = np.mgrid[:120, :120]
+    nearest = cKDTree(places).query(np.stack([rows.ravel(), columns.ravel()], axis=1))[1]
+    cells = (nearest + 1).reshape(120, 120).astype(np.uint16)
+    in_order = np.kron(np.arange(1, 401).reshape(20, 20), np.ones((6, 6), int)).astype(np.uint16)
+    pairs = np.kron(np.arange(1, 3601).reshape(60, 60), np.ones((2, 2), int)).astype(np.uint16)
+    crack = np.zeros((120, 120), np.uint16)
+    crack[10:80, 12:90], crack[10:80, 10:12] = 2, 1
+    for number, values in enumerate((cells, in_order, pairs, crack)):
+        root = mask_png(tmp_path / str(number), {"a.png": values})
+        save_image(root / "images/a.jpg", (120, 120))
+        conversion = read_mask_png(root)
+        assert codes(conversion) == []
+        assert len(objects(conversion)["a.jpg"]) == len(np.unique(values[values > 0]))
 
 
 def test_colours_and_high_numbers_are_objects(tmp_path: Path) -> None:
@@ -766,3 +838,21 @@ def test_a_mask_that_only_alpha_shows_is_read(tmp_path: Path) -> None:
     pixels[10:40, 10:50, 3] = 255
     save(tmp_path / "masks/p.png", pixels)
     assert [len(coco.annotations) for coco in read_mask_png(tmp_path).splits.values()] == [1]
+
+
+def test_a_brush_label_is_read_as_the_listed_one_of_another_case(tmp_path: Path) -> None:
+    root = brush_export(tmp_path)
+    (root / "label.txt").write_text("Bolt\n")
+    conversion = read_mask_png(root)
+    assert objects(conversion) == {"a.jpg": [("Bolt", 200), ("Bolt", 375)]}
+    assert codes(conversion) == ["mask_several_pieces", "label_spelling", "label_unknown"]
+
+
+@pytest.mark.parametrize("name", ["a/bolt_1.png", "a/bolt/1.png", "a_BOLT_1.png", "a_bolt_1.png"])
+def test_a_label_of_a_mask_is_read_as_the_listed_one_of_another_case(name: str, tmp_path: Path) -> None:
+    masks = {name: numbers(255, 0), name.replace("1", "2"): numbers(0, 255)}
+    conversion = read_mask_png(mask_png(tmp_path, masks, label="Bolt"))
+    assert objects(conversion) == {"a.jpg": [("Bolt", 200), ("Bolt", 375)]}
+    assert [item.message for item in conversion.findings if item.code == "label_spelling"] == [
+        f"2 masks have the label '{'BOLT' if 'BOLT' in name else 'bolt'}', which was read as 'Bolt'"
+    ]

@@ -9,11 +9,12 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from paddlex_seg.data.coco.categories import listed_name
 from paddlex_seg.data.findings import Finding, finding
 from paddlex_seg.data.formats.assembly import (
     SourceImage,
@@ -84,13 +85,17 @@ def read_brush_png(root: Path) -> Conversion:
     place_of_task = dict(_images_of_tasks(by_task, tasks, images, findings))
     file_names = ImageNames(root)
     members = list(_read_images(root, by_task, place_of_task, tasks, file_names, findings))
-    labels = read_class_names(root) or labels_in_order({ALL: members})
-    unlisted = [label for label in labels_in_order({ALL: members}) if label not in labels]
-    for label in unlisted:
-        findings.append(
-            finding("label_unknown", "label.txt", f"the class {label!r} is not in the list of classes")
-        )
-    members = [_without(image, set(unlisted)) for image in members] if unlisted else members
+    used = labels_in_order({ALL: members})
+    labels = read_class_names(root) or used
+    listed = {label: listed_name(label, labels) for label in used}
+    for label, name in listed.items():
+        if name is None:
+            message = f"the class {label!r} is not in the list of classes"
+            findings.append(finding("label_unknown", "label.txt", message))
+        elif name != label:
+            message = f"the label {label!r} was read as {name!r}"
+            findings.append(finding("label_spelling", "label.txt", message))
+    members = [_with_listed(image, listed) for image in members]
     return Conversion(
         splits=assemble_splits(root, {ALL: members}, labels),
         findings=tuple(findings),
@@ -317,6 +322,7 @@ def _label_of(mask: _Brush, tasks: Mapping[int, _Task]) -> str:
     return mask.rest.partition("-")[2] or mask.rest
 
 
-def _without(image: SourceImage, labels: set[str]) -> SourceImage:
-    objects = tuple(item for item in image.objects if item.label not in labels)
-    return SourceImage(image.file_name, image.size_hw, objects)
+def _with_listed(image: SourceImage, listed: Mapping[str, str | None]) -> SourceImage:
+    """The image with the labels as they are listed, without the objects of other labels."""
+    named = ((item, listed[item.label]) for item in image.objects)
+    return replace(image, objects=tuple(replace(item, label=name) for item, name in named if name))

@@ -28,13 +28,12 @@ from paddlex_seg.data.formats.mask_colours import (
 )
 from paddlex_seg.data.formats.mask_images import (
     VOID,
-    SmoothedMask,
     class_of_ids,
-    expect_sharp,
     id_map_to_rles,
     read_mask_pixels,
 )
 from paddlex_seg.data.formats.mask_pieces import PieceCount
+from paddlex_seg.data.formats.mask_smoothing import SmoothedMask, expect_sharp
 from paddlex_seg.data.formats.source_files import (
     CLASS_LISTS,
     IGNORED_LABELS,
@@ -342,7 +341,7 @@ def _read_masks(
     pixels = read_mask_pixels(parts.root / mask)
     ids = object_numbers(pixels)
     rles = id_map_to_rles(ids)
-    expect_sharp(pixels, ids, rles, parts.root / mask)
+    expect_sharp(pixels, parts.root / mask)
     if stem not in parts.classes:
         raise DatasetError(
             f"{parts.class_folder}/{os.path.splitext(parts.masks[stem])[0]}.png does not exist, which gives "

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 from paddlex_seg.data.coco.paths import dataset_paths
 from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.coco.write import coco_to_json
+from paddlex_seg.data.conversion_errors import ERRORS_FILE, errors_to_json
 from paddlex_seg.data.findings import Finding, finding
 from paddlex_seg.data.formats.coco_export import entries_of, read_coco_export
 from paddlex_seg.data.formats.conversion import ALL, Conversion
@@ -132,6 +133,7 @@ def _convert_in_place(root: Path, layout: Layout, split: SplitSettings) -> Prepa
     if is_new_split and conversion.list_lines and is_complete:
         files |= list_files(root, splits, conversion.list_lines)
     files |= {root / "images" / name: place for name, place in conversion.images.items()}
+    files[root / ERRORS_FILE] = errors_to_json(conversion.findings)
     publish(root, files)
     if split.folds:
         divide_into_folds(root, merge_coco(list(splits.values())), split)
@@ -148,7 +150,7 @@ def _convert_other(root: Path, target: Path, layout: Layout, place: Path, split:
     if split.group_by == "duplicates":
         write_dataset(target, {}, images, origin)
     splits, _ = _divided(conversion, target / "images", split)
-    write_dataset(target, _annotation_files(splits), images, origin)
+    write_dataset(target, _annotation_files(splits, conversion.findings), images, origin)
     if split.folds:
         divide_into_folds(target, merge_coco(list(splits.values())), split)
     return _finished(target, conversion.findings, origin, _counts(splits), split)
@@ -204,6 +206,7 @@ def _convert_export(root: Path, target: Path, layout: Layout, place: Path, split
         )
         for name, document in documents.items()
     }
+    files[ERRORS_FILE] = errors_to_json(export.findings)
     write_dataset(target, files, export.images, origin)
     if split.enable and not (is_divided and not split.folds):
         divide_dataset(target, split, target)
@@ -222,8 +225,10 @@ def _divided(
     return divide(whole, image_dir, split, to_place=missing), True
 
 
-def _annotation_files(splits: Mapping[str, CocoFile]) -> dict[str, bytes | None]:
+def _annotation_files(splits: Mapping[str, CocoFile], findings: Iterable[Finding]) -> dict[str, bytes | None]:
+    """The files of a converted data set, without its images."""
     files: dict[str, bytes | None] = dict.fromkeys(f"annotations/instance_{name}.json" for name in SPLITS)
+    files[ERRORS_FILE] = errors_to_json(findings)
     return files | {
         f"annotations/instance_{name}.json": coco_to_json(coco).encode() for name, coco in splits.items()
     }

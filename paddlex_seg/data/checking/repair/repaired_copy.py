@@ -25,6 +25,7 @@ from paddlex_seg.data.checking.repair.values import repair_values
 from paddlex_seg.data.checking.scan import content_digest
 from paddlex_seg.data.coco.paths import dataset_paths
 from paddlex_seg.data.coco.read import load_document
+from paddlex_seg.data.conversion_errors import ERRORS_FILE
 from paddlex_seg.data.images import image_path
 from paddlex_seg.errors import ConfigError, DatasetError
 from paddlex_seg.files.atomic import require_writable, write_bytes
@@ -151,8 +152,9 @@ def _write_copy(target: Path, drafts: Sequence[Draft], log: Mapping[str, Any], i
     with fresh_folder(target) as new:
         (new / "annotations").mkdir()
         (new / "images").mkdir()
-        if (setting := image_dir.with_name(BANDS_FILE)).is_file():
-            write_bytes(new / BANDS_FILE, setting.read_bytes())  # not linked: the user may edit it
+        for name in (BANDS_FILE, ERRORS_FILE):
+            if (source := image_dir.with_name(name)).is_file():
+                write_bytes(new / name, source.read_bytes())  # not linked: the user may edit it
         for draft in drafts:
             write_document(draft.current(), new / "annotations" / draft.path.name)
             for slot in draft.records("images"):
