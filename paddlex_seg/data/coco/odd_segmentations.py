@@ -10,7 +10,7 @@ import ast
 import json
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -75,16 +75,13 @@ def odd_numbers(value: Any, evidence: "Evidence") -> OddMask | None:
 
     RLE counts without a size, a list of x and a list of y, or x, y and visibility.
     """
-    if not isinstance(value, list):
+    if not isinstance(value, list) or not value:
         return None
     found = _odd_counts(value[0] if len(value) == 1 else value, evidence)
     if found is not None:
         return found
-    for polygons, what in (
-        (_from_two_lists(value), "a list of x and a list of y"),
-        (_from_triples(value), "a third number, 0, 1 or 2, after each x and y"),
-    ):
-        if polygons is not None and evidence.only([Reading(polygons, _CLOSE)]) is not None:
+    for what, polygons in _reordered(value):
+        if evidence.only([Reading(polygons, _CLOSE)]) is not None:
             return OddMask("polygon_points", f"has {what}; its box proves it: expected x and y", polygons)
     return None
 
@@ -279,54 +276,46 @@ def _odd_counts(value: Any, evidence: Evidence) -> OddMask | None:
 
 def _whole_numbers(value: Any) -> list[int] | None:
     """Two or more whole numbers of at least 0, in any form; None for anything else."""
-    if not isinstance(value, list) or len(value) < 2 or not set(map(type, value)) <= {int, float, str}:
+    if not isinstance(value, list) or len(value) < 2:
         return None
-    if any(type(number) is float and number % 1 for number in value):  # NaN too
-        return None  # without a look at the others: this is asked of many sound polygons
-    numbers = [number for number in map(whole_or_none, value) if number is not None]
+    types = set(map(type, value))
+    if not types <= {int, float, str} or any(type(number) is float and number % 1 for number in value):
+        return None  # NaN too
+    whole = value if types == {int} else map(whole_or_none, value)  # many sound polygons are whole numbers
+    numbers = [number for number in whole if number is not None]
     return numbers if len(numbers) == len(value) and min(numbers) >= 0 else None
 
 
-def _from_two_lists(parts: Sequence[Any]) -> list[list[float]] | None:
-    """The polygon of ``[[x1, x2, ...], [y1, y2, ...]]``, if it can be one."""
-    if len(parts) != 2 or not all(isinstance(part, list) for part in parts):
-        return None
-    xs, ys = ([number_or_none(value) for value in part] for part in parts)
-    if len(xs) != len(ys) or len(xs) < 3 or None in xs or None in ys:
-        return None
-    return [[value for xy in zip(xs, ys, strict=True) for value in xy if value is not None]]
+def _reordered(parts: Sequence[Any]) -> Iterator[tuple[str, list[list[float]]]]:
+    """What numbers may be in another order, and the polygons that they then are."""
+    sizes = [len(part) if isinstance(part, list) else 0 for part in parts]
+    are_two = len(sizes) == 2 and sizes[0] == sizes[1] > 2
+    if not are_two and any(size < 9 or size % 3 for size in sizes):
+        return  # without a look at the numbers: this is asked of many sound polygons
+    polygons = [_known_numbers(part) for part in parts]
+    if are_two and all(polygons):
+        points = zip(*polygons, strict=True)
+        yield "a list of x and a list of y", [[number for xy in points for number in xy]]
+    if all(len(part) >= 9 and len(part) % 3 == 0 and set(part[2::3]) <= {0, 1, 2} for part in polygons):
+        without = [[number for i, number in enumerate(part) if i % 3 < 2] for part in polygons]
+        yield "a third number, 0, 1 or 2, after each x and y", without
 
 
-def _from_triples(parts: Sequence[Any]) -> list[list[float]] | None:
-    """The polygons without every third number, if that is 0, 1 or 2 everywhere: x, y and visibility."""
-    polygons = []
-    for part in parts:
-        if not isinstance(part, list) or len(part) < 9 or len(part) % 3:
-            return None
-        numbers = [number_or_none(value) for value in part]
-        if None in numbers or not set(numbers[2::3]) <= {0, 1, 2}:
-            return None
-        polygons.append([number for i, number in enumerate(numbers) if i % 3 < 2 and number is not None])
-    return polygons or None
+def _known_numbers(value: Any) -> list[float]:
+    """The numbers of a flat list; none if it is no such list, or if some of them are unusable."""
+    numbers = _numbers(value) or []
+    known = [number for number in numbers if number is not None]
+    return known if len(known) == len(numbers) else []
 
 
 # ---- polygons
 
+# The codes of odd parts, the gravest first. What makes a mask unreadable says more than its form.
 _GRAVEST = (
-    "segmentation_invalid",
-    "polygon_nan",
-    "rle_damaged",
-    "rle_size_missing",
-    "rle_size_mismatch",
-    "polygon_odd",
-    "polygon_is_box",
-    "polygon_points",
-    "polygon_nested",
-    "segmentation_text",
-    "polygon_flat_list",
-    "rle_form",
-    "polygon_too_few_points",
-)
+    "segmentation_invalid polygon_nan rle_damaged rle_size_missing rle_size_mismatch polygon_odd "
+    "polygon_is_box polygon_points polygon_nested segmentation_text polygon_flat_list rle_form "
+    "polygon_too_few_points"
+).split()
 
 
 def _odd_polygons(value: Any, evidence: Evidence) -> OddMask | None:
@@ -336,7 +325,6 @@ def _odd_polygons(value: Any, evidence: Evidence) -> OddMask | None:
     found.take(value, 0)
     if not found.notes:
         return None
-    # The gravest code first. What makes a mask unreadable says more than its form.
     code = min(found.notes, key=_GRAVEST.index)
     return OddMask(code, found.notes[code], evidence.only(found.readings()), found.enclose_nothing())
 
@@ -382,16 +370,16 @@ class _Parts:
         """Whether these are points and lines that enclose nothing, however they are read."""
         if self.is_unreadable or self.polygons or self.rles or not self.short:
             return False
-        lines = [numbers for numbers in self.short if len(numbers) == 4]
-        if any((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in lines):
-            return False  # as the corners of a box, they enclose something
-        box = self.evidence.bbox if lines else self.evidence.box_xywh
-        if box is None:
-            return not lines  # a line may be the 4 numbers of a box
-        x, y, width, height = box
         points = np.concatenate([np.reshape(numbers, (-1, 2)) for numbers in self.short])
-        around = np.array([*points.min(axis=0), *points.max(axis=0)])
-        far = np.abs(around - [x, y, x + width, y + height]).max()
+        if np.ptp(points, axis=0).all():
+            return False  # as the corners of a box, they enclose something
+        are_points = all(len(numbers) == 2 for numbers in self.short)
+        box = self.evidence.box_xywh if are_points else self.evidence.bbox
+        if box is None:
+            return are_points  # a line may be the 4 numbers of a box
+        x, y, width, height = box
+        around = [*points.min(axis=0), *points.max(axis=0)]
+        far = np.abs(np.subtract(around, [x, y, x + width, y + height])).max()
         return bool(far <= 1.01 and min(width, height) <= 1.01)
 
     def take(self, value: Any, depth: int) -> None:
@@ -611,26 +599,16 @@ def _read_counts(counts: Any) -> tuple[_Runs, str | list[int]]:
     """The runs, and the counts in COCO's form. Raises ValueError, whose text continues "an RLE"."""
     if isinstance(counts, list) and len(counts) == 1 and isinstance(counts[0], (str, list)):
         return _read_counts(counts[0])
-    if isinstance(counts, str):
-        text = counts.strip()
-        if text[:2] in ("b'", 'b"') and text[1] == text[-1]:  # bytes in Python's notation
-            text = text[2:-1].replace("\\\\", "\\")
-        try:
-            return _checked(run_lengths(text)), text
-        except ValueError:
-            inner = _literal(text)
-            if not isinstance(inner, list):
-                raise
-            return _read_counts(inner)
     if isinstance(counts, list):
-        numbers = [whole_or_none(run) for run in counts]
-        return _checked(run_lengths(numbers)), [number for number in numbers if number is not None]
-    return run_lengths(counts), counts  # raises, and says what was found
-
-
-def _checked(runs: _Runs) -> _Runs:
-    if not len(runs):
-        raise ValueError("without counts")
-    if (runs < 0).any():
-        raise ValueError("with runs below 0")
-    return runs
+        counts = [run if (whole := whole_or_none(run)) is None else whole for run in counts]
+    if isinstance(counts, str):
+        counts = counts.strip()
+        if counts[:2] in ("b'", 'b"') and counts[1] == counts[-1]:  # bytes in Python's notation
+            counts = counts[2:-1].replace("\\\\", "\\")
+        inner = _literal(counts) if counts.startswith("[") else None
+        if isinstance(inner, list):  # no counts of COCO end with a bracket
+            return _read_counts(inner)
+    runs = run_lengths(counts)
+    if not len(runs) or (runs < 0).any():
+        raise ValueError("with runs below 0" if len(runs) else "without counts")
+    return runs, counts
