@@ -61,6 +61,7 @@ def run(cfg: Config) -> dict[str, Any]:
             )
             log_repair(repair)
             dataset_dir = repair.root
+            found += repair.findings
             if repair.removed_much and not settings.fix.allow_loss:
                 found.append(_removed_much(repair))
         return check_and_draw(

@@ -12,7 +12,7 @@ import numpy as np
 from paddlex_seg.data.checking.across import check_across
 from paddlex_seg.data.checking.frames import Part, label_frames
 from paddlex_seg.data.checking.measures import measure
-from paddlex_seg.data.checking.missing import with_search
+from paddlex_seg.data.checking.missing import search_missing, with_search
 from paddlex_seg.data.checking.rules import RULES, Split
 from paddlex_seg.data.checking.scan import scan_images
 from paddlex_seg.data.checking.statistics import SplitShapes
@@ -110,10 +110,12 @@ def check(
         )
         try:
             measures = {name: measure(part.coco) for name, part in parsed.items()}
-            facts = with_search(paths.image_dir, dict(zip(names, scan.result(), strict=True)))
+            scanned = dict(zip(names, scan.result(), strict=True))
+            found = search_missing(paths.image_dir, scanned)
         except BaseException:  # stop the scan, so that Ctrl-C does not wait for the last image
             stopped.set()
             raise
+    facts = with_search(scanned, found, paths.image_dir.name)
     parts = [Part(part, measures[name]) for name, part in parsed.items()]
     splits = {
         name: Split(part, measures[name], {r.id: facts[r.file_name] for r in part.coco.images}, frames)
@@ -125,7 +127,8 @@ def check(
     for split in splits.values():
         for rule in RULES:
             rule(split, split.parsed.log)
-    logs += check_across(paths, dataset_dir, splits)
+    meant = {match.name for match in found.values() if match.name is not None}
+    logs += check_across(paths, dataset_dir, splits, meant)
     report = CheckReport(
         paths=paths,
         splits={name: split.coco for name, split in splits.items()},

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from paddlex_seg.data.coco.categories import unused_dummies
-from paddlex_seg.data.coco.read import UnreadableFile, load_document
+from paddlex_seg.data.coco.other_content import other_content
+from paddlex_seg.data.coco.read import UnreadableFile, load_with_encoding
 from paddlex_seg.data.findings import Finding, FindingLog, finding
 from paddlex_seg.data.formats.conversion import ALL
 from paddlex_seg.data.formats.source_files import IGNORED_LABELS
@@ -57,13 +58,16 @@ def read_coco_export(root: Path) -> CocoExport:
     findings += left_out
     for split, name in files.items():
         try:
-            document = load_document(root / name)
+            document, about_encoding = load_with_encoding(root / name)
         except UnreadableFile as error:
             findings.append(finding(error.finding.code, name, error.finding.message))
             continue
-        if not isinstance(document, dict):
-            message = f"the top level is a {type(document).__name__}, not an object"
-            findings.append(finding("json_top_level", name, message))
+        if about_encoding is not None:
+            code, message = about_encoding
+            findings.append(finding(code, name, message))
+        other = other_content(document)
+        if other is not None:
+            findings.append(finding("json_top_level", name, other))
             continue
         documents[split] = _with_new_names(document, name, places, findings)
     documents = _without_dead_classes(documents, findings)

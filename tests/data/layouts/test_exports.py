@@ -164,6 +164,17 @@ def test_records_that_are_not_valid_are_kept_for_the_repair(tmp_path: Path) -> N
     assert next(entry for entry in written if entry["id"] == 1) == document["annotations"][0]
 
 
+def test_a_guessed_encoding_is_told(tmp_path: Path) -> None:
+    flat_coco(tmp_path / "export")
+    path = tmp_path / "export" / "coco.json"
+    document = json.loads(path.read_text())
+    document["categories"][0]["name"] = "螺丝"
+    path.write_bytes(json.dumps(document, ensure_ascii=False).encode("gbk"))
+    told = [item for item in convert(tmp_path / "export").findings if item.code == "json_encoding_guessed"]
+    assert [(item.file, item.severity) for item in told] == [("coco.json", "warning")]
+    assert "'螺丝'" in told[0].message
+
+
 def test_images_that_nothing_lists_are_told_and_listed_ones_that_are_missing_keep_their_record(
     tmp_path: Path,
 ) -> None:

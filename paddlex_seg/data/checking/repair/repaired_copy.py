@@ -23,9 +23,11 @@ from paddlex_seg.data.checking.repair.images import repair_images
 from paddlex_seg.data.checking.repair.undo import LOG_NAME, read_log
 from paddlex_seg.data.checking.repair.values import repair_values
 from paddlex_seg.data.checking.scan import content_digest
+from paddlex_seg.data.coco.other_content import other_content
 from paddlex_seg.data.coco.paths import dataset_paths
-from paddlex_seg.data.coco.read import load_document
+from paddlex_seg.data.coco.read import load_with_encoding
 from paddlex_seg.data.conversion_errors import ERRORS_FILE
+from paddlex_seg.data.findings import Finding, finding
 from paddlex_seg.data.images import image_path
 from paddlex_seg.errors import ConfigError, DatasetError
 from paddlex_seg.files.atomic import require_writable, write_bytes
@@ -66,6 +68,7 @@ class Repair:
     objects: Losses
     images: Losses
     written: bool  # False if the same copy exists already
+    findings: tuple[Finding, ...] = ()  # about files whose encoding was guessed: the copy has what was read
 
     @property
     def removed_much(self) -> bool:
@@ -104,12 +107,14 @@ def repair_dataset(dataset_dir: Path, target: Path | None = None, *, bands: Band
     files = [path for path in (paths.train_json, paths.val_json, paths.test_json) if path.is_file()]
     if not files:
         raise DatasetError(f"{paths.root}: has no annotations/instance_train.json or _val.json to repair.")
-    drafts = [Draft(path, load_document(path)) for path in files]
-    for draft in drafts:
+    loaded = {path: load_with_encoding(path) for path in files}
+    drafts = [Draft(path, document) for path, (document, _) in loaded.items()]
+    repairable = [draft for draft in drafts if other_content(draft.original) is None]
+    for draft in repairable:
         repair_values(draft)
-    repair_images(drafts, paths.image_dir, bands)
-    repair_categories(drafts)
-    for draft in drafts:
+    repair_images(repairable, paths.image_dir, bands)
+    repair_categories(repairable)
+    for draft in repairable:
         repair_ids(draft)
         repair_masks(draft)
         repair_geometry(draft)
@@ -129,6 +134,11 @@ def repair_dataset(dataset_dir: Path, target: Path | None = None, *, bands: Band
         objects=_losses(drafts, "annotations"),
         images=_losses(drafts, "images"),
         written=written,
+        findings=tuple(
+            finding(about[0], path.name, about[1])
+            for path, (_, about) in loaded.items()
+            if about is not None and about[0] == "json_encoding_guessed"
+        ),
     )
 
 
