@@ -67,8 +67,7 @@ FILES: dict[str, Kind] = {
     "annotation_file_twin": Kind(
         "warning",
         "There are two annotation files for one split, such as instance_train.json and instances_train.json. "
-        "Only the "
-        "first is used.",
+        "Only the first is used.",
         "Move the file that is out of date to another folder.",
     ),
     "json_encoding_guessed": Kind(

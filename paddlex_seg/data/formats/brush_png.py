@@ -60,8 +60,7 @@ def read_brush_png(root: Path) -> Conversion:
     if not masks:
         raise DatasetError(
             f"{root}: no file task-<id>-annotation-<id>-by-<user>-<tag>-<label>-<number>.png. Expected the "
-            "PNGs of "
-            "Label Studio's export 'Brush labels to PNG'."
+            "PNGs of Label Studio's export 'Brush labels to PNG'."
         )
     tasks = _read_tasks(root)
     taken = {mask.file for mask in masks}
@@ -69,8 +68,7 @@ def read_brush_png(root: Path) -> Conversion:
     if not images:
         raise DatasetError(
             f"{root}: {len(masks)} brush PNGs, but no images. The export does not contain them. Copy the "
-            "images of "
-            f"the project to {root / 'images'}."
+            f"images of the project to {root / 'images'}."
         )
     findings: list[Finding] = []
     if others := sum(task.num_others for task in tasks.values()):
@@ -143,8 +141,8 @@ def _read_tasks(root: Path) -> dict[int, _Task]:
             return tasks
     raise DatasetError(
         f"{root}: the names of brush PNGs tell the number of the task, not its image. Export the same "
-        "project from "
-        f"Label Studio as JSON too, and put the file into {root}. Or export as COCO, which names the images."
+        f"project from Label Studio as JSON too, and put the file into {root}. Or export as COCO, which "
+        "names the images."
     )
 
 
@@ -268,8 +266,7 @@ def _read_images(
         if len(annotations) > 1:
             message = (
                 f"task {task} has {len(annotations)} annotations, {', '.join(map(str, annotations))}, of the "
-                "same "
-                "image; it was left out"
+                "same image; it was left out"
             )
             hint = "Keep the PNGs of one annotation. Move those of the others to another folder."
             findings.append(finding("source_shared", masks[0].file, message, hint=hint))

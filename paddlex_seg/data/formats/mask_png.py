@@ -213,8 +213,7 @@ class _Looks:
             mask, count = self.pieces[0]
             message = (
                 f"{len(self.pieces)} masks without a number in their name have several pieces, which became "
-                "one "
-                f"object; the first is {mask}: {count} pieces"
+                f"one object; the first is {mask}: {count} pieces"
             )
             yield finding("mask_several_pieces", mask, message)
         if self.colours:
@@ -223,8 +222,7 @@ class _Looks:
         if self.with_polygons:
             message = (
                 f"{len(self.with_polygons)} masks have a JSON file of EISeg beside them, whose polygons were "
-                "taken; "
-                f"the first is {self.with_polygons[0]}"
+                f"taken; the first is {self.with_polygons[0]}"
             )
             yield finding("mask_not_read", folder, message)
         if self.soft:

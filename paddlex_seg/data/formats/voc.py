@@ -131,9 +131,8 @@ def _read_folder(folder: Path, root: Path, file_names: ImageNames) -> _Folder:
         stem = sorted(parts.masks)[0]
         message = (
             f"SegmentationClass/{os.path.splitext(parts.masks[stem])[0]}.png does not exist, nor any other "
-            "mask of "
-            f"classes; it gives the class of each object in {parts.object_folder}/{parts.masks[stem]}. The "
-            f"{len(parts.masks)} images were left out"
+            "mask of classes; it gives the class of each object in "
+            f"{parts.object_folder}/{parts.masks[stem]}. The {len(parts.masks)} images were left out"
         )
         findings.append(finding("mask_class_missing", "SegmentationClass", message))
     coding, guessed = _class_coding(parts, root)
@@ -193,13 +192,12 @@ def _class_coding(parts: VocParts, root: Path) -> tuple[_Coding, list[Finding]]:
     if listed is None and not _is_pascal_voc(parts):
         message = (
             "there is no list of classes, so the 20 classes of Pascal VOC were taken: 1 is "
-            f"{VOC_CLASSES[0]}, "
-            f"2 is {VOC_CLASSES[1]}"
+            f"{VOC_CLASSES[0]}, 2 is {VOC_CLASSES[1]}"
         )
         hint = (
             f"Write the names into {parts.root / 'class_names.txt'}, one a line, with _background_ first, "
-            "and "
-            f"convert again. A file {LABELMAP} with the colours, or {', '.join(CLASS_LISTS)}, is read too."
+            f"and convert again. A file {LABELMAP} with the colours, or {', '.join(CLASS_LISTS)}, is read "
+            "too."
         )
         findings.append(finding("classes_guessed", "class_names.txt", message, hint=hint))
     return _Coding(names=names, of_value=of_value), findings
@@ -296,8 +294,7 @@ def _read_images(
             else:
                 raise DatasetError(
                     f"{parts.object_folder}/{stem}.png does not exist; the image {parts.image_folder}/{name} "
-                    "was "
-                    "left out"
+                    "was left out"
                 )
         except DatasetError as error:
             mask = f"{parts.object_folder}/{parts.masks[stem]}" if stem in parts.masks else stem
@@ -309,16 +306,14 @@ def _read_images(
     if empty:
         message = (
             f"{len(empty)} masks of objects have no value but {VOID}, which means 'not labelled', so their "
-            "images "
-            f"have no objects; the first is {empty[0]}"
+            f"images have no objects; the first is {empty[0]}"
         )
         findings.append(finding("mask_void_only", parts.object_folder, message))
     findings += pieces.findings(parts.object_folder)
     if bare:
         message = (
             f"{len(bare)} masks of classes have pixels of a class where the mask of objects has no object; "
-            "the "
-            f"first is {bare[0][0]} with pixels of {bare[0][1]}"
+            f"the first is {bare[0][0]} with pixels of {bare[0][1]}"
         )
         findings.append(finding("mask_class_without_object", parts.class_folder, message))
     if without:
@@ -345,8 +340,7 @@ def _read_masks(
     if stem not in parts.classes:
         raise DatasetError(
             f"{parts.class_folder}/{os.path.splitext(parts.masks[stem])[0]}.png does not exist, which gives "
-            "the "
-            "class of each object"
+            "the class of each object"
         )
     classes = coding.read(parts.root, f"{parts.class_folder}/{parts.classes[stem]}")
     if ids.shape != classes.values.shape:
