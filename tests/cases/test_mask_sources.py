@@ -425,7 +425,77 @@ def test_white_objects_of_voc_are_not_dropped_silently(tmp_path: Path) -> None:
     assert codes(conversion) == ["mask_void_only"]
 
 
+@pytest.mark.parametrize("has_other", [False, True])
+def test_void_of_a_mask_of_objects_is_no_object_of_cvat(has_other: bool, tmp_path: Path) -> None:
+    classes, instances = np.zeros((2, *SIZE, 3), np.uint8)
+    instances[:] = voc_rgb(255)
+    if has_other:
+        classes[FIRST], instances[FIRST] = (250, 50, 83), voc_rgb(1)
+    classes[33:40, 50:57] = (250, 50, 83)
+    root = cvat_export(tmp_path, "background:0,0,0::\nbolt:250,50,83::\n", classes, instances)
+    conversion = read_voc(root)
+    assert objects(conversion) == {"a.jpg": [("bolt", 200)] if has_other else []}
+    assert codes(conversion) == ["mask_class_without_object" if has_other else "mask_void_only"]
+
+
+@pytest.mark.parametrize("has_list", [False, True], ids=["labelmap", "class_names"])
+@pytest.mark.parametrize("is_border", [False, True])
+def test_255_is_an_object_of_a_mask_that_counts_to_254(
+    is_border: bool, has_list: bool, tmp_path: Path
+) -> None:
+    instances = np.arange(SIZE[0] * SIZE[1]).reshape(SIZE).astype(np.int64) // 9
+    instances[instances > 255] = 0
+    assert instances.max() == 255
+    classes = ((instances > 0) & ~(is_border & (instances == 255))).astype(np.uint8)
+    root = cvat_export(tmp_path, "background:0,0,0::\nbolt:128,0,0::\n", classes, instances.astype(np.uint8))
+    for path in ("SegmentationClass/a.png", "SegmentationObject/a.png"):
+        save(root / path, np.asarray(Image.open(root / path)), voc_palette())
+    if has_list:
+        (root / "labelmap.txt").unlink()
+        (root / "class_names.txt").write_text("_background_\nbolt\n")
+    conversion = read_voc(root)
+    assert objects(conversion) == {"a.jpg": [("bolt", 9)] * (254 if is_border else 255)}
+    assert codes(conversion) == []
+
+
+MOSTLY_UNLABELLED = (
+    "1 objects have no class on most of their pixels; the first is object 1 of {mask}, where {without} of "
+    "200 pixels have no class"
+)
+
+
+@pytest.mark.parametrize(("labelled", "codes_found"), [(100, []), (99, ["object_mostly_unlabelled"])])
+@pytest.mark.parametrize("value", [0, 255], ids=["background", "void"])
+def test_an_object_of_voc_that_is_mostly_background_is_a_warning(
+    labelled: int, codes_found: list[str], value: int, tmp_path: Path
+) -> None:
+    classes, instances = numbers(value, 1), numbers(1, 2)
+    classes[np.nonzero(instances == 1)[0][:labelled], np.nonzero(instances == 1)[1][:labelled]] = 1
+    root = cvat_export(tmp_path, "background:0,0,0::\nbolt:128,0,0::\n", classes, instances)
+    for path in ("SegmentationClass/a.png", "SegmentationObject/a.png"):
+        save(root / path, np.asarray(Image.open(root / path)), voc_palette())
+    conversion = read_voc(root)
+    assert objects(conversion) == {"a.jpg": [("bolt", 200), ("bolt", 375)]}
+    assert codes(conversion) == codes_found
+    for item in conversion.findings:
+        mask = "SegmentationObject/a.png"
+        assert item.message == MOSTLY_UNLABELLED.format(mask=mask, without=200 - labelled)
+
+
 # ---- masks of numbers
+
+
+def test_an_object_of_numbers_that_is_mostly_background_is_a_warning(tmp_path: Path) -> None:
+    classes = numbers(0, 1)
+    classes[FIRST][:3] = 1
+    root = mask_png(tmp_path, {"a.png": numbers(1, 2)}, label="bolt\nnut")
+    save(root / "classes/a.png", classes)
+    conversion = read_mask_png(root)
+    assert objects(conversion) == {"a.jpg": [("bolt", 200), ("bolt", 375)]}
+    assert codes(conversion) == ["object_mostly_unlabelled"]
+    without = int((classes[FIRST] == 0).sum())
+    message = MOSTLY_UNLABELLED.format(mask="masks/a.png", without=without)
+    assert conversion.findings[0].message == message
 
 
 def test_one_white_mask_of_two_objects_is_a_warning(tmp_path: Path) -> None:

@@ -228,4 +228,10 @@ SOURCES: dict[str, Kind] = {
         "form of characters, or the kind of a shape is written so. It was read as the listed one.",
         "Write the label and the list in the same way.",
     ),
+    "object_mostly_unlabelled": Kind(
+        "warning",
+        "More than half of the pixels of an object have no class in the mask of classes. The object has the "
+        "most frequent class of its other pixels.",
+        "Check that both masks are of the same image, with the same outlines. Otherwise export both again.",
+    ),
 }

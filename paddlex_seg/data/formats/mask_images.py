@@ -1,6 +1,5 @@
 """Reads masks stored as image files: one file with object ids, or one file per object."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,25 +108,6 @@ def id_map_to_rles(ids: IdMap) -> dict[int, Rle]:
             counts = counts[:-1] if counts[-1] == 0 else counts
             masks[number] = runs_to_rle(counts.tolist(), (ids.shape[0], ids.shape[1]))
     return masks
-
-
-def class_of_ids(ids: IdMap, classes: IdMap, unlabelled: Collection[int] = (0, VOID)) -> dict[int, int]:
-    """The most frequent value of ``classes`` in each object of ``ids``, and in its background 0.
-
-    Values in ``unlabelled`` are only used if an object has no other value.
-    """
-    flat, values = ids.ravel(), classes.ravel()
-    changes = np.flatnonzero((flat[1:] != flat[:-1]) | (values[1:] != values[:-1])) + 1
-    starts = np.concatenate([[0], changes])
-    lengths = np.diff(np.append(starts, flat.size))
-    pairs, index = np.unique(np.stack([flat[starts], values[starts]], axis=1), axis=0, return_inverse=True)
-    counts = np.bincount(index.ravel(), weights=lengths)
-    best: dict[int, tuple[float, int]] = {}
-    for (number, value), count in zip(pairs.tolist(), counts.tolist(), strict=True):
-        votes = 0.0 if value in unlabelled else count
-        if votes > best.get(number, (-1.0, 0))[0]:
-            best[number] = (votes, value)
-    return {number: value for number, (_, value) in best.items()}
 
 
 def renumbered(values: IdMap, numbers: dict[int, int]) -> IdMap:

@@ -20,11 +20,11 @@ from paddlex_seg.data.formats.assembly import (
 )
 from paddlex_seg.data.formats.brush_png import has_brush_masks, read_brush_png
 from paddlex_seg.data.formats.conversion import ALL, Conversion
+from paddlex_seg.data.formats.mask_classes import UnlabelledObjects, class_of_ids
 from paddlex_seg.data.formats.mask_colours import class_mask_by_list
 from paddlex_seg.data.formats.mask_images import (
     MASK_SUFFIXES,
     IdMap,
-    class_of_ids,
     distinct,
     id_map_to_rles,
     read_binary_mask,
@@ -204,6 +204,7 @@ class _Looks:
         self.colours: list[str] = []
         self.soft: list[str] = []
         self.with_polygons: list[str] = []
+        self.unlabelled = UnlabelledObjects()
         self.spelled: dict[tuple[str, str], list[str]] = {}  # masks by their label and the listed one
 
     def findings(self, folder: str) -> Iterator[Finding]:
@@ -228,6 +229,7 @@ class _Looks:
         if self.soft:
             message = f"{len(self.soft)} masks have gray values along edges; the first is {self.soft[0]}"
             yield finding("mask_soft_edges", folder, message)
+        yield from self.unlabelled.findings(folder)
         for (label, listed), masks in self.spelled.items():
             message = f"{len(masks)} masks have the label {label!r}, which was read as {listed!r}"
             yield finding("label_spelling", masks[0], message)
@@ -315,7 +317,7 @@ def _read_numbers(
         looks.soft.append(mask)
     rles = id_map_to_rles(ids)
     looks.numbers.add(mask, ids, rles)
-    labels = _labels_of_numbers(source, mask, ids)
+    labels = _labels_of_numbers(source, mask, ids, looks)
     nameless = []
     for number, rle in rles.items():
         label = labels.get(number)
@@ -357,7 +359,7 @@ def _polygons_of_eiseg(mask: Path) -> list[tuple[str, list[float]]] | None:
         ) from error
 
 
-def _labels_of_numbers(source: MaskSource, mask: str, ids: IdMap) -> Mapping[int, str]:
+def _labels_of_numbers(source: MaskSource, mask: str, ids: IdMap, looks: _Looks) -> Mapping[int, str]:
     """The class of each object number: from a JSON file, from the class mask, or the only class there is."""
     sidecar = (source.root / mask).with_suffix(".json")
     if sidecar.is_file():
@@ -378,8 +380,13 @@ def _labels_of_numbers(source: MaskSource, mask: str, ids: IdMap) -> Mapping[int
                 f"the mask of objects is {ids.shape} (height, width), "
                 f"but the mask of classes is {classes.values.shape}"
             )
-        values = class_of_ids(ids, classes.values)
-        return {number: classes.labels[value] for number, value in values.items() if value in classes.labels}
+        labels = {}
+        for number, found in class_of_ids(ids, classes.values).items():
+            if found.value in classes.labels:
+                labels[number] = classes.labels[found.value]
+                if number:
+                    looks.unlabelled.add(mask, number, found)
+        return labels
     listed = source.class_list
     classes_left = (
         None
