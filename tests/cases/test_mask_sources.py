@@ -20,6 +20,7 @@ import pytest
 from cases import CASES, check_dataset, copy_case
 from converted import labelled_masks, save_image
 from PIL import Image, ImageFilter
+from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from paddlex_seg.data.formats.conversion import Conversion
@@ -647,6 +648,20 @@ def test_many_small_objects_are_not_taken_for_smoothing(tmp_path: Path) -> None:
         values[2, 3 * place : 3 * place + 2] = place + 2
     conversion = read_mask_png(mask_png(tmp_path, {"a.png": values}))
     assert len(objects(conversion)["a.jpg"]) == 21 and conversion.findings == ()
+
+
+def test_a_thin_object_with_borders_of_255_is_not_taken_for_smoothing(tmp_path: Path) -> None:
+    ring = np.zeros(SIZE, np.uint8)
+    ring[10:17, 10:17] = 1
+    ring[12:15, 12:15] = 0
+    cross = ndimage.generate_binary_structure(2, 1)
+    border = ndimage.binary_dilation(ring, cross) & (ring == 0)
+    ring[border] = 255
+    root = cvat_export(tmp_path, "background:0,0,0::\nbolt:128,0,0::\n", ring, ring)
+    for path in ("SegmentationClass/a.png", "SegmentationObject/a.png"):
+        save(root / path, ring, voc_palette())
+    conversion = read_voc(root)
+    assert objects(conversion) == {"a.jpg": [("bolt", 40)]} and codes(conversion) == []
 
 
 def test_sharp_masks_of_touching_objects_are_not_taken_for_smoothing(tmp_path: Path) -> None:

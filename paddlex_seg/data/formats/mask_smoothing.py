@@ -4,7 +4,7 @@ Smoothing puts new values along the edges, from one number to the next. They loo
 """
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,7 @@ class _Edges(NamedTuple):
     """
 
     direct: int  # one thick run ends at the other
-    gradual: int  # in between are thin runs, of which one has a value above the one and below the other
+    gradual: int  # in between is a thin run of a value above the one and below the other, see `_on_the_way`
     other: int  # in between are other thin runs
 
 
@@ -96,8 +96,23 @@ def _count_edges(values: IdMap) -> _Edges:
     thin, pair = thin[inside], pair[inside]
     number = flat[starts[thin]]
     is_between = is_edge[pair] & (low[pair] < number) & (number < high[pair])
+    is_between &= _on_the_way(pair, number == numbers[pair], number == numbers[pair + 1])
     num_gradual = len(np.unique(pair[is_between]))
     return _Edges(int(num_direct), num_gradual, int(is_edge.sum() - num_direct - num_gradual))
+
+
+def _on_the_way(pair: NDArray[Any], is_first: NDArray[Any], is_second: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether each of T thin runs is past all of the first thick run's value, and before the second's.
+
+    Smoothing goes from one value to the other. The border of 255 around an object of VOC lies before it.
+    pair: the place [T], ascending. is_first, is_second: whether the run has the value of that thick run.
+    """
+    places = np.arange(len(pair))
+    last_first = np.full(pair.max(initial=-1) + 1, -1)
+    first_second = np.full_like(last_first, len(pair))
+    np.maximum.at(last_first, pair[is_first], places[is_first])
+    np.minimum.at(first_second, pair[is_second], places[is_second])
+    return (last_first[pair] < places) & (places < first_second[pair])
 
 
 def _is_solid(values: IdMap) -> NDArray[np.bool_]:
