@@ -33,9 +33,14 @@ class DatasetError(PaddlexSegError):
 class ForeignDataset(DatasetError):
     """A data set as another tool wrote it. It must be converted before it is used."""
 
-    def __init__(self, found: str, source: str):
-        super().__init__(found)
+    def __init__(self, found: str, command: str, source: str):
+        super().__init__(f"{found}. {command}")
+        self.found = found  # what it is, without a full stop
         self.source = source  # value of CheckDataset.convert.src_dataset_type that converts it
+
+
+class UnclearDataset(DatasetError):
+    """A place in which no data set was recognised, more than one, or one that cannot be used."""
 
 
 class WeightsError(PaddlexSegError):

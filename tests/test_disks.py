@@ -19,6 +19,7 @@ from small_runs import run_slim, train_options
 
 from paddlex_seg import cli
 from paddlex_seg.config.schema import MODES
+from paddlex_seg.data.demo import COCO_FOLDER, LABELME_FOLDER, write_demo_dataset
 from paddlex_seg.files.written import REGISTER
 from paddlex_seg.modes.result_file import result_path, write_result
 from paddlex_seg.training import output as training_output
@@ -32,7 +33,7 @@ def assert_told(outcome: Outcome, code: int, *words: object) -> None:
     assert outcome.code == code, outcome.stderr
     assert all(str(word) in outcome.stderr for word in words), outcome.stderr
     assert "Traceback" not in outcome.stderr
-    assert ".new-" not in outcome.stderr, "users do not know temporary names"
+    assert ".new" not in outcome.stderr, "users do not know temporary names"
 
 
 def damaged_files(folder: Path) -> list[str]:
@@ -155,6 +156,39 @@ def test_an_export_on_a_small_disk_is_told_and_leaves_the_older_one(
         assert read_result(disk, "export")["done_flag"] is False
 
 
+AUTO = {"CheckDataset__convert__enable": True, "CheckDataset__convert__src_dataset_type": "auto"}
+TO_YOLO = {"CheckDataset__convert__enable": True, "CheckDataset__convert__dst_dataset_type": "YOLO"}
+FIX = {"CheckDataset__fix__enable": True}
+PREPARATIONS: dict[str, tuple[str, dict[str, Any], str]] = {  # source, options, and where it writes
+    "convert": (LABELME_FOLDER, AUTO, "dataset"),
+    "export": (COCO_FOLDER, TO_YOLO, "check_dataset/YOLO"),
+    "repair": (COCO_FOLDER, FIX, "fixed"),
+}
+
+
+@pytest.mark.parametrize("kilobytes", [40, 100])
+@pytest.mark.parametrize("name", PREPARATIONS)
+def test_a_preparation_on_a_small_disk_is_told_and_all_or_nothing(
+    name: str, kilobytes: int, tmp_path: Path
+) -> None:
+    source, options, place = PREPARATIONS[name]
+    write_demo_dataset(tmp_path / "demo", num_train=6, num_val=2)
+    data = tmp_path / "demo" / source
+    before = _contents(data)
+    with small_disk(tmp_path / "disk", kilobytes) as disk:
+        target = disk / place
+        of_target = {"CheckDataset__convert__dst_dir": target} if name == "convert" else {}
+        of_target |= {"CheckDataset__fix__dst_dir": target} if name == "repair" else {}
+        outcome = run_cli("check_dataset", disk, Global__dataset_dir=data, **options, **of_target)
+        assert_told(outcome, 1, target, "No space left on device")
+        assert _contents(target) == {}
+    assert _contents(data) == before
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def a_mode(monkeypatch: pytest.MonkeyPatch, work: Callable[[Path], dict[str, Any]]) -> None:
     monkeypatch.setattr(cli, "mode_function", lambda mode: lambda cfg: work(Path(cfg.Global.output)))
 
@@ -247,6 +281,17 @@ def test_a_read_only_data_set_is_split_and_an_export_converted_elsewhere(
             outcome = run_cli("check_dataset", output, Global__dataset_dir=disk / name, **options)
             assert outcome.code == 0, outcome.stderr
             assert f"Train on it with -o Global.dataset_dir={output / 'dataset'}" in outcome.stdout
+
+
+def test_a_repair_beside_a_read_only_data_set_says_where_else_to_write(dataset: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 20_000) as disk:
+        shutil.copytree(dataset, disk / "data")
+        make_read_only(disk)
+        outcome = run_cli("check_dataset", tmp_path / "output", Global__dataset_dir=disk / "data", **FIX)
+        assert_told(outcome, 2, disk / "data_fixed", "Read-only file system", "CheckDataset.fix.dst_dir")
+        fix = {**FIX, "CheckDataset__fix__dst_dir": tmp_path / "fixed"}
+        outcome = run_cli("check_dataset", tmp_path / "output", Global__dataset_dir=disk / "data", **fix)
+        assert outcome.code == 0, outcome.stderr
 
 
 # No home folder, no folder for temporary files

@@ -103,8 +103,7 @@ class GlobalConfig(Section):
         default="dataset/instance_seg_coco_examples",
         description="Dataset folder. It contains `images/`, `annotations/instance_train.json` and "
         "`annotations/instance_val.json`. Mode `check_dataset` with `CheckDataset.convert` also takes the "
-        "export of "
-        "an annotation tool, also as a zip archive.",
+        "export of an annotation tool, or its zip archive.",
     )
     device: Device = Field(
         default="auto",

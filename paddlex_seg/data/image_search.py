@@ -1,9 +1,11 @@
 """Search for image files whose name is written in another way than the file is called.
 
 People copy data sets between systems and tools. A name then has another folder in front, other upper and
-lower case, other Unicode forms of the same letters, signs of a URL, or another ending.
+lower case, other Unicode forms of the same letters, signs of a URL, other blanks, ``_`` for the signs that a
+system does not allow, or another ending.
 """
 
+import html
 import os
 import re
 import unicodedata
@@ -81,8 +83,10 @@ class ImageIndex:
 
     @cached_property
     def files(self) -> list[str]:
-        """All files, without dead links."""
-        return [name for name in files_in(self.image_dir) if not is_dead_link(f"{self.image_dir}/{name}")]
+        """All files, sorted, without dead links."""
+        return sorted(
+            name for name in files_in(self.image_dir) if not is_dead_link(f"{self.image_dir}/{name}")
+        )
 
     @cached_property
     def _tables(self) -> "dict[int, _Table]":
@@ -257,8 +261,29 @@ def _spaces_for_plus(text: str) -> str:
     return _unquoted(text).replace("+", " ")
 
 
+def _visible(text: str) -> str:
+    """Full and half width, and all kinds of blanks, as one; without characters that cannot be seen.
+
+    Such are the byte order mark and the joiners of zero width.
+    """
+    if text.isascii():
+        return text
+    plain = unicodedata.normalize("NFKC", text)
+    return "".join(character for character in plain if unicodedata.category(character) != "Cf")
+
+
+def _plain(text: str) -> str:
+    """Also without HTML escapes and blanks at the ends, and with ``_`` for blanks and what Windows forbids.
+
+    Other signs stay: they may be all that tells two names apart.
+    """
+    text = _one_case(_visible(html.unescape(_spaces_for_plus(text))))
+    text = re.sub(r"^\s+|\s*([/.]|$)\s*", r"\1", text)
+    return re.sub(r'[\s<>:"|?*_]+', "_", text)
+
+
 def _without_ending(text: str) -> str:
-    text = _spaces_for_plus(text)
+    text = _plain(text)
     while (parts := os.path.splitext(text))[1] in _ENDINGS:
         text = parts[0]
     return text
@@ -285,10 +310,10 @@ def _uploaded(text: str, with_hash: str, without_hash: str) -> str:
 _SPELLINGS = (
     *(
         _Spelling(key, key)
-        for key in (str, _one_form, _one_case, _unquoted, _spaces_for_plus, _without_ending)
+        for key in (str, _one_form, _one_case, _unquoted, _spaces_for_plus, _plain, _without_ending)
     ),
     _Spelling(lambda text: _uploaded(text, "<", ">"), lambda text: _uploaded(text, ">", "<")),
 )
-_HASHED = 6
-_SAME_NAME = (0, 1, 2, 3, 4, _HASHED)
-_OTHER_ENDING = (5,)
+_OTHER_ENDING = (6,)
+_HASHED = 7
+_SAME_NAME = (0, 1, 2, 3, 4, 5, _HASHED)

@@ -62,9 +62,8 @@ class Archive:
         free = shutil.disk_usage(target.parent).free
         if total > free:
             raise DatasetError(
-                f"{self.path}: its files need {_size_text(total)}, but {target.parent} has "
-                f"{_size_text(free)} "
-                "left. Free space there, or set Global.output to another disk."
+                f"{self.path}: its files need {_size_text(total)}, but {target.parent} has only "
+                f"{_size_text(free)} left. Free space there, or set Global.output to another disk."
             )
         note.unlink(missing_ok=True)
         with new_folder(target) as new, zipfile.ZipFile(self.path) as archive:
@@ -142,8 +141,7 @@ def _require_safe(path: Path, name: str, info: zipfile.ZipInfo) -> None:
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise DatasetError(
             f"{path}: {name!r} is a link or a special file. Nothing was unpacked. Pack the archive again, "
-            f"with "
-            "the files themselves."
+            "with the files themselves."
         )
     if info.flag_bits & _ENCRYPTED:
         raise DatasetError(
@@ -159,16 +157,13 @@ def _require_sizes(path: Path, members: Mapping[str, zipfile.ZipInfo]) -> None:
     if len(members) > MAX_MEMBERS or total > MAX_BYTES:
         raise DatasetError(
             f"{path}: has {len(members):,} files, {_size_text(total)} unpacked; expected {limits}. Nothing "
-            f"was "
-            "unpacked. Unpack it yourself, and set Global.dataset_dir to the folder."
+            "was unpacked. Unpack it yourself, and set Global.dataset_dir to the folder."
         )
     if total > max(_RATIO_COUNTS_FROM, _MAX_RATIO * packed):
         raise DatasetError(
             f"{path}: its {_size_text(packed)} unpack to {_size_text(total)}, more than {_MAX_RATIO} times "
-            f"as "
-            "much, as in an archive that is made to fill disks. Nothing was unpacked. If you trust it, "
-            "unpack "
-            "it yourself, and set Global.dataset_dir to the folder."
+            "as much, as in an archive that is made to fill disks. Nothing was unpacked. If you trust it, "
+            "unpack it yourself, and set Global.dataset_dir to the folder."
         )
 
 

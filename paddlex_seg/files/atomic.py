@@ -44,7 +44,7 @@ def new_file(path: Path) -> Iterator[Path]:
     Disk errors (OSError) name ``path``.
     """
     temporary = temporary_path(path)
-    with _naming(temporary, path):
+    with naming(temporary, path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
@@ -64,7 +64,7 @@ def new_folder(path: Path, *, backup: Callable[[Path], Path] | None = None) -> I
     ``path``.
     """
     temporary = temporary_path(path)
-    with _naming(temporary, path):
+    with naming(temporary, path):
         try:
             temporary.mkdir(parents=True)
             yield temporary
@@ -83,7 +83,7 @@ def new_files(folder: Path) -> Iterator[Path]:
     there. Disk errors (OSError) name ``folder``.
     """
     temporary = temporary_path(folder / "files")
-    with _naming(temporary, folder):
+    with naming(temporary, folder):
         try:
             temporary.mkdir(parents=True)
             yield temporary
@@ -102,7 +102,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def append_bytes(path: Path, content: bytes) -> None:
     """Append to a file. After an error, also of a full disk, and after Ctrl-C it is as before."""
-    with _naming(path, path), path.open("r+b", buffering=0) as file:
+    with naming(path, path), path.open("r+b", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         try:
             written = 0
@@ -129,7 +129,7 @@ def reserved_space(path: Path) -> Iterator[Callable[[int], None]]:
     ``path``.
     """
     temporary = temporary_path(path)
-    with _naming(temporary, path):
+    with naming(temporary, path):
         try:
             with temporary.open("wb") as file:
 
@@ -148,11 +148,15 @@ def require_writable(folder: Path) -> None:
     Only a try tells: rights say nothing about read-only and full disks, and nothing at all to root.
     """
     probe = temporary_path(folder / "probe")
-    with _naming(probe, folder):
+    with naming(probe, folder):
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            probe.write_bytes(bytes(_PROBED_BYTES))
-            flush(probe)
+            with probe.open("wb") as file:
+                if os.name != "nt":
+                    probe.unlink()  # at once, so that a killed run leaves nothing
+                file.write(bytes(_PROBED_BYTES))
+                file.flush()
+                _sync(file.fileno())
         finally:
             with suppress(OSError):
                 probe.unlink(missing_ok=True)
@@ -171,12 +175,17 @@ def flush(path: Path) -> None:
         return
     handle = os.open(path, os.O_RDONLY)
     try:
+        _sync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync(handle: int) -> None:
+    try:
         os.fsync(handle)
     except OSError as problem:  # not all file systems can flush folders
         if problem.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
-    finally:
-        os.close(handle)
 
 
 def flush_all(paths: Iterable[Path]) -> None:
@@ -307,7 +316,7 @@ def _flush_tree(folder: Path) -> None:
 
 
 @contextmanager
-def _naming(temporary: Path, path: Path) -> Iterator[None]:
+def naming(temporary: Path, path: Path) -> Iterator[None]:
     """Make disk errors name the final path instead of the temporary one, which users do not know."""
     try:
         yield
@@ -316,6 +325,8 @@ def _naming(temporary: Path, path: Path) -> Iterator[None]:
             error.filename = str(path)
         elif isinstance(error.filename, str | os.PathLike):
             error.filename = os.fspath(error.filename).replace(str(temporary), str(path), 1)
-            if error.filename2 is not None and os.fspath(error.filename2) == error.filename:
-                del error.filename2  # the rename from the temporary name
+            if error.filename2 is not None:
+                error.filename2 = os.fspath(error.filename2).replace(str(temporary), str(path), 1)
+                if error.filename2 == error.filename:
+                    del error.filename2  # the rename from the temporary name
         raise

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from paddlex_seg.errors import DatasetError
-from paddlex_seg.files.atomic import flush_all, link_or_copy, new_file, new_folder, remove_leftovers
+from paddlex_seg.files.atomic import flush_all, link_or_copy, naming, new_file, new_folder, remove_leftovers
 from paddlex_seg.files.json import write_json
 
 _LOGGER = logging.getLogger(__name__)
@@ -39,18 +39,19 @@ def publish(root: Path, files: Mapping[Path, bytes | Path | None]) -> None:
         return
     moves = [
         {
-            "new": None if source is None else _relative(root, path.with_name(f".{path.name}.new")),
+            "new": None if source is None else _relative(root, _name_of_new(path, number)),
             "path": _relative(root, path),
             "backup": _relative(root, free_backup(path)) if path.exists() else None,
         }
-        for path, source in changes.items()
+        for number, (path, source) in enumerate(changes.items())
     ]
     write_json(root / JOURNAL, {"committed": False, "moves": moves}, indent=None)
     try:
         for (path, source), move in zip(changes.items(), moves, strict=True):
             if source is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                _write_new(root / str(move["new"]), source)
+                with naming(root / str(move["new"]), path):
+                    _write_new(root / str(move["new"]), source)
         new = [root / move["new"] for move in moves if move["new"] is not None]
         if not all(path.exists() for path in new):
             raise DatasetError(
@@ -155,6 +156,11 @@ def _write_new(path: Path, source: bytes | Path) -> None:
         link_or_copy(source, path)
     else:
         path.write_bytes(source)
+
+
+def _name_of_new(path: Path, number: int) -> Path:
+    """The name is shortened, so that one of 255 bytes also has a temporary name."""
+    return path.with_name(f".{number}-{path.name[:30]}.new")
 
 
 def _is_there(path: Path, source: bytes | Path | None) -> bool:

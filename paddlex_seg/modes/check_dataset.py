@@ -20,7 +20,7 @@ from paddlex_seg.data.images import Decode
 from paddlex_seg.data.preparation.convert import NothingConverted, Prepared
 from paddlex_seg.data.preparation.prepare import prepare
 from paddlex_seg.data.preparation.settings import ConvertSettings, SplitSettings
-from paddlex_seg.errors import DatasetError
+from paddlex_seg.errors import DatasetError, ForeignDataset, UnclearDataset
 from paddlex_seg.files.written import claimed
 from paddlex_seg.fonts import unwritable_notice
 from paddlex_seg.modes.result_file import result_path, write_result
@@ -30,6 +30,7 @@ from paddlex_seg.runtime.log import progress_bar
 from paddlex_seg.structures import Bands
 
 _LOGGER = logging.getLogger(__name__)
+_CONVERT = "Set CheckDataset.convert.enable=True and CheckDataset.convert.src_dataset_type=auto."
 
 
 def run(cfg: Config) -> dict[str, Any]:
@@ -60,6 +61,7 @@ def run(cfg: Config) -> dict[str, Any]:
             )
             log_repair(repair)
             dataset_dir = repair.root
+            found += repair.findings
             if repair.removed_much and not settings.fix.allow_loss:
                 found.append(_removed_much(repair))
         return check_and_draw(
@@ -75,6 +77,14 @@ def run(cfg: Config) -> dict[str, Any]:
         _finish(
             _report(empty_report(error.source, error.findings), output_dir, None), output_dir, error.source
         )
+        raise
+    except (UnclearDataset, ForeignDataset) as error:
+        place = Path(cfg.Global.dataset_dir)
+        message, hint = str(error).removesuffix("."), "Correct this, and check again."
+        if isinstance(error, ForeignDataset):
+            message, hint = error.found, _CONVERT
+        found = [finding("json_missing", place.name, message.removeprefix(f"{place}: "), hint=hint)]
+        write_result(output_dir, "check_dataset", _report(empty_report(place, found), output_dir, None))
         raise
     except DatasetError:
         if not result_path(output_dir, "check_dataset").is_file():

@@ -62,6 +62,7 @@ def test_an_image_under_another_name_is_named_and_repaired_to(
     assert plain.exit_code == 3
     (message,) = plain.messages("image_missing")
     assert message.startswith(f"images/{looked_for} does not exist, but images/{file} does")
+    assert "image_unreferenced" not in plain.codes  # the file has been named already
     assert fixed.exit_code == 0
     assert listed_names(tmp_path / "data_fixed") == [file, "t2.jpg"]
     assert (tmp_path / "data_fixed" / "images" / file).is_file()

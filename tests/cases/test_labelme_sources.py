@@ -22,6 +22,7 @@ from paddlex_seg.data.findings import Finding
 from paddlex_seg.data.formats.conversion import Conversion
 from paddlex_seg.data.formats.labelme.read import read_labelme
 from paddlex_seg.errors import DatasetError
+from paddlex_seg.masks.rle import annotation_to_rle, rle_area
 
 CONVERT = {"CheckDataset__convert__enable": True, "CheckDataset__convert__src_dataset_type": "LabelMe"}
 TRIANGLE = [[10, 10], [30, 10], [10, 30]]
@@ -319,11 +320,34 @@ def test_other_labels_are_shown_in_an_error(tmp_path: Path, label: Any, message:
     assert objects_of_images(conversion) == {"a.jpg": 1}
 
 
-def test_a_label_that_differs_from_the_list_by_case_names_the_listed_one(tmp_path: Path) -> None:
-    labelled(tmp_path, "a", shape("Bolt"))
+@pytest.mark.parametrize("label", ["Bolt", "BOLT ", "Ｂolt"])
+def test_a_label_that_differs_from_the_list_by_case_is_the_listed_one(label: str, tmp_path: Path) -> None:
+    labelled(tmp_path, "a", shape(label), shape("bolt"))
     (tmp_path / "label.txt").write_text("bolt\n")
-    found = the_finding(read_labelme(tmp_path), "label_unknown")
-    assert "'Bolt'" in found.message and "'bolt'" in found.hint
+    conversion = read_labelme(tmp_path)
+    assert objects_of_images(conversion) == {"a.jpg": 2}
+    found = the_finding(conversion, "label_spelling")
+    assert found.message == f"1 shapes in 1 files have the label {label.strip()!r}, which was read as 'bolt'"
+
+
+def test_a_label_that_may_be_two_listed_ones_is_an_error(tmp_path: Path) -> None:
+    labelled(tmp_path, "a", shape("BOLT"), shape("Bolt"))
+    (tmp_path / "label.txt").write_text("bolt\nBolt\n")
+    conversion = read_labelme(tmp_path)
+    assert objects_of_images(conversion) == {"a.jpg": 1} and codes(conversion) == ["label_unknown"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "points", "area"), [("Polygon", TRIANGLE, 190), ("RECTANGLE", [[10, 10], [30, 20]], 200)]
+)
+def test_the_kind_of_a_shape_may_be_in_another_case(
+    kind: str, points: Any, area: int, tmp_path: Path
+) -> None:
+    labelled(tmp_path, "a", shape(points=points, shape_type=kind))
+    conversion = read_labelme(tmp_path)
+    [annotation] = conversion.splits["all"].annotations
+    assert abs(rle_area(annotation_to_rle(annotation, 40, 60)) - area) <= 20
+    assert f"the shape_type {kind!r}" in the_finding(conversion, "label_spelling").message
 
 
 def test_an_empty_class_list_does_not_drop_all_shapes(tmp_path: Path) -> None:
@@ -386,6 +410,50 @@ def test_lines_that_lead_nowhere_are_one_error_with_their_number(tmp_path: Path)
     assert (found.severity, found.file) == ("error", "val_anno_list.txt")
     assert "2 of 2 lines lead to no file; the first is 'annotations/x.json'" in found.message
     assert list(conversion.splits) == ["train", "val"]
+
+
+@pytest.mark.parametrize(
+    ("line", "image"),
+    [
+        ("JPEGImages/{}.jpg Annotations/{}.json", "{}"),
+        ("images/{}.JPG\tannotations/{}.json", "{}"),
+        ("images/{}.jpg,annotations/{}.json", "my {}"),
+        ('"images/{}.jpg" "annotations/{}.json"', "my {}"),
+        ("images\\{}.jpg Annotations\\{}.xml", "{}.jpg"),
+        ("./images/{}.jpg", "{}"),
+        ("annotations/{}.json", "{}"),
+    ],
+    ids=["PaddleX", "tab", "blank in the name", "quoted", "another annotation", "image only", "file only"],
+)
+def test_lists_of_paddlex_give_the_splits(line: str, image: str, tmp_path: Path) -> None:
+    names = {split: image.format(split) for split in ("train", "val")}
+    for split, name in names.items():
+        labelled(tmp_path, name)
+        (tmp_path / f"{split}_list.txt").write_text(line.format(name, name) + "\n")
+    labelled(tmp_path, "late")
+    conversion = read_labelme(tmp_path)
+    assert {
+        split: [record.file_name for record in coco.images] for split, coco in conversion.splits.items()
+    } == {split: [f"{name}.jpg"] for split, name in names.items()}
+    found = the_finding(conversion, "source_unlisted")
+    assert found.message.endswith("in no list (train_list.txt, val_list.txt): annotations/late.json")
+    assert len(conversion.findings) == 1
+
+
+def test_lists_of_annotations_come_before_those_of_paddlex(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        labelled(tmp_path, name)
+    (tmp_path / "train_anno_list.txt").write_text("annotations/a.json\n")
+    (tmp_path / "val_anno_list.txt").write_text("annotations/b.json\n")
+    (tmp_path / "test_list.txt").write_text("images/a.jpg annotations/a.json\n")
+    assert list(read_labelme(tmp_path).splits) == ["train", "val"]
+
+
+def test_a_line_of_paddlex_that_leads_nowhere_is_an_error(tmp_path: Path) -> None:
+    labelled(tmp_path, "a")
+    (tmp_path / "train_list.txt").write_text("images/a.jpg annotations/a.json\nimages/b.jpg b.json\n")
+    found = the_finding(read_labelme(tmp_path), "list_entry_missing")
+    assert found.file == "train_list.txt" and "1 of 2 lines" in found.message
 
 
 # ---- files of other formats

@@ -1,5 +1,6 @@
 """Exports as they come, through the command line."""
 
+import html
 import json
 import os
 import shlex
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from cases import Desk, check_dataset, copy_case
 from command_line import run_cli
-from exports import coco, cvat_coco, draw, flat_coco, put, roboflow_coco, vocdevkit
+from exports import coco, cvat_coco, draw, flat_coco, label_studio_yolo, put, roboflow_coco, vocdevkit
 from exports import coco_2017 as build_coco_2017
 
 from paddlex_seg.data.preparation import new_place
@@ -178,6 +179,41 @@ def test_what_is_not_recognised_is_described(tmp_path: Path) -> None:
         assert desk.exit_code == 3
         for text in ("photos/", "scene.json (keys frames, camera)", "1 in photos", "Expected images/"):
             assert text in desk.text
+
+
+def page_of(output: Path) -> str:
+    return html.unescape((output / "check_dataset" / "report.html").read_text(encoding="utf-8"))
+
+
+def test_what_is_not_recognised_has_a_report(tmp_path: Path) -> None:
+    """Also when an earlier run left the report of another data set."""
+    check_dataset(copy_case("00-sound", tmp_path / "sound"), tmp_path / "output")
+    put(tmp_path / "data" / "scene.json", {"frames": [], "camera": {}})
+    for options in ({}, CONVERT):
+        desk = check_dataset(tmp_path / "data", tmp_path / "output", **options)
+        [message] = desk.messages("json_missing")
+        assert message.startswith("no data set was recognised. Found no folders; 1 JSON file: scene.json")
+        assert message in page_of(tmp_path / "output") and message in desk.text
+        assert desk.result["check_pass"] is False
+
+
+def test_an_export_that_is_not_converted_has_a_report(tmp_path: Path) -> None:
+    desk = check_dataset(copy_case("L2-roboflow-coco", tmp_path / "data"), tmp_path / "output")
+    [message] = desk.messages("json_missing")
+    assert message.startswith("this is Roboflow's COCO export")
+    assert message in page_of(tmp_path / "output")
+    assert "Set CheckDataset.convert.enable=True" in desk.result["findings"][0]["hint"]
+
+
+def test_a_set_that_a_reader_refuses_has_a_report(tmp_path: Path) -> None:
+    label_studio_yolo(tmp_path / "data")
+    for path in (tmp_path / "data" / "labels").iterdir():
+        path.write_text("0 0.5 0.5 0.2 0.2\n")
+    desk = convert(tmp_path / "data", tmp_path / "output")
+    assert desk.exit_code == 3
+    [message] = desk.messages("conversion_empty")
+    assert message in page_of(tmp_path / "output") and message in desk.text
+    assert not (tmp_path / "output" / "dataset").exists()
 
 
 def test_an_empty_folder_and_a_file(tmp_path: Path) -> None:

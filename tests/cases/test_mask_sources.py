@@ -19,7 +19,9 @@ import numpy as np
 import pytest
 from cases import CASES, check_dataset, copy_case
 from converted import labelled_masks, save_image
-from PIL import Image
+from PIL import Image, ImageFilter
+from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from paddlex_seg.data.formats.conversion import Conversion
 from paddlex_seg.data.formats.mask_colours import voc_colour
@@ -424,7 +426,77 @@ def test_white_objects_of_voc_are_not_dropped_silently(tmp_path: Path) -> None:
     assert codes(conversion) == ["mask_void_only"]
 
 
+@pytest.mark.parametrize("has_other", [False, True])
+def test_void_of_a_mask_of_objects_is_no_object_of_cvat(has_other: bool, tmp_path: Path) -> None:
+    classes, instances = np.zeros((2, *SIZE, 3), np.uint8)
+    instances[:] = voc_rgb(255)
+    if has_other:
+        classes[FIRST], instances[FIRST] = (250, 50, 83), voc_rgb(1)
+    classes[33:40, 50:57] = (250, 50, 83)
+    root = cvat_export(tmp_path, "background:0,0,0::\nbolt:250,50,83::\n", classes, instances)
+    conversion = read_voc(root)
+    assert objects(conversion) == {"a.jpg": [("bolt", 200)] if has_other else []}
+    assert codes(conversion) == ["mask_class_without_object" if has_other else "mask_void_only"]
+
+
+@pytest.mark.parametrize("has_list", [False, True], ids=["labelmap", "class_names"])
+@pytest.mark.parametrize("is_border", [False, True])
+def test_255_is_an_object_of_a_mask_that_counts_to_254(
+    is_border: bool, has_list: bool, tmp_path: Path
+) -> None:
+    instances = np.arange(SIZE[0] * SIZE[1]).reshape(SIZE).astype(np.int64) // 9
+    instances[instances > 255] = 0
+    assert instances.max() == 255
+    classes = ((instances > 0) & ~(is_border & (instances == 255))).astype(np.uint8)
+    root = cvat_export(tmp_path, "background:0,0,0::\nbolt:128,0,0::\n", classes, instances.astype(np.uint8))
+    for path in ("SegmentationClass/a.png", "SegmentationObject/a.png"):
+        save(root / path, np.asarray(Image.open(root / path)), voc_palette())
+    if has_list:
+        (root / "labelmap.txt").unlink()
+        (root / "class_names.txt").write_text("_background_\nbolt\n")
+    conversion = read_voc(root)
+    assert objects(conversion) == {"a.jpg": [("bolt", 9)] * (254 if is_border else 255)}
+    assert codes(conversion) == []
+
+
+MOSTLY_UNLABELLED = (
+    "1 objects have no class on most of their pixels; the first is object 1 of {mask}, where {without} of "
+    "200 pixels have no class"
+)
+
+
+@pytest.mark.parametrize(("labelled", "codes_found"), [(100, []), (99, ["object_mostly_unlabelled"])])
+@pytest.mark.parametrize("value", [0, 255], ids=["background", "void"])
+def test_an_object_of_voc_that_is_mostly_background_is_a_warning(
+    labelled: int, codes_found: list[str], value: int, tmp_path: Path
+) -> None:
+    classes, instances = numbers(value, 1), numbers(1, 2)
+    classes[np.nonzero(instances == 1)[0][:labelled], np.nonzero(instances == 1)[1][:labelled]] = 1
+    root = cvat_export(tmp_path, "background:0,0,0::\nbolt:128,0,0::\n", classes, instances)
+    for path in ("SegmentationClass/a.png", "SegmentationObject/a.png"):
+        save(root / path, np.asarray(Image.open(root / path)), voc_palette())
+    conversion = read_voc(root)
+    assert objects(conversion) == {"a.jpg": [("bolt", 200), ("bolt", 375)]}
+    assert codes(conversion) == codes_found
+    for item in conversion.findings:
+        mask = "SegmentationObject/a.png"
+        assert item.message == MOSTLY_UNLABELLED.format(mask=mask, without=200 - labelled)
+
+
 # ---- masks of numbers
+
+
+def test_an_object_of_numbers_that_is_mostly_background_is_a_warning(tmp_path: Path) -> None:
+    classes = numbers(0, 1)
+    classes[FIRST][:3] = 1
+    root = mask_png(tmp_path, {"a.png": numbers(1, 2)}, label="bolt\nnut")
+    save(root / "classes/a.png", classes)
+    conversion = read_mask_png(root)
+    assert objects(conversion) == {"a.jpg": [("bolt", 200), ("bolt", 375)]}
+    assert codes(conversion) == ["object_mostly_unlabelled"]
+    without = int((classes[FIRST] == 0).sum())
+    message = MOSTLY_UNLABELLED.format(mask="masks/a.png", without=without)
+    assert conversion.findings[0].message == message
 
 
 def test_one_white_mask_of_two_objects_is_a_warning(tmp_path: Path) -> None:
@@ -487,15 +559,69 @@ def test_specks_are_not_pieces(tmp_path: Path) -> None:
     assert codes(read_mask_png(mask_png(tmp_path, {"a.png": values}))) == []
 
 
-def test_a_smoothed_mask_is_an_error_not_a_hundred_objects(tmp_path: Path) -> None:
-    ramp = np.asarray(Image.fromarray(numbers(255, 255)).resize((90, 60), Image.Resampling.BICUBIC))
-    assert len(np.unique(ramp)) > 5
-    root = mask_png(tmp_path, {"a.png": ramp})
-    save_image(root / "images/a.jpg", ramp.shape)
+RESAMPLING = [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS]
+
+
+def two_of_each(first: int, second: int) -> np.ndarray:
+    """Two objects with the one and two with the other number; one of each touches."""
+    values = np.zeros((64, 96), np.uint8)
+    values[5:20, 7:28], values[5:20, 28:45] = first, second
+    values[32:51, 11:40], values[33:56, 61:90] = second, first
+    return values
+
+
+@pytest.mark.parametrize("size", [(149, 97), (191, 127), (301, 211), (67, 45), (43, 31)])
+@pytest.mark.parametrize("numbers", [(10, 200), (9, 1), (60, 120)])
+@pytest.mark.parametrize("resample", RESAMPLING)
+def test_a_smoothed_mask_is_an_error_not_a_hundred_objects(
+    numbers: tuple[int, int], size: tuple[int, int], resample: Image.Resampling, tmp_path: Path
+) -> None:
+    smoothed = np.asarray(Image.fromarray(two_of_each(*numbers)).resize(size, resample))
+    root = mask_png(tmp_path, {"a.png": smoothed})
+    save_image(root / "images/a.jpg", smoothed.shape)
     conversion = read_mask_png(root)
     assert objects(conversion) == {}
     assert codes(conversion) == ["mask_interpolated"]
     assert "along the edges" in conversion.findings[0].message
+
+
+def test_a_smoothed_mask_of_many_numbers_is_noticed_though_no_value_is_new(tmp_path: Path) -> None:
+    grid = np.pad(np.kron(np.arange(1, 51).reshape(5, 10), np.ones((7, 7), int)), 4).astype(np.uint8)
+    sharp = Image.fromarray(grid)
+    for filter, expected in (
+        (Image.Resampling.NEAREST, []),
+        (Image.Resampling.BILINEAR, ["mask_interpolated"]),
+    ):
+        root = mask_png(tmp_path / filter.name, {"a.png": np.asarray(sharp.resize((117, 64), filter))})
+        save_image(root / "images/a.jpg", (64, 117))
+        assert codes(read_mask_png(root)) == expected
+
+
+def test_a_blurred_white_object_is_cut_at_half(tmp_path: Path) -> None:
+    smoothed = Image.fromarray(numbers(255, 0)).resize((120, 80), Image.Resampling.BILINEAR)
+    blurred = smoothed.filter(ImageFilter.GaussianBlur(1))
+    for number, image in enumerate((smoothed, blurred)):
+        root = mask_png(tmp_path / str(number), {"a.png": np.asarray(image)})
+        save_image(root / "images/a.jpg", (80, 120))
+        conversion = read_mask_png(root)
+        [(label, area)] = objects(conversion)["a.jpg"]
+        assert label == "bolt" and abs(area - 800) <= 8  # the corners
+        assert codes(conversion) == ["mask_soft_edges"]
+
+
+def test_two_blurred_white_objects_are_one_with_a_warning(tmp_path: Path) -> None:
+    smoothed = Image.fromarray(numbers(255, 255)).resize((90, 60), Image.Resampling.BICUBIC)
+    root = mask_png(tmp_path, {"a.png": np.asarray(smoothed)})
+    save_image(root / "images/a.jpg", (60, 90))
+    assert codes(read_mask_png(root)) == ["mask_several_pieces", "mask_soft_edges"]
+
+
+def test_a_blurred_mask_with_something_gray_apart_is_an_error(tmp_path: Path) -> None:
+    smoothed = np.array(Image.fromarray(numbers(255, 0)).resize((90, 60), Image.Resampling.BILINEAR))
+    smoothed[50, 70:72] = 40
+    root = mask_png(tmp_path, {"a.png": smoothed})
+    save_image(root / "images/a.jpg", (60, 90))
+    assert codes(read_mask_png(root)) == ["mask_interpolated"]
 
 
 def test_a_mask_saved_as_jpeg_is_named(tmp_path: Path) -> None:
@@ -522,6 +648,37 @@ def test_many_small_objects_are_not_taken_for_smoothing(tmp_path: Path) -> None:
         values[2, 3 * place : 3 * place + 2] = place + 2
     conversion = read_mask_png(mask_png(tmp_path, {"a.png": values}))
     assert len(objects(conversion)["a.jpg"]) == 21 and conversion.findings == ()
+
+
+def test_a_thin_object_with_borders_of_255_is_not_taken_for_smoothing(tmp_path: Path) -> None:
+    ring = np.zeros(SIZE, np.uint8)
+    ring[10:17, 10:17] = 1
+    ring[12:15, 12:15] = 0
+    cross = ndimage.generate_binary_structure(2, 1)
+    border = ndimage.binary_dilation(ring, cross) & (ring == 0)
+    ring[border] = 255
+    root = cvat_export(tmp_path, "background:0,0,0::\nbolt:128,0,0::\n", ring, ring)
+    for path in ("SegmentationClass/a.png", "SegmentationObject/a.png"):
+        save(root / path, ring, voc_palette())
+    conversion = read_voc(root)
+    assert objects(conversion) == {"a.jpg": [("bolt", 40)]} and codes(conversion) == []
+
+
+def test_sharp_masks_of_touching_objects_are_not_taken_for_smoothing(tmp_path: Path) -> None:
+    places = np.random.default_rng(1).random((1200, 2)) * 120
+    rows, columns = np.mgrid[:120, :120]
+    nearest = cKDTree(places).query(np.stack([rows.ravel(), columns.ravel()], axis=1))[1]
+    cells = (nearest + 1).reshape(120, 120).astype(np.uint16)
+    in_order = np.kron(np.arange(1, 401).reshape(20, 20), np.ones((6, 6), int)).astype(np.uint16)
+    pairs = np.kron(np.arange(1, 3601).reshape(60, 60), np.ones((2, 2), int)).astype(np.uint16)
+    crack = np.zeros((120, 120), np.uint16)
+    crack[10:80, 12:90], crack[10:80, 10:12] = 2, 1
+    for number, values in enumerate((cells, in_order, pairs, crack)):
+        root = mask_png(tmp_path / str(number), {"a.png": values})
+        save_image(root / "images/a.jpg", (120, 120))
+        conversion = read_mask_png(root)
+        assert codes(conversion) == []
+        assert len(objects(conversion)["a.jpg"]) == len(np.unique(values[values > 0]))
 
 
 def test_colours_and_high_numbers_are_objects(tmp_path: Path) -> None:
@@ -766,3 +923,21 @@ def test_a_mask_that_only_alpha_shows_is_read(tmp_path: Path) -> None:
     pixels[10:40, 10:50, 3] = 255
     save(tmp_path / "masks/p.png", pixels)
     assert [len(coco.annotations) for coco in read_mask_png(tmp_path).splits.values()] == [1]
+
+
+def test_a_brush_label_is_read_as_the_listed_one_of_another_case(tmp_path: Path) -> None:
+    root = brush_export(tmp_path)
+    (root / "label.txt").write_text("Bolt\n")
+    conversion = read_mask_png(root)
+    assert objects(conversion) == {"a.jpg": [("Bolt", 200), ("Bolt", 375)]}
+    assert codes(conversion) == ["mask_several_pieces", "label_spelling", "label_unknown"]
+
+
+@pytest.mark.parametrize("name", ["a/bolt_1.png", "a/bolt/1.png", "a_BOLT_1.png", "a_bolt_1.png"])
+def test_a_label_of_a_mask_is_read_as_the_listed_one_of_another_case(name: str, tmp_path: Path) -> None:
+    masks = {name: numbers(255, 0), name.replace("1", "2"): numbers(0, 255)}
+    conversion = read_mask_png(mask_png(tmp_path, masks, label="Bolt"))
+    assert objects(conversion) == {"a.jpg": [("Bolt", 200), ("Bolt", 375)]}
+    assert [item.message for item in conversion.findings if item.code == "label_spelling"] == [
+        f"2 masks have the label '{'BOLT' if 'BOLT' in name else 'bolt'}', which was read as 'Bolt'"
+    ]

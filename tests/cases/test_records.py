@@ -181,13 +181,16 @@ def test_a_file_in_gbk_is_read(tmp_path: Path) -> None:
         (root / "annotations" / "instance_train.json").read_bytes().decode("utf-8")
     desk = check_dataset(root, tmp_path / "output")
     assert desk.exit_code == 0
-    assert desk.codes["json_encoding"] >= 1
-    assert desk.messages("json_encoding")[0] == "the file is GBK (GB 18030) text"
+    assert desk.codes["json_encoding_guessed"] >= 1
     content = (root / "annotations" / "instance_train.json").read_bytes()
     names = [entry["name"] for entry in json.loads(content.decode("gbk"))["categories"]]
+    message = desk.messages("json_encoding_guessed")[0]
+    assert message.startswith("the file is not UTF-8, and was read as GBK (GB 18030); a sample of it: ")
+    assert repr(names[0]) in message
     assert [row["name"] for row in desk.result["attributes"]["class_counts"]] == names
     fixed = check_dataset(root, tmp_path / "fixed", CheckDataset__fix__enable=True)
-    assert "json_encoding" not in fixed.codes
+    assert fixed.codes["json_encoding_guessed"] >= 1  # the copy has what was read
+    assert check_dataset(tmp_path / "data_fixed", tmp_path / "again").codes == {}
     assert [entry["name"] for entry in documents(tmp_path / "data_fixed")[0]["categories"]] == names
 
 
@@ -201,7 +204,67 @@ def test_a_file_in_any_encoding_of_windows_tools_is_read(tmp_path: Path, encodin
     desk = check_dataset(root, tmp_path / "output")
     assert desk.exit_code == 0
     assert [row["name"] for row in desk.result["attributes"]["class_counts"]] == ["螺丝"]
-    assert desk.codes == ({} if encoding == "utf-8-sig" else {"json_encoding": 2})
+    code = "json_encoding_guessed" if encoding == "gb18030" else "json_encoding"
+    assert desk.codes == ({} if encoding == "utf-8-sig" else {code: 2})
+
+
+@pytest.mark.parametrize(("encoding", "name"), [("big5", "螺絲"), ("shift-jis", "ねじ")])
+def test_text_that_may_be_read_wrongly_is_shown(tmp_path: Path, encoding: str, name: str) -> None:
+    root = with_names(copy_case("00-sound", tmp_path / "data"), name)
+    for path in (root / "annotations").iterdir():
+        path.write_bytes(path.read_text(encoding="utf-8").encode(encoding))
+    desk = check_dataset(root, tmp_path / "output")
+    shown = name.encode(encoding).decode("gb18030")
+    assert desk.codes["json_encoding_guessed"] == 2
+    assert all(repr(shown) in message for message in desk.messages("json_encoding_guessed"))
+    assert [item["severity"] for item in desk.result["findings"]][:1] == ["warning"]
+
+
+RESULT = {"image_id": 1, "category_id": 1, "segmentation": [[1, 1, 9, 1, 9, 9]], "score": 0.9}
+OTHER_CONTENT: dict[str, tuple[Any, str]] = {
+    "results": ([RESULT, RESULT], "a list of results of a model"),
+    "boxes of results": ([{"image_id": 1, "bbox": [1, 1, 5, 5], "score": 1}], "a list of results of a model"),
+    "annotations alone": ([{"id": 1, "segmentation": []}], "a list of annotations alone"),
+    "nothing": ([], "a list"),
+    "panoptic": ({"file_name": "t1.png", "segments_info": [{"id": 7}]}, "a panoptic file"),
+    "captions": ({"id": 1, "caption": "two bolts"}, "a file of captions"),
+    "key points": ({"id": 1, "category_id": 1, "keypoints": [9, 9, 2]}, "a file of key points"),
+    "LabelMe": ({"shapes": [], "imagePath": "t1.jpg"}, "a LabelMe file"),
+    "something else": ({"rows": []}, "an object with the keys ['rows']"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_CONTENT)
+def test_a_file_of_another_kind_is_named_once(tmp_path: Path, kind: str) -> None:
+    content, words = OTHER_CONTENT[kind]
+    root = copy_case("00-sound", tmp_path / "data")
+    path = root / "annotations" / "instance_train.json"
+    if kind in ("panoptic", "captions", "key points"):
+        entries = [{"image_id": 1 + number % 2, **content} for number in range(5)]
+        content = {**json.loads(path.read_text()), "annotations": entries}
+    path.write_text(json.dumps(content))
+    desk = check_dataset(root, tmp_path / "output")
+    assert desk.exit_code == 3
+    errors = [item for item in desk.result["findings"] if item["severity"] == "error"]
+    assert [item["code"] for item in errors if item["file"] == path.name] == ["json_top_level"]
+    assert f"the file is {words}" in errors[0]["message"]
+    fixed = check_dataset(root, tmp_path / "fixed", CheckDataset__fix__enable=True)
+    assert fixed.exit_code == 3
+    assert json.loads((tmp_path / "data_fixed" / "annotations" / path.name).read_text()) == content
+
+
+def test_a_class_whose_name_is_a_number_is_read_as_its_text(tmp_path: Path) -> None:
+    root = copy_case("00-sound", tmp_path / "data")
+    for path in (root / "annotations").iterdir():
+        document = json.loads(path.read_text())
+        document["categories"][0]["name"] = 1
+        path.write_text(json.dumps(document))
+    desk = check_dataset(root, tmp_path / "output")
+    assert (desk.exit_code, desk.codes) == (0, {"category_name_number": 2})
+    assert desk.result["attributes"]["class_counts"][0]["name"] == "1"
+    fixed = check_dataset(root, tmp_path / "fixed", CheckDataset__fix__enable=True)
+    assert (fixed.exit_code, fixed.codes) == (0, {})
+    assert documents(tmp_path / "data_fixed")[0]["categories"][0]["name"] == "1"
 
 
 @pytest.mark.parametrize("content", [b"\xff\xff\xff", b'{"images": [\xe9"]}', b"9" * 5000], ids=str)

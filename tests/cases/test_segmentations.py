@@ -79,7 +79,7 @@ READABLE: dict[str, tuple[Any, list[list[int]], str, str]] = {
         "polygon_points",
         "",
     ),
-    "a list of x, a list of y": ([SQUARE[::2], SQUARE[1::2]], [SQUARE], "polygon_is_box", "4 numbers"),
+    "a list of x, a list of y": ([SQUARE[::2], SQUARE[1::2]], [SQUARE], "polygon_points", "a list of x and"),
     "pairs of text": (pairs([str(x) for x in SQUARE]), [SQUARE], "polygon_points", "pairs"),
     "one level too many": ([[SQUARE]], [SQUARE], "polygon_nested", "list of lists"),
     "one level too many, two parts": ([[SQUARE, SMALL]], [SQUARE, SMALL], "polygon_nested", ""),

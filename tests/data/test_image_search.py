@@ -58,6 +58,15 @@ def folder_with(root: Path, *names: str) -> ImageIndex:
         ("/home/me/t1.jpg", "train/t1.jpg"),
         ("old/cam1/T1.jpg", "new/cam1/t1.jpg"),
         ("images/cam1/t1.jpg", "cam1/t1.jpg"),
+        ("t1.jpg", "t1 .jpg"),
+        ("set/t1.jpg", "set /t1.jpg"),
+        ("my\u00a0image.jpg", "my image.jpg"),
+        ("my_image.jpg", "my  image.jpg"),
+        ("\ufefft1.jpg", "t1.jpg"),
+        ("\uff34\uff11.jpg", "t1.jpg"),
+        ("a&amp;b.jpg", "a&b.jpg"),
+        ("12:30:01.jpg", "12_30_01.jpg"),
+        ("my\u3000image.jpg", "my_image.png"),
     ],
 )
 def test_a_file_is_found_by_a_name_that_people_get(tmp_path: Path, written: str, file: str) -> None:
@@ -84,12 +93,21 @@ def test_files_that_may_be_meant_are_candidates_only(tmp_path: Path, written: st
 
 
 @pytest.mark.parametrize(
-    "written", ["t2.jpg", "", ".", "t1.txt", "20230401-t1.jpg", "4f-t1.jpg", "http://[", "\0"]
+    "written",
+    ["t2.jpg", "", ".", "t1.txt", "20230401-t1.jpg", "4f-t1.jpg", "http://[", "\0", "t1!.jpg", "t_1.jpg"],
 )
 def test_a_name_that_nothing_resembles_has_no_candidates(tmp_path: Path, written: str) -> None:
     index = folder_with(tmp_path, "t1.jpg", "._t2.jpg", ".cache/t2.jpg", "t2.txt")
     assert index.find(written) is None
     assert index.candidates(written) == []
+
+
+@pytest.mark.parametrize(
+    ("written", "file"),
+    [("\u0915\u093f.jpg", "\u0915\u0940.jpg"), ("😀.jpg", "😁.jpg"), ("a#1.jpg", "a@1.jpg")],
+)
+def test_signs_that_tell_names_apart_are_read(tmp_path: Path, written: str, file: str) -> None:
+    assert folder_with(tmp_path, file).candidates(written) == []
 
 
 def test_the_better_name_wins(tmp_path: Path) -> None:

@@ -294,3 +294,16 @@ def test_files_that_belong_together_are_moved_all_or_none(
         for name in ("a", "b", "c"):
             (new / name).write_text("new")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "old", "c": "old"}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="starts its run by fork")
+def test_a_run_that_is_killed_while_it_tries_a_folder_leaves_nothing(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        atomic.os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            atomic.require_writable(tmp_path)
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert list(tmp_path.iterdir()) == []

@@ -168,14 +168,22 @@ def test_a_full_disk_leaves_the_old_files(root: Path, monkeypatch: pytest.Monkey
     write = module._write_new
 
     def fail_at_third(path: Path, source: bytes | Path) -> None:
-        if path.name == ".c.txt.new":
+        if path.name.endswith("c.txt.new"):
             raise OSError(28, "No space left on device")
         write(path, source)
 
     monkeypatch.setattr(module, "_write_new", fail_at_third)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as caught:
         publish(root, new_files(root))
+    assert caught.value.filename == str(root / "images" / "deep" / "c.txt")
     assert read(root) == old
+
+
+def test_names_of_255_bytes_can_be_written(root: Path) -> None:
+    for name in ("x" * 251 + ".txt", "日" * 83 + "é.txt"):
+        assert len(os.fsencode(name)) == 255
+        publish(root, {root / name: b"content"})
+        assert (root / name).read_bytes() == b"content"
 
 
 def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:

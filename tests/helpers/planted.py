@@ -980,8 +980,24 @@ def _(p: Planted, v: int) -> Expected:
     split = SPLITS[v]
     p.documents[split]["info"] = {"contributor": "螺丝厂"}
     text = json.dumps(p.documents.pop(split), ensure_ascii=False)
-    p.file(split).write_bytes(text.encode(("gbk", "utf-16", "utf-32-be")[v]))
+    p.file(split).write_bytes(text.encode(("utf-16-le", "utf-16", "utf-32-be")[v]))
     return p.expect("json_encoding", split)
+
+
+@plants("json_encoding_guessed")
+def _(p: Planted, v: int) -> Expected:
+    split = SPLITS[v]
+    p.documents[split]["info"] = {"contributor": ("螺丝厂", "螺絲廠", "ねじ")[v]}
+    text = json.dumps(p.documents.pop(split), ensure_ascii=False)
+    p.file(split).write_bytes(text.encode(("gbk", "big5", "shift-jis")[v]))
+    return p.expect("json_encoding_guessed", split)
+
+
+@plants("category_name_number")
+def _(p: Planted, v: int) -> Expected:
+    for split in ("train", "val"):
+        p.documents[split]["categories"][v]["name"] = (0, 7, 2**70)[v]
+    return p.expect("category_name_number", "train")
 
 
 @plants("id_is_text")

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
 from paddlex_seg.data.checking.duplicates import near_duplicates
@@ -17,8 +17,13 @@ from paddlex_seg.files.names import printable
 from paddlex_seg.structures import ImageRecord
 
 
-def check_across(paths: DatasetPaths, dataset_dir: Path, splits: Mapping[str, Split]) -> list[FindingLog]:
-    """Two logs: findings about several annotation files, and findings about the image folder."""
+def check_across(
+    paths: DatasetPaths, dataset_dir: Path, splits: Mapping[str, Split], meant: Set[str]
+) -> list[FindingLog]:
+    """Two logs: findings about several annotation files, and findings about the image folder.
+
+    meant: image files that are listed under another name, and named in the findings about these names.
+    """
     log = FindingLog(paths.train_json.name)
     if paths.root != dataset_dir:
         log.add("dataset_nested", f"the data set is in {paths.root.name}, inside {dataset_dir.name}")
@@ -32,7 +37,7 @@ def check_across(paths: DatasetPaths, dataset_dir: Path, splits: Mapping[str, Sp
     _classes_have_instances(splits, log)
     _find_duplicate_images(paths.image_dir, splits)
     folder_log = FindingLog(paths.image_dir.name)
-    _find_unlisted_images(paths.image_dir, splits, folder_log)
+    _find_unlisted_images(paths.image_dir, splits, meant, folder_log)
     return [log, folder_log]
 
 
@@ -132,11 +137,14 @@ def _content(image_dir: Path, record: ImageRecord) -> bytes | str:
         return record.file_name
 
 
-def _find_unlisted_images(image_dir: Path, splits: Mapping[str, Split], log: FindingLog) -> None:
+def _find_unlisted_images(
+    image_dir: Path, splits: Mapping[str, Split], meant: Set[str], log: FindingLog
+) -> None:
     unread = ("json_missing", "json_unreadable", "json_top_level")
     if any(split.parsed.log.counts[code] for split in splits.values() for code in unread):
         return
     listed = {os.path.normpath(name) for split in splits.values() for name in split.parsed.file_names}
+    listed |= meant
     unlisted = [name for name in images_below(image_dir) if name not in listed]
     if unlisted:
         place = _real_places(image_dir)

@@ -11,6 +11,7 @@ from typing import Any
 from paddlex_seg import __version__
 from paddlex_seg.data.checking.scan import content_digest
 from paddlex_seg.data.coco.paths import dataset_paths
+from paddlex_seg.data.conversion_errors import ERRORS_FILE
 from paddlex_seg.data.images import Decode, pixel_limit
 from paddlex_seg.files.json import write_json
 from paddlex_seg.structures import Bands
@@ -61,7 +62,7 @@ def fingerprint_of(dataset_dir: Path, decode: Decode, bands: Bands | None = None
     paths = dataset_paths(dataset_dir)
     settings = f"{__version__} {decode} {pixel_limit()} {bands} {paths.root.resolve()}"
     digest = hashlib.blake2b(settings.encode(errors="replace"), digest_size=16)
-    for path in (paths.train_json, paths.val_json, paths.test_json):
+    for path in (paths.train_json, paths.val_json, paths.test_json, paths.root / ERRORS_FILE):
         digest.update(content_digest(path) if path.is_file() else b"-")
     for folder, folders, names in os.walk(paths.image_dir):
         folders.sort()

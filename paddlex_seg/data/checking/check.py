@@ -1,7 +1,7 @@
 """The check of a data set: read all images and annotations, then apply every rule."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,12 +12,13 @@ import numpy as np
 from paddlex_seg.data.checking.across import check_across
 from paddlex_seg.data.checking.frames import Part, label_frames
 from paddlex_seg.data.checking.measures import measure
-from paddlex_seg.data.checking.missing import with_search
+from paddlex_seg.data.checking.missing import search_missing, with_search
 from paddlex_seg.data.checking.rules import RULES, Split
 from paddlex_seg.data.checking.scan import scan_images
 from paddlex_seg.data.checking.statistics import SplitShapes
 from paddlex_seg.data.coco.paths import DatasetPaths, dataset_paths
 from paddlex_seg.data.coco.read import ParsedCoco, UnreadableFile, parse_coco, parse_file
+from paddlex_seg.data.conversion_errors import conversion_errors
 from paddlex_seg.data.findings import KINDS, Finding, summarize_problems
 from paddlex_seg.data.images import Decode
 from paddlex_seg.errors import DatasetError
@@ -55,8 +56,13 @@ class CheckReport:
         """Number of findings of a severity, kept or not."""
         return sum(count for code, count in self.counts.items() if KINDS[code].severity == severity)
 
-    def with_findings(self, findings: Sequence[Finding]) -> "CheckReport":
-        """A copy of this report with more findings in front, such as those of a conversion."""
+    def with_findings(self, findings: Iterable[Finding]) -> "CheckReport":
+        """A copy of this report with more findings in front, such as those of a conversion.
+
+        Errors of the conversion that the check found in the data set are not repeated.
+        """
+        known = {(item.code, item.file, item.message) for item in self.findings}
+        findings = [item for item in findings if (item.code, item.file, item.message) not in known]
         counts = Counter(finding.code for finding in findings)
         return replace(self, findings=(*findings, *self.findings), counts=dict(counts + Counter(self.counts)))
 
@@ -104,10 +110,12 @@ def check(
         )
         try:
             measures = {name: measure(part.coco) for name, part in parsed.items()}
-            facts = with_search(paths.image_dir, dict(zip(names, scan.result(), strict=True)))
+            scanned = dict(zip(names, scan.result(), strict=True))
+            found = search_missing(paths.image_dir, scanned)
         except BaseException:  # stop the scan, so that Ctrl-C does not wait for the last image
             stopped.set()
             raise
+    facts = with_search(scanned, found, paths.image_dir.name)
     parts = [Part(part, measures[name]) for name, part in parsed.items()]
     splits = {
         name: Split(part, measures[name], {r.id: facts[r.file_name] for r in part.coco.images}, frames)
@@ -119,14 +127,16 @@ def check(
     for split in splits.values():
         for rule in RULES:
             rule(split, split.parsed.log)
-    logs += check_across(paths, dataset_dir, splits)
-    return CheckReport(
+    meant = {match.name for match in found.values() if match.name is not None}
+    logs += check_across(paths, dataset_dir, splits, meant)
+    report = CheckReport(
         paths=paths,
         splits={name: split.coco for name, split in splits.items()},
         shapes={name: _shapes(split) for name, split in splits.items()},
         findings=tuple(finding for log in logs for finding in log.kept),
         counts=dict(sum((log.counts for log in logs), Counter())),
     )
+    return report.with_findings(conversion_errors(paths.root))
 
 
 def empty_report(root: Path, findings: Sequence[Finding]) -> CheckReport:

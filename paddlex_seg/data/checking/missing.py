@@ -20,11 +20,12 @@ def search_missing(image_dir: Path, facts: Mapping[str, ImageFacts]) -> dict[str
     return find_missing(ImageIndex(image_dir), missing, present) if missing else {}
 
 
-def with_search(image_dir: Path, facts: Mapping[str, ImageFacts]) -> dict[str, ImageFacts]:
-    """The facts, with the result of the search in the messages about images that do not exist."""
-    found = search_missing(image_dir, facts)
+def with_search(
+    facts: Mapping[str, ImageFacts], found: Mapping[str, Found], folder: str
+) -> dict[str, ImageFacts]:
+    """The facts, with what `search_missing` found in ``folder`` in the messages about missing images."""
     return {
-        name: _told(fact, name, found[name], image_dir.name) if name in found else fact
+        name: _told(fact, name, found[name], folder) if name in found else fact
         for name, fact in facts.items()
     }
 

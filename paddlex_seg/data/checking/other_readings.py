@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddlex_seg.data.checking.measures import Measures
-from paddlex_seg.data.coco.mask_readings import Evidence, OddMask, Reading, evidence_of, only_reading
-from paddlex_seg.data.coco.odd_segmentations import rle_as_polygon, triples, two_lists
-from paddlex_seg.structures import Annotation, CocoFile
+from paddlex_seg.data.coco.odd_segmentations import OddMask, evidence_of, odd_numbers
+from paddlex_seg.structures import CocoFile
 
 _SLACK = 0.02  # normalised coordinates are 0..1; rounding and masks at the border reach a bit further
 
@@ -44,8 +43,10 @@ def other_readings(coco: CocoFile, measures: Measures) -> OtherReadings:
     suspect = ~measures.is_rle & ~normalised & ~percent & ((measures.reach_outside > 1) | has_other_box)
     odd = {}
     for row in np.flatnonzero(suspect).tolist():
+        item = coco.annotations[row]
         height, width = measures.image_hw[row].tolist()
-        found = _odd_polygons(coco.annotations[row], (int(height), int(width)))
+        record = {"bbox": item.bbox_xywh, "area": item.area}
+        found = odd_numbers(item.segmentation, evidence_of(record, (int(height), int(width))))
         if found is not None:
             odd[row] = found
     return OtherReadings(normalised=normalised, percent=percent, odd=odd)
@@ -53,13 +54,13 @@ def other_readings(coco: CocoFile, measures: Measures) -> OtherReadings:
 
 def repaired(coco: CocoFile, measures: Measures, found: OtherReadings, row: int) -> Any:
     """The mask of a row of ``found`` in pixels; None if there is not exactly one reading."""
-    item = coco.annotations[row]
-    height, width = measures.image_hw[row].tolist()
     if row in found.odd:
-        return only_reading(found.odd[row].readings, _evidence(item, (int(height), int(width))))
+        return found.odd[row].repaired
+    height, width = measures.image_hw[row].tolist()
     factor = 1.0 if found.normalised[row] else 0.01
     scale = (factor * width, factor * height)
-    return [[round(value * scale[i % 2], 6) for i, value in enumerate(part)] for part in item.segmentation]
+    polygons = coco.annotations[row].segmentation
+    return [[round(value * scale[i % 2], 6) for i, value in enumerate(part)] for part in polygons]
 
 
 def _normalised(coco: CocoFile, measures: Measures) -> _Flags:
@@ -95,25 +96,3 @@ def _fits_box(measures: Measures, outlines_xyxy: NDArray[np.float64]) -> _Flags:
     sides = (outlines_xyxy[:, 2:] - outlines_xyxy[:, :2]).max(axis=1, initial=0)
     far: NDArray[np.float64] = np.abs(corners - outlines_xyxy).max(axis=1, initial=0)
     return far <= np.maximum(2, 0.02 * sides)
-
-
-def _odd_polygons(item: Annotation, size_hw: tuple[int, int]) -> OddMask | None:
-    """RLE counts in a list, a list of x and a list of y, or x, y and visibility; None for other polygons."""
-    evidence = _evidence(item, size_hw)
-    counts = rle_as_polygon(item.segmentation, evidence)
-    if counts is not None:
-        return counts
-    if not isinstance(item.segmentation, list):
-        return None
-    for polygons, what in (
-        (two_lists(item.segmentation), "a list of x and a list of y"),
-        (triples(item.segmentation), "a third number, 0, 1 or 2, after each x and y"),
-    ):
-        readings = (Reading(polygons, "close"),) if polygons is not None else ()
-        if readings and only_reading(readings, evidence) is not None:
-            return OddMask("polygon_points", f"has {what}; its box proves it: expected x and y", readings)
-    return None
-
-
-def _evidence(item: Annotation, size_hw: tuple[int, int]) -> Evidence:
-    return evidence_of({"bbox": item.bbox_xywh, "area": item.area}, size_hw)

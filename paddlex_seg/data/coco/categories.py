@@ -81,6 +81,14 @@ def names_alike(names: Iterable[str]) -> list[list[str]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
+def listed_name(name: str, listed: Collection[str]) -> str | None:
+    """The entry of a list of classes that ``name`` means: the same, or the only one alike (`names_alike`)."""
+    if name in listed:
+        return name
+    alike = [entry for entry in listed if _plain_form(entry) == _plain_form(name)]
+    return alike[0] if len(alike) == 1 else None
+
+
 def _plain_form(name: str) -> str:
     form = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     # "Zs" are blanks, "Cc" tabs and line ends, "Cf" characters without width.

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from paddlex_seg.data.coco.odd_segmentations import explain
+from paddlex_seg.data.coco.other_content import other_content
 from paddlex_seg.data.coco.records import (
     ANNOTATION_FIELDS,
     ANNOTATION_OPTIONS,
@@ -54,8 +56,9 @@ def parse_coco(document: Any, path: Path) -> ParsedCoco:
     save memory.
     """
     log = FindingLog(path.name)
-    if not isinstance(document, dict):
-        log.add("json_top_level", f"the top level is {kind_of_value(document)}, not an object")
+    other = other_content(document)
+    if other is not None:
+        log.add("json_top_level", other)
         document = {"images": [], "categories": [], "annotations": []}
     entries = {key: _entries(document, key, log) for key in ("images", "categories", "annotations")}
     images = _first_of_each_id("image", _read_images(entries["images"], log), log)
@@ -89,14 +92,11 @@ def parse_coco(document: Any, path: Path) -> ParsedCoco:
 
 def parse_file(path: Path) -> ParsedCoco:
     """`parse_coco` of the file at ``path``. Raises UnreadableFile when it is not a JSON file."""
-    document, encoding = _load(path)
+    document, about_encoding = load_with_encoding(path)
     parsed = parse_coco(document, path)
-    if encoding != "utf-8":
-        parsed.log.add("json_encoding", f"the file is {_ENCODING_NAMES.get(encoding, encoding.upper())} text")
+    if about_encoding is not None:
+        parsed.log.add(*about_encoding)
     return parsed
-
-
-_ENCODING_NAMES = {"gb18030": "GBK (GB 18030)"}
 
 
 def read_coco(path: Path) -> CocoFile:
@@ -118,15 +118,15 @@ def load_document(path: Path) -> Any:
 
     The text may be in any encoding of `text_files.decode`, as Windows tools write GBK and UTF-16 too.
     """
-    return _load(path)[0]
+    return load_with_encoding(path)[0]
 
 
-def _load(path: Path) -> tuple[Any, str]:
-    """The content of the JSON file, and the encoding of its text."""
+def load_with_encoding(path: Path) -> tuple[Any, tuple[str, str] | None]:
+    """`load_document`, and code and message of a finding about the encoding if that is not UTF-8."""
     try:
         with _collector_paused():
             text, encoding = decode(path.read_bytes())
-            return json.loads(text), encoding
+            return json.loads(text), _about_encoding(text, encoding)
     except FileNotFoundError:
         raise UnreadableFile(path, "json_missing", "the file does not exist") from None
     except OSError as error:
@@ -137,6 +137,24 @@ def _load(path: Path) -> tuple[Any, str]:
     # A ValueError that is no JSONDecodeError is a number of thousands of digits.
     except (ValueError, RecursionError) as error:
         raise UnreadableFile(path, "json_unreadable", f"not JSON ({error})") from error
+
+
+def _about_encoding(text: str, encoding: str) -> tuple[str, str] | None:
+    if encoding == "gb18030":
+        message = f"the file is not UTF-8, and was read as GBK (GB 18030); a sample of it: {_sample(text)}"
+        return "json_encoding_guessed", message
+    return None if encoding == "utf-8" else ("json_encoding", f"the file is {encoding.upper()} text")
+
+
+def _sample(text: str) -> str:
+    """Up to three different values of a JSON text that are not ASCII."""
+    values: dict[str, None] = {}
+    for match in re.finditer(r'[^\x00-\x7f][^"\n]{0,40}', text):
+        start = text.rfind('"', max(0, match.start() - 40), match.start()) + 1 or match.start()
+        values[text[start : match.end()]] = None
+        if len(values) == 3:
+            break
+    return ", ".join(map(repr, values))
 
 
 class UnreadableFile(DatasetError):

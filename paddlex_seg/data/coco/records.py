@@ -164,6 +164,13 @@ def _text(value: Any) -> str:
     return value
 
 
+def _name(value: Any) -> str:
+    """The name of a category. A whole number is read as its text."""
+    if type(value) is int and abs(value) < 10**40:
+        raise OddValue(str(value), "category_name_number", f"is the number {value}, not text")
+    return _text(value)
+
+
 _FLAG_TEXTS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 
 
@@ -187,11 +194,11 @@ def _area(value: Any) -> float:
 
 def _box(value: Any) -> tuple[float, ...]:
     if isinstance(value, list) and len(value) == 4:
-        numbers: list[Any] = [number_of(item) if isinstance(item, str) else item for item in value]
+        if all(map(_is_number, value)):
+            return tuple(value)
+        numbers = [number_of(item) if isinstance(item, str) else item for item in value]
         if all(map(_is_number, numbers)):
-            if any(isinstance(item, str) for item in value):
-                raise OddValue(tuple(numbers), "number_is_text", f"is {shown(value)}, with text as numbers")
-            return tuple(numbers)
+            raise OddValue(tuple(numbers), "number_is_text", f"is {shown(value)}, with text as numbers")
     raise OddValue(None, "bbox_missing", f"is {shown(value)}; expected [x, y, width, height]")
 
 
@@ -201,7 +208,7 @@ IMAGE_FIELDS: dict[str, _Reader] = {
     "width": _side,
     "height": _side,
 }
-CATEGORY_FIELDS: dict[str, _Reader] = {"id": _id, "name": _text}
+CATEGORY_FIELDS: dict[str, _Reader] = {"id": _id, "name": _name}
 CATEGORY_OPTIONS: dict[str, _Reader] = {"supercategory": _group_name}
 ANNOTATION_FIELDS: dict[str, _Reader] = {
     "id": _id,

@@ -16,9 +16,9 @@ FILES: dict[str, Kind] = {
     ),
     "json_top_level": Kind(
         "error",
-        "The top level of the JSON is not an object with images, annotations and categories. This is not a "
-        "COCO file.",
-        "Export in COCO format, or convert with CheckDataset.convert.",
+        "The JSON is not a COCO file with masks: its top level is not an object with images, annotations and "
+        "categories, or it is for another task, such as captions, key points or panoptic segmentation.",
+        "Export in COCO format with masks, or convert with CheckDataset.convert.",
     ),
     "key_missing": Kind(
         "error",
@@ -61,15 +61,21 @@ FILES: dict[str, Kind] = {
     ),
     "json_encoding": Kind(
         "info",
-        "The annotation file is not UTF-8. It was read in its own encoding; other tools may fail or show "
-        "wrong names.",
-        "Check the names of files and classes. Save the file as UTF-8, as CheckDataset.fix does.",
+        "The annotation file is UTF-16 or UTF-32 text. It was read; other tools may fail.",
+        "Save the file as UTF-8, as CheckDataset.fix does.",
     ),
     "annotation_file_twin": Kind(
         "warning",
         "There are two annotation files for one split, such as instance_train.json and instances_train.json. "
-        "Only the "
-        "first is used.",
+        "Only the first is used.",
         "Move the file that is out of date to another folder.",
+    ),
+    "json_encoding_guessed": Kind(
+        "warning",
+        "The annotation file is not UTF-8, and nothing in it says what encoding it has. It was read as GBK, "
+        "which most texts in Chinese are. Text in another encoding, such as Big5 or Shift-JIS, then becomes "
+        "wrong characters.",
+        "Read the sample. If it is right, save the file as UTF-8, as CheckDataset.fix does; if it is wrong, "
+        "save the file as UTF-8 with an editor that lets you choose the encoding, or export again.",
     ),
 }

@@ -115,4 +115,10 @@ RECORDS: dict[str, Kind] = {
         "A category is the background and has annotations. The model learns it as a class of objects.",
         "Remove the category and its annotations, unless it is meant as a class.",
     ),
+    "category_name_number": Kind(
+        "warning",
+        "The name of a category is a number, such as 1. It is read as its text; other tools may fail.",
+        "Write the name in quotes.",
+        "The name is written as text.",
+    ),
 }

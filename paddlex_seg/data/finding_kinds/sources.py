@@ -87,8 +87,9 @@ SOURCES: dict[str, Kind] = {
     ),
     "mask_soft_edges": Kind(
         "warning",
-        "A mask of one object has gray values between black and white. Pixels from 128 on were taken.",
-        "Save masks as PNG with black and white only.",
+        "A mask of one object has values along its edges between the background and the object, as smoothing "
+        "makes them. Pixels of half the value of the object or more were taken.",
+        "Save masks as PNG with black and white only. Resize masks with nearest neighbour only.",
     ),
     "mask_several_pieces": Kind(
         "warning",
@@ -220,5 +221,17 @@ SOURCES: dict[str, Kind] = {
         "info",
         "JSON files in the folder are not annotations of a known format. They were not read.",
         "Ignore this if they are not annotations.",
+    ),
+    "label_spelling": Kind(
+        "warning",
+        "A label differs from the name in the list of classes only in upper and lower case, blanks or the "
+        "form of characters, or the kind of a shape is written so. It was read as the listed one.",
+        "Write the label and the list in the same way.",
+    ),
+    "object_mostly_unlabelled": Kind(
+        "warning",
+        "More than half of the pixels of an object have no class in the mask of classes. The object has the "
+        "most frequent class of its other pixels.",
+        "Check that both masks are of the same image, with the same outlines. Otherwise export both again.",
     ),
 }

@@ -9,11 +9,12 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from paddlex_seg.data.coco.categories import listed_name
 from paddlex_seg.data.findings import Finding, finding
 from paddlex_seg.data.formats.assembly import (
     SourceImage,
@@ -59,8 +60,7 @@ def read_brush_png(root: Path) -> Conversion:
     if not masks:
         raise DatasetError(
             f"{root}: no file task-<id>-annotation-<id>-by-<user>-<tag>-<label>-<number>.png. Expected the "
-            "PNGs of "
-            "Label Studio's export 'Brush labels to PNG'."
+            "PNGs of Label Studio's export 'Brush labels to PNG'."
         )
     tasks = _read_tasks(root)
     taken = {mask.file for mask in masks}
@@ -68,10 +68,13 @@ def read_brush_png(root: Path) -> Conversion:
     if not images:
         raise DatasetError(
             f"{root}: {len(masks)} brush PNGs, but no images. The export does not contain them. Copy the "
-            "images of "
-            f"the project to {root / 'images'}."
+            f"images of the project to {root / 'images'}."
         )
     findings: list[Finding] = []
+    if others := sum(task.num_others for task in tasks.values()):
+        message = f"{others} polygons, boxes or other regions without brush were not read"
+        hint = "Export them as COCO, and convert that, if you need them."
+        findings.append(finding("source_unsupported", "the JSON export", message, hint=hint))
     by_task: dict[int, list[_Brush]] = {}
     for mask in masks:
         by_task.setdefault(mask.task, []).append(mask)
@@ -80,13 +83,17 @@ def read_brush_png(root: Path) -> Conversion:
     place_of_task = dict(_images_of_tasks(by_task, tasks, images, findings))
     file_names = ImageNames(root)
     members = list(_read_images(root, by_task, place_of_task, tasks, file_names, findings))
-    labels = read_class_names(root) or labels_in_order({ALL: members})
-    unlisted = [label for label in labels_in_order({ALL: members}) if label not in labels]
-    for label in unlisted:
-        findings.append(
-            finding("label_unknown", "label.txt", f"the class {label!r} is not in the list of classes")
-        )
-    members = [_without(image, set(unlisted)) for image in members] if unlisted else members
+    used = labels_in_order({ALL: members})
+    labels = read_class_names(root) or used
+    listed = {label: listed_name(label, labels) for label in used}
+    for label, name in listed.items():
+        if name is None:
+            message = f"the class {label!r} is not in the list of classes"
+            findings.append(finding("label_unknown", "label.txt", message))
+        elif name != label:
+            message = f"the label {label!r} was read as {name!r}"
+            findings.append(finding("label_spelling", "label.txt", message))
+    members = [_with_listed(image, listed) for image in members]
     return Conversion(
         splits=assemble_splits(root, {ALL: members}, labels),
         findings=tuple(findings),
@@ -109,6 +116,7 @@ class _Task:
     controls: frozenset[str]  # names of BrushLabels tags
     labels: frozenset[str]
     num_brushes: Mapping[int, int]  # brush regions of each annotation
+    num_others: int  # polygons, boxes and other regions
 
 
 def _parse(name: str) -> tuple[int, int, str, int] | None:
@@ -133,8 +141,8 @@ def _read_tasks(root: Path) -> dict[int, _Task]:
             return tasks
     raise DatasetError(
         f"{root}: the names of brush PNGs tell the number of the task, not its image. Export the same "
-        "project from "
-        f"Label Studio as JSON too, and put the file into {root}. Or export as COCO, which names the images."
+        f"project from Label Studio as JSON too, and put the file into {root}. Or export as COCO, which "
+        "names the images."
     )
 
 
@@ -149,16 +157,25 @@ def _tasks_in(entries: Sequence[Any]) -> Iterator[tuple[int, _Task]]:
         image = next((value for value in data.values() if _is_image_name(value)), None)
         if image is None:
             continue
-        annotations = entry.get("annotations", entry.get("completions")) or ()
-        brushes = {
+        regions = {
             item["id"]: [
-                (str(result.get("from_name")), _labels(result["value"]))
+                (str(result.get("from_name")), result["value"])
                 for result in item.get("result") or ()
-                if isinstance(result.get("value"), dict) and "rle" in result["value"]
+                if isinstance(result.get("value"), dict)
             ]
-            for item in annotations
+            for item in entry.get("annotations", entry.get("completions")) or ()
             if isinstance(item, dict) and isinstance(item.get("id"), int) and not item.get("was_cancelled")
         }
+        brushes = {
+            id: [(control, _labels(value)) for control, value in found if "rle" in value]
+            for id, found in regions.items()
+        }
+        others = [
+            value
+            for found in regions.values()
+            for _, value in found
+            if "rle" not in value and ("points" in value or "x" in value)
+        ]
         flat = [
             (key, _labels(value))
             for key, values in (entry.items() if data is entry else ())
@@ -173,6 +190,7 @@ def _tasks_in(entries: Sequence[Any]) -> Iterator[tuple[int, _Task]]:
                 controls=frozenset(control for control, _ in results),
                 labels=frozenset(label for _, label in results),
                 num_brushes={id: len(found) for id, found in brushes.items()},
+                num_others=len(others),
             ),
         )
 
@@ -248,8 +266,7 @@ def _read_images(
         if len(annotations) > 1:
             message = (
                 f"task {task} has {len(annotations)} annotations, {', '.join(map(str, annotations))}, of the "
-                "same "
-                "image; it was left out"
+                "same image; it was left out"
             )
             hint = "Keep the PNGs of one annotation. Move those of the others to another folder."
             findings.append(finding("source_shared", masks[0].file, message, hint=hint))
@@ -302,6 +319,7 @@ def _label_of(mask: _Brush, tasks: Mapping[int, _Task]) -> str:
     return mask.rest.partition("-")[2] or mask.rest
 
 
-def _without(image: SourceImage, labels: set[str]) -> SourceImage:
-    objects = tuple(item for item in image.objects if item.label not in labels)
-    return SourceImage(image.file_name, image.size_hw, objects)
+def _with_listed(image: SourceImage, listed: Mapping[str, str | None]) -> SourceImage:
+    """The image with the labels as they are listed, without the objects of other labels."""
+    named = ((item, listed[item.label]) for item in image.objects)
+    return replace(image, objects=tuple(replace(item, label=name) for item, name in named if name))

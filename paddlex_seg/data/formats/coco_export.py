@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from paddlex_seg.data.coco.categories import unused_dummies
-from paddlex_seg.data.coco.read import UnreadableFile, load_document
+from paddlex_seg.data.coco.other_content import other_content
+from paddlex_seg.data.coco.read import UnreadableFile, load_with_encoding
 from paddlex_seg.data.findings import Finding, FindingLog, finding
 from paddlex_seg.data.formats.conversion import ALL
 from paddlex_seg.data.formats.source_files import IGNORED_LABELS
@@ -21,7 +22,7 @@ from paddlex_seg.data.image_search import ImageIndex
 from paddlex_seg.data.images import IMAGE_SUFFIXES
 from paddlex_seg.data.layouts.recognise import coco_files
 from paddlex_seg.data.layouts.tree import Tree, join, scan_tree
-from paddlex_seg.errors import DatasetError
+from paddlex_seg.errors import UnclearDataset
 from paddlex_seg.structures import Category
 
 # Files of the same images for other tasks. They are read only if there is no other file for a split.
@@ -47,21 +48,26 @@ def read_coco_export(root: Path) -> CocoExport:
     A file belongs to the split that its name or its folder says. An image is searched in the folder of the
     file, in folders with the name of the split, in the folders of images, and then under every name that it
     may have (`ImageIndex`). Its new name is its path in ``root``, without ``images/``. An image that is not
-    found keeps its record. Raises DatasetError when two files are for the same split.
+    found keeps its record. Raises UnclearDataset when two files are for the same split.
     """
     tree = scan_tree(root)
     findings: list[Finding] = []
     documents: dict[str, dict[str, Any]] = {}
     places = _Images(tree, root)
-    for split, name in _files_by_split(tree, findings).items():
+    files, left_out = files_by_split(tree, "")
+    findings += left_out
+    for split, name in files.items():
         try:
-            document = load_document(root / name)
+            document, about_encoding = load_with_encoding(root / name)
         except UnreadableFile as error:
             findings.append(finding(error.finding.code, name, error.finding.message))
             continue
-        if not isinstance(document, dict):
-            message = f"the top level is a {type(document).__name__}, not an object"
-            findings.append(finding("json_top_level", name, message))
+        if about_encoding is not None:
+            code, message = about_encoding
+            findings.append(finding(code, name, message))
+        other = other_content(document)
+        if other is not None:
+            findings.append(finding("json_top_level", name, other))
             continue
         documents[split] = _with_new_names(document, name, places, findings)
     documents = _without_dead_classes(documents, findings)
@@ -78,10 +84,15 @@ def entries_of(document: Mapping[str, Any], key: str) -> list[Any]:
 # ---- files
 
 
-def _files_by_split(tree: Tree, findings: list[Finding]) -> dict[str, str]:
-    """The file of each split. Files for other tasks, and a file of all images beside splits, are left out."""
+def files_by_split(tree: Tree, folder: str) -> tuple[dict[str, str], list[Finding]]:
+    """The file of each split of the export that begins in ``folder``, with findings about the others.
+
+    Names are relative to ``folder``. Files for other tasks, and a file of all images beside splits, are left
+    out. Raises UnclearDataset when two files are for the same split.
+    """
     files: dict[str, list[str]] = {}
-    for name in coco_files(tree, ""):
+    findings: list[Finding] = []
+    for name in (path[len(folder) :].lstrip("/") for path in coco_files(tree, folder)):
         if posixpath.basename(name).startswith("image_info_"):
             findings.append(_left_out(name, "it lists images without annotations"))
         else:
@@ -90,10 +101,11 @@ def _files_by_split(tree: Tree, findings: list[Finding]) -> dict[str, str]:
     for split, names in files.items():
         best = [name for name in names if not _OTHER_TASKS.match(posixpath.basename(name))] or names
         if len(best) > 1:
-            raise DatasetError(
-                f"{tree.place}: {' and '.join(best)} are both for the split {split!r}. Move all but one out "
-                f"of "
-                "the folder, or give each the name of its split, such as instances_train.json."
+            both = "both" if len(best) == 2 else "all"
+            images = "all images" if split == ALL else f"the split {split!r}"
+            raise UnclearDataset(
+                f"{tree.place / folder}: {' and '.join(best)} are {both} for {images}. Move all but one out "
+                "of the folder, or give each the name of its split, such as instances_train.json."
             )
         chosen[split] = best[0]
         findings += [
@@ -102,7 +114,7 @@ def _files_by_split(tree: Tree, findings: list[Finding]) -> dict[str, str]:
     if ALL in chosen and "train" in chosen:
         name = chosen.pop(ALL)
         findings.append(_left_out(name, f"{chosen['train']} and others have the splits"))
-    return chosen
+    return chosen, findings
 
 
 def _left_out(name: str, why: str) -> Finding:

@@ -169,8 +169,7 @@ def class_mask_by_list(mask: MaskPixels, names: Sequence[str], file: str) -> Cla
             others = [code for code in distinct(mask.values) if code not in NUMBER_OF_VOC_COLOUR]
             raise DatasetError(
                 f"{file} is a colour image, and {LABELMAP} does not exist, which gives the class of each "
-                "colour "
-                f"in lines such as bolt:{colour_text(others[0])}::"
+                f"colour in lines such as bolt:{colour_text(others[0])}::"
             )
         numbers = mask.values
     labels = {

@@ -1,6 +1,5 @@
 """Reads masks stored as image files: one file with object ids, or one file per object."""
 
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,11 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from paddlex_seg.data.images import DECODER_ERRORS, too_large
 from paddlex_seg.errors import DatasetError
-from paddlex_seg.masks.rle import rle_areas, runs_to_rle
+from paddlex_seg.masks.rle import runs_to_rle
 from paddlex_seg.structures import Rle
 
 IdMap = NDArray[np.integer[Any]]  # [H, W]
@@ -112,25 +110,6 @@ def id_map_to_rles(ids: IdMap) -> dict[int, Rle]:
     return masks
 
 
-def class_of_ids(ids: IdMap, classes: IdMap, unlabelled: Collection[int] = (0, VOID)) -> dict[int, int]:
-    """The most frequent value of ``classes`` in each object of ``ids``, and in its background 0.
-
-    Values in ``unlabelled`` are only used if an object has no other value.
-    """
-    flat, values = ids.ravel(), classes.ravel()
-    changes = np.flatnonzero((flat[1:] != flat[:-1]) | (values[1:] != values[:-1])) + 1
-    starts = np.concatenate([[0], changes])
-    lengths = np.diff(np.append(starts, flat.size))
-    pairs, index = np.unique(np.stack([flat[starts], values[starts]], axis=1), axis=0, return_inverse=True)
-    counts = np.bincount(index.ravel(), weights=lengths)
-    best: dict[int, tuple[float, int]] = {}
-    for (number, value), count in zip(pairs.tolist(), counts.tolist(), strict=True):
-        votes = 0.0 if value in unlabelled else count
-        if votes > best.get(number, (-1.0, 0))[0]:
-            best[number] = (votes, value)
-    return {number: value for number, (_, value) in best.items()}
-
-
 def renumbered(values: IdMap, numbers: dict[int, int]) -> IdMap:
     """``values`` [H, W], each replaced by its number. Values without a number become 0."""
     flat = values.ravel()
@@ -145,43 +124,6 @@ def distinct(values: IdMap) -> list[int]:
     flat = values.ravel()
     starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
     return np.unique(flat[starts]).tolist()
-
-
-class SmoothedMask(DatasetError):
-    """A mask of numbers that was smoothed, so that its values along edges mean nothing."""
-
-
-def expect_sharp(mask: MaskPixels, ids: IdMap, rles: Mapping[int, Rle], path: Path) -> None:
-    """Raises SmoothedMask if the object numbers ``ids`` of a mask were changed by JPEG or by smoothing.
-
-    ``rles`` are the masks of the numbers.
-    """
-    if mask.is_jpeg:
-        raise SmoothedMask(f"{path}: the mask was saved as JPEG, which changes its numbers")
-    count = _num_values_at_edges(ids, rles)
-    if count:
-        raise SmoothedMask(
-            f"{path}: {count} of {len(rles)} values lie only along the edges of the others, as smoothing "
-            "makes "
-            "them"
-        )
-
-
-def _num_values_at_edges(ids: IdMap, rles: Mapping[int, Rle]) -> int:
-    """Number of values that only lie within two pixels of much more frequent values.
-
-    0 if there are less than four of them, or if they are less than half of all values.
-    """
-    if len(rles) < 5:
-        return 0
-    areas = rle_areas(list(rles.values()))
-    numbers, is_small = list(rles), areas < 0.05 * areas.max()
-    if is_small.sum() < max(4, len(rles) / 2):
-        return 0
-    kinds = {number: 1 if small else 2 for number, small in zip(numbers, is_small.tolist(), strict=True)}
-    kind = renumbered(ids, kinds)
-    near_main = ndimage.binary_dilation(kind == 2, structure=np.ones((3, 3)), iterations=2)
-    return int(is_small.sum()) if near_main[kind == 1].mean() > 0.9 else 0
 
 
 def _read_array(path: Path) -> IdMap:

@@ -58,7 +58,6 @@ class PieceCount:
         elif len(self._in_pieces) > self._num_numbers / 2:
             message = (
                 f"{len(self._in_pieces)} of {self._num_numbers} object numbers cover several pieces each, so "
-                "they "
-                f"may be classes; the first is in {mask}: {count} pieces"
+                f"they may be classes; the first is in {mask}: {count} pieces"
             )
             yield finding("mask_several_pieces", folder, message)

@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from paddlex_seg.data.coco.categories import listed_name
 from paddlex_seg.data.findings import Finding, finding
 from paddlex_seg.data.formats.assembly import (
     SourceImage,
@@ -19,19 +20,18 @@ from paddlex_seg.data.formats.assembly import (
 )
 from paddlex_seg.data.formats.brush_png import has_brush_masks, read_brush_png
 from paddlex_seg.data.formats.conversion import ALL, Conversion
+from paddlex_seg.data.formats.mask_classes import UnlabelledObjects, class_of_ids
 from paddlex_seg.data.formats.mask_colours import class_mask_by_list
 from paddlex_seg.data.formats.mask_images import (
     MASK_SUFFIXES,
     IdMap,
-    SmoothedMask,
-    class_of_ids,
     distinct,
-    expect_sharp,
     id_map_to_rles,
     read_binary_mask,
     read_mask_pixels,
 )
 from paddlex_seg.data.formats.mask_pieces import PieceCount, num_large_pieces
+from paddlex_seg.data.formats.mask_smoothing import SmoothedMask, cut_at_half, expect_sharp
 from paddlex_seg.data.formats.mask_sources import (
     INDEX,
     ONLY_CLASS,
@@ -204,6 +204,8 @@ class _Looks:
         self.colours: list[str] = []
         self.soft: list[str] = []
         self.with_polygons: list[str] = []
+        self.unlabelled = UnlabelledObjects()
+        self.spelled: dict[tuple[str, str], list[str]] = {}  # masks by their label and the listed one
 
     def findings(self, folder: str) -> Iterator[Finding]:
         """The findings about all masks."""
@@ -212,8 +214,7 @@ class _Looks:
             mask, count = self.pieces[0]
             message = (
                 f"{len(self.pieces)} masks without a number in their name have several pieces, which became "
-                "one "
-                f"object; the first is {mask}: {count} pieces"
+                f"one object; the first is {mask}: {count} pieces"
             )
             yield finding("mask_several_pieces", mask, message)
         if self.colours:
@@ -222,13 +223,16 @@ class _Looks:
         if self.with_polygons:
             message = (
                 f"{len(self.with_polygons)} masks have a JSON file of EISeg beside them, whose polygons were "
-                "taken; "
-                f"the first is {self.with_polygons[0]}"
+                f"taken; the first is {self.with_polygons[0]}"
             )
             yield finding("mask_not_read", folder, message)
         if self.soft:
             message = f"{len(self.soft)} masks have gray values along edges; the first is {self.soft[0]}"
             yield finding("mask_soft_edges", folder, message)
+        yield from self.unlabelled.findings(folder)
+        for (label, listed), masks in self.spelled.items():
+            message = f"{len(masks)} masks have the label {label!r}, which was read as {listed!r}"
+            yield finding("label_spelling", masks[0], message)
 
 
 def _read_objects(
@@ -245,9 +249,9 @@ def _read_objects(
             label = label_of_piece(rest)
             known = source.known
             label = known[0] if label == ONLY_CLASS and known is not None and len(known) == 1 else label
-            if _is_wanted(label, known, mask, findings):
+            if wanted := _wanted(label, known, mask, looks, findings):
                 has_number = bool(re.search(r"\d", rest))
-                yield label, _read_one_object(source.root, mask, looks, has_number), False
+                yield wanted, _read_one_object(source.root, mask, looks, has_number), False
 
 
 def _read_folder(
@@ -257,9 +261,9 @@ def _read_folder(
     place = source.root / folder
     is_indexed = (place / INDEX).is_file()
     for file, label, iscrowd in _index_entries(place):
-        if _is_wanted(label, source.known, f"{folder}/{file}", findings):
+        if wanted := _wanted(label, source.known, f"{folder}/{file}", looks, findings):
             has_number = is_indexed or bool(re.search(r"\d", file))
-            yield label, _read_one_object(source.root, f"{folder}/{file}", looks, has_number), iscrowd
+            yield wanted, _read_one_object(source.root, f"{folder}/{file}", looks, has_number), iscrowd
 
 
 def _read_one_object(root: Path, mask: str, looks: _Looks, has_number: bool) -> Rle:
@@ -298,22 +302,29 @@ def _read_numbers(
     if polygons is not None:
         looks.with_polygons.append(mask)
         for name, points in polygons:
-            if _is_wanted(name, source.known, mask, findings):
-                yield name, polygons_to_rle([points], (ids.shape[0], ids.shape[1])), False
+            if wanted := _wanted(name, source.known, mask, looks, findings):
+                yield wanted, polygons_to_rle([points], (ids.shape[0], ids.shape[1])), False
         return
     if pixels.is_colour:
         looks.colours.append(mask)
+    try:
+        expect_sharp(pixels, source.root / mask)
+    except SmoothedMask:
+        sharp = None if pixels.is_jpeg or pixels.is_colour else cut_at_half(ids)
+        if sharp is None:
+            raise
+        ids = sharp
+        looks.soft.append(mask)
     rles = id_map_to_rles(ids)
-    expect_sharp(pixels, ids, rles, source.root / mask)
     looks.numbers.add(mask, ids, rles)
-    labels = _labels_of_numbers(source, mask, ids)
+    labels = _labels_of_numbers(source, mask, ids, looks)
     nameless = []
     for number, rle in rles.items():
         label = labels.get(number)
         if label is None:
             nameless.append(number)
-        elif _is_wanted(label, source.known, mask, findings):
-            yield label, rle, False
+        elif wanted := _wanted(label, source.known, mask, looks, findings):
+            yield wanted, rle, False
     if nameless:
         some = ", ".join(str(number) for number in nameless[:10])
         message = (
@@ -348,7 +359,7 @@ def _polygons_of_eiseg(mask: Path) -> list[tuple[str, list[float]]] | None:
         ) from error
 
 
-def _labels_of_numbers(source: MaskSource, mask: str, ids: IdMap) -> Mapping[int, str]:
+def _labels_of_numbers(source: MaskSource, mask: str, ids: IdMap, looks: _Looks) -> Mapping[int, str]:
     """The class of each object number: from a JSON file, from the class mask, or the only class there is."""
     sidecar = (source.root / mask).with_suffix(".json")
     if sidecar.is_file():
@@ -369,8 +380,13 @@ def _labels_of_numbers(source: MaskSource, mask: str, ids: IdMap) -> Mapping[int
                 f"the mask of objects is {ids.shape} (height, width), "
                 f"but the mask of classes is {classes.values.shape}"
             )
-        values = class_of_ids(ids, classes.values)
-        return {number: classes.labels[value] for number, value in values.items() if value in classes.labels}
+        labels = {}
+        for number, found in class_of_ids(ids, classes.values).items():
+            if found.value in classes.labels:
+                labels[number] = classes.labels[found.value]
+                if number:
+                    looks.unlabelled.add(mask, number, found)
+        return labels
     listed = source.class_list
     classes_left = (
         None
@@ -385,13 +401,18 @@ def _labels_of_numbers(source: MaskSource, mask: str, ids: IdMap) -> Mapping[int
     return dict.fromkeys(distinct(ids), ONLY_CLASS if classes_left is None else classes_left[0])
 
 
-def _is_wanted(label: str, known: Sequence[str] | None, file: str, findings: list[Finding]) -> bool:
-    if label in IGNORED_LABELS:
-        return False
-    if known is not None and label not in known:
+def _wanted(
+    label: str, known: Sequence[str] | None, file: str, looks: _Looks, findings: list[Finding]
+) -> str | None:
+    """The class that a label means; None if its mask is not wanted."""
+    if label in IGNORED_LABELS or known is None:
+        return None if label in IGNORED_LABELS else label
+    listed = listed_name(label, known)
+    if listed is None:
         findings.append(finding("label_unknown", file, f"the class {label!r} is not in the list of classes"))
-        return False
-    return True
+    elif listed != label:
+        looks.spelled.setdefault((label, listed), []).append(file)
+    return listed
 
 
 def _read_json(path: Path) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from paddlex_seg.data.coco.categories import listed_name
 from paddlex_seg.data.findings import Finding, finding
 from paddlex_seg.data.formats.conversion import ALL
 from paddlex_seg.data.formats.mask_images import MASK_SUFFIXES
@@ -203,7 +204,7 @@ class _Found:
         for mask in masks:
             image, rest = self._image_and_rest(mask)
             label = label_of_piece(rest)
-            is_known = re.search(r"\d", rest) if label == ONLY_CLASS else label in (class_list or ())
+            is_known = re.search(r"\d", rest) if label == ONLY_CLASS else listed_name(label, class_list or ())
             if image is None or not is_known:
                 return list(masks)
             found.setdefault(image, []).append(f"{self._mask_folder}/{mask}")

@@ -15,6 +15,7 @@ from pathlib import Path
 from paddlex_seg.data.findings import Finding, finding
 from paddlex_seg.data.formats.assembly import SourceImage, SourceObject, assemble_splits
 from paddlex_seg.data.formats.conversion import ALL, Conversion
+from paddlex_seg.data.formats.mask_classes import ClassOfObject, UnlabelledObjects, class_of_ids
 from paddlex_seg.data.formats.mask_colours import (
     LABELMAP,
     META_FILE,
@@ -28,13 +29,11 @@ from paddlex_seg.data.formats.mask_colours import (
 )
 from paddlex_seg.data.formats.mask_images import (
     VOID,
-    SmoothedMask,
-    class_of_ids,
-    expect_sharp,
     id_map_to_rles,
     read_mask_pixels,
 )
 from paddlex_seg.data.formats.mask_pieces import PieceCount
+from paddlex_seg.data.formats.mask_smoothing import SmoothedMask, expect_sharp
 from paddlex_seg.data.formats.source_files import (
     CLASS_LISTS,
     IGNORED_LABELS,
@@ -132,9 +131,8 @@ def _read_folder(folder: Path, root: Path, file_names: ImageNames) -> _Folder:
         stem = sorted(parts.masks)[0]
         message = (
             f"SegmentationClass/{os.path.splitext(parts.masks[stem])[0]}.png does not exist, nor any other "
-            "mask of "
-            f"classes; it gives the class of each object in {parts.object_folder}/{parts.masks[stem]}. The "
-            f"{len(parts.masks)} images were left out"
+            "mask of classes; it gives the class of each object in "
+            f"{parts.object_folder}/{parts.masks[stem]}. The {len(parts.masks)} images were left out"
         )
         findings.append(finding("mask_class_missing", "SegmentationClass", message))
     coding, guessed = _class_coding(parts, root)
@@ -147,9 +145,6 @@ def _read_folder(folder: Path, root: Path, file_names: ImageNames) -> _Folder:
         for split, stems in stems_of_split.items()
     }
     return _Folder(splits, coding.names, findings)
-
-
-# ---- files
 
 
 # ---- classes
@@ -194,13 +189,12 @@ def _class_coding(parts: VocParts, root: Path) -> tuple[_Coding, list[Finding]]:
     if listed is None and not _is_pascal_voc(parts):
         message = (
             "there is no list of classes, so the 20 classes of Pascal VOC were taken: 1 is "
-            f"{VOC_CLASSES[0]}, "
-            f"2 is {VOC_CLASSES[1]}"
+            f"{VOC_CLASSES[0]}, 2 is {VOC_CLASSES[1]}"
         )
         hint = (
             f"Write the names into {parts.root / 'class_names.txt'}, one a line, with _background_ first, "
-            "and "
-            f"convert again. A file {LABELMAP} with the colours, or {', '.join(CLASS_LISTS)}, is read too."
+            f"and convert again. A file {LABELMAP} with the colours, or {', '.join(CLASS_LISTS)}, is read "
+            "too."
         )
         findings.append(finding("classes_guessed", "class_names.txt", message, hint=hint))
     return _Coding(names=names, of_value=of_value), findings
@@ -228,9 +222,6 @@ def _is_pascal_voc(parts: VocParts) -> bool:
         )
     }
     return bool(names) and names <= {name.encode() for name in VOC_CLASSES}
-
-
-# ---- lists
 
 
 # ---- images
@@ -264,6 +255,36 @@ class _Unknown:
             yield finding("label_unknown", files[0], message)
 
 
+@dataclass
+class _Looks:
+    """Counts what is unusual about the masks."""
+
+    unknown: _Unknown = field(default_factory=_Unknown)
+    pieces: PieceCount = field(default_factory=PieceCount)
+    unlabelled: UnlabelledObjects = field(default_factory=UnlabelledObjects)
+    empty: list[str] = field(default_factory=list)  # masks of objects without an object
+    bare: list[tuple[str, str]] = field(default_factory=list)  # masks of classes, and a class without object
+
+    def findings(self, parts: VocParts, expected: str) -> Iterator[Finding]:
+        """The findings about all masks. ``expected``: the values that have a class."""
+        yield from self.unknown.findings(expected)
+        if self.empty:
+            message = (
+                f"{len(self.empty)} masks of objects have no value but {VOID}, which means 'not labelled', "
+                f"so their images have no objects; the first is {self.empty[0]}"
+            )
+            yield finding("mask_void_only", parts.object_folder, message)
+        yield from self.pieces.findings(parts.object_folder)
+        yield from self.unlabelled.findings(parts.object_folder)
+        if self.bare:
+            mask, label = self.bare[0]
+            message = (
+                f"{len(self.bare)} masks of classes have pixels of a class where the mask of objects has no "
+                f"object; the first is {mask} with pixels of {label}"
+            )
+            yield finding("mask_class_without_object", parts.class_folder, message)
+
+
 def _read_images(
     stems: Sequence[str],
     parts: VocParts,
@@ -274,8 +295,7 @@ def _read_images(
     places = {stem: place for stem in stems if (place := parts.image(stem)) is not None}
     sizes = image_sizes(places.values())
     images: dict[str, SourceImage] = {}
-    unknown, empty, without = _Unknown(), list[str](), list[str]()
-    pieces, bare = PieceCount(), list[tuple[str, str]]()
+    looks, without = _Looks(), list[str]()
     for stem in stems:
         if parts.image_of_mask.get(stem, stem) in parts.shared and stem in parts.masks:
             continue
@@ -286,9 +306,7 @@ def _read_images(
         name = parts.images[parts.image_of_mask.get(stem, stem)]
         try:
             if stem in parts.masks:
-                size_hw, objects = _read_masks(
-                    stem, parts, coding, sizes[places[stem]], unknown, empty, pieces, bare
-                )
+                size_hw, objects = _read_masks(stem, parts, coding, sizes[places[stem]], looks)
             elif (
                 coding.labelmap is not None and stem not in parts.classes
             ):  # listed by CVAT: an image that was looked at, without objects
@@ -297,8 +315,7 @@ def _read_images(
             else:
                 raise DatasetError(
                     f"{parts.object_folder}/{stem}.png does not exist; the image {parts.image_folder}/{name} "
-                    "was "
-                    "left out"
+                    "was left out"
                 )
         except DatasetError as error:
             mask = f"{parts.object_folder}/{parts.masks[stem]}" if stem in parts.masks else stem
@@ -306,22 +323,7 @@ def _read_images(
             findings.append(finding(code, mask, str(error).rstrip(".")))
             continue
         images[stem] = SourceImage(file_names.of_file(places[stem], name), size_hw, objects)
-    findings += unknown.findings(coding.expected)
-    if empty:
-        message = (
-            f"{len(empty)} masks of objects have no value but {VOID}, which means 'not labelled', so their "
-            "images "
-            f"have no objects; the first is {empty[0]}"
-        )
-        findings.append(finding("mask_void_only", parts.object_folder, message))
-    findings += pieces.findings(parts.object_folder)
-    if bare:
-        message = (
-            f"{len(bare)} masks of classes have pixels of a class where the mask of objects has no object; "
-            "the "
-            f"first is {bare[0][0]} with pixels of {bare[0][1]}"
-        )
-        findings.append(finding("mask_class_without_object", parts.class_folder, message))
+    findings += looks.findings(parts, coding.expected)
     if without:
         message = f"{len(without)} listed images have no mask; the first is {without[0]}"
         findings.append(finding("image_without_labels", parts.object_folder, message))
@@ -333,21 +335,17 @@ def _read_masks(
     parts: VocParts,
     coding: _Coding,
     image_size: ImageSize | DatasetError,
-    unknown: _Unknown,
-    empty: list[str],
-    pieces: PieceCount,
-    bare: list[tuple[str, str]],
+    looks: _Looks,
 ) -> tuple[tuple[int, int], tuple[SourceObject, ...]]:
     mask = f"{parts.object_folder}/{parts.masks[stem]}"
     pixels = read_mask_pixels(parts.root / mask)
     ids = object_numbers(pixels)
     rles = id_map_to_rles(ids)
-    expect_sharp(pixels, ids, rles, parts.root / mask)
+    expect_sharp(pixels, parts.root / mask)
     if stem not in parts.classes:
         raise DatasetError(
             f"{parts.class_folder}/{os.path.splitext(parts.masks[stem])[0]}.png does not exist, which gives "
-            "the "
-            "class of each object"
+            "the class of each object"
         )
     classes = coding.read(parts.root, f"{parts.class_folder}/{parts.classes[stem]}")
     if ids.shape != classes.values.shape:
@@ -356,22 +354,35 @@ def _read_masks(
             f"but the mask of classes is {classes.values.shape}"
         )
     size_hw = agreed_size(image_size, ids.shape, "the mask")
-    values = class_of_ids(ids, classes.values, classes.unlabelled)
-    objects, has_void = [], False
-    pieces.add(mask, ids, {number: rle for number, rle in rles.items() if number != VOID})
-    if values.get(0) in classes.labels:
-        bare.append((f"{parts.class_folder}/{parts.classes[stem]}", classes.labels[values[0]]))
-    for number, rle in rles.items():
-        value = values[number]
-        if number == VOID and (coding.labelmap is None or value in classes.unlabelled):
-            has_void = True
-        elif value in classes.labels:
-            objects.append(SourceObject(classes.labels[value], rle))
+    class_of = class_of_ids(ids, classes.values, classes.unlabelled)
+    has_void = _has_void(class_of)
+    no_objects = {0, VOID} if has_void else {0}
+    objects = {number: rle for number, rle in rles.items() if number not in no_objects}
+    looks.pieces.add(mask, ids, objects)
+    values = [class_of[number].value for number in sorted(no_objects & class_of.keys())]
+    if has_void and not objects:
+        looks.empty.append(mask)
+    elif names := [classes.labels[value] for value in values if value in classes.labels]:
+        looks.bare.append((f"{parts.class_folder}/{parts.classes[stem]}", names[0]))
+    labelled = []
+    for number, rle in objects.items():
+        found = class_of[number]
+        if found.value in classes.labels:
+            labelled.append(SourceObject(classes.labels[found.value], rle))
+            looks.unlabelled.add(mask, number, found)
         else:
-            unknown.add(coding.describe(classes, value), mask, number)
-    if has_void and len(values) == 1 + (0 in values):
-        empty.append(mask)
-    return size_hw, tuple(objects)
+            looks.unknown.add(coding.describe(classes, found.value), mask, number)
+    return size_hw, tuple(labelled)
+
+
+def _has_void(class_of: Mapping[int, ClassOfObject]) -> bool:
+    """Whether 255 stands for borders and regions that are not labelled.
+
+    It is an object only in a mask that counts so far, up to 254, and if most of its pixels have a class.
+    """
+    if VOID not in class_of:
+        return False
+    return VOID - 1 not in class_of or class_of[VOID].is_mostly_unlabelled
 
 
 def _what_lacks(stem: str, parts: VocParts) -> Finding | None:

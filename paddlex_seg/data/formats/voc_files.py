@@ -132,20 +132,17 @@ def expect_masks(parts: VocParts) -> None:
         if parts.classes:
             classes = (
                 f"; the {len(parts.classes)} masks in {parts.class_folder} show classes, not where one "
-                "object "
-                "ends and the next begins, so objects that touch cannot be told apart"
+                "object ends and the next begins, so objects that touch cannot be told apart"
             )
         raise DatasetError(
             f"{parts.root}: no *.png in SegmentationObject{boxes}{classes}. Expected two PNGs for each image "
-            "in "
-            "JPEGImages: one in SegmentationObject, whose pixel values are object numbers, and one in "
+            "in JPEGImages: one in SegmentationObject, whose pixel values are object numbers, and one in "
             "SegmentationClass, whose pixel values are classes. Export the masks of objects too."
         )
     if not parts.images:
         raise DatasetError(
             f"{parts.root}: {len(parts.masks)} masks in {parts.object_folder}, but no image in JPEGImages. "
-            "CVAT "
-            "exports images only if 'Save images' is on. Copy the images to "
+            "CVAT exports images only if 'Save images' is on. Copy the images to "
             f"{parts.root / 'JPEGImages'}, such as {sorted(parts.masks)[0]}.jpg."
         )
 

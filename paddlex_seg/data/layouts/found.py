@@ -4,19 +4,23 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from paddlex_seg.data.formats.coco_export import files_by_split
 from paddlex_seg.data.images import IMAGE_SUFFIXES
-from paddlex_seg.data.layouts.recognise import Layout, recognise, roots
+from paddlex_seg.data.layouts.recognise import EISEG_MASKS, Layout, recognise, roots
 from paddlex_seg.data.layouts.tree import Tree, scan_tree
-from paddlex_seg.errors import ConfigError, DatasetError, ForeignDataset
+from paddlex_seg.errors import ConfigError, DatasetError, ForeignDataset, UnclearDataset
 
 AUTO = "auto"
 _SHOWN = 6
 _EXPECTED = (
     "Expected images/ with annotations/instance_train.json and instance_val.json, or a data set as written "
-    "by "
-    "CVAT, Roboflow, Label Studio, LabelMe, X-AnyLabeling, EISeg, PaddleX, or in the layouts of COCO, Pascal "
-    "VOC "
-    "or YOLO"
+    "by CVAT, Roboflow, Label Studio, LabelMe, X-AnyLabeling, EISeg, PaddleX, or in the layouts of COCO, "
+    "Pascal VOC or YOLO"
+)
+_EISEG_ADVICE = (
+    "They show classes, not objects. Save as COCO in EISeg, which writes label/annotations.json. Or, if the "
+    "objects of a class never touch, make masks of objects with EISeg's tool semantic2instance.py, put the "
+    "images into images/ and these masks into masks/ of a new folder, and set Global.dataset_dir to it."
 )
 _TOOLS_BY_KEY = {
     "_via_img_metadata": "a project of VGG Image Annotator; export it as COCO",
@@ -45,8 +49,7 @@ def require_place(dataset_dir: Path) -> Path:
     elif dataset_dir.suffix.lower() != ".zip":
         raise DatasetError(
             f"{dataset_dir}: this is a file. Set Global.dataset_dir to the folder of the data set, or to a "
-            f"zip "
-            "archive of it."
+            "zip archive of it."
         )
     return dataset_dir
 
@@ -54,52 +57,55 @@ def require_place(dataset_dir: Path) -> Path:
 def find_layout(dataset_dir: Path, place: Path, source: str = AUTO) -> Layout:
     """The layout of the data set in ``place`` (`require_place`). source: its format, or auto.
 
-    Raises DatasetError when there is no data set or more than one. Raises ConfigError when its format is
-    not ``source``, or with auto when there are several.
+    Raises UnclearDataset when there is no data set or more than one, several COCO files for one split, or
+    only masks of classes by EISeg. Raises ConfigError when its format is not ``source``, or with auto when
+    there are several.
     """
     tree = scan_tree(place)
     layouts = recognise(tree)
     if not layouts:
-        raise DatasetError(f"{dataset_dir}: no data set was recognised. {describe(tree)}. {_EXPECTED}.")
+        raise UnclearDataset(f"{dataset_dir}: no data set was recognised. {describe(tree)}. {_EXPECTED}.")
     if len(roots(layouts)) > 1:
         names = ", ".join(f"{layout.root} ({layout.format})" for layout in layouts[:_SHOWN])
         more = f" and {len(layouts) - _SHOWN} more" if len(layouts) > _SHOWN else ""
-        raise DatasetError(
-            f"{dataset_dir}: contains several data sets ({names}{more}). Set Global.dataset_dir to one of "
-            f"them."
+        raise UnclearDataset(
+            f"{dataset_dir}: contains several data sets ({names}{more}). "
+            "Set Global.dataset_dir to one of them."
         )
     fitting = [layout for layout in layouts if source in (AUTO, layout.format)]
-    if {layout.format for layout in fitting} == {
-        "COCO",
-        "MaskPNG",
-    }:  # EISeg writes both; COCO has the objects
+    if {layout.format for layout in fitting} == {"COCO", "MaskPNG"}:
+        # EISeg writes both; COCO has the objects
         fitting = [layout for layout in fitting if layout.format == "COCO"]
     names = " and ".join(layout.name for layout in layouts)
     kinds = ", ".join(layout.format for layout in layouts)
     if not fitting:
         raise ConfigError(
             f"CheckDataset.convert.src_dataset_type is {source}, but {layouts[0].at(dataset_dir)} is "
-            f"{names}. "
-            f"Set it to {' or '.join([*kinds.split(', '), AUTO])}."
+            f"{names}. Set it to {' or '.join([*kinds.split(', '), AUTO])}."
         )
     if len(fitting) > 1:
         raise ConfigError(
             f"{layouts[0].at(dataset_dir)}: has annotations in several formats: {names}. Set "
             f"CheckDataset.convert.src_dataset_type to the one that you want: {kinds}."
         )
-    return fitting[0]
+    layout = fitting[0]
+    if layout.format == "COCO" and not layout.is_own:
+        files_by_split(tree, layout.root)  # raises
+    if layout.name == EISEG_MASKS:
+        raise UnclearDataset(f"{layout.at(dataset_dir)}: these are {EISEG_MASKS}. {_EISEG_ADVICE}")
+    return layout
 
 
 def own_root(dataset_dir: Path) -> Path:
     """The folder of the data set in ``dataset_dir`` that has this toolkit's layout.
 
-    Raises ForeignDataset when another tool wrote it, and DatasetError when there is none or more than one.
+    Raises ForeignDataset when another tool wrote it, and UnclearDataset when there is none or more than one.
     """
     place = require_place(dataset_dir)
     try:
         layout = find_layout(dataset_dir, place)
     except ConfigError as error:  # several formats; one must be chosen
-        raise DatasetError(str(error)) from error
+        raise UnclearDataset(str(error)) from error
     if layout.is_own:
         return layout.at(place)
     where = layout.at(Path(dataset_dir) if place.is_dir() else place)
@@ -107,8 +113,8 @@ def own_root(dataset_dir: Path) -> Path:
     if has_layout_of_paddlex(where, layout):
         what = "writes annotations/instance_train.json and instance_val.json beside it, changes no file"
     raise ForeignDataset(
-        f"{where}: this is {layout.name}, format {layout.format}. It must be converted first. This command "
-        f"{what}, and says how to go on:",
+        f"{where}: this is {layout.name}, format {layout.format}. It must be converted first",
+        f"This command {what}, and says how to go on:",
         source=AUTO,
     )
 

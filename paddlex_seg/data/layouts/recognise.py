@@ -24,6 +24,7 @@ ANNOTATION_FOLDERS = (
     "images",
 )
 MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
+EISEG_MASKS = "EISeg's masks (label/*.png)"
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def _name_of_coco(files: Sequence[str]) -> str:
     listed = ", ".join(files[:4]) + (f" and {len(files) - 4} more" if len(files) > 4 else "")
     if "_annotations.coco.json" in names:
         return f"Roboflow's COCO export ({listed})"
-    if "result.json" in names:
+    if "result.json" in names or "result_coco.json" in names:
         return f"Label Studio's COCO export ({listed})"
     if any(re.fullmatch(r"instances_(train|val|test)\d{4}\.json", name) for name in names):
         return f"the layout of COCO's own data sets ({listed})"
@@ -221,7 +222,7 @@ def _mask_png(tree: Tree, folder: str) -> Layout | None:
     }
     stems = [name.rpartition(".")[0].lower() for name in tree.files_of(folder, *IMAGE_SUFFIXES)]
     if pngs and any(f"{stem.rpartition('/')[2]}.png" in pngs for stem in stems):
-        return Layout("MaskPNG", "EISeg's masks (label/*.png)", folder)
+        return Layout("MaskPNG", EISEG_MASKS, folder)
     return _one_per_split(tree, folder, _mask_png)
 
 

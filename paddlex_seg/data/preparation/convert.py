@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 from paddlex_seg.data.coco.paths import dataset_paths
 from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.coco.write import coco_to_json
+from paddlex_seg.data.conversion_errors import ERRORS_FILE, errors_to_json
 from paddlex_seg.data.findings import Finding, finding
 from paddlex_seg.data.formats.coco_export import entries_of, read_coco_export
 from paddlex_seg.data.formats.conversion import ALL, Conversion
@@ -74,7 +75,8 @@ def convert_dataset(
 
     LabelMe files beside ``images/`` are converted in their own folder, if it can be written. The data set is
     split into train and val if ``split`` is enabled or the source has no val split. Raises ConfigError for a
-    format that is not supported or not there, DatasetError when nothing is recognised, and NothingConverted.
+    format that is not supported or not there, UnclearDataset when no data set or more than one is
+    recognised, and NothingConverted.
     """
     source = settings.src_dataset_type
     if source not in SOURCES:
@@ -123,8 +125,7 @@ def _already_there(root: Path, output_dir: Path, split: SplitSettings) -> Prepar
 
 def _convert_in_place(root: Path, layout: Layout, split: SplitSettings) -> Prepared:
     recover(root)
-    conversion = READERS[layout.format](root)
-    _require_images(root, conversion)
+    conversion = _read(layout, root)
     splits, is_new_split = _divided(conversion, root / "images", split)
     files = annotation_files(root, splits)
     # Lists without the files that could not be used would hide those files from the next conversion.
@@ -132,27 +133,27 @@ def _convert_in_place(root: Path, layout: Layout, split: SplitSettings) -> Prepa
     if is_new_split and conversion.list_lines and is_complete:
         files |= list_files(root, splits, conversion.list_lines)
     files |= {root / "images" / name: place for name, place in conversion.images.items()}
+    files[root / ERRORS_FILE] = errors_to_json(conversion.findings)
     publish(root, files)
     if split.folds:
         divide_into_folds(root, merge_coco(list(splits.values())), split)
-    return _finished(root, conversion.findings, _entry(layout, root, root, _counts(splits)), split)
+    return _finished(root, conversion.findings, _origin(layout, root), _counts(splits), split)
 
 
 def _convert_other(root: Path, target: Path, layout: Layout, place: Path, split: SplitSettings) -> Prepared:
     """Convert from a format that has a reader of its own."""
-    conversion = _with_splits_of_folders(READERS[layout.format](root))
-    _require_images(root, conversion)
+    conversion = _with_splits_of_folders(_read(layout, root))
     names = (record.file_name for coco in conversion.splits.values() for record in coco.images)
     images = {name: conversion.images.get(name, root / "images" / name) for name in names}
+    origin = _origin(layout, place)
     # Images with almost the same content are found in one folder only, so they are written first.
     if split.group_by == "duplicates":
-        write_dataset(target, {}, images, {"source": str(place.resolve())})
+        write_dataset(target, {}, images, origin)
     splits, _ = _divided(conversion, target / "images", split)
-    entry = _entry(layout, place, target, _counts(splits))
-    write_dataset(target, _annotation_files(splits), images, entry)
+    write_dataset(target, _annotation_files(splits, conversion.findings), images, origin)
     if split.folds:
         divide_into_folds(target, merge_coco(list(splits.values())), split)
-    return _finished(target, conversion.findings, entry, split)
+    return _finished(target, conversion.findings, origin, _counts(splits), split)
 
 
 def _with_splits_of_folders(conversion: Conversion) -> Conversion:
@@ -186,8 +187,9 @@ def _convert_export(root: Path, target: Path, layout: Layout, place: Path, split
         raise NothingConverted(
             root, [finding("conversion_empty", root.name, message, hint=hint), *export.findings]
         )
+    origin = _origin(layout, place)
     if split.group_by == "duplicates":
-        write_dataset(target, {}, export.images, {"source": str(place.resolve())})
+        write_dataset(target, {}, export.images, origin)
     documents, found = with_val(export, partial(divide, image_dir=target / "images", split=split))
     is_divided = len(export.documents) == 1 and documents.keys() != export.documents.keys()
     counts = {
@@ -197,7 +199,6 @@ def _convert_export(root: Path, target: Path, layout: Layout, place: Path, split
         }
         for name, document in documents.items()
     }
-    entry = _entry(layout, place, target, counts)
     files: dict[str, bytes | None] = dict.fromkeys(f"annotations/instance_{name}.json" for name in SPLITS)
     files |= {
         f"annotations/instance_{name}.json": json.dumps(document, ensure_ascii=False).encode(
@@ -205,10 +206,11 @@ def _convert_export(root: Path, target: Path, layout: Layout, place: Path, split
         )
         for name, document in documents.items()
     }
-    write_dataset(target, files, export.images, entry)
+    files[ERRORS_FILE] = errors_to_json(export.findings)
+    write_dataset(target, files, export.images, origin)
     if split.enable and not (is_divided and not split.folds):
         divide_dataset(target, split, target)
-    return _finished(target, (*export.findings, *found), entry, split)
+    return _finished(target, (*export.findings, *found), origin, counts, split)
 
 
 def _divided(
@@ -223,18 +225,27 @@ def _divided(
     return divide(whole, image_dir, split, to_place=missing), True
 
 
-def _annotation_files(splits: Mapping[str, CocoFile]) -> dict[str, bytes | None]:
+def _annotation_files(splits: Mapping[str, CocoFile], findings: Iterable[Finding]) -> dict[str, bytes | None]:
+    """The files of a converted data set, without its images."""
     files: dict[str, bytes | None] = dict.fromkeys(f"annotations/instance_{name}.json" for name in SPLITS)
+    files[ERRORS_FILE] = errors_to_json(findings)
     return files | {
         f"annotations/instance_{name}.json": coco_to_json(coco).encode() for name, coco in splits.items()
     }
 
 
-def _require_images(root: Path, conversion: Conversion) -> None:
-    if any(coco.images for coco in conversion.splits.values()):
-        return
-    message = "no image could be converted; nothing was written"
-    raise NothingConverted(root, [finding("conversion_empty", root.name, message), *conversion.findings])
+def _read(layout: Layout, root: Path) -> Conversion:
+    """What the reader of the format finds. Raises NothingConverted when it refuses all, or finds no image."""
+    try:
+        conversion = READERS[layout.format](root)
+    except DatasetError as error:
+        why = str(error).removeprefix(f"{root}: ").removesuffix(".")
+        hint = "Correct this, and convert again."
+        raise NothingConverted(root, [finding("conversion_empty", root.name, why, hint=hint)]) from error
+    if not any(coco.images for coco in conversion.splits.values()):
+        message = "no image could be converted; nothing was written"
+        raise NothingConverted(root, [finding("conversion_empty", root.name, message), *conversion.findings])
+    return conversion
 
 
 def _counts(splits: Mapping[str, CocoFile]) -> dict[str, dict[str, int]]:
@@ -243,25 +254,28 @@ def _counts(splits: Mapping[str, CocoFile]) -> dict[str, dict[str, int]]:
     }
 
 
-def _entry(layout: Layout, source: Path, target: Path, counts: Mapping[str, Any]) -> dict[str, Any]:
-    """What the result file says about a conversion."""
+def _origin(layout: Layout, source: Path) -> dict[str, Any]:
+    """Where a converted data set comes from. It is kept in its folder."""
     return {
         "layout": layout.name,
         "format": layout.format,
         "source": str(source.resolve()),
         "root": layout.root,
-        "path": str(target.resolve()),
-        "splits": dict(counts),
     }
 
 
 def _finished(
-    target: Path, findings: tuple[Finding, ...], entry: Mapping[str, Any], split: SplitSettings
+    target: Path,
+    findings: tuple[Finding, ...],
+    origin: Mapping[str, Any],
+    splits: Mapping[str, Mapping[str, int]],
+    split: SplitSettings,
 ) -> Prepared:
-    in_order = sorted(entry["splits"].items(), key=lambda item: SPLITS.index(item[0]))
+    """Say what was converted. splits: the number of images and objects of each."""
+    in_order = sorted(splits.items(), key=lambda item: SPLITS.index(item[0]))
     counts = ", ".join(f"{name} {count['images']}" for name, count in in_order)
     _LOGGER.info(f"Convert dataset successfully ! Images: {counts}.")
     if split.enable:
         _LOGGER.info("Split dataset successfully !")
     _LOGGER.info(f"The data set is in {target}. Train on it with -o Global.dataset_dir={target}")
-    return Prepared(target, findings, entry)
+    return Prepared(target, findings, {**origin, "path": str(target.resolve()), "splits": dict(splits)})

@@ -24,8 +24,9 @@ _LOGGER = logging.getLogger(__name__)
 def divide_dataset(dataset_dir: Path, split: SplitSettings, target: Path) -> Path:
     """Split the COCO data set in ``dataset_dir`` again: replace its annotation files, or write ``folds/``.
 
-    If it cannot be written, the split is written to ``target``, with all images. Returns where it is. Raises
-    ConfigError for settings that do not fit the data, and DatasetError when there is nothing to split.
+    If it cannot be written, the split is written to ``target``, with all images. Returns the data set to
+    check: the first fold, if only the folds have train and val. Raises ConfigError for settings that do not
+    fit the data, and DatasetError when there is nothing to split.
     """
     paths = dataset_paths(dataset_dir)
     existing = existing_annotations(paths.root)
@@ -34,9 +35,12 @@ def divide_dataset(dataset_dir: Path, split: SplitSettings, target: Path) -> Pat
     if split.folds:
         divide_into_folds(root, whole, split)
     else:
-        splits = divide(whole, root / "images", split)
-        publish(root, annotation_files(root, splits))
+        earlier = dict.fromkeys(existing_annotations(root).values())  # also instances_train.json
+        publish(root, {**earlier, **annotation_files(root, divide(whole, root / "images", split))})
     _LOGGER.info("Split dataset successfully !")
+    if split.folds and not {"train", "val"} <= set(existing):
+        _LOGGER.info(f"{root} itself has no train and val. The first fold is checked.")
+        return root / "folds" / "1"
     return root
 
 

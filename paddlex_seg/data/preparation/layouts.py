@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from paddlex_seg.data.coco.write import coco_to_json
+from paddlex_seg.data.conversion_errors import ERRORS_FILE
 from paddlex_seg.data.layouts.recognise import own_annotations
 from paddlex_seg.files.atomic import write_bytes
 from paddlex_seg.files.publish import fresh_folder
@@ -48,8 +49,9 @@ def write_folds(root: Path, folds: Sequence[Mapping[str, CocoFile]]) -> None:
             annotations.mkdir(parents=True)
             for name, coco in parts.items():
                 (annotations / f"instance_{name}.json").write_text(coco_to_json(coco), encoding="utf-8")
-            if (root / BANDS_FILE).is_file():
-                write_bytes(new / str(number) / BANDS_FILE, (root / BANDS_FILE).read_bytes())
+            for name in (BANDS_FILE, ERRORS_FILE):
+                if (root / name).is_file():
+                    write_bytes(new / str(number) / name, (root / name).read_bytes())
             _share_images(root / "images", new / str(number) / "images", up="../../images")
 
 

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from paddlex_seg.data.conversion_errors import ERRORS_FILE
 from paddlex_seg.data.folders import files_in
 from paddlex_seg.errors import ConfigError
 from paddlex_seg.files.atomic import require_writable
@@ -58,13 +59,13 @@ def write_dataset(
     ``target`` has a data set from another source, or images that are not in this one, the whole folder is
     kept as ``.bak``. note: where the data set comes from, under ``source``.
     """
+    carried = {name: Path(note["source"]) / name for name in (BANDS_FILE, ERRORS_FILE)}
     content = {
+        **{name: path.read_bytes() for name, path in carried.items() if path.is_file()},
         **files,
         NOTE: (json.dumps(note, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"),
     }
     content |= {f"images/{name}": place for name, place in images.items()}
-    if (bands := Path(note["source"]) / BANDS_FILE).is_file():
-        content[BANDS_FILE] = bands.read_bytes()
     known = {name for name in content if name.startswith("images/")}
     there = {f"images/{name}" for name in files_in(target / "images") if ".bak" not in name}
     if (target / NOTE).is_file() and (_source_of(target) != note["source"] or not there <= known):

@@ -3,8 +3,8 @@
 This is the iterative stratification of K. Sechidis, G. Tsoumakas and I. Vlahavas, "On the Stratification of
 Multi-Label Data", ECML PKDD 2011. The rarest class is assigned first, as it leaves the least choice.
 Differences from the paper: the images that a part still needs are counted relative to its size, so that large
-groups do not all go to the largest part. A class reaches as many parts as it has images for. Groups of images
-are assigned as a whole.
+groups do not all go to the largest part. A class reaches as many parts as it has images for; images without
+objects are one more label, which no part needs. Groups of images are assigned as a whole.
 
 All comparisons use whole numbers, so that results do not depend on rounding.
 """
@@ -164,7 +164,8 @@ def _choose_part(parts: _Parts, size: int, label: int, count: int, rng: np.rando
     if not fitting:
         largest = max(parts.room[part] for part in candidates)
         fitting = [part for part in candidates if parts.room[part] == largest]
-    if parts.unassigned_with[label] <= len(parts.all):
+    is_class = label < parts.items.num_labels - 1  # a part needs each class, but no image without objects
+    if is_class and parts.unassigned_with[label] <= len(parts.all):
         missing = [part for part in parts.all if not parts.items_with[part][label]]
         if parts.unassigned_with[label] <= len(missing):
             fitting = [part for part in fitting if part in missing] or fitting

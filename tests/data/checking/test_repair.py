@@ -19,6 +19,14 @@ from paddlex_seg.masks.rle import annotation_to_rle
 REPAIRED = [code for code, kind in KINDS.items() if kind.repair and code in PLANTS]
 LEFT = [code for code, kind in KINDS.items() if not kind.repair and code in PLANTS]
 UNREADABLE = {"json_missing", "json_unreadable", "json_top_level", "key_missing"}
+# The copy has only listed images and used files, is never nested, and is UTF-8.
+REWRITTEN = {
+    "image_unreferenced",
+    "annotation_file_twin",
+    "dataset_nested",
+    "json_encoding",
+    "json_encoding_guessed",
+}
 
 # Variants that only a person can repair.
 UNDECIDABLE = {
@@ -57,6 +65,17 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+@pytest.mark.parametrize("at", [".", "images/.."])
+def test_the_copy_is_beside_a_data_set_that_is_named_by_dots(
+    at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_sound_dataset(tmp_path / "data").root
+    monkeypatch.chdir(root / Path(at).parent)
+    repair = repair_dataset(Path(Path(at).name or "."))
+    assert repair.root == tmp_path / "data_fixed"
+    assert contents(repair.root / "images")
+
+
 @pytest.mark.parametrize("variant", range(3))
 @pytest.mark.parametrize("code", REPAIRED)
 def test_a_repair_removes_its_defect_and_can_be_undone(tmp_path: Path, code: str, variant: int) -> None:
@@ -82,8 +101,7 @@ def test_a_defect_without_a_safe_repair_is_kept_and_still_reported(tmp_path: Pat
     planted = planted_at(tmp_path / "data", code, 0)
     repair = repair_dataset(planted.root)
     assert code not in repair.counts
-    # The copy has only listed images and used files, is never nested, and is UTF-8.
-    if code not in ("image_unreferenced", "annotation_file_twin", "dataset_nested", "json_encoding"):
+    if code not in REWRITTEN:
         assert check(repair.root).counts[code] == check(planted.root).counts[code]
 
 

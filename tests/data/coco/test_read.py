@@ -120,7 +120,7 @@ def test_an_invalid_annotation_is_reported_with_its_problem(
     ("content", "expected"),
     [
         ("{'images': []}", "not JSON"),
-        ("[]", "the top level is a list"),
+        ("[]", "the file is a list; expected an object with images, annotations and categories"),
         ({"images": [], "categories": []}, "'annotations' is missing"),
         ({"images": {}, "categories": [], "annotations": []}, "'images' is an object"),
     ],

@@ -64,7 +64,7 @@ def test_any_mask_comes_back(write: Writer, read: Reader, found: list[tuple[np.n
         coco = coco_file("all", {"a.png": objects}, ["nut", "bolt"], size_hw=(24, 24))
         assert write({"all": coco}, root / "images", root / "out") == []
         conversion = read(root / "out")
-        assert conversion.findings == ()
+        assert {item.code for item in conversion.findings} <= {"split_divided"}  # data.yaml needs a val
         assert_same_objects(conversion.splits["all"], coco)
 
 

@@ -86,7 +86,8 @@ def test_layouts(
     settings(tmp_path, names=["bolt"], **entries)
     conversion = read_yolo(tmp_path)
     assert names_by_split(conversion) == expected
-    assert conversion.findings == ()
+    codes = [item.code for item in conversion.findings]
+    assert codes == ["split_divided"] * ("val" in entries and entries["val"] == entries["train"])
     assert all(len(coco.annotations) == len(coco.images) for coco in conversion.splits.values())
     for name in (name for names in expected.values() for name in names):
         source = conversion.images.get(name, tmp_path / "images" / name)

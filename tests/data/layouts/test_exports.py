@@ -22,12 +22,16 @@ from exports import (
     draw,
     eiseg_coco,
     flat_coco,
+    label_studio_brush,
     label_studio_yolo,
     labelme,
     labelme2coco,
+    mask_of,
+    pascal_voc,
     put,
     roboflow_coco,
     voc,
+    xanylabeling_coco,
 )
 
 from paddlex_seg.data.checking.check import check
@@ -36,7 +40,7 @@ from paddlex_seg.data.layouts.found import find_layout, require_place
 from paddlex_seg.data.preparation.convert import NothingConverted, Prepared
 from paddlex_seg.data.preparation.prepare import prepare
 from paddlex_seg.data.preparation.settings import ConvertSettings, SplitSettings
-from paddlex_seg.errors import ConfigError, DatasetError, ForeignDataset
+from paddlex_seg.errors import ConfigError, DatasetError, ForeignDataset, UnclearDataset
 from paddlex_seg.masks.rle import annotation_to_rle, rle_area
 
 NO_SPLIT = SplitSettings()
@@ -160,6 +164,17 @@ def test_records_that_are_not_valid_are_kept_for_the_repair(tmp_path: Path) -> N
     assert next(entry for entry in written if entry["id"] == 1) == document["annotations"][0]
 
 
+def test_a_guessed_encoding_is_told(tmp_path: Path) -> None:
+    flat_coco(tmp_path / "export")
+    path = tmp_path / "export" / "coco.json"
+    document = json.loads(path.read_text())
+    document["categories"][0]["name"] = "螺丝"
+    path.write_bytes(json.dumps(document, ensure_ascii=False).encode("gbk"))
+    told = [item for item in convert(tmp_path / "export").findings if item.code == "json_encoding_guessed"]
+    assert [(item.file, item.severity) for item in told] == [("coco.json", "warning")]
+    assert "'螺丝'" in told[0].message
+
+
 def test_images_that_nothing_lists_are_told_and_listed_ones_that_are_missing_keep_their_record(
     tmp_path: Path,
 ) -> None:
@@ -245,8 +260,67 @@ def test_the_classes_that_tools_list_for_themselves_stay_when_they_are_used(tmp_
 def test_two_files_for_one_split_are_not_chosen_from(tmp_path: Path) -> None:
     flat_coco(tmp_path / "export")
     shutil.copy(tmp_path / "export" / "coco.json", tmp_path / "export" / "coco_old.json")
-    with pytest.raises(DatasetError, match=r"coco\.json and coco_old\.json are both for"):
+    for open_it in (dataset_paths, convert):  # without a conversion, too: no command that would fail is named
+        with pytest.raises(UnclearDataset, match=r"coco\.json and coco_old\.json are both for all images"):
+            open_it(tmp_path / "export")
+
+
+def test_two_files_for_one_split_below_are_named_in_their_folder(tmp_path: Path) -> None:
+    for name in ("instances_train.json", "train_2.json"):
+        put(tmp_path / "export" / "train" / "data" / name, coco(["a.jpg"]))
+    shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "export")
+    for place in (tmp_path / "export", tmp_path / "packed.zip"):
+        with pytest.raises(UnclearDataset) as error:
+            dataset_paths(place)
+        assert "instances_train.json and " in str(error.value)
+        assert "train_2.json are both for the split 'train'" in str(error.value)
+
+
+def test_masks_of_eiseg_alone_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    for number in range(3):
+        draw(tmp_path / "data" / f"t{number}.png", number)
+        (tmp_path / "data" / "label").mkdir(exist_ok=True)
+        mask_of(1).save(tmp_path / "data" / "label" / f"t{number}.png")
+    for open_it in (dataset_paths, convert):
+        with pytest.raises(UnclearDataset, match="show classes, not objects. Save as COCO in EISeg"):
+            open_it(tmp_path / "data")
+
+
+def test_pascal_voc_as_it_is_unpacked(tmp_path: Path) -> None:
+    """The 20 classes without a guess, the border in no object, and only what the lists of its task name."""
+    pascal_voc(tmp_path / "export")
+    prepared = convert(tmp_path / "export")
+    assert not prepared.findings
+    report = check(prepared.dataset_dir)
+    assert {name: len(split.images) for name, split in report.splits.items()} == {"train": 3, "val": 2}
+    assert [category.name for category in report.train.categories][::19] == ["aeroplane", "tvmonitor"]
+    for split in report.splits.values():
+        items = [(item.category_id, item.image_id) for item in split.annotations]
+        assert items == [(split.categories[0].id, record.id) for record in split.images]
+        assert {rle_area(annotation_to_rle(item, 64, 96)) for item in split.annotations} == {AREA}
+
+
+def test_polygons_beside_brush_labels_are_told(tmp_path: Path) -> None:
+    label_studio_brush(tmp_path / "export")
+    assert not convert(tmp_path / "export").findings
+    path = tmp_path / "export" / "project-3.json"
+    tasks = json.loads(path.read_text())
+    points = [[1, 1], [9, 1], [9, 9]]
+    tasks[2]["annotations"][0]["result"] += [
+        {"type": "polygonlabels", "from_name": "p", "value": {"points": points, "polygonlabels": ["bolt"]}},
+        {"type": "choices", "from_name": "c", "value": {"choices": ["rusty"]}},
+    ]
+    put(path, tasks)
+    [found] = convert(tmp_path / "export").findings
+    assert (found.code, found.message.split()[0]) == ("source_unsupported", "1")
+
+
+def test_an_export_of_xanylabeling_whose_own_files_are_in_images_is_a_question(tmp_path: Path) -> None:
+    xanylabeling_coco(tmp_path / "export")
+    (tmp_path / "export" / "photos").rename(tmp_path / "export" / "images")
+    with pytest.raises(ConfigError, match="several formats.*COCO, LabelMe"):
         convert(tmp_path / "export")
+    assert not check(convert(tmp_path / "export", source="COCO").dataset_dir).errors
 
 
 def test_a_wrong_source_names_what_is_there(tmp_path: Path) -> None:
@@ -333,6 +407,15 @@ def test_folds_and_almost_equal_images_of_an_export(tmp_path: Path) -> None:
     root = convert(tmp_path / "export", split=split).dataset_dir
     assert sorted(path.name for path in (root / "folds").iterdir()) == ["1", "2", "3", "4", "5"]
     assert not check(root / "folds" / "3").errors
+
+
+@pytest.mark.parametrize("build", [flat_coco, voc])
+def test_a_split_by_content_leaves_no_backup(build: Layout, tmp_path: Path) -> None:
+    build(tmp_path / "export")
+    split = SplitSettings(enable=True, train_percent=60, val_percent=40, group_by="duplicates")
+    root = convert(tmp_path / "export", split=split).dataset_dir
+    assert [path.name for path in root.rglob("*") if ".bak" in path.name] == []
+    assert json.loads((root / "conversion.json").read_text())["source"] == str(tmp_path / "export")
 
 
 def test_files_of_the_user_are_not_replaced(tmp_path: Path) -> None:

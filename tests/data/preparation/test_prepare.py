@@ -16,6 +16,7 @@ from pycocotools import mask as mask_tools
 from paddlex_seg.data.checking.check import check
 from paddlex_seg.data.coco.paths import dataset_paths
 from paddlex_seg.data.coco.read import read_coco
+from paddlex_seg.data.conversion_errors import ERRORS_FILE
 from paddlex_seg.data.demo import COCO_FOLDER, LABELME_FOLDER, write_demo_dataset
 from paddlex_seg.data.preparation.convert import WRITERS, Prepared
 from paddlex_seg.data.preparation.prepare import prepare
@@ -138,8 +139,58 @@ def test_one_bad_file_does_not_stop_the_rest_and_the_exit_code_says_so(
     result = read_result(output, "check_dataset")
     assert result["check_pass"] is False
     assert result["finding_counts"]["source_unreadable"] == 1
-    again = run_cli("check_dataset", output, Global__dataset_dir=labelme_set)
-    assert again.code == 0  # the converted files are valid
+
+
+def test_errors_of_a_conversion_stay_errors_until_a_conversion_without_errors(
+    labelme_set: Path, tmp_path: Path
+) -> None:
+    bad = labelme_set / "annotations" / "line_0003.json"
+    good = bad.read_bytes()
+    bad.write_text("{broken")
+    output, set_dir = tmp_path / "out", {"Global__dataset_dir": labelme_set}
+    convert = {
+        "CheckDataset__convert__enable": True,
+        "CheckDataset__convert__src_dataset_type": "LabelMe",
+    }
+    for options in (convert, {}, convert, {}, {"CheckDataset__fix__enable": True}):
+        assert run_cli("check_dataset", output, **set_dir, **options).code == 3
+        result = read_result(output, "check_dataset")
+        assert result["check_pass"] is False
+        assert result["finding_counts"]["source_unreadable"] == 1
+        assert sum(item["file"] == "annotations/line_0003.json" for item in result["findings"]) == 1
+    repaired = run_cli("check_dataset", output, Global__dataset_dir=result["fix"]["path"])
+    assert repaired.code == 3  # the copy lacks the same image
+    trained = run_cli("train", tmp_path / "train", **set_dir, Train__pretrain_weight_path="scratch")
+    assert trained.code == 3 and "line_0003.json" in trained.stderr
+    bad.write_bytes(good)
+    for options in (convert, {}):
+        assert run_cli("check_dataset", output, **set_dir, **options).code == 0
+    assert not (labelme_set / ERRORS_FILE).exists()
+
+
+def test_errors_of_a_conversion_to_a_new_place_are_kept_there(coco_set: Path, tmp_path: Path) -> None:
+    run(coco_set, convert={"enable": True, "dst_dataset_type": "MaskPNG"})
+    source, output = coco_set.parent / "output/check_dataset/MaskPNG", tmp_path / "out"
+    broken = next((source / "masks").rglob("*.png"))
+    good = broken.read_bytes()
+    broken.write_bytes(b"broken")
+    convert = {"CheckDataset__convert__enable": True, "CheckDataset__convert__src_dataset_type": "auto"}
+    assert run_cli("check_dataset", output, Global__dataset_dir=source, **convert).code == 3
+    again = run_cli("check_dataset", tmp_path / "again", Global__dataset_dir=output / "dataset")
+    assert again.code == 3 and "conversion_errors.json" in again.stderr
+    folds = {"CheckDataset__split__enable": True, "CheckDataset__split__folds": 2}
+    run_cli("check_dataset", tmp_path / "again", Global__dataset_dir=output / "dataset", **folds)
+    fold = run_cli("check_dataset", tmp_path / "fold", Global__dataset_dir=output / "dataset/folds/1")
+    assert fold.code == 3
+    broken.write_bytes(good)
+    assert run_cli("check_dataset", output, Global__dataset_dir=source, **convert).code == 0
+    assert run_cli("check_dataset", output, Global__dataset_dir=output / "dataset").code == 0
+
+
+def test_an_unreadable_record_of_errors_is_an_error(coco_set: Path) -> None:
+    for content in ("{", '[{"code": "of_another_version"}]', "[1]"):
+        (coco_set / ERRORS_FILE).write_text(content)
+        assert check(coco_set).counts["source_unreadable"] == 1
 
 
 def test_a_split_is_exact_and_keeps_the_old_files(coco_set: Path) -> None:
@@ -269,13 +320,13 @@ def test_there_must_be_something_to_convert_or_to_split(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="starts its runs by fork")
-def test_fifty_kills_leave_the_old_data_set_or_the_new_one(tmp_path: Path) -> None:
+def test_stopped_runs_leave_the_old_data_set_or_the_new_one(tmp_path: Path) -> None:
     script = Path(__file__).parents[2] / "helpers" / "kill_preparations.py"
-    command = [sys.executable, str(script), str(tmp_path), "50", "1"]
+    command = [sys.executable, str(script), str(tmp_path), "56", "1"]
     outcome = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert outcome.returncode == 0, outcome.stderr
     counts = json.loads(outcome.stdout.splitlines()[-1])
-    assert counts["kills"] == 50
+    assert counts["kills"] == 56
     assert min(counts["old"], counts["new"]) >= 3  # some kills were before the commit and some after it
 
 

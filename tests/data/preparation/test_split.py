@@ -232,6 +232,16 @@ def test_images_without_objects_are_spread_like_a_class(seed: int) -> None:
     assert len(parts["train"].images) == 80
 
 
+@pytest.mark.parametrize("num_images", range(2, 9))
+def test_images_without_objects_do_not_fill_a_part_that_a_class_needs(num_images: int) -> None:
+    for num_labelled in range(2, num_images + 1):
+        for seed in range(20):
+            places = np.random.default_rng(seed).permutation(num_images)[:num_labelled]
+            labels = [[0] if image in places else [] for image in range(num_images)]
+            for part in split_coco(labelled(labels), {"train": 80, "val": 20}, seed).values():
+                assert part.annotations, (labels, seed)
+
+
 def test_balance_counts_images_and_instances_of_each_part() -> None:
     parts = {"train": labelled([[0, 0, 1], [0]], num_classes=2), "val": labelled([[1], []], num_classes=2)}
     assert split_balance(parts) == [

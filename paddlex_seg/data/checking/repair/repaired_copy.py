@@ -23,11 +23,14 @@ from paddlex_seg.data.checking.repair.images import repair_images
 from paddlex_seg.data.checking.repair.undo import LOG_NAME, read_log
 from paddlex_seg.data.checking.repair.values import repair_values
 from paddlex_seg.data.checking.scan import content_digest
+from paddlex_seg.data.coco.other_content import other_content
 from paddlex_seg.data.coco.paths import dataset_paths
-from paddlex_seg.data.coco.read import load_document
+from paddlex_seg.data.coco.read import load_with_encoding
+from paddlex_seg.data.conversion_errors import ERRORS_FILE
+from paddlex_seg.data.findings import Finding, finding
 from paddlex_seg.data.images import image_path
-from paddlex_seg.errors import DatasetError
-from paddlex_seg.files.atomic import write_bytes
+from paddlex_seg.errors import ConfigError, DatasetError
+from paddlex_seg.files.atomic import require_writable, write_bytes
 from paddlex_seg.files.json import write_json
 from paddlex_seg.files.publish import fresh_folder, link_or_copy
 from paddlex_seg.structures import BANDS_FILE, Bands
@@ -65,6 +68,7 @@ class Repair:
     objects: Losses
     images: Losses
     written: bool  # False if the same copy exists already
+    findings: tuple[Finding, ...] = ()  # about files whose encoding was guessed: the copy has what was read
 
     @property
     def removed_much(self) -> bool:
@@ -88,11 +92,13 @@ def repair_dataset(dataset_dir: Path, target: Path | None = None, *, bands: Band
     Without ``target``, the copy is beside the data set, with ``_fixed`` added to its name. ``findings.KINDS``
     lists the repair for each code. Problems that only a person can decide stay. The copy is written
     atomically. An older copy at the same place is renamed to ``<name>.bak``. bands: how images are read.
-    Raises DatasetError when there is no annotation file, or one that is not valid JSON.
+    Raises DatasetError when there is no annotation file, or one that is not valid JSON, and ConfigError when
+    nothing can be written beside ``target``.
     """
     paths = dataset_paths(dataset_dir)
-    target = target or paths.root.with_name(f"{paths.root.resolve().name}_fixed")
-    root, place = paths.root.resolve(), target.resolve()
+    root = paths.root.resolve()
+    target = target or Path(os.path.abspath(paths.root)).with_name(f"{root.name}_fixed")  # of ".", too
+    place = target.resolve()
     if root.is_relative_to(place) or place.is_relative_to(root):
         raise DatasetError(
             f"{target}: the repaired copy cannot replace the data set, contain it, or be inside it. Set "
@@ -101,12 +107,14 @@ def repair_dataset(dataset_dir: Path, target: Path | None = None, *, bands: Band
     files = [path for path in (paths.train_json, paths.val_json, paths.test_json) if path.is_file()]
     if not files:
         raise DatasetError(f"{paths.root}: has no annotations/instance_train.json or _val.json to repair.")
-    drafts = [Draft(path, load_document(path)) for path in files]
-    for draft in drafts:
+    loaded = {path: load_with_encoding(path) for path in files}
+    drafts = [Draft(path, document) for path, (document, _) in loaded.items()]
+    repairable = [draft for draft in drafts if other_content(draft.original) is None]
+    for draft in repairable:
         repair_values(draft)
-    repair_images(drafts, paths.image_dir, bands)
-    repair_categories(drafts)
-    for draft in drafts:
+    repair_images(repairable, paths.image_dir, bands)
+    repair_categories(repairable)
+    for draft in repairable:
         repair_ids(draft)
         repair_masks(draft)
         repair_geometry(draft)
@@ -126,6 +134,11 @@ def repair_dataset(dataset_dir: Path, target: Path | None = None, *, bands: Band
         objects=_losses(drafts, "annotations"),
         images=_losses(drafts, "images"),
         written=written,
+        findings=tuple(
+            finding(about[0], path.name, about[1])
+            for path, (_, about) in loaded.items()
+            if about is not None and about[0] == "json_encoding_guessed"
+        ),
     )
 
 
@@ -139,11 +152,19 @@ def _losses(drafts: Sequence[Draft], kind: str) -> Losses:
 
 
 def _write_copy(target: Path, drafts: Sequence[Draft], log: Mapping[str, Any], image_dir: Path) -> None:
+    try:
+        require_writable(target.parent)
+    except OSError as error:
+        raise ConfigError(
+            f"{target}: the repaired copy cannot be written there ({error.strerror}). Set "
+            "CheckDataset.fix.dst_dir to a folder that can be written."
+        ) from error
     with fresh_folder(target) as new:
         (new / "annotations").mkdir()
         (new / "images").mkdir()
-        if (setting := image_dir.with_name(BANDS_FILE)).is_file():
-            write_bytes(new / BANDS_FILE, setting.read_bytes())  # not linked: the user may edit it
+        for name in (BANDS_FILE, ERRORS_FILE):
+            if (source := image_dir.with_name(name)).is_file():
+                write_bytes(new / name, source.read_bytes())  # not linked: the user may edit it
         for draft in drafts:
             write_document(draft.current(), new / "annotations" / draft.path.name)
             for slot in draft.records("images"):

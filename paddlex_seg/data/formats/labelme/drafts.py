@@ -2,16 +2,19 @@
 
 import json
 import os
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from paddlex_seg.data.conversion_errors import ERRORS_FILE
 from paddlex_seg.data.findings import Finding, finding
 from paddlex_seg.data.formats.foreign import LABELME_XML, is_labelme_xml, kind_of_json
 from paddlex_seg.data.formats.name_index import NameIndex
 from paddlex_seg.data.formats.source_files import decode_text, files_below
+from paddlex_seg.data.images import IMAGE_SUFFIXES
 from paddlex_seg.errors import DatasetError
 
 
@@ -63,8 +66,8 @@ def read_listed(root: Path, lists: Mapping[str, Sequence[str]], list_files: Mapp
     index = NameIndex(existing)
     tried: set[str] = set()
     for split, lines in lists.items():
-        normal = dict.fromkeys(os.path.normpath(line.replace("\\", "/")) for line in lines)
-        places = {line: line if (root / line).is_file() else index.find(line) for line in normal}
+        named = {line: os.path.normpath(_file_of_line(line)) for line in lines}
+        places = {line: name if (root / name).is_file() else index.find(name) for line, name in named.items()}
         drafts.findings += _leading_nowhere(places, list_files[split])
         names = list(dict.fromkeys(name for name in places.values() if name is not None))
         for name in names:
@@ -84,8 +87,8 @@ def read_listed(root: Path, lists: Mapping[str, Sequence[str]], list_files: Mapp
 
 
 def annotation_names(root: Path) -> list[str]:
-    """All JSON files, except the COCO files that a conversion writes."""
-    return [name for name in files_below(root, (".json",)) if not _is_coco_name(name)]
+    """All JSON files, except those that a conversion writes."""
+    return [name for name in files_below(root, (".json",)) if not _is_written(name)]
 
 
 def describe_others(others: Mapping[str, Sequence[str]]) -> str:
@@ -97,8 +100,24 @@ def describe_others(others: Mapping[str, Sequence[str]]) -> str:
     return f" Found instead: {', '.join(parts)}." if parts else ""
 
 
-def _is_coco_name(name: str) -> bool:
-    return PurePosixPath(name).match("annotations/instance_*.json")
+def _is_written(name: str) -> bool:
+    return name == ERRORS_FILE or PurePosixPath(name).match("annotations/instance_*.json")
+
+
+def _file_of_line(line: str) -> str:
+    """The LabelMe file in a line of a list; of the image in it, if there is none, the file of that name."""
+    line = line.replace("\\", "/")
+    found = _IMAGE_AND_MORE.fullmatch(line)
+    if found is None:
+        return line
+    second = (found[2] or "").strip("\"'")
+    return second if second.lower().endswith(".json") else f"{os.path.splitext(found[1])[0]}.json"
+
+
+# An image, and what is behind it, such as the annotation.
+_IMAGE_AND_MORE = re.compile(
+    rf"[\"']?(.+?(?:{'|'.join(map(re.escape, IMAGE_SUFFIXES))}))[\"']?(?:[\s,;]+(.*))?", re.IGNORECASE
+)
 
 
 def _leading_nowhere(places: Mapping[str, str | None], list_file: str) -> list[Finding]:

@@ -31,10 +31,11 @@ def read_labelme(root: Path) -> Conversion:
     """Read the data set in ``root``: images in ``images/``, LabelMe files in any folder.
 
     ``train_anno_list.txt`` (``val_``, ``test_``) list the LabelMe files of a split, one path relative to
-    ``root`` per line. ``label.txt`` lists the classes in order. Without it, classes are in order of first
+    ``root`` per line. ``train_list.txt`` of PaddleX, with an image and its file in each line, is read if
+    there is no such list. ``label.txt`` lists the classes in order. Without it, classes are in order of first
     appearance. The lists are optional. Raises DatasetError when there is no LabelMe file at all.
     """
-    lists = {split: root / f"{split}_anno_list.txt" for split in SPLITS}
+    lists = _list_files(root)
     lines_of_split = read_split_lists(lists)
     if lines_of_split:
         names_of_lists = {split: lists["train" if split == ALL else split].name for split in lines_of_split}
@@ -62,6 +63,12 @@ def read_labelme(root: Path) -> Conversion:
     )
 
 
+def _list_files(root: Path) -> dict[str, Path]:
+    """Where the list of each split is, or would be."""
+    kinds = [{split: root / f"{split}{end}" for split in SPLITS} for end in ("_anno_list.txt", "_list.txt")]
+    return next((paths for paths in kinds if any(path.is_file() for path in paths.values())), kinds[0])
+
+
 def _class_list(root: Path, findings: list[Finding]) -> list[str] | None:
     known = read_class_names(root)
     if known == []:
@@ -76,7 +83,7 @@ def _read_images(
 ) -> dict[str, SourceImage]:
     """The images by the name of their LabelMe file."""
     found = find_images(root, drafts.files, findings)
-    labels = LabelReader()
+    labels = LabelReader(known)
     images = {}
     for name, draft in drafts.files.items():
         if name in found.left_out:
@@ -98,7 +105,7 @@ def _read_images(
         except DatasetError as error:
             findings.append(finding("source_unreadable", name, str(error).rstrip(".")))
             continue
-        objects = read_shapes(draft.shapes, size_hw, name, known, labels, findings)
+        objects = read_shapes(draft.shapes, size_hw, name, labels, findings)
         images[name] = SourceImage(file_name=file_name, size_hw=size_hw, objects=tuple(objects))
     findings += labels.findings()
     if not drafts.listed:

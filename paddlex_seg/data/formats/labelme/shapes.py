@@ -13,7 +13,7 @@ from shapely.geometry import LineString, Polygon
 
 from paddlex_seg.data.findings import Finding, finding
 from paddlex_seg.data.formats.assembly import SourceObject
-from paddlex_seg.data.formats.labelme.labels import LabelReader, unknown_label
+from paddlex_seg.data.formats.labelme.labels import LabelReader
 from paddlex_seg.data.formats.source_files import IGNORED_LABELS
 from paddlex_seg.data.images import DECODER_ERRORS
 from paddlex_seg.masks.outlines import join_rings
@@ -43,33 +43,30 @@ def read_shapes(
     shapes: Sequence[Any],
     size_hw: tuple[int, int],
     file: str,
-    known: Sequence[str] | None,
     labels: LabelReader,
     findings: list[Finding],
 ) -> Iterator[SourceObject]:
-    """The objects of an image, in file order. Shapes with the same label and ``group_id`` are one object.
-
-    known: the list of classes; None if there is none.
-    """
+    """The objects of an image, in file order. Shapes with the same label and ``group_id`` are one object."""
     groups: dict[Any, _Group] = {}
     unknown: dict[str, int] = {}
     num_texts = 0
     for number, shape in enumerate(shapes, start=1):
         try:
-            label = labels.read(shape, file)
+            label = labels.label(shape, file)
         except ValueError as error:
             findings.append(finding("shape_unusable", file, f"shape {number} {error}", hint=_LABEL_HINT))
             continue
         if label in IGNORED_LABELS:
             continue
-        if known is not None and label not in known:
+        if labels.known is not None and label not in labels.known:
             unknown[label] = unknown.get(label, 0) + 1
             continue
         num_texts += _numbers_of_texts(shape.get("points")) != shape.get("points")
+        kind = labels.kind(shape, _DRAWERS, file)
         try:
-            drawn = _draw(shape, size_hw)
+            drawn = _draw(shape, kind, size_hw)
         except _Unfit as error:
-            message = f"shape {number} ({label}, {shape.get('shape_type') or 'polygon'}) {error}"
+            message = f"shape {number} ({label}, {kind}) {error}"
             findings.append(finding(error.code, file, message))
             continue
         group_id = shape.get("group_id")
@@ -84,7 +81,10 @@ def read_shapes(
     if num_texts:
         message = f'{num_texts} shapes have coordinates as texts, such as "12.5"; they were read as numbers'
         findings.append(finding("coordinates_as_text", file, message))
-    findings += [unknown_label(label, count, known or (), file) for label, count in unknown.items()]
+    findings += [
+        finding("label_unknown", file, f"{count} shapes have the label {label!r}, which is not listed")
+        for label, count in unknown.items()
+    ]
     for group in groups.values():
         yield SourceObject(group.label, _unite(group, size_hw), group.iscrowd)
 
@@ -96,11 +96,10 @@ def _unite(group: _Group, size_hw: tuple[int, int]) -> list[list[float]] | Rle:
     return merge_rles([*group.masks, *drawn]) if len(group.masks) + len(drawn) > 1 else group.masks[0]
 
 
-def _draw(shape: Mapping[str, Any], size_hw: tuple[int, int]) -> list[list[float]] | Rle:
-    shape_type = shape.get("shape_type") or "polygon"
-    draw = _DRAWERS.get(shape_type) if isinstance(shape_type, str) else None
+def _draw(shape: Mapping[str, Any], kind: Any, size_hw: tuple[int, int]) -> list[list[float]] | Rle:
+    draw = _DRAWERS.get(kind) if isinstance(kind, str) else None
     if draw is None:
-        message = f"has the unknown shape_type {shape_type!r}; expected one of {', '.join(_DRAWERS)}"
+        message = f"has the unknown shape_type {kind!r}; expected one of {', '.join(_DRAWERS)}"
         raise _Unfit("shape_unusable", message)
     return draw(_read_points(_numbers_of_texts(shape.get("points"))), shape, size_hw)
 

@@ -116,6 +116,12 @@ def find_images(root: Path, settings: Settings, findings: list[Finding]) -> dict
         raise DatasetError(_no_images(root, findings))
     findings += places.unknown_entries()
     if "train" in found and found.get("val", found["train"]) == found["train"] and "test" not in found:
+        if "val" in found:
+            message = (
+                "val leads to the same images as train, so there is no val split; the "
+                f"{len(found['train'])} images were divided into train and val"
+            )
+            findings.append(finding("split_divided", settings.name, message))
         return {ALL: found["train"]}
     return found
 
