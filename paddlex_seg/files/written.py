@@ -3,7 +3,8 @@
 Each folder with results has a register, `REGISTER`. A line has the name of a file, and size and hash of the
 content that was written. A file that a user put there, replaced or edited has another content. Lines are only
 appended, so that two runs can share a folder. They are written before the file appears: a kill in between
-leaves a line without a file, which says nothing, and never a file of ours that is taken for a user's.
+leaves a line without a file, which says nothing, and never a file of ours that is taken for a user's. A line
+may name the source of a result, such as an image. Results of other sources then do not replace it.
 
 Without its register, a result counts as a file of the user. That errs on the safe side: it is kept.
 """
@@ -15,6 +16,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
 
@@ -29,14 +31,14 @@ _NOTHING = "nothing"  # the run that was to write the file failed before that
 
 
 class WrittenFiles:
-    """What the toolkit wrote, from the registers of the folders. A register is read once."""
+    """What the toolkit wrote, from the registers of the folders. Lines are read once."""
 
     def __init__(self) -> None:
-        self._registers: dict[Path, dict[str, list[str]]] = {}
+        self._registers: dict[Path, _Register] = {}
 
     def wrote(self, path: Path) -> bool:
         """Whether ``path`` is as the toolkit left it. False if it does not exist or cannot be read."""
-        contents = self._of(path)
+        contents = [line.content for line in self._of(path)]
         if not contents:
             return False
         if contents[-1] == _ANY:
@@ -57,43 +59,94 @@ class WrittenFiles:
         if os.path.lexists(path):
             self.note(path, _ANY)
 
-    def may_write(self, path: Path) -> bool:
-        """Whether nothing of the user is lost when ``path`` is written."""
-        return not os.path.lexists(path) or self.wrote(path)
+    def may_write(self, path: Path, source: str | None = None) -> bool:
+        """Whether nothing is lost when ``path`` is written: nothing of the user, no result of another source.
 
-    def free_name(self, path: Path) -> Path:
+        source: of what is to be written; None is any.
+        """
+        if not os.path.lexists(path):
+            return True
+        sources = {line.source for line in self._of(path)[-1:]}
+        return self.wrote(path) and (source is None or sources <= {source, None})
+
+    def free_name(self, path: Path, source: str | None = None) -> Path:
         """``path``, or if nothing may be written there, the first of ``x_2.png``, ``x_3.png`` that may be."""
         numbered = (path.with_stem(f"{path.stem}_{number}") for number in count(2))
-        return next(name for name in chain([path], numbered) if self.may_write(name))
+        return next(name for name in chain([path], numbered) if self.may_write(name, source))
 
-    def put(self, path: Path, content: bytes) -> None:
-        """Write a file, as `atomic.write_bytes`, and note that the toolkit wrote it."""
+    def put(self, path: Path, content: bytes, source: str | None = None) -> None:
+        """Write a file, as `atomic.write_bytes`, and note that the toolkit wrote it. source: of a result."""
         with new_file(path) as temporary:
             temporary.write_bytes(content)
-            self.note(path, _content_of(temporary))
+            self.note(path, _content_of(temporary), source)
 
     def append(self, path: Path, content: bytes) -> None:
         """Append to a file that the toolkit wrote, as `atomic.append_bytes`."""
         self.note(path, _ANY)  # to hash a growing file each time would take quadratic time
         append_bytes(path, content)
 
-    def note(self, path: Path, content: str) -> None:
+    def note(self, path: Path, content: str, source: str | None = None) -> None:
         """Append a line to the register of the folder of ``path``, unless it says so already."""
-        contents = self._of(path)
-        if contents[-1:] == [content]:
+        if self._of(path)[-1:] == [_Line(content, source)]:
             return
+        entry = {"name": path.name, "content": content} | ({} if source is None else {"source": source})
         # The line break comes first: the last line may be incomplete after a kill.
-        line = "\n" + json.dumps({"name": path.name, "content": content})
         with (path.parent / REGISTER).open("ab") as file:
-            file.write(line.encode())
-        contents.append(content)
+            file.write(("\n" + json.dumps(entry)).encode())
 
-    def _of(self, path: Path) -> list[str]:
-        """The contents that the toolkit wrote under the name of ``path``, the last one at the end."""
+    def _of(self, path: Path) -> "list[_Line]":
+        """What the toolkit wrote under the name of ``path``, the last one at the end."""
         folder = path.parent.resolve()
-        if folder not in self._registers:
-            self._registers[folder] = _read_register(folder / REGISTER)
-        return self._registers[folder][path.name]
+        return self._registers.setdefault(folder, _Register(folder / REGISTER)).lines(path.name)
+
+
+@dataclass(frozen=True)
+class _Line:
+    content: str  # as `_content_of`, or `_ANY` or `_NOTHING`
+    source: str | None
+
+
+class _Register:
+    """The lines of a register. Those that were appended since, by any process, are read at the next look."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._forget()
+
+    def lines(self, name: str) -> list[_Line]:
+        """The lines about a file."""
+        try:
+            size = self._path.stat().st_size
+            if size < self._read:  # another file
+                self._forget()
+            if size > self._read:
+                with self._path.open("rb") as file:
+                    file.seek(self._read)
+                    self._take(file.read())
+        except OSError:
+            self._forget()
+        return self._lines.get(name, [])
+
+    def _forget(self) -> None:
+        self._lines: dict[str, list[_Line]] = defaultdict(list)
+        self._read = 0  # bytes
+
+    def _take(self, content: bytes) -> None:
+        *whole, last = content.split(b"\n")
+        for line in whole:
+            self._add(line)
+        # The last line may still be written by another process.
+        self._read += len(content) - (0 if self._add(last) else len(last))
+
+    def _add(self, line: bytes) -> bool:
+        """Add a line, unless it is empty or a kill left it incomplete."""
+        try:
+            row = json.loads(line)
+            found = _Line(str(row["content"]), row.get("source"))
+            self._lines[str(row["name"])].append(found)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return False
+        return True
 
 
 def keep_foreign(path: Path) -> Path | None:
@@ -145,18 +198,3 @@ def _content_of(path: Path) -> str:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
         return f"{file.tell()}-{digest.hexdigest()}"
-
-
-def _read_register(path: Path) -> dict[str, list[str]]:
-    contents: dict[str, list[str]] = defaultdict(list)
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError:
-        return contents
-    for line in lines:
-        try:
-            row = json.loads(line)
-            contents[str(row["name"])].append(str(row["content"]))
-        except (ValueError, TypeError, KeyError):
-            continue  # an empty line, or one that a kill left incomplete
-    return contents

@@ -16,7 +16,7 @@ from paddlex_seg.inference.backends.base import find_instances, fitting_batch_si
 from paddlex_seg.inference.backends.paddle import PaddleBackend, RunMode
 from paddlex_seg.inference.mask_forms import MaskForm, check_mask_form
 from paddlex_seg.inference.results import Result, clip_to_image
-from paddlex_seg.inference.sources import BadInput, Input, LoadedImage, SaveNames, read_inputs
+from paddlex_seg.inference.sources import BadInput, Input, LoadedImage, read_inputs
 from paddlex_seg.inference.thresholds import Threshold, class_thresholds
 from paddlex_seg.runtime.network import network
 from paddlex_seg.structures import Backend, Bands, Instances
@@ -55,17 +55,6 @@ class _Prepared:
     input: NetworkInput
 
 
-def _error_result(image: LoadedImage | BadInput, problem: str, written: WrittenFiles) -> Result:
-    LOGGER.warning("Image skipped: %s", printable(problem))
-    return Result(
-        input_path=image.input_path,
-        page_index=image.page_index,
-        save_name=image.save_name,
-        error=problem,
-        written=written,
-    )
-
-
 class Predictor:
     """Predicts images with a loaded model."""
 
@@ -93,7 +82,7 @@ class Predictor:
         self.max_detections = max_detections
         self._whole_masks = whole_masks
         self._batch_size = fitting_batch_size(backend, batch_size)
-        self._names = SaveNames()
+        self._written = WrittenFiles()
 
     @property
     def bands(self) -> Bands | None:
@@ -116,10 +105,9 @@ class Predictor:
         ConfigError at once for a setting that is wrong.
         """
         thresholds = class_thresholds((threshold, *self._thresholds), self.labels)
-        written = WrittenFiles()
-        images = read_inputs(input, network=network(), bands=self.bands, written=written, names=self._names)
+        images = read_inputs(input, network=network(), bands=self.bands, written=self._written)
         return self._predict_images(
-            images, self._size_of_batch(batch_size), thresholds, check_mask_form(masks), written
+            images, self._size_of_batch(batch_size), thresholds, check_mask_form(masks)
         )
 
     def _predict_images(
@@ -128,7 +116,6 @@ class Predictor:
         batch_size: int,
         thresholds: NDArray[np.float32],
         masks: MaskForm,
-        written: WrittenFiles,
     ) -> Iterator[Result]:
         tables: set[Path] = set()
         for batch in self._batches(images, batch_size):
@@ -137,11 +124,11 @@ class Predictor:
             )
             for one in batch:
                 if isinstance(one, BadInput):
-                    yield _error_result(one, one.problem, written)
+                    yield self._error(one, one.problem)
                     continue
                 image, instances = one.image, next(found)
                 if isinstance(instances, str):
-                    yield _error_result(image, instances, written)
+                    yield self._error(image, instances)
                     continue
                 self._tell_of_limit(image, len(instances))
                 yield Result(
@@ -153,9 +140,21 @@ class Predictor:
                     save_name=image.save_name,
                     masks=masks,
                     whole_masks=self._whole_masks,
-                    written=written,
+                    place=image.place,
+                    written=self._written,
                     tables=tables,
                 )
+
+    def _error(self, image: LoadedImage | BadInput, problem: str) -> Result:
+        LOGGER.warning("Image skipped: %s", printable(problem))
+        return Result(
+            input_path=image.input_path,
+            page_index=image.page_index,
+            save_name=image.save_name,
+            error=problem,
+            place=image.place,
+            written=self._written,
+        )
 
     def _size_of_batch(self, wanted: int | None) -> int:
         if wanted is None:

@@ -83,19 +83,21 @@ class Result(dict[str, Any]):
         error: str | None = None,
         masks: MaskForm = "rle",
         whole_masks: bool = False,
+        place: str | None = None,
         written: WrittenFiles | None = None,
         tables: set[Path] | None = None,
     ) -> None:
         """Of an image with its instances, whose boxes are inside the image; or of a bad input with ``error``.
 
-        masks, whole_masks: as in `mask_entries`. written: the files that may be replaced. tables: the
-        CSV files of this prediction so far.
+        masks, whole_masks: as in `mask_entries`. place: the whole path, or the URL; in a folder, results of
+        other places are not replaced. written: the files that the toolkit wrote. tables: the CSV files of
+        this prediction so far.
         """
         assert (image is None) == (instances is None) != (error is None)
         self.image, self.labels, self.save_name = image, tuple(labels), save_name
         self.instances = _NOTHING if instances is None else instances
         self.written = WrittenFiles() if written is None else written
-        self._whole_masks = whole_masks
+        self._whole_masks, self._place = whole_masks, place
         self._tables = set() if tables is None else tables
         super().__init__(
             input_path=input_path,
@@ -206,13 +208,13 @@ class Result(dict[str, Any]):
     ) -> Path:
         """Write the JSON to the file ``save_path``, or into that folder as ``<name>_res.json``.
 
-        masks: another form of the masks than the result has; see `mask_forms.mask_entries`. A file that the
-        toolkit did not write is not replaced in a folder: drawing and JSON then have the
+        masks: another form of the masks than the result has; see `mask_forms.mask_entries`. In a folder,
+        neither files of the user nor results of other images are replaced: drawing and JSON then have the
         name ``<name>_res_2``, or the next free number. Returns the file.
         """
         path = self._target(Path(save_path), (".json",), ".json")
         text = json.dumps(self.to_json(masks), ensure_ascii=ensure_ascii, indent=indent)
-        self.written.put(path, self._encoded(text))
+        self.written.put(path, self._encoded(text), self._place)
         return path
 
     def save_to_img(self, save_path: SavePath) -> Path | None:
@@ -225,7 +227,8 @@ class Result(dict[str, Any]):
             return None
         path = self._target(Path(save_path), DRAWING_SUFFIXES, self._drawing_suffix)
         options = {"quality": JPEG_QUALITY} if path.suffix.lower() in (".jpg", ".jpeg") else {}
-        self.written.put(path, encode_image(Image.fromarray(self.draw()), path.suffix, **options))
+        drawing = encode_image(Image.fromarray(self.draw()), path.suffix, **options)
+        self.written.put(path, drawing, self._place)
         return path
 
     def save_to_coco(self, save_path: SavePath) -> Path | None:
@@ -320,13 +323,13 @@ class Result(dict[str, Any]):
         ending: Text,
         content: Callable[[Path], bytes],
     ) -> Path | None:
-        """Write ``content(folder of the file)``. In a folder, no file of the user is replaced."""
+        """Write ``content(folder of the file)``. In a folder, only a result of this image is replaced."""
         if self._tells_error(f"{ending.lstrip('_')} file"):
             return None
         path = Path(save_path)
         if path.suffix.lower() not in file_suffixes or path.is_dir():
-            path = self.written.free_name(path / f"{self.save_name}{ending}")
-        self.written.put(path, content(path.parent))
+            path = self.written.free_name(path / f"{self.save_name}{ending}", self._place)
+        self.written.put(path, content(path.parent), self._place)
         return path
 
     def _encoded(self, text: Text) -> bytes:
@@ -358,7 +361,7 @@ class Result(dict[str, Any]):
     def _may_write(self, folder: Path, stem: Text) -> bool:
         """Whether both files of this result can have the name."""
         names = (f"{stem}{self._drawing_suffix}", f"{stem}.json")
-        return all(self.written.may_write(folder / name) for name in names)
+        return all(self.written.may_write(folder / name, self._place) for name in names)
 
 
 def save_to_coco(results: Iterable[Result], save_path: SavePath) -> Path:

@@ -52,13 +52,15 @@ class LoadedImage:
     """An image in memory, uint8 [H, W, 3], RGB. A multi-page file gives one per page.
 
     ``save_name`` names result files. It is the name of the file without its extension, with the sub-folder
-    if a folder or a pattern was given. If another image has it, a number is added.
+    if a folder or a pattern was given. If another image of the prediction has it, a number is added.
+    ``place`` tells images of different predictions apart: the whole path, or the URL.
     """
 
     image: NDArray[np.uint8]
     input_path: str | None  # the path or URL; None for an image in memory
     page_index: int | None
     save_name: str
+    place: str | None
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class BadInput:
     input_path: str | None
     page_index: int | None
     save_name: str
+    place: str | None
 
 
 @dataclass(frozen=True)
@@ -83,32 +86,28 @@ class _Source:
     def input_path(self) -> str | None:
         return str(self.origin) if isinstance(self.origin, str | Path) else None
 
+    @property
+    def place(self) -> str | None:
+        """The whole path, also that of the file of a PIL image, or the URL; None for an array."""
+        if isinstance(self.origin, str):
+            return self.origin
+        path = self.origin if isinstance(self.origin, Path) else getattr(self.origin, "filename", None)
+        return os.path.abspath(path) if path else None
 
-class SaveNames:
-    """Names for result files. Different images get different names, the same file gets its name again."""
+
+class _Names:
+    """Gives each image of a prediction its own name for result files."""
 
     def __init__(self) -> None:
-        self._owner: dict[str, str] = {}  # name without case, as in some file systems -> path or URL
+        self._used: set[str] = set()  # without case, as in some file systems
+        self._next: dict[str, int] = {}
 
-    def start(self) -> "_NamesOfCall":
-        """Begin a prediction. In one prediction, no name is given twice."""
-        return _NamesOfCall(self._owner)
-
-
-class _NamesOfCall:
-    def __init__(self, owner: dict[str, str]) -> None:
-        self._owner, self._used, self._next = owner, set[str](), dict[str, int]()
-
-    def unique(self, name: str, owner: str) -> str:
-        """``name``, or with a number if it belongs to another owner or was given in this prediction."""
+    def unique(self, name: str) -> str:
+        """``name``, or with a number if another image has it."""
         number = self._next.get(name.casefold(), 1)
-        while True:
-            candidate = name if number == 1 else f"{name}_{number}"
-            key = candidate.casefold()
-            if key not in self._used and self._owner.setdefault(key, owner) == owner:
-                break
+        while (candidate := name if number == 1 else f"{name}_{number}").casefold() in self._used:
             number += 1
-        self._used.add(key)
+        self._used.add(candidate.casefold())
         self._next[name.casefold()] = number + 1
         return candidate
 
@@ -119,7 +118,6 @@ def read_inputs(
     network: Network,
     bands: Bands | None = None,
     written: WrittenFiles | None = None,
-    names: SaveNames | None = None,
 ) -> Iterator[LoadedImage | BadInput]:
     """Yield the images of all inputs in the given order. Only one is in memory at a time.
 
@@ -128,16 +126,14 @@ def read_inputs(
     bands: how files are read; the pages of a file are bands then. network: for URLs.
     """
     known = written if written is not None else WrittenFiles()
-    call = (names if names is not None else SaveNames()).start()
+    names = _Names()
     for source in _expand(inputs, known):
-        owner = source.input_path or uuid4().hex
         for page, image in _read(source, network, bands):
-            name = source.name if page is None else f"{source.name}_{page}"
-            name = call.unique(name, f"{owner}#{page}")
+            name = names.unique(source.name if page is None else f"{source.name}_{page}")
             if isinstance(image, str):
-                yield BadInput(image, source.input_path, page, name)
+                yield BadInput(image, source.input_path, page, name, source.place)
             else:
-                yield LoadedImage(image, source.input_path, page, name)
+                yield LoadedImage(image, source.input_path, page, name, source.place)
 
 
 def count_inputs(texts: Iterable[str]) -> int:

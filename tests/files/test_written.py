@@ -1,5 +1,6 @@
 """The register of written files: what counts as a file of the toolkit, and what happens to all others."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,41 @@ def test_a_run_that_fails_before_it_writes_gives_names_back(tmp_path: Path) -> N
     assert not WrittenFiles().may_write(tmp_path / "a.txt")
     assert not WrittenFiles().may_write(tmp_path / "b.txt")
     assert WrittenFiles().may_write(tmp_path / "c.txt")
+
+
+def test_lines_of_another_process_are_seen(tmp_path: Path) -> None:
+    written, other = WrittenFiles(), WrittenFiles()
+    written.put(tmp_path / "a.txt", b"one")
+    assert written.may_write(tmp_path / "a.txt")
+    other.put(tmp_path / "a.txt", b"two")
+    other.put(tmp_path / "b.txt", b"three", "source")
+    assert written.wrote(tmp_path / "a.txt") and written.wrote(tmp_path / "b.txt")
+    assert not written.may_write(tmp_path / "b.txt", "another") and written.may_write(tmp_path / "b.txt")
+    (tmp_path / REGISTER).unlink()
+    assert not written.wrote(tmp_path / "a.txt")
+
+
+def test_a_line_that_is_still_being_written_is_read_when_it_is_whole(tmp_path: Path) -> None:
+    written = WrittenFiles()
+    WrittenFiles().put(tmp_path / "a.txt", b"one")
+    whole = (tmp_path / REGISTER).read_bytes()
+    (tmp_path / REGISTER).write_bytes(whole[:-5])
+    assert not written.wrote(tmp_path / "a.txt")
+    (tmp_path / REGISTER).write_bytes(whole)
+    assert written.wrote(tmp_path / "a.txt")
+
+
+def test_lines_of_a_register_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = WrittenFiles()
+    for number in range(20):
+        written.put(tmp_path / f"{number}.txt", b"content")
+    parsed: list[bytes] = []
+
+    def loads(line: bytes, real=json.loads) -> object:
+        parsed.append(line)
+        return real(line)
+
+    monkeypatch.setattr(json, "loads", loads)
+    for number in range(20):
+        assert written.wrote(tmp_path / f"{number}.txt")
+    assert len([line for line in parsed if line]) == 1  # the one that was appended since the last look

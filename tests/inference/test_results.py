@@ -235,3 +235,32 @@ def test_masks_have_the_form_that_is_asked_for(tmp_path: Path):
     assert result_with([[1, 2, 30, 20]]).masks == result.masks_as("rle")
     with pytest.raises(ConfigError, match="expected one of rle, polygons, crops, png, dense"):
         result.masks_as("box")
+
+
+METHODS = ("save_to_json", "save_to_img", "save_to_coco", "save_to_labelme", "save_to_masks", "save_to_csv")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_result_replaces_only_that_of_the_same_image(tmp_path: Path, method: str):
+    def save(place: str | None, boxes: list) -> Path:
+        # Another object each, as in another program.
+        return getattr(result_with(boxes, place=place, save_name="a"), method)(tmp_path)
+
+    first = save("/p/a.jpg", [[1, 2, 30, 20]])
+    before = first.read_bytes()
+    second = save("/q/a.jpg", [[1, 2, 50, 30], [5, 5, 9, 9]])
+    assert second.stem.startswith(first.stem) and second.stem.endswith("_2")
+    assert first.read_bytes() == before
+    assert save("/q/a.jpg", []) == second
+    assert save("/p/a.jpg", []) == first
+    assert first.read_bytes() != before
+    assert len([path for path in tmp_path.iterdir() if path.name != REGISTER]) == 2
+
+
+def test_drawing_and_json_of_an_image_keep_the_same_number(tmp_path: Path):
+    for place in ("/p/a.jpg", "/q/a.jpg", "/r/a.jpg", "/q/a.jpg"):
+        result_with([[1, 2, 30, 20]], place=place, input_path=place, save_name="a").save_all(tmp_path)
+    for number, place in (("", "/p/a.jpg"), ("_2", "/q/a.jpg"), ("_3", "/r/a.jpg")):
+        assert (tmp_path / f"a_res{number}.jpg").is_file()
+        assert json.loads((tmp_path / f"a_res{number}.json").read_text())["input_path"] == place
+    assert len(list(tmp_path.glob("a_res*"))) == 6

@@ -16,7 +16,7 @@ from written_images import write_image
 from paddlex_seg.data.images import IMAGE_SUFFIXES
 from paddlex_seg.files.download import Limits, Network
 from paddlex_seg.inference import sources
-from paddlex_seg.inference.sources import BadInput, LoadedImage, SaveNames, read_inputs
+from paddlex_seg.inference.sources import BadInput, LoadedImage, read_inputs
 
 NETWORK = Network(cache_dir=Path("never used"), proxies={})
 
@@ -288,22 +288,20 @@ def test_the_size_of_every_page_is_limited(tmp_path: Path, monkeypatch: pytest.M
     assert isinstance(second, BadInput) and second.page_index == 1 and "1,600 pixels" in second.problem
 
 
-def test_the_same_file_has_the_same_name_in_the_next_prediction(tmp_path: Path):
-    files = [save_image(tmp_path / name / "a.png") for name in "pq"]
-    names = SaveNames()
-
-    def names_of(inputs) -> list[str]:
-        return [one.save_name for one in read_inputs(inputs, network=NETWORK, names=names)]
-
-    assert names_of(files) == ["a", "a_2"]
-    assert names_of(files[1]) == ["a_2"]
-    assert names_of([files[0], files[0]]) == ["a", "a_3"]
+def test_ten_thousand_images_of_one_name_get_their_own() -> None:
+    image = np.zeros((1, 1, 3), np.uint8)
+    pages = Image.fromarray(image)
+    pages.filename = "frame.png"
+    names = [one.save_name for one in read_inputs((pages for _ in range(10_000)), network=NETWORK)]
+    assert len(set(names)) == 10_000 and names[0] == "frame" and names[-1] == "frame_10000"
 
 
-def test_ten_thousand_equal_names_take_linear_time():
-    call = SaveNames().start()
-    names = [call.unique("frame", str(number)) for number in range(10_000)]
-    assert len(set(names)) == 10_000 and names[-1] == "frame_10000"
+def test_images_are_told_apart_by_their_whole_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = save_image(tmp_path / "p" / "a.png")
+    monkeypatch.chdir(tmp_path)
+    with Image.open(path) as image:
+        found = read_all([path, "p/a.png", image, np.zeros((4, 5, 3), np.uint8)])
+    assert [one.place for one in found] == [str(path)] * 3 + [None]
 
 
 def test_bad_files_are_named_in_their_place(tmp_path: Path):
