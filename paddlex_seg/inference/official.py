@@ -72,7 +72,11 @@ def official_model(name: str, network: Network) -> Path:
                 _require_archive(name, archive, network)
                 _unpack(archive, folder)
     except OSError as error:
-        raise BackendError(f"The official model {name} could not be unpacked. {explain(error)}") from error
+        raise BackendError(
+            f"The official model {name} could not be unpacked into {network.models_dir}. {explain(error)} "
+            "XDG_CACHE_HOME sets another place for the cache; or set model_dir to the folder of an exported "
+            "model."
+        ) from error
     return folder
 
 

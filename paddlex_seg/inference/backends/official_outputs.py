@@ -34,6 +34,17 @@ def official_detections(outputs: Sequence[NDArray], num_images: int) -> Detectio
     return keep_rows(detections, (detections.bbox[:, 0] >= 0) & (detections.bbox[:, 1] > 0))
 
 
+def require_mask_size(masks: NDArray, size_hw: tuple[int, int]) -> None:
+    """Raise ValueError when masks [N, H, W] of one image are not of its size; one pixel less is allowed."""
+    if (
+        len(masks)
+        and max(abs(side - wanted) for side, wanted in zip(masks.shape[1:], size_hw, strict=True)) > 1
+    ):
+        raise ValueError(
+            f"the masks have {list(masks.shape[1:])} pixels for an image of {list(size_hw)} (height, width)"
+        )
+
+
 def describe(outputs: Sequence[NDArray]) -> str:
     """Types and shapes of outputs, for messages."""
     return ", ".join(f"{one.dtype} {list(one.shape)}" for one in outputs)
@@ -90,8 +101,8 @@ def _are_masks(array: NDArray) -> bool:
 def _stacked(masks: NDArray) -> NDArray:
     """Masks as [N, H, W] with H and W above 0. They are 0 and above 0, or bool."""
     if masks.size == 0:  # no objects, or an image of one pixel that was rounded down
-        count = len(masks) if masks.ndim in (3, 4) else 0
-        return np.zeros((count, 1, 1), bool)
+        count, height, width = (len(masks), *masks.shape[-2:]) if masks.ndim in (3, 4) else (0, 1, 1)
+        return np.zeros((count, max(1, height), max(1, width)), bool)
     stacked = masks.reshape(-1, *masks.shape[-2:])
     return stacked > 0.5 if stacked.dtype.kind == "f" else stacked
 

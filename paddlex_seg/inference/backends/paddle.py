@@ -16,7 +16,7 @@ from paddlex_seg.cores import num_usable_cores
 from paddlex_seg.errors import BackendError
 from paddlex_seg.inference.backends.exported_files import find_files
 from paddlex_seg.inference.backends.graph_check import check_graph
-from paddlex_seg.inference.backends.official_outputs import official_detections
+from paddlex_seg.inference.backends.official_outputs import official_detections, require_mask_size
 from paddlex_seg.inference.export_spec import read_inference_yml
 from paddlex_seg.structures import DetectionArrays, MaskFrame, PreprocessSpec
 
@@ -91,7 +91,11 @@ class PaddleBackend:
         if not self._files.is_official:
             return DetectionArrays(*outputs)
         try:
-            return official_detections(outputs, num_images=len(image))
+            detections = official_detections(outputs, num_images=len(image))
+            if len(image) == 1:
+                height, width = np.round(im_shape[0] / scale_factor[0]).astype(int).tolist()
+                require_mask_size(detections.mask, (height, width))
+            return detections
         except ValueError as problem:
             raise BackendError(
                 f"{self._files.graph}: {problem}. Use the export of an instance segmentation model."

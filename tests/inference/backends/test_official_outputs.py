@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from paddlex_seg.inference.backends.official_outputs import official_detections
+from paddlex_seg.inference.backends.official_outputs import official_detections, require_mask_size
 
 BOXES = np.float32([[1, 0.9, 2, 1, 6, 4], [0, 0.8, 0, 0, 3, 3], [2, 0.7, 1, 1, 2, 2]])
 MASKS = np.zeros((3, 5, 7), np.int32)
@@ -140,6 +140,18 @@ def test_an_object_with_an_empty_mask_has_the_box_0() -> None:
     masks = masks * np.int32([[[1]], [[0]]])
     bbox, _, _ = official_detections([number, labels, scores, masks], num_images=1)
     assert bbox[:, 2:].tolist() == [[2, 1, 6, 4], [0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("size", [(5, 7), (6, 8), (5, 8), (4, 7)], ids=str)
+def test_masks_may_differ_from_the_image_by_one_pixel(size: tuple[int, int]) -> None:
+    require_mask_size(MASKS, size)
+    require_mask_size(MASKS[:0], (100, 100))
+
+
+@pytest.mark.parametrize("size", [(7, 7), (5, 9), (50, 70)], ids=str)
+def test_masks_of_another_size_are_an_error(size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=r"masks have \[5, 7\] pixels for an image of \["):
+        require_mask_size(MASKS, size)
 
 
 @pytest.mark.parametrize(
