@@ -223,7 +223,7 @@ class Result(dict[str, Any]):
         The file extension is that of the input, or .png if that format cannot be written. In a folder, it is
         numbered as in `save_to_json`. Returns the file; None for a bad input, which is logged.
         """
-        if self._tells_error("drawing"):
+        if self._is_bad():
             return None
         path = self._target(Path(save_path), DRAWING_SUFFIXES, self._drawing_suffix)
         options = {"quality": JPEG_QUALITY} if path.suffix.lower() in (".jpg", ".jpeg") else {}
@@ -324,7 +324,7 @@ class Result(dict[str, Any]):
         content: Callable[[Path], bytes],
     ) -> Path | None:
         """Write ``content(folder of the file)``. In a folder, only a result of this image is replaced."""
-        if self._tells_error(f"{ending.lstrip('_')} file"):
+        if self._is_bad():
             return None
         path = Path(save_path)
         if path.suffix.lower() not in file_suffixes or path.is_dir():
@@ -341,9 +341,10 @@ class Result(dict[str, Any]):
         assert self.image is not None, "a bad input has no image"
         return self.image
 
-    def _tells_error(self, what: Text) -> bool:
+    def _is_bad(self) -> bool:
+        """Whether this is a bad input, which has nothing to save. The log has said what is wrong with it."""
         if self.error is not None:
-            _LOGGER.warning("No %s is saved for a bad input: %s", what, printable(self.error))
+            _LOGGER.info("Nothing to save for a bad input: %s", printable(self.error))
         return self.error is not None
 
     @property
