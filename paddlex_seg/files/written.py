@@ -54,6 +54,10 @@ class WrittenFiles:
         """Whether the toolkit has written a file of this name into this folder, whatever is there now."""
         return bool(self._of(path))
 
+    def names(self, folder: Path) -> set[str]:
+        """The names of all files that the toolkit has written into a folder."""
+        return self._register(folder).names()
+
     def adopt(self, path: Path) -> None:
         """Count a file or folder as written by the toolkit."""
         if os.path.lexists(path):
@@ -96,8 +100,11 @@ class WrittenFiles:
 
     def _of(self, path: Path) -> "list[_Line]":
         """What the toolkit wrote under the name of ``path``, the last one at the end."""
-        folder = path.parent.resolve()
-        return self._registers.setdefault(folder, _Register(folder / REGISTER)).lines(path.name)
+        return self._register(path.parent).lines(path.name)
+
+    def _register(self, folder: Path) -> "_Register":
+        place = folder.resolve()
+        return self._registers.setdefault(place, _Register(place / REGISTER))
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,15 @@ class _Register:
 
     def lines(self, name: str) -> list[_Line]:
         """The lines about a file."""
+        self._read_on()
+        return self._lines.get(name, [])
+
+    def names(self) -> set[str]:
+        """The names of all files."""
+        self._read_on()
+        return set(self._lines)
+
+    def _read_on(self) -> None:
         try:
             size = self._path.stat().st_size
             if size < self._read:  # another file
@@ -125,7 +141,6 @@ class _Register:
                     self._take(file.read())
         except OSError:
             self._forget()
-        return self._lines.get(name, [])
 
     def _forget(self) -> None:
         self._lines: dict[str, list[_Line]] = defaultdict(list)

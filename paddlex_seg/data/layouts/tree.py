@@ -1,6 +1,7 @@
 """The names of all files below a folder or in a zip archive, read once and within limits."""
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,10 +12,12 @@ from paddlex_seg.data.images import IMAGE_SUFFIXES
 from paddlex_seg.data.layouts.contents import HEAD_BYTES, TAIL_BYTES, JsonKind, json_kind
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.archive import is_junk, open_archive
-from paddlex_seg.files.written import REGISTER
+from paddlex_seg.files.written import REGISTER, WrittenFiles
 
 MAX_FILES = 2_000_000
 MAX_DEPTH = 12
+# A folder with one of these, written by this toolkit, has the results of a run, and no data set.
+_OF_RUNS = {f"{mode}_result.json" for mode in ("check_dataset", "train", "evaluate", "export")}
 _SAMPLED = 20  # JSON files of a folder that are looked into, at its begin and at its end
 
 
@@ -90,10 +93,16 @@ def join(folder: str, name: str) -> str:
 def scan_tree(place: Path) -> Tree:
     """The files below a folder, or in a zip archive. Raises DatasetError when the archive is not usable.
 
-    Hidden files and what systems leave behind are left out, and folders with results of this toolkit. Linked
-    folders are followed, but no folder is entered from itself.
+    Hidden files and what systems leave behind are left out. So are folders with runs of this toolkit and the
+    results of its predictions, except for annotation files. Linked folders are followed, but no folder is
+    entered from itself.
     """
     return _scan_folder(place) if place.is_dir() else _scan_archive(place)
+
+
+def _is_annotation(name: str) -> bool:
+    """Whether a file of a prediction is one of annotations, such as those for LabelMe."""
+    return name.endswith(".json") and re.search(r"_res(_\d+)?\.json$|_result\.json$", name) is None
 
 
 def _scan_archive(place: Path) -> Tree:
@@ -122,9 +131,11 @@ def _scan_folder(place: Path) -> Tree:
             continue
         identity = (status.st_dev, status.st_ino)
         names = [entry.name for entry in entries if not is_junk(entry.name) and not _is_folder(entry)]
-        is_results = any(entry.name == REGISTER for entry in entries)
-        if identity in above or (folder and is_results):
+        has_results = any(entry.name == REGISTER for entry in entries)
+        written = WrittenFiles().names(Path(path)) if has_results else set()
+        if identity in above or (folder and written & _OF_RUNS):
             continue
+        names = [name for name in names if name not in written or _is_annotation(name)]
         files[folder] = tuple(names)
         count += len(names)
         below = [entry.name for entry in entries if not is_junk(entry.name) and _is_folder(entry)]
