@@ -28,29 +28,15 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return the exit code. A failure prints one message to stderr."""
+    """Run a command and return the exit code. A failure prints one message to stderr.
+
+    When the output folder of a mode is known, its failure also writes ``<output>/<mode>_result.json`` with
+    ``done_flag`` false.
+    """
     make_standard_streams_last()
     command, options = read_options(sys.argv[1:] if argv is None else argv)
-    if command is None:
-        print_help()
-        return 2
-    if command == "config":
-        return run_mode(options.config, options.override, argv)
-    for line in notes(options):
-        print(line, file=sys.stderr)
-    if command in NOT_YET:
-        print(f"Error: {NOT_YET[command]}", file=sys.stderr)
-        return 2
-    if command == "install":
-        print("\n".join(install_answers(options.install)))
-        return 0
-    return run_command(command, options)
-
-
-def run_mode(config: str, override: Sequence[str], argv: Sequence[str] | None) -> int:
-    """Run the mode of a configuration. When its output folder is known, a failure also writes
-    ``<output>/<mode>_result.json`` with ``done_flag`` false. ``argv``: the command line, as for `main`.
-    """
+    if command != "config":
+        return other_command(command, options)
     # Slow imports are here, so that --help answers at once.
     from paddlex_seg.config.read import find_config, read_config, validate_config
     from paddlex_seg.data.images import limit_pixels
@@ -63,8 +49,8 @@ def run_mode(config: str, override: Sequence[str], argv: Sequence[str] | None) -
     ending = Ending(place)
     with StopSignals() as stop, ExitStack() as owned:  # until a failure is in the result file
         with ending.noted():
-            path = find_config(config)
-            data = read_config(path, override)
+            path = find_config(options.config)
+            data = read_config(path, options.override)
             ending.mode, folder = _mode_and_output(data)
             if folder is not None and place is None:
                 open_output(folder)
@@ -73,7 +59,7 @@ def run_mode(config: str, override: Sequence[str], argv: Sequence[str] | None) -
                 use_writable_folders(folder)
             ending.output = folder
             with stop.interruptible():  # from here on, a result file can tell it
-                cfg = validate_config(data, path, override)
+                cfg = validate_config(data, path, options.override)
                 plan = launch_plan(cfg) if place is None else None
                 if plan is not None:
                     ending.failure = run_distributed(cfg, plan, _own_command(argv))
@@ -86,6 +72,22 @@ def run_mode(config: str, override: Sequence[str], argv: Sequence[str] | None) -
                     if place is None or place.rank == 0:
                         write_result(Path(cfg.Global.output), ending.mode, {"done_flag": True, **result})
         return ending.tell()
+
+
+def other_command(command: str | None, options: Namespace) -> int:
+    """Run a command without a configuration, see `options.COMMANDS`; None prints the help."""
+    if command is None:
+        print_help()
+        return 2
+    for line in notes(options):
+        print(line, file=sys.stderr)
+    if command in NOT_YET:
+        print(f"Error: {NOT_YET[command]}", file=sys.stderr)
+        return 2
+    if command == "install":
+        print("\n".join(install_answers(options.install)))
+        return 0
+    return run_command(command, options)
 
 
 def run_command(command: str, options: Namespace) -> int:
