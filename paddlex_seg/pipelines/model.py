@@ -20,7 +20,7 @@ LOGGER = logging.getLogger(__name__)
 
 
 class _Opened:
-    """What `Model` and `Pipeline` share. Only one thread at a time may use it."""
+    """What `Model` and `Pipeline` share. Threads that use one take turns."""
 
     def __init__(self, settings: ModelSettings, threshold: Threshold | None = None) -> None:
         """Load the model of ``settings``; the official one is downloaded once.

@@ -5,6 +5,7 @@ import logging
 import re
 import shutil
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ import numpy as np
 import paddle
 import pytest
 from file_server import Server
-from toy_model import SPEC, export_toy
+from toy_model import SPEC, export_toy, image_with
 
 from paddlex_seg import create_model, create_pipeline
 from paddlex_seg.errors import BackendError, ConfigError, PaddlexSegError
@@ -411,3 +412,18 @@ def test_the_device_of_other_paddle_code_stays(model_dir: Path, monkeypatch: pyt
     monkeypatch.setattr(paddle.device, "set_device", lambda name: pytest.fail(f"set to {name}"))
     monkeypatch.setattr(paddle.base.core, "set_num_threads", lambda number: pytest.fail("set"))
     create_model(model_dir=model_dir)
+
+
+def test_threads_get_their_own_results(model_dir: Path) -> None:
+    images = [image_with((64, 96 + 8 * i), red=np.s_[8 : 20 + 4 * i, 8:80])[..., ::-1] for i in range(8)]
+    model = create_model(model_dir=model_dir, device="cpu")
+    alone = [result.to_json() for result in model.predict(images)]
+
+    def predict(number: int) -> list[dict[str, Any]]:
+        turned = images[number:] + images[:number]
+        return [result.to_json() for result in model.predict(turned)]
+
+    with ThreadPoolExecutor(8) as threads:
+        for _ in range(5):
+            for number, found in enumerate(threads.map(predict, range(8))):
+                assert found == alone[number:] + alone[:number]

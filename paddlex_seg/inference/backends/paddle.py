@@ -6,6 +6,8 @@ official graph: it pastes every mask to the size of the original image. ``networ
 with small masks. It is preferred if present, as 300 full-size masks of a 12 megapixel image take 14 GB.
 """
 
+import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +27,7 @@ INPUT_NAMES = ("image", "im_shape", "scale_factor")
 
 
 class PaddleBackend:
-    """A loaded exported graph. Only one thread at a time may use it."""
+    """A loaded exported graph. Threads that use it take turns."""
 
     def __init__(self, model_dir: Path, device: str = "cpu", run_mode: RunMode = "paddle") -> None:
         """Load a graph of ``model_dir`` for ``device``: cpu, gpu or gpu:<id>.
@@ -37,6 +39,7 @@ class PaddleBackend:
         self._files = find_files(model_dir)
         self.spec = read_inference_yml(self._files.description)
         self._run_mode = run_mode
+        self._turn = threading.Lock()  # inputs and outputs of Paddle's predictor belong together
         graph = self._files.graph
         config = _inference_config(graph, self._files.params, device, run_mode)
         check_graph(self._files, self.spec)
@@ -71,23 +74,8 @@ class PaddleBackend:
         scale_factor: NDArray[np.float32],
     ) -> DetectionArrays:
         """See `structures.Backend`. Raises BackendError when Paddle Inference cannot run the graph."""
-        arrays = dict(zip(INPUT_NAMES, (image, im_shape, scale_factor), strict=True))
-        for name in self._input_names:
-            array = arrays[name]
-            handle = self._predictor.get_input_handle(name)
-            handle.reshape(array.shape)
-            handle.copy_from_cpu(np.ascontiguousarray(array, np.float32))
-        try:
-            self._predictor.run()
-        except (RuntimeError, NotImplementedError, ValueError) as error:
-            advice = " Set Predict.kernel_option.run_mode=paddle." if self._run_mode == "mkldnn" else ""
-            raise BackendError(
-                f"Paddle Inference could not run the model with run_mode {self._run_mode}: {error}{advice}"
-            ) from error
-        outputs = [
-            self._predictor.get_output_handle(name).copy_to_cpu()
-            for name in self._predictor.get_output_names()
-        ]
+        with self._turn:
+            outputs = self._run(dict(zip(INPUT_NAMES, (image, im_shape, scale_factor), strict=True)))
         if not self._files.is_official:
             return DetectionArrays(*outputs)
         try:
@@ -100,6 +88,21 @@ class PaddleBackend:
             raise BackendError(
                 f"{self._files.graph}: {problem}. Use the export of an instance segmentation model."
             ) from problem
+
+    def _run(self, arrays: Mapping[str, NDArray[np.float32]]) -> list[NDArray]:
+        for name in self._input_names:
+            handle = self._predictor.get_input_handle(name)
+            handle.reshape(arrays[name].shape)
+            handle.copy_from_cpu(np.ascontiguousarray(arrays[name], np.float32))
+        try:
+            self._predictor.run()
+        except (RuntimeError, NotImplementedError, ValueError) as error:
+            advice = " Set Predict.kernel_option.run_mode=paddle." if self._run_mode == "mkldnn" else ""
+            raise BackendError(
+                f"Paddle Inference could not run the model with run_mode {self._run_mode}: {error}{advice}"
+            ) from error
+        names = self._predictor.get_output_names()
+        return [self._predictor.get_output_handle(name).copy_to_cpu() for name in names]
 
 
 def _inference_config(graph: Path, params: Path, device: str, run_mode: RunMode) -> Any:
