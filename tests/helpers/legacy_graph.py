@@ -24,7 +24,8 @@ class LegacyNetwork(nn.Layer):
         column = scores.reshape([-1, 1])
         bbox = paddle.concat([column * 0, column * 0 + 0.9, size * 0, size], axis=1)
         bbox_num = paddle.sum(paddle.ones_like(scores), axis=1).astype("int32")
-        mask = cells.reshape([-1, INPUT_HW[0] // STRIDE, INPUT_HW[1] // STRIDE]) > 0.5
+        pasted = nn.functional.interpolate(cells, scale_factor=STRIDE)  # for images of the size of the input
+        mask = pasted.reshape([-1, *INPUT_HW]) > 0.5
         return bbox, bbox_num, mask.astype("int32")
 
 
