@@ -173,6 +173,8 @@ def _expand(item: Input, written: WrittenFiles, depth: int = 0) -> Iterator[_Sou
             yield _Source(text, _stem(text), str(error))
     elif isinstance(item, Mapping) and "img" in item:
         yield from _expand(item["img"], written, depth + 1)
+    elif hasattr(item, "shape"):  # a tensor, whose rows are no inputs
+        yield _unusable(item, "convert it to a NumPy array first")
     elif isinstance(item, Iterable) and not isinstance(item, bytes | bytearray | Mapping):
         if depth >= _DEEPEST:
             yield _unusable(item, f"lists are nested more than {_DEEPEST} times")

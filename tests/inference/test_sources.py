@@ -183,6 +183,7 @@ def test_what_has_no_image_is_a_bad_input_in_its_place(tmp_path: Path, name: str
         (None, "NoneType"),
         (3, "type int"),
         (b"\xff\xd8", "type bytes"),
+        (memoryview(np.zeros((4, 5, 3), np.uint8)), "convert it to a NumPy array"),
         ({"image": "a.jpg"}, "its keys are 'image', expected 'img'"),
         ({}, "its keys are none"),
         ("", "empty text"),
