@@ -198,21 +198,24 @@ def flush_all(paths: Iterable[Path]) -> None:
 def temporary_path(path: Path) -> Path:
     """A new temporary name in the folder of ``path``, for a file or folder that becomes ``path``."""
     pid = os.getpid()
+    return path.with_name(f"{_begin_of(path)}{pid}-{start_of(pid)}-{secrets.token_hex(4)}{path.suffix[:20]}")
+
+
+def _begin_of(path: Path) -> str:
     # The name is shortened, so that a name of 255 bytes also has a temporary name.
-    return path.with_name(
-        f".{path.stem[:30]}.new-{pid}-{start_of(pid)}-{secrets.token_hex(4)}{path.suffix[:20]}"
-    )
+    return f".{path.stem[:30]}.new-"
 
 
-def remove_leftovers(folder: Path, *, older: re.Pattern[str] | None = None) -> None:
+def remove_leftovers(folder: Path, *, older: re.Pattern[str] | None = None, of: str | None = None) -> None:
     """Delete temporary files and folders of killed processes in ``folder``, but not in its sub-folders.
 
     Files of running processes stay. Processes on other machines and in other containers are not visible: do
     not call this while they write into the same folder. ``older`` is a pattern for temporary names of earlier
-    versions, with the process id, if any, as group ``pid``.
+    versions, with the process id, if any, as group ``pid``. ``of``: only those of a file with this name.
     """
+    begin = "." if of is None else _begin_of(Path(of))
     for path in folder.glob(".*"):
-        if not _is_leftover(path.name, older):
+        if not path.name.startswith(begin) or not _is_leftover(path.name, older):
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)

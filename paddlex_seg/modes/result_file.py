@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from paddlex_seg.errors import OutputError
-from paddlex_seg.files.atomic import require_writable
+from paddlex_seg.files.atomic import remove_leftovers, require_writable
 from paddlex_seg.files.problems import explain
 from paddlex_seg.files.written import WrittenFiles, keep_foreign
 from paddlex_seg.runtime.environment import versions
@@ -48,11 +48,13 @@ def open_output(output_dir: Path, setting: str = "Global.output") -> None:
 def clear_result(output_dir: Path, mode: str) -> None:
     """Remove the result file of an earlier run, so that it is not mistaken for the result of this run.
 
-    A file of the user with its name is kept as ``.bak``.
+    What a run left that was killed while it wrote the file is removed, too. A file of the user with its name
+    is kept as ``.bak``.
     """
     path = result_path(output_dir, mode)
     keep_foreign(path)
     path.unlink(missing_ok=True)
+    remove_leftovers(output_dir, of=path.name)
 
 
 def add_to_result(output_dir: Path, mode: str, failure: Mapping[str, Any]) -> None:

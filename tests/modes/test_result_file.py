@@ -46,3 +46,12 @@ def test_clearing_removes_the_file_of_that_mode_alone(tmp_path: Path) -> None:
     clear_result(tmp_path, "train")
     clear_result(tmp_path / "not there", "train")
     assert {path.name for path in tmp_path.iterdir()} == {"evaluate_result.json", REGISTER}
+
+
+def test_clearing_removes_what_a_killed_run_left_of_the_file_alone(tmp_path: Path) -> None:
+    gone = "new-999999999-1-0123abcd"  # of a process that does not exist
+    own, others = f".train_result.{gone}.json", {f".predict_result.{gone}.json", f".weights.{gone}.pdparams"}
+    for name in (own, *others):
+        (tmp_path / name).write_text("half of")
+    clear_result(tmp_path, "train")
+    assert {path.name for path in tmp_path.iterdir()} == others

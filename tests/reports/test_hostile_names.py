@@ -19,7 +19,7 @@ from paddlex_seg.reports.training import TrainingPage
 from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord, RateChange, ScheduleReport
 from paddlex_seg.training.metrics_log import MetricsLog
 
-ATTACK = "<script>alert(1)</script>\"'&{{7*7}}"
+ATTACK = "<script>alert(1)</script>\"'&{{1e9}}"
 KNOWN_TAGS = {
     *("html", "head", "meta", "title", "style", "body", "header", "main", "nav", "section", "article", "h1"),
     *(
@@ -100,7 +100,7 @@ class Parsed(HTMLParser):
         for name, value in self.attributes:
             if name in ("href", "src"):
                 assert value.startswith(("#", "data:image/")), value
-        assert "49" not in "".join(self.texts)
+        assert "1000000000" not in "".join(self.texts)  # what a template makes of it
         ids = [value for name, value in self.attributes if name == "id"]
         assert len(ids) == len(set(ids))
 
