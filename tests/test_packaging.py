@@ -82,17 +82,22 @@ def test_a_page_is_rendered_outside_the_repository(built: Path, tmp_path: Path) 
     assert "<h1>nuts</h1>" in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
-def test_a_configuration_is_found_by_name_outside_the_repository(built: Path, tmp_path: Path) -> None:
-    code = "from paddlex_seg.config.read import find_config; print(find_config('PP-YOLOE_seg-S.yaml'))"
+def printed(code: str, built: Path, folder: Path) -> str:
+    """What a program prints that runs in a folder, with the built package."""
     result = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=tmp_path,
+        cwd=folder,
         env={"PYTHONPATH": str(built)},
         check=True,
         capture_output=True,
         text=True,
     )
-    assert Path(result.stdout.strip()).is_relative_to(built.resolve() / "paddlex_seg" / "configs")
+    return result.stdout.strip()
+
+
+def test_a_configuration_is_found_by_name_outside_the_repository(built: Path, tmp_path: Path) -> None:
+    code = "from paddlex_seg.config.read import find_config; print(find_config('PP-YOLOE_seg-S.yaml'))"
+    assert Path(printed(code, built, tmp_path)).is_relative_to(built.resolve() / "paddlex_seg" / "configs")
 
 
 def test_the_pipeline_is_found_by_name_outside_the_repository(built: Path, tmp_path: Path) -> None:
@@ -101,14 +106,6 @@ def test_the_pipeline_is_found_by_name_outside_the_repository(built: Path, tmp_p
         "assert read_pipeline('instance_segmentation', None).model_name == 'Mask-RT-DETR-S'; "
         "print(find_pipeline('instance_segmentation'))"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(built)},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert Path(result.stdout.strip()).is_relative_to(
+    assert Path(printed(code, built, tmp_path)).is_relative_to(
         built.resolve() / "paddlex_seg" / "configs" / "pipelines"
     )

@@ -432,10 +432,4 @@ def clip_to_image(instances: Instances) -> Instances:
     height, width = instances.size_hw
     boxes = instances.boxes_xyxy.clip(0, np.array([width, height, width, height], np.float32))
     keep = np.flatnonzero((boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3]))
-    return Instances(
-        size_hw=instances.size_hw,
-        class_ids=instances.class_ids[keep],
-        scores=instances.scores[keep],
-        boxes_xyxy=boxes[keep],
-        masks=tuple(instances.masks[i] for i in keep),
-    )
+    return replace(instances, boxes_xyxy=boxes).take(keep)
