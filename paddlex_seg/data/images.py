@@ -1,4 +1,4 @@
-"""Image files: their paths, headers and pixels."""
+"""Image files: their paths, sizes and pixels."""
 
 import errno
 import os
@@ -9,9 +9,9 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,6 @@ from PIL import Image, UnidentifiedImageError
 
 from paddlex_seg.data.bands import (
     BandFile,
-    UnsupportedPixels,
-    bands_in_file,
     is_tiff,
     needs_setting,
     open_tiff,
@@ -28,7 +26,7 @@ from paddlex_seg.data.bands import (
     reads_wrongly,
 )
 from paddlex_seg.data.folders import files_in, is_dead_link
-from paddlex_seg.data.foreign_files import foreign_file, raw_image
+from paddlex_seg.data.foreign_files import foreign_file
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.structures import Bands
 
@@ -88,91 +86,12 @@ def images_below(image_dir: Path) -> Iterator[str]:
             yield name
 
 
-Decode = Literal["header", "thumbnail", "full"]
-THUMBNAIL_SIDE = 16
-
-
-@dataclass(frozen=True, slots=True)
-class ImageFacts:
-    """What is known about an image file.
-
-    If the image is unusable, ``problem`` is the code of the finding, ``message`` is its text, and sizes are
-    None. ``traits`` are codes of findings about images that are used after a conversion, such as from CMYK.
-    """
-
-    problem: str | None = None
-    message: str = ""
-    stored_hw: tuple[int, int] | None = None  # size of the stored pixels
-    shown_hw: tuple[int, int] | None = None  # size after the EXIF orientation is applied
-    orientation: int = 1  # EXIF, 1 is upright
-    traits: tuple[str, ...] = ()
-    num_bytes: int = 0  # of the file
-    thumbnail: bytes | None = None  # THUMBNAIL_SIDE squared gray values, without EXIF; None if not decoded
-    hint: str | None = None  # what to do about the problem, if that is known better than from its code
-    num_bands: int | None = None  # of an image of which bands are dropped
-    values: tuple[int, int] | None = None  # smallest and largest, of a decoded image with 16 bits
-
-
 def is_animated(image: Image.Image) -> bool:
     """Whether an open image file has several frames, of which only the first is used.
 
     The pages of a TIFF count as frames. MPO files of phones contain the photo and a preview: no animation.
     """
     return image.format not in ("JPEG", "MPO", "BMP") and getattr(image, "is_animated", False)
-
-
-def inspect_image(path: Path, decode: Decode, bands: Bands | None = None) -> ImageFacts:
-    """Inspect an image file. Problems are returned, never raised.
-
-    ``header`` reads the header and looks for the end mark of JPEG and PNG files. ``thumbnail`` decodes the
-    image, JPEG at the smallest scale. ``full`` decodes every pixel, as training does. bands: as for
-    `load_image`.
-    """
-    raw = raw_image(path)
-    if raw is not None:
-        return ImageFacts("image_unsupported", f"{path.name} is {raw.what}", hint=raw.hint)
-    try:
-        num_bytes = path.stat().st_size
-        if num_bytes == 0 and path.is_file():
-            return ImageFacts("image_empty_file", f"{path.name} has no bytes")
-        opened = _open(path, bands)
-        if isinstance(opened, BandFile):
-            return replace(_inspect_bands(opened, decode, bands), num_bytes=num_bytes)
-        with opened as image:
-            size = header_size(image)
-            facts = ImageFacts(
-                stored_hw=size.stored_hw,
-                shown_hw=size.shown_hw,
-                orientation=orientation_of(image),
-                traits=_traits(image),
-                num_bytes=num_bytes,
-                num_bands=bands_in_file(image),
-            )
-            if image.mode == "F":
-                raise needs_setting(path, "floating-point pixels")
-            if decode == "header":
-                _expect_end(image, path)
-                return facts
-            thumbnail = _thumbnail(image)
-        if decode == "full" or thumbnail is None:
-            load_image(path)
-        if "image_16bit" in facts.traits:
-            facts = replace(facts, values=_value_range(_open_bands(path)))
-        return replace(facts, thumbnail=thumbnail)
-    except Image.DecompressionBombError as error:
-        return ImageFacts("image_unsupported", f"{path.name}: {too_large(error).partition('. ')[0]}")
-    except DatasetError as error:  # of load_image
-        code = error.code if isinstance(error, UnsupportedPixels) else "image_corrupt"
-        reason = str(error).removeprefix(f"{path}: ").partition(". ")[0]
-        return ImageFacts(code, f"{path.name}: {reason}")
-    except DECODER_ERRORS as error:
-        if _is_absent(error):
-            return ImageFacts("image_missing", f"{path.name} {_not_there(path)}")
-        foreign = foreign_file(path)
-        if foreign is not None:
-            return ImageFacts("image_unsupported", f"{path.name} is {foreign.what}", hint=foreign.hint)
-        code = "image_truncated" if _is_truncation(error) else "image_corrupt"
-        return ImageFacts(code, f"{path.name} cannot be read ({error})".replace(str(path), path.name))
 
 
 @dataclass(frozen=True)
@@ -189,7 +108,7 @@ def image_size(path: Path) -> ImageSize:
     Raises DatasetError if the file has no valid header.
     """
     with _naming(path):
-        opened = _open(path, bands=None)
+        opened = open_image(path, bands=None)
         if isinstance(opened, BandFile):
             return ImageSize(opened.stored_hw, opened.shown_hw)
         with opened as image:
@@ -234,7 +153,7 @@ def load_image(
     `pixel_limit`, and when the size differs from ``size_hw`` both with and without the EXIF orientation.
     """
     with _naming(path):
-        opened = _open(path, bands)
+        opened = open_image(path, bands)
         if isinstance(opened, BandFile):
             size = ImageSize(opened.stored_hw, opened.shown_hw)
             return opened.rgb(bands, upright=_is_upright(size, size_hw, path))
@@ -255,7 +174,7 @@ def load_pages(path: Path) -> Iterator[NDArray[np.uint8] | DatasetError]:
                         _require_pixels(image)  # Pillow compares only the first page with the limit
                         wrong = reads_wrongly(image)
                         yield (
-                            _open_bands(path, page).rgb(None) if wrong else _to_rgb(turn_upright(image), path)
+                            open_bands(path, page).rgb(None) if wrong else _to_rgb(turn_upright(image), path)
                         )
                 except DatasetError as error:
                     yield error
@@ -356,9 +275,9 @@ def _naming(path: Path) -> Iterator[None]:
     except Image.DecompressionBombError as error:
         raise DatasetError(f"{path}: {too_large(error)}.") from error
     except DECODER_ERRORS as error:
-        if _is_absent(error):
+        if is_absent(error):
             raise DatasetError(
-                f"{path}: the image file {_not_there(path)}. Copy it there, or leave it out of your data."
+                f"{path}: the image file {not_there(path)}. Copy it there, or leave it out of your data."
             ) from None
         foreign = foreign_file(path)
         if foreign is not None:
@@ -368,25 +287,25 @@ def _naming(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _open(path: Path, bands: Bands | None) -> Image.Image | BandFile:
+def open_image(path: Path, bands: Bands | None) -> Image.Image | BandFile:
     """An image file, to be read band by band with a setting, and where Pillow cannot read it."""
     if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe would wait for ever
         raise OSError("it is a folder or a device, not a file")
     if bands is not None:
-        return _open_bands(path)
+        return open_bands(path)
     try:
         image = Image.open(path)
     except UnidentifiedImageError:
         if not is_tiff(path):
             raise
-        return _open_bands(path)
+        return open_bands(path)
     if not reads_wrongly(image):
         return image
     image.close()
-    return _open_bands(path)
+    return open_bands(path)
 
 
-def _open_bands(path: Path, page: int | None = None) -> BandFile:
+def open_bands(path: Path, page: int | None = None) -> BandFile:
     """The header of an image file, or of one page of a TIFF, as bands.
 
     Raises any of `DECODER_ERRORS`, and for too many pixels.
@@ -403,7 +322,7 @@ def _open_bands(path: Path, page: int | None = None) -> BandFile:
 def _open_by_pillow(path: Path) -> BandFile:
     """Palettes, CMYK and the like are colours: they become RGB first."""
     with Image.open(path) as image:
-        is_deep = image.mode in ("RGB", "RGBA", "LA") and _has_16_bits(image)
+        is_deep = image.mode in ("RGB", "RGBA", "LA") and has_16_bits(image)
         mode = image.mode
         if mode not in ("L", "LA", "RGB", "RGBA", "F") and not mode.startswith("I"):
             mode = "RGBA" if "transparency" in image.info else "L" if mode == "1" else "RGB"
@@ -426,41 +345,6 @@ def _open_by_pillow(path: Path) -> BandFile:
     return BandFile(path, (height, width), orientation, Image.getmodebands(mode), dtype, None, read)
 
 
-_FLAT = 8  # of 255: an image whose values differ less shows nothing
-
-
-def _inspect_bands(file: BandFile, decode: Decode, bands: Bands | None) -> ImageFacts:
-    """`inspect_image` of a file that is read band by band."""
-    facts = ImageFacts(stored_hw=file.stored_hw, shown_hw=file.shown_hw, orientation=file.orientation)
-    if bands is not None:
-        file.require(bands)
-    elif file.num_bands == 2 or file.num_bands > 3:
-        facts = replace(facts, traits=("image_bands_dropped",), num_bands=file.num_bands)
-    if bands is None and file.dtype.kind in "ui" and file.dtype.itemsize > 1:
-        facts = replace(facts, traits=("image_16bit", *facts.traits))
-    if decode == "header":
-        if bands is None:
-            file.require_plain()
-        if not is_tiff(file.path):
-            with Image.open(file.path) as image:
-                _expect_end(image, file.path)
-        return facts
-    rgb = file.rgb(bands, upright=False)
-    if bands is not None and int(rgb.max()) - int(rgb.min()) < _FLAT:
-        facts = replace(facts, traits=("image_bands_flat",))
-    gray = Image.fromarray(rgb).convert("L")
-    if "image_16bit" in facts.traits:
-        facts = replace(facts, values=_value_range(file))
-    small = gray.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
-    return replace(facts, thumbnail=small.tobytes())
-
-
-def _value_range(file: BandFile) -> tuple[int, int] | None:
-    """The smallest and the largest value of the bands that are used without a setting."""
-    values = file.values((1, 2, 3) if file.num_bands > 2 else (1,))
-    return (int(values.min()), int(values.max())) if values.size else None
-
-
 def _to_rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
     if image.mode == "F" or image.mode.startswith("I"):
         gray = np.asarray(image)
@@ -474,60 +358,19 @@ def _to_rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _traits(image: Image.Image) -> tuple[str, ...]:
-    traits = []
-    if image.mode.startswith("I") or _has_16_bits(image):
-        traits.append("image_16bit")
-    if bands_in_file(image) is not None:
-        traits.append("image_bands_dropped")
-    if image.mode in ("CMYK", "YCCK"):
-        traits.append("image_cmyk")
-    if is_animated(image):
-        traits.append("image_animated")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        traits.append("image_alpha")
-    return tuple(traits)
-
-
-def _has_16_bits(image: Image.Image) -> bool:
+def has_16_bits(image: Image.Image) -> bool:
+    """Whether an open file has more than 8 bits that Pillow may drop."""
     return any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
 
 
-def _thumbnail(image: Image.Image) -> bytes | None:
-    """Mean gray values of THUMBNAIL_SIDE x THUMBNAIL_SIDE cells; None if values do not fit into 8 bits."""
-    image.draft("L", (4 * THUMBNAIL_SIDE, 4 * THUMBNAIL_SIDE))
-    if image.mode.startswith("I"):
-        image.load()
-        return None
-    gray = image.convert("L")
-    return gray.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX).tobytes()
-
-
-_END_MARKS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}
-
-
-def _expect_end(image: Image.Image, path: Path) -> None:
-    mark = _END_MARKS.get(image.format or "")
-    if mark is None:
-        return
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 64))
-        if mark not in file.read():
-            image.load()  # raises if the file is truncated; cameras may append data after the end mark
-
-
-def _is_truncation(error: Exception) -> bool:
-    text = str(error).lower()
-    return any(word in text for word in ("truncated", "incomplete", "unexpected end", "ended", "end of"))
-
-
-def _is_absent(error: Exception) -> bool:
+def is_absent(error: Exception) -> bool:
     """Whether there is no such file: also for a link to itself, and for a name as long as a URL."""
     absent = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
     return isinstance(error, OSError) and error.errno in absent
 
 
-def _not_there(path: Path) -> str:
+def not_there(path: Path) -> str:
+    """What to say about an image file that is absent."""
     if is_dead_link(path):
         return f"is a link to {os.readlink(path)}, which does not exist"
     return "does not exist"

@@ -16,7 +16,7 @@ from paddlex_seg.data.checking.result import check_result
 from paddlex_seg.data.checking.statistics import class_table
 from paddlex_seg.data.coco.paths import dataset_paths
 from paddlex_seg.data.findings import KINDS, Finding, finding, summarize_problems
-from paddlex_seg.data.images import Decode
+from paddlex_seg.data.image_facts import Decode
 from paddlex_seg.data.preparation.convert import NothingConverted, Prepared
 from paddlex_seg.data.preparation.prepare import prepare
 from paddlex_seg.data.preparation.settings import ConvertSettings, SplitSettings

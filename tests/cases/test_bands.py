@@ -21,7 +21,8 @@ from small_runs import last_checkpoint, run_slim, train_options
 
 from paddlex_seg.checkpoints.info import read_info
 from paddlex_seg.config.read import find_bands, load_config
-from paddlex_seg.data.images import inspect_image, load_image
+from paddlex_seg.data.image_facts import inspect_image
+from paddlex_seg.data.images import load_image
 from paddlex_seg.data.samples import tasks
 from paddlex_seg.errors import ConfigError
 from paddlex_seg.inference import sources

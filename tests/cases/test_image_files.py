@@ -15,7 +15,8 @@ import tifffile
 from cases import CASES, check_dataset, copy_case
 from PIL import Image
 
-from paddlex_seg.data.images import inspect_image, load_image
+from paddlex_seg.data.image_facts import inspect_image
+from paddlex_seg.data.images import load_image
 
 FOLDER = CASES / "F09-picture-kinds" / "images"
 READ = (

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from paddlex_seg.data.bands import bands_from_json
-from paddlex_seg.data.images import image_size, inspect_image, limit_pixels, load_image
+from paddlex_seg.data.image_facts import inspect_image
+from paddlex_seg.data.images import image_size, limit_pixels, load_image
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.structures import Bands
 

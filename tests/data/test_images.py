@@ -9,11 +9,11 @@ from written_images import write_image
 
 from paddlex_seg.data.formats.source_files import files_below
 from paddlex_seg.data.formats.yolo import read_yolo
+from paddlex_seg.data.image_facts import inspect_image
 from paddlex_seg.data.images import (
     IMAGE_SUFFIXES,
     image_path,
     image_size,
-    inspect_image,
     limit_pixels,
     load_image,
     pixel_limit,

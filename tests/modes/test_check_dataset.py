@@ -13,7 +13,8 @@ from paddlex_seg.data.checking.cache import CheckCache
 from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.coco.write import write_coco
 from paddlex_seg.data.demo import COCO_FOLDER, write_demo_dataset
-from paddlex_seg.data.images import Decode, load_image
+from paddlex_seg.data.image_facts import Decode
+from paddlex_seg.data.images import load_image
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.written import REGISTER
 from paddlex_seg.modes.check_dataset import check_and_draw

@@ -12,7 +12,8 @@ from paddlex_seg.data.coco.categories import category_differences, is_background
 from paddlex_seg.data.coco.paths import DatasetPaths, unused_twins
 from paddlex_seg.data.findings import FindingLog
 from paddlex_seg.data.folders import is_dead_link
-from paddlex_seg.data.images import ImageFacts, images_below
+from paddlex_seg.data.image_facts import ImageFacts
+from paddlex_seg.data.images import images_below
 from paddlex_seg.files.names import printable
 from paddlex_seg.structures import ImageRecord
 

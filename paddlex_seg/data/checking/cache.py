@@ -12,7 +12,8 @@ from paddlex_seg import __version__
 from paddlex_seg.data.checking.scan import content_digest
 from paddlex_seg.data.coco.paths import dataset_paths
 from paddlex_seg.data.conversion_errors import ERRORS_FILE
-from paddlex_seg.data.images import Decode, pixel_limit
+from paddlex_seg.data.image_facts import Decode
+from paddlex_seg.data.images import pixel_limit
 from paddlex_seg.files.json import write_json
 from paddlex_seg.structures import Bands
 

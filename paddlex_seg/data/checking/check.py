@@ -20,7 +20,7 @@ from paddlex_seg.data.coco.paths import DatasetPaths, dataset_paths
 from paddlex_seg.data.coco.read import ParsedCoco, UnreadableFile, parse_coco, parse_file
 from paddlex_seg.data.conversion_errors import conversion_errors
 from paddlex_seg.data.findings import KINDS, Finding, summarize_problems
-from paddlex_seg.data.images import Decode
+from paddlex_seg.data.image_facts import Decode
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.structures import Bands, CocoFile
 
@@ -84,7 +84,7 @@ def check(
 ) -> CheckReport:
     """Check every image and annotation with every rule.
 
-    decode: how much of each image file is read, see `images.inspect_image`. Duplicates need thumbnails.
+    decode: how much of each image file is read, see `image_facts.inspect_image`. Duplicates need thumbnails.
     bands: how images are read, see `images.load_image`. cache_file: cache of image facts for the next check.
     Raises DatasetError when there is no data set in ``dataset_dir``. All other problems are in the report.
     """

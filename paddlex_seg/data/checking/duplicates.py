@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from paddlex_seg.data.images import THUMBNAIL_SIDE
+from paddlex_seg.data.image_facts import THUMBNAIL_SIDE
 
 # Largest differences between two thumbnails of the same image that was saved twice, in gray levels: mean and
 # maximum over a 16 x 16 grid after the mean difference is subtracted, and the mean difference itself. A moved

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from paddlex_seg.data.checking.measures import Measures
 from paddlex_seg.data.coco.read import ParsedCoco
-from paddlex_seg.data.images import ImageFacts, gray_both_ways, image_path
+from paddlex_seg.data.image_facts import ImageFacts
+from paddlex_seg.data.images import gray_both_ways, image_path
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.masks.polygons import mask_to_polygons
 from paddlex_seg.masks.rle import annotation_to_rle, rle_to_mask

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from unicodedata import normalize
 
+from paddlex_seg.data.image_facts import ImageFacts
 from paddlex_seg.data.image_search import Found, ImageIndex, find_missing
-from paddlex_seg.data.images import ImageFacts
 from paddlex_seg.files.names import is_utf8, printable
 
 NOT_THERE = ("image_missing", "file_name_outside")

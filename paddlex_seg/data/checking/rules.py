@@ -24,7 +24,7 @@ from paddlex_seg.data.checking.other_readings import OtherReadings, other_readin
 from paddlex_seg.data.coco.categories import names_alike
 from paddlex_seg.data.coco.read import ParsedCoco
 from paddlex_seg.data.findings import FindingLog
-from paddlex_seg.data.images import ImageFacts
+from paddlex_seg.data.image_facts import ImageFacts
 from paddlex_seg.structures import CocoFile, Id, ImageRecord
 
 

@@ -11,7 +11,8 @@ from operator import attrgetter
 from pathlib import Path
 
 from paddlex_seg.cores import num_usable_cores
-from paddlex_seg.data.images import Decode, ImageFacts, image_path, inspect_image, pixel_limit
+from paddlex_seg.data.image_facts import Decode, ImageFacts, inspect_image
+from paddlex_seg.data.images import image_path, pixel_limit
 from paddlex_seg.data.workers import prepare_worker, start_context
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.atomic import write_bytes

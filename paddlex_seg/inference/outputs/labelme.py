@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from paddlex_seg.data.formats.labelme.write import labelme_text, polygon_shapes
-from paddlex_seg.data.images import inspect_image, load_image
+from paddlex_seg.data.image_facts import inspect_image
+from paddlex_seg.data.images import load_image
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.images import encode_image
 from paddlex_seg.inference.outputs.coco import with_pixels

@@ -10,7 +10,7 @@ from paddlex_seg.data.checking.check import CheckReport, check
 from paddlex_seg.data.demo import COCO_FOLDER, write_demo_dataset
 from paddlex_seg.data.finding_kinds.sources import SOURCES
 from paddlex_seg.data.findings import KINDS
-from paddlex_seg.data.images import Decode
+from paddlex_seg.data.image_facts import Decode
 from paddlex_seg.errors import DatasetError
 
 # Findings of converters. The tests of each format cover them.

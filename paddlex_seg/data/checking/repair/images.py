@@ -10,8 +10,9 @@ from paddlex_seg.data.checking.missing import search_missing
 from paddlex_seg.data.checking.repair.draft import Draft, Slot
 from paddlex_seg.data.checking.repair.turned import turned_values
 from paddlex_seg.data.checking.scan import scan_images
+from paddlex_seg.data.image_facts import ImageFacts
 from paddlex_seg.data.image_search import possible_texts
-from paddlex_seg.data.images import ImageFacts, image_path
+from paddlex_seg.data.images import image_path
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.names import is_utf8
 from paddlex_seg.structures import Bands, Id
