@@ -34,7 +34,7 @@ class ExportedFiles:
         return self.graph.name != OURS
 
 
-def find_files(model_dir: Path) -> ExportedFiles:
+def find_files(model_dir: Path, *, official: bool = False) -> ExportedFiles:
     """The files to run. Raises BackendError that names the missing files of an exported folder."""
     if not model_dir.is_dir():
         state = "is a file" if model_dir.exists() else "does not exist"
@@ -42,7 +42,7 @@ def find_files(model_dir: Path) -> ExportedFiles:
             f"{model_dir} {state}; expected the folder of an exported model. Export a model, or correct "
             "Predict.model_dir."
         )
-    present = {name for name in ALL_NAMES if (model_dir / name).is_file()}
+    present = {name for name in ALL_NAMES if (model_dir / name).is_file()} - ({OURS} if official else set())
     chosen = choose_files(present)
     if chosen is None:
         raise BackendError(
