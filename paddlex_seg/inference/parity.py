@@ -79,12 +79,11 @@ def compare(reference: Finding, candidate: Finding, limits: Limits) -> Compariso
     # Classes are the same if their names are. Both sides are converted: a name may be there twice.
     candidate = _with_classes_of(candidate, reference.labels)
     reference = _with_classes_of(reference, reference.labels)
-    margin = limits.score - 2 * limits.score_difference
     counts = np.zeros((2, 2), np.int64)  # [reference and candidate, all and those with a partner]
     ious: list[NDArray[np.float64]] = [np.empty(0)]
     differences: list[NDArray[np.float64]] = [np.empty(0)]
     for name in reference.images:
-        sides = [side.images[name].above(margin) for side in (reference, candidate)]
+        sides = [side.images[name].above(_least_score(limits)) for side in (reference, candidate)]
         matches = match_instances(*sides, least_iou=limits.least_iou)
         scores = [side.scores.astype(np.float64) for side in sides]
         paired = [scores[side][matches.pairs[:, side]] for side in (0, 1)]
@@ -164,19 +163,27 @@ def _problems(figures: Mapping[str, Any], limits: Limits) -> list[str]:
 
 def _both_aps(reference: Finding, candidate: Finding, limits: Limits) -> dict[str, float | None]:
     """The mask AP of each with what the other found as truth: 1 if they are equal."""
-    sides = [
-        replace(side, images={name: _counted(found, limits) for name, found in side.images.items()})
-        for side in (reference, candidate)
-    ]
+    truth, found = (
+        [
+            replace(side, images={name: _counted(one, least) for name, one in side.images.items()})
+            for side in (reference, candidate)
+        ]
+        for least in (limits.score, _least_score(limits))
+    )
     return {
-        "candidate_against_reference": _ap(sides[0], sides[1]),
-        "reference_against_candidate": _ap(sides[1], sides[0]),
+        "candidate_against_reference": _ap(truth[0], found[1]),
+        "reference_against_candidate": _ap(truth[1], found[0]),
     }
 
 
-def _counted(found: Instances, limits: Limits) -> Instances:
+def _least_score(limits: Limits) -> float:
+    """The score above which detections can be partners of one that is compared."""
+    return limits.score - 2 * limits.score_difference
+
+
+def _counted(found: Instances, least_score: float) -> Instances:
     """The instances that COCO's AP counts. With others in the truth, the AP of equal results is below 1."""
-    found = found.above(limits.score)
+    found = found.above(least_score)
     found = found.take(np.flatnonzero(rle_areas(found.masks) > 0))
     rank: Counter[int] = Counter()
     keep = []
