@@ -31,14 +31,16 @@ class PaddleBackend:
 
     name: BackendName = "paddle"
 
-    def __init__(self, model_dir: Path, device: str = "cpu", run_mode: RunMode = "paddle") -> None:
+    def __init__(
+        self, model_dir: Path, device: str = "cpu", run_mode: RunMode = "paddle", *, official: bool = False
+    ) -> None:
         """Load a graph of ``model_dir`` for ``device``: cpu, gpu or gpu:<id>.
 
         run_mode: ``mkldnn`` enables oneDNN on the CPU. It is off by default, because some oneDNN kernels
-        crash the process when a graph finds nothing. Raises BackendError when files are missing or damaged,
-        or the device cannot be used.
+        crash the process when a graph finds nothing. official: load the official graph, also if ours is
+        there. Raises BackendError when files are missing or damaged, or the device cannot be used.
         """
-        self._files = find_files(model_dir)
+        self._files = find_files(model_dir, official=official)
         self.spec = read_inference_yml(self._files.description)
         self._run_mode = run_mode
         self._turn = threading.Lock()  # inputs and outputs of Paddle's predictor belong together
