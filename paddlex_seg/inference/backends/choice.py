@@ -61,9 +61,9 @@ def choose_backend(model_dir: Path, *, device: str = "cpu") -> BackendName:
         return stored
     _convert(model_dir)
     names = available_backends(model_dir)
-    if len(names) == 1:
-        LOGGER.info("Backend: %s, the only one that is installed and has its files.", names[0])
-        return names[0]
+    if names == ["paddle"]:
+        LOGGER.info("Backend: paddle, the only one that is installed and has its files.")
+        return "paddle"
     loaded, entries, problems = _proven(model_dir, names)
     if not loaded:
         raise CertificateError(
@@ -117,7 +117,6 @@ def _proven(
     model_dir: Path, names: Iterable[BackendName]
 ) -> tuple[dict[BackendName, ExportedBackend], list[Entry], list[str]]:
     """The backends that have not failed here, what was found about all of them, and why some are missing."""
-    expected, inputs = reference_of(model_dir)
     earlier = read_certificate(model_dir)
     loaded: dict[BackendName, ExportedBackend] = {}
     entries, problems = [], []
@@ -125,9 +124,10 @@ def _proven(
         try:
             backend = load_backend(model_dir, name)
             files = _files(model_dir, name)
-            entry = _earlier_entry(earlier, name, files) or certify(
-                backend, backend.spec, expected, inputs, name=name, files=files
-            )
+            entry = _earlier_entry(earlier, name, files)
+            if entry is None:
+                expected, inputs = reference_of(model_dir)
+                entry = certify(backend, backend.spec, expected, inputs, name=name, files=files)
         except PaddlexSegError as error:
             problems.append(f"{name}: {error}")
             continue
