@@ -34,7 +34,7 @@ from paddlex_seg.structures import Backend, BackendName, Precision, PreprocessSp
 LOGGER = logging.getLogger(__name__)
 PARAMETERS, DESCRIPTION = "inference.pdiparams", "inference.yml"
 _BATCH = 3  # images
-_PACKAGES = {
+_PACKAGES: Mapping[BackendName, Sequence[str]] = {
     "paddle": ("paddlepaddle", "paddlepaddle-gpu"),
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
     "openvino": ("openvino",),
@@ -79,11 +79,16 @@ def certify(
         calls=tuple(tuple(one.name for one in call) for call in calls),
         figures=result.figures,
         sha256={path.name: sha256_of(path) for path in files},
-        versions=package_versions(_PACKAGES[name]),
+        versions=versions_of(name),
         machine=describe_machine(),
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(time.perf_counter() - start, 2),
     )
+
+
+def versions_of(name: BackendName) -> dict[str, str]:
+    """The versions that decide what a backend computes."""
+    return package_versions(_PACKAGES[name])
 
 
 def files_of(folder: Path, graph: str) -> list[Path]:

@@ -19,6 +19,7 @@ from paddlex_seg.inference.export_spec import read_inference_yml
 from paddlex_seg.modes.predictions import Report, predict_all, require_separate
 from paddlex_seg.modes.result_file import result_path, write_result
 from paddlex_seg.pipelines.model import Model
+from paddlex_seg.structures import BackendName, Precision
 
 LOGGER = logging.getLogger(__name__)
 RESERVED = 16_384  # bytes for the message of a failure, and for what file systems add to a file
@@ -39,7 +40,7 @@ def run(cfg: Config) -> dict[str, Any]:
     output = Path(cfg.Global.output)
     model_dir = Path(cfg.Predict.model_dir or best_of_run(output, "inference", key="Predict.model_dir"))
     model = open_exported(cfg, model_dir)
-    about_model = describe_exported(model)
+    about_model = describe_exported(model.model_dir, model.backend, model.precision)
     report = Report()
     try:
         with reserved_space(result_path(output, "predict")) as reserve:
@@ -92,15 +93,14 @@ def open_exported(cfg: Config, model_dir: Path) -> Model:
     return model
 
 
-def describe_exported(model: Model) -> dict[str, Any]:
+def describe_exported(model_dir: Path, backend: BackendName, precision: Precision = "f32") -> dict[str, Any]:
     """What the results were made with, for the result file."""
-    folder = model.model_dir
-    weights = find_files(folder).params if model.backend == "paddle" else folder / ONNX_FILES[model.precision]
-    spec = read_inference_yml(find_description(folder))
+    weights = find_files(model_dir).params if backend == "paddle" else model_dir / ONNX_FILES[precision]
+    spec = read_inference_yml(find_description(model_dir))
     return {
         "model": spec.model_name,
-        "backend": model.backend,
-        "precision": model.precision,
+        "backend": backend,
+        "precision": precision,
         "weights": {"path": str(weights), "sha256": sha256_of(weights)},
         "exported_from": dict(spec.exported_from),
         "input_size": list(spec.preprocess.size_hw),

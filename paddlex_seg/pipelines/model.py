@@ -48,9 +48,9 @@ class _Opened:
         thresholds = class_thresholds((threshold, settings.threshold, spec.draw_threshold), spec.labels)
         self.model_name = name
         if wanted == "auto":
-            # Only Paddle runs on other devices.
-            wanted = choose_backend(folder, settings.precision) if self.device == "cpu" else "paddle"
-            LOGGER.info("%s runs with %s.", folder, wanted)
+            # Only OpenVINO offers other precisions.
+            is_f32 = settings.precision == "f32"
+            wanted = choose_backend(folder, device=self.device) if is_f32 else "openvino"
         self.backend, self.precision = wanted, settings.precision
         self._predictor: Predictor | None = open_predictor(
             folder,

@@ -41,7 +41,7 @@ class TinyModel(InstanceSegmenter):
 
 
 class TinyRoiModel(InstanceSegmenter):
-    """Four objects in every image, whose masks are cut out of features by RoiAlign, as in the R-CNNs."""
+    """Four objects in every image, whose masks are cut out of features by RoiAlign, as in R-CNNs."""
 
     mask_frame: MaskFrame = "box"
     max_detections = 4
