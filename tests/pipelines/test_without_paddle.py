@@ -18,8 +18,8 @@ COMMAND = "from paddlex_seg.cli import main; sys.exit(main(sys.argv[1:]))"
 PYTHON = """
 from paddlex_seg import create_model, create_pipeline
 file = {"SubModules": {"InstanceSegmentation": {"model_name": "PP-YOLOE_seg-S", "model_dir": sys.argv[1]}}}
-for backend in (None, sys.argv[3]):
-    for opened in (create_model(model_dir=sys.argv[1], backend=backend), create_pipeline(file, backend=backend)):
+for name in (None, sys.argv[3]):
+    for opened in (create_model(model_dir=sys.argv[1], backend=name), create_pipeline(file, backend=name)):
         (result,) = opened.predict(sys.argv[2])
         print(opened.backend, opened.device, len(result.instances))
 print([name for name in ("paddle", "onnxruntime", "openvino") if sys.modules.get(name)])
