@@ -44,12 +44,12 @@ def run(cfg: Config) -> dict[str, Any]:
     export_model(model, spec, info, output, weight_path)
     LOGGER.info("Export inference config file to %s", output / "inference.yml")
     files = [*FILES, *PROOF]
-    if _publish_onnx(output, cfg.Export.onnx):
+    if write_onnx(output, cfg.Export.onnx):
         files.append(ONNX)
     return {"model_dir": cfg.Global.output, "files": files, **describe_model(weight_path, info)}
 
 
-def _publish_onnx(output: Path, wanted: bool | None) -> bool:
+def write_onnx(output: Path, wanted: bool | None) -> bool:
     """Write ``network.onnx`` into an exported folder if that is wanted (None: if it is possible).
 
     Returns whether it was written. Raises CertificateError when it gives something else than the model.
