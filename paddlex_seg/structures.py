@@ -42,6 +42,13 @@ original image. Only official exported graphs give ``"original"``, networks do n
 """
 
 
+BackendName = Literal["paddle", "onnxruntime", "openvino"]
+"""What runs an exported model."""
+
+Precision = Literal["f32", "bf16", "int8"]
+"""How an exported model computes. Only ``f32`` gives the detections of the network in memory."""
+
+
 BANDS_FILE = "bands.yaml"
 """A file of a data set, beside ``images/``: how its images are read, with the keys of ``Global.bands``."""
 

@@ -13,13 +13,14 @@ from paddlex_seg.errors import BackendError, ConfigError
 from paddlex_seg.files.names import printable
 from paddlex_seg.files.written import WrittenFiles
 from paddlex_seg.inference.backends.base import find_instances, fitting_batch_size
-from paddlex_seg.inference.backends.paddle import PaddleBackend, RunMode
+from paddlex_seg.inference.backends.open import open_backend
+from paddlex_seg.inference.backends.paddle import RunMode
 from paddlex_seg.inference.mask_forms import MaskForm, check_mask_form
 from paddlex_seg.inference.results import Result, clip_to_image
 from paddlex_seg.inference.sources import BadInput, Input, LoadedImage, read_inputs
 from paddlex_seg.inference.thresholds import Threshold, class_thresholds
 from paddlex_seg.runtime.network import network
-from paddlex_seg.structures import Backend, Bands, Instances
+from paddlex_seg.structures import Backend, BackendName, Bands, Instances, Precision
 
 LOGGER = logging.getLogger(__name__)
 
@@ -30,22 +31,23 @@ def open_predictor(
     run_mode: RunMode = "paddle",
     batch_size: int = 1,
     threshold: Threshold | None = None,
+    backend: BackendName = "paddle",
+    precision: Precision = "f32",
 ) -> "Predictor":
     """A predictor for the exported model in ``model_dir``, written by mode export or by PaddleX.
 
     threshold: keep instances with a higher score; None, and for classes that are not named, uses the
-    ``draw_threshold`` in inference.yml. See `PaddleBackend` for device and run_mode, `Predictor` for
-    batch_size. Raises BackendError when files are missing or damaged, or the device cannot be used, and
-    ConfigError for a wrong threshold.
+    ``draw_threshold`` in inference.yml. See `open_backend` for device, run_mode, backend and precision,
+    `Predictor` for batch_size. Raises the errors of `open_backend`, and ConfigError for a wrong threshold.
     """
-    backend = PaddleBackend(Path(model_dir), device=device, run_mode=run_mode)
+    opened = open_backend(Path(model_dir), backend, device=device, run_mode=run_mode, precision=precision)
     return Predictor(
-        backend,
-        labels=backend.spec.labels,
-        thresholds=(threshold, backend.spec.draw_threshold),
+        opened,
+        labels=opened.spec.labels,
+        thresholds=(threshold, opened.spec.draw_threshold),
         batch_size=batch_size,
-        max_detections=backend.spec.max_detections,
-        whole_masks=backend.spec.arch == "SOLOv2",
+        max_detections=opened.spec.max_detections,
+        whole_masks=opened.spec.arch == "SOLOv2",
     )
 
 

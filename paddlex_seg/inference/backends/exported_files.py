@@ -8,6 +8,7 @@ from paddlex_seg.errors import BackendError
 from paddlex_seg.inference.export_spec import PADDLEDETECTION_YML
 
 OURS = "network.json"
+ONNX = "network.onnx"  # the same network, for ONNX Runtime and OpenVINO
 # Graph and parameters, the preferred ones first. PaddleDetection's own names are "model".
 PAIRS = (
     (OURS, "inference.pdiparams"),
@@ -35,13 +36,8 @@ class ExportedFiles:
 
 
 def find_files(model_dir: Path) -> ExportedFiles:
-    """The files to run. Raises BackendError that names the missing files of an exported folder."""
-    if not model_dir.is_dir():
-        state = "is a file" if model_dir.exists() else "does not exist"
-        raise BackendError(
-            f"{model_dir} {state}; expected the folder of an exported model. Export a model, or correct "
-            "Predict.model_dir."
-        )
+    """The files that Paddle runs. Raises BackendError that names the missing files of an exported folder."""
+    _require_folder(model_dir)
     present = {name for name in ALL_NAMES if (model_dir / name).is_file()}
     chosen = choose_files(present)
     if chosen is None:
@@ -52,6 +48,26 @@ def find_files(model_dir: Path) -> ExportedFiles:
         )
     graph, params, description = chosen
     return ExportedFiles(model_dir / graph, model_dir / params, model_dir / description)
+
+
+def find_description(model_dir: Path) -> Path:
+    """The description of an exported model, whatever runs it. Raises BackendError when files are missing.
+
+    A folder with ``network.onnx`` needs no files of Paddle.
+    """
+    description = model_dir / PADDLEX_YML
+    if (model_dir / ONNX).is_file() and description.is_file():
+        return description
+    return find_files(model_dir).description
+
+
+def _require_folder(model_dir: Path) -> None:
+    if not model_dir.is_dir():
+        state = "is a file" if model_dir.exists() else "does not exist"
+        raise BackendError(
+            f"{model_dir} {state}; expected the folder of an exported model. Export a model, or correct "
+            "Predict.model_dir."
+        )
 
 
 def choose_files(present: Set[str]) -> tuple[str, str, str] | None:

@@ -23,7 +23,7 @@ def check_graph(files: ExportedFiles, spec: ExportedSpec) -> None:
     is_ours = all(path.name in spec.sha256 for path in (graph, params))
     if is_ours:
         for path in (graph, params):
-            _require_sha256(path, spec.sha256[path.name])
+            require_sha256(path, spec.sha256[path.name])
     content = read_graph(graph)
     if problems := _disagreements(content, spec):
         raise BackendError(
@@ -34,7 +34,8 @@ def check_graph(files: ExportedFiles, spec: ExportedSpec) -> None:
         require_no_crash(graph, params)
 
 
-def _require_sha256(path: Path, expected: str) -> None:
+def require_sha256(path: Path, expected: str) -> None:
+    """Raise BackendError unless a file has the SHA-256 that its ``inference.yml`` states."""
     if (found := sha256_of(path)) != expected:
         raise BackendError(
             f"{path} is damaged, or does not belong to this inference.yml: its SHA-256 is {found}, and "

@@ -19,15 +19,17 @@ from paddlex_seg.errors import BackendError
 from paddlex_seg.inference.backends.exported_files import find_files
 from paddlex_seg.inference.backends.graph_check import check_graph
 from paddlex_seg.inference.backends.official_outputs import official_detections, require_mask_size
+from paddlex_seg.inference.backends.onnx_network import INPUT_NAMES
 from paddlex_seg.inference.export_spec import read_inference_yml
-from paddlex_seg.structures import DetectionArrays, MaskFrame, PreprocessSpec
+from paddlex_seg.structures import BackendName, DetectionArrays, MaskFrame, PreprocessSpec
 
 RunMode = Literal["paddle", "mkldnn"]
-INPUT_NAMES = ("image", "im_shape", "scale_factor")
 
 
 class PaddleBackend:
     """A loaded exported graph. Threads that use it take turns."""
+
+    name: BackendName = "paddle"
 
     def __init__(self, model_dir: Path, device: str = "cpu", run_mode: RunMode = "paddle") -> None:
         """Load a graph of ``model_dir`` for ``device``: cpu, gpu or gpu:<id>.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_model import INPUT_HW
+from toy_model import INPUT_HW, inputs_of_brightness
 
 from paddlex_seg.errors import BackendError
 from paddlex_seg.inference.backends.paddle import PaddleBackend
@@ -34,13 +34,6 @@ def test_a_damaged_graph_is_named(small_dir: Path, tmp_path: Path, content: str)
     (folder / "network.json").write_text(content)
     with pytest.raises(BackendError, match="network.json"):
         PaddleBackend(folder)
-
-
-def inputs_of_brightness(values: list[float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    image = np.zeros((len(values), 3, *INPUT_HW), np.float32)
-    image[:, 0] = np.array(values)[:, None, None]
-    im_shape = np.tile(np.float32(INPUT_HW), (len(values), 1))
-    return image, im_shape, np.ones_like(im_shape)
 
 
 def test_inputs_go_by_name_and_rows_belong_to_their_images(small_dir: Path):

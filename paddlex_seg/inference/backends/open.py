@@ -1,0 +1,116 @@
+"""Opens an exported model with one of the libraries that can run it."""
+
+import importlib.util
+from pathlib import Path
+from typing import Protocol, get_args
+
+from paddlex_seg.errors import BackendError, ConfigError
+from paddlex_seg.inference.backends.exported_files import find_description, find_files
+from paddlex_seg.inference.backends.graph_check import require_sha256
+from paddlex_seg.inference.backends.onnx_network import ONNX_FILES, OnnxNetwork
+from paddlex_seg.inference.backends.onnxruntime import load_onnxruntime
+from paddlex_seg.inference.backends.openvino import load_openvino
+from paddlex_seg.inference.backends.paddle import PaddleBackend, RunMode
+from paddlex_seg.inference.export_spec import ExportedSpec, read_inference_yml
+from paddlex_seg.structures import Backend, BackendName, Precision
+
+__all__ = ["BackendName", "ExportedBackend", "Precision", "RunMode", "available_backends", "open_backend"]
+INSTALLATIONS = {
+    "paddle": "PaddlePaddle is not installed. For the CPU: pip install paddlepaddle==3.2.2 (or install this "
+    "package with its [cpu] extra). For a GPU see the installation section of README.md.",
+    "onnxruntime": "ONNX Runtime is not installed: pip install onnxruntime (or install this package with "
+    "its [onnx] extra).",
+    "openvino": "OpenVINO is not installed: pip install openvino (or install this package with its "
+    "[openvino] extra).",
+}
+
+
+class ExportedBackend(Backend, Protocol):
+    """A loaded exported model. Threads that use it take turns."""
+
+    @property
+    def name(self) -> BackendName:
+        """The library that runs it."""
+
+    @property
+    def spec(self) -> ExportedSpec:
+        """The description of the model."""
+
+
+def open_backend(
+    model_dir: Path,
+    backend: BackendName = "paddle",
+    *,
+    device: str = "cpu",
+    run_mode: RunMode = "paddle",
+    precision: Precision = "f32",
+) -> ExportedBackend:
+    """Load the exported model in ``model_dir``.
+
+    device, run_mode: see `PaddleBackend`; the other backends run on the CPU. precision: ``bf16`` and ``int8``
+    are for the backends that offer them. Raises ConfigError when the library is not installed, and
+    BackendError when files are missing or damaged, or the backend cannot do what is asked.
+    """
+    require_installed(backend)
+    if backend == "paddle":
+        if precision != "f32":
+            raise BackendError(
+                f"Predict.precision is {precision}, and Predict.backend is paddle, which has only f32. Use "
+                "Predict.backend=openvino, or Predict.precision=f32."
+            )
+        return PaddleBackend(model_dir, device=device, run_mode=run_mode)
+    if device != "cpu":
+        raise BackendError(
+            f"Global.device is {device}, and Predict.backend is {backend}, which runs on the CPU. Use "
+            "Global.device=cpu, or Predict.backend=paddle."
+        )
+    spec = read_inference_yml(find_description(model_dir))
+    file = _onnx_file(model_dir, backend, precision)
+    _require_proven(file, spec)
+    load = load_onnxruntime if backend == "onnxruntime" else load_openvino
+    return OnnxNetwork(backend, file, spec, load(file, precision))
+
+
+def available_backends(model_dir: Path) -> list[BackendName]:
+    """The backends that are installed and whose files ``model_dir`` has, for float32."""
+    return [name for name in get_args(BackendName) if is_installed(name) and _has_files(model_dir, name)]
+
+
+def is_installed(backend: BackendName) -> bool:
+    """Whether the library of a backend is installed. Does not load it."""
+    return importlib.util.find_spec(backend) is not None
+
+
+def require_installed(backend: BackendName) -> None:
+    """Raise ConfigError that says how to install the library of a backend, unless it is installed."""
+    if not is_installed(backend):
+        raise ConfigError(f"Predict.backend is {backend}. {INSTALLATIONS[backend]}")
+
+
+def _has_files(model_dir: Path, backend: BackendName) -> bool:
+    try:
+        if backend == "paddle":
+            find_files(model_dir)
+        else:
+            find_description(model_dir)
+            _onnx_file(model_dir, backend, "f32")
+    except BackendError:
+        return False
+    return True
+
+
+def _onnx_file(model_dir: Path, backend: BackendName, precision: Precision) -> Path:
+    file = model_dir / ONNX_FILES[precision]
+    if not file.is_file():
+        raise BackendError(
+            f"{file} is missing, which Predict.backend={backend} with Predict.precision={precision} reads. "
+            "Export the model again where paddle2onnx is installed (the [convert] extra of this package), or "
+            "use Predict.backend=paddle. docs/backends.md says more."
+        )
+    return file
+
+
+def _require_proven(file: Path, spec: ExportedSpec) -> None:
+    """Raise BackendError unless the file is whole. This is the place that asks for its certificate."""
+    if file.name in spec.sha256:
+        require_sha256(file, spec.sha256[file.name])
