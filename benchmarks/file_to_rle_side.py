@@ -2,8 +2,8 @@
 
 It needs only what ``pip install "paddlex[base]"``, or ``pip install ultralytics openvino pycocotools`` with
 PyTorch for the CPU, installs. The job is a JSON text: ``side``, ``model``, ``image``, ``threads`` and what
-the side needs. For each line of standard input the side runs once, with the number in the line as threshold, and
-prints its seconds and scores as JSON.
+the side needs. For each line of standard input the side runs once, with the number in the line as threshold,
+and prints its seconds and scores as JSON.
 """
 
 import json
