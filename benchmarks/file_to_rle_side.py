@@ -56,23 +56,26 @@ def paddlex_run(job: dict[str, Any]) -> Run:
 
 
 def ultralytics_run(job: dict[str, Any]) -> Run:
-    """YOLO through OpenVINO. Random weights are exported; they are built from YAML."""
+    """YOLO through OpenVINO. ``precision``: f32, or null for what Ultralytics leaves to OpenVINO."""
     import numpy as np
+    import openvino
     import torch
     from pycocotools import mask as coco_mask
     from ultralytics import YOLO
 
     torch.set_num_threads(job["threads"])
-    folder = Path(job["folder"])
-    os.chdir(folder)
-    name = job["model"]
-    exported = folder / f"{name}_openvino_model"
+    os.chdir(job["folder"])
+    exported = Path(f"{job['model']}_openvino_model")
     if not exported.exists():
-        torch.manual_seed(0)
-        network = YOLO(f"{name}.yaml", task="segment")
-        checkpoint = folder / f"{name}.pt"
-        network.save(checkpoint)
-        YOLO(checkpoint, task="segment").export(format="openvino", imgsz=job["side_length"], half=False)
+        export_random(job["model"], Path(job["image"]), job["side_length"])
+    if job["precision"] is not None:
+        compile_model = openvino.Core.compile_model
+
+        def compile_in(*arguments: Any, config: dict[str, Any], **named: Any) -> Any:
+            config = {**config, "INFERENCE_PRECISION_HINT": job["precision"]}
+            return compile_model(*arguments, config=config, **named)
+
+        openvino.Core.compile_model = compile_in
     model = YOLO(exported, task="segment")
 
     def run(threshold: float) -> list[float]:
@@ -86,6 +89,29 @@ def ultralytics_run(job: dict[str, Any]) -> Run:
         return result.boxes.conf.tolist()
 
     return run
+
+
+def export_random(name: str, image: Path, side_length: int) -> None:
+    """Export a network with random weights, whose norms are those of the image, so that scores differ."""
+    import cv2
+    import numpy as np
+    import torch
+    from ultralytics import YOLO
+
+    torch.manual_seed(0)
+    network = YOLO(f"{name}.yaml", task="segment")
+    pixels = cv2.resize(cv2.imread(str(image)), (side_length, side_length))
+    batch = torch.from_numpy(np.ascontiguousarray(pixels[None].transpose(0, 3, 1, 2))).float() / 255
+    norms = [layer for layer in network.model.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    for layer in norms:
+        layer.momentum = None  # the mean of all batches, here of one
+        layer.reset_running_stats()
+    network.model.train()
+    with torch.no_grad():
+        network.model(batch)
+    network.model.eval()
+    network.save(f"{name}.pt")
+    YOLO(f"{name}.pt", task="segment").export(format="openvino", imgsz=side_length, half=False)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from paddlex_seg.cores import num_usable_cores
 from paddlex_seg.data.images import load_image
@@ -27,7 +28,7 @@ from paddlex_seg.inference.export_spec import read_inference_yml
 from paddlex_seg.inference.sources import BadInput, Input, read_inputs
 from paddlex_seg.inference.thresholds import Threshold, class_thresholds
 from paddlex_seg.runtime.network import network
-from paddlex_seg.structures import Backend, BackendName, Precision
+from paddlex_seg.structures import Backend, BackendName, Instances, Precision
 
 PARTS = ("decode", "preprocess", "network", "select", "paste")
 WARM_UP = 2
@@ -249,11 +250,11 @@ def measure(job: Job) -> Speed:
     for number, path in enumerate(_rounds(job.images)):
         if number == WARM_UP:
             start = time.perf_counter()
-        parts, found = time_image(backend, Path(path), thresholds)
+        parts, found = find_in_file(backend, Path(path), thresholds)
         if number < WARM_UP:
             continue
         times.append(parts)
-        objects.append(found)
+        objects.append(len(found))
         is_slow = len(times) >= LEAST_RUNS and time.perf_counter() - start > SECONDS
         if is_slow or len(times) >= max(MOST_RUNS, len(job.images)):
             break
@@ -272,8 +273,10 @@ def measure(job: Job) -> Speed:
     )
 
 
-def time_image(backend: Backend, path: Path, thresholds: Any) -> tuple[dict[str, float], int]:
-    """Seconds of each of `PARTS` for one image file, as prediction runs them, and the number of objects."""
+def find_in_file(
+    backend: Backend, path: Path, thresholds: NDArray[np.float32]
+) -> tuple[dict[str, float], Instances]:
+    """Seconds of each of `PARTS` for one image file, in the way of prediction, and what was found."""
     clock = [time.perf_counter()]
     image = load_image(path, bands=backend.preprocess.bands)
     clock.append(time.perf_counter())
@@ -285,7 +288,7 @@ def time_image(backend: Backend, path: Path, thresholds: Any) -> tuple[dict[str,
     clock.append(time.perf_counter())
     (found,) = paste(detections, backend.mask_frame, inputs, [(image.shape[0], image.shape[1])])
     clock.append(time.perf_counter())
-    return dict(zip(PARTS, np.diff(clock).tolist(), strict=True)), len(found)
+    return dict(zip(PARTS, np.diff(clock).tolist(), strict=True)), found
 
 
 def peak_gflops(side: int = 2048, runs: int = 5) -> float:

@@ -27,11 +27,11 @@ def image(tmp_path: Path) -> Path:
 def test_the_measured_way_finds_what_prediction_finds(small_dir: Path, image: Path) -> None:
     backend = open_backend(small_dir)
     for thresholds in (np.zeros(2, np.float32), np.array([0, 1], np.float32)):
-        parts, found = speed.time_image(backend, image, thresholds)
+        parts, found = speed.find_in_file(backend, image, thresholds)
         loaded = speed.load_image(image)
         inputs = speed.collate([speed.preprocess(loaded, backend.preprocess)])
         (instances,) = find_instances(backend, inputs, [loaded.shape[:2]], score_threshold=thresholds)
-        assert found == len(instances) > 0
+        assert found.masks == instances.masks and len(found)
         assert list(parts) == list(PARTS) and all(seconds >= 0 for seconds in parts.values())
     assert len(instances) == 1  # the threshold of the second class is 1
 
