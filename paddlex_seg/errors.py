@@ -51,6 +51,10 @@ class BackendError(PaddlexSegError):
     """A device, a runtime or an exported model cannot be used."""
 
 
+class CertificateError(BackendError):
+    """An exported file is not proven to give what its model gives, or is proven not to."""
+
+
 def with_hint(error: Exception, hint: str) -> Exception:
     """The error to raise in place of ``error`` to add a sentence to its message.
 

@@ -39,6 +39,8 @@ GOES_WITH = {
     "device": ("pipeline", "serve"),
     "threshold": ("pipeline",),
     "batch_size": ("pipeline",),
+    "backend": ("pipeline", "serve"),
+    "precision": ("pipeline", "serve"),
     "use_hpip": ("pipeline", "serve"),
     "hpi_config": ("pipeline", "serve"),
     "hpi_params": ("pipeline", "serve"),
@@ -204,6 +206,12 @@ def _add_pipeline(group: argparse._ArgumentGroup) -> None:
         help="lowest score to keep, from 0 to 1; for some classes: '{bolt: 0.3, washer: 0.6}'",
     )
     group.add_argument("--batch_size", metavar="N", help="images at once; does not change the results")
+    group.add_argument(
+        "--backend", metavar="B", help="paddle, onnxruntime, openvino, or auto for the fastest"
+    )
+    group.add_argument("--precision", metavar="P", help="f32; bf16 or int8 with openvino, at a cost of AP")
+    group.add_argument("--use_hpip", action="store_true", help="PaddleX's name of --backend auto")
+    group.add_argument("--hpi_config", metavar="{...}", help="of PaddleX; {'backend': B} is --backend B")
 
 
 def _add_pipeline_config(group: argparse._ArgumentGroup) -> None:
@@ -240,6 +248,4 @@ def _add_replaced(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--engine", help="paddle_static is the only one")
     group.add_argument("--serial_number", metavar="X", help="no licence is needed")
     group.add_argument("--update_license", nargs="?", const="True", metavar="X", help="no licence is needed")
-    group.add_argument("--use_hpip", action="store_true", help="high-performance inference, not offered yet")
-    group.add_argument("--hpi_config", metavar="{...}", help="its settings, a mapping")
     group.add_argument("--hpi_params", metavar="{...}", help="the older name of --hpi_config")

@@ -41,7 +41,8 @@ from paddlex_seg.config.values import (
     Workers,
 )
 from paddlex_seg.config.yaml_text import dump_yaml
-from paddlex_seg.structures import Bands
+from paddlex_seg.structures import BackendChoice, Bands, RunMode
+from paddlex_seg.structures import Precision as BackendPrecision
 
 SCRATCH = "scratch"  # the value of Train.pretrain_weight_path that means random weights
 MODES = ("check_dataset", "train", "evaluate", "export", "predict")
@@ -403,6 +404,16 @@ class EvaluateConfig(Section):
         description="Weights to evaluate: the `.pdparams` file of a checkpoint. null: the best model of the "
         "run in `Global.output`; if that folder holds no run, of the run in `output`.",
     )
+    backend: BackendChoice | None = Field(
+        default=None,
+        description="Evaluate the exported model in `Evaluate.model_dir` with this library instead of "
+        "weights; `auto`: the fastest that is proven on this machine. null: evaluate `Evaluate.weight_path`.",
+    )
+    model_dir: PathText | None = Field(
+        default=None,
+        description="Folder of the exported model, with `Evaluate.backend`. null: `best_model/inference` of "
+        "the run in `Global.output`; if that folder holds no run, of the run in `output`.",
+    )
     log_interval: Positive = Field(default=10, description="Write a log line every this many batches.")
     batch_size: Images = Field(default=1, description="Batch size. It does not change the result.")
 
@@ -415,14 +426,20 @@ class ExportConfig(Section):
         description="Weights to export: the `.pdparams` file of a checkpoint, or the URL of official weights "
         "(80 COCO classes). null: as for `Evaluate.weight_path`.",
     )
+    onnx: Switch | None = Field(
+        default=None,
+        description="Also write `network.onnx`, for ONNX Runtime and OpenVINO. Needs "
+        "`pip install paddlex_seg[convert]`. null: if that is installed.",
+    )
 
 
 class KernelOptionConfig(Section):
     """How the exported model is run."""
 
-    run_mode: Literal["paddle", "mkldnn"] = Field(
+    run_mode: RunMode = Field(
         default="paddle",
-        description="Inference kernels: `paddle`, or `mkldnn` for oneDNN on the CPU.",
+        description="Kernels of the backend `paddle`: `paddle`; `mkldnn` for oneDNN on the CPU; `trt_fp32` "
+        "or `trt_fp16` for TensorRT on a GPU, where Paddle has it.",
     )
 
 
@@ -445,6 +462,17 @@ class PredictConfig(Section):
         description="Objects with a higher score are kept. A number from 0 to 1, or classes and such "
         "numbers, such as `{bolt: 0.3}`. null, and for classes that are not named: the threshold stored with "
         "the model.",
+    )
+    backend: BackendChoice | None = Field(
+        default=None,
+        description="What runs the exported model: `paddle`, `onnxruntime`, `openvino`, or `auto` for the "
+        "fastest one that is installed and certified. null: `paddle`, and where PaddlePaddle is not "
+        "installed, `auto`. See `docs/backends.md`.",
+    )
+    precision: BackendPrecision = Field(
+        default="f32",
+        description="How it computes: `f32`; `bf16` on CPUs that have it, or `int8` with a quantized file, "
+        "both with `openvino` and at a cost of AP.",
     )
     kernel_option: KernelOptionConfig = KernelOptionConfig()
 

@@ -23,9 +23,11 @@ from paddle.static import InputSpec
 
 from paddlex_seg.catalog import ModelSpec
 from paddlex_seg.checkpoints.info import ModelInfo
+from paddlex_seg.export.proof import prove_export
 from paddlex_seg.files.atomic import new_files
 from paddlex_seg.files.checksum import sha256_of
 from paddlex_seg.files.written import claimed
+from paddlex_seg.inference import certificate, reference
 from paddlex_seg.inference.export_spec import ExportedSpec, write_inference_yml
 from paddlex_seg.models.base import InstanceSegmenter
 from paddlex_seg.ops.masks import paste_masks
@@ -33,6 +35,7 @@ from paddlex_seg.runtime.environment import versions, writable_home
 from paddlex_seg.structures import Detections, PreprocessSpec
 
 FILES = ("inference.json", "inference.pdiparams", "network.json", "inference.yml")
+PROOF = (reference.FILE, certificate.FILE)
 _ITEM_BYTES = {"0.t_f16": 2, "0.t_bf16": 2, "0.t_f32": 4, "0.t_f64": 8, "0.t_i32": 4, "0.t_i64": 8}
 
 
@@ -43,24 +46,37 @@ def export_model(
     folder: Path,
     weight_path: Path | None = None,
 ) -> None:
-    """Write the exported folder. Files are moved into ``folder`` only after all of them are complete.
+    """Write the exported folder. Files are moved into ``folder`` only after all of them are complete and
+    proven to give what the model gives.
 
     weight_path: the file of the weights, whose identity is written into ``inference.yml``. Files of the user
-    with these names are kept as ``.bak``.
+    with these names are kept as ``.bak``. Raises CertificateError when the files give something else.
     """
-    with claimed(folder, FILES), new_files(folder) as temporary:
-        inputs = _input_spec(info.preprocess)
-        official = WithoutBoxes if spec.arch == "SOLOv2" else WithPastedMasks
-        _save_graph(official(model), inputs, temporary / "inference")
-        _save_graph(WithSmallMasks(model), inputs, temporary / "network")
-        require_whole(temporary)
-        checksums = {name: sha256_of(temporary / name) for name in FILES if name != "inference.yml"}
-        weights = {} if weight_path is None else identity_of(weight_path, info)
-        described = replace(exported_spec(model, spec, info), sha256=checksums, exported_from=weights)
-        write_inference_yml(temporary / "inference.yml", described)
-        for path in temporary.iterdir():
-            if path.name not in FILES:
-                path.unlink()
+    with claimed(folder, (*FILES, *PROOF)), new_files(folder) as temporary:
+        write_graphs(model, spec, info, temporary, weight_path)
+        prove_export(temporary, model, info, published=folder)
+
+
+def write_graphs(
+    model: InstanceSegmenter,
+    spec: ModelSpec,
+    info: ModelInfo,
+    folder: Path,
+    weight_path: Path | None = None,
+) -> None:
+    """Write what `export_model` writes into an empty folder, without a certificate."""
+    inputs = _input_spec(info.preprocess)
+    official = WithoutBoxes if spec.arch == "SOLOv2" else WithPastedMasks
+    _save_graph(official(model), inputs, folder / "inference")
+    _save_graph(WithSmallMasks(model), inputs, folder / "network")
+    require_whole(folder)
+    checksums = {name: sha256_of(folder / name) for name in FILES if name != "inference.yml"}
+    weights = {} if weight_path is None else identity_of(weight_path, info)
+    described = replace(exported_spec(model, spec, info), sha256=checksums, exported_from=weights)
+    write_inference_yml(folder / "inference.yml", described)
+    for path in folder.iterdir():
+        if path.name not in FILES:
+            path.unlink()
 
 
 class WithPastedMasks(nn.Layer):

@@ -112,6 +112,15 @@ def rle_iou(rle: Rle, other: Rle) -> float:
     return float(coco_mask.iou([rle], [other], [0])[0, 0])
 
 
+def rle_ious(masks: Sequence[Rle], others: Sequence[Rle]) -> NDArray[np.float64]:
+    """The IoU of each mask with each other one, [N, M], all of one size; 1 for two masks without pixels."""
+    if not masks or not others:
+        return np.zeros((len(masks), len(others)))
+    ious = np.asarray(coco_mask.iou(list(masks), list(others), [0] * len(others)), np.float64)
+    empty, other_empty = rle_areas(masks) == 0, rle_areas(others) == 0
+    return np.where(empty[:, None] & other_empty[None, :], 1.0, ious)
+
+
 # ---- conversion to and from JSON
 
 

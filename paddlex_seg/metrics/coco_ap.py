@@ -20,7 +20,7 @@ from paddlex_seg.masks.rle import annotation_to_rle, rle_to_json
 from paddlex_seg.structures import Annotation, CocoFile, Id, Instances, Rle
 
 IouType = Literal["segm", "bbox"]
-_MOST_COUNTED = 100  # detections per image and class that COCO's AP uses
+MOST_COUNTED = 100  # detections per image and class that COCO's AP uses
 
 
 @dataclass(frozen=True)
@@ -279,11 +279,11 @@ def _note(coco: CocoFile, classes: Sequence[ClassAp]) -> str:
             f"{coco.path.name} has no objects of {', '.join(missing)}. AP is the mean of the other classes."
         ]
     counts = Counter((one.image_id, one.category_id) for one in coco.annotations if not one.iscrowd)
-    crowded = {image_id for (image_id, _), count in counts.items() if count > _MOST_COUNTED}
+    crowded = {image_id for (image_id, _), count in counts.items() if count > MOST_COUNTED}
     if crowded:
         notes += [
-            f"{len(crowded)} of {len(coco.images)} images have more than {_MOST_COUNTED} objects of a class. "
-            f"COCO's AP uses only the {_MOST_COUNTED} best detections of a class in an image, so it stays "
+            f"{len(crowded)} of {len(coco.images)} images have more than {MOST_COUNTED} objects of a class. "
+            f"COCO's AP uses only the {MOST_COUNTED} best detections of a class in an image, so it stays "
             "below 1, however many are found."
         ]
     return " ".join(notes)

@@ -34,6 +34,8 @@ def run(options: Namespace) -> None:
         options.pipeline,
         device=device,
         batch_size=batch_size,
+        backend=options.backend,
+        precision=options.precision,
         use_hpip=options.use_hpip or None,
         hpi_config=_setting(options, "hpi_config", Options),
         hpi_params=_setting(options, "hpi_params", Options),

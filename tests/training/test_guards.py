@@ -451,7 +451,7 @@ def test_the_self_check_finds_an_error_before_the_first_step(
     def fail(*args: Any) -> None:
         raise RuntimeError("cannot be exported")
 
-    monkeypatch.setattr(self_check, "export_model", fail)
+    monkeypatch.setattr(self_check, "write_graphs", fail)
     outcome = run(dataset, tmp_path, Train__self_check=True)
     assert outcome.code == 1
     assert "cannot be exported" in outcome.stderr
@@ -463,7 +463,7 @@ def test_the_self_check_leaves_no_trace_in_the_training(
 ) -> None:
     from paddlex_seg.training import self_check
 
-    monkeypatch.setattr(self_check, "export_model", lambda *args: None)
+    monkeypatch.setattr(self_check, "write_graphs", lambda *args: None)
     for name, checked in (("with", True), ("without", False)):
         outcome = run(dataset, tmp_path / name, Train__self_check=checked, Train__epochs_iters=1)
         assert outcome.code == 0, outcome.stderr

@@ -35,10 +35,13 @@ class ExportedFiles:
         return self.graph.name != OURS
 
 
-def find_files(model_dir: Path) -> ExportedFiles:
-    """The files that Paddle runs. Raises BackendError that names the missing files of an exported folder."""
+def find_files(model_dir: Path, *, official: bool = False) -> ExportedFiles:
+    """The files that Paddle runs; with ``official`` those of the official graph, also if ours is there.
+
+    Raises BackendError that names the missing files of an exported folder.
+    """
     _require_folder(model_dir)
-    present = {name for name in ALL_NAMES if (model_dir / name).is_file()}
+    present = {name for name in ALL_NAMES if (model_dir / name).is_file()} - ({OURS} if official else set())
     chosen = choose_files(present)
     if chosen is None:
         raise BackendError(

@@ -24,6 +24,15 @@ TYPES |= {23: "c8", 24: "c16"}
 BFLOAT16 = 22
 
 
+def read_parameters(path: Path, graph: GraphFile) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Name and values of each parameter of a file that `check_parameters` accepts or whose SHA-256 fits.
+
+    bfloat16 is uint16.
+    """
+    for (name, _), (shape, kind, raw) in zip(graph.parameters, _tensors(path), strict=True):
+        yield name, np.frombuffer(raw, _type(kind)).reshape(shape)
+
+
 def check_parameters(path: Path, graph: GraphFile, graph_name: str) -> None:
     """Raise BackendError unless a file has exactly the parameters of ``graph``, without NaN.
 
@@ -32,9 +41,9 @@ def check_parameters(path: Path, graph: GraphFile, graph_name: str) -> None:
     expected = graph.parameters
     found: list[Shape] = []
     try:
-        for (name, _), (shape, num_bad) in zip(_padded(expected), _tensors(path), strict=False):
+        for (name, _), (shape, kind, raw) in zip(_padded(expected), _tensors(path), strict=False):
             found.append(shape)
-            if num_bad:
+            if num_bad := _count_nan(raw, kind):
                 raise BackendError(
                     f"{path}: {num_bad} of {math.prod(shape)} values of the parameter {name} are NaN. "
                     "Export other weights."
@@ -68,8 +77,8 @@ def _difference(found: list[Shape], expected: tuple[tuple[str, Shape], ...]) -> 
     return ""
 
 
-def _tensors(path: Path) -> Iterator[tuple[Shape, int]]:
-    """The shape of each tensor, and how many of its values are NaN. Reads no value twice."""
+def _tensors(path: Path) -> Iterator[tuple[Shape, int, NDArray[np.uint8]]]:
+    """Shape, data type and bytes of each tensor. The bytes are read where they are used."""
     size = path.stat().st_size
     content: NDArray[Any] = np.memmap(path, np.uint8, mode="r") if size else np.empty(0, np.uint8)
     start = 0
@@ -80,11 +89,15 @@ def _tensors(path: Path) -> Iterator[tuple[Shape, int]]:
         start += HEAD.size
         kind, shape = _describe(content[start : start + length].tobytes())
         start += length
-        num_bytes = np.dtype(TYPES[kind]).itemsize * math.prod(shape)
+        num_bytes = _type(kind).itemsize * math.prod(shape)
         if start + num_bytes > size:
             raise ValueError(f"the tensor of shape {list(shape)} at byte {start} needs {num_bytes} bytes")
-        yield shape, _count_nan(content[start : start + num_bytes], kind)
+        yield shape, kind, content[start : start + num_bytes]
         start += num_bytes
+
+
+def _type(kind: int) -> np.dtype[Any]:
+    return np.dtype(TYPES[kind])
 
 
 def _describe(description: bytes) -> tuple[int, Shape]:
