@@ -189,10 +189,10 @@ def other_side(name: str, python: Path, job: dict[str, Any], quiet: bool) -> Sid
 
 def run_our_side(job: dict[str, Any]) -> None:
     """Our side in its process: one run for each line of standard input."""
-    from paddlex_seg.inference.backends.open import open_backend
+    from paddlex_seg.inference.backends.open import load_backend
     from paddlex_seg.inference.speed import find_in_file
 
-    backend = open_backend(Path(job["model_dir"]), job["backend"], precision=job["precision"])
+    backend = load_backend(Path(job["model_dir"]), job["backend"], precision=job["precision"])
     print("ready", flush=True)
     for line in sys.stdin:
         thresholds = np.full(len(backend.spec.labels), float(line), np.float32)

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from paddlex_seg.cores import num_usable_cores
 from paddlex_seg.data.images import load_image
 from paddlex_seg.data.preprocess import collate, preprocess
-from paddlex_seg.errors import DatasetError, PaddlexSegError
+from paddlex_seg.errors import BackendError, DatasetError, PaddlexSegError
 from paddlex_seg.inference.backends.base import paste, select
 from paddlex_seg.inference.backends.exported_files import find_description
+from paddlex_seg.inference.backends.onnx_network import ONNX_FILES
 from paddlex_seg.inference.backends.onnx_operations import count_operations
-from paddlex_seg.inference.backends.open import RunMode, open_backend
+from paddlex_seg.inference.backends.open import RunMode, is_installed, open_backend
 from paddlex_seg.inference.export_spec import read_inference_yml
 from paddlex_seg.inference.sources import BadInput, Input, read_inputs
 from paddlex_seg.inference.thresholds import Threshold, class_thresholds
@@ -308,9 +309,12 @@ def network_gflop(model_dir: Path, image: Path) -> float:
 
     Raises BackendError when they cannot be counted.
     """
-    backend = open_backend(model_dir, "onnxruntime")
-    inputs = collate([preprocess(load_image(image, bands=backend.preprocess.bands), backend.preprocess)])
-    return count_operations(model_dir / "network.onnx", inputs._asdict()) / 1e9
+    file = model_dir / ONNX_FILES["f32"]
+    if not (file.is_file() and is_installed("onnxruntime")):
+        raise BackendError(f"{file} is missing, or ONNX Runtime is not installed.")
+    spec = read_inference_yml(find_description(model_dir)).preprocess
+    inputs = collate([preprocess(load_image(image, bands=spec.bands), spec)])
+    return count_operations(file, inputs._asdict()) / 1e9
 
 
 def peak_memory_mb() -> float | None:

@@ -225,8 +225,8 @@ def _paste_image_mask(
     return _trace(
         _interpolate(small, _between(rows.network_in_small[top:bottom], len(small))).T,
         x_in_small=columns.network_in_small[left:right],
-        x_in_padded=columns.original_in_network - np.float32(left) + ONE,
-        y_in_padded=rows.original_in_network - np.float32(top) + ONE,
+        x_in_crop=columns.original_in_network - np.float32(left),
+        y_in_crop=rows.original_in_network - np.float32(top),
         size_hw=(rows.original_size, columns.original_size),
         threshold=THRESHOLD,
     )
@@ -249,8 +249,8 @@ def _paste_uncut_mask(
     return _trace(
         _interpolate(small, _between(in_small[0][top:bottom], len(small))).T,
         x_in_small=in_small[1][left:right],
-        x_in_padded=in_network[1] - np.float32(left) + ONE,
-        y_in_padded=in_network[0] - np.float32(top) + ONE,
+        x_in_crop=in_network[1] - np.float32(left),
+        y_in_crop=in_network[0] - np.float32(top),
         size_hw=original_hw,
         threshold=THRESHOLD,
     )
@@ -266,8 +266,8 @@ def _paste_logits(
     (top, bottom), (left, right) = (_lines_around(inside, axis) for axis in (0, 1))
     return _trace(
         small[top:bottom, left:right].T,
-        x_in_padded=x_in_mask + ONE - np.float32(left),
-        y_in_padded=y_in_mask + ONE - np.float32(top),
+        x_in_crop=x_in_mask - np.float32(left),
+        y_in_crop=y_in_mask - np.float32(top),
         size_hw=original_hw,
         threshold=LOGIT_THRESHOLD,
     )
@@ -283,8 +283,8 @@ def _paste_box_mask(
     y_centres, x_centres = (np.arange(size) + 0.5 for size in original_hw)
     return _trace(
         small.T,
-        x_in_padded=((x_centres - x1) / (x2 - x1) * width - 0.5).astype(np.float32) + ONE,
-        y_in_padded=((y_centres - y1) / (y2 - y1) * height - 0.5).astype(np.float32) + ONE,
+        x_in_crop=((x_centres - x1) / (x2 - x1) * width - 0.5).astype(np.float32),
+        y_in_crop=((y_centres - y1) / (y2 - y1) * height - 0.5).astype(np.float32),
         size_hw=original_hw,
         threshold=np.nextafter(THRESHOLD, np.float32(0)),
     )
@@ -321,8 +321,8 @@ def _overlap(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
 def _trace(
     small: NDArray[np.float32],
     *,
-    x_in_padded: NDArray[np.float32],
-    y_in_padded: NDArray[np.float32],
+    x_in_crop: NDArray[np.float32],
+    y_in_crop: NDArray[np.float32],
     size_hw: tuple[int, int],
     threshold: np.float32,
     x_in_small: NDArray[np.float32] | None = None,
@@ -330,20 +330,18 @@ def _trace(
     """Resize a crop, which is zero outside, to the image, and encode the pixels above ``threshold``.
 
     small: [w, rows]; x_in_small: the columns of the crop as coordinates in ``small``, None if they are its
-    own; x_in_padded, y_in_padded: the image's columns and rows as coordinates in the crop with zeros on each
-    side, ascending. If they are shorter than the image, the remaining pixels are 0. Of a mask that
-    goes on outside of the crop, without values above the threshold, the result is exact if no value in the
-    outer lines of the crop is above it.
+    own; x_in_crop, y_in_crop: the image's columns and rows as coordinates in the crop, ascending. If they are
+    shorter than the image, the remaining pixels are 0. Of a mask that goes on outside of the crop, without
+    values above the threshold, the result is exact if no value in the outer lines of the crop is above it.
     """
     small = np.ascontiguousarray(small)
     num_rows = small.shape[1]
     num_columns = len(small) if x_in_small is None else len(x_in_small)
     in_small = None if x_in_small is None else _between(x_in_small, len(small))
-    first, stop = (
-        np.searchsorted(x_in_padded, 0, side="right"),
-        np.searchsorted(x_in_padded, num_columns + 1),
-    )
-    in_padded = _between(x_in_padded, num_columns + 2)
+    first = np.searchsorted(x_in_crop, -1, side="right")
+    stop = np.searchsorted(x_in_crop, num_columns)
+    # In the crop with zeros around it. The coordinates themselves are not moved, because that would round.
+    in_padded = _between(x_in_crop, num_columns + 1).moved(1)
     flips = [np.empty(0, np.int64)]
     at_once = max(LEAST_COLUMNS, VALUES_AT_ONCE // (num_rows + 2))
     for x in range(first, stop, at_once):
@@ -357,7 +355,7 @@ def _trace(
             small[columns] if in_small is None else _interpolate(small, in_small.part(low - 1, high - 1))
         )
         values = _interpolate(padded, part.moved(-begin))
-        column, y = _column_flips(values, y_in_padded, threshold)
+        column, y = _column_flips(values, y_in_crop, threshold)
         flips.append((x + column) * size_hw[0] + y)
     return _flips_to_rle(np.concatenate(flips), size_hw)
 
@@ -379,8 +377,8 @@ class _Between(NamedTuple):
 
 
 def _between(coordinates: NDArray[np.float32], num_lines: int) -> _Between:
-    """Coordinates [k] in 0..num_lines - 1 as neighbours and weights."""
-    lower = coordinates.astype(np.int64)
+    """Coordinates [k] up to num_lines - 1 as neighbours and weights."""
+    lower = np.floor(coordinates).astype(np.int64)
     return _Between(lower, np.minimum(lower + 1, num_lines - 1), coordinates - lower.astype(np.float32))
 
 
@@ -395,13 +393,13 @@ def _interpolate(lines: NDArray[np.float32], at: _Between) -> NDArray[np.float32
 
 
 def _column_flips(
-    values: NDArray[np.float32], y_in_values: NDArray[np.float32], threshold: np.float32
+    values: NDArray[np.float32], y_in_crop: NDArray[np.float32], threshold: np.float32
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Positions where the mask begins or ends: (column, row of the image), column by column.
 
-    values: [columns, n], zero at 0 and n - 1, linear in between. y_in_values: the rows of the image as
-    coordinates in ``values``; they may lie outside 0..n - 1. If the crop ends at the image's edge, no row of
-    the image is near its zeros, and the mask begins or ends at the edge, which is correct.
+    values: [columns, n + 2] of a crop with n rows, zero at both ends, linear in between. y_in_crop: the rows
+    of the image as coordinates in the crop; they may lie outside. If the crop ends at the image's edge, no
+    row of the image is near its zeros, and the mask begins or ends at the edge, which is correct.
     """
     flat = values.ravel()
     inside = flat > threshold
@@ -409,10 +407,10 @@ def _column_flips(
     place = np.flatnonzero(inside[1:] != inside[:-1])
     column = place // values.shape[1]
     before, after = flat[place].astype(np.float64), flat[place + 1].astype(np.float64)
-    crossing = place - column * values.shape[1] + (threshold - before) / (after - before)
+    crossing = place - column * values.shape[1] - 1 + (threshold - before) / (after - before)
     # A pixel exactly at the threshold is outside: a mask begins after it, or ends before it.
     crossing = np.where(after > before, np.nextafter(crossing, np.inf), crossing)
-    return column, np.searchsorted(y_in_values, crossing)
+    return column, np.searchsorted(y_in_crop, crossing)
 
 
 def _flips_to_rle(flips: NDArray[np.int64], size_hw: tuple[int, int]) -> Rle:
