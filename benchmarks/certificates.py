@@ -1,23 +1,22 @@
 """Certificates and latency of all models with all backends: the tables of docs/backends.md.
 
-    python benchmarks/certificates.py --image PHOTOGRAPH [--models NAME...] [--results FILE.json]
-    python benchmarks/certificates.py --table [--results FILE.json]
+    python benchmarks/certificates.py --image PHOTOGRAPH [--models NAME...] [--output FOLDER]
+    python benchmarks/certificates.py --table [--output FOLDER]
 
 Each model is built with the generated weights of tests/reference, which find dozens of objects in any image,
-and exported with its ONNX file into a temporary folder. Export and conversion compare each backend with the
-network in memory on the stored images, and write ``certificate.json``: the first table is made of its entries.
-Images of one input size were one batch there, those of other sizes single calls. Besides, a batch of eight
-images of mixed sizes is compared with the same images one by one. The second table has the median of three
-predictions of the photograph (resized to 768x576) from file to RLE, after a first one, the backends in turn.
+and exported with its ONNX file into ``--output``. Export and conversion compare each backend with the network
+in memory on the stored images, and write ``certificate.json``: the first table is made of its entries. Then
+eight stored images of mixed sizes are predicted as a batch and one by one, and the photograph (resized to
+768x576) three times after a first one, from file to RLE, the backends in turn; the second table has medians.
 
-Each model runs in a process of its own. Rows are kept in ``--results`` after each model, so a run that was
-stopped goes on where it was. Needs paddle2onnx, onnxruntime and openvino, and one to ten minutes a model.
+Each step of a model runs in a process of its own, and what it found is kept in ``--output``. A run that was
+stopped goes on where it was, and ``--table`` only prints. Needs paddle2onnx, onnxruntime and openvino, 10 GB
+for the exported folders, and one to five minutes a model.
 """
 
 import argparse
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,31 +32,32 @@ THRESHOLD = 0.05  # that of the certificates
 BACKENDS = ("paddle", "onnxruntime", "openvino")
 
 
-def rows_of_model(name: str, image: Path) -> dict[str, Any]:
-    """The certificate entries of a model, the check of batches, and the milliseconds of each backend."""
+def certified(name: str, folder: Path) -> dict[str, Any]:
+    """Export a model with its ONNX file into ``folder``; returns the entries of the certificate."""
     model = our_model(name)
     from paddlex_seg.catalog import find_model
     from paddlex_seg.checkpoints.info import ModelInfo
     from paddlex_seg.export.graphs import export_model
     from paddlex_seg.inference.onnx_proof import publish_onnx
-    from paddlex_seg.inference.predictor import open_predictor
     from paddlex_seg.structures import Category
 
     spec = find_model(name)
     categories = tuple(Category(id=i + 1, name=f"class {i}") for i in range(NUM_CLASSES))
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / name
-        export_model(model, spec, ModelInfo(name, categories, spec.recipe.image_size), folder)
-        del model
-        publish_onnx(folder)
-        certificate = json.loads((folder / "certificate.json").read_text(encoding="utf-8"))
-        photograph = resized(image, Path(temporary) / "photograph.jpg")
-        predictors = {one: open_predictor(folder, backend=one, threshold=THRESHOLD) for one in BACKENDS}
-        return {
-            "entries": certificate["entries"],
-            "equal_batches": {one: batches_are_equal(predictors[one]) for one in BACKENDS},
-            "milliseconds": latencies(predictors, photograph),
-        }
+    export_model(model, spec, ModelInfo(name, categories, spec.recipe.image_size), folder)
+    publish_onnx(folder)
+    return {"entries": json.loads((folder / "certificate.json").read_text(encoding="utf-8"))["entries"]}
+
+
+def measured(folder: Path, image: Path) -> dict[str, Any]:
+    """Whether batches of an exported model give the same as single images, and milliseconds an image."""
+    from paddlex_seg.inference.predictor import open_predictor
+
+    photograph = resized(image, folder / "photograph.jpg")
+    predictors = {one: open_predictor(folder, backend=one, threshold=THRESHOLD) for one in BACKENDS}
+    return {
+        "equal_batches": {one: batches_are_equal(predictors[one]) for one in BACKENDS},
+        "milliseconds": latencies(predictors, photograph),
+    }
 
 
 def resized(image: Path, target: Path) -> Path:
@@ -107,28 +107,41 @@ def latencies(predictors: Mapping[str, Any], photograph: Path) -> dict[str, floa
 
 
 def print_tables(rows: Mapping[str, Any]) -> None:
-    """Both tables as Markdown."""
-    print("| model | backend | verdict | objects | with a partner | mean IoU | 1 % below | least IoU | score | AP |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    """Both tables as Markdown. Of the shares and APs of both sides, the smaller one is printed."""
+    print("| model | backend | verdict | objects | with a partner | mean IoU | least IoU | score | AP |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for name, row in rows.items():
-        if "error" in row:
-            print(f"| {name} | - | {row['error']} | - | - | - | - | - | - | - |")
-            continue
-        for entry in row["entries"]:
+        for entry in row.get("entries", ()):
             if entry["graph"] != "inference.json":
                 print(f"| {name} | {entry['backend']} | {entry['verdict']} | {cells(entry['figures'])} |")
-    print("\n| model | " + " | ".join(BACKENDS) + " | batch of 8, " + ", ".join(BACKENDS) + " |")
-    print("|---|" + "---|" * (len(BACKENDS) + 1))
+        if "entries" not in row:
+            print(f"| {name} | - | {row.get('certify failed', 'not run')}" + " | -" * 6 + " |")
+    print(
+        f"\n| model | {' | '.join(f'{one}, ms' for one in BACKENDS)} | 8 images as a batch and one by one |"
+    )
+    print("|---" * (len(BACKENDS) + 2) + "|")
     for name, row in rows.items():
-        if "error" not in row:
+        if "milliseconds" in row:
             times = " | ".join(f"{row['milliseconds'][one]:.0f}" for one in BACKENDS)
-            batches = list(dict.fromkeys(row["equal_batches"][one] for one in BACKENDS))
-            print(f"| {name} | {times} | {'; '.join(batches)} |")
+            print(f"| {name} | {times} | {'; '.join(dict.fromkeys(row['equal_batches'].values()))} |")
 
 
 def cells(figures: Mapping[str, Any]) -> str:
     """The figures of a certificate as cells of a row."""
-    return json.dumps(figures)
+    found = figures["detections"]
+    if "mask_iou" not in figures:
+        return f"{found['reference']} | - | - | - | - | -"
+    share, iou, ap = min(figures["matched"].values()), figures["mask_iou"], min(figures["ap"].values())
+    return " | ".join(
+        [
+            str(found["reference"]),
+            f"{100 * share:.2f} %",
+            f"{iou['mean']:.6f}",
+            f"{iou['least']:.3f}",
+            f"{figures['score_difference']:.1e}",
+            f"{ap:.4f}",
+        ]
+    )
 
 
 def main() -> None:
@@ -137,29 +150,49 @@ def main() -> None:
     )
     parser.add_argument("--models", nargs="+", help="default: all models of the catalog")
     parser.add_argument("--image", type=Path, help="a photograph")
-    parser.add_argument("--results", type=Path, default=Path("output/certificates.json"))
-    parser.add_argument("--table", action="store_true", help="only print the tables of --results")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--output", type=Path, default=Path("output/certificates"))
+    parser.add_argument("--table", action="store_true", help="only print the tables of --output")
+    parser.add_argument("--certify", help=argparse.SUPPRESS)
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.one:
-        print(json.dumps(rows_of_model(arguments.one, arguments.image)))
+    output: Path = arguments.output
+    if arguments.certify:
+        print(json.dumps(certified(arguments.certify, output / arguments.certify)))
         return
-    rows = json.loads(arguments.results.read_text(encoding="utf-8")) if arguments.results.is_file() else {}
+    if arguments.measure:
+        print(json.dumps(measured(output / arguments.measure, arguments.image)))
+        return
+    names = arguments.models or catalog_models()
     if not arguments.table:
         if arguments.image is None:
             parser.error("--image is missing; expected a photograph")
-        for name in arguments.models or catalog_models():
-            if "error" in rows.get(name, {"error": ""}):
-                try:
-                    options = ["--one", name, "--image", str(arguments.image)]
-                    rows[name] = run_alone(sys.executable, __file__, options)[0]
-                except SideFailed as failure:
-                    rows[name] = {"error": str(failure)}
-                arguments.results.parent.mkdir(parents=True, exist_ok=True)
-                arguments.results.write_text(json.dumps(rows), encoding="utf-8")
-            print(f"{name}: {rows[name].get('error', 'done')}", file=sys.stderr, flush=True)
+        for step in ("certify", "measure"):
+            for name in names:
+                run_step(step, name, output, arguments.image)
         print(f"{', '.join(machine_and_date())}\n")
-    print_tables(rows)
+    print_tables({name: read_row(output, name) for name in names})
+
+
+def run_step(step: str, name: str, output: Path, image: Path) -> None:
+    """Certify or measure a model in a process of its own, unless that was done; keep what it found."""
+    row = read_row(output, name)
+    if ("entries" if step == "certify" else "milliseconds") in row:
+        return
+    options = [f"--{step}", name, "--image", str(image), "--output", str(output)]
+    try:
+        row |= run_alone(sys.executable, __file__, options)[0]
+    except SideFailed as failure:
+        print(f"{name}: {failure}", file=sys.stderr)
+        row |= {f"{step} failed": str(failure)}
+    output.mkdir(parents=True, exist_ok=True)
+    (output / f"{name}.json").write_text(json.dumps(row), encoding="utf-8")
+    print(f"{name}: {step} done", file=sys.stderr, flush=True)
+
+
+def read_row(output: Path, name: str) -> dict[str, Any]:
+    """What was found about a model so far."""
+    file = output / f"{name}.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 if __name__ == "__main__":

@@ -141,7 +141,10 @@ def test_all_problems_are_reported_at_once() -> None:
         ("Train.image_size=[640, 16]", "expected one or two numbers of at least 32 pixels"),
         ("Global.device=gpu:x", "expected auto, cpu, gpu"),
         ("Global.device=cpu:0", "expected auto, cpu, gpu"),
-        ("Global.mode=evalute", "should be 'check_dataset', 'train', 'evaluate', 'export' or 'predict'"),
+        (
+            "Global.mode=evalute",
+            "should be 'check_dataset', 'train', 'evaluate', 'export', 'predict' or 'benchmark'",
+        ),
         ("Global.output=None", "Global.output: found None"),
         ("Predict.input=[1, {}]", "Predict.input: found"),
         ("Predict.threshold=1.5", "Predict.threshold: found 1.5"),
