@@ -7,18 +7,22 @@ training or a service, and it needs an older ``onnx`` than others may have loade
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from paddlex_seg.errors import BackendError
 from paddlex_seg.files.atomic import new_file
 from paddlex_seg.inference.backends.exported_files import OURS
+from paddlex_seg.inference.backends.graph_file import Operator, read_graph
 
 OPSET = 16
 _COORDINATES = "coordinate_transformation_mode"  # of RoiAlign
 _FIRST_WITH_COORDINATES = 16  # opset
+_NEVER = -1e30  # a score below each threshold; not infinite, as in ops/nms.py
 TIMEOUT_SECONDS = 600.0
 PACKAGE = "paddle2onnx"
 NOT_INSTALLED = (
@@ -85,6 +89,8 @@ def convert(graph: str, params: str, target: str, opset: str) -> None:
     model = onnx.load_from_string(content)
     if int(opset) >= _FIRST_WITH_COORDINATES:
         _mend_roi_align(model.graph)
+    suppressions = [one for one in read_graph(Path(graph)).operators if re.match("multiclass_nms", one.name)]
+    _mend_suppression(model.graph, suppressions)
     onnx.checker.check_model(model)
     Path(target).write_bytes(model.SerializeToString(deterministic=True))
 
@@ -103,3 +109,39 @@ def _mend_roi_align(graph: Any) -> None:
         for attribute in node.attribute:
             if attribute.HasField("g"):
                 _mend_roi_align(attribute.g)
+
+
+def _mend_suppression(graph: Any, originals: Sequence[Operator]) -> None:
+    """Give each NonMaxSuppression of an ONNX graph the two limits of the operator of Paddle that it was.
+
+    Paddle looks at the best ``nms_top_k`` boxes of each class. The converter keeps as many after the
+    suppression, which finds more where many boxes overlap, and takes ONNX Runtime ten times as long when all
+    classes fire. Of each class, no more boxes are needed than ``keep_top_k`` of the image.
+    """
+    from onnx import TensorProto
+    from onnx.helper import make_node, make_tensor
+
+    nodes = [node for node in graph.node if node.op_type == "NonMaxSuppression"]
+    for number, (node, original) in enumerate(zip(nodes, originals, strict=True)):
+        name, scores = f"suppression.{number}", node.input[1]
+        num_boxes = original.inputs[1][2]  # -1 where the boxes are those of an image, as in the R-CNNs
+        looked_at, kept = original.attributes["nms_top_k"], original.attributes["keep_top_k"]
+        if kept > 0:
+            most = make_tensor(f"{name}.kept", TensorProto.INT64, [1], [min(looked_at, kept)])
+            graph.initializer.append(most)
+            node.input[2] = most.name
+        if not 0 < looked_at < num_boxes:
+            continue
+        graph.initializer.append(make_tensor(f"{name}.looked_at", TensorProto.INT64, [1], [looked_at]))
+        graph.initializer.append(make_tensor(f"{name}.last", TensorProto.INT64, [1], [looked_at - 1]))
+        graph.initializer.append(make_tensor(f"{name}.never", TensorProto.FLOAT, [], [_NEVER]))
+        node.input[1] = f"{name}.scores"
+        place = list(graph.node).index(node)
+        new = [
+            make_node("TopK", [scores, f"{name}.looked_at"], [f"{name}.best", f"{name}.where"], axis=2),
+            make_node("Gather", [f"{name}.best", f"{name}.last"], [f"{name}.least"], axis=2),
+            make_node("GreaterOrEqual", [scores, f"{name}.least"], [f"{name}.is_best"]),
+            make_node("Where", [f"{name}.is_best", scores, f"{name}.never"], [f"{name}.scores"]),
+        ]
+        for offset, one in enumerate(new):
+            graph.node.insert(place + offset, one)

@@ -12,10 +12,17 @@ from paddle.static import InputSpec
 from paddlex_seg.errors import BackendError
 from paddlex_seg.inference import conversion
 from paddlex_seg.inference.conversion import convert_network
+from paddlex_seg.ops.nms import multiclass_nms
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("paddle2onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
+
+
+def save_graph(layer: paddle.nn.Layer, prefix: Path, shapes: dict[str, list[int]]) -> None:
+    inputs = [InputSpec(shape, "float32", name=name) for name, shape in shapes.items()]
+    paddle.jit.save(paddle.jit.to_static(layer, input_spec=inputs, full_graph=True), str(prefix))
+    (prefix.parent / "inference.pdiparams").write_bytes(b"")
 
 
 class Pooled(paddle.nn.Layer):
@@ -47,6 +54,27 @@ def test_boxes_are_pooled_where_paddle_pools_them(pooled_dir: Path, tmp_path: Pa
     (found,) = session.run(None, {"image": image, "boxes": boxes})
     expected = Pooled()(paddle.to_tensor(image), paddle.to_tensor(boxes)).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+class Suppressed(paddle.nn.Layer):
+    """Of 6 boxes in two classes, the best 4 of each class are looked at, and 3 boxes are kept."""
+
+    def forward(self, boxes: paddle.Tensor, scores: paddle.Tensor) -> tuple[paddle.Tensor, ...]:
+        return multiclass_nms(boxes, scores, 0.1, 0.5, nms_top_k=4, keep_top_k=3)
+
+
+def test_suppression_looks_at_as_many_boxes_as_in_paddle(tmp_path: Path):
+    save_graph(Suppressed(), tmp_path / "network", {"boxes": [1, 6, 4], "scores": [1, 2, 6]})
+    convert_network(tmp_path, tmp_path / "network.onnx")
+    at = np.float32([0, 0, 0, 1, 50, 100])  # the first four overlap, the others stand alone
+    boxes = np.stack([at, at, at + 20, at + 20], 1)[None]  # [1, 6, 4]
+    scores = np.float32([[[0.9, 0.85, 0.8, 0.75, 0.7, 0.65], [0.05, 0.2, 0.01, 0.3, 0.95, 0.6]]])
+    rows = Suppressed()(paddle.to_tensor(boxes), paddle.to_tensor(scores))[0].numpy()
+    assert rows[:, :2].tolist() == np.float32([[0, 0.9], [1, 0.95], [1, 0.6]]).tolist()
+    session = onnxruntime.InferenceSession(str(tmp_path / "network.onnx"))
+    found, positions, num = session.run(None, {"boxes": boxes, "scores": scores})
+    np.testing.assert_allclose(found[np.lexsort((-found[:, 1], found[:, 0]))], rows, atol=1e-6)
+    assert num.tolist() == [3]
 
 
 def test_the_same_network_gives_the_same_file(small_dir: Path, tmp_path: Path):

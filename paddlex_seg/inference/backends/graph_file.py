@@ -7,7 +7,7 @@ earlier versions.
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ class Operator:
     name: str
     inputs: tuple[Shape, ...]
     outputs: tuple[Shape, ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict)  # only of files of Paddle 3
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,11 @@ def _read_json(content: bytes) -> GraphFile:
             parameters.append((str(record["A"][3]), outputs[0]))
             continue
         name = str(record["#"]).partition(".")[2]
+        attributes = {one["N"]: one["AT"].get("D") for one in record["A"]}
         if name == "data":
-            inputs[_json_attribute(record, "name")] = outputs[0]
+            inputs[str(attributes["name"])] = outputs[0]
         used = tuple(shapes.get(one["%"], ()) for one in record.get("I", []))
-        operators.append(Operator(name, used, tuple(outputs)))
+        operators.append(Operator(name, used, tuple(outputs), attributes))
     return GraphFile(tuple(sorted(parameters)), inputs, tuple(operators))
 
 
@@ -107,10 +109,6 @@ def _remember(shapes: dict[int, Shape], value: Mapping[str, Any]) -> Shape:
     shape = kind["D"][1] if str(kind["#"]).endswith("t_dtensor") else ()
     shapes[value["%"]] = tuple(map(int, shape))
     return shapes[value["%"]]
-
-
-def _json_attribute(record: Mapping[str, Any], name: str) -> str:
-    return next(str(one["AT"]["D"]) for one in record["A"] if one["N"] == name)
 
 
 def _read_protobuf(content: bytes) -> GraphFile:
