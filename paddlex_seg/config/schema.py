@@ -403,6 +403,16 @@ class EvaluateConfig(Section):
         description="Weights to evaluate: the `.pdparams` file of a checkpoint. null: the best model of the "
         "run in `Global.output`; if that folder holds no run, of the run in `output`.",
     )
+    backend: Literal["paddle", "onnxruntime", "openvino", "auto"] | None = Field(
+        default=None,
+        description="Evaluate the exported model in `Evaluate.model_dir` with this library instead of "
+        "weights; `auto`: the fastest that is proven on this machine. null: evaluate `Evaluate.weight_path`.",
+    )
+    model_dir: PathText | None = Field(
+        default=None,
+        description="Folder of the exported model, with `Evaluate.backend`. null: `best_model/inference` of "
+        "the run in `Global.output`; if that folder holds no run, of the run in `output`.",
+    )
     log_interval: Positive = Field(default=10, description="Write a log line every this many batches.")
     batch_size: Images = Field(default=1, description="Batch size. It does not change the result.")
 

@@ -10,7 +10,7 @@ from paddlex_seg.checkpoints.info import ModelInfo
 from paddlex_seg.inference import reference
 from paddlex_seg.inference.backends.paddle import PaddleBackend
 from paddlex_seg.inference.certificate import add_entries
-from paddlex_seg.inference.certify import certify, require_passed, wrong_parameters
+from paddlex_seg.inference.certify import certify, files_of, require_passed, wrong_parameters
 from paddlex_seg.inference.stored_inputs import FEW, stored_inputs
 from paddlex_seg.models.base import InstanceSegmenter
 from paddlex_seg.models.network_backend import NetworkBackend
@@ -37,13 +37,12 @@ def prove_export(folder: Path, model: InstanceSegmenter, info: ModelInfo, *, pub
         backend = PaddleBackend(folder, _exported_device(device), official=graph == "inference.json")
         entries.append(
             certify(
-                folder,
                 backend,
                 backend.spec,
                 expected,
                 images,
                 name="paddle",
-                graph=graph,
+                files=files_of(folder, graph),
                 wrong=wrong_parameters(folder, graph, parameters),
             )
         )

@@ -4,17 +4,17 @@ An entry is about one graph file, run by one backend in one precision on one mac
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from paddlex_seg.errors import CertificateError
 from paddlex_seg.files.checksum import sha256_of
 from paddlex_seg.files.json import write_json
-from paddlex_seg.inference.parity import Verdict
 from paddlex_seg.structures import BackendName, Precision
 
+Verdict = Literal["passed", "failed", "proved nothing"]
 FILE = "certificate.json"
 _FORMAT = 1
 _ADVICE = (
@@ -63,37 +63,43 @@ def read_certificate(folder: Path) -> list[Entry]:
         ) from error
 
 
-def add_entries(folder: Path, entries: list[Entry]) -> None:
-    """Write entries into the certificate of a folder, in place of earlier ones about the same."""
-    kept = [one for one in read_certificate(folder) if not any(one.is_about(new) for new in entries)]
+def add_entries(folder: Path, entries: Sequence[Entry], earlier: Sequence[Entry] | None = None) -> None:
+    """Write entries into the certificate of a folder, in place of earlier ones about the same.
+
+    earlier: the entries to keep; those of the folder unless given.
+    """
+    before = read_certificate(folder) if earlier is None else earlier
+    kept = [one for one in before if not any(one.is_about(new) for new in entries)]
     document = {"format": _FORMAT, "entries": [asdict(one) for one in (*kept, *entries)]}
     write_json(folder / FILE, document)
 
 
-def require_certified(file: Path, backend: BackendName, precision: Precision) -> None:
-    """Raise CertificateError unless the folder of ``file`` proves it for a backend: with an entry about a
-    file of this content that has not failed.
+def require_certified(file: Path, backend: BackendName) -> None:
+    """Raise CertificateError unless the certificate beside ``file`` has an entry that is about a file of this
+    content and has not failed.
+
+    An entry about another backend will do, but not if one about ``backend`` has failed. bf16 does not count:
+    it is another way to run a file that is proven in float32.
     """
-    checksum = sha256_of(file)
+    checksum, place = sha256_of(file), file.parent / FILE
     about = [
-        one
-        for one in read_certificate(file.parent)
-        if (one.backend, one.precision, one.graph) == (backend, precision, file.name)
+        one for one in read_certificate(file.parent) if one.graph == file.name and one.precision != "bf16"
     ]
     if not about:
         raise CertificateError(
-            f"{file} has no certificate for {backend} with {precision}: {file.parent / FILE} has no entry "
-            f"about it, so nothing says that it gives what the model gives. {_ADVICE}"
+            f"{file} has no certificate: {place} has no entry about it, so nothing says that it gives what "
+            f"the model gives. {_ADVICE}"
         )
     fitting = [one for one in about if one.sha256.get(file.name) == checksum]
     if not fitting:
         raise CertificateError(
             f"{file} is not the file that its certificate is about: its SHA-256 is {checksum}, and "
-            f"{FILE} has {about[-1].sha256.get(file.name)}. {_ADVICE}"
+            f"{place} has {about[-1].sha256.get(file.name)}. {_ADVICE}"
         )
-    if (last := fitting[-1]).verdict == "failed":
+    own = [one for one in fitting if one.backend == backend] or fitting
+    if own[-1].verdict == "failed":
         raise CertificateError(
-            f"{file} failed its certificate for {backend}: {'; '.join(last.problems)}. {_ADVICE}"
+            f"{file} failed its certificate for {own[-1].backend}: {'; '.join(own[-1].problems)}. {_ADVICE}"
         )
 
 

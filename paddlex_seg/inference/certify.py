@@ -32,9 +32,9 @@ from paddlex_seg.runtime.machine import describe_machine, package_versions
 from paddlex_seg.structures import Backend, BackendName, Precision, PreprocessSpec
 
 LOGGER = logging.getLogger(__name__)
-PARAMETERS = "inference.pdiparams"
+PARAMETERS, DESCRIPTION = "inference.pdiparams", "inference.yml"
 _BATCH = 3  # images
-_PACKAGES = {
+_PACKAGES: Mapping[BackendName, Sequence[str]] = {
     "paddle": ("paddlepaddle", "paddlepaddle-gpu"),
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
     "openvino": ("openvino",),
@@ -42,21 +42,21 @@ _PACKAGES = {
 
 
 def certify(
-    folder: Path,
     backend: Backend,
     spec: ExportedSpec,
     reference: Reference,
     inputs: Sequence[StoredInput],
     *,
     name: BackendName,
-    graph: str,
+    files: Sequence[Path],
     precision: Precision = "f32",
     wrong: Sequence[str] = (),
 ) -> Entry:
-    """Compare a backend that has loaded ``graph`` of a folder with the reference, on some of its inputs.
+    """Compare a loaded backend with the reference, on some of its inputs.
 
-    spec: the content of ``inference.yml``; wrong: the problems of `wrong_parameters` or
-    `missing_in_onnx`. A comparison that fails is an entry, no error: see `require_passed`.
+    spec: the content of ``inference.yml``; files: those that were loaded, the graph first; wrong: the
+    problems of `wrong_parameters` or `missing_in_onnx`. A comparison that fails is an entry, no error: see
+    `require_passed`.
     """
     start = time.perf_counter()
     calls = batches(inputs, backend.preprocess, most=fitting_batch_size(backend, _BATCH))
@@ -68,7 +68,7 @@ def certify(
     return Entry(
         backend=name,
         precision=precision,
-        graph=graph,
+        graph=files[0].name,
         verdict="failed" if problems else result.verdict,
         problems=problems,
         limits=limits.to_json(),
@@ -78,12 +78,23 @@ def certify(
         ),
         calls=tuple(tuple(one.name for one in call) for call in calls),
         figures=result.figures,
-        sha256=_checksums(folder, graph),
-        versions=package_versions(_PACKAGES[name]),
+        sha256={path.name: sha256_of(path) for path in files},
+        versions=versions_of(name),
         machine=describe_machine(),
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(time.perf_counter() - start, 2),
     )
+
+
+def versions_of(name: BackendName) -> dict[str, str]:
+    """The versions that decide what a backend computes."""
+    return package_versions(_PACKAGES[name])
+
+
+def files_of(folder: Path, graph: str) -> list[Path]:
+    """The files that a backend loads for a graph of an exported folder, the graph first."""
+    own = [graph] if graph.endswith(".onnx") else [graph, PARAMETERS]
+    return [folder / name for name in (*own, DESCRIPTION)]
 
 
 def batches(inputs: Sequence[StoredInput], spec: PreprocessSpec, most: int) -> list[list[StoredInput]]:
@@ -181,11 +192,6 @@ def _wrong_description(spec: ExportedSpec, reference: Reference) -> list[str]:
 
 def _name(labels: Sequence[str], place: int) -> str:
     return repr(labels[place]) if place < len(labels) else "missing"
-
-
-def _checksums(folder: Path, graph: str) -> dict[str, str]:
-    names = [graph, "inference.yml"] if graph.endswith(".onnx") else [graph, PARAMETERS, "inference.yml"]
-    return {name: sha256_of(folder / name) for name in names if (folder / name).is_file()}
 
 
 def _some(names: Sequence[str]) -> str:

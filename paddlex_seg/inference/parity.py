@@ -4,17 +4,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from paddlex_seg.inference.certificate import Verdict
 from paddlex_seg.masks.rle import rle_areas
 from paddlex_seg.metrics.coco_ap import MOST_COUNTED, evaluate_coco
 from paddlex_seg.metrics.matches import match_instances
 from paddlex_seg.structures import Annotation, Category, CocoFile, Id, ImageRecord, Instances
 
-Verdict = Literal["passed", "failed", "proved nothing"]
 WIDE_MODELS = ("Mask-RT-DETR-X", "Mask-RT-DETR-H")
 WHY_WIDE = (
     "Mask-RT-DETR-X and -H have the widest necks (384 and 512 channels). Runtimes add such long sums in "

@@ -19,7 +19,7 @@ from paddlex_seg.export.graphs import export_model
 from paddlex_seg.files.checksum import sha256_of
 from paddlex_seg.inference.backends.paddle import PaddleBackend
 from paddlex_seg.inference.certificate import Entry, add_entries, read_certificate, require_certified
-from paddlex_seg.inference.certify import batches, certify, wrong_parameters
+from paddlex_seg.inference.certify import batches, certify, files_of, wrong_parameters
 from paddlex_seg.inference.reference import Reference, prepared, read_reference
 from paddlex_seg.inference.stored_inputs import FOLDER, NAMES, StoredInput, stored_inputs
 from paddlex_seg.models.network_backend import NetworkBackend
@@ -49,7 +49,9 @@ def certified_again(
     reference, inputs = read_reference(folder / "reference.json", stored_inputs())
     backend = PaddleBackend(folder)
     loaded: Any = backend if change is None else Changed(backend, change)
-    return certify(folder, loaded, backend.spec, reference, inputs, name="paddle", graph="network.json")
+    return certify(
+        loaded, backend.spec, reference, inputs, name="paddle", files=files_of(folder, "network.json")
+    )
 
 
 class Changed:
@@ -79,13 +81,12 @@ def test_what_the_network_found_is_read_as_it_was_written(tiny_export: Path) -> 
     own = Reference("", reference.finding, backend.preprocess, {}, {})
     assert reference.preprocess == own.preprocess
     entry = certify(
-        tiny_export,
         backend,
         PaddleBackend(tiny_export).spec,
         reference,
         inputs,
         name="paddle",
-        graph="network.json",
+        files=files_of(tiny_export, "network.json"),
     )
     assert entry.figures["score_difference"] == 0
     assert entry.figures["mask_iou"]["mean"] == 1
@@ -136,28 +137,32 @@ def onnx_entry(folder: Path, **changes: Any) -> Entry:
 def test_a_file_needs_an_entry_that_has_not_failed_about_its_content(folder: Path) -> None:
     onnx = folder / "network.onnx"
     onnx.write_bytes(b"a")
-    with pytest.raises(CertificateError, match="has no certificate for onnxruntime with f32"):
-        require_certified(onnx, "onnxruntime", "f32")
+    with pytest.raises(CertificateError, match="network.onnx has no certificate"):
+        require_certified(onnx, "onnxruntime")
+    add_entries(folder, [onnx_entry(folder, precision="bf16")])
+    with pytest.raises(CertificateError, match="network.onnx has no certificate"):
+        require_certified(onnx, "onnxruntime")
     add_entries(folder, [onnx_entry(folder)])
-    require_certified(onnx, "onnxruntime", "f32")
-    with pytest.raises(CertificateError, match="has no certificate for openvino with f32"):
-        require_certified(onnx, "openvino", "f32")
-    with pytest.raises(CertificateError, match="has no certificate for onnxruntime with bf16"):
-        require_certified(onnx, "onnxruntime", "bf16")
+    require_certified(onnx, "onnxruntime")
+    require_certified(onnx, "openvino")
     onnx.write_bytes(b"b")
     with pytest.raises(CertificateError, match="is not the file that its certificate is about"):
-        require_certified(onnx, "onnxruntime", "f32")
+        require_certified(onnx, "onnxruntime")
     add_entries(folder, [onnx_entry(folder, verdict="failed", problems=("masks differ",))])
     with pytest.raises(CertificateError, match="failed its certificate for onnxruntime: masks differ"):
-        require_certified(onnx, "onnxruntime", "f32")
+        require_certified(onnx, "onnxruntime")
+    add_entries(folder, [replace(onnx_entry(folder), backend="openvino")])
+    require_certified(onnx, "openvino")
+    with pytest.raises(CertificateError, match="failed its certificate for onnxruntime"):
+        require_certified(onnx, "onnxruntime")
     add_entries(folder, [onnx_entry(folder, verdict="proved nothing")])
-    require_certified(onnx, "onnxruntime", "f32")
+    require_certified(onnx, "onnxruntime")
 
 
 def test_a_folder_without_a_certificate_proves_nothing(tmp_path: Path) -> None:
     (tmp_path / "network.onnx").write_bytes(b"a")
     with pytest.raises(CertificateError, match="--paddle2onnx"):
-        require_certified(tmp_path / "network.onnx", "openvino", "f32")
+        require_certified(tmp_path / "network.onnx", "openvino")
 
 
 def test_parameters_are_compared_bit_by_bit(tiny_export: Path) -> None:

@@ -1,6 +1,8 @@
 """Mode evaluate, from a checkpoint to the COCO metrics."""
 
+import importlib.util
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +29,7 @@ from paddlex_seg.checkpoints.info import ModelInfo
 from paddlex_seg.data.coco.instances import annotations_to_instances
 from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.coco.write import write_coco
+from paddlex_seg.inference.onnx_proof import publish_onnx
 from paddlex_seg.modes import evaluate
 from paddlex_seg.structures import CocoFile, Instances
 
@@ -196,3 +199,56 @@ def test_weights_without_a_description_are_for_the_classes_of_the_data_set(
     described = run_evaluate(findable, weights, tmp_path / "described")
     metrics = run_evaluate(findable, bare, tmp_path / "bare output", Train__image_size="[96, 64]")
     assert metrics == described
+
+
+@pytest.fixture(scope="module")
+def converted(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the export of `filled_model`, with ``network.onnx``."""
+    if not all(importlib.util.find_spec(name) for name in ("paddle2onnx", "onnxruntime", "openvino")):
+        pytest.skip("needs the converter and the runtimes")
+    folder = Path(shutil.copytree(exported, tmp_path_factory.mktemp("converted") / "model"))
+    publish_onnx(folder)
+    return folder
+
+
+@pytest.mark.parametrize("backend", ["paddle", "onnxruntime", "openvino"])
+def test_an_export_has_the_ap_of_its_network_with_any_backend(
+    backend: str, converted: Path, findable: Path, weights: Path, tmp_path: Path
+) -> None:
+    expected = run_evaluate(findable, weights, tmp_path / "network")
+    outcome = run_cli(
+        "evaluate",
+        tmp_path / backend,
+        Global__dataset_dir=findable,
+        Evaluate__backend=backend,
+        Evaluate__model_dir=converted,
+        Train__num_workers=0,
+    )
+    assert outcome.code == 0, outcome.stderr
+    result = read_result(tmp_path / backend, "evaluate")
+    assert 0.1 < expected["AP"] < 0.9
+    assert result["metrics"]["segm"] == pytest.approx(expected["segm"], abs=1e-3)
+    assert result["metrics"]["bbox"] == pytest.approx(expected["bbox"], abs=1e-3)
+    assert result["backend"] == backend
+    rows = json.loads((tmp_path / backend / "segm.json").read_text(encoding="utf-8"))
+    assert {row["category_id"] for row in rows} <= {category.id for category in CATEGORIES}
+
+
+def test_an_export_with_other_classes_than_the_data_is_refused(
+    exported: Path, dataset: Path, tmp_path: Path
+) -> None:
+    outcome = run_cli(
+        "evaluate",
+        tmp_path,
+        Global__dataset_dir=dataset,
+        Evaluate__backend="paddle",
+        Evaluate__model_dir=exported,
+    )
+    assert outcome.code == 3
+    assert "both need the same list" in outcome.stderr
+
+
+def test_an_exported_folder_needs_a_backend(exported: Path, dataset: Path, tmp_path: Path) -> None:
+    outcome = run_cli("evaluate", tmp_path, Global__dataset_dir=dataset, Evaluate__model_dir=exported)
+    assert outcome.code == 2
+    assert "Set Evaluate.backend to paddle, onnxruntime, openvino or auto" in outcome.stderr

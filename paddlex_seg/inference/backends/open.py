@@ -11,10 +11,19 @@ from paddlex_seg.inference.backends.onnx_network import ONNX_FILES, OnnxNetwork
 from paddlex_seg.inference.backends.onnxruntime import load_onnxruntime
 from paddlex_seg.inference.backends.openvino import load_openvino
 from paddlex_seg.inference.backends.paddle import PaddleBackend, RunMode
+from paddlex_seg.inference.certificate import require_certified
 from paddlex_seg.inference.export_spec import ExportedSpec, read_inference_yml
 from paddlex_seg.structures import Backend, BackendName, Precision
 
-__all__ = ["BackendName", "ExportedBackend", "Precision", "RunMode", "available_backends", "open_backend"]
+__all__ = [
+    "BackendName",
+    "ExportedBackend",
+    "Precision",
+    "RunMode",
+    "available_backends",
+    "load_backend",
+    "open_backend",
+]
 INSTALLATIONS = {
     "paddle": "PaddlePaddle is not installed. For the CPU: pip install paddlepaddle==3.2.2 (or install this "
     "package with its [cpu] extra). For a GPU see the installation section of README.md.",
@@ -49,8 +58,23 @@ def open_backend(
 
     device, run_mode: see `PaddleBackend`; the other backends run on the CPU. precision: ``bf16`` and ``int8``
     are for the backends that offer them. Raises ConfigError when the library is not installed, and
-    BackendError when files are missing or damaged, or the backend cannot do what is asked.
+    BackendError when files are missing or damaged, or the backend cannot do what is asked, and
+    CertificateError for a converted file that is not proven.
     """
+    if backend != "paddle" and (model_dir / ONNX_FILES[precision]).is_file():
+        require_certified(model_dir / ONNX_FILES[precision], backend)
+    return load_backend(model_dir, backend, device=device, run_mode=run_mode, precision=precision)
+
+
+def load_backend(
+    model_dir: Path,
+    backend: BackendName,
+    *,
+    device: str = "cpu",
+    run_mode: RunMode = "paddle",
+    precision: Precision = "f32",
+) -> ExportedBackend:
+    """`open_backend` without a certificate, for those who make one."""
     require_installed(backend)
     if backend == "paddle":
         if precision != "f32":
@@ -65,8 +89,18 @@ def open_backend(
             "Global.device=cpu, or Predict.backend=paddle."
         )
     spec = read_inference_yml(find_description(model_dir))
-    file = _onnx_file(model_dir, backend, precision)
-    _require_proven(file, spec)
+    return load_onnx(_onnx_file(model_dir, backend, precision), spec, backend, precision)
+
+
+def load_onnx(
+    file: Path, spec: ExportedSpec, backend: BackendName, precision: Precision = "f32"
+) -> ExportedBackend:
+    """Load a converted network, which may stand elsewhere than its description.
+
+    Raises BackendError when the file is damaged.
+    """
+    if file.name in spec.sha256:
+        require_sha256(file, spec.sha256[file.name])
     load = load_onnxruntime if backend == "onnxruntime" else load_openvino
     return OnnxNetwork(backend, file, spec, load(file, precision))
 
@@ -108,9 +142,3 @@ def _onnx_file(model_dir: Path, backend: BackendName, precision: Precision) -> P
             "use Predict.backend=paddle. docs/backends.md says more."
         )
     return file
-
-
-def _require_proven(file: Path, spec: ExportedSpec) -> None:
-    """Raise BackendError unless the file is whole. This is the place that asks for its certificate."""
-    if file.name in spec.sha256:
-        require_sha256(file, spec.sha256[file.name])

@@ -1,0 +1,78 @@
+"""Publishes a conversion to ``network.onnx``, if it gives what the model gives."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from paddlex_seg.errors import BackendError
+from paddlex_seg.files.atomic import new_files
+from paddlex_seg.files.written import claimed
+from paddlex_seg.inference import certificate, reference
+from paddlex_seg.inference.backends.exported_files import ONNX, OURS
+from paddlex_seg.inference.backends.open import INSTALLATIONS, is_installed, load_backend, load_onnx
+from paddlex_seg.inference.certificate import Entry, add_entries, read_certificate
+from paddlex_seg.inference.certify import DESCRIPTION, certify, missing_in_onnx, require_passed
+from paddlex_seg.inference.conversion import convert_network
+from paddlex_seg.inference.export_spec import read_inference_yml
+from paddlex_seg.inference.reference import Reference, make_reference, read_reference
+from paddlex_seg.inference.stored_inputs import StoredInput, stored_inputs
+from paddlex_seg.structures import BackendName
+
+LOGGER = logging.getLogger(__name__)
+RUNTIMES: tuple[BackendName, ...] = ("onnxruntime", "openvino")
+
+
+def publish_onnx(model_dir: Path) -> list[Entry]:
+    """Write ``network.onnx`` and its certificate into an exported folder of this toolkit, all or nothing.
+
+    Returns the entries of the certificate, one for each installed runtime. Raises BackendError when no
+    runtime is installed or the conversion fails, and CertificateError when the file gives something else.
+    """
+    with claimed(model_dir, (ONNX, certificate.FILE)), new_files(model_dir) as temporary:
+        convert_network(model_dir, temporary / ONNX)
+        entries = prove_onnx(temporary / ONNX, model_dir)
+        add_entries(temporary, entries, earlier=read_certificate(model_dir))
+    for one in entries:
+        LOGGER.info("Certificate: %s with %s %s, %.1f s.", one.graph, one.backend, one.verdict, one.seconds)
+    return entries
+
+
+def prove_onnx(file: Path, model_dir: Path) -> list[Entry]:
+    """Compare a converted network with the reference of an exported folder, in each installed runtime.
+
+    Raises BackendError when none is installed, and CertificateError when the file gives something else.
+    """
+    runtimes = [name for name in RUNTIMES if is_installed(name)]
+    if not runtimes:
+        raise BackendError(
+            f"{model_dir / file.name} was not written: no installed runtime can prove that it gives what the "
+            f"model gives. {' '.join(INSTALLATIONS[name] for name in RUNTIMES)}"
+        )
+    spec, (expected, inputs) = read_inference_yml(model_dir / DESCRIPTION), reference_of(model_dir)
+    wrong = missing_in_onnx(model_dir, file, OURS)
+    entries = [
+        certify(
+            load_onnx(file, spec, name),
+            spec,
+            expected,
+            inputs,
+            name=name,
+            files=[file, model_dir / DESCRIPTION],
+            wrong=wrong,
+        )
+        for name in runtimes
+    ]
+    require_passed(entries, model_dir)
+    return entries
+
+
+def reference_of(model_dir: Path) -> tuple[Reference, Sequence[StoredInput]]:
+    """What the model of an exported folder must find, and in which images.
+
+    A folder of PaddleX or of an earlier version has no ``reference.json``. Then it is what Paddle finds.
+    """
+    inputs = stored_inputs()
+    if (model_dir / reference.FILE).is_file():
+        return read_reference(model_dir / reference.FILE, inputs)
+    backend = load_backend(model_dir, "paddle")
+    return make_reference(backend, backend.spec.labels, inputs, kind=reference.PADDLE), inputs
