@@ -5,10 +5,22 @@ Phones and browsers compile a graph once, for fixed shapes. The suppression of b
 select detections. See docs/edge.md.
 """
 
+import logging
 from pathlib import Path
 
 from paddlex_seg.errors import BackendError, ConfigError
+from paddlex_seg.files.atomic import new_files
+from paddlex_seg.files.written import claimed
+from paddlex_seg.inference import certificate
+from paddlex_seg.inference.backends.exported_files import ONNX
+from paddlex_seg.inference.backends.open import load_onnx
+from paddlex_seg.inference.certificate import Entry, add_entries, read_certificate
+from paddlex_seg.inference.certify import DESCRIPTION, certify, require_passed
+from paddlex_seg.inference.export_spec import read_inference_yml
+from paddlex_seg.inference.onnx_proof import reference_of
 
+LOGGER = logging.getLogger(__name__)
+EDGE = "network_edge.onnx"
 EDGE_MODELS = ("PP-YOLOE_seg-S",)
 PACKAGES = ("onnxruntime", "onnx")
 
@@ -20,6 +32,24 @@ def require_offered(model_name: str) -> None:
             f"Export.edge is set, and Global.model is {model_name}. Networks for small devices are offered "
             f"for {' and '.join(EDGE_MODELS)} only, the smallest of the models. Set Export.edge=False."
         )
+
+
+def publish_edge(model_dir: Path) -> Entry:
+    """Write `EDGE`, made of ``network.onnx``, and its certificate into an exported folder, all or nothing.
+
+    Returns its entry, of ONNX Runtime. Raises CertificateError when it gives something else than the model.
+    """
+    spec = read_inference_yml(model_dir / DESCRIPTION)
+    expected, inputs = reference_of(model_dir)
+    with claimed(model_dir, (EDGE, certificate.FILE)), new_files(model_dir) as temporary:
+        write_edge_network(model_dir / ONNX, temporary / EDGE)
+        backend = load_onnx(temporary / EDGE, spec, "onnxruntime")
+        files = [temporary / EDGE, model_dir / DESCRIPTION]
+        entry = certify(backend, spec, expected, inputs, name="onnxruntime", files=files)
+        require_passed([entry], model_dir)
+        add_entries(temporary, [entry], earlier=read_certificate(model_dir))
+    LOGGER.info("Certificate: %s with onnxruntime %s, %.1f s.", EDGE, entry.verdict, entry.seconds)
+    return entry
 
 
 def write_edge_network(source: Path, target: Path) -> None:

@@ -26,7 +26,8 @@ LARGEST_DROP = 0.01  # of mask AP
 _HAS_TRANSFORMER: Mapping[str, bool] = {"PP-YOLOE_seg-S": False, "Mask-RT-DETR-S": True}
 _CONVOLUTIONS = {"Conv", "ConvTranspose", "Convolution", "GroupConvolution", "ConvolutionBackpropData"}
 _PACKAGES = {"nncf": "nncf>=3", "openvino": "openvino>=2025.0", "onnxruntime": "onnxruntime>=1.20"}
-_PACKAGES |= {"onnx": "onnx", "ml_dtypes": "ml_dtypes"}
+_PACKAGES |= {"onnx": "onnx", "ml_dtypes": "ml_dtypes>=0.4"}
+_PACKAGES |= {"paddle2onnx": "paddle2onnx==2.1.0"}
 FOR_OPENVINO = ("nncf", "openvino")
 FOR_ONNXRUNTIME = ("onnxruntime", "onnx", "ml_dtypes")
 Node = TypeVar("Node")
