@@ -4,10 +4,11 @@
 
 MODEL_DIR: an export of PP-YOLOE_seg-S with ``Export.edge`` and ``Export.int8``. Each network runs in
 processes of its own that may use one core: ONNX Runtime in Python, and onnxruntime-web in Node if that is
-installed (``npm install --prefix tests/edge``). Memory is the peak of a process that loads and runs the network, and in
-brackets that of the same process before. Milliseconds are medians of the network on the photograph, which is
-the first val image unless given; the networks take turns. Objects are those that Paddle finds above the score
-0.05, and that the network finds, too, with the same class and a mask IoU of 0.5 or more.
+installed (``npm install --prefix tests/edge``). Memory is the peak of a process that loads and runs the
+network, and in brackets that of the same process before. Milliseconds are medians of the network on the
+photograph, which is the first val image unless given; the networks take turns. Objects are those that Paddle
+finds above the score 0.05, and those that the network finds, too, with the same class and a mask IoU of 0.5
+or more.
 """
 
 import argparse

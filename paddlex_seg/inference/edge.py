@@ -1,12 +1,13 @@
-"""Makes the network for small devices: one image of one size, without operators that compute shapes.
+"""Makes the network for small devices: one image of one size, few kinds of operators.
 
 Phones and browsers compile a graph once, for fixed shapes. The suppression of boxes stays in the graph:
-`NonMaxSuppression` is an operator of ONNX that ONNX Runtime has on every platform, so no other code has to
+``NonMaxSuppression`` is an operator of ONNX that ONNX Runtime has on every platform, so no other code has to
 select detections. See docs/edge.md.
 """
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from paddlex_seg.errors import BackendError, ConfigError
 from paddlex_seg.files.atomic import new_files
@@ -16,11 +17,13 @@ from paddlex_seg.inference.backends.exported_files import ONNX
 from paddlex_seg.inference.backends.open import load_onnx
 from paddlex_seg.inference.certificate import Entry, add_entries, read_certificate
 from paddlex_seg.inference.certify import DESCRIPTION, certify, require_passed
+from paddlex_seg.inference.conversion import convert_network
 from paddlex_seg.inference.export_spec import read_inference_yml
 from paddlex_seg.inference.onnx_proof import reference_of
 
 LOGGER = logging.getLogger(__name__)
 EDGE = "network_edge.onnx"
+OPSET = 13  # the newest of the small packages of ONNX Runtime for phones
 EDGE_MODELS = ("PP-YOLOE_seg-S",)
 PACKAGES = ("onnxruntime", "onnx")
 
@@ -35,14 +38,16 @@ def require_offered(model_name: str) -> None:
 
 
 def publish_edge(model_dir: Path) -> Entry:
-    """Write `EDGE`, made of ``network.onnx``, and its certificate into an exported folder, all or nothing.
+    """Write `EDGE` and its certificate into an exported folder, all or nothing.
 
     Returns its entry, of ONNX Runtime. Raises CertificateError when it gives something else than the model.
     """
     spec = read_inference_yml(model_dir / DESCRIPTION)
     expected, inputs = reference_of(model_dir)
     with claimed(model_dir, (EDGE, certificate.FILE)), new_files(model_dir) as temporary:
-        write_edge_network(model_dir / ONNX, temporary / EDGE)
+        convert_network(model_dir, temporary / ONNX, OPSET)
+        write_edge_network(temporary / ONNX, temporary / EDGE)
+        (temporary / ONNX).unlink()
         backend = load_onnx(temporary / EDGE, spec, "onnxruntime")
         files = [temporary / EDGE, model_dir / DESCRIPTION]
         entry = certify(backend, spec, expected, inputs, name="onnxruntime", files=files)
@@ -55,8 +60,8 @@ def publish_edge(model_dir: Path) -> Entry:
 def write_edge_network(source: Path, target: Path) -> None:
     """Write the network of an ONNX file for one image, with constants computed and batch norms merged.
 
-    source: ``network.onnx`` with a fixed height and width; target: has only operators of ONNX itself. Raises
-    BackendError when a side of the image is not fixed, or ONNX Runtime cannot run the network.
+    source: a converted network with a fixed height and width; target: has only operators of ONNX itself.
+    Raises BackendError when a side of the image is not fixed, or ONNX Runtime cannot run the network.
     """
     import onnx
     import onnxruntime
@@ -69,6 +74,7 @@ def write_edge_network(source: Path, target: Path) -> None:
             raise BackendError(
                 f"{source}: the input {one.name} has no fixed size; an edge network needs one."
             )
+    _replace_hard_sigmoid(model.graph)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
     # Basic: what gives standard operators. More would give those that only this machine's processor has.
@@ -92,3 +98,24 @@ def write_edge_network(source: Path, target: Path) -> None:
     # ONNX Runtime's quantizer asks for this graph preparation, and looks for this mark.
     written.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
     target.write_bytes(written.SerializeToString(deterministic=True))
+
+
+def _replace_hard_sigmoid(graph: Any) -> None:
+    """Put clip(alpha * x + beta, 0, 1) in place of each HardSigmoid, which small packages do not have."""
+    from onnx import TensorProto
+    from onnx.helper import make_node, make_tensor
+
+    for number, node in enumerate([node for node in graph.node if node.op_type == "HardSigmoid"]):
+        factors = {"alpha": 0.2, "beta": 0.5} | {one.name: one.f for one in node.attribute}
+        name = f"hard_sigmoid.{number}"
+        for key, value in (*factors.items(), ("low", 0.0), ("high", 1.0)):
+            graph.initializer.append(make_tensor(f"{name}.{key}", TensorProto.FLOAT, [], [value]))
+        new = [
+            make_node("Mul", [node.input[0], f"{name}.alpha"], [f"{name}.scaled"], f"{name}.mul"),
+            make_node("Add", [f"{name}.scaled", f"{name}.beta"], [f"{name}.moved"], f"{name}.add"),
+            make_node("Clip", [f"{name}.moved", f"{name}.low", f"{name}.high"], node.output, f"{name}.clip"),
+        ]
+        place = list(graph.node).index(node)
+        graph.node.remove(node)
+        for offset, one in enumerate(new):
+            graph.node.insert(place + offset, one)

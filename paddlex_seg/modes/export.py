@@ -59,12 +59,10 @@ def require_possible(cfg: Config) -> None:
 
 def add_small_networks(cfg: Config, folder: Path, weight_path: Path, info: ModelInfo) -> list[str]:
     """Add the networks that ``Export.edge`` and ``Export.int8`` ask for; the names of their files."""
-    if not cfg.Export.edge and not cfg.Export.int8:
-        return []
-    if not is_certified(folder / ONNX, "onnxruntime"):
-        publish_onnx(folder)
     entries = [edge.publish_edge(folder)] if cfg.Export.edge else []
     if cfg.Export.int8:
+        if not is_certified(folder / ONNX, "openvino"):
+            publish_onnx(folder)
         paths = dataset_paths(Path(cfg.Global.dataset_dir))
         data = AnnotatedData(
             train=read_coco(paths.train_json),

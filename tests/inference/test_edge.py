@@ -42,6 +42,32 @@ def test_an_edge_network_has_one_size_and_gives_the_same(network: Path, tmp_path
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_hard_sigmoid_is_replaced(tmp_path: Path):
+    from onnx import TensorProto, helper
+
+    nodes = [
+        helper.make_node("HardSigmoid", ["image"], ["one"], alpha=1 / 6, beta=0.5),
+        helper.make_node("HardSigmoid", ["one"], ["two"]),
+    ]
+    sides = [1, 3, 4, 4]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, sides) for name in ("image", "two")]
+    graph = helper.make_graph(nodes, "gates", values[:1], values[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", edge.OPSET)], ir_version=8)
+    onnx.save(model, str(tmp_path / "network.onnx"))
+    edge.write_edge_network(tmp_path / "network.onnx", tmp_path / "network_edge.onnx")
+    assert "HardSigmoid" not in {
+        node.op_type for node in onnx.load(str(tmp_path / "network_edge.onnx")).graph.node
+    }
+    image = np.linspace(-5, 5, 48, dtype=np.float32).reshape(sides)
+    found, expected = (
+        onnxruntime.InferenceSession(str(tmp_path / name), providers=["CPUExecutionProvider"]).run(
+            None, {"image": image}
+        )[0]
+        for name in ("network_edge.onnx", "network.onnx")
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_a_network_without_a_fixed_size_is_refused(network: Path, tmp_path: Path):
     model = onnx.load(str(network))
     model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
