@@ -91,7 +91,7 @@ def other_command(command: str | None, options: Namespace) -> int:
 
 
 def run_command(command: str, options: Namespace) -> int:
-    """Run ``pipeline`` or ``get_pipeline_config``, see `options.COMMANDS`. No file tells of a failure."""
+    """Run a command of `options.COMMANDS` that has no configuration. No file tells of a failure."""
     from paddlex_seg.runtime.log import start_log
     from paddlex_seg.runtime.stop_signals import StopSignals, held
 

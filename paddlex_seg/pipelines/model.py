@@ -7,7 +7,6 @@ from typing import Self
 
 from paddlex_seg.config.pipeline import ModelSettings
 from paddlex_seg.errors import BackendError, PaddlexSegError
-from paddlex_seg.inference.backends.choice import choose_backend
 from paddlex_seg.inference.backends.exported_files import find_description
 from paddlex_seg.inference.backends.open import is_installed
 from paddlex_seg.inference.export_spec import read_inference_yml, require_model_name
@@ -48,6 +47,9 @@ class _Opened:
         thresholds = class_thresholds((threshold, settings.threshold, spec.draw_threshold), spec.labels)
         self.model_name = name
         if wanted == "auto":
+            # Only here, because it loads the metrics, which take as long to import as all else.
+            from paddlex_seg.inference.backends.choice import choose_backend
+
             # Only OpenVINO offers other precisions.
             is_f32 = settings.precision == "f32"
             wanted = choose_backend(folder, device=self.device) if is_f32 else "openvino"

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_model import inputs_of_brightness
+from toy_model import export_onnx_toy, inputs_of_brightness
 
 from paddlex_seg.errors import BackendError, CertificateError, ConfigError
 from paddlex_seg.inference.backends import open as opening
 from paddlex_seg.inference.backends.open import BackendName, available_backends, load_backend, open_backend
-from paddlex_seg.inference.onnx_proof import publish_onnx
 
 pytest.importorskip("paddle2onnx")
 pytest.importorskip("onnxruntime")
@@ -20,14 +19,8 @@ each_backend = pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 
 
 @pytest.fixture(scope="module")
-def onnx_dir(small_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a machine without Paddle gets: the network as ONNX file, and its description."""
-    folder = tmp_path_factory.mktemp("onnx") / "folder"
-    shutil.copytree(small_dir, folder)
-    publish_onnx(folder)
-    (folder / "network.json").unlink()
-    (folder / "inference.pdiparams").unlink()
-    return folder
+def onnx_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_onnx_toy(tmp_path_factory.mktemp("onnx"))
 
 
 @each_backend
