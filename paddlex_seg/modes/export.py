@@ -62,7 +62,7 @@ def add_small_networks(cfg: Config, folder: Path, weight_path: Path, info: Model
     entries = [edge.publish_edge(folder)] if cfg.Export.edge else []
     if cfg.Export.int8:
         if not is_certified(folder / ONNX, "openvino"):
-            publish_onnx(folder)
+            entries += publish_onnx(folder)
         paths = dataset_paths(Path(cfg.Global.dataset_dir))
         data = AnnotatedData(
             train=read_coco(paths.train_json),
@@ -73,4 +73,4 @@ def add_small_networks(cfg: Config, folder: Path, weight_path: Path, info: Model
         require_categories_of_model(weight_path, info, data.val)
         backends: list[BackendName] = ["openvino", "onnxruntime"] if cfg.Export.edge else ["openvino"]
         entries += [add_int8(folder, backend, data) for backend in backends]
-    return [name for entry in entries for name in entry.sha256 if name not in FILES]
+    return list(dict.fromkeys(name for entry in entries for name in entry.sha256 if name not in FILES))
