@@ -74,7 +74,7 @@ def add_small_networks(cfg: Config, folder: Path, weight_path: Path, info: Model
     entries = [edge.publish_edge(folder)] if cfg.Export.edge else []
     if cfg.Export.int8:
         if not is_certified(folder / ONNX, "openvino"):
-            publish_onnx(folder)
+            entries += publish_onnx(folder)
         paths = dataset_paths(Path(cfg.Global.dataset_dir))
         data = AnnotatedData(
             train=read_coco(paths.train_json),
