@@ -186,6 +186,14 @@ def prepare_process() -> None:
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", code_path)
 
 
+def stop_telemetry() -> None:
+    """Keep ONNX Runtime from collecting data about its use. Call it before ``import onnxruntime``.
+
+    Since 1.32 the import starts that, also on Linux: it makes files in the home and in the temporary folder.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
 def keep_freed_memory() -> None:
     """Let the C library reuse the memory of freed tensors instead of returning it to the system.
 
