@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from paddlex_seg.cores import num_usable_cores
 from paddlex_seg.errors import BackendError
 from paddlex_seg.inference.backends.onnx_network import LoadedOnnx, last_line
+from paddlex_seg.inference.backends.openvino_branches import join_branches
 from paddlex_seg.structures import Precision
 
 # The precision of operators that a file leaves open. Those of a file with 8 bits keep theirs.
@@ -28,6 +29,7 @@ def load_openvino(file: Path, precision: Precision) -> LoadedOnnx:
         )
     try:
         model = core.read_model(str(file))
+        join_branches(model)
         model.reshape(_shapes_of_one_image(model))
         compiled = core.compile_model(
             model,
