@@ -96,11 +96,32 @@ def require_certified(file: Path, backend: BackendName) -> None:
             f"{file} is not the file that its certificate is about: its SHA-256 is {checksum}, and "
             f"{place} has {about[-1].sha256.get(file.name)}. {_ADVICE}"
         )
+    _require_same_parts(file, fitting[-1])
     own = [one for one in fitting if one.backend == backend] or fitting
     if own[-1].verdict == "failed":
         raise CertificateError(
             f"{file} failed its certificate for {own[-1].backend}: {'; '.join(own[-1].problems)}. {_ADVICE}"
         )
+
+
+def is_certified(file: Path, backend: BackendName) -> bool:
+    """Whether a file is there and `require_certified` accepts it."""
+    try:
+        require_certified(file, backend)
+    except (CertificateError, FileNotFoundError):
+        return False
+    return True
+
+
+def _require_same_parts(file: Path, entry: Entry) -> None:
+    """Raise CertificateError if a file beside ``file``, as .bin beside .xml, is not that of an entry."""
+    for name, expected in entry.sha256.items():
+        part = file.with_name(name)
+        if part.stem == file.stem and (not part.is_file() or sha256_of(part) != expected):
+            raise CertificateError(
+                f"{part} is not the file that the certificate of {file.name} is about: expected the SHA-256 "
+                f"{expected}. {_ADVICE}"
+            )
 
 
 def _entry(values: dict[str, Any]) -> Entry:

@@ -21,15 +21,14 @@ from paddlex_seg.data.images import load_image
 from paddlex_seg.data.preprocess import collate, preprocess
 from paddlex_seg.errors import BackendError, DatasetError, PaddlexSegError
 from paddlex_seg.inference.backends.base import paste, select
-from paddlex_seg.inference.backends.exported_files import find_description
-from paddlex_seg.inference.backends.onnx_network import ONNX_FILES
+from paddlex_seg.inference.backends.exported_files import ONNX, find_description
 from paddlex_seg.inference.backends.onnx_operations import count_operations
-from paddlex_seg.inference.backends.open import RunMode, is_installed, open_backend
+from paddlex_seg.inference.backends.open import is_installed, open_backend
 from paddlex_seg.inference.export_spec import read_inference_yml
 from paddlex_seg.inference.sources import BadInput, Input, read_inputs
 from paddlex_seg.inference.thresholds import Threshold, class_thresholds
 from paddlex_seg.runtime.network import network
-from paddlex_seg.structures import Backend, BackendName, Instances, Precision
+from paddlex_seg.structures import Backend, BackendName, Instances, Precision, RunMode
 
 PARTS = ("decode", "preprocess", "network", "select", "paste")
 WARM_UP = 2
@@ -309,7 +308,7 @@ def network_gflop(model_dir: Path, image: Path) -> float:
 
     Raises BackendError when they cannot be counted.
     """
-    file = model_dir / ONNX_FILES["f32"]
+    file = model_dir / ONNX
     if not (file.is_file() and is_installed("onnxruntime")):
         raise BackendError(f"{file} is missing, or ONNX Runtime is not installed.")
     spec = read_inference_yml(find_description(model_dir)).preprocess

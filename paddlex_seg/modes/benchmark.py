@@ -4,10 +4,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from paddlex_seg.checkpoints.identity import best_of_run
 from paddlex_seg.config.pipeline import ModelSettings
 from paddlex_seg.config.schema import Config
 from paddlex_seg.errors import ConfigError
+from paddlex_seg.files.run_folder import best_of_run
 from paddlex_seg.inference.speed import candidates, image_files, measure_all
 from paddlex_seg.pipelines.folders import model_folder
 

@@ -18,7 +18,13 @@ from paddlex_seg.errors import CertificateError
 from paddlex_seg.export.graphs import export_model
 from paddlex_seg.files.checksum import sha256_of
 from paddlex_seg.inference.backends.paddle import PaddleBackend
-from paddlex_seg.inference.certificate import Entry, add_entries, read_certificate, require_certified
+from paddlex_seg.inference.certificate import (
+    Entry,
+    add_entries,
+    is_certified,
+    read_certificate,
+    require_certified,
+)
 from paddlex_seg.inference.certify import batches, certify, files_of, wrong_parameters
 from paddlex_seg.inference.reference import Reference, prepared, read_reference
 from paddlex_seg.inference.stored_inputs import FOLDER, NAMES, StoredInput, stored_inputs
@@ -209,3 +215,25 @@ def test_a_batch_has_inputs_of_one_size(spec: PreprocessSpec) -> None:
     assert len({prepared(one, spec).image.shape for one in first}) == 1
     assert sorted(one.name for call in (first, *others) for one in call) == sorted(NAMES)
     assert {len(call) for call in batches(inputs, spec, most=1)} == {1}
+
+
+def test_a_file_of_several_parts_needs_all_of_them(folder: Path) -> None:
+    graph, weights = folder / "network_int8.xml", folder / "network_int8.bin"
+    graph.write_bytes(b"a")
+    weights.write_bytes(b"b")
+    int8_entry = replace(
+        read_certificate(folder)[0],
+        backend="openvino",
+        graph=graph.name,
+        precision="int8",
+        sha256={path.name: sha256_of(path) for path in (graph, weights)},
+    )
+    add_entries(folder, [int8_entry])
+    require_certified(graph, "openvino")
+    assert is_certified(graph, "openvino")
+    weights.write_bytes(b"c")
+    with pytest.raises(CertificateError, match="network_int8.bin is not the file that the certificate of"):
+        require_certified(graph, "openvino")
+    weights.unlink()
+    assert not is_certified(graph, "openvino")
+    assert not is_certified(folder / "missing.onnx", "openvino")

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import tempfile
 from contextlib import nullcontext
 from pathlib import Path
@@ -19,6 +20,7 @@ from paddlex_seg.export import graphs
 from paddlex_seg.export.graphs import FILES, PROOF
 from paddlex_seg.files.written import REGISTER
 from paddlex_seg.inference.backends.open import is_installed
+from paddlex_seg.inference.certificate import read_certificate
 from paddlex_seg.inference.conversion import can_convert
 from paddlex_seg.inference.onnx_proof import RUNTIMES
 from paddlex_seg.modes import export
@@ -108,3 +110,31 @@ def test_a_conversion_that_cannot_be_written_ends_the_export(
     assert outcome.code == 1
     assert f"paddle/to_static_tmp/{os.getpid()}: No space left on device" in outcome.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"export_result.json", REGISTER}
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "problem"),
+    [
+        ("Mask-RT-DETR-L", {"Export__int8": True}, "was not measured for other models"),
+        ("Mask-RT-DETR-S", {"Export__edge": True}, "offered for PP-YOLOE_seg-S only"),
+    ],
+    ids=["8 bits", "small devices"],
+)
+def test_small_networks_that_are_not_offered_are_refused_before_anything_is_written(
+    tmp_path: Path, model: str, settings: dict[str, Any], problem: str
+) -> None:
+    outcome = run_cli("export", tmp_path / "output", Global__model=model, **settings)
+    assert outcome.code == 2
+    assert re.search(problem, outcome.stderr)
+    assert not (tmp_path / "output" / "inference.yml").exists()
+
+
+def test_a_network_for_small_devices_is_written_with_its_certificate(weights: Path, tmp_path: Path) -> None:
+    pytest.importorskip("paddle2onnx")
+    outcome = run_cli("export", tmp_path, Export__weight_path=weights, Export__edge=True)
+    assert outcome.code == 0, outcome.stderr
+    assert "network_edge.onnx" in read_result(tmp_path, "export")["files"]
+    entries = [one for one in read_certificate(tmp_path) if one.graph == "network_edge.onnx"]
+    assert [(one.backend, one.precision, one.verdict) for one in entries] == [
+        ("onnxruntime", "f32", "passed")
+    ]

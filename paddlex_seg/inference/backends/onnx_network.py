@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 
 from paddlex_seg.errors import BackendError
 from paddlex_seg.inference.export_spec import ExportedSpec
-from paddlex_seg.structures import BackendName, DetectionArrays, MaskFrame, Precision, PreprocessSpec
+from paddlex_seg.structures import BackendName, DetectionArrays, MaskFrame, PreprocessSpec
 
-ONNX_FILES: Mapping[Precision, str] = {
-    "f32": "network.onnx",
-    "bf16": "network.onnx",  # the library converts while it loads
-    "int8": "network_int8.onnx",
+INT8_FILES: Mapping[BackendName, str] = {
+    "onnxruntime": "network_edge_int8.onnx",
+    "openvino": "network_int8.xml",  # and .bin
 }
 INPUT_NAMES = ("image", "im_shape", "scale_factor")
 

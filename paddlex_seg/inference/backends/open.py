@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Protocol, get_args
 
 from paddlex_seg.errors import BackendError, ConfigError
-from paddlex_seg.inference.backends.exported_files import find_description, find_files
+from paddlex_seg.inference.backends.exported_files import ONNX, find_description, find_files
 from paddlex_seg.inference.backends.graph_check import require_sha256
-from paddlex_seg.inference.backends.onnx_network import ONNX_FILES, OnnxNetwork
+from paddlex_seg.inference.backends.onnx_network import INT8_FILES, OnnxNetwork
 from paddlex_seg.inference.backends.onnxruntime import load_onnxruntime
 from paddlex_seg.inference.backends.openvino import load_openvino
 from paddlex_seg.inference.backends.paddle import PaddleBackend
@@ -60,8 +60,8 @@ def open_backend(
     BackendError when files are missing or damaged, or the backend cannot do what is asked, and
     CertificateError for a converted file that is not proven.
     """
-    if backend != "paddle" and (model_dir / ONNX_FILES[precision]).is_file():
-        require_certified(model_dir / ONNX_FILES[precision], backend)
+    if backend != "paddle" and (file := converted_file(model_dir, backend, precision)).is_file():
+        require_certified(file, backend)
     return load_backend(model_dir, backend, device=device, run_mode=run_mode, precision=precision)
 
 
@@ -133,11 +133,23 @@ def _has_files(model_dir: Path, backend: BackendName) -> bool:
 
 
 def _onnx_file(model_dir: Path, backend: BackendName, precision: Precision) -> Path:
-    file = model_dir / ONNX_FILES[precision]
-    if not file.is_file():
+    file = converted_file(model_dir, backend, precision)
+    if file.is_file():
+        return file
+    if precision == "int8":
+        also = " -o Export.edge=True" if backend == "onnxruntime" else ""
         raise BackendError(
-            f"{file} is missing, which Predict.backend={backend} with Predict.precision={precision} reads. "
-            "Export the model again where paddle2onnx is installed (the [convert] extra of this package), or "
-            "use Predict.backend=paddle. docs/backends.md says more."
+            f"{file} is missing, which Predict.backend={backend} with Predict.precision=int8 reads. Export "
+            f"the model again with -o Export.int8=True{also}, or use Predict.precision=f32. docs/int8.md "
+            "says which models have it."
         )
-    return file
+    raise BackendError(
+        f"{file} is missing, which Predict.backend={backend} with Predict.precision={precision} reads. "
+        "Export the model again where paddle2onnx is installed (the [convert] extra of this package), or "
+        "use Predict.backend=paddle. docs/backends.md says more."
+    )
+
+
+def converted_file(model_dir: Path, backend: BackendName, precision: Precision) -> Path:
+    """The file that a backend other than Paddle reads. For bf16, it converts while it loads."""
+    return model_dir / (INT8_FILES[backend] if precision == "int8" else ONNX)
