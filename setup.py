@@ -8,6 +8,7 @@ setup(
     package_data={
         "paddlex_seg": ["py.typed"],
         "paddlex_seg.configs": ["**/*.yaml"],
+        "paddlex_seg.inference": ["stored/*"],
         "paddlex_seg.reports": ["templates/*.jinja", "static/*"],
     },
 )

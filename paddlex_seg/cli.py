@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from paddlex_seg.data.images import limit_pixels
     from paddlex_seg.modes.result_file import clear_result, open_output, write_result
     from paddlex_seg.runtime.environment import launched, use_writable_folders
-    from paddlex_seg.runtime.stop_signals import StopSignals
+    from paddlex_seg.runtime.stop_signals import StopSignals, held
     from paddlex_seg.runtime.supervisor import launch_plan
 
     place = launched()
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 if plan is not None:
                     ending.failure = run_distributed(cfg, plan, _own_command(argv))
                 else:
-                    with stop.held():
+                    with held():
                         run = mode_function(ending.mode)
                     limit_pixels(cfg.Global.max_image_pixels)
                     with console_log(cfg, place), naming_conversion(cfg):
@@ -91,14 +91,14 @@ def other_command(command: str | None, options: Namespace) -> int:
 
 
 def run_command(command: str, options: Namespace) -> int:
-    """Run ``pipeline`` or ``get_pipeline_config``, see `options.COMMANDS`. No file tells of a failure."""
+    """Run a command of `options.COMMANDS` that has no configuration. No file tells of a failure."""
     from paddlex_seg.runtime.log import start_log
-    from paddlex_seg.runtime.stop_signals import StopSignals
+    from paddlex_seg.runtime.stop_signals import StopSignals, held
 
     ending = Ending(None)
     with StopSignals() as stop:
         with ending.noted(), stop.interruptible():
-            with stop.held():
+            with held():
                 run = command_function(command)
             start_log()
             run(options)
@@ -106,14 +106,8 @@ def run_command(command: str, options: Namespace) -> int:
 
 
 def command_function(command: str) -> Callable[[Namespace], None]:
-    """The function of a command without a configuration. Only ``pipeline`` needs Paddle."""
-    from paddlex_seg.runtime.environment import writable_home
-
-    with writable_home():
-        if command == "pipeline":
-            _require_paddle()
-            import_module("paddle")  # here, where signals wait for it
-        function: Callable[[Namespace], None] = import_module(f"paddlex_seg.modes.{command}").run
+    """The function of a command without a configuration. Of these, the backend of a pipeline loads Paddle."""
+    function: Callable[[Namespace], None] = import_module(f"paddlex_seg.modes.{command}").run
     return function
 
 
@@ -231,11 +225,11 @@ def _own_command(argv: Sequence[str] | None) -> list[str]:
 def mode_function(mode: str) -> Callable[["Config"], dict[str, Any]]:
     """The function of a mode. It returns the content of the mode's result file.
 
-    It is imported only here, because check_dataset does not need Paddle.
+    It is imported only here, because check_dataset does not need Paddle, and predict asks its backend.
     """
     from paddlex_seg.runtime.environment import writable_home
 
-    if mode != "check_dataset":
+    if mode not in ("check_dataset", "predict"):
         _require_paddle()
     with writable_home():
         function: Callable[[Config], dict[str, Any]] = import_module(f"paddlex_seg.modes.{mode}").run

@@ -10,7 +10,8 @@ PIPELINE = "instance_segmentation"
 USAGE = """\
 %(prog)s -c CONFIG [-o KEY=VALUE ...]
        %(prog)s --pipeline NAME|FILE --input INPUT [--save_path FOLDER] [--device DEVICE]
-       %(prog)s --get_pipeline_config [NAME] [--save_path FOLDER|FILE]\
+       %(prog)s --get_pipeline_config [NAME] [--save_path FOLDER|FILE]
+       %(prog)s --paddle2onnx --paddle_model_dir FOLDER [--onnx_model_dir FOLDER]\
 """
 EPILOG = """\
 examples:
@@ -39,6 +40,8 @@ GOES_WITH = {
     "device": ("pipeline", "serve"),
     "threshold": ("pipeline",),
     "batch_size": ("pipeline",),
+    "backend": ("pipeline", "serve"),
+    "precision": ("pipeline", "serve"),
     "use_hpip": ("pipeline", "serve"),
     "hpi_config": ("pipeline", "serve"),
     "hpi_params": ("pipeline", "serve"),
@@ -59,18 +62,18 @@ GOES_WITH = {
 NOT_YET = {
     "serve": "--serve is not offered yet. To predict, write --pipeline NAME --input IMAGES, or call "
     "create_pipeline in your own service.",
-    "paddle2onnx": "--paddle2onnx is not offered yet. docs/export.md says how the package paddle2onnx "
-    "converts what mode export writes.",
 }
 # Options of PaddleX without an effect: what there is instead.
 REPLACED = {
     "serial_number": "--serial_number is not used: nothing here needs a licence.",
     "update_license": "--update_license is not used: nothing here needs a licence.",
 }
+# What `--install` answers for each plugin of PaddleX.
 PLUGINS = {
-    "PaddleDetection": "training, evaluation and export are part of this package",
-    "serving": "--serve is not offered yet",
-    "paddle2onnx": "--paddle2onnx is not offered yet",
+    "PaddleDetection": "nothing to install, training, evaluation and export are part of this package.",
+    "serving": "nothing to install, --serve is not offered yet.",
+    "paddle2onnx": "pip install paddlex_seg[convert]",
+    "hpi-cpu": "pip install paddlex_seg[openvino], or paddlex_seg[onnx]; then --use_hpip uses it.",
 }
 
 
@@ -80,11 +83,11 @@ def notes(options: argparse.Namespace) -> list[str]:
 
 
 def install_answers(plugins: Sequence[str]) -> list[str]:
-    """A line for each plugin that PaddleX has and that is not needed here."""
+    """A line for each plugin of PaddleX: what installs the same here, or that nothing is needed."""
     answers = []
     for name in plugins or ["PaddleDetection"]:
-        of_speed = "Paddle Inference is used" if name.startswith("hpi") else "there are no plugins"
-        answers.append(f"{name}: nothing to install, {PLUGINS.get(name, of_speed)}.")
+        there_is_none = "Paddle Inference is used" if name.startswith("hpi") else "there are no plugins"
+        answers.append(f"{name}: {PLUGINS.get(name, f'nothing to install, {there_is_none}.')}")
     return answers
 
 
@@ -106,6 +109,8 @@ def read_options(argv: Sequence[str]) -> tuple[str | None, argparse.Namespace]:
     for name, commands in GOES_WITH.items():
         if _is_given(options, name) and command not in commands:
             _refuse(parser, name, command)
+    if command == "paddle2onnx" and options.paddle_model_dir is None:
+        parser.error("--paddle2onnx needs --paddle_model_dir: the folder that mode export wrote.")
     if command == "pipeline" and not options.input:
         parser.error(
             "--pipeline needs --input: an image file, a folder, a pattern such as 'photos/*.jpg', or a URL."
@@ -164,6 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_modes(parser.add_argument_group("run a mode"))
     _add_pipeline(parser.add_argument_group("predict with a pipeline"))
     _add_pipeline_config(parser.add_argument_group("get the file of a pipeline"))
+    _add_conversion(parser.add_argument_group("convert an exported model to ONNX"))
     _add_later(parser.add_argument_group("not offered yet"))
     _add_replaced(parser.add_argument_group("of PaddleX, accepted without an effect"))
     return parser
@@ -204,6 +210,12 @@ def _add_pipeline(group: argparse._ArgumentGroup) -> None:
         help="lowest score to keep, from 0 to 1; for some classes: '{bolt: 0.3, washer: 0.6}'",
     )
     group.add_argument("--batch_size", metavar="N", help="images at once; does not change the results")
+    group.add_argument(
+        "--backend", metavar="B", help="paddle, onnxruntime, openvino, or auto for the fastest"
+    )
+    group.add_argument("--precision", metavar="P", help="f32; bf16 or int8 with openvino, at a cost of AP")
+    group.add_argument("--use_hpip", action="store_true", help="PaddleX's name of --backend auto")
+    group.add_argument("--hpi_config", metavar="{...}", help="of PaddleX; {'backend': B} is --backend B")
 
 
 def _add_pipeline_config(group: argparse._ArgumentGroup) -> None:
@@ -217,15 +229,19 @@ def _add_pipeline_config(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--config_save_path", metavar="PATH", help="older spelling of --save_path")
 
 
+def _add_conversion(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--paddle2onnx", action="store_true", help="write network.onnx, which ONNX Runtime and OpenVINO run"
+    )
+    group.add_argument("--paddle_model_dir", metavar="FOLDER", help="folder that mode export wrote")
+    group.add_argument("--onnx_model_dir", metavar="FOLDER", help="folder of the result; default: the same")
+    group.add_argument("--opset_version", metavar="N", help="opset of the ONNX file; default: 16")
+
+
 def _add_later(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--serve", action="store_true", help="an HTTP service; with --host and --port")
     group.add_argument("--host", help=argparse.SUPPRESS)
     group.add_argument("--port", help=argparse.SUPPRESS)
-    group.add_argument(
-        "--paddle2onnx", action="store_true", help="conversion to ONNX; with --paddle_model_dir and others"
-    )
-    for name in ("paddle_model_dir", "onnx_model_dir", "opset_version"):
-        group.add_argument(f"--{name}", help=argparse.SUPPRESS)
 
 
 def _add_replaced(group: argparse._ArgumentGroup) -> None:
@@ -240,6 +256,4 @@ def _add_replaced(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--engine", help="paddle_static is the only one")
     group.add_argument("--serial_number", metavar="X", help="no licence is needed")
     group.add_argument("--update_license", nargs="?", const="True", metavar="X", help="no licence is needed")
-    group.add_argument("--use_hpip", action="store_true", help="high-performance inference, not offered yet")
-    group.add_argument("--hpi_config", metavar="{...}", help="its settings, a mapping")
     group.add_argument("--hpi_params", metavar="{...}", help="the older name of --hpi_config")

@@ -45,8 +45,14 @@ original image. Only official exported graphs give ``"original"``, networks do n
 BackendName = Literal["paddle", "onnxruntime", "openvino"]
 """What runs an exported model."""
 
+BackendChoice = Literal["paddle", "onnxruntime", "openvino", "auto"]
+"""A backend, or ``auto`` for the fastest one that is installed and certified."""
+
 Precision = Literal["f32", "bf16", "int8"]
 """How an exported model computes. Only ``f32`` gives the detections of the network in memory."""
+
+RunMode = Literal["paddle", "mkldnn", "trt_fp32", "trt_fp16"]
+"""How Paddle Inference runs a graph: its own kernels, oneDNN on the CPU, or TensorRT on a GPU."""
 
 
 BANDS_FILE = "bands.yaml"

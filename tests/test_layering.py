@@ -149,3 +149,9 @@ def test_pipelines_need_neither_training_code_nor_paddle_before_their_use() -> N
 @pytest.mark.parametrize("module", ["evaluation.predict", "inference.backends.paddle"])
 def test_evaluation_and_backends_know_no_network(module: str) -> None:
     assert not any(name.startswith(KNOWS_NETWORKS) for name in loaded_after(f"import paddlex_seg.{module}"))
+
+
+def test_prediction_does_not_load_the_metrics() -> None:
+    assert not any(
+        name.startswith("paddlex_seg.metrics") for name in loaded_after("import paddlex_seg.pipelines.create")
+    )

@@ -46,6 +46,7 @@ def test_without_options_the_help_is_printed_with_exit_code_2(start: list[str]) 
         (["--get_pipeline_config", "--threshold", "0.1"], ["--threshold goes with --pipeline"]),
         (["--pipeline", "y", "--input", "a", "--port", "80"], ["--port goes with --serve"]),
         (["--opset_version", "7"], ["--opset_version goes with --paddle2onnx"]),
+        (["--paddle2onnx"], ["--paddle2onnx needs --paddle_model_dir"]),
         (["-y"], ["-y goes with --install"]),
         (["train"], ["unknown: train"]),
         (["-c", "x", "--epochs", "3"], ["unknown: --epochs 3", "-o"]),
@@ -78,7 +79,6 @@ def test_serving_may_name_its_pipeline() -> None:
     [
         ["--serve", "--pipeline", "instance_segmentation"],
         ["--serve", "--pipeline", "instance_segmentation", "--host", "0.0.0.0", "--port", "8080"],
-        ["--paddle2onnx", "--paddle_model_dir", "in", "--onnx_model_dir", "out", "--opset_version", "7"],
     ],
 )
 def test_what_is_not_offered_yet_says_so_in_one_line(argv: list[str]) -> None:
@@ -88,12 +88,13 @@ def test_what_is_not_offered_yet_says_so_in_one_line(argv: list[str]) -> None:
     assert f"{argv[0]} is not offered yet" in outcome.stderr
 
 
-@pytest.mark.parametrize("plugin", [*PLUGINS, "hpi-cpu", "hpi-gpu", "PaddleSeg"])
-def test_installing_a_plugin_says_in_one_line_that_none_is_needed(plugin: str) -> None:
+@pytest.mark.parametrize("plugin", [*PLUGINS, "hpi-gpu", "PaddleSeg"])
+def test_installing_a_plugin_says_in_one_line_what_to_do(plugin: str) -> None:
     outcome = run_argv(["--install", plugin, "-y", "--platform", "gitee.com", "--no_deps"])
     assert (outcome.code, outcome.stderr) == (0, "")
     assert len(outcome.stdout.splitlines()) == 1
-    assert outcome.stdout.startswith(f"{plugin}: nothing to install")
+    answer = "pip install paddlex_seg[" if plugin in ("paddle2onnx", "hpi-cpu") else "nothing to install, "
+    assert outcome.stdout.startswith(f"{plugin}: {answer}")
 
 
 def test_installing_all_plugins_is_training() -> None:

@@ -1,4 +1,4 @@
-"""The contents of the wheel and the sdist: all modules, configurations, templates and styles."""
+"""The contents of the wheel and the sdist: all modules, configurations, templates, styles and images."""
 
 import subprocess
 import sys
@@ -52,6 +52,17 @@ def page_files() -> set[str]:
     }
 
 
+def stored_files() -> set[str]:
+    stored = ROOT / "paddlex_seg" / "inference" / "stored"
+    return {f"paddlex_seg/inference/stored/{path.name}" for path in stored.iterdir()}
+
+
+def test_the_wheel_holds_the_images_of_certificates(built: Path) -> None:
+    files = stored_files()
+    assert {"paddlex_seg/inference/stored/person.png", "paddlex_seg/inference/stored/SOURCE.md"} <= files
+    assert files <= files_below(built, "*")
+
+
 def test_the_wheel_holds_the_templates_and_styles_of_pages(built: Path) -> None:
     files = page_files()
     assert {
@@ -61,14 +72,14 @@ def test_the_wheel_holds_the_templates_and_styles_of_pages(built: Path) -> None:
     assert files <= files_below(built, "*")
 
 
-def test_the_sdist_holds_the_templates_and_styles_of_pages(tmp_path: Path) -> None:
+def test_the_sdist_holds_the_data_of_the_package(tmp_path: Path) -> None:
     pytest.importorskip("setuptools", minversion="77", reason="building needs what the dev extra brings")
     command = [sys.executable, "setup.py", "--quiet", "egg_info", "--egg-base", str(tmp_path), "sdist"]
     subprocess.run([*command, "--dist-dir", str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
     (archive,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(archive) as files:
         names = {name.partition("/")[2] for name in files.getnames()}
-    assert page_files() <= names
+    assert page_files() | stored_files() <= names
 
 
 def test_a_page_is_rendered_outside_the_repository(built: Path, tmp_path: Path) -> None:

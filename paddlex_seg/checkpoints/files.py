@@ -25,11 +25,10 @@ from paddlex_seg.files import atomic
 from paddlex_seg.files.checksum import sha256_of
 from paddlex_seg.files.json import write_json
 from paddlex_seg.files.publish import link_or_copy
+from paddlex_seg.files.run_folder import CHECKPOINTS
 
 LOGGER = logging.getLogger(__name__)
 CHECKSUMS = "checksums.json"
-CHECKPOINTS = "checkpoints"
-BEST = "best_model"
 _NAME = re.compile(r"step_(\d{8,})")
 # Temporary files of earlier versions, left by killed runs. Their names end in a process id or random text.
 _EARLIER_NAMES = re.compile(

@@ -6,22 +6,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from paddlex_seg.catalog import ModelSpec
-from paddlex_seg.checkpoints.files import BEST, CHECKPOINTS
 from paddlex_seg.checkpoints.info import ModelInfo, read_info
 from paddlex_seg.checkpoints.weights import check_weights
+from paddlex_seg.data.bands import describe_bands
 from paddlex_seg.data.coco.categories import same_categories
 from paddlex_seg.data.coco.official_categories import COCO_CATEGORIES
 from paddlex_seg.data.coco.paths import dataset_paths
 from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.errors import WeightsError
 from paddlex_seg.files.addresses import file_name, scheme_of
+from paddlex_seg.files.run_folder import BEST, DEFAULT_OUTPUT, best_of_run
 from paddlex_seg.files.weights_cache import resolve_weights
 from paddlex_seg.recipes import ImageSize
 from paddlex_seg.runtime.network import network
 from paddlex_seg.structures import Bands, CocoFile
 
 LOGGER = logging.getLogger(__name__)
-DEFAULT_OUTPUT = Path("output")  # of Global.output
 
 
 def find_weights(value: str | None, *, key: str, output: Path) -> Path:
@@ -43,21 +43,6 @@ def find_weights(value: str | None, *, key: str, output: Path) -> Path:
                 f"{error} To use the best model of Global.output, set {key}={best}."
             ) from error
         raise
-
-
-def best_of_run(output: Path, name: str, *, key: str) -> Path:
-    """The file or folder ``name`` of the best model of the run in ``output``.
-
-    If ``output`` holds no run, it is that of the run in ``output/``, as in PaddleX. Raises WeightsError when
-    ``output`` holds a run without a best model: that of another run must not be used instead.
-    """
-    own = output / BEST / name
-    if own.exists() or not (output / CHECKPOINTS).is_dir():
-        return own if own.exists() else DEFAULT_OUTPUT / BEST / name
-    raise WeightsError(
-        f"{key}: {output} holds a run without {own.relative_to(output)}. Training writes it after its first "
-        f"evaluation. Set {key} to the model that you mean."
-    )
 
 
 def describe_weights(
@@ -100,11 +85,6 @@ def describe_weights(
             *(bands, weight_path, describe_bands(info.bands)),
         )
     return info
-
-
-def describe_bands(bands: Bands | None) -> str:
-    """How images are read, for a message."""
-    return "images as they are, without Global.bands" if bands is None else f"the bands {bands}"
 
 
 def is_official(spec: ModelSpec, source: str | None) -> bool:

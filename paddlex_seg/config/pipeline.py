@@ -8,15 +8,16 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BeforeValidator, ConfigDict, ValidationError
 
 from paddlex_seg.config.problems import problem_texts
 from paddlex_seg.config.read import lines_of, read_config, shipped_files
 from paddlex_seg.config.schema import Section
-from paddlex_seg.config.values import Device, Images, Options, PathText, Switch, Text, Threshold, expand_home
+from paddlex_seg.config.values import Device, Images, PathText, Switch, Text, Threshold, expand_home
 from paddlex_seg.errors import ConfigError, suggest
+from paddlex_seg.structures import BackendChoice, BackendName, Precision, RunMode
 
 PIPELINE = "instance_segmentation"  # the name of the only pipeline
 PIPELINE_SUFFIXES = (".yaml", ".yml")
@@ -36,16 +37,26 @@ class EngineConfig(Section):
 
     model_config = ConfigDict(extra="allow")
 
-    run_mode: Literal["paddle", "mkldnn"] = "paddle"
+    run_mode: RunMode = "paddle"
+
+
+class HpiConfig(Section):
+    """PaddleX's settings of high-performance inference. It has more keys, which are not used."""
+
+    model_config = ConfigDict(extra="allow")
+
+    backend: Literal["paddle", "onnxruntime", "openvino", "tensorrt", "om"] | None = None
 
 
 class _RunConfig(Section):
     """Keys that PaddleX accepts at several places."""
 
     device: Device | None = None
+    backend: BackendChoice | None = None
+    precision: Precision | None = None
     use_hpip: Switch | None = None
-    hpi_config: Options | None = None
-    hpi_params: Options | None = None
+    hpi_config: HpiConfig | None = None
+    hpi_params: HpiConfig | None = None  # the name in older versions
     engine: Literal["paddle", "paddle_static", "hpi"] | None = None
     engine_config: EngineConfig = EngineConfig()
     pp_option: Any = None
@@ -109,7 +120,9 @@ class ModelSettings:
     beside: Path | None = None  # the folder of the YAML file, where ``model_dir`` may be, too
     device: str = "auto"
     batch_size: int = 1
-    run_mode: Literal["paddle", "mkldnn"] = "paddle"
+    backend: BackendChoice | None = None  # None: paddle, and where it is not installed, auto
+    precision: Precision = "f32"
+    run_mode: RunMode = "paddle"
     threshold: float | dict[str | int, float] | None = None
     places: Mapping[str, str] = field(default_factory=dict)  # where a file sets these, for messages
     notices: tuple[str, ...] = ()  # about settings that are not used
@@ -256,23 +269,44 @@ def _to_settings(values: Mapping[str, Any]) -> ModelSettings:
         model_dir=values.get("model_dir"),
         device=values.get("device", "auto"),
         batch_size=values.get("batch_size", 1),
+        backend=_backend(values),
+        precision=values.get("precision", "f32"),
         run_mode=engine_config.run_mode,
         threshold=values.get("threshold"),
         notices=tuple(_notices(values, engine_config)),
     )
 
 
+def _hpi_config(values: Mapping[str, Any]) -> tuple[str, HpiConfig]:
+    """The settings of high-performance inference, and their key."""
+    key = "hpi_config" if "hpi_config" in values else "hpi_params"
+    return key, values.get(key, HpiConfig())
+
+
+def _backend(values: Mapping[str, Any]) -> BackendChoice | None:
+    """What runs the model. PaddleX's high-performance inference is ``auto``, or the backend it names."""
+    if "backend" in values:
+        return values["backend"]
+    asked, hpi_config = values.get("use_hpip"), _hpi_config(values)[1]
+    if asked is False:
+        return None
+    for name in get_args(BackendName):
+        if hpi_config.backend == name:
+            return name
+    return "auto" if asked or values.get("engine") == "hpi" else None
+
+
 def _notices(values: Mapping[str, Any], engine_config: EngineConfig) -> Iterator[str]:
     """A sentence about each kind of settings that are not used."""
-    asked = [name for name in ("use_hpip", "hpi_config", "hpi_params") if values.get(name)]
-    if values.get("engine") == "hpi":
-        asked.append("engine=hpi")
-    if asked:
-        old = " hpi_config is the new name of hpi_params." if "hpi_params" in asked else ""
-        yield (
-            f"{', '.join(asked)}: high-performance inference is not offered yet; Paddle Inference is "
-            f"used.{old}"
-        )
+    key, hpi_config = _hpi_config(values)
+    if key in values and ("backend" in values or values.get("use_hpip") is False):
+        yield f"{key} is not used, because {'backend is set' if 'backend' in values else 'use_hpip is off'}."
+    else:
+        if hpi_config.backend not in (None, *get_args(BackendName)):
+            names = ", ".join(get_args(BackendName))
+            yield f"{key}: the backend {hpi_config.backend} is not offered, and not used. There are {names}."
+        if unused := sorted(hpi_config.model_extra or ()):
+            yield f"{key}: {', '.join(unused)} is not used; only backend is."
     if "pp_option" in values:
         yield "pp_option is not used. engine_config={'run_mode': 'mkldnn'} replaces it."
     if unused := sorted(engine_config.model_extra or ()):

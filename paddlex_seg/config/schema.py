@@ -41,7 +41,8 @@ from paddlex_seg.config.values import (
     Workers,
 )
 from paddlex_seg.config.yaml_text import dump_yaml
-from paddlex_seg.structures import Bands
+from paddlex_seg.structures import BackendChoice, Bands, RunMode
+from paddlex_seg.structures import Precision as BackendPrecision
 
 SCRATCH = "scratch"  # the value of Train.pretrain_weight_path that means random weights
 MODES = ("check_dataset", "train", "evaluate", "export", "predict")
@@ -403,7 +404,7 @@ class EvaluateConfig(Section):
         description="Weights to evaluate: the `.pdparams` file of a checkpoint. null: the best model of the "
         "run in `Global.output`; if that folder holds no run, of the run in `output`.",
     )
-    backend: Literal["paddle", "onnxruntime", "openvino", "auto"] | None = Field(
+    backend: BackendChoice | None = Field(
         default=None,
         description="Evaluate the exported model in `Evaluate.model_dir` with this library instead of "
         "weights; `auto`: the fastest that is proven on this machine. null: evaluate `Evaluate.weight_path`.",
@@ -425,13 +426,18 @@ class ExportConfig(Section):
         description="Weights to export: the `.pdparams` file of a checkpoint, or the URL of official weights "
         "(80 COCO classes). null: as for `Evaluate.weight_path`.",
     )
-    int8: bool = Field(
+    onnx: Switch | None = Field(
+        default=None,
+        description="Also write `network.onnx`, for ONNX Runtime and OpenVINO. Needs "
+        "`pip install paddlex_seg[convert]`. null: if that is installed.",
+    )
+    int8: Switch = Field(
         default=False,
         description="Also write an 8-bit network (`Predict.precision: int8`), calibrated with the train "
         "images of `Global.dataset_dir`, if it costs at most 0.01 of the mask AP on its val images. "
         "PP-YOLOE_seg-S and Mask-RT-DETR-S only.",
     )
-    edge: bool = Field(
+    edge: Switch = Field(
         default=False,
         description="Also write a network for phones and browsers, `network_edge.onnx`; with `Export.int8` "
         "also in 8 bits. PP-YOLOE_seg-S only.",
@@ -441,9 +447,10 @@ class ExportConfig(Section):
 class KernelOptionConfig(Section):
     """How the exported model is run."""
 
-    run_mode: Literal["paddle", "mkldnn"] = Field(
+    run_mode: RunMode = Field(
         default="paddle",
-        description="Inference kernels: `paddle`, or `mkldnn` for oneDNN on the CPU.",
+        description="Kernels of the backend `paddle`: `paddle`; `mkldnn` for oneDNN on the CPU; `trt_fp32` "
+        "or `trt_fp16` for TensorRT on a GPU, where Paddle has it.",
     )
 
 
@@ -466,6 +473,17 @@ class PredictConfig(Section):
         description="Objects with a higher score are kept. A number from 0 to 1, or classes and such "
         "numbers, such as `{bolt: 0.3}`. null, and for classes that are not named: the threshold stored with "
         "the model.",
+    )
+    backend: BackendChoice | None = Field(
+        default=None,
+        description="What runs the exported model: `paddle`, `onnxruntime`, `openvino`, or `auto` for the "
+        "fastest one that is installed and certified. null: `paddle`, and where PaddlePaddle is not "
+        "installed, `auto`. See `docs/backends.md`.",
+    )
+    precision: BackendPrecision = Field(
+        default="f32",
+        description="How it computes: `f32`; `bf16` on CPUs that have it, or `int8` with a quantized file, "
+        "both with `openvino` and at a cost of AP.",
     )
     kernel_option: KernelOptionConfig = KernelOptionConfig()
 

@@ -54,6 +54,11 @@ class UnsupportedPixels(DatasetError):
         self.code = code
 
 
+def describe_bands(bands: Bands | None) -> str:
+    """How images are read, for a message."""
+    return "images as they are, without Global.bands" if bands is None else f"the bands {bands}"
+
+
 def bands_from_json(values: Mapping[str, Any] | None) -> Bands | None:
     """The setting from JSON of `dataclasses.asdict`. Raises ValueError or TypeError for other values."""
     if values is None:

@@ -20,6 +20,7 @@ from paddlex_seg.inference.backends.exported_files import OURS
 from paddlex_seg.inference.backends.graph_file import Operator, read_graph
 
 OPSET = 16
+LOWEST_OPSET = 13  # the lowest one that has all operators of the networks
 _COORDINATES = "coordinate_transformation_mode"  # of RoiAlign
 _FIRST_WITH_COORDINATES = 16  # opset
 _NEVER = -1e30  # a score below each threshold; not infinite, as in ops/nms.py
@@ -87,7 +88,8 @@ def convert(graph: str, params: str, target: str, opset: str) -> None:
 
     content = paddle2onnx.export(graph, params, opset_version=int(opset), optimize_tool="none")
     model = onnx.load_from_string(content)
-    if int(opset) >= _FIRST_WITH_COORDINATES:
+    # The converter takes a higher opset where it must.
+    if max(one.version for one in model.opset_import) >= _FIRST_WITH_COORDINATES:
         _mend_roi_align(model.graph)
     suppressions = [one for one in read_graph(Path(graph)).operators if re.match("multiclass_nms", one.name)]
     _mend_suppression(model.graph, suppressions)

@@ -1,6 +1,7 @@
 """Publishes a conversion to ``network.onnx``, if it gives what the model gives."""
 
 import logging
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from paddlex_seg.inference.backends.exported_files import ONNX, OURS
 from paddlex_seg.inference.backends.open import INSTALLATIONS, is_installed, load_backend, load_onnx
 from paddlex_seg.inference.certificate import Entry, add_entries, read_certificate
 from paddlex_seg.inference.certify import DESCRIPTION, certify, missing_in_onnx, require_passed
-from paddlex_seg.inference.conversion import convert_network
+from paddlex_seg.inference.conversion import OPSET, convert_network
 from paddlex_seg.inference.export_spec import read_inference_yml
 from paddlex_seg.inference.reference import Reference, make_reference, read_reference
 from paddlex_seg.inference.stored_inputs import StoredInput, stored_inputs
@@ -22,16 +23,24 @@ LOGGER = logging.getLogger(__name__)
 RUNTIMES: tuple[BackendName, ...] = ("onnxruntime", "openvino")
 
 
-def publish_onnx(model_dir: Path) -> list[Entry]:
-    """Write ``network.onnx`` and its certificate into an exported folder of this toolkit, all or nothing.
+def publish_onnx(model_dir: Path, target: Path | None = None, *, opset: int = OPSET) -> list[Entry]:
+    """Write the network of an exported folder of this toolkit as ``network.onnx``, with its certificate.
 
-    Returns the entries of the certificate, one for each installed runtime. Raises BackendError when no
-    runtime is installed or the conversion fails, and CertificateError when the file gives something else.
+    target: the folder for them, and for copies of the description and of the reference; None is
+    ``model_dir``. All files are published, or none. Returns the entries of the certificate, one for each
+    installed runtime. Raises BackendError when no runtime is installed or the conversion fails, and
+    CertificateError when the file gives something else.
     """
-    with claimed(model_dir, (ONNX, certificate.FILE)), new_files(model_dir) as temporary:
-        convert_network(model_dir, temporary / ONNX)
+    is_own = target is None or target.resolve() == model_dir.resolve()
+    folder = model_dir if target is None else target
+    names = () if is_own else (DESCRIPTION, reference.FILE)
+    copied = [name for name in names if (model_dir / name).is_file()]
+    with claimed(folder, (ONNX, certificate.FILE, *copied)), new_files(folder) as temporary:
+        convert_network(model_dir, temporary / ONNX, opset)
         entries = prove_onnx(temporary / ONNX, model_dir)
-        add_entries(temporary, entries, earlier=read_certificate(model_dir))
+        for name in copied:
+            shutil.copyfile(model_dir / name, temporary / name)
+        add_entries(temporary, entries, earlier=read_certificate(model_dir) if is_own else [])
     for one in entries:
         LOGGER.info("Certificate: %s with %s %s, %.1f s.", one.graph, one.backend, one.verdict, one.seconds)
     return entries

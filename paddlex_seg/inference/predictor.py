@@ -14,13 +14,12 @@ from paddlex_seg.files.names import printable
 from paddlex_seg.files.written import WrittenFiles
 from paddlex_seg.inference.backends.base import find_instances, fitting_batch_size
 from paddlex_seg.inference.backends.open import open_backend
-from paddlex_seg.inference.backends.paddle import RunMode
 from paddlex_seg.inference.mask_forms import MaskForm, check_mask_form
 from paddlex_seg.inference.results import Result, clip_to_image
 from paddlex_seg.inference.sources import BadInput, Input, LoadedImage, read_inputs
 from paddlex_seg.inference.thresholds import Threshold, class_thresholds
 from paddlex_seg.runtime.network import network
-from paddlex_seg.structures import Backend, BackendName, Bands, Instances, Precision
+from paddlex_seg.structures import Backend, BackendName, Bands, Instances, Precision, RunMode
 
 LOGGER = logging.getLogger(__name__)
 

@@ -9,7 +9,6 @@ import paddle
 
 from paddlex_seg.catalog import find_model
 from paddlex_seg.checkpoints.identity import (
-    best_of_run,
     describe_weights,
     find_weights,
     require_categories_of_model,
@@ -26,6 +25,7 @@ from paddlex_seg.data.samples.loader import WorkerPool
 from paddlex_seg.errors import ConfigError
 from paddlex_seg.evaluation.predict import crowding_notice, predict_dataset
 from paddlex_seg.files.json import write_json
+from paddlex_seg.files.run_folder import best_of_run
 from paddlex_seg.files.written import claimed
 from paddlex_seg.inference.backends.choice import choose_backend
 from paddlex_seg.inference.backends.open import open_backend
@@ -97,7 +97,7 @@ def evaluate_export(cfg: Config, ranks: Ranks) -> dict[str, Any]:
     if not ranks.is_main:
         return {}
     data = describe_data(dataset_dir, val=coco)
-    return {"metrics": metrics, "backend": name, **describe_exported(model_dir), "data": data}
+    return {"metrics": metrics, **describe_exported(model_dir, name), "data": data}
 
 
 def _categories_of(spec: ExportedSpec, model_dir: Path, coco: CocoFile) -> tuple[Category, ...]:

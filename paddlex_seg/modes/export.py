@@ -12,12 +12,14 @@ from paddlex_seg.config.read import find_bands
 from paddlex_seg.config.schema import Config
 from paddlex_seg.data.coco.paths import dataset_paths
 from paddlex_seg.data.coco.read import read_coco
+from paddlex_seg.errors import BackendError, CertificateError, ConfigError
 from paddlex_seg.evaluation.int8 import AnnotatedData, add_int8
-from paddlex_seg.export.graphs import FILES, export_model
-from paddlex_seg.inference import conversion, edge, quantization
+from paddlex_seg.export.graphs import FILES, PROOF, export_model
+from paddlex_seg.inference import edge, quantization
 from paddlex_seg.inference.backends.exported_files import ONNX
-from paddlex_seg.inference.certificate import is_certified
-from paddlex_seg.inference.onnx_proof import publish_onnx
+from paddlex_seg.inference.backends.open import is_installed
+from paddlex_seg.inference.conversion import NOT_INSTALLED, PACKAGE, can_convert
+from paddlex_seg.inference.onnx_proof import RUNTIMES, publish_onnx
 from paddlex_seg.runtime.device import use_device
 from paddlex_seg.structures import BackendName
 
@@ -25,8 +27,13 @@ LOGGER = logging.getLogger(__name__)
 
 
 def run(cfg: Config) -> dict[str, Any]:
-    """Export ``Export.weight_path`` into ``Global.output``."""
+    """Export ``Export.weight_path`` into ``Global.output``, also as ``network.onnx``: see ``Export.onnx``.
+
+    Raises ConfigError when that is asked for and the converter is not installed.
+    """
     require_possible(cfg)
+    if cfg.Export.onnx and not can_convert():
+        raise ConfigError(f"Export.onnx is True. {NOT_INSTALLED}")
     use_device(cfg.Global.device)
     spec, source, output = find_model(cfg.Global.model), cfg.Export.weight_path, Path(cfg.Global.output)
     weight_path = find_weights(source, key="Export.weight_path", output=output)
@@ -42,27 +49,47 @@ def run(cfg: Config) -> dict[str, Any]:
     spec.limit_detections(model, cfg.Global.max_detections, info.image_size)
     export_model(model, spec, info, output, weight_path)
     LOGGER.info("Export inference config file to %s", output / "inference.yml")
-    files = [*FILES, *add_small_networks(cfg, output, weight_path, info)]
+    files = [*FILES, *PROOF]
+    if write_onnx(output, True if cfg.Export.int8 else cfg.Export.onnx):
+        files.append(ONNX)
+    files += add_small_networks(cfg, output, weight_path, info)
     return {"model_dir": cfg.Global.output, "files": files, **describe_model(weight_path, info)}
+
+
+def write_onnx(output: Path, wanted: bool | None) -> bool:
+    """Write ``network.onnx`` into an exported folder if that is wanted (None: if it is possible).
+
+    Returns whether it was written. Raises CertificateError when it gives something else than the model.
+    """
+    if wanted is False or (wanted is None and not (can_convert() and any(map(is_installed, RUNTIMES)))):
+        return False
+    try:
+        publish_onnx(output)
+    except CertificateError:
+        raise
+    except BackendError as error:
+        if wanted:
+            raise
+        LOGGER.warning("%s was not written: %s", output / ONNX, error)
+        return False
+    return True
 
 
 def require_possible(cfg: Config) -> None:
     """Raise ConfigError at once if a network that is asked for is not offered, or packages are missing."""
     if cfg.Export.edge:
         edge.require_offered(cfg.Global.model)
-        quantization.require_packages((conversion.PACKAGE, *edge.PACKAGES), "Export.edge")
+        quantization.require_packages((PACKAGE, *edge.PACKAGES), "Export.edge")
     if cfg.Export.int8:
         quantization.require_offered(cfg.Global.model)
         needed = quantization.FOR_OPENVINO + (quantization.FOR_ONNXRUNTIME if cfg.Export.edge else ())
-        quantization.require_packages((conversion.PACKAGE, *needed), "Export.int8")
+        quantization.require_packages((PACKAGE, *needed), "Export.int8")
 
 
 def add_small_networks(cfg: Config, folder: Path, weight_path: Path, info: ModelInfo) -> list[str]:
     """Add the networks that ``Export.edge`` and ``Export.int8`` ask for; the names of their files."""
     entries = [edge.publish_edge(folder)] if cfg.Export.edge else []
     if cfg.Export.int8:
-        if not is_certified(folder / ONNX, "openvino"):
-            entries += publish_onnx(folder)
         paths = dataset_paths(Path(cfg.Global.dataset_dir))
         data = AnnotatedData(
             train=read_coco(paths.train_json),

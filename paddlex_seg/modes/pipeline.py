@@ -21,10 +21,10 @@ def run(options: Namespace) -> None:
 
     Raises ConfigError for a wrong option, and what `predict_all` and `create_pipeline` raise.
     """
-    device = _setting(options, "device", Device)
-    threshold = _setting(options, "threshold", Threshold)
-    batch_size = _setting(options, "batch_size", Images)
-    save_path = _setting(options, "save_path", PathText)
+    device = read_option(options, "device", Device)
+    threshold = read_option(options, "threshold", Threshold)
+    batch_size = read_option(options, "batch_size", Images)
+    save_path = read_option(options, "save_path", PathText)
     require_separate(options.input, "--input", "--input {}", " ")
     folder = None if save_path is None else Path(save_path)
     if folder is not None:
@@ -34,16 +34,21 @@ def run(options: Namespace) -> None:
         options.pipeline,
         device=device,
         batch_size=batch_size,
+        backend=options.backend,
+        precision=options.precision,
         use_hpip=options.use_hpip or None,
-        hpi_config=_setting(options, "hpi_config", Options),
-        hpi_params=_setting(options, "hpi_params", Options),
-        engine=_setting(options, "engine", ModelConfig.model_fields["engine"].annotation),
+        hpi_config=read_option(options, "hpi_config", Options),
+        hpi_params=read_option(options, "hpi_params", Options),
+        engine=read_option(options, "engine", ModelConfig.model_fields["engine"].annotation),
     )
     predict_all(pipeline, options.input, Report(), folder=folder, prints=True, threshold=threshold)
 
 
-def _setting(options: Namespace, name: str, kind: Any) -> Any:
-    """The value of an option as a type of config/values.py; None if it is not given."""
+def read_option(options: Namespace, name: str, kind: Any) -> Any:
+    """The value of an option as a type of config/values.py; None if it is not given.
+
+    Raises ConfigError when it is wrong.
+    """
     text = getattr(options, name)
     if text is None:
         return None

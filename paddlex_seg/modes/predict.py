@@ -6,17 +6,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from paddlex_seg.checkpoints.identity import best_of_run, describe_bands
 from paddlex_seg.config.pipeline import ModelSettings
 from paddlex_seg.config.schema import Config
+from paddlex_seg.data.bands import describe_bands
 from paddlex_seg.errors import ConfigError
 from paddlex_seg.files.atomic import reserved_space
 from paddlex_seg.files.checksum import sha256_of
-from paddlex_seg.inference.backends.exported_files import find_files
+from paddlex_seg.files.run_folder import best_of_run
+from paddlex_seg.inference.backends.exported_files import find_description, find_files
+from paddlex_seg.inference.backends.onnx_network import ONNX_FILES
 from paddlex_seg.inference.export_spec import read_inference_yml
 from paddlex_seg.modes.predictions import Report, predict_all, require_separate
 from paddlex_seg.modes.result_file import result_path, write_result
 from paddlex_seg.pipelines.model import Model
+from paddlex_seg.structures import BackendName, Precision
 
 LOGGER = logging.getLogger(__name__)
 RESERVED = 16_384  # bytes for the message of a failure, and for what file systems add to a file
@@ -37,7 +40,7 @@ def run(cfg: Config) -> dict[str, Any]:
     output = Path(cfg.Global.output)
     model_dir = Path(cfg.Predict.model_dir or best_of_run(output, "inference", key="Predict.model_dir"))
     model = open_exported(cfg, model_dir)
-    about_model = describe_exported(model.model_dir)
+    about_model = describe_exported(model.model_dir, model.backend, model.precision)
     report = Report()
     try:
         with reserved_space(result_path(output, "predict")) as reserve:
@@ -63,10 +66,13 @@ def open_exported(cfg: Config, model_dir: Path) -> Model:
         model_dir=str(model_dir),
         device=cfg.Global.device,
         batch_size=cfg.Predict.batch_size,
+        backend=cfg.Predict.backend,
+        precision=cfg.Predict.precision,
         run_mode=cfg.Predict.kernel_option.run_mode,
         threshold=cfg.Predict.threshold,
         places={
             "device": "Global.device",
+            "backend": "Predict.backend",
             "model_dir": "Predict.model_dir",
             "threshold": "Predict.threshold",
         },
@@ -87,13 +93,15 @@ def open_exported(cfg: Config, model_dir: Path) -> Model:
     return model
 
 
-def describe_exported(model_dir: Path) -> dict[str, Any]:
+def describe_exported(model_dir: Path, backend: BackendName, precision: Precision = "f32") -> dict[str, Any]:
     """What the results were made with, for the result file."""
-    files = find_files(model_dir)
-    spec = read_inference_yml(files.description)
+    weights = find_files(model_dir).params if backend == "paddle" else model_dir / ONNX_FILES[precision]
+    spec = read_inference_yml(find_description(model_dir))
     return {
         "model": spec.model_name,
-        "weights": {"path": str(files.params), "sha256": sha256_of(files.params)},
+        "backend": backend,
+        "precision": precision,
+        "weights": {"path": str(weights), "sha256": sha256_of(weights)},
         "exported_from": dict(spec.exported_from),
         "input_size": list(spec.preprocess.size_hw),
     }

@@ -22,7 +22,9 @@ def create_model(
     device: str | None = None,
     batch_size: int = 1,
     threshold: Threshold | None = None,
-    use_hpip: bool = False,
+    backend: str | None = None,
+    precision: str | None = None,
+    use_hpip: bool | None = None,
     hpi_config: Mapping[str, Any] | None = None,
     engine: str | None = None,
     engine_config: Mapping[str, Any] | None = None,
@@ -39,8 +41,12 @@ def create_model(
     device: ``cpu``, ``gpu:0``; None uses a GPU if one is usable. batch_size: images per call of the network;
     results do not depend on it. threshold: keep instances with a higher score: a number from 0 to 1, or class
     names or indices with such numbers; None, and for classes that are not named, uses the threshold of the
-    model. engine_config: ``{"run_mode": "mkldnn"}`` uses oneDNN on the CPU. use_hpip, hpi_config, hpi_params,
-    pp_option and img_size are PaddleX's; the log says what replaces them.
+    model. backend: ``paddle``, ``onnxruntime``, ``openvino``, or ``auto`` for the fastest certified one; None
+    is ``paddle``, and where PaddlePaddle is not installed, ``auto``. precision: ``f32``; ``bf16`` or ``int8``
+    at a cost of AP. engine_config: ``{"run_mode": "mkldnn"}`` uses oneDNN on the CPU.
+
+    Of PaddleX: ``use_hpip=True`` is ``backend="auto"``, and ``hpi_config={"backend": ...}`` names a backend,
+    as in ``hpi_params``. pp_option and img_size have no effect; the log says what replaces them.
 
     Raises ConfigError for an argument that is wrong, and BackendError when the official model cannot be
     downloaded, or the files of the model or the device cannot be used.
@@ -64,6 +70,8 @@ def create_model(
         model_dir=model_dir,
         device=device,
         batch_size=batch_size,
+        backend=backend,
+        precision=precision,
         use_hpip=use_hpip,
         hpi_config=hpi_config,
         engine=engine,
@@ -81,6 +89,8 @@ def create_pipeline(
     device: str | None = None,
     batch_size: int | None = None,
     threshold: Threshold | None = None,
+    backend: str | None = None,
+    precision: str | None = None,
     use_hpip: bool | None = None,
     hpi_config: Mapping[str, Any] | None = None,
     engine: str | None = None,
@@ -100,6 +110,8 @@ def create_pipeline(
         config,
         device=device,
         batch_size=batch_size,
+        backend=backend,
+        precision=precision,
         use_hpip=use_hpip,
         hpi_config=hpi_config,
         engine=engine,

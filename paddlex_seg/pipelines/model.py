@@ -6,8 +6,9 @@ from types import TracebackType
 from typing import Self
 
 from paddlex_seg.config.pipeline import ModelSettings
-from paddlex_seg.errors import PaddlexSegError
-from paddlex_seg.inference.backends.exported_files import find_files
+from paddlex_seg.errors import BackendError, PaddlexSegError
+from paddlex_seg.inference.backends.exported_files import find_description
+from paddlex_seg.inference.backends.open import is_installed
 from paddlex_seg.inference.export_spec import read_inference_yml, require_model_name
 from paddlex_seg.inference.predictor import Predictor, open_predictor
 from paddlex_seg.inference.results import Result
@@ -15,6 +16,8 @@ from paddlex_seg.inference.sources import Input
 from paddlex_seg.inference.thresholds import Threshold, class_thresholds, threshold_of_classes
 from paddlex_seg.pipelines.folders import model_folder, require_known
 from paddlex_seg.runtime.environment import require_paddle, writable_home
+from paddlex_seg.runtime.stop_signals import held
+from paddlex_seg.structures import BackendChoice
 
 LOGGER = logging.getLogger(__name__)
 
@@ -29,14 +32,12 @@ class _Opened:
         ConfigError for settings that do not fit the model, and BackendError when files or the device cannot
         be used.
         """
-        require_paddle()
         for notice in settings.notices:
             LOGGER.warning(notice)
-        with writable_home():  # Paddle makes folders in it when it is imported
-            from paddlex_seg.runtime.device import choose_device
-        self.device = choose_device(settings.device, settings.place("device"))
+        wanted = _wanted_backend(settings)
+        self.device = _device(wanted, settings)
         folder = model_folder(settings)
-        spec = read_inference_yml(find_files(folder).description)
+        spec = read_inference_yml(find_description(folder))
         name = settings.model_name or spec.model_name
         if settings.model_name is not None:
             if not spec.model_name:
@@ -45,8 +46,18 @@ class _Opened:
         threshold_of_classes(settings.threshold, spec.labels, settings.place("threshold"))
         thresholds = class_thresholds((threshold, settings.threshold, spec.draw_threshold), spec.labels)
         self.model_name = name
+        if wanted == "auto":
+            # Only here, because it loads the metrics, which take as long to import as all else.
+            from paddlex_seg.inference.backends.choice import choose_backend
+
+            # Only OpenVINO offers other precisions.
+            is_f32 = settings.precision == "f32"
+            wanted = choose_backend(folder, device=self.device) if is_f32 else "openvino"
+        self.backend, self.precision = wanted, settings.precision
         self._predictor: Predictor | None = open_predictor(
             folder,
+            backend=wanted,
+            precision=settings.precision,
             device=self.device,
             run_mode=settings.run_mode,
             batch_size=settings.batch_size,
@@ -119,3 +130,34 @@ class Pipeline(_Opened):
         return self._predict(input, batch_size, threshold, masks)
 
     __call__ = predict
+
+
+def _wanted_backend(settings: ModelSettings) -> BackendChoice:
+    """The backend that the settings mean. ``auto`` is left to be chosen."""
+    if settings.backend is not None:
+        return settings.backend
+    # What was asked for by name may need Paddle: then it is named as missing.
+    needs_paddle = settings.run_mode != "paddle" or settings.device not in ("auto", "cpu")
+    has_other = is_installed("onnxruntime") or is_installed("openvino")
+    if needs_paddle or is_installed("paddle") or not has_other:
+        return "paddle"
+    LOGGER.info("PaddlePaddle is not installed, so backend is auto.")
+    return "auto"
+
+
+def _device(backend: BackendChoice, settings: ModelSettings) -> str:
+    """Paddle's name of the device to use. Paddle is loaded only if it may be needed."""
+    uses_paddle = backend == "paddle" or (backend == "auto" and is_installed("paddle"))
+    if settings.device == "cpu" and backend != "paddle":
+        return "cpu"
+    if not uses_paddle:
+        if settings.device == "auto":
+            return "cpu"
+        raise BackendError(
+            f"{settings.place('device')} is {settings.device}, and the backend is {backend}, which runs on "
+            "the CPU. Use the device cpu, or the backend paddle."
+        )
+    require_paddle()
+    with held(), writable_home():  # Paddle makes folders in it when it is imported
+        from paddlex_seg.runtime.device import choose_device
+    return choose_device(settings.device, settings.place("device"))

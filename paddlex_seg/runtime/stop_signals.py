@@ -54,24 +54,6 @@ class StopSignals:
         finally:
             self._interruptible = False
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Let signals wait until the end of the context.
-
-        For the first import of Paddle: it sets a handler of its own for SIGTERM, which prints a C++ trace.
-        Also, an interrupted import may hide the KeyboardInterrupt. Has no effect on Windows.
-        """
-        if not _is_main_thread() or not hasattr(signal, "pthread_sigmask"):
-            yield
-            return
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-        try:
-            yield
-        finally:
-            for number in self._before:
-                signal.signal(number, signal.getsignal(number))  # Python's handler again instead of Paddle's
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
     def _receive(self, number: int) -> None:
         name = signal.Signals(number).name
         if self.requested:
@@ -118,10 +100,31 @@ def give_back(before: dict[int, Any]) -> None:
 
 
 @contextmanager
+def held() -> Iterator[None]:
+    """Let stop signals wait until the end of the context.
+
+    For the first import of Paddle: it sets a handler of its own for SIGTERM, which prints a C++ trace. Also,
+    an interrupted import may hide the KeyboardInterrupt. Has no effect on Windows.
+    """
+    if not _is_main_thread() or not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            if callable(handler):
+                signal.signal(number, handler)  # Python's handler again instead of Paddle's
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextmanager
 def postponed() -> Iterator[None]:
     """Let stop signals wait until the end of the context, for files that belong together.
 
-    A mask as in `StopSignals.held` would not do: another thread would take the signal, and Python would call
+    A mask as in `held` would not do: another thread would take the signal, and Python would call
     its handler in the main thread.
     """
     arrived: list[int] = []

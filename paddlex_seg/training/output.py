@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from paddlex_seg.checkpoints.files import (
-    BEST,
-    CHECKPOINTS,
     checkpoints,
     damage,
     link_checkpoint,
@@ -28,6 +26,7 @@ from paddlex_seg.errors import DatasetError, WeightsError
 from paddlex_seg.export.graphs import export_model
 from paddlex_seg.files.json import write_json
 from paddlex_seg.files.publish import free_backup
+from paddlex_seg.files.run_folder import BEST, CHECKPOINTS
 from paddlex_seg.files.written import WrittenFiles, claimed
 from paddlex_seg.fonts import unwritable_notice
 from paddlex_seg.reports.metrics_file import METRICS_FILE

@@ -9,8 +9,6 @@ from typing import Any
 import paddle
 
 from paddlex_seg.checkpoints.files import (
-    BEST,
-    CHECKPOINTS,
     CHECKSUMS,
     checkpoint_folder,
     checkpoints,
@@ -28,6 +26,7 @@ from paddlex_seg.checkpoints.info import ModelInfo
 from paddlex_seg.checkpoints.progress import Progress, read_progress
 from paddlex_seg.checkpoints.weights import check_weights, load_into, read_weights
 from paddlex_seg.errors import WeightsError
+from paddlex_seg.files.run_folder import BEST, CHECKPOINTS
 from paddlex_seg.training.optimizer import load_optimizer_state, optimizer_state
 from paddlex_seg.training.step import TrainState
 

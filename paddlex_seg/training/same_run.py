@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from paddlex_seg.catalog import ModelSpec
-from paddlex_seg.checkpoints.identity import describe_bands, is_official, require_categories_of_model
+from paddlex_seg.checkpoints.identity import is_official, require_categories_of_model
 from paddlex_seg.checkpoints.info import ModelInfo, RecipeName, read_info
 from paddlex_seg.checkpoints.progress import read_progress
 from paddlex_seg.checkpoints.weights import check_weights
 from paddlex_seg.config.read import load_config
 from paddlex_seg.config.schema import SCRATCH, Config
+from paddlex_seg.data.bands import describe_bands
 from paddlex_seg.errors import ConfigError, WeightsError
 from paddlex_seg.files.weights_cache import resolve_weights
 from paddlex_seg.runtime.network import network

@@ -6,9 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from paddlex_seg.catalog import MODELS
-from paddlex_seg.config.pipeline import ModelSettings, find_pipeline, model_names, read_pipeline
+from paddlex_seg.config.pipeline import (
+    ModelSettings,
+    find_pipeline,
+    model_names,
+    read_pipeline,
+    settings_of_arguments,
+)
 from paddlex_seg.config.read import find_config, load_config
 from paddlex_seg.errors import ConfigError
 
@@ -90,16 +97,56 @@ def test_every_key_of_paddlex_is_accepted(tmp_path: Path) -> None:
     assert settings.device == "cpu"  # of the module, before that of the pipeline
     assert settings.run_mode == "mkldnn"
     assert len(settings.notices) == 2
-    assert settings.notices[0].startswith("hpi_config: high-performance inference is not offered yet")
+    assert settings.backend is None
+    assert settings.notices[0] == "hpi_config is not used, because use_hpip is off."
     assert settings.notices[1] == "engine_config: cpu_threads is not used; only run_mode is."
 
 
 def test_old_names_are_answered_by_new_ones(tmp_path: Path) -> None:
     old = f"{OLD}  use_hpip: True\n  hpi_params: {{serial_number: 5}}\n  pp_option: {{run_mode: trt_fp16}}\n"
-    acceleration, options = read(old, tmp_path).notices
-    assert acceleration.startswith("use_hpip, hpi_params:")
-    assert "hpi_config is the new name of hpi_params" in acceleration
+    settings = read(old, tmp_path)
+    assert settings.backend == "auto"
+    licence, options = settings.notices
+    assert licence == "hpi_params: serial_number is not used; only backend is."
     assert options.startswith("pp_option is not used. engine_config")
+
+
+@pytest.mark.parametrize(
+    ("keys", "backend", "notice"),
+    [
+        ("", None, None),
+        ("use_hpip: True", "auto", None),
+        ("engine: hpi", "auto", None),
+        ("use_hpip: False", None, None),
+        ("backend: openvino", "openvino", None),
+        ("backend: auto", "auto", None),
+        ("backend: paddle, use_hpip: True", "paddle", None),
+        ("hpi_config: {backend: openvino}", "openvino", None),
+        ("use_hpip: True, hpi_config: {backend: onnxruntime}", "onnxruntime", None),
+        ("hpi_params: {backend: paddle}", "paddle", None),
+        ("use_hpip: True, hpi_config: {backend: tensorrt}", "auto", "the backend tensorrt is not offered"),
+        ("backend: paddle, hpi_config: {backend: openvino}", "paddle", "because backend is set"),
+        ("use_hpip: True, hpi_config: {auto_config: True}", "auto", "auto_config is not used; only backend"),
+    ],
+)
+def test_high_performance_inference_is_a_backend(
+    tmp_path: Path, keys: str, backend: str | None, notice: str | None
+) -> None:
+    text = "".join(f"    {one}\n" for one in re.split(r", (?=\w+:)", keys) if one)
+    settings = read(f"{NEW}{text}", tmp_path)
+    assert settings.backend == backend
+    assert len(settings.notices) == (notice is not None)
+    assert notice is None or notice in settings.notices[0]
+    argued = settings_of_arguments("create_model", model_name="SOLOv2", **yaml.safe_load(f"{{{keys}}}"))
+    assert argued.backend == backend
+
+
+def test_backend_and_precision_are_checked(tmp_path: Path) -> None:
+    assert read(f"precision: bf16\n{NEW}", tmp_path).precision == "bf16"
+    with pytest.raises(ConfigError, match="backend: found 'tensorrt'; should be 'paddle', 'onnxruntime'"):
+        read(f"backend: tensorrt\n{NEW}", tmp_path)
+    with pytest.raises(ConfigError, match="precision: found fp16; should be 'f32'"):
+        read(f"precision: fp16\n{NEW}", tmp_path)
 
 
 def test_arguments_beat_the_file(tmp_path: Path) -> None:
@@ -180,10 +227,10 @@ def test_all_problems_are_told_with_their_lines(tmp_path: Path) -> None:
         ),
         (f"{NEW}    engine: onnxruntime\n", "engine: found 'onnxruntime'; should be 'paddle', "),
         (
-            f"{NEW}    engine_config: {{run_mode: trt_fp16}}\n",
-            "run_mode: found trt_fp16; should be 'paddle' or",
+            f"{NEW}    engine_config: {{run_mode: trt_int8}}\n",
+            "run_mode: found trt_int8; should be 'paddle', ",
         ),
-        (f"{NEW}    hpi_config: x\n", "hpi_config: found 'x'; expected names and values"),
+        (f"{NEW}    hpi_config: x\n", "hpi_config: found 'x'; expected a section"),
         (
             f"{NEW}    device: gp\n",
             "my.yaml:10: SubModules.InstanceSegmentation.device: found 'gp'; expected auto",

@@ -20,6 +20,7 @@ from paddlex_seg.checkpoints.info import ModelInfo
 from paddlex_seg.data.preprocess import collate, preprocess
 from paddlex_seg.export.graphs import (
     FILES,
+    PROOF,
     WithPastedMasks,
     WithSmallMasks,
     _input_spec,
@@ -226,9 +227,9 @@ def assert_pasted_as_predicted(
         assert mean_iou(own[:, :height, :width], ours) >= 0.999
 
 
-def test_training_exports_exactly_the_four_files(trained: tuple) -> None:
+def test_training_exports_exactly_these_files(trained: tuple) -> None:
     folder = trained[0] / "best_model" / "inference"
-    assert {path.name for path in folder.iterdir()} == {*FILES, REGISTER}
+    assert {path.name for path in folder.iterdir()} == {*FILES, *PROOF, REGISTER}
 
 
 def test_inference_yml_has_the_keys_that_deployment_code_reads(exported: Path) -> None:

@@ -15,6 +15,7 @@ from paddle.static import InputSpec
 
 from paddlex_seg.files.checksum import sha256_of
 from paddlex_seg.inference.export_spec import ExportedSpec, write_inference_yml
+from paddlex_seg.inference.onnx_proof import publish_onnx
 from paddlex_seg.structures import PreprocessSpec
 
 INPUT_HW = (64, 96)
@@ -106,6 +107,14 @@ def export_toy(
         save_graph(BoxlessToyNetwork(), folder / "inference")
     checksums = {path.name: sha256_of(path) for path in folder.iterdir() if path.name != "inference.yml"}
     write_inference_yml(folder / "inference.yml", replace(spec, sha256=checksums))
+    return folder
+
+
+def export_onnx_toy(folder: Path) -> Path:
+    """What a machine without Paddle gets: the network as ONNX file, its description and what proves it."""
+    publish_onnx(export_toy(folder))
+    (folder / "network.json").unlink()
+    (folder / "inference.pdiparams").unlink()
     return folder
 
 

@@ -4,8 +4,10 @@ import errno
 import os
 import re
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from command_line import Outcome, read_result, run_cli
@@ -13,17 +15,56 @@ from paddle.jit.dy2static import utils as conversion
 from small_runs import CATEGORIES, IMAGE_SIZE, MODEL, filled_model, run_slim, save_model
 
 from paddlex_seg.checkpoints.info import ModelInfo
+from paddlex_seg.errors import BackendError, CertificateError
 from paddlex_seg.export import graphs
-from paddlex_seg.export.graphs import FILES
+from paddlex_seg.export.graphs import FILES, PROOF
 from paddlex_seg.files.written import REGISTER
+from paddlex_seg.inference.backends.open import is_installed
 from paddlex_seg.inference.certificate import read_certificate
+from paddlex_seg.inference.conversion import can_convert
+from paddlex_seg.inference.onnx_proof import RUNTIMES
+from paddlex_seg.modes import export
+
+CONVERTS = can_convert() and any(map(is_installed, RUNTIMES))
 
 
-def test_the_mode_writes_four_files_and_its_result(exported: Path) -> None:
-    assert {path.name for path in exported.iterdir()} == {*FILES, "export_result.json", REGISTER}
+def test_the_mode_writes_its_files_and_its_result(exported: Path) -> None:
     result = read_result(exported, "export")
     assert result["done_flag"] is True
-    assert all((Path(result["model_dir"]) / name).is_file() for name in result["files"])
+    files = {*FILES, *PROOF} | ({"network.onnx"} if CONVERTS else set())
+    assert set(result["files"]) == files
+    assert {path.name for path in exported.iterdir()} == {*files, "export_result.json", REGISTER}
+
+
+def test_the_onnx_file_is_written_unless_that_is_not_wanted_or_not_possible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made: list[Path] = []
+    monkeypatch.setattr(export, "publish_onnx", made.append)
+    monkeypatch.setattr(export, "can_convert", lambda: True)
+    monkeypatch.setattr(export, "is_installed", lambda name: name == "openvino")
+    assert [export.write_onnx(tmp_path, wanted) for wanted in (None, True, False)] == [True, True, False]
+    assert made == [tmp_path] * 2
+    for problem, wanted, raised in [
+        (BackendError("it aborts"), None, None),
+        (BackendError("it aborts"), True, BackendError),
+        (CertificateError("it differs"), None, CertificateError),
+    ]:
+        monkeypatch.setattr(export, "publish_onnx", Mock(side_effect=problem))
+        with pytest.raises(raised) if raised else nullcontext():
+            assert export.write_onnx(tmp_path, wanted) is False
+    assert "network.onnx was not written: it aborts" in caplog.text
+    monkeypatch.setattr(export, "can_convert", lambda: False)
+    assert export.write_onnx(tmp_path, None) is False
+
+
+def test_an_onnx_file_that_is_asked_for_needs_the_converter(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "can_convert", lambda: False)
+    outcome = run_cli("export", tmp_path, Export__weight_path=weights, Export__onnx=True)
+    assert outcome.code == 2 and "pip install paddle2onnx==2.1.0" in outcome.stderr
+    assert not (tmp_path / "inference.yml").exists()
 
 
 def test_a_failed_export_leaves_the_older_one_untouched(

@@ -225,10 +225,11 @@ def test_a_place_that_is_a_file_is_refused_and_kept(pipeline: Path, photos: Path
 
 def test_settings_without_an_effect_are_told_and_the_work_is_done(pipeline: Path, photos: Path) -> None:
     argv = ["--pipeline", str(pipeline), "--input", str(photos / "a.png"), "--device", "cpu", "--use_hpip"]
-    outcome = run_argv([*argv, "--hpi_params", "{backend: paddle}", "--serial_number", "X-1"])
+    outcome = run_argv(
+        [*argv, "--hpi_params", "{backend: paddle, serial_number: 1}", "--serial_number", "X-1"]
+    )
     assert outcome.code == 0
-    assert "use_hpip, hpi_params: high-performance inference is not offered yet" in outcome.stdout
-    assert "hpi_config is the new name of hpi_params" in outcome.stdout
+    assert "hpi_params: serial_number is not used; only backend is" in outcome.stdout
     assert "--serial_number is not used" in outcome.stderr
     assert labels(printed(outcome)) == [["red thing", "绿色"]]
 

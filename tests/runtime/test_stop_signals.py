@@ -18,7 +18,7 @@ from paddlex_seg.files.written import REGISTER
 from paddlex_seg.inference.results import Result
 from paddlex_seg.modes import evaluate
 from paddlex_seg.runtime import stop_signals
-from paddlex_seg.runtime.stop_signals import STOP_SIGNALS, StopSignals, catch, give_back, postponed
+from paddlex_seg.runtime.stop_signals import STOP_SIGNALS, StopSignals, catch, give_back, held, postponed
 
 PROJECT = Path(__file__).parents[2]
 needs_hangup = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
@@ -103,16 +103,16 @@ def test_a_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_signals_wait_while_they_are_held() -> None:
-    held = []
+    waited = []
     with StopSignals() as stop, pytest.raises(KeyboardInterrupt), stop.interruptible():
-        with stop.held():
+        with held():
             signal.raise_signal(
                 signal.SIGTERM
             )  # to this thread; the process has others when Paddle is loaded
             time.sleep(0.01)
-            held.append(not stop.requested)
+            waited.append(not stop.requested)
         pytest.fail("not interrupted")
-    assert held == [True]
+    assert waited == [True]
 
 
 # What a stopped mode leaves

@@ -34,7 +34,7 @@ from paddlex_seg.inference.certify import certify, versions_of
 from paddlex_seg.inference.conversion import can_convert
 from paddlex_seg.inference.onnx_proof import RUNTIMES, publish_onnx, reference_of
 from paddlex_seg.inference.reference import prepared
-from paddlex_seg.inference.stored_inputs import NAMES, stored_inputs
+from paddlex_seg.inference.stored_inputs import NAMES, StoredInput, stored_inputs
 from paddlex_seg.runtime.machine import describe_machine
 from paddlex_seg.runtime.network import network
 from paddlex_seg.structures import BackendName
@@ -44,6 +44,7 @@ FILE = "backend_choice.json"
 _FORMAT = 1
 _ROUNDS = 5
 _MOST_SECONDS = 20.0  # for measuring; a round that has begun ends
+_HOPELESS = 4.0  # times as slow as the fastest in the first round
 _MEASURED_WITH = "person"  # a photograph
 
 
@@ -61,9 +62,9 @@ def choose_backend(model_dir: Path, *, device: str = "cpu") -> BackendName:
         return stored
     _convert(model_dir)
     names = available_backends(model_dir)
-    if len(names) == 1:
-        LOGGER.info("Backend: %s, the only one that is installed and has its files.", names[0])
-        return names[0]
+    if names == ["paddle"]:
+        LOGGER.info("Backend: paddle, the only one that is installed and has its files.")
+        return "paddle"
     loaded, entries, problems = _proven(model_dir, names)
     if not loaded:
         raise CertificateError(
@@ -117,7 +118,6 @@ def _proven(
     model_dir: Path, names: Iterable[BackendName]
 ) -> tuple[dict[BackendName, ExportedBackend], list[Entry], list[str]]:
     """The backends that have not failed here, what was found about all of them, and why some are missing."""
-    expected, inputs = reference_of(model_dir)
     earlier = read_certificate(model_dir)
     loaded: dict[BackendName, ExportedBackend] = {}
     entries, problems = [], []
@@ -125,9 +125,10 @@ def _proven(
         try:
             backend = load_backend(model_dir, name)
             files = _files(model_dir, name)
-            entry = _earlier_entry(earlier, name, files) or certify(
-                backend, backend.spec, expected, inputs, name=name, files=files
-            )
+            entry = _earlier_entry(earlier, name, files)
+            if entry is None:
+                expected, inputs = reference_of(model_dir)
+                entry = certify(backend, backend.spec, expected, inputs, name=name, files=files)
         except PaddlexSegError as error:
             problems.append(f"{name}: {error}")
             continue
@@ -159,19 +160,28 @@ def _files(model_dir: Path, name: BackendName) -> list[Path]:
 
 
 def _measure(loaded: Mapping[BackendName, ExportedBackend]) -> dict[BackendName, float]:
-    """Median milliseconds from the network input to the masks of one image, in turns."""
+    """Median milliseconds from the network input to the masks of one image, in turns.
+
+    The first round warms up. One that is several times as slow as the fastest there is not measured again.
+    """
     (image,) = (one for one in stored_inputs() if one.name == _MEASURED_WITH)
-    seconds: dict[BackendName, list[float]] = {name: [] for name in loaded}
+    warm_up = {name: _seconds(backend, image) for name, backend in loaded.items()}
+    fast = {name: loaded[name] for name in loaded if warm_up[name] <= _HOPELESS * min(warm_up.values())}
+    seconds: dict[BackendName, list[float]] = {name: [] for name in fast}
     begin = time.perf_counter()
-    for number in range(_ROUNDS + 1):  # the first one warms up
-        for name, backend in loaded.items():
-            inputs = collate([prepared(image, backend.preprocess)])
-            start = time.perf_counter()
-            find_instances(backend, inputs, [image.size_hw], score_threshold=backend.spec.draw_threshold)
-            seconds[name].append(time.perf_counter() - start)
-        if number and time.perf_counter() - begin > _MOST_SECONDS:
+    for _ in range(_ROUNDS if len(fast) > 1 else 1):
+        for name, backend in fast.items():
+            seconds[name].append(_seconds(backend, image))
+        if time.perf_counter() - begin > _MOST_SECONDS:
             break
-    return {name: 1000 * median(times[1:]) for name, times in seconds.items()}
+    return {name: 1000 * (median(seconds[name]) if name in fast else warm_up[name]) for name in loaded}
+
+
+def _seconds(backend: ExportedBackend, image: StoredInput) -> float:
+    inputs = collate([prepared(image, backend.preprocess)])
+    start = time.perf_counter()
+    find_instances(backend, inputs, [image.size_hw], score_threshold=backend.spec.draw_threshold)
+    return time.perf_counter() - start
 
 
 def _key(model_dir: Path) -> dict[str, Any]:

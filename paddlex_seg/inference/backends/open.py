@@ -10,16 +10,15 @@ from paddlex_seg.inference.backends.graph_check import require_sha256
 from paddlex_seg.inference.backends.onnx_network import INT8_FILES, OnnxNetwork
 from paddlex_seg.inference.backends.onnxruntime import load_onnxruntime
 from paddlex_seg.inference.backends.openvino import load_openvino
-from paddlex_seg.inference.backends.paddle import PaddleBackend, RunMode
+from paddlex_seg.inference.backends.paddle import PaddleBackend
 from paddlex_seg.inference.certificate import require_certified
 from paddlex_seg.inference.export_spec import ExportedSpec, read_inference_yml
-from paddlex_seg.structures import Backend, BackendName, Precision
+from paddlex_seg.structures import Backend, BackendName, Precision, RunMode
 
 __all__ = [
     "BackendName",
     "ExportedBackend",
     "Precision",
-    "RunMode",
     "available_backends",
     "load_backend",
     "open_backend",

@@ -9,7 +9,7 @@ with small masks. It is preferred if present, as 300 full-size masks of a 12 meg
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,11 @@ from paddlex_seg.errors import BackendError
 from paddlex_seg.inference.backends.exported_files import find_files
 from paddlex_seg.inference.backends.graph_check import check_graph
 from paddlex_seg.inference.backends.official_outputs import official_detections, require_mask_size
-from paddlex_seg.inference.backends.onnx_network import INPUT_NAMES
+from paddlex_seg.inference.backends.onnx_network import INPUT_NAMES, last_line
 from paddlex_seg.inference.export_spec import read_inference_yml
-from paddlex_seg.structures import BackendName, DetectionArrays, MaskFrame, PreprocessSpec
+from paddlex_seg.structures import BackendName, DetectionArrays, MaskFrame, PreprocessSpec, RunMode
 
-RunMode = Literal["paddle", "mkldnn"]
+_TENSORRT: Mapping[RunMode, str] = {"trt_fp32": "Float32", "trt_fp16": "Half"}  # Paddle's precisions
 
 
 class PaddleBackend:
@@ -45,9 +45,15 @@ class PaddleBackend:
         self._run_mode = run_mode
         self._turn = threading.Lock()  # inputs and outputs of Paddle's predictor belong together
         graph = self._files.graph
-        config = _inference_config(graph, self._files.params, device, run_mode)
+        config = _inference_config(
+            graph,
+            self._files.params,
+            device=device,
+            run_mode=run_mode,
+            min_subgraph_size=self.spec.min_subgraph_size,
+        )
         check_graph(self._files, self.spec)
-        self._predictor = _create_predictor(config, graph, self._files.params.name)
+        self._predictor = _create_predictor(config, graph, self._files.params.name, run_mode)
         names = self._input_names = self._predictor.get_input_names()
         # An export without unused inputs has fewer.
         if "image" not in names or not set(names) <= set(INPUT_NAMES):
@@ -109,7 +115,9 @@ class PaddleBackend:
         return [self._predictor.get_output_handle(name).copy_to_cpu() for name in names]
 
 
-def _inference_config(graph: Path, params: Path, device: str, run_mode: RunMode) -> Any:
+def _inference_config(
+    graph: Path, params: Path, *, device: str, run_mode: RunMode, min_subgraph_size: int
+) -> Any:
     from paddle import inference
 
     config = inference.Config(str(graph), str(params))
@@ -118,17 +126,47 @@ def _inference_config(graph: Path, params: Path, device: str, run_mode: RunMode)
         _require_cuda(device)
         initial_memory_mb = 256
         config.enable_use_gpu(initial_memory_mb, int(index or 0))
+        if run_mode in _TENSORRT:
+            _use_tensorrt(config, _TENSORRT[run_mode], min_subgraph_size)
     elif device == "cpu":
         config.disable_gpu()
         config.set_cpu_math_library_num_threads(num_usable_cores())
         if run_mode == "mkldnn":
             config.enable_mkldnn()
+        elif run_mode in _TENSORRT:
+            raise BackendError(
+                f"Predict.kernel_option.run_mode is {run_mode}, which is for GPUs, and the device is "
+                f"{device}. Use run_mode=paddle."
+            )
         else:
             config.disable_mkldnn()
     else:
         raise BackendError(f"Device {device!r} cannot run exported models; use cpu, gpu or gpu:<number>.")
     config.disable_glog_info()
     return config
+
+
+def _use_tensorrt(config: Any, precision: str, min_subgraph_size: int) -> None:
+    """Let TensorRT run what it can of a graph. Was not tried on a GPU: see docs/backends.md.
+
+    Paddle measures the ranges of shapes at the first run, and builds the engines then.
+    """
+    from paddle import inference
+
+    if not any(inference.get_trt_compile_version()):
+        raise BackendError(
+            "Predict.kernel_option.run_mode asks for TensorRT, and the installed PaddlePaddle was built "
+            "without it. Use run_mode=paddle, or install a build of PaddlePaddle with TensorRT."
+        )
+    config.enable_tensorrt_engine(
+        workspace_size=1 << 30,  # bytes
+        max_batch_size=1,
+        min_subgraph_size=min_subgraph_size,
+        precision_mode=getattr(inference.PrecisionType, precision),
+        use_static=False,
+        use_calib_mode=False,
+    )
+    config.enable_tuned_tensorrt_dynamic_shape()
 
 
 def _require_cuda(device: str) -> None:
@@ -141,16 +179,19 @@ def _require_cuda(device: str) -> None:
         )
 
 
-def _create_predictor(config: Any, graph: Path, params_name: str) -> Any:
+def _create_predictor(config: Any, graph: Path, params_name: str, run_mode: RunMode) -> Any:
     """Create Paddle's predictor. For damaged files Paddle raises many types of exceptions with C++ traces."""
     from paddle import inference
 
     try:
         return inference.create_predictor(config)
     except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        if run_mode != "paddle":  # oneDNN does not load Mask-RT-DETR-S, for example
+            raise BackendError(
+                f"{graph}: Paddle cannot load it with run_mode {run_mode} ({last_line(error)}). Set "
+                "Predict.kernel_option.run_mode=paddle. If that fails, too, the file is damaged."
+            ) from error
         raise BackendError(
-            f"{graph}: Paddle cannot load it ({lines[-1] if lines else type(error).__name__}). The file is "
-            f"damaged, does not match {params_name}, or was written by a newer Paddle version. Export "
-            "the model into another folder."
+            f"{graph}: Paddle cannot load it ({last_line(error)}). The file is damaged, does not match "
+            f"{params_name}, or was written by a newer Paddle version. Export the model into another folder."
         ) from error

@@ -159,7 +159,7 @@ def test_without_a_converter_the_log_says_the_command(
     with caplog.at_level(logging.INFO):
         assert choose_backend(folder) == "paddle"
     assert f"python -m paddlex_seg --paddle2onnx --paddle_model_dir {folder}" in caplog.text
-    assert "the only one" in caplog.text
+    assert "Backend: paddle, the only one" in caplog.text
 
 
 def test_a_conversion_that_fails_leaves_paddle(

@@ -99,3 +99,31 @@ def test_failure_of_paddle_inference_is_reported_with_advice(
     monkeypatch.setattr(backend, "_run_mode", "mkldnn")
     with pytest.raises(BackendError, match="ConvertPirAttribute2RuntimeAttribute.*run_mode=paddle"):
         backend(*inputs_of_brightness([0.5]))
+
+
+@pytest.mark.parametrize(
+    "device, message",
+    [("cpu", "run_mode is trt_fp16, which is for GPUs"), ("gpu:0", "supports only the CPU")],
+)
+def test_tensorrt_needs_a_gpu(small_dir: Path, device: str, message: str):
+    with pytest.raises(BackendError, match=message):
+        PaddleBackend(small_dir, device=device, run_mode="trt_fp16")
+
+
+def test_a_paddle_without_tensorrt_says_so(small_dir: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("paddlex_seg.inference.backends.paddle._require_cuda", lambda device: None)
+    with pytest.raises(BackendError, match="asks for TensorRT.*built without it.*run_mode=paddle"):
+        PaddleBackend(small_dir, device="gpu:0", run_mode="trt_fp32")
+
+
+def test_a_graph_that_onednn_cannot_load_is_not_called_damaged(
+    small_dir: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(config: object) -> None:
+        raise RuntimeError("trace\ntype of outputs must be equal")
+
+    monkeypatch.setattr("paddle.inference.create_predictor", refuse)
+    with pytest.raises(BackendError, match="run_mode mkldnn .type of outputs.*Set .*run_mode=paddle"):
+        PaddleBackend(small_dir, run_mode="mkldnn")
+    with pytest.raises(BackendError, match="The file is damaged"):
+        PaddleBackend(small_dir)
