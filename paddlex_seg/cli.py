@@ -225,11 +225,12 @@ def _own_command(argv: Sequence[str] | None) -> list[str]:
 def mode_function(mode: str) -> Callable[["Config"], dict[str, Any]]:
     """The function of a mode. It returns the content of the mode's result file.
 
-    It is imported only here, because check_dataset does not need Paddle, and predict asks its backend.
+    It is imported only here, because check_dataset does not need Paddle, and predict and benchmark ask their
+    backends.
     """
     from paddlex_seg.runtime.environment import writable_home
 
-    if mode not in ("check_dataset", "predict"):
+    if mode not in ("check_dataset", "predict", "benchmark"):
         _require_paddle()
     with writable_home():
         function: Callable[[Config], dict[str, Any]] = import_module(f"paddlex_seg.modes.{mode}").run

@@ -21,7 +21,7 @@ ROWS = [
     {"evaluation", "export", "pipelines"},
     {"training"},
     {"modes"},
-    {"cli"},
+    {"cli", "benchmark"},
     {"__main__"},
 ]
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}

@@ -12,6 +12,7 @@ from paddlex_seg.data.preprocess import NetworkInput, collate, preprocess
 from paddlex_seg.errors import BackendError, ConfigError
 from paddlex_seg.files.names import printable
 from paddlex_seg.files.written import WrittenFiles
+from paddlex_seg.inference.ahead import are_files, one_ahead
 from paddlex_seg.inference.backends.base import find_instances, fitting_batch_size
 from paddlex_seg.inference.backends.open import open_backend
 from paddlex_seg.inference.mask_forms import MaskForm, check_mask_form
@@ -106,20 +107,24 @@ class Predictor:
         ConfigError at once for a setting that is wrong.
         """
         thresholds = class_thresholds((threshold, *self._thresholds), self.labels)
-        images = read_inputs(input, network=network(), bands=self.bands, written=self._written)
+        read = read_inputs(input, network=network(), bands=self.bands, written=self._written)
+        images: Iterator[_Prepared | BadInput] = map(self._prepared, read)
         return self._predict_images(
-            images, self._size_of_batch(batch_size), thresholds, check_mask_form(masks)
+            one_ahead(images) if are_files(input) else images,
+            self._size_of_batch(batch_size),
+            thresholds,
+            check_mask_form(masks),
         )
 
     def _predict_images(
         self,
-        images: Iterator[LoadedImage | BadInput],
+        images: Iterator["_Prepared | BadInput"],
         batch_size: int,
         thresholds: NDArray[np.float32],
         masks: MaskForm,
     ) -> Iterator[Result]:
         tables: set[Path] = set()
-        for batch in self._batches(images, batch_size):
+        for batch in _batches(images, batch_size):
             found = iter(
                 self._find_instances([one for one in batch if isinstance(one, _Prepared)], thresholds)
             )
@@ -164,32 +169,10 @@ class Predictor:
             raise ConfigError(f"batch_size is {wanted!r}; expected a number of images, 1 or more.")
         return fitting_batch_size(self._backend, wanted)
 
-    def _batches(
-        self, images: Iterator[LoadedImage | BadInput], batch_size: int
-    ) -> Iterator[list["_Prepared | BadInput"]]:
-        """Batches of images with their network inputs, and bad inputs. All network inputs of a batch have
-        the same size.
-
-        Padding an input to the size of another one would change the values near its edges. The result of an
-        image would then depend on the other images in its batch.
-        """
-        batch: list[_Prepared | BadInput] = []
-        shapes: set[tuple[int, ...]] = set()
-        for image in images:
-            if isinstance(image, LoadedImage):
-                prepared = _Prepared(image, preprocess(image.image, self._backend.preprocess))
-                if shapes and prepared.input.image.shape not in shapes:
-                    yield batch
-                    batch, shapes = [], set()
-                shapes.add(prepared.input.image.shape)
-                batch.append(prepared)
-            else:
-                batch.append(image)
-            if len(batch) == batch_size:
-                yield batch
-                batch, shapes = [], set()
-        if batch:
-            yield batch
+    def _prepared(self, image: LoadedImage | BadInput) -> "_Prepared | BadInput":
+        if isinstance(image, BadInput):
+            return image
+        return _Prepared(image, preprocess(image.image, self._backend.preprocess))
 
     def _find_instances(
         self, batch: Sequence["_Prepared"], thresholds: NDArray[np.float32]
@@ -223,3 +206,25 @@ class Predictor:
                 f"The model found class index {largest}, but label_list in inference.yml has "
                 f"{len(self.labels)} names. The files are from different models. Export the model again."
             )
+
+
+def _batches(images: Iterator[_Prepared | BadInput], batch_size: int) -> Iterator[list[_Prepared | BadInput]]:
+    """Batches of images with their network inputs, and bad inputs. All inputs of a batch have the same size.
+
+    Padding an input to the size of another one would change the values near its edges. The result of an
+    image would then depend on the other images in its batch.
+    """
+    batch: list[_Prepared | BadInput] = []
+    shapes: set[tuple[int, ...]] = set()
+    for image in images:
+        if isinstance(image, _Prepared):
+            if shapes and image.input.image.shape not in shapes:
+                yield batch
+                batch, shapes = [], set()
+            shapes.add(image.input.image.shape)
+        batch.append(image)
+        if len(batch) == batch_size:
+            yield batch
+            batch, shapes = [], set()
+    if batch:
+        yield batch

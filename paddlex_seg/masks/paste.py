@@ -16,17 +16,23 @@ the two values. The cost of a column therefore depends on the rows of the networ
 the image, and memory does not grow with the area of the image.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from paddlex_seg.cores import num_usable_cores
 from paddlex_seg.masks.rle import mask_to_rle, rle_boxes_xywh, runs_to_rle
 from paddlex_seg.structures import Instances, MaskFrame, Rle
 
 THRESHOLD = np.float32(0.5)
 LOGIT_THRESHOLD = np.float32(0)
-COLUMNS_AT_ONCE = 512  # keeps the working set within the CPU cache of a few MB
+ONE = np.float32(1)
+VALUES_AT_ONCE = 32_768  # keeps the working set within the CPU cache of a core
+LEAST_COLUMNS = 8
+PIXELS_PER_THREAD = 50_000_000  # masks x image; with fewer, Python itself takes most of the time
 
 
 def detections_to_instances(
@@ -107,9 +113,9 @@ def paste_image_masks(
         )
     )
     network_boxes = boxes_xyxy * np.tile(scale_yx[::-1], 2)
-    return [
-        _paste_image_mask(small, box, rows, columns) for small, box in zip(mask, network_boxes, strict=True)
-    ]
+    return _each(
+        lambda small, box: _paste_image_mask(small, box, rows, columns), original_hw, mask, network_boxes
+    )
 
 
 def paste_uncut_masks(
@@ -124,7 +130,7 @@ def paste_uncut_masks(
     for small, network, image, original in zip(mask.shape[1:], input_hw, image_hw, original_hw, strict=True):
         in_small.append(source_coordinates(small, network)[: int(image)])
         in_network.append(source_coordinates(int(image), original))
-    return [_paste_uncut_mask(small, in_small, in_network, original_hw) for small in mask]
+    return _each(lambda small: _paste_uncut_mask(small, in_small, in_network, original_hw), original_hw, mask)
 
 
 def paste_image_logits(mask: NDArray[np.float32], *, original_hw: tuple[int, int]) -> list[Rle]:
@@ -133,12 +139,7 @@ def paste_image_logits(mask: NDArray[np.float32], *, original_hw: tuple[int, int
         source_coordinates(small, original)
         for small, original in zip(mask.shape[1:], original_hw, strict=True)
     )
-    return [
-        _trace(
-            small.T, x_in_crop=x_in_mask, y_in_crop=y_in_mask, size_hw=original_hw, threshold=LOGIT_THRESHOLD
-        )
-        for small in mask
-    ]
+    return _each(lambda small: _paste_logits(small, x_in_mask, y_in_mask, original_hw), original_hw, mask)
 
 
 def paste_box_masks(
@@ -149,7 +150,7 @@ def paste_box_masks(
     As in PaddleDetection, a value of exactly 0.5 is inside the mask here, but outside in
     ``paste_image_masks``.
     """
-    return [_paste_box_mask(small, box, original_hw) for small, box in zip(mask, boxes_xyxy, strict=True)]
+    return _each(lambda small, box: _paste_box_mask(small, box, original_hw), original_hw, mask, boxes_xyxy)
 
 
 def encode_original_masks(mask: NDArray, *, original_hw: tuple[int, int]) -> list[Rle]:
@@ -165,6 +166,19 @@ def encode_original_masks(mask: NDArray, *, original_hw: tuple[int, int]) -> lis
         whole[: part.shape[0], : part.shape[1]] = part > 0
         encoded.append(mask_to_rle(whole))
     return encoded
+
+
+def _each(paste: Callable[..., Rle], original_hw: tuple[int, int], *rows: NDArray) -> list[Rle]:
+    """``paste`` for each mask and what belongs to it. Threads share the work if there is much.
+
+    NumPy works without Python's lock, so threads use several cores.
+    """
+    height, width = original_hw
+    num_threads = min(num_usable_cores(), len(rows[0]) * height * width // PIXELS_PER_THREAD)
+    if num_threads < 2:
+        return list(map(paste, *rows))
+    with ThreadPoolExecutor(num_threads) as pool:
+        return list(pool.map(paste, *rows))
 
 
 def source_coordinates(size_in: int, size_out: int) -> NDArray[np.float32]:
@@ -200,14 +214,17 @@ class _Axis:
 def _paste_image_mask(
     small: NDArray[np.float32], network_box: NDArray[np.float32], rows: _Axis, columns: _Axis
 ) -> Rle:
-    left, right = columns.inside(network_box[0], network_box[2])
-    top, bottom = rows.inside(network_box[1], network_box[3])
-    crop = _interpolate(
-        small, rows.network_in_small[top:bottom]
-    ).T  # [bottom - top, w], then [w, bottom - top]
-    crop = _interpolate(crop, columns.network_in_small[left:right])  # [right - left, bottom - top]
+    inside = small > THRESHOLD
+    left, right = _overlap(
+        columns.inside(network_box[0], network_box[2]),
+        _lines_near(inside, 1, columns.network_in_small),
+    )
+    top, bottom = _overlap(
+        rows.inside(network_box[1], network_box[3]), _lines_near(inside, 0, rows.network_in_small)
+    )
     return _trace(
-        crop,
+        _interpolate(small, _between(rows.network_in_small[top:bottom], len(small))).T,
+        x_in_small=columns.network_in_small[left:right],
         x_in_crop=columns.original_in_network - np.float32(left),
         y_in_crop=rows.original_in_network - np.float32(top),
         size_hw=(rows.original_size, columns.original_size),
@@ -226,22 +243,33 @@ def _paste_uncut_mask(
     in_small: the pixels of the unpadded network input, as coordinates in the small mask. in_network: the
     pixels of the original image, as coordinates in the unpadded network input.
     """
-    # Bilinear resizing never exceeds its inputs, so only cells next to a cell above the threshold matter.
     inside = small > THRESHOLD
-    windows = []
-    for axis, coordinates in enumerate(in_small):
-        where = np.flatnonzero(inside.any(axis=1 - axis))
-        low, high = (where[0] - 1, where[-1] + 1) if len(where) else (0, -1)
-        windows.append(slice(*np.searchsorted(coordinates, [low, high + 1e-3])))
-    rows, columns = windows
-    crop = _interpolate(small, in_small[0][rows]).T  # [w, rows]
-    crop = _interpolate(crop, in_small[1][columns])  # [columns, rows]
+    top, bottom = _lines_near(inside, 0, in_small[0])
+    left, right = _lines_near(inside, 1, in_small[1])
     return _trace(
-        crop,
-        x_in_crop=in_network[1] - np.float32(columns.start),
-        y_in_crop=in_network[0] - np.float32(rows.start),
+        _interpolate(small, _between(in_small[0][top:bottom], len(small))).T,
+        x_in_small=in_small[1][left:right],
+        x_in_crop=in_network[1] - np.float32(left),
+        y_in_crop=in_network[0] - np.float32(top),
         size_hw=original_hw,
         threshold=THRESHOLD,
+    )
+
+
+def _paste_logits(
+    small: NDArray[np.float32],
+    x_in_mask: NDArray[np.float32],
+    y_in_mask: NDArray[np.float32],
+    original_hw: tuple[int, int],
+) -> Rle:
+    inside = small > LOGIT_THRESHOLD
+    (top, bottom), (left, right) = (_lines_around(inside, axis) for axis in (0, 1))
+    return _trace(
+        small[top:bottom, left:right].T,
+        x_in_crop=x_in_mask - np.float32(left),
+        y_in_crop=y_in_mask - np.float32(top),
+        size_hw=original_hw,
+        threshold=LOGIT_THRESHOLD,
     )
 
 
@@ -262,66 +290,141 @@ def _paste_box_mask(
     )
 
 
+def _lines_around(inside: NDArray[np.bool_], axis: int) -> tuple[int, int]:
+    """The lines of the small mask, first and one past the last, that decide about a mask; see `_trace`.
+
+    inside: [h, w], whether a value is above the threshold; axis: 0 for rows, 1 for columns. One more line on
+    each side is interpolated with them.
+    """
+    where = np.flatnonzero(inside.any(axis=1 - axis))
+    return (max(int(where[0]) - 1, 0), int(where[-1]) + 2) if len(where) else (0, 0)
+
+
+def _lines_near(inside: NDArray[np.bool_], axis: int, in_small: NDArray[np.float32]) -> tuple[int, int]:
+    """As `_lines_around`, but lines of the network input: ``in_small`` has their coordinates in the mask.
+
+    Bilinear resizing never exceeds its inputs. So only lines next
+    to a line with such a value can have one, too. One more line on each side is interpolated with them.
+    """
+    where = np.flatnonzero(inside.any(axis=1 - axis))
+    if not len(where):
+        return 0, 0
+    first, stop = np.searchsorted(in_small, [where[0] - 1, where[-1] + 1])
+    return max(int(first) - 1, 0), min(int(stop) + 1, len(in_small))
+
+
+def _overlap(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    first = max(one[0], other[0])
+    return first, max(first, min(one[1], other[1]))
+
+
 def _trace(
-    crop: NDArray[np.float32],
+    small: NDArray[np.float32],
     *,
     x_in_crop: NDArray[np.float32],
     y_in_crop: NDArray[np.float32],
     size_hw: tuple[int, int],
     threshold: np.float32,
+    x_in_small: NDArray[np.float32] | None = None,
 ) -> Rle:
-    """Resize ``crop``, which is zero outside, to the image, and encode the pixels above ``threshold``.
+    """Resize a crop, which is zero outside, to the image, and encode the pixels above ``threshold``.
 
-    crop: [columns, rows]; x_in_crop, y_in_crop: the image's columns and rows as coordinates in the crop,
-    ascending. If they are shorter than the image, the remaining pixels are 0.
+    small: [w, rows]; x_in_small: the columns of the crop as coordinates in ``small``, None if they are its
+    own; x_in_crop, y_in_crop: the image's columns and rows as coordinates in the crop, ascending. If they are
+    shorter than the image, the remaining pixels are 0. Of a mask that goes on outside of the crop, without
+    values above the threshold, the result is exact if no value in the outer lines of the crop is above it.
     """
-    padded = np.pad(crop, 1)  # zeros around the crop, for the interpolation at its edges
-    x_in_padded, y_in_padded = x_in_crop + np.float32(1), y_in_crop + np.float32(1)
-    first, stop = np.searchsorted(x_in_padded, 0, side="right"), np.searchsorted(x_in_padded, len(padded) - 1)
+    small = np.ascontiguousarray(small)
+    num_rows = small.shape[1]
+    num_columns = len(small) if x_in_small is None else len(x_in_small)
+    in_small = None if x_in_small is None else _between(x_in_small, len(small))
+    first = np.searchsorted(x_in_crop, -1, side="right")
+    stop = np.searchsorted(x_in_crop, num_columns)
+    # In the crop with zeros around it. The coordinates themselves are not moved, because that would round.
+    in_padded = _between(x_in_crop, num_columns + 1).moved(1)
     flips = [np.empty(0, np.int64)]
-    for x in range(first, stop, COLUMNS_AT_ONCE):
-        values = _interpolate(padded, x_in_padded[x : min(x + COLUMNS_AT_ONCE, stop)])
-        column, y = _column_flips(values, y_in_padded, threshold)
+    at_once = max(LEAST_COLUMNS, VALUES_AT_ONCE // (num_rows + 2))
+    for x in range(first, stop, at_once):
+        part = in_padded.part(x, min(x + at_once, stop))
+        begin, end = int(part.lower[0]), int(part.upper[-1]) + 1
+        # These columns of the crop, with the zeros around it.
+        padded = np.zeros((end - begin, num_rows + 2), np.float32)
+        low, high = max(begin, 1), min(end, num_columns + 1)
+        columns = slice(low - 1, high - 1)
+        padded[low - begin : high - begin, 1:-1] = (
+            small[columns] if in_small is None else _interpolate(small, in_small.part(low - 1, high - 1))
+        )
+        values = _interpolate(padded, part.moved(-begin))
+        column, y = _column_flips(values, y_in_crop, threshold)
         flips.append((x + column) * size_hw[0] + y)
     return _flips_to_rle(np.concatenate(flips), size_hw)
 
 
-def _interpolate(lines: NDArray[np.float32], coordinates: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Linear interpolation between neighbouring lines [n, m] at coordinates [k] in 0..n-1; returns [k, m]."""
-    lower = coordinates.astype(np.int64)
-    weight = (coordinates - lower.astype(np.float32))[:, None]
-    upper = np.minimum(lower + 1, len(lines) - 1)
-    return lines[lower] * (np.float32(1) - weight) + lines[upper] * weight
+class _Between(NamedTuple):
+    """Where lines lie between lines of another array: the line before, the next one, and its weight."""
+
+    lower: NDArray[np.int64]  # [k]
+    upper: NDArray[np.int64]  # [k]
+    weight: NDArray[np.float32]  # [k], of the upper line, 0..1
+
+    def part(self, first: int, stop: int) -> "_Between":
+        """Some of the lines."""
+        return _Between(self.lower[first:stop], self.upper[first:stop], self.weight[first:stop])
+
+    def moved(self, by: int) -> "_Between":
+        """The same if the other array begins ``by`` lines earlier."""
+        return _Between(self.lower + by, self.upper + by, self.weight)
+
+
+def _between(coordinates: NDArray[np.float32], num_lines: int) -> _Between:
+    """Coordinates [k] up to num_lines - 1 as neighbours and weights."""
+    lower = np.floor(coordinates).astype(np.int64)
+    return _Between(lower, np.minimum(lower + 1, num_lines - 1), coordinates - lower.astype(np.float32))
+
+
+def _interpolate(lines: NDArray[np.float32], at: _Between) -> NDArray[np.float32]:
+    """Linear interpolation between neighbouring lines [n, m]; returns [k, m]."""
+    weight = at.weight[:, None]
+    result, upper = lines.take(at.lower, axis=0), lines.take(at.upper, axis=0)
+    result *= ONE - weight  # in place, because new arrays cost more than the arithmetic
+    upper *= weight
+    result += upper
+    return result
 
 
 def _column_flips(
-    values: NDArray[np.float32], y_in_values: NDArray[np.float32], threshold: np.float32
+    values: NDArray[np.float32], y_in_crop: NDArray[np.float32], threshold: np.float32
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Positions where the mask begins or ends: (column, row of the image), column by column.
 
-    values: [columns, n], zero at 0 and n - 1, linear in between. y_in_values: the rows of the image as
-    coordinates in ``values``; they may lie outside 0..n - 1. If the crop ends at the image's edge, no row of
-    the image is near its zeros, and the mask begins or ends at the edge, which is correct.
+    values: [columns, n + 2] of a crop with n rows, zero at both ends, linear in between. y_in_crop: the rows
+    of the image as coordinates in the crop; they may lie outside. If the crop ends at the image's edge, no
+    row of the image is near its zeros, and the mask begins or ends at the edge, which is correct.
     """
-    inside = values > threshold
-    column, row = np.nonzero(inside[:, 1:] != inside[:, :-1])
-    before, after = values[column, row].astype(np.float64), values[column, row + 1].astype(np.float64)
-    crossing = row + (threshold - before) / (after - before)
+    flat = values.ravel()
+    inside = flat > threshold
+    # Each column begins and ends outside, so nothing changes from one column to the next.
+    place = np.flatnonzero(inside[1:] != inside[:-1])
+    column = place // values.shape[1]
+    before, after = flat[place].astype(np.float64), flat[place + 1].astype(np.float64)
+    crossing = place - column * values.shape[1] - 1 + (threshold - before) / (after - before)
     # A pixel exactly at the threshold is outside: a mask begins after it, or ends before it.
-    begins = np.searchsorted(y_in_values, crossing, side="right")
-    ends = np.searchsorted(y_in_values, crossing, side="left")
-    return column, np.where(after > before, begins, ends)
+    crossing = np.where(after > before, np.nextafter(crossing, np.inf), crossing)
+    return column, np.searchsorted(y_in_crop, crossing)
 
 
 def _flips_to_rle(flips: NDArray[np.int64], size_hw: tuple[int, int]) -> Rle:
-    """RLE of the mask that starts with 0 and changes its value at each sorted position (column by column).
+    """RLE of the mask that starts with 0 and changes its value at each position (column by column).
 
     Two flips at the same position cancel each other: the gap between them is narrower than a pixel.
     """
     height, width = size_hw
-    positions, times = np.unique(flips, return_counts=True)
-    positions = positions[times % 2 == 1]
-    counts = np.diff(np.concatenate([[0], positions, [height * width]]))
+    if (flips[1:] < flips[:-1]).any():  # by rounding
+        flips = np.sort(flips)
+    starts = np.flatnonzero(np.concatenate([[True], flips[1:] != flips[:-1]])[: len(flips)])
+    times = np.diff(starts, append=len(flips))
+    positions = flips[starts[times % 2 == 1]]
+    counts = np.diff(positions, prepend=0, append=height * width)
     if len(positions) and positions[-1] == height * width:
         counts = counts[:-1]
-    return runs_to_rle(counts.tolist(), size_hw)
+    return runs_to_rle(counts, size_hw)

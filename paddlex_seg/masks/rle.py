@@ -63,12 +63,12 @@ def polygons_to_rles(polygons: Sequence[Polygon], size_hw: tuple[int, int]) -> l
     return coco_mask.frPyObjects(list(polygons), *size_hw)
 
 
-def runs_to_rle(runs: Sequence[int], size_hw: tuple[int, int]) -> Rle:
+def runs_to_rle(runs: Sequence[int] | NDArray[np.integer], size_hw: tuple[int, int]) -> Rle:
     """The mask of COCO's uncompressed counts: run lengths in pixels, the first run is background.
 
     They must sum to height times width. Otherwise pycocotools writes outside the mask's memory.
     """
-    return coco_mask.frPyObjects({"size": list(size_hw), "counts": list(runs)}, *size_hw)
+    return coco_mask.frPyObjects({"size": list(size_hw), "counts": runs}, *size_hw)
 
 
 def mask_to_runs(mask: NDArray[np.bool_]) -> list[int]:

@@ -27,13 +27,8 @@ LOGGER = logging.getLogger(__name__)
 
 
 def run(cfg: Config) -> dict[str, Any]:
-    """Export ``Export.weight_path`` into ``Global.output``, also as ``network.onnx``: see ``Export.onnx``.
-
-    Raises ConfigError when that is asked for and the converter is not installed.
-    """
+    """Export ``Export.weight_path`` into ``Global.output``, with the other networks that are asked for."""
     require_possible(cfg)
-    if cfg.Export.onnx and not can_convert():
-        raise ConfigError(f"Export.onnx is True. {NOT_INSTALLED}")
     use_device(cfg.Global.device)
     spec, source, output = find_model(cfg.Global.model), cfg.Export.weight_path, Path(cfg.Global.output)
     weight_path = find_weights(source, key="Export.weight_path", output=output)
@@ -77,6 +72,8 @@ def write_onnx(output: Path, wanted: bool | None) -> bool:
 
 def require_possible(cfg: Config) -> None:
     """Raise ConfigError at once if a network that is asked for is not offered, or packages are missing."""
+    if cfg.Export.onnx and not can_convert():
+        raise ConfigError(f"Export.onnx is True. {NOT_INSTALLED}")
     if cfg.Export.edge:
         edge.require_offered(cfg.Global.model)
         quantization.require_packages((PACKAGE, *edge.PACKAGES), "Export.edge")

@@ -14,7 +14,7 @@ from paddlex_seg.files.atomic import reserved_space
 from paddlex_seg.files.checksum import sha256_of
 from paddlex_seg.files.run_folder import best_of_run
 from paddlex_seg.inference.backends.exported_files import find_description, find_files
-from paddlex_seg.inference.backends.onnx_network import ONNX_FILES
+from paddlex_seg.inference.backends.open import converted_file
 from paddlex_seg.inference.export_spec import read_inference_yml
 from paddlex_seg.modes.predictions import Report, predict_all, require_separate
 from paddlex_seg.modes.result_file import result_path, write_result
@@ -95,7 +95,9 @@ def open_exported(cfg: Config, model_dir: Path) -> Model:
 
 def describe_exported(model_dir: Path, backend: BackendName, precision: Precision = "f32") -> dict[str, Any]:
     """What the results were made with, for the result file."""
-    weights = find_files(model_dir).params if backend == "paddle" else model_dir / ONNX_FILES[precision]
+    weights = (
+        find_files(model_dir).params if backend == "paddle" else converted_file(model_dir, backend, precision)
+    )
     spec = read_inference_yml(find_description(model_dir))
     return {
         "model": spec.model_name,

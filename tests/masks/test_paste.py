@@ -1,5 +1,6 @@
 """Pasted masks compared with a slow reference: full-size masks in Paddle, encoded by pycocotools."""
 
+import threading
 import tracemalloc
 from pathlib import Path
 from typing import get_args
@@ -11,6 +12,7 @@ import paddle.nn.functional as F
 import pytest
 from pycocotools import mask as coco_mask
 
+from paddlex_seg.masks import paste
 from paddlex_seg.masks.paste import (
     boxes_of_masks,
     detections_to_instances,
@@ -121,6 +123,46 @@ def test_uncut_masks_equal_the_reference_and_bytes_equal_pycocotools(input_hw, o
         for rle, full in zip(pasted, expected, strict=True)
     ]
     assert sum(equal) >= 11 and equal == [number == 0 for number in wrong]
+
+
+@pytest.mark.parametrize("mask_frame", ["image", "image_uncut", "image_logits"])
+def test_only_the_part_of_a_mask_that_decides_is_resized_and_pixels_stay_the_same(mask_frame):
+    rng = np.random.default_rng(8)
+    size_hw, threshold = (301, 419), 0.0 if mask_frame == "image_logits" else 0.5
+    mask = (threshold - 0.01 * rng.random((6, 40, 40))).astype(np.float32)  # hardly outside
+    mask[:, 14:24, 17:25] += rng.random((6, 10, 8), dtype=np.float32)
+    whole = mask.copy()
+    whole[:, [0, 0, -1, -1], [0, -1, 0, -1]] = 1  # in all corners, so that nothing can be left out
+    arguments = batch_arguments([size_hw], [6], mask_frame) | {"input_hw": (160, 160)}
+    arguments["bbox"][:, 2:] = [0, 0, *size_hw[::-1]]
+    arguments["im_shape"][:] = 160
+    arguments["scale_factor"] = (160 / np.array([size_hw])).astype(np.float32)
+    (part,) = detections_to_instances(**arguments | {"mask": mask})
+    (full,) = detections_to_instances(**arguments | {"mask": whole})
+    middle = np.s_[60:-60, 60:-60]
+    for one, other in zip(part.masks, full.masks, strict=True):
+        pixels = coco_mask.decode(one)
+        assert pixels[middle].any() and pixels.sum() == pixels[middle].sum()
+        assert np.array_equal(pixels[middle], coco_mask.decode(other)[middle])
+
+
+@pytest.mark.parametrize("mask_frame", get_args(MaskFrame))
+def test_threads_give_the_same_masks_in_the_same_order(mask_frame, monkeypatch):
+    arguments = batch_arguments([(90, 120), (30, 40)], [9, 4], mask_frame)
+    alone = detections_to_instances(**arguments)
+    seen = set()
+
+    def traced(flips, size_hw):
+        seen.add(threading.get_ident())
+        return flips_to_rle(flips, size_hw)
+
+    flips_to_rle = paste._flips_to_rle
+    monkeypatch.setattr(paste, "_flips_to_rle", traced)
+    monkeypatch.setattr(paste, "PIXELS_PER_THREAD", 1)
+    monkeypatch.setattr(paste, "num_usable_cores", lambda: 3)
+    together = detections_to_instances(**arguments)
+    assert threading.get_ident() not in seen and (seen or mask_frame == "original")
+    assert [one.masks for one in alone] == [one.masks for one in together]
 
 
 def test_boxes_of_masks_hold_all_their_pixels():

@@ -60,7 +60,7 @@ def open_backend(
     BackendError when files are missing or damaged, or the backend cannot do what is asked, and
     CertificateError for a converted file that is not proven.
     """
-    if backend != "paddle" and (file := _converted(model_dir, backend, precision)).is_file():
+    if backend != "paddle" and (file := converted_file(model_dir, backend, precision)).is_file():
         require_certified(file, backend)
     return load_backend(model_dir, backend, device=device, run_mode=run_mode, precision=precision)
 
@@ -133,7 +133,7 @@ def _has_files(model_dir: Path, backend: BackendName) -> bool:
 
 
 def _onnx_file(model_dir: Path, backend: BackendName, precision: Precision) -> Path:
-    file = _converted(model_dir, backend, precision)
+    file = converted_file(model_dir, backend, precision)
     if file.is_file():
         return file
     if precision == "int8":
@@ -150,6 +150,6 @@ def _onnx_file(model_dir: Path, backend: BackendName, precision: Precision) -> P
     )
 
 
-def _converted(model_dir: Path, backend: BackendName, precision: Precision) -> Path:
+def converted_file(model_dir: Path, backend: BackendName, precision: Precision) -> Path:
     """The file that a backend other than Paddle reads. For bf16, it converts while it loads."""
     return model_dir / (INT8_FILES[backend] if precision == "int8" else ONNX)
