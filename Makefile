@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INTEROP ?= .venv-interop
 
-.PHONY: demo install install-dev check test test-slow test-interop bench format clean
+.PHONY: demo install install-dev check test test-slow test-interop test-edge bench format clean
 
 DEMO = output/demo
 RUN = $(BIN)/python main.py -c PP-YOLOE_seg-S.yaml -o Global.output=$(DEMO)
@@ -55,6 +55,11 @@ test: check
 
 test-slow: install-dev
 	$(BIN)/python -m pytest
+
+# Runs networks for small devices as a browser does, with npm's onnxruntime-web (150 MB) in Node. Needs Node 20 and npm.
+test-edge: install-dev
+	npm install --prefix tests/edge
+	$(BIN)/python -m pytest tests/edge
 
 # Exports one model of each family, and compares what official PaddleX finds with it with what we find. PaddleX needs an
 # environment of its own (2 GB), which is made once.

@@ -96,7 +96,7 @@ class GlobalConfig(Section):
     """Keys of every mode."""
 
     model: Text = Field(description="Model name, one of those in `docs/models.md`.")
-    mode: Literal["check_dataset", "train", "evaluate", "export", "predict", "benchmark"] = Field(
+    mode: Literal["check_dataset", "train", "evaluate", "export", "predict"] = Field(
         default="check_dataset",
         description="What to run: `check_dataset`, `train`, `evaluate`, `export` or `predict`.",
     )
@@ -431,13 +431,13 @@ class ExportConfig(Section):
         description="Also write `network.onnx`, for ONNX Runtime and OpenVINO. Needs "
         "`pip install paddlex_seg[convert]`. null: if that is installed.",
     )
-    int8: bool = Field(
+    int8: Switch = Field(
         default=False,
         description="Also write an 8-bit network (`Predict.precision: int8`), calibrated with the train "
         "images of `Global.dataset_dir`, if it costs at most 0.01 of the mask AP on its val images. "
         "PP-YOLOE_seg-S and Mask-RT-DETR-S only.",
     )
-    edge: bool = Field(
+    edge: Switch = Field(
         default=False,
         description="Also write a network for phones and browsers, `network_edge.onnx`; with `Export.int8` "
         "also in 8 bits. PP-YOLOE_seg-S only.",

@@ -104,15 +104,6 @@ def require_certified(file: Path, backend: BackendName) -> None:
         )
 
 
-def is_certified(file: Path, backend: BackendName) -> bool:
-    """Whether a file is there and `require_certified` accepts it."""
-    try:
-        require_certified(file, backend)
-    except (CertificateError, FileNotFoundError):
-        return False
-    return True
-
-
 def _require_same_parts(file: Path, entry: Entry) -> None:
     """Raise CertificateError if a file beside ``file``, as .bin beside .xml, is not that of an entry."""
     for name, expected in entry.sha256.items():

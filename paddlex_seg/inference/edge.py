@@ -20,6 +20,7 @@ from paddlex_seg.inference.certify import DESCRIPTION, certify, require_passed
 from paddlex_seg.inference.conversion import convert_network
 from paddlex_seg.inference.export_spec import read_inference_yml
 from paddlex_seg.inference.onnx_proof import reference_of
+from paddlex_seg.runtime.environment import stop_telemetry
 
 LOGGER = logging.getLogger(__name__)
 EDGE = "network_edge.onnx"
@@ -63,6 +64,7 @@ def write_edge_network(source: Path, target: Path) -> None:
     source: a converted network with a fixed height and width; target: has only operators of ONNX itself.
     Raises BackendError when a side of the image is not fixed, or ONNX Runtime cannot run the network.
     """
+    stop_telemetry()
     import onnx
     import onnxruntime
 

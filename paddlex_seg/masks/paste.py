@@ -32,7 +32,10 @@ LOGIT_THRESHOLD = np.float32(0)
 ONE = np.float32(1)
 VALUES_AT_ONCE = 32_768  # keeps the working set within the CPU cache of a core
 LEAST_COLUMNS = 8
-PIXELS_PER_THREAD = 50_000_000  # masks x image; with fewer, Python itself takes most of the time
+# Masks x pixels of the image that are worth a thread. Masks of boxes and logits are resized once, so that
+# Python itself takes most of the time, which threads do not share.
+PIXELS_PER_THREAD = 4_000_000
+LIGHT_PIXELS_PER_THREAD = 50_000_000
 
 
 def detections_to_instances(
@@ -114,7 +117,11 @@ def paste_image_masks(
     )
     network_boxes = boxes_xyxy * np.tile(scale_yx[::-1], 2)
     return _each(
-        lambda small, box: _paste_image_mask(small, box, rows, columns), original_hw, mask, network_boxes
+        lambda small, box: _paste_image_mask(small, box, rows, columns),
+        original_hw,
+        PIXELS_PER_THREAD,
+        mask,
+        network_boxes,
     )
 
 
@@ -130,7 +137,12 @@ def paste_uncut_masks(
     for small, network, image, original in zip(mask.shape[1:], input_hw, image_hw, original_hw, strict=True):
         in_small.append(source_coordinates(small, network)[: int(image)])
         in_network.append(source_coordinates(int(image), original))
-    return _each(lambda small: _paste_uncut_mask(small, in_small, in_network, original_hw), original_hw, mask)
+    return _each(
+        lambda small: _paste_uncut_mask(small, in_small, in_network, original_hw),
+        original_hw,
+        PIXELS_PER_THREAD,
+        mask,
+    )
 
 
 def paste_image_logits(mask: NDArray[np.float32], *, original_hw: tuple[int, int]) -> list[Rle]:
@@ -139,7 +151,12 @@ def paste_image_logits(mask: NDArray[np.float32], *, original_hw: tuple[int, int
         source_coordinates(small, original)
         for small, original in zip(mask.shape[1:], original_hw, strict=True)
     )
-    return _each(lambda small: _paste_logits(small, x_in_mask, y_in_mask, original_hw), original_hw, mask)
+    return _each(
+        lambda small: _paste_logits(small, x_in_mask, y_in_mask, original_hw),
+        original_hw,
+        LIGHT_PIXELS_PER_THREAD,
+        mask,
+    )
 
 
 def paste_box_masks(
@@ -150,7 +167,13 @@ def paste_box_masks(
     As in PaddleDetection, a value of exactly 0.5 is inside the mask here, but outside in
     ``paste_image_masks``.
     """
-    return _each(lambda small, box: _paste_box_mask(small, box, original_hw), original_hw, mask, boxes_xyxy)
+    return _each(
+        lambda small, box: _paste_box_mask(small, box, original_hw),
+        original_hw,
+        LIGHT_PIXELS_PER_THREAD,
+        mask,
+        boxes_xyxy,
+    )
 
 
 def encode_original_masks(mask: NDArray, *, original_hw: tuple[int, int]) -> list[Rle]:
@@ -168,13 +191,15 @@ def encode_original_masks(mask: NDArray, *, original_hw: tuple[int, int]) -> lis
     return encoded
 
 
-def _each(paste: Callable[..., Rle], original_hw: tuple[int, int], *rows: NDArray) -> list[Rle]:
+def _each(
+    paste: Callable[..., Rle], original_hw: tuple[int, int], per_thread: int, *rows: NDArray
+) -> list[Rle]:
     """``paste`` for each mask and what belongs to it. Threads share the work if there is much.
 
     NumPy works without Python's lock, so threads use several cores.
     """
     height, width = original_hw
-    num_threads = min(num_usable_cores(), len(rows[0]) * height * width // PIXELS_PER_THREAD)
+    num_threads = min(num_usable_cores(), len(rows[0]) * height * width // per_thread)
     if num_threads < 2:
         return list(map(paste, *rows))
     with ThreadPoolExecutor(num_threads) as pool:

@@ -18,7 +18,6 @@ from paddlex_seg.export.graphs import FILES, PROOF, export_model
 from paddlex_seg.inference import edge, quantization
 from paddlex_seg.inference.backends.exported_files import ONNX
 from paddlex_seg.inference.backends.open import is_installed
-from paddlex_seg.inference.certificate import is_certified
 from paddlex_seg.inference.conversion import NOT_INSTALLED, PACKAGE, can_convert
 from paddlex_seg.inference.onnx_proof import RUNTIMES, publish_onnx
 from paddlex_seg.runtime.device import use_device
@@ -46,46 +45,10 @@ def run(cfg: Config) -> dict[str, Any]:
     export_model(model, spec, info, output, weight_path)
     LOGGER.info("Export inference config file to %s", output / "inference.yml")
     files = [*FILES, *PROOF]
-    if write_onnx(output, cfg.Export.onnx):
+    if write_onnx(output, True if cfg.Export.int8 else cfg.Export.onnx):
         files.append(ONNX)
     files += add_small_networks(cfg, output, weight_path, info)
-    return {
-        "model_dir": cfg.Global.output,
-        "files": list(dict.fromkeys(files)),
-        **describe_model(weight_path, info),
-    }
-
-
-def require_possible(cfg: Config) -> None:
-    """Raise ConfigError at once if a network that is asked for is not offered, or packages are missing."""
-    if cfg.Export.onnx and not can_convert():
-        raise ConfigError(f"Export.onnx is True. {NOT_INSTALLED}")
-    if cfg.Export.edge:
-        edge.require_offered(cfg.Global.model)
-        quantization.require_packages((PACKAGE, *edge.PACKAGES), "Export.edge")
-    if cfg.Export.int8:
-        quantization.require_offered(cfg.Global.model)
-        needed = quantization.FOR_OPENVINO + (quantization.FOR_ONNXRUNTIME if cfg.Export.edge else ())
-        quantization.require_packages((PACKAGE, *needed), "Export.int8")
-
-
-def add_small_networks(cfg: Config, folder: Path, weight_path: Path, info: ModelInfo) -> list[str]:
-    """Add the networks that ``Export.edge`` and ``Export.int8`` ask for; the names of their files."""
-    entries = [edge.publish_edge(folder)] if cfg.Export.edge else []
-    if cfg.Export.int8:
-        if not is_certified(folder / ONNX, "openvino"):
-            entries += publish_onnx(folder)
-        paths = dataset_paths(Path(cfg.Global.dataset_dir))
-        data = AnnotatedData(
-            train=read_coco(paths.train_json),
-            val=read_coco(paths.val_json),
-            image_dir=paths.image_dir,
-            category_ids=[category.id for category in info.categories],
-        )
-        require_categories_of_model(weight_path, info, data.val)
-        backends: list[BackendName] = ["openvino", "onnxruntime"] if cfg.Export.edge else ["openvino"]
-        entries += [add_int8(folder, backend, data) for backend in backends]
-    return [name for entry in entries for name in entry.sha256 if name not in FILES]
+    return {"model_dir": cfg.Global.output, "files": files, **describe_model(weight_path, info)}
 
 
 def write_onnx(output: Path, wanted: bool | None) -> bool:
@@ -105,3 +68,33 @@ def write_onnx(output: Path, wanted: bool | None) -> bool:
         LOGGER.warning("%s was not written: %s", output / ONNX, error)
         return False
     return True
+
+
+def require_possible(cfg: Config) -> None:
+    """Raise ConfigError at once if a network that is asked for is not offered, or packages are missing."""
+    if cfg.Export.onnx and not can_convert():
+        raise ConfigError(f"Export.onnx is True. {NOT_INSTALLED}")
+    if cfg.Export.edge:
+        edge.require_offered(cfg.Global.model)
+        quantization.require_packages((PACKAGE, *edge.PACKAGES), "Export.edge")
+    if cfg.Export.int8:
+        quantization.require_offered(cfg.Global.model)
+        needed = quantization.FOR_OPENVINO + (quantization.FOR_ONNXRUNTIME if cfg.Export.edge else ())
+        quantization.require_packages((PACKAGE, *needed), "Export.int8")
+
+
+def add_small_networks(cfg: Config, folder: Path, weight_path: Path, info: ModelInfo) -> list[str]:
+    """Add the networks that ``Export.edge`` and ``Export.int8`` ask for; the names of their files."""
+    entries = [edge.publish_edge(folder)] if cfg.Export.edge else []
+    if cfg.Export.int8:
+        paths = dataset_paths(Path(cfg.Global.dataset_dir))
+        data = AnnotatedData(
+            train=read_coco(paths.train_json),
+            val=read_coco(paths.val_json),
+            image_dir=paths.image_dir,
+            category_ids=[category.id for category in info.categories],
+        )
+        require_categories_of_model(weight_path, info, data.val)
+        backends: list[BackendName] = ["openvino", "onnxruntime"] if cfg.Export.edge else ["openvino"]
+        entries += [add_int8(folder, backend, data) for backend in backends]
+    return list(dict.fromkeys(name for entry in entries for name in entry.sha256 if name not in FILES))

@@ -32,6 +32,10 @@ LAUNCHER_VARIABLES = {
     "PADDLE_NPROC_PER_NODE",
 }
 PROXY_VARIABLES = ("http_proxy", "https_proxy")
+NO_PADDLE = (
+    "PaddlePaddle is not installed. For the CPU: pip install paddlepaddle==3.2.2 (or install this package "
+    "with its [cpu] extra). For a GPU see the installation section of README.md."
+)
 KEPT = "PADDLEX_SEG_KEPT_"  # prefix of variables that the launcher would drop
 
 
@@ -163,10 +167,7 @@ def require_paddle() -> None:
     if "paddle" not in sys.modules:
         prepare_process()
     if importlib.util.find_spec("paddle") is None:
-        raise ConfigError(
-            "PaddlePaddle is not installed. For the CPU: pip install paddlepaddle==3.2.2 (or install this "
-            "package with its [cpu] extra). For a GPU see the installation section of README.md."
-        )
+        raise ConfigError(NO_PADDLE)
 
 
 def prepare_process() -> None:
@@ -183,6 +184,14 @@ def prepare_process() -> None:
     code_path = mkl_code_path(CPU_INFO.read_text(encoding="utf-8") if CPU_INFO.is_file() else "")
     if code_path is not None:
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", code_path)
+
+
+def stop_telemetry() -> None:
+    """Keep ONNX Runtime from collecting data about its use. Call it before ``import onnxruntime``.
+
+    Since 1.32 the import starts that, also on Linux: it makes files in the home and in the temporary folder.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def keep_freed_memory() -> None:

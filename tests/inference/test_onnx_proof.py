@@ -82,8 +82,8 @@ def test_a_changed_number_is_not_published(folder: Path, monkeypatch: pytest.Mon
     other = weight.copy()
     other[3, 2, 1, 0] = np.nextafter(other[3, 2, 1, 0], np.float32(9))
 
-    def changed(model_dir: Path, target: Path) -> None:
-        convert(model_dir, target)
+    def changed(model_dir: Path, target: Path, opset: int) -> None:
+        convert(model_dir, target, opset)
         content = target.read_bytes()
         assert content.count(weight.tobytes()) == 1
         target.write_bytes(content.replace(weight.tobytes(), other.tobytes()))

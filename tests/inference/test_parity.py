@@ -145,3 +145,9 @@ def test_only_the_widest_models_have_wider_limits_with_a_reason() -> None:
         assert limits.score_difference == 5e-3
         assert "384 and 512 channels" in limits.to_json()["score_difference_reason"]
         assert replace(limits, score_difference=1e-3, score_difference_reason="") == Limits()
+
+
+def test_classes_of_one_name_are_one_class() -> None:
+    swapped = changed(many(), lambda found: replace(found, class_ids=1 - found.class_ids))
+    sides = [replace(side, labels=("leaf", "leaf")) for side in (many(), swapped)]
+    assert compare(*sides, Limits()).verdict == "passed"

@@ -159,6 +159,7 @@ def test_threads_give_the_same_masks_in_the_same_order(mask_frame, monkeypatch):
     flips_to_rle = paste._flips_to_rle
     monkeypatch.setattr(paste, "_flips_to_rle", traced)
     monkeypatch.setattr(paste, "PIXELS_PER_THREAD", 1)
+    monkeypatch.setattr(paste, "LIGHT_PIXELS_PER_THREAD", 1)
     monkeypatch.setattr(paste, "num_usable_cores", lambda: 3)
     together = detections_to_instances(**arguments)
     assert threading.get_ident() not in seen and (seen or mask_frame == "original")

@@ -1,4 +1,5 @@
 import ast
+import importlib.util
 import os
 import subprocess
 import sys
@@ -100,3 +101,23 @@ def test_another_home_folder_is_used_only_inside(tmp_path: Path, monkeypatch: py
         assert tmp_path in Path.home().parents
     assert str(Path.home()) == "/dev/null"
     spare_home.cache_clear()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("onnxruntime") is None, reason="needs ONNX Runtime")
+def test_onnx_runtime_leaves_nothing_in_the_home_or_the_temporary_folder(tmp_path: Path) -> None:
+    home, temporary = tmp_path / "home", tmp_path / "temporary"
+    home.mkdir()
+    temporary.mkdir()
+    code = (
+        "from paddlex_seg.runtime.environment import stop_telemetry; stop_telemetry(); "
+        "import onnxruntime; onnxruntime.get_available_providers()"
+    )
+    environment = {
+        **os.environ,
+        "HOME": str(home),
+        "TMPDIR": str(temporary),
+        "PYTHONPATH": str(PACKAGE.parent),
+    }
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert set(tmp_path.rglob("*")) == {home, temporary}

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddlex_seg.errors import BackendError
+from paddlex_seg.runtime.environment import stop_telemetry
 
 _ERRORS_ONLY = 3  # of ONNX Runtime's levels of log messages
 
@@ -23,6 +24,7 @@ def count_operations(file: Path, inputs: Mapping[str, NDArray[np.float32]]) -> i
 
     Raises BackendError when ONNX Runtime cannot run the file.
     """
+    stop_telemetry()
     import onnxruntime
 
     with tempfile.TemporaryDirectory() as folder:

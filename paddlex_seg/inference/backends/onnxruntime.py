@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from paddlex_seg.cores import num_usable_cores
 from paddlex_seg.errors import BackendError
 from paddlex_seg.inference.backends.onnx_network import LoadedOnnx, last_line
+from paddlex_seg.runtime.environment import stop_telemetry
 from paddlex_seg.structures import Precision
 
 _ERRORS_ONLY = 3  # of ONNX Runtime's levels of log messages
@@ -16,6 +17,7 @@ _ERRORS_ONLY = 3  # of ONNX Runtime's levels of log messages
 
 def load_onnxruntime(file: Path, precision: Precision) -> LoadedOnnx:
     """Load a file. Raises BackendError when it is damaged, or for a precision that is not offered."""
+    stop_telemetry()
     import onnxruntime
 
     if precision == "bf16":

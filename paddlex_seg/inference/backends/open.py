@@ -13,6 +13,7 @@ from paddlex_seg.inference.backends.openvino import load_openvino
 from paddlex_seg.inference.backends.paddle import PaddleBackend
 from paddlex_seg.inference.certificate import require_certified
 from paddlex_seg.inference.export_spec import ExportedSpec, read_inference_yml
+from paddlex_seg.runtime.environment import NO_PADDLE, require_paddle
 from paddlex_seg.structures import Backend, BackendName, Precision, RunMode
 
 __all__ = [
@@ -24,8 +25,7 @@ __all__ = [
     "open_backend",
 ]
 INSTALLATIONS = {
-    "paddle": "PaddlePaddle is not installed. For the CPU: pip install paddlepaddle==3.2.2 (or install this "
-    "package with its [cpu] extra). For a GPU see the installation section of README.md.",
+    "paddle": NO_PADDLE,
     "onnxruntime": "ONNX Runtime is not installed: pip install onnxruntime (or install this package with "
     "its [onnx] extra).",
     "openvino": "OpenVINO is not installed: pip install openvino (or install this package with its "
@@ -81,6 +81,7 @@ def load_backend(
                 f"Predict.precision is {precision}, and Predict.backend is paddle, which has only f32. Use "
                 "Predict.backend=openvino, or Predict.precision=f32."
             )
+        require_paddle()  # its import must find the settings that make it fast
         return PaddleBackend(model_dir, device=device, run_mode=run_mode)
     if device != "cpu":
         raise BackendError(

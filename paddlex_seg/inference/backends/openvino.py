@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from paddlex_seg.cores import num_usable_cores
 from paddlex_seg.errors import BackendError
 from paddlex_seg.inference.backends.onnx_network import LoadedOnnx, last_line
+from paddlex_seg.inference.backends.openvino_branches import join_branches
+from paddlex_seg.runtime.environment import writable_home
 from paddlex_seg.structures import Precision
 
 # The precision of operators that a file leaves open. Those of a file with 8 bits keep theirs.
@@ -18,7 +20,8 @@ _HINTS: Mapping[Precision, str] = {"f32": "f32", "bf16": "bf16", "int8": "f32"}
 
 def load_openvino(file: Path, precision: Precision) -> LoadedOnnx:
     """Load a file. Raises BackendError when it is damaged, or for a precision that this CPU does not have."""
-    import openvino
+    with writable_home():  # its import fails for a user without a home
+        import openvino
 
     core = openvino.Core()
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
@@ -28,6 +31,7 @@ def load_openvino(file: Path, precision: Precision) -> LoadedOnnx:
         )
     try:
         model = core.read_model(str(file))
+        join_branches(model)
         model.reshape(_shapes_of_one_image(model))
         compiled = core.compile_model(
             model,
