@@ -147,8 +147,8 @@ def _problems(figures: Mapping[str, Any], limits: Limits) -> list[str]:
     other = figures["other_scores"]
     if problems and other["pairs"]:
         problems.append(
-            f"scores of a pair differ by {other['largest_difference']:.2g}, and those of {other['pairs']} pairs "
-            f"by too much; expected at most {limits.score_difference:g}"
+            f"scores of a pair differ by {other['largest_difference']:.2g}, and those of {other['pairs']} "
+            f"pairs by too much; expected at most {limits.score_difference:g}"
         )
     if found["pairs"]:
         if iou["mean"] < limits.mean_iou:

@@ -71,7 +71,7 @@ def test_equal_results_pass() -> None:
         (lambda found: found.take(np.arange(29)), "96.67% of the 60 detections of the reference"),
         (
             lambda found: replace(found, class_ids=1 - found.class_ids),
-            "0.00% of the 60 detections of the candidate",  # the masks of neighbours overlap, but not the scores
+            "0.00% of the 60 detections of the candidate",  # neighbours overlap, with other scores
         ),
         (lambda found: found.take(np.arange(0)), "0.00% of the 60 detections of the reference"),
     ],
