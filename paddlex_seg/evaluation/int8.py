@@ -54,7 +54,7 @@ class _Way:
 
     source: str  # the network in float32
     files: tuple[str, ...]  # what is written, the graph first
-    quantize: Callable[[Path, Path, Sequence[EvalTask], str], None]  # source, target, inputs, model name
+    quantize: Callable[[Path, Path, Sequence[EvalTask]], None]  # source, target, inputs
     packages: tuple[str, ...]
 
 
@@ -62,13 +62,13 @@ _WAYS: Mapping[BackendName, _Way] = {
     "openvino": _Way(
         source=ONNX,
         files=(INT8_FILES["openvino"], Path(INT8_FILES["openvino"]).with_suffix(".bin").name),
-        quantize=lambda *given: quantization.quantize_for_openvino(*given[:3], model_name=given[3]),
+        quantize=lambda *given: quantization.quantize_for_openvino(*given),
         packages=quantization.FOR_OPENVINO,
     ),
     "onnxruntime": _Way(
         source=EDGE,
         files=(INT8_FILES["onnxruntime"],),
-        quantize=lambda *given: quantization.quantize_for_onnxruntime(*given[:3]),
+        quantize=lambda *given: quantization.quantize_for_onnxruntime(*given),
         packages=quantization.FOR_ONNXRUNTIME,
     ),
 }
@@ -85,7 +85,7 @@ def add_int8(folder: Path, backend: BackendName, data: AnnotatedData) -> Entry:
     tasks = _spread(evaluation_tasks(data.train, data.image_dir, spec.preprocess), MOST_CALIBRATED)
     with claimed(folder, (*way.files, certificate.FILE)), new_files(folder) as temporary:
         f32, int8 = folder / way.source, temporary / way.files[0]
-        way.quantize(f32, int8, tasks, spec.model_name)
+        way.quantize(f32, int8, tasks)
         before = mask_ap(load_onnx(f32, spec, backend), data)
         after = mask_ap(load_onnx(int8, spec, backend, "int8"), data)
         _require_low_cost(folder / int8.name, before, after)
