@@ -96,7 +96,7 @@ class GlobalConfig(Section):
     """Keys of every mode."""
 
     model: Text = Field(description="Model name, one of those in `docs/models.md`.")
-    mode: Literal["check_dataset", "train", "evaluate", "export", "predict"] = Field(
+    mode: Literal["check_dataset", "train", "evaluate", "export", "predict", "benchmark"] = Field(
         default="check_dataset",
         description="What to run: `check_dataset`, `train`, `evaluate`, `export` or `predict`.",
     )
