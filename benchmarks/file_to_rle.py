@@ -8,8 +8,9 @@ Models are exported with weights that are made by the rule of tests/reference, a
 that other work on the machine hits all of them; the table has medians. PaddleX uses as many threads as there
 are cores. Ours are OpenVINO and ONNX Runtime in float32, and OpenVINO in bfloat16.
 
-All sides use the threshold that leaves about ``--objects`` objects of ours, 20 by default. In bfloat16, and
-for Ultralytics, it is another one for as many. ``--objects 0`` uses 0.5 everywhere, as users get it.
+All sides use the threshold that leaves about ``--objects`` objects of ours, 20 by default. Sides with
+other scores (bfloat16, PaddleX, Ultralytics) have one of their own for as many. ``--objects 0`` uses 0.5
+everywhere, as users get it.
 
 Without ``--image``, one image of 576 x 768 pixels is drawn. PaddleX needs an environment of its own, see
 official_paddlex.py. ``--ultralytics`` names the Python of another one, with PyTorch for the CPU, ultralytics,
@@ -132,7 +133,7 @@ def compare(
     if options.objects:
         ours = threshold_for(sides[0].run(0.0), options.objects)
         for side in sides:
-            has_own_scores = side.name.startswith("Ultralytics") or side.name.endswith("bf16")
+            has_own_scores = not (side.name.startswith("ours") and side.name.endswith("f32"))
             thresholds[side.name] = threshold_for(side.run(1e-6), options.objects) if has_own_scores else ours
     for side in sides:  # the first run is slower than others
         side.run(thresholds[side.name])
