@@ -5,8 +5,8 @@ Runtime runs a convolution in 8 bits only if its output is converted, too: it co
 float32, no faster than before, so its own quantizer makes its file.
 
 The last convolution of every branch and all after it stay in float32: prediction layers, decoding,
-suppression, the transformer decoder and the product that gives the masks. Quantized, they cost PP-YOLOE_seg-S
-0.04 of its mask AP; Mask-RT-DETR finds nothing with an 8-bit decoder (pull request 26191 of Ultralytics).
+suppression, the transformer decoder and the product that gives the masks. NNCF cannot quantize the whole
+PP-YOLOE_seg-S, and an RT-DETR with an 8-bit decoder finds nothing (pull request 26191 of Ultralytics).
 """
 
 import importlib.util
