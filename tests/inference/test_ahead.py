@@ -73,7 +73,7 @@ def test_closing_waits_until_nothing_is_made_any_more() -> None:
         (iter(["a.jpg"]), False),
         ({"img": "a.jpg"}, False),
     ],
-    ids=str,
+    ids=["file", "folder", "list", "address", "text", "array", "list with an array", "iterator", "mapping"],
 )
 def test_only_files_of_this_machine_are_read_ahead(inputs, expected: bool) -> None:
     assert are_files(inputs) is expected
