@@ -20,7 +20,7 @@ from paddlex_seg.data.samples.tasks import evaluation_tasks
 from paddlex_seg.errors import PaddlexSegError
 from paddlex_seg.evaluation.int8 import AnnotatedData, mask_ap
 from paddlex_seg.inference.backends.onnx_network import INT8_FILES
-from paddlex_seg.inference.backends.open import ExportedBackend, open_backend
+from paddlex_seg.inference.backends.open import ExportedBackend, load_backend
 from paddlex_seg.structures import BackendName, Precision
 
 WAYS: tuple[tuple[BackendName, Precision], ...] = (
@@ -43,7 +43,7 @@ def open_all(folder: Path) -> dict[tuple[BackendName, Precision], ExportedBacken
     opened = {}
     for backend, precision in WAYS:
         try:
-            opened[backend, precision] = open_backend(folder, backend, precision=precision)
+            opened[backend, precision] = load_backend(folder, backend, precision=precision)
         except PaddlexSegError as error:
             print(f"{backend} {precision}: {error}")
     return opened

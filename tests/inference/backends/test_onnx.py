@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -118,3 +119,24 @@ def test_bf16_needs_a_cpu_that_has_it(onnx_dir: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("openvino.Core", _Cpu)
     with pytest.raises(BackendError, match="bf16.*this CPU"):
         open_backend(onnx_dir, "openvino", precision="bf16")
+
+
+class _Opened:
+    """A loaded model of this name."""
+
+    def __init__(self, name: str) -> None:
+        self.spec = Namespace(model_name=name)
+
+
+@pytest.mark.parametrize("name", ["Mask-RT-DETR-S", "SOLOv2", ""])
+def test_bf16_is_refused_where_its_cost_is_high_or_unknown(
+    name: str, onnx_dir: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(opening, "load_backend", lambda *args, **kwargs: _Opened(name))
+    with pytest.raises(BackendError, match=f"bf16.*{name}.*PP-YOLOE_seg-S.*f32"):
+        open_backend(onnx_dir, "openvino", precision="bf16")
+
+
+def test_bf16_is_offered_where_it_costs_little(onnx_dir: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(opening, "load_backend", lambda *args, **kwargs: _Opened("PP-YOLOE_seg-S"))
+    assert open_backend(onnx_dir, "openvino", precision="bf16").spec.model_name == "PP-YOLOE_seg-S"
