@@ -47,9 +47,16 @@ def publish_onnx(model_dir: Path, target: Path | None = None, *, opset: int = OP
 
 
 def prove_onnx(file: Path, model_dir: Path) -> list[Entry]:
+    """`certify_onnx`. Raises CertificateError when the file gives something else in a runtime."""
+    entries = certify_onnx(file, model_dir)
+    require_passed(entries, model_dir)
+    return entries
+
+
+def certify_onnx(file: Path, model_dir: Path) -> list[Entry]:
     """Compare a converted network with the reference of an exported folder, in each installed runtime.
 
-    Raises BackendError when none is installed, and CertificateError when the file gives something else.
+    Raises BackendError when none is installed.
     """
     runtimes = [name for name in RUNTIMES if is_installed(name)]
     if not runtimes:
@@ -59,7 +66,7 @@ def prove_onnx(file: Path, model_dir: Path) -> list[Entry]:
         )
     spec, (expected, inputs) = read_inference_yml(model_dir / DESCRIPTION), reference_of(model_dir)
     wrong = missing_in_onnx(model_dir, file, OURS)
-    entries = [
+    return [
         certify(
             load_onnx(file, spec, name),
             spec,
@@ -71,8 +78,6 @@ def prove_onnx(file: Path, model_dir: Path) -> list[Entry]:
         )
         for name in runtimes
     ]
-    require_passed(entries, model_dir)
-    return entries
 
 
 def reference_of(model_dir: Path) -> tuple[Reference, Sequence[StoredInput]]:

@@ -60,8 +60,11 @@ def write_onnx(output: Path, wanted: bool | None) -> bool:
         return False
     try:
         publish_onnx(output)
-    except CertificateError:
-        raise
+    except CertificateError as error:
+        raise CertificateError(
+            f"{error} The other files of the export are there, and proven. Export.onnx=False leaves "
+            f"{ONNX} out."
+        ) from error
     except BackendError as error:
         if wanted:
             raise

@@ -51,7 +51,7 @@ def test_the_onnx_file_is_written_unless_that_is_not_wanted_or_not_possible(
         (CertificateError("it differs"), None, CertificateError),
     ]:
         monkeypatch.setattr(export, "publish_onnx", Mock(side_effect=problem))
-        with pytest.raises(raised) if raised else nullcontext():
+        with pytest.raises(raised, match=str(problem)) if raised else nullcontext():
             assert export.write_onnx(tmp_path, wanted) is False
     assert "network.onnx was not written: it aborts" in caplog.text
     monkeypatch.setattr(export, "can_convert", lambda: False)
