@@ -7,8 +7,8 @@ Each model is built with the generated weights of tests/reference, which find do
 and exported with its ONNX file into ``--output``. Export and conversion compare each backend with the network
 in memory on the stored images: the first table is made of the entries of the certificate. Then the photograph
 (resized to 768x576) is predicted three times after a first one, from file to RLE, the backends in turn; the
-second table has medians. Of each family, one model also predicts eight stored images of mixed sizes as a batch
-and one by one.
+second table has medians. Of each family, one model also predicts eight stored images of mixed sizes as a
+batch and one by one.
 
 Each step of a model runs in a process of its own, and what it found is kept in ``--output``. A run that was
 stopped goes on where it was, and ``--table`` only prints. Needs paddle2onnx, onnxruntime and openvino, 10 GB
