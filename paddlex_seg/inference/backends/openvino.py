@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from paddlex_seg.cores import num_usable_cores
 from paddlex_seg.errors import BackendError
 from paddlex_seg.inference.backends.onnx_network import LoadedOnnx, last_line
-from paddlex_seg.inference.backends.openvino_branches import join_branches
+from paddlex_seg.inference.backends.openvino_convolutions import join_branches, join_upsampling
 from paddlex_seg.runtime.environment import writable_home
 from paddlex_seg.structures import Precision
 
@@ -32,6 +32,7 @@ def load_openvino(file: Path, precision: Precision) -> LoadedOnnx:
     try:
         model = core.read_model(str(file))
         join_branches(model)
+        join_upsampling(model)
         model.reshape(_shapes_of_one_image(model))
         compiled = core.compile_model(
             model,

@@ -1,4 +1,4 @@
-"""RepVGG blocks in OpenVINO: two branches become one convolution with the same output."""
+"""Joined convolutions in OpenVINO: one has the same output as two before it."""
 
 from typing import Any
 
@@ -8,7 +8,10 @@ import pytest
 openvino = pytest.importorskip("openvino")
 from openvino import opset13 as ops  # noqa: E402
 
-from paddlex_seg.inference.backends.openvino_branches import join_branches  # noqa: E402
+from paddlex_seg.inference.backends.openvino_convolutions import (  # noqa: E402
+    join_branches,
+    join_upsampling,
+)
 
 CHANNELS = 6
 
@@ -77,3 +80,53 @@ def test_what_is_no_such_pair_stays(others: Any) -> None:
     before = count(model, "Convolution")
     assert join_branches(model) == 0
     assert count(model, "Convolution") == before
+
+
+def upsampled(source: Any, rng: np.random.Generator, stride: int = 2, kernel: int = 2) -> Any:
+    """A transposed convolution to one channel more, with a bias that the converter would write."""
+    weights = rng.normal(size=(CHANNELS, CHANNELS + 1, kernel, kernel)).astype(np.float32)
+    larger = ops.convolution_backprop_data(source, ops.constant(weights), [stride] * 2)
+    bias = ops.constant(rng.normal(size=CHANNELS + 1).astype(np.float32))
+    return ops.add(larger, ops.reshape(bias, ops.constant([1, CHANNELS + 1, 1, 1], np.int64), False))
+
+
+def convolved(source: Any, rng: np.random.Generator, stride: int = 1, side: int = 3) -> Any:
+    weights = rng.normal(size=(CHANNELS - 1, CHANNELS + 1, side, side)).astype(np.float32)
+    return ops.convolution(
+        source, ops.constant(weights), [stride] * 2, [side // 2] * 2, [side // 2] * 2, [1, 1]
+    )
+
+
+@pytest.mark.parametrize("size", [(5, 8), (1, 1)], ids=str)
+def test_upsampling_and_a_convolution_become_one_with_the_same_output(size: tuple[int, int]) -> None:
+    """Also at the border, where the bias of the first does not reach the padding of the second."""
+    rng = np.random.default_rng(5)
+    image = ops.parameter([1, CHANNELS, -1, -1], np.float32)
+    model = openvino.Model([ops.relu(convolved(upsampled(image, rng), rng))], [image])
+    array = rng.normal(size=(1, CHANNELS, *size)).astype(np.float32)
+    expected = run(model, array)
+    assert join_upsampling(model) == 1
+    assert (count(model, "Convolution"), count(model, "ConvolutionBackpropData")) == (0, 1)
+    found = run(model, array)
+    assert found.shape == (1, CHANNELS - 1, 2 * size[0], 2 * size[1])
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * expected.max())
+    assert expected.std() > 1
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        lambda image, rng: convolved(ops.relu(upsampled(image, rng)), rng),
+        lambda image, rng: convolved(upsampled(image, rng, stride=1), rng),
+        lambda image, rng: convolved(upsampled(image, rng, kernel=3), rng),
+        lambda image, rng: convolved(upsampled(image, rng), rng, stride=2),
+        lambda image, rng: convolved(upsampled(image, rng), rng, side=1),
+    ],
+    ids=["activation", "same size", "kernel", "stride", "1x1"],
+)
+def test_what_is_no_such_upsampling_stays(between: Any) -> None:
+    rng = np.random.default_rng(6)
+    image = ops.parameter([1, CHANNELS, -1, -1], np.float32)
+    model = openvino.Model([between(image, rng)], [image])
+    assert join_upsampling(model) == 0
+    assert count(model, "Convolution") == 1
