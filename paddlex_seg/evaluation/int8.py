@@ -141,7 +141,7 @@ def _require_low_cost(file: Path, f32: float, int8: float) -> None:
         raise CertificateError(
             f"{file} was not written: the mask AP on the val images is {f32:.4f} in float32 and {int8:.4f} "
             f"in 8 bits, {f32 - int8:.4f} less; expected at most {LARGEST_DROP} less. The other files of the "
-            "export are there. Set Export.int8=False, and use Predict.precision=bf16 or f32."
+            "export are there. Set Export.int8=False, and use Predict.precision=f32."
         )
 
 

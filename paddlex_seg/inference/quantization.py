@@ -39,7 +39,7 @@ def require_offered(model_name: str) -> None:
         raise ConfigError(
             f"Export.int8 is set, and Global.model is {model_name}. 8-bit networks are offered for "
             f"{' and '.join(MODELS)} only: what they cost in AP was not measured for other models. "
-            "Set Export.int8=False, or use Predict.precision=bf16."
+            "Set Export.int8=False, and use Predict.precision=f32."
         )
 
 
