@@ -1,6 +1,7 @@
 """Certificates and latency of all models with all backends: the tables of docs/backends.md.
 
     python benchmarks/certificates.py --image PHOTOGRAPH [--models NAME...] [--output FOLDER]
+        [--image-size SIDE]
     python benchmarks/certificates.py --table [--output FOLDER]
 
 Each model is built with the generated weights of tests/reference, which find dozens of objects in any image,
@@ -42,8 +43,11 @@ FAMILIES = (
 BACKENDS = ("paddle", "onnxruntime", "openvino")
 
 
-def certified(name: str, folder: Path) -> dict[str, Any]:
-    """Export a model with its ONNX file into ``folder``; returns the entries of the certificate."""
+def certified(name: str, folder: Path, side: int | None) -> dict[str, Any]:
+    """Export a model with its ONNX file into ``folder``; returns the entries of the certificate.
+
+    side: the short side of the network input; None: that of the model.
+    """
     model = our_model(name)
     from paddlex_seg.catalog import find_model
     from paddlex_seg.checkpoints.info import ModelInfo
@@ -55,7 +59,7 @@ def certified(name: str, folder: Path) -> dict[str, Any]:
     spec = find_model(name)
     categories = tuple(Category(id=i + 1, name=f"class {i}") for i in range(NUM_CLASSES))
     if not (folder / "certificate.json").is_file():
-        export_model(model, spec, ModelInfo(name, categories, spec.recipe.image_size), folder)
+        export_model(model, spec, ModelInfo(name, categories, spec.recipe.input_size(side)), folder)
     entries = json.loads((folder / "certificate.json").read_text(encoding="utf-8"))["entries"]
     # Here, a file that fails is kept for the table. Mode export and --paddle2onnx would not publish it.
     convert_network(folder, folder / "network.onnx")
@@ -167,13 +171,14 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", help="default: all models of the catalog")
     parser.add_argument("--image", type=Path, help="a photograph")
     parser.add_argument("--output", type=Path, default=Path("output/certificates"))
+    parser.add_argument("--image-size", type=int, help="short side; default: that of each model")
     parser.add_argument("--table", action="store_true", help="only print the tables of --output")
     parser.add_argument("--certify", help=argparse.SUPPRESS)
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     output: Path = arguments.output
     if arguments.certify:
-        print(json.dumps(certified(arguments.certify, output / arguments.certify)))
+        print(json.dumps(certified(arguments.certify, output / arguments.certify, arguments.image_size)))
         return
     if arguments.measure:
         print(json.dumps(measured(output / arguments.measure, arguments.image)))
@@ -184,17 +189,20 @@ def main() -> None:
             parser.error("--image is missing; expected a photograph")
         for step in ("certify", "measure"):
             for name in names:
-                run_step(step, name, output, arguments.image)
+                run_step(step, name, arguments)
         print(f"{', '.join(machine_and_date())}\n")
     print_tables({name: read_row(output, name) for name in names})
 
 
-def run_step(step: str, name: str, output: Path, image: Path) -> None:
+def run_step(step: str, name: str, arguments: argparse.Namespace) -> None:
     """Certify or measure a model in a process of its own, unless that was done; keep what it found."""
+    output: Path = arguments.output
     row = read_row(output, name)
     if ("entries" if step == "certify" else "milliseconds") in row:
         return
-    options = [f"--{step}", name, "--image", str(image), "--output", str(output)]
+    options = [f"--{step}", name, "--image", str(arguments.image), "--output", str(output)]
+    if arguments.image_size is not None:
+        options += ["--image-size", str(arguments.image_size)]
     try:
         row |= run_alone(sys.executable, __file__, options)[0]
     except SideFailed as failure:
