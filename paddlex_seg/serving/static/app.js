@@ -92,6 +92,7 @@ function add(files, origin) {
     origin,
     state: "queued", // then "sent", "waiting", "done" or "failed"
     reason: "", // why it waits or failed
+    mayRetry: false, // whether the same request may succeed later
     reply: null, // of the service
     objects: [], // of the reply
     labelme: null, // the LabelMe file of the reply, once asked for
@@ -116,7 +117,7 @@ async function segment(item) {
   const limit = info.limits?.bodyBytes;
   if (limit && item.file.size > limit) {
     // Some servers close the connection when too much is sent: their reason would be lost.
-    const [size, most] = [item.file.size, limit].map((bytes) => `${(bytes / 2 ** 20).toFixed(1)} MB`);
+    const [size, most] = [item.file.size, limit].map((bytes) => `${(bytes / 1e6).toFixed(1)} MB`);
     setState(item, "failed", `The file has ${size}; this server takes up to ${most}. Make the image smaller.`);
     return;
   }
@@ -152,6 +153,7 @@ function fail(item, problem) {
     info = null;
     askForKey();
   } else {
+    item.mayRetry = !problem.status || problem.status === 429 || problem.status >= 500;
     setState(item, "failed", problem.message);
   }
 }
@@ -253,7 +255,7 @@ async function drawThumbnails(added) {
 // ---- what is shown
 
 function showItem() {
-  panel.setObjects(current?.objects ?? []);
+  panel.setObjects(current?.objects ?? [], current?.state === "done");
   hot = { hovered: null, pointed: null, selected: null };
   mark({});
   showObjects();
@@ -305,7 +307,7 @@ function showState(item) {
   notice.hidden = item.state === "done";
   notice.dataset.state = item.state;
   notice.querySelector("p").textContent = item.reason || `${stateText(item)} …`;
-  notice.querySelector("button").hidden = item.state !== "failed";
+  notice.querySelector("button").hidden = item.state !== "failed" || !item.mayRetry;
 }
 
 let speaking = 0;

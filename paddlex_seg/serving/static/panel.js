@@ -18,6 +18,7 @@ export class Panel {
   #threshold = null; // null: the model's
   #hidden = new Set(); // class ids
   #objects = [];
+  #isKnown = false; // whether the service has replied
   #rows = new Map(); // object -> row of the table
   #classes = new Map(); // class id -> { box, count } of the list
 
@@ -59,8 +60,10 @@ export class Panel {
     return typeof this.#current === "number" ? `score above ${this.#current.toFixed(2)}` : "score above that of the class";
   }
 
-  setObjects(objects) {
+  /** objects: of the reply; none before there is one (isKnown: false). */
+  setObjects(objects, isKnown) {
     this.#objects = objects;
+    this.#isKnown = isKnown;
     this.#rows = new Map(objects.map((object) => [object, objectRow(object)]));
     find("objects").replaceChildren(...this.#rows.values());
     this.#listClasses();
@@ -84,10 +87,10 @@ export class Panel {
     }
     find("count").textContent = this.#objects.length ? `${shown.size} of ${this.#objects.length}` : "";
     const nothing = find("no-objects");
-    nothing.hidden = shown.size > 0;
+    nothing.hidden = shown.size > 0 || !this.#isKnown;
     nothing.textContent = this.#objects.length
       ? "No object is shown. Lower the threshold, or show more classes."
-      : "No objects.";
+      : "The model finds no objects in this image.";
     this.#keepOneTabStop();
   }
 
