@@ -48,6 +48,9 @@ class Visit:
         self.page.on("console", self._on_console)
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.on("request", self._on_request)
+        self.page.on(
+            "filechooser", lambda chooser: None
+        )  # else a test may be too late to intercept the first
         self.page.set_default_timeout(15_000)
 
     def open(self) -> Any:
