@@ -1,4 +1,4 @@
-"""Debian's Chromium without a window, driven by Playwright. Tests that need it skip where one of them is absent."""
+"""Debian's Chromium without a window, driven by Playwright. Tests skip where one of the two is absent."""
 
 import os
 import shutil

@@ -19,7 +19,6 @@ from served_model import TwentyMsModel, serving
 import paddlex_seg.serving
 from paddlex_seg.data.formats.labelme.read import read_labelme
 from paddlex_seg.inference.results import Result
-from paddlex_seg.inference.thresholds import class_thresholds
 from paddlex_seg.masks.rle import annotation_to_rle, mask_to_rle, polygons_to_rles, rle_iou
 from paddlex_seg.structures import Instances
 from paddlex_seg.visualize import class_colour
@@ -190,7 +189,8 @@ def test_masks_are_decoded_and_painted_as_by_pycocotools(visit: Visit) -> None:
         for (let x = 0; x < width; x++) {
           for (let y = 0; y < height; y++) wrong += covers(mask, x + 3, y + 4) != grid.cells[x * height + y];
         }
-        return { area: mask.area, wrong, cells: btoa(new TextDecoder("latin1").decode(new Uint8Array(grid.cells))) };
+        const text = new TextDecoder("ascii").decode(new Uint8Array(grid.cells));
+        return { area: mask.area, wrong, cells: btoa(text) };
       });
     }"""
     for mask, found in zip(masks, page.evaluate(code, entries), strict=True):
@@ -365,8 +365,8 @@ def test_images_are_dropped_and_pasted(visit: Visit) -> None:
       const target = document.querySelector("#viewport");
       if (kind === "paste") return document.dispatchEvent(new ClipboardEvent("paste", options));
       target.dispatchEvent(new DragEvent("dragover", options));
-      const marked = document.body.classList.contains("dragging");
-      return [marked, target.dispatchEvent(new DragEvent("drop", options)), document.body.classList.contains("dragging")];
+      const isMarked = () => document.body.classList.contains("dragging");
+      return [isMarked(), target.dispatchEvent(new DragEvent("drop", options)), isMarked()];
     }"""
     content = base64.b64encode(image_bytes("x.png")).decode()
     assert page.evaluate(code, ["drop", "dropped.png", content]) == [True, False, False]
@@ -690,14 +690,16 @@ def test_texts_can_be_read_in_light_and_dark(browser: Any, service: Any, scheme:
         give(page, image_file(), {"name": "a.txt", "mimeType": "text/plain", "buffer": b"x"})
         wait_for(page, "done")
         wait_for(page, "failed")
-        code = """() => [...document.querySelectorAll("body *")].filter(
-            (one) => one.checkVisibility() && !one.disabled && [...one.childNodes].some((n) => n.nodeType === 3 && n.data.trim())
-          ).map((one) => {
-            let back = one;
-            const colour = (e) => getComputedStyle(e).backgroundColor;
-            while (back && colour(back) === "rgba(0, 0, 0, 0)") back = back.parentElement;
-            return [one.textContent.trim(), getComputedStyle(one).color, back ? colour(back) : "rgb(255, 255, 255)"];
-          })"""
+        code = """() => {
+          const hasText = (one) => [...one.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+          const back = (one) => {
+            const colour = one ? getComputedStyle(one).backgroundColor : "rgb(255, 255, 255)";
+            return colour === "rgba(0, 0, 0, 0)" ? back(one.parentElement) : colour;
+          };
+          return [...document.querySelectorAll("body *")]
+            .filter((one) => one.checkVisibility() && !one.disabled && hasText(one))
+            .map((one) => [one.textContent.trim(), getComputedStyle(one).color, back(one)]);
+        }"""
         texts = page.evaluate(code)
         assert len(texts) > 30
         assert [text for text in texts if contrast(*text[1:]) < 4.5] == []

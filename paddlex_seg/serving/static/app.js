@@ -18,7 +18,8 @@ const items = []; // images, as in `add`
 let current = null; // the item that is shown
 let info = null; // what the service says about itself
 let lowest = LOWEST_THRESHOLD;
-let hot = { hovered: null, pointed: null, selected: null }; // objects: under the pointer, in the table, clicked
+// Objects: under the pointer, looked at in the table, clicked.
+let hot = { hovered: null, pointed: null, selected: null };
 
 const panel = new Panel({
   changed: showObjects,
@@ -42,7 +43,9 @@ viewer.style = panel.style;
 async function connect() {
   showBanner("");
   try {
-    info = await service.info({ waiting: (seconds, reason) => showBanner(`${reason} Asked again in ${seconds} s.`, false) });
+    info = await service.info({
+      waiting: (seconds, reason) => showBanner(`${reason} Asked again in ${seconds} s.`, false),
+    });
   } catch (problem) {
     if (problem.status === 401) askForKey();
     else showBanner(problem.message);
@@ -59,10 +62,13 @@ async function connect() {
 
 function showModel() {
   const count = info.labels.length;
-  find("about").querySelector("summary").textContent = `${info.model}, ${count === 1 ? "1 class" : `${count} classes`}`;
+  find("about").querySelector("summary").textContent =
+    `${info.model}, ${count === 1 ? "1 class" : `${count} classes`}`;
   const facts = { Model: info.model, Backend: info.backend, Precision: info.precision, Device: info.device };
   const pairs = Object.entries(facts).filter(([, value]) => value);
-  find("facts").replaceChildren(...pairs.flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
+  find("facts").replaceChildren(
+    ...pairs.flatMap(([name, value]) => [element("dt", name), element("dd", value)]),
+  );
   find("labels").replaceChildren(...info.labels.map((label) => element("li", label)));
   find("about").hidden = false;
 }
@@ -118,7 +124,11 @@ async function segment(item) {
   if (limit && item.file.size > limit) {
     // Some servers close the connection when too much is sent: their reason would be lost.
     const [size, most] = [item.file.size, limit].map((bytes) => `${(bytes / 1e6).toFixed(1)} MB`);
-    setState(item, "failed", `The file has ${size}; this server takes up to ${most}. Make the image smaller.`);
+    setState(
+      item,
+      "failed",
+      `The file has ${size}; this server takes up to ${most}. Make the image smaller.`,
+    );
     return;
   }
   setState(item, "queued");
@@ -160,7 +170,16 @@ function fail(item, problem) {
 
 function toObject(entry, index) {
   const { categoryId: classId, categoryName: className, score, bbox: box } = entry;
-  return { index, entry, classId, className, score, box, mask: decodeMask(entry.mask), colour: classColour(classId) };
+  return {
+    index,
+    entry,
+    classId,
+    className,
+    score,
+    box,
+    mask: decodeMask(entry.mask),
+    colour: classColour(classId),
+  };
 }
 
 function hasSize({ width, height }, item) {
@@ -270,7 +289,10 @@ function showObjects() {
   const done = current?.state === "done";
   for (const id of ["save-json", "save-png", "save-labelme"]) find(id).disabled = !done;
   find("save-png").disabled ||= !viewer.image;
-  find("stage").setAttribute("aria-label", current ? `${current.file.name}. ${stateText(current)}` : "No image");
+  find("stage").setAttribute(
+    "aria-label",
+    current ? `${current.file.name}. ${stateText(current)}` : "No image",
+  );
   sayState();
 }
 
@@ -376,7 +398,9 @@ offerDownload("save-png", async (item, stem) => ({
 }));
 offerDownload("save-labelme", async (item, stem) => {
   const shown = panel.shown; // when the button was clicked
-  item.labelme ??= (await ask(item, { threshold: lowest, visualize: false, maskFormat: "none", labelme: true })).result.labelme;
+  item.labelme ??= (
+    await ask(item, { threshold: lowest, visualize: false, maskFormat: "none", labelme: true })
+  ).result.labelme;
   return {
     content: await labelmeText(item.labelme, item.objects, shown, item.file, item.origin === "memory"),
     name: `${stem}.json`, // LabelMe looks for it beside the image
@@ -390,13 +414,16 @@ listenForFiles(find("files"), add);
 for (const button of document.querySelectorAll(".choose")) {
   button.addEventListener("click", () => find("files").click());
 }
-for (const button of document.querySelectorAll(".use-camera")) button.addEventListener("click", () => camera.open());
+for (const button of document.querySelectorAll(".use-camera"))
+  button.addEventListener("click", () => camera.open());
 find("zoom-in").addEventListener("click", () => viewer.zoomBy(1.25));
 find("zoom-out").addEventListener("click", () => viewer.zoomBy(0.8));
 find("fit").addEventListener("click", () => viewer.fit());
 find("actual").addEventListener("click", () => viewer.actualSize());
 find("banner").querySelector("button").addEventListener("click", connect);
-find("notice").querySelector("button").addEventListener("click", () => segment(current));
+find("notice")
+  .querySelector("button")
+  .addEventListener("click", () => segment(current));
 find("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   service.key = find("key").value.trim();

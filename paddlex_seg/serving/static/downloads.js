@@ -25,7 +25,7 @@ export async function drawnImage(image, objects, style) {
   const context = canvas.getContext("2d");
   if (context) {
     const [long, short] = [Math.max(width, height), Math.min(width, height)];
-    const line = Math.max(1, Math.round(Math.min(long * 0.0025, short * 0.02))); // as in the toolkit's drawings
+    const line = Math.max(1, Math.round(Math.min(long * 0.0025, short * 0.02))); // as the toolkit draws
     const text = Math.round(Math.min(Math.max(long * 0.018, 11), 72));
     context.drawImage(image, 0, 0);
     new Painter().draw(context, { left: 0, top: 0, scale: 1, width, height, line, text }, objects, style);

@@ -61,7 +61,7 @@ export class Painter {
     const seen = objects.filter((object) => object.mask.area && isSeen(object.mask, frame));
     if (!seen.length) return;
     seen.sort((a, b) => (a === hot) - (b === hot) || b.mask.area - a.mask.area); // small ones stay visible
-    const margin = Math.ceil(frame.line * 2); // cells around the band, so that outlines do not end at its edge
+    const margin = Math.ceil(frame.line * 2); // cells around the band: outlines do not end at its edge
     const height = frame.height + 2 * margin;
     const step = Math.max(1, Math.floor(BAND_CELLS / height) - 2 * margin);
     for (let x = 0; x < frame.width; x += step) {
@@ -99,7 +99,8 @@ function maskLooks(objects, frame, opacity, hot) {
     const stands = object === hot;
     const filled = stands ? Math.min(1, opacity + 0.2) : hot ? opacity * 0.5 : opacity;
     const side = Math.min(object.mask.width, object.mask.height) * frame.scale;
-    const width = Math.min(stands ? frame.line * 2 : frame.line, side / 8); // lines must not cover small objects
+    // Lines must not cover small objects.
+    const width = Math.min(stands ? frame.line * 2 : frame.line, side / 8);
     looks.fills.push(pixelOf(object.colour, filled));
     looks.lines.push(pixelOf(object.colour, hot && !stands ? 0.6 : 1));
     looks.widths.push(Math.max(1, Math.round(width)));
@@ -112,7 +113,7 @@ function pixelOf([red, green, blue], alpha) {
   return ((Math.round(alpha * 255) << 24) | (blue << 16) | (green << 8) | red) >>> 0;
 }
 
-/** The image data of the grid without its margin. The outline of a mask lies along the inner side of its edge. */
+/** The image data of the grid without its margin. Outlines lie along the inner side of the edge of a mask. */
 function colourCells(grid, margin, { fills, lines, widths }) {
   const { cells, height } = grid;
   const columns = grid.width - 2 * margin;
@@ -165,8 +166,8 @@ function drawBoxes(context, frame, objects, hot) {
 }
 
 /**
- * Best scores choose their place first. Labels that would cover another one, or too much of the image, are left
- * out: zooming in shows them.
+ * Best scores choose their place first. Labels that would cover another one, or too much of the image, are
+ * left out: zooming in shows them.
  */
 function drawLabels(context, frame, objects, hot) {
   const padding = Math.round(frame.text * 0.35);
@@ -185,9 +186,7 @@ function drawLabels(context, frame, objects, hot) {
     const spots = [y1 - height, y2, y1].map((y) => [x, inside(y, height, frame.height)]);
     const free = spots.find(
       ([left, top]) =>
-        !taken.some(
-          ([l, t, w]) => left < l + w && l < left + width && top < t + height && t < top + height,
-        ),
+        !taken.some(([l, t, w]) => left < l + w && l < left + width && top < t + height && t < top + height),
     );
     room -= free ? width * height : 0;
     if (!free || room < 0) continue;

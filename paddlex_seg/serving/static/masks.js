@@ -9,12 +9,12 @@
 /**
  * The run lengths of COCO's compressed text, column by column; the first run is background.
  *
- * 5 bits per character, lowest bits first; the 6th bit says that more follow. From the fourth run on, a number
- * is the difference to the run two places before. Throws an Error for damaged text.
+ * 5 bits per character, lowest bits first; the 6th bit says that more follow. From the fourth run on, a
+ * number is the difference to the run two places before. Throws an Error for damaged text.
  */
 export function runLengths(counts) {
   const runs = [];
-  for (let at = 0; at < counts.length; ) {
+  for (let at = 0; at < counts.length;) {
     let value = 0;
     let weight = 1;
     let code;
@@ -35,7 +35,7 @@ export function runLengths(counts) {
  * The mask of an object of the server's reply: { left, top, width, height, area, starts, edges }.
  *
  * left, top: of the crop in the image; all in pixels of the image. starts: for each column, and for the end,
- * the index of its first edge in edges, which has the first row of an interval and the one after it, by turns.
+ * the index of its first edge in edges. There, the first row of an interval and the one after it take turns.
  */
 export function decodeMask({ rleResult, size: [height, width], offset: [left, top] }) {
   const starts = new Uint32Array(width + 1);

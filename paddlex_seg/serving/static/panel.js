@@ -19,6 +19,7 @@ export class Panel {
   #hidden = new Set(); // class ids
   #objects = [];
   #isKnown = false; // whether the service has replied
+  #hot = null;
   #rows = new Map(); // object -> row of the table
   #classes = new Map(); // class id -> { box, count } of the list
 
@@ -33,7 +34,9 @@ export class Panel {
     for (const [id, key] of Object.entries({ masks: "masks", boxes: "boxes", "labels-shown": "labels" })) {
       find(id).addEventListener("change", (event) => this.#restyle(key, event.target.checked));
     }
-    find("opacity").addEventListener("input", (event) => this.#restyle("opacity", Number(event.target.value)));
+    find("opacity").addEventListener("input", (event) =>
+      this.#restyle("opacity", Number(event.target.value)),
+    );
     find("all-classes").addEventListener("click", () => this.#showClasses(true));
     find("no-classes").addEventListener("click", () => this.#showClasses(false));
     this.#listenToTable(find("objects"));
@@ -57,7 +60,9 @@ export class Panel {
 
   /** What the threshold is, in words. */
   get thresholdText() {
-    return typeof this.#current === "number" ? `score above ${this.#current.toFixed(2)}` : "score above that of the class";
+    return typeof this.#current === "number"
+      ? `score above ${this.#current.toFixed(2)}`
+      : "score above that of the class";
   }
 
   /** objects: of the reply; none before there is one (isKnown: false). */
@@ -72,7 +77,9 @@ export class Panel {
 
   /** The object that stands out, or null. */
   setHot(object, scroll = false) {
-    for (const [one, row] of this.#rows) row.classList.toggle("hot", one === object);
+    this.#rows.get(this.#hot)?.classList.remove("hot");
+    this.#rows.get(object)?.classList.add("hot");
+    this.#hot = object;
     if (object && scroll) this.#rows.get(object)?.scrollIntoView({ block: "nearest" });
   }
 
@@ -116,7 +123,8 @@ export class Panel {
     find("threshold-note").textContent =
       typeof this.#model === "number"
         ? `Objects with a higher score are shown. The model's threshold is ${this.#model.toFixed(2)}.`
-        : "Objects with a higher score are shown. The model has one threshold for each class; moving this sets one for all.";
+        : "Objects with a higher score are shown. The model has one threshold for each class; " +
+          "moving this sets one for all.";
     find("threshold-reset").hidden = value === null || value === this.#model;
     this.#changed();
   }
@@ -193,8 +201,10 @@ export class Panel {
 
   #keepOneTabStop(wanted = null) {
     const buttons = this.#shownButtons();
-    const stop = buttons.find((one) => one === wanted) ?? buttons.find((one) => one.tabIndex === 0) ?? buttons[0];
-    for (const button of find("objects").querySelectorAll("button")) button.tabIndex = button === stop ? 0 : -1;
+    const stop =
+      buttons.find((one) => one === wanted) ?? buttons.find((one) => one.tabIndex === 0) ?? buttons[0];
+    for (const button of find("objects").querySelectorAll("button"))
+      button.tabIndex = button === stop ? 0 : -1;
   }
 }
 

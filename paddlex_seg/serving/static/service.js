@@ -13,7 +13,7 @@ export class ServiceProblem extends Error {
   }
 }
 
-/** The service that this page came from. Addresses are relative, so that it may stand at any path of a proxy. */
+/** The service that this page came from. Its addresses are relative: a proxy may have it at any path. */
 export class Service {
   key = ""; // kept in memory only
   #running = 0;
@@ -27,8 +27,8 @@ export class Service {
   /**
    * The reply for an image file. Two requests run at once; more wait for their turn.
    *
-   * options: of the query. started() is called when it is sent; waiting(seconds, reason) each second while the
-   * service is busy; signal ends it. Throws ServiceProblem, and AbortError.
+   * options: of the query. started() is called when it is sent; waiting(seconds, reason) each second while
+   * the service is busy; signal ends it. Throws ServiceProblem, and AbortError.
    */
   async segment(file, options, { started = () => {}, waiting, signal } = {}) {
     await this.#turn(signal);
@@ -36,7 +36,10 @@ export class Service {
       started();
       const type = file.type.startsWith("image/") ? file.type : "application/octet-stream";
       const request = { method: "POST", body: file, headers: { "Content-Type": type }, signal };
-      return await this.#send(`instance-segmentation?${new URLSearchParams(options)}`, request, { started, waiting });
+      return await this.#send(`instance-segmentation?${new URLSearchParams(options)}`, request, {
+        started,
+        waiting,
+      });
     } finally {
       this.#running--;
       this.#queue.shift()?.();
@@ -61,7 +64,9 @@ export class Service {
       const problem = new ServiceProblem(reply.status, await reason(reply));
       if (![429, 503].includes(reply.status) || attempt === TRIES) throw problem;
       const asked = Number(reply.headers.get("Retry-After"));
-      await pause(asked > 0 ? Math.min(asked, LONGEST_WAIT) : 2, request.signal, (left) => waiting(left, problem.message));
+      await pause(asked > 0 ? Math.min(asked, LONGEST_WAIT) : 2, request.signal, (left) =>
+        waiting(left, problem.message),
+      );
       started();
     }
   }
@@ -77,7 +82,10 @@ export class Service {
     } catch (error) {
       if (signal?.aborted) throw error;
       if (end.aborted) throw new ServiceProblem(0, "The server did not reply within two minutes.");
-      throw new ServiceProblem(0, `The server at ${location.host} does not answer. Check that it is still running.`);
+      throw new ServiceProblem(
+        0,
+        `The server at ${location.host} does not answer. Check that it is still running.`,
+      );
     }
   }
 }

@@ -13,7 +13,9 @@ export function listenForFiles(input, add) {
     const files = [...(event.clipboardData?.files ?? [])];
     if (!files.length) return; // text for a field
     event.preventDefault();
-    add(...(files.every(isUnnamed) ? [files.map((file) => named(file, "pasted")), "memory"] : [files, "file"]));
+    add(
+      ...(files.every(isUnnamed) ? [files.map((file) => named(file, "pasted")), "memory"] : [files, "file"]),
+    );
   });
   listenForDrops((files) => add(files, "file"));
 }
@@ -120,7 +122,8 @@ class CameraProblem extends Error {}
 function whyNoCamera(error) {
   return (
     {
-      NotAllowedError: "This page may not use the camera. Allow it in the settings of the browser for this page.",
+      NotAllowedError:
+        "This page may not use the camera. Allow it in the settings of the browser for this page.",
       NotFoundError: "The browser finds no camera. Connect one, and try again.",
       NotReadableError: "The camera is in use by another program. Close that program, and try again.",
     }[error.name] ?? `The camera does not start: ${error.message}`

@@ -137,8 +137,7 @@ export class Viewer {
       ["x", this.image.width, this.overlay.width / scale],
       ["y", this.image.height, this.overlay.height / scale],
     ]) {
-      this.#centre[axis] =
-        shown >= side ? side / 2 : clamp(this.#centre[axis], shown / 2, side - shown / 2);
+      this.#centre[axis] = shown >= side ? side / 2 : clamp(this.#centre[axis], shown / 2, side - shown / 2);
     }
     // At fit, a finger that moves up or down scrolls the page; else it moves the image.
     this.stage.classList.toggle("zoomed", scale > this.#fitScale());
@@ -206,7 +205,7 @@ export class Viewer {
     context.resetTransform();
   }
 
-  /** Beside the pointer, or above the box of the object. The browser reads the same text in the list of objects. */
+  /** Beside the pointer, or below the box of the object. Screen readers have the table of objects instead. */
   #placeTip(pointer) {
     this.tip.hidden = !this.#hot;
     if (!this.#hot) return;
@@ -226,13 +225,16 @@ export class Viewer {
       : [((x1 - left) * scale) / devicePixelRatio, down(y1) - 26, down(y2) + 6];
     const { offsetWidth: width, offsetHeight: height } = this.tip;
     const y = below + height <= this.stage.clientHeight ? below : above - height;
-    const place = [clamp(x, 4, this.stage.clientWidth - width - 4), clamp(y, 4, this.stage.clientHeight - height - 4)];
+    const place = [
+      clamp(x, 4, this.stage.clientWidth - width - 4),
+      clamp(y, 4, this.stage.clientHeight - height - 4),
+    ];
     this.tip.style.transform = `translate(${place.map((value) => `${Math.round(value)}px`).join(", ")})`;
   }
 
   // ---- mouse, fingers, keys
 
-  /** The smallest object at a point of the stage, or null. Hidden objects and those without a mask are not found. */
+  /** The smallest of the shown objects whose mask is at a point of the stage, or null. */
   #objectAt(point) {
     if (!this.image) return null;
     const { x, y } = this.#toImage(point);
@@ -251,7 +253,9 @@ export class Viewer {
     event.preventDefault();
     const pixels = event.deltaMode === WheelEvent.DOM_DELTA_LINE ? event.deltaY * 33 : event.deltaY;
     const speed = event.ctrlKey ? 0.01 : 0.0018; // two fingers on a touchpad come as small steps with Ctrl
-    this.zoomBy(Math.exp(-clamp(pixels, -300, 300) * speed), this.#place(event));
+    const point = this.#place(event);
+    this.zoomBy(Math.exp(-clamp(pixels, -300, 300) * speed), point);
+    this.events.hover(this.#objectAt(point), point);
   }
 
   #onPointerDown(event) {
@@ -276,6 +280,7 @@ export class Viewer {
     } else {
       if (!this.#dragged && distance(now, before) < CLICK_DISTANCE) return;
       this.#dragged = true;
+      this.events.hover(null);
       this.#pan(now.x - before.x, now.y - before.y);
     }
     this.#pointers.set(event.pointerId, now);
