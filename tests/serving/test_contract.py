@@ -1,7 +1,6 @@
 """Requests and replies: those of PaddleX's service, and more forms of both."""
 
 import base64
-import json
 import re
 from collections.abc import Iterator
 from io import BytesIO
