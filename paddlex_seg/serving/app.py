@@ -54,8 +54,8 @@ DOWNLOADS = 8  # of images at the same time
 HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
-    "content-security-policy": "default-src 'self'; img-src 'self' blob: data:; style-src 'self'; script-src "
-    "'self'; connect-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "content-security-policy": "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 }
 
 
@@ -172,7 +172,8 @@ class _Outermost:
                 reply = _failed(
                     request,
                     401,
-                    "The API key is missing or wrong. Send it in the header X-API-Key, or as Authorization: Bearer.",
+                    "The API key is missing or wrong. Send it in the header X-API-Key, or as Authorization: "
+                    "Bearer.",
                     {"www-authenticate": "Bearer"},
                 )
                 await reply(scope, receive, send_with_headers)
