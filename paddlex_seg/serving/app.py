@@ -49,7 +49,7 @@ from paddlex_seg.serving.urls import UrlRules, fetch_image
 LOGGER = logging.getLogger(__name__)
 PREDICT_PATH = "/instance-segmentation"
 # Paths that need no key: they say that the service lives, or are the page, which asks for the key.
-OPEN_PATHS = ("/", "/health", "/ready", "/v2", "/v2/health/live", "/v2/health/ready")
+OPEN_PATHS = ("/", "/docs", "/health", "/ready", "/v2", "/v2/health/live", "/v2/health/ready")
 DOWNLOADS = 8  # of images at the same time
 HEADERS = {
     "x-content-type-options": "nosniff",

@@ -53,9 +53,9 @@ class Visit:
         )  # else a test may be too late to intercept the first
         self.page.set_default_timeout(15_000)
 
-    def open(self) -> Any:
+    def open(self, path: str = "/") -> Any:
         """Load the page, and return it."""
-        self.page.goto(f"{self.url}/")
+        self.page.goto(self.url + path)
         return self.page
 
     @property

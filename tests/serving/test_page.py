@@ -611,6 +611,23 @@ def test_the_api_key_is_asked_for_and_kept_in_memory_only(browser: Any) -> None:
             assert not any("s3cret" in url for _, url in visit.requests)
 
 
+def test_the_page_of_the_api_describes_every_path(browser: Any) -> None:
+    with serving(PlantedModel(), api_key="s3cret") as running:
+        for visit in visiting(browser, running.url):
+            page = visit.open("/docs")
+            page.get_by_label("API key").fill("s3cret")
+            page.get_by_role("button", name="Use this key").click()
+            page.get_by_text("An example").wait_for()
+            paths = running.app.openapi()["paths"]
+            shown = page.locator(".operation > summary code").all_inner_texts()
+            assert shown == [path for path, methods in paths.items() for _ in methods]
+            predict = page.locator("details[open]")
+            rows = [" ".join(row.split()) for row in predict.locator("tr").all_inner_texts()]
+            assert "result.instances[].bbox list of number, required x1, y1, x2, y2" in rows
+            assert "maskFormat rle | full_rle | polygon | png | none, default rle" in rows
+            assert "curl -H 'X-API-Key: ...'" in page.locator("#example pre").inner_text()
+
+
 def test_thresholds_of_classes_hold_until_the_slider_is_moved(browser: Any) -> None:
     model = PlantedModel()
     model.thresholds = (0.2, 0.8, 0.5)

@@ -1,7 +1,9 @@
 /* The page: its images, what is asked of the service, and what is shown. */
 
 import { classColour } from "./drawing.js";
+import { Connection } from "./connection.js";
 import { drawnImage, labelmeText, replyText, save } from "./downloads.js";
+import { element, find } from "./elements.js";
 import { decodeMask } from "./masks.js";
 import { describe, Panel } from "./panel.js";
 import { Service } from "./service.js";
@@ -12,7 +14,6 @@ import { makeLevels, Viewer } from "./viewer.js";
 const LOWEST_THRESHOLD = 0.05;
 const THUMBNAIL = { width: 96, height: 72 };
 
-const find = (id) => document.getElementById(id);
 const service = new Service();
 const items = []; // images, as in `add`
 let current = null; // the item that is shown
@@ -40,19 +41,10 @@ viewer.style = panel.style;
 
 // ---- the service
 
-async function connect() {
-  showBanner("");
-  try {
-    info = await service.info({
-      waiting: (seconds, reason) => showBanner(`${reason} Asked again in ${seconds} s.`, false),
-    });
-  } catch (problem) {
-    if (problem.status === 401) askForKey();
-    else showBanner(problem.message);
-    return;
-  }
-  showBanner("");
-  find("key-form").hidden = true;
+const connection = new Connection(service, (waits) => service.info(waits), useModel);
+
+function useModel(model) {
+  info = model;
   const thresholds = typeof info.threshold === "number" ? [info.threshold] : Object.values(info.threshold);
   lowest = Math.min(LOWEST_THRESHOLD, ...thresholds);
   panel.setModel(info.threshold, lowest);
@@ -71,22 +63,6 @@ function showModel() {
   );
   find("labels").replaceChildren(...info.labels.map((label) => element("li", label)));
   find("about").hidden = false;
-}
-
-function askForKey() {
-  const form = find("key-form");
-  find("key-text").textContent = service.key
-    ? "The server did not accept this key. Enter another one."
-    : "This server asks for an API key. It is kept until this page is closed.";
-  form.hidden = false;
-  find("key").focus();
-}
-
-function showBanner(text, again = true) {
-  const banner = find("banner");
-  banner.hidden = !text;
-  banner.querySelector("p").textContent = text;
-  banner.querySelector("button").hidden = !again;
 }
 
 // ---- images
@@ -161,7 +137,7 @@ function fail(item, problem) {
   if (problem.status === 401) {
     setState(item, "queued", "Waits for the API key.");
     info = null;
-    askForKey();
+    connection.askForKey();
   } else {
     item.mayRetry = !problem.status || problem.status === 429 || problem.status >= 500;
     setState(item, "failed", problem.message);
@@ -364,13 +340,6 @@ function stripEntry(name) {
   return { entry, button, removal, thumbnail, text };
 }
 
-function element(tag, text = "", className = "") {
-  const made = document.createElement(tag);
-  made.textContent = text;
-  made.className = className;
-  return made;
-}
-
 // ---- downloads
 
 /** Save what make(item, stem) gives, { content, name }, and say what goes wrong. */
@@ -420,14 +389,7 @@ find("zoom-in").addEventListener("click", () => viewer.zoomBy(1.25));
 find("zoom-out").addEventListener("click", () => viewer.zoomBy(0.8));
 find("fit").addEventListener("click", () => viewer.fit());
 find("actual").addEventListener("click", () => viewer.actualSize());
-find("banner").querySelector("button").addEventListener("click", connect);
 find("notice")
   .querySelector("button")
   .addEventListener("click", () => segment(current));
-find("key-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  service.key = find("key").value.trim();
-  find("key").value = "";
-  connect();
-});
-connect();
+connection.connect();

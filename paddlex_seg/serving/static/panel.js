@@ -1,9 +1,9 @@
 /* The panel beside the image: threshold, display, classes, and the table of objects. */
 
 import { cssColour } from "./drawing.js";
+import { element, find } from "./elements.js";
 
 const numbers = new Intl.NumberFormat("en");
-const find = (id) => document.getElementById(id);
 
 /**
  * Decides which objects are shown, and lists them.
@@ -236,11 +236,4 @@ function swatch(colour) {
   const mark = element("i", "", "swatch");
   mark.style.backgroundColor = cssColour(colour);
   return mark;
-}
-
-function element(tag, text = "", className = "") {
-  const made = document.createElement(tag);
-  made.textContent = text;
-  made.className = className;
-  return made;
 }

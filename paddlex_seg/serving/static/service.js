@@ -24,6 +24,11 @@ export class Service {
     return this.#send("info", {}, waits);
   }
 
+  /** The OpenAPI description of the service. */
+  description(waits = {}) {
+    return this.#send("openapi.json", {}, waits);
+  }
+
   /**
    * The reply for an image file. Two requests run at once; more wait for their turn.
    *
