@@ -708,7 +708,8 @@ def test_texts_can_be_read_in_light_and_dark(browser: Any, service: Any, scheme:
         wait_for(page, "done")
         wait_for(page, "failed")
         code = """() => {
-          const hasText = (one) => [...one.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+          const isText = (node) => node.nodeType === 3 && node.data.trim();
+          const hasText = (one) => [...one.childNodes].some(isText);
           const back = (one) => {
             const colour = one ? getComputedStyle(one).backgroundColor : "rgb(255, 255, 255)";
             return colour === "rgba(0, 0, 0, 0)" ? back(one.parentElement) : colour;

@@ -47,13 +47,22 @@ function operationPart(method, path, { description, summary, parameters = [], re
   for (const [type, { schema }] of Object.entries(requestBody?.content ?? {})) {
     part.append(element("h3", `Body, ${type}`), schemaPart(schema));
   }
-  for (const [status, { description: text, content = {} }] of Object.entries(responses)) {
-    part.append(element("h3", `Reply ${status}: ${text}`));
-    if (!status.startsWith("2")) continue; // errors have one form, and the status says it all
-    for (const [type, { schema }] of Object.entries(content))
-      part.append(element("p", type, "muted"), schemaPart(schema));
+  const replies = Object.entries(responses);
+  for (const [status, { description: text, content }] of replies.filter(([one]) => one.startsWith("2"))) {
+    for (const [type, { schema }] of Object.entries(content ?? {})) {
+      part.append(element("h3", `Reply ${status}: ${text}, ${type}`), schemaPart(schema));
+    }
   }
+  const errors = replies.filter(([status]) => !status.startsWith("2"));
+  if (errors.length) part.append(element("h3", "Errors"), errorList(errors));
   return part;
+}
+
+/** All errors have the same fields: the status says which one it is. */
+function errorList(errors) {
+  const list = element("ul");
+  list.append(...errors.map(([status, { description }]) => element("li", `${status}: ${description}`)));
+  return list;
 }
 
 function schemaPart(schema) {
