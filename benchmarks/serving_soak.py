@@ -43,6 +43,7 @@ def main() -> None:
         process.stdin.close()  # type: ignore[union-attr]  # it is a pipe
     kept = np.array([row for row in rows if row[0] >= WARM_UP * options.requests])
     slope = np.polyfit(kept[:, 0] / 1000, kept[:, 1], 1)[0]
+    print("memory in MB:", *(f"{row[1]:.0f}" for row in rows[:: max(1, len(rows) // 20)]))
     print(f"memory {kept[0, 1]:.1f} to {kept[-1, 1]:.1f} MB, slope {slope:+.2f} MB per 1,000 requests")
     print(f"open files {kept[0, 2]:.0f} to {kept[-1, 2]:.0f}, at most {kept[:, 2].max():.0f}")
     print(f"threads {kept[0, 3]:.0f} to {kept[-1, 3]:.0f}")

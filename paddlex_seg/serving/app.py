@@ -48,8 +48,11 @@ from paddlex_seg.serving.urls import UrlRules, fetch_image
 
 LOGGER = logging.getLogger(__name__)
 PREDICT_PATH = "/instance-segmentation"
-# Paths that need no key: they say that the service lives, or are the page, which asks for the key.
-OPEN_PATHS = ("/", "/health", "/ready", "/v2", "/v2/health/live", "/v2/health/ready")
+# Paths that need no key: whether the service lives, the page, which asks for the key, and the description.
+OPEN_PATHS = (
+    *("/", "/docs", "/openapi.json"),
+    *("/health", "/ready", "/v2", "/v2/health/live", "/v2/health/ready"),
+)
 DOWNLOADS = 8  # of images at the same time
 HEADERS = {
     "x-content-type-options": "nosniff",
@@ -128,9 +131,14 @@ async def _http_problem(request: Request, error: Exception) -> Response:
 
 def _failed(request: Request, status: int, message: str, headers: dict[str, str] | None = None) -> Response:
     """The reply of a request that failed, in the form of its protocol."""
+    message = _sentence(message)
     if request.url.path.startswith("/v2"):
         return JSONResponse({"error": message}, status, headers)
     return JSONResponse(failure(_log_id(request), status, message), status, headers)
+
+
+def _sentence(message: str) -> str:
+    return f"{message[:1].upper()}{message[1:].rstrip('.')}."
 
 
 def _log_id(request: Request) -> str:
