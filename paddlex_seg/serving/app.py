@@ -4,6 +4,7 @@ import asyncio
 import hmac
 import json
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -138,7 +139,10 @@ def _failed(request: Request, status: int, message: str, headers: dict[str, str]
 
 
 def _sentence(message: str) -> str:
-    return f"{message[:1].upper()}{message[1:].rstrip('.')}."
+    """With a capital letter, unless it begins with the name of a field, and a full stop."""
+    begins_with_field = re.match(r"[\w.\[\]]*:", message)
+    first = message[:1] if begins_with_field else message[:1].upper()
+    return f"{first}{message[1:].rstrip('.')}."
 
 
 def _log_id(request: Request) -> str:
@@ -278,7 +282,7 @@ class _Api:
                 raise outcomes[0]
             return _json(success(_log_id(request), outcomes[0]))
         parts = [
-            to_json({"errorCode": one.status, "errorMsg": one.message})
+            to_json({"errorCode": one.status, "errorMsg": _sentence(one.message)})
             if isinstance(one, RequestProblem)
             else one
             for one in outcomes
