@@ -190,7 +190,7 @@ class _Outermost:
                 )
                 await reply(scope, receive, send_with_headers)
         except Exception:  # the client is told that it is our bug, and the log has the rest
-            LOGGER.exception("%s %s failed, request %s", request.method, request.url.path, log_id)
+            LOGGER.exception("%s %r failed, request %s", request.method, request.url.path, log_id)
             if status:
                 raise
             reply = _failed(request, 500, f"Internal error. The log of the service has more about {log_id}.")
@@ -310,7 +310,11 @@ class _Api:
         self, request: Request, asked: Asked, write: Callable[[Any], bytes], deadline: float
     ) -> list[bytes | RequestProblem]:
         """What each image of a request gives."""
-        contents = await asyncio.gather(*map(self._content, asked.images))
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                contents = await asyncio.gather(*map(self._content, asked.images))
+        except TimeoutError:
+            raise too_late() from None
         jobs = {
             index: Job(content, asked.options.threshold, write, deadline)
             for index, content in enumerate(contents)
