@@ -49,11 +49,8 @@ from paddlex_seg.serving.urls import UrlRules, fetch_image
 
 LOGGER = logging.getLogger(__name__)
 PREDICT_PATH = "/instance-segmentation"
-# Paths that need no key: whether the service lives, the page, which asks for the key, and the description.
-OPEN_PATHS = (
-    *("/", "/docs", "/openapi.json"),
-    *("/health", "/ready", "/v2", "/v2/health/live", "/v2/health/ready"),
-)
+# Paths that need no key: they say that the service lives, or are the page, which asks for the key.
+OPEN_PATHS = ("/", "/docs", "/health", "/ready", "/v2", "/v2/health/live", "/v2/health/ready")
 DOWNLOADS = 8  # of images at the same time
 HEADERS = {
     "x-content-type-options": "nosniff",
