@@ -19,7 +19,7 @@ ROWS = [
     {"catalog"},
     {"checkpoints"},
     {"evaluation", "export", "pipelines"},
-    {"training"},
+    {"training", "serving"},
     {"modes"},
     {"cli", "benchmark"},
     {"__main__"},

@@ -229,6 +229,10 @@ def _format(value: Any) -> Any:
     return names.get(re.sub(r"[-_ ]", "", value).lower(), value) if isinstance(value, str) else value
 
 
+def _ports(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else [value]
+
+
 def _batch_size(value: Any) -> Any:
     if isinstance(value, str) and value.strip().lower() == "auto":
         return "auto"
@@ -246,10 +250,13 @@ Seed = Annotated[int, whole(0, 2**32 - 1)]
 Workers = Annotated[int, whole(0, MAX_PROCESSES)]
 Processes = Annotated[int, whole(1, MAX_PROCESSES)]
 Images = Annotated[int, whole(1, MAX_BATCH_SIZE)]
+Port = Annotated[int, whole(0, 65535)]
+Ports = Annotated[tuple[Port, ...], BeforeValidator(_ports)]
 Folds = Annotated[int, whole(2, 1000)]
 Percent = Annotated[int, whole(0, 100)]
 Rate = Annotated[float, number(0, 1000, above=True)]
 Minutes = Annotated[float, number(0, 10**6, above=True)]
+Seconds = Annotated[float, number(0, 10**6, above=True)]
 Fraction = Annotated[float, number(0, 1)]
 Threshold = Annotated[float | dict[str | int, float], BeforeValidator(_threshold)]
 Ratio = Annotated[float, number(0, 10**6)]
