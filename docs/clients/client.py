@@ -22,6 +22,7 @@ TRIES = 5
 
 
 def main() -> None:
+    """Send, print and write."""
     url, image, drawing = sys.argv[1:]
     with open(image, "rb") as file:
         text = base64.b64encode(file.read()).decode("ascii")
