@@ -123,6 +123,16 @@ class ModelSettings:
         """Where a setting was made: file, line and key, or the name of the argument."""
         return self.places.get(key, key)
 
+    @property
+    def devices(self) -> list[str]:
+        """The devices that ``device`` names: gpu:0 and gpu:1 of gpu:0,1."""
+        kind, _, numbers = self.device.partition(":")
+        return [f"{kind}:{number}" for number in numbers.split(",")] if numbers else [kind]
+
+    def on_device(self, device: str) -> "ModelSettings":
+        """The same on one device."""
+        return replace(self, device=device)
+
 
 def settings_of_arguments(function: str, **arguments: Any) -> ModelSettings:
     """The settings that arguments of a function make; None: not given. Raises ConfigError.

@@ -19,6 +19,7 @@ models carry it: they are used with the setting that they were trained with.
 """
 
 import logging
+import math
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,6 +40,7 @@ SETTING = "Global.bands or bands.yaml"
 WITHOUT_SETTING = Bands(red=1, green=2, blue=3, range=((0.0, 65535.0),) * 3)
 _EIGHT_BITS = ((0.0, 255.0),) * 3
 _GDAL_NODATA = 42113  # TIFF tag
+_PIECE = 1 << 18  # bytes
 _MOST_BANDS = 1024  # bands; a header that says more is damaged, or made to exhaust the memory
 
 # Both libraries log what they then raise, and tifffile also what it can repair.
@@ -256,6 +258,46 @@ def _pixels(page: Any, path: Path) -> NDArray[Any]:
     if page.axes == "SYX":
         found = np.moveaxis(found, 0, 2)
     return found.reshape(height, width, samples)
+
+
+def require_bounded_parts(path: Path) -> None:
+    """Refuse a TIFF whose strips or tiles decompress to more than their size; other files pass.
+
+    The decoders that tifffile has itself know no limit. Raises any of `images.DECODER_ERRORS`, and
+    UnsupportedPixels where the size cannot be told without decompressing all at once.
+    """
+    if not is_tiff(path):
+        return
+    import tifffile
+
+    with _readable(), tifffile.TiffFile(path, is_ome=False) as tiff:
+        for number in _like_the_first(tiff):
+            page: Any = tiff.pages[number]
+            if page.compression in (tifffile.COMPRESSION.PACKBITS, tifffile.COMPRESSION.LZMA):
+                raise UnsupportedPixels(
+                    f"{path}: the compression {page.compression.name} is not accepted for bands. Save the "
+                    "image with Deflate or without compression."
+                )
+            if page.compression not in (tifffile.COMPRESSION.ADOBE_DEFLATE, tifffile.COMPRESSION.DEFLATE):
+                continue
+            most = math.prod(page.chunks) * np.dtype(page.dtype).itemsize
+            for offset, num_bytes in zip(page.dataoffsets, page.databytecounts, strict=True):
+                tiff.filehandle.seek(offset)
+                if _inflates_beyond(tiff.filehandle.read(num_bytes), most):
+                    raise ValueError("a strip or tile has more pixels than it should")
+
+
+def _inflates_beyond(data: bytes, most: int) -> bool:
+    """Whether Deflate data become more than ``most`` bytes. Little memory is used."""
+    stream, total = zlib.decompressobj(), 0
+    for start in range(0, len(data), _PIECE):
+        rest = data[start : start + _PIECE]
+        while rest and not stream.eof:
+            total += len(stream.decompress(rest, _PIECE))
+            if total > most:
+                return True
+            rest = stream.unconsumed_tail
+    return False
 
 
 def read_by_opencv(path: Path, page: int = 0) -> NDArray[Any] | None:

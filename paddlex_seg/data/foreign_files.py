@@ -35,6 +35,11 @@ def foreign_file(path: Path) -> ForeignFile | None:
             head = file.read(_FIRST_BYTES)
     except (OSError, ValueError):  # ValueError: a name that no file can have
         return None
+    return foreign_content(head)
+
+
+def foreign_content(head: bytes) -> ForeignFile | None:
+    """The same for the first bytes of a file, of which 1,024 are enough."""
     for pattern, found in _KINDS:
         if pattern.match(head):
             return found
