@@ -34,8 +34,9 @@ public class Client {
         HttpResponse<String> response =
                 HttpClient.newHttpClient().send(request.build(), HttpResponse.BodyHandlers.ofString());
         Map<?, ?> reply = (Map<?, ?>) new Json(response.body()).value();
-        if (((Number) reply.get("errorCode")).intValue() != 0) {
-            System.err.println(reply.get("errorCode") + ": " + reply.get("errorMsg"));
+        int code = ((Double) reply.get("errorCode")).intValue();
+        if (code != 0) {
+            System.err.println(code + ": " + reply.get("errorMsg"));
             System.exit(1);
         }
         Map<?, ?> result = (Map<?, ?>) reply.get("result");

@@ -1,9 +1,10 @@
 // Send an image to the service, print the objects, and write the drawing.
 //
-//   apt install g++ libcpp-httplib-dev nlohmann-json3-dev     (Debian; both are MIT)
-//   g++ -std=c++17 -O1 client.cpp -o client -lcpp-httplib -pthread
+//   apt install g++ pkg-config libcpp-httplib-dev nlohmann-json3-dev     (Debian; both libraries are MIT)
+//   g++ -std=c++17 -O1 client.cpp -o client $(pkg-config --cflags --libs cpp-httplib) -pthread
 //   ./client http://127.0.0.1:8080 photo.jpg drawing.jpg
 //
+// The flags of pkg-config are needed: Debian's library was built with them, and a program without them crashes.
 // The API key, if the service has one, is read from the environment variable API_KEY.
 #include <httplib.h>
 
@@ -14,6 +15,7 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 const std::string LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 

@@ -6,12 +6,14 @@ import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from proxies import CONFIG, free_port, nginx
+from replica import Replica
+from served_model import coded_image
 
 from paddlex_seg.config.schema import ServingConfig
 
@@ -157,3 +159,68 @@ def test_the_limits_fit_those_of_the_service() -> None:
     assert f"client_max_body_size {settings.max_body_mb * 10**6};" in text
     assert seconds("proxy_read_timeout") > settings.deadline + settings.url_seconds
     assert seconds("proxy_next_upstream_timeout") < settings.deadline
+
+
+class Clients:
+    """Threads that send images one after the other until told to stop, and check each reply."""
+
+    def __init__(self, port: int, count: int) -> None:
+        self.sent, self.failures = 0, list[str]()
+        self._port, self._stop, self._lock = port, threading.Event(), threading.Lock()
+        self._threads = [threading.Thread(target=self._work, args=(first,)) for first in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self, first: int) -> None:
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=60)
+        number = first
+        while not self._stop.is_set():
+            number += len(self._threads)
+            problem = self._problem(connection, number)
+            with self._lock:
+                self.sent += 1
+                if problem is not None:
+                    self.failures.append(problem)
+        connection.close()
+
+    def _problem(self, connection: HTTPConnection, number: int) -> str | None:
+        """What is wrong with the reply to an image, which tells its number."""
+        headers = {"Content-Type": "image/png", "X-Request-Id": f"image-{number}"}
+        try:
+            connection.request("POST", f"{PATH}?visualize=false", coded_image(number), headers)
+            response = connection.getresponse()
+            body = response.read()
+        except (OSError, HTTPException) as error:
+            connection.close()  # the next request opens it again
+            return repr(error)
+        reply = json.loads(body)
+        if response.status != 200 or reply["logId"] != f"image-{number}":
+            return f"{response.status}: {body[:200]!r}"
+        x, y = reply["result"]["instances"][0]["bbox"][:2]
+        return None if (x, y) == (number % 61, number // 61 % 31) else f"the reply of another image: {body!r}"
+
+
+@pytest.mark.parametrize("requests", [200, pytest.param(2000, marks=pytest.mark.slow)])
+def test_a_rolling_restart_fails_no_request(requests: int, tmp_path: Path) -> None:
+    replicas = [Replica(free_port(), tmp_path / f"{name}.log") for name in "ab"]
+    restarts = 0
+    with ExitStack() as stack:
+        for replica in replicas:
+            stack.callback(replica.stop)
+            replica.start()
+        port = stack.enter_context(nginx([replica.port for replica in replicas], tmp_path / "nginx"))
+        clients = Clients(port, 6)
+        stack.callback(clients.stop)
+        while clients.sent < requests or restarts < len(replicas):
+            for replica in replicas:
+                assert replica.stop() == 0
+                replica.start()
+                restarts += 1
+        clients.stop()
+        print(f"{clients.sent} requests, {restarts} restarts, {len(clients.failures)} failed")
+    assert clients.failures == []
