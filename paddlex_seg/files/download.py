@@ -3,11 +3,14 @@
 import base64
 import hashlib
 import logging
+import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPException
+from functools import partial
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import IO, Any
 from urllib.error import HTTPError
@@ -69,6 +72,9 @@ class Limits:
 
 WEIGHT_LIMITS = Limits()
 
+Connect = Callable[[tuple[str, int], float], socket.socket]
+"""Connects to (host, port) within so many seconds. What it raises, except for OSError, is not changed."""
+
 
 class DownloadError(Exception):
     """A failed download. The message gives the reason without the URL."""
@@ -87,6 +93,7 @@ def download(
     sha256: str | None = None,
     verify: Callable[[Path], object] | None = None,
     quiet: bool = False,
+    connect: Connect | None = None,
 ) -> None:
     """Download an http or https URL to the file ``target``, all or nothing.
 
@@ -94,13 +101,14 @@ def download(
     continues from it if the server still has the same version. The URL may have characters outside of ASCII.
 
     sha256: expected checksum in hexadecimal. verify: called with the complete file before it gets its name;
-    what it raises ends the download, and the data is dropped. quiet: no log line and no progress bar. Raises
+    what it raises ends the download, and the data is dropped. quiet: no log line and no progress bar.
+    connect: makes all connections, also for https and after a redirection; proxies are not used then. Raises
     DownloadError on any failure, and its subclass LimitError when a limit is exceeded.
     """
     if (scheme := scheme_of(url)) not in ("http", "https"):
         raise DownloadError(unsupported(str(scheme)))
     try:
-        transfer = _Transfer(to_ascii(url), target, network, limits, quiet)
+        transfer = _Transfer(to_ascii(url), target, network, limits, quiet, connect)
     except AddressError as problem:
         raise DownloadError(str(problem)) from problem
     try:
@@ -126,13 +134,21 @@ class _CutError(OSError):
 class _Transfer:
     """The transfer of one file. ``part`` holds the received data, ``validator`` the version of the file."""
 
-    def __init__(self, url: str, target: Path, network: Network, limits: Limits, quiet: bool) -> None:
+    def __init__(
+        self,
+        url: str,
+        target: Path,
+        network: Network,
+        limits: Limits,
+        quiet: bool,
+        connect: Connect | None,
+    ) -> None:
         self.part = target.with_name(target.name + ".part")
         self.validator = target.with_name(target.name + ".validator")  # the server's ETag or date
         self._url, self._limits, self._quiet = url, limits, quiet
         self._deadline = time.monotonic() + limits.seconds
         self._md5: str | None = None  # of the whole file, in base64, if the server says it
-        self._opener = _opener(network.proxies, _Redirection(limits.redirects, self._timeout))
+        self._opener = _opener(network.proxies, _Redirection(limits.redirects, self._timeout), connect)
 
     def receive(self) -> None:
         """Complete ``part``. Its data is reused if the server still has the same version of the file."""
@@ -222,14 +238,50 @@ class _Redirection(HTTPRedirectHandler):
         return super().redirect_request(req, fp, *answer)
 
 
-def _opener(proxies: Mapping[str, str], redirection: _Redirection) -> OpenerDirector:
+class _Plain(HTTPConnection):
+    """An http connection over the socket that ``make_socket`` gives."""
+
+    def __init__(self, host: str, *, make_socket: Connect, **options: Any) -> None:
+        super().__init__(host, **options)
+        self._make_socket = make_socket
+
+    def connect(self) -> None:
+        self.sock = self._make_socket((self.host, self.port), self.timeout or TIMEOUT_SECONDS)
+
+
+class _Secure(HTTPSConnection):
+    """The same for https. The certificate must be of the host in the URL."""
+
+    def __init__(self, host: str, *, make_socket: Connect, context: ssl.SSLContext, **options: Any) -> None:
+        super().__init__(host, context=context, **options)
+        self._make_socket, self._tls = make_socket, context
+
+    def connect(self) -> None:
+        plain = self._make_socket((self.host, self.port), self.timeout or TIMEOUT_SECONDS)
+        self.sock = self._tls.wrap_socket(plain, server_hostname=self.host)
+
+
+class _ConnectedHandler(HTTPHandler, HTTPSHandler):
+    """Opens http and https over given sockets."""
+
+    def __init__(self, connect: Connect) -> None:
+        self._connect, self._tls = connect, ssl.create_default_context()
+        super().__init__(context=self._tls)
+
+    def http_open(self, req: Request) -> Any:
+        return self.do_open(partial(_Plain, make_socket=self._connect), req)
+
+    def https_open(self, req: Request) -> Any:
+        return self.do_open(partial(_Secure, make_socket=self._connect, context=self._tls), req)
+
+
+def _opener(proxies: Mapping[str, str], redirection: _Redirection, connect: Connect | None) -> OpenerDirector:
     """An opener for http and https only, so that a redirection cannot lead to another protocol."""
     opener = OpenerDirector()
+    own = (_GivenProxies(proxies), HTTPHandler(), HTTPSHandler())
     for handler in (
-        _GivenProxies(proxies),
+        *(own if connect is None else (_ConnectedHandler(connect),)),
         UnknownHandler(),
-        HTTPHandler(),
-        HTTPSHandler(),
         HTTPDefaultErrorHandler(),
         redirection,
         HTTPErrorProcessor(),

@@ -233,3 +233,40 @@ def test_addresses_are_sent_in_ascii(server: Server, tmp_path: Path, path: str) 
 def test_downloading_needs_no_paddle() -> None:
     code = "import sys, paddlex_seg.files.download; sys.exit('paddle' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# Connections made by the caller
+
+
+def test_the_caller_may_make_all_connections(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def connect(host_port: tuple[str, int], timeout: float) -> socket.socket:
+        asked.append(host_port)
+        assert 0 < timeout <= download.TIMEOUT_SECONDS
+        return socket.create_connection(server.server_address, timeout)  # type: ignore[arg-type]
+
+    server.cuts = [300_000]
+    proxies = {"http": "http://127.0.0.1:9"}  # not used then
+    url = "http://one.invalid/elsewhere?http://two.invalid:8080/x"
+    get_file(url, tmp_path / "x", network=network(tmp_path, **proxies), connect=connect)
+    assert (tmp_path / "x").read_bytes() == CONTENT
+    one, two = ("one.invalid", 80), ("two.invalid", 8080)
+    assert asked == [one, two, one, two]  # the second time after the cut
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_refusal_to_connect_is_passed_on(tmp_path: Path, scheme: str) -> None:
+    def refuse(host_port: tuple[str, int], timeout: float) -> socket.socket:
+        raise LookupError(f"{host_port} is refused")
+
+    def fail(host_port: tuple[str, int], timeout: float) -> socket.socket:
+        raise ConnectionRefusedError("nobody is there")
+
+    url = f"{scheme}://one.invalid/x"
+    with pytest.raises(LookupError, match="one.invalid"):
+        get_file(url, tmp_path / "x", network=network(tmp_path), connect=refuse)
+    with pytest.raises(DownloadError, match="nobody is there"):
+        get_file(url, tmp_path / "x", network=network(tmp_path), connect=fail)

@@ -49,6 +49,7 @@ ALLOWED: dict[str, dict[str, tuple[int, str]]] = {
         "write_bytes": (1, INTO_TEMPORARY),
         "tempfile": (1, "an image of a request that is read once and goes with its folder"),
     },
+    "serving/urls.py": {"tempfile": (1, "a download that is read once and goes with its folder")},
     "streams.py": {"FileIO": (1, "standard output that was closed, now the null device")},
     "training/metrics_log.py": {"open": (2, APPENDED)},
     "training/output.py": {"os.replace": (2, "a folder of an earlier run gets another name")},
