@@ -28,10 +28,7 @@ class Replica:
             self._process = subprocess.Popen(
                 [sys.executable, __file__, str(self.port)], stdout=log, stderr=log, env=environment
             )
-        end = time.monotonic() + START_SECONDS
-        while not self._is_ready():
-            assert self._process.poll() is None and time.monotonic() < end, self._log.read_text()
-            time.sleep(0.05)
+        wait_until_ready(self._process, self.port, self._log)
 
     def stop(self) -> int:
         """Ask it to end with SIGTERM, and wait for it; its exit code."""
@@ -41,15 +38,25 @@ class Replica:
         code, self._process = self._process.wait(timeout=START_SECONDS), None
         return code
 
-    def _is_ready(self) -> bool:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=5)
-        try:
-            connection.request("GET", "/ready")
-            return connection.getresponse().status == 200
-        except OSError:
-            return False
-        finally:
-            connection.close()
+
+def wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Return once the service on this port accepts requests. Fails with its log if it ends before."""
+    end = time.monotonic() + START_SECONDS
+    while not _is_ready(port):
+        text = log.read_text(encoding="utf-8", errors="replace")
+        assert process.poll() is None and time.monotonic() < end, text
+        time.sleep(0.05)
+
+
+def _is_ready(port: int) -> bool:
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/ready")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
 
 
 if __name__ == "__main__":
