@@ -6,8 +6,9 @@
 Each model is exported once, with weights by rule as in file_to_rle.py, and with a certified ``network.onnx``.
 All sides serve that folder on the CPU: ours and LitServe with OpenVINO, PaddleX with Paddle, as it does by
 default. The sides take turns, in another order in each round. A side that does not have its turn is stopped
-(SIGSTOP) and uses no processor. A turn is ``--requests`` requests by one client, then ``--seconds`` seconds
-with ``--clients`` clients. All send the same body: the image in base64, and no drawing is wanted.
+(SIGSTOP) and uses no processor. A turn is ``--requests`` requests by one client (fewer, but at least 5, if
+they take longer than ``--seconds``), then ``--seconds`` seconds with ``--clients`` clients. All send the same
+body: the image in base64, and no drawing is wanted.
 
 The table has the medians of all rounds: images per second with all clients, the 95th percentile with one
 client, and the peak memory, which is the sum of all processes of a side. Each side has the threshold that
@@ -45,6 +46,7 @@ MODELS = ("PP-YOLOE_seg-S", "Mask-RT-DETR-S")
 PATH = "/instance-segmentation"
 START_SECONDS = 180
 WARM_UP = 5
+LEAST_REQUESTS = 5
 OURS, PADDLEX = "ours", "PaddleX"
 
 
@@ -56,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         work = options.exports or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
         image = base64.b64encode((options.image or drawn_photograph(work)).read_bytes()).decode()
+        # Whoever ends this run, the servers end too. Paddle, which drew the image, has its own handler.
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
         for name in options.models:
             model_dir = certified(exported(name, work))
             with ExitStack() as stack, tempfile.TemporaryDirectory() as logs:
@@ -181,14 +185,14 @@ def compare(name: str, servers: Sequence[Server], image: str, options: argparse.
         server.let_run(True)
         set_threshold(server, image, options.objects)
         for _ in range(WARM_UP):
-            one_client(server, 1)
+            one_client(server, 1, options.seconds)
         many_clients(server, options.clients, 1)
         server.let_run(False)
     for number in range(options.rounds):
         turn = number % len(servers)
         for server in (*servers[turn:], *servers[:turn]):
             server.let_run(True)
-            seconds = one_client(server, options.requests)
+            seconds = one_client(server, options.requests, options.seconds)
             server.p50.append(float(np.percentile(seconds, 50)))
             server.p95.append(float(np.percentile(seconds, 95)))
             server.rates.append(many_clients(server, options.clients, options.seconds))
@@ -240,10 +244,13 @@ def post(connection: HTTPConnection, server: Server) -> bytes:
     return body
 
 
-def one_client(server: Server, requests: int) -> list[float]:
-    """Seconds of each request, one after the other over one connection."""
-    connection, seconds = connect(server), []
-    for _ in range(requests):
+def one_client(server: Server, requests: int, most_seconds: float) -> list[float]:
+    """Seconds of each request, one after the other over one connection.
+
+    After most_seconds, `LEAST_REQUESTS` are enough.
+    """
+    connection, seconds = connect(server), list[float]()
+    while len(seconds) < requests and (sum(seconds) < most_seconds or len(seconds) < LEAST_REQUESTS):
         start = time.perf_counter()
         post(connection, server)
         seconds.append(time.perf_counter() - start)
