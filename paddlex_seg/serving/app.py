@@ -4,6 +4,7 @@ import asyncio
 import hmac
 import json
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -48,14 +49,17 @@ from paddlex_seg.serving.urls import UrlRules, fetch_image
 
 LOGGER = logging.getLogger(__name__)
 PREDICT_PATH = "/instance-segmentation"
-# Paths that need no key: they say that the service lives, or are the page, which asks for the key.
-OPEN_PATHS = ("/", "/health", "/ready", "/v2", "/v2/health/live", "/v2/health/ready")
+# Paths that need no key: whether the service lives, the page, which asks for the key, and the description.
+OPEN_PATHS = (
+    *("/", "/docs", "/openapi.json"),
+    *("/health", "/ready", "/v2", "/v2/health/live", "/v2/health/ready"),
+)
 DOWNLOADS = 8  # of images at the same time
 HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
-    "content-security-policy": "default-src 'self'; img-src 'self' blob: data:; style-src 'self'; script-src "
-    "'self'; connect-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "content-security-policy": "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 }
 
 
@@ -128,9 +132,17 @@ async def _http_problem(request: Request, error: Exception) -> Response:
 
 def _failed(request: Request, status: int, message: str, headers: dict[str, str] | None = None) -> Response:
     """The reply of a request that failed, in the form of its protocol."""
+    message = _sentence(message)
     if request.url.path.startswith("/v2"):
         return JSONResponse({"error": message}, status, headers)
     return JSONResponse(failure(_log_id(request), status, message), status, headers)
+
+
+def _sentence(message: str) -> str:
+    """With a capital letter, unless it begins with the name of a field, and a full stop."""
+    begins_with_field = re.match(r"[\w.\[\]]*:", message)
+    first = message[:1] if begins_with_field else message[:1].upper()
+    return f"{first}{message[1:].rstrip('.')}."
 
 
 def _log_id(request: Request) -> str:
@@ -172,7 +184,8 @@ class _Outermost:
                 reply = _failed(
                     request,
                     401,
-                    "The API key is missing or wrong. Send it in the header X-API-Key, or as Authorization: Bearer.",
+                    "The API key is missing or wrong. Send it in the header X-API-Key, or as Authorization: "
+                    "Bearer.",
                     {"www-authenticate": "Bearer"},
                 )
                 await reply(scope, receive, send_with_headers)
@@ -269,7 +282,7 @@ class _Api:
                 raise outcomes[0]
             return _json(success(_log_id(request), outcomes[0]))
         parts = [
-            to_json({"errorCode": one.status, "errorMsg": one.message})
+            to_json({"errorCode": one.status, "errorMsg": _sentence(one.message)})
             if isinstance(one, RequestProblem)
             else one
             for one in outcomes

@@ -134,8 +134,8 @@ async def read_request(
     if kind not in ("", "application/json", "text/json", "text/plain") and not kind.endswith("+json"):
         raise RequestProblem(
             415,
-            f"The Content-Type {kind[:100]!r} is not known. Send application/json, multipart/form-data, or an "
-            "image file with image/jpeg, image/png or application/octet-stream.",
+            f"The Content-Type {kind[:100]!r} is not known. Send application/json, multipart/form-data, or "
+            "an image file with image/jpeg, image/png or application/octet-stream.",
         )
     # Large bodies are read in a thread, so that others are not kept waiting.
     if len(body) < 100_000:
@@ -182,8 +182,8 @@ def _content(value: Any, place: str, settings: ServingConfig) -> bytes | ImageUr
     if not settings.allow_urls:
         raise RequestProblem(
             422,
-            f"{place}: found an address, but this service does not accept addresses of images. Send the image "
-            "file in base64. (Serving.allow_urls allows them.)",
+            f"{place}: found an address, but this service does not accept addresses of images. Send the "
+            "image file in base64. (Serving.allow_urls allows them.)",
         )
     return ImageUrl(value.strip())
 

@@ -1,4 +1,4 @@
-"""Predicts the images of requests: a bounded queue, and threads that decode, run the network and write replies.
+"""Predicts the images of requests: a queue, and threads that decode, run the network and write replies.
 
 A thread takes images from the queue, decodes them, and then waits for a model that is free. There are more
 threads than models, so that images are decoded and replies written while the network runs, and never more

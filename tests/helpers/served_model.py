@@ -66,7 +66,7 @@ class TwentyMsModel:
 
     def _result(self, image: NDArray[np.uint8], limits: NDArray[np.float32]) -> Result:
         height, width = image.shape[:2]
-        number = sum(1 << bit for bit in range(CODE_BITS) if image[1, min(4 * bit + 1, width - 1), 0] > 127)
+        number = sum(1 << bit for bit in range(CODE_BITS) if image[0, min(4 * bit + 1, width - 1), 0] > 127)
         x, y = number % 61, number // 61 % 31
         mask = np.zeros((height, width), np.uint8)
         mask[y : y + 9, x : x + 7] = 1

@@ -1,4 +1,4 @@
-"""Many requests at once: each gets its own reply, too many are refused at once, and nothing is left behind."""
+"""Many requests at once: each gets its own reply, too many are refused at once, nothing is left behind."""
 
 import asyncio
 import base64
@@ -89,9 +89,13 @@ def send_and_go(running: RunningService, number: int) -> socket.socket:
     """A connection whose request has been sent. Its owner closes it."""
     body = httpx.Request("POST", running.url + PATH, json=fields(number)).read()
     connection = socket.create_connection(("127.0.0.1", running.port))
-    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    connection.sendall(head.encode() + body)
+    connection.sendall(head("application/json", len(body)) + body)
     return connection
+
+
+def head(kind: str, length: int) -> bytes:
+    lines = [f"POST {PATH} HTTP/1.1", "Host: x", f"Content-Type: {kind}", f"Content-Length: {length}"]
+    return "\r\n".join([*lines, "", ""]).encode()
 
 
 def dropped(running: RunningService, reason: str) -> float:
@@ -134,9 +138,7 @@ def test_a_request_that_waits_too_long_is_refused_and_not_predicted() -> None:
 
 def test_a_request_that_does_not_arrive_is_ended() -> None:
     with serving(deadline=0.5) as running, socket.create_connection(("127.0.0.1", running.port)) as slow:
-        slow.sendall(
-            f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\nab".encode()
-        )
+        slow.sendall(head("image/png", 99) + b"ab")
         slow.settimeout(20)
         assert slow.recv(1000).startswith(b"HTTP/1.1 408")
         assert running.service.places.taken == 0
