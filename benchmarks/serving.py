@@ -1,7 +1,8 @@
 """Our service, PaddleX 3.7.2's service, and LitServe around our predictor, in one run.
 
-    python benchmarks/serving.py [--paddlex PYTHON] [--litserve PYTHON] [--models NAME...] [--exports FOLDER]
-        [--image FILE] [--rounds 5] [--seconds 15] [--requests 30] [--figures FILE.json]
+    python benchmarks/serving.py [--paddlex PYTHON] [--litserve PYTHON] [--ours SETTINGS...]
+        [--models NAME...] [--exports FOLDER] [--image FILE] [--rounds 5] [--seconds 15] [--requests 30]
+        [--figures FILE.json]
 
 Each model is exported once, with weights by rule as in file_to_rle.py, and with a certified ``network.onnx``.
 All sides serve that folder on the CPU: ours and LitServe with OpenVINO, PaddleX with Paddle, as it does by
@@ -132,10 +133,10 @@ def start_all(
         file = pipeline_file(name, model_dir, logs / f"{port}.yaml", **more)
         return "--serve", "--pipeline", str(file), "--host", "127.0.0.1", "--port", str(port)
 
-    if not options.no_ours:
-        port = free_port()
-        arguments = *serve(port, backend="openvino"), *options.ours
-        start(OURS, own, port, sys.executable, "-m", "paddlex_seg", *arguments)
+    for overrides in map(str.split, options.ours):
+        port, title = free_port(), ", ".join([OURS, *overrides])
+        arguments = *serve(port, backend="openvino"), *(["-o", *overrides] if overrides else [])
+        start(title, own, port, sys.executable, "-m", "paddlex_seg", *arguments)
     if options.paddlex:
         port = free_port()
         start(PADDLEX, other, port, options.paddlex, "-m", "paddlex", *serve(port))
@@ -164,7 +165,7 @@ def pipeline_file(name: str, model_dir: Path, file: Path, **more: str) -> Path:
 def wait_until_ready(server: Server, log: Path) -> None:
     """Return once it answers; ends this run with its log if it does not."""
     end = time.monotonic() + START_SECONDS
-    path = "/ready" if server.name == OURS else "/health"
+    path = "/ready" if server.name.startswith(OURS) else "/health"
     while time.monotonic() < end and server.process.poll() is None:
         connection = HTTPConnection("127.0.0.1", server.port, timeout=5)
         try:
@@ -310,7 +311,7 @@ def table(row: Mapping[str, Any]) -> str:
         "| p50 ms, 1 client | p95 ms, 1 client | ours / this | peak MB | objects |",
         "|---" * 9 + "|",
     ]
-    ours = sides.get(OURS)
+    ours = next((one for name, one in sides.items() if name.startswith(OURS)), None)
     for name, one in sides.items():
         rates = one["all_images_per_second"]
         cells = [
@@ -341,8 +342,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--paddlex", type=Path, metavar="PYTHON")
     parser.add_argument("--litserve", type=Path, metavar="PYTHON")
     parser.add_argument("--litserve_workers", type=int, nargs="+", default=(1, 2))
-    parser.add_argument("--ours", nargs="*", default=[], help="more options of our command line")
-    parser.add_argument("--no_ours", action="store_true", help="leave our service out")
+    parser.add_argument(
+        "--ours",
+        nargs="*",
+        default=[""],
+        metavar="SETTINGS",
+        help="our service once with each of these settings, such as '' 'Serving.workers=2'",
+    )
     parser.add_argument("--figures", type=Path, help="file to write the figures to, as JSON")
     return parser
 
