@@ -279,7 +279,7 @@ class _Api:
         outcomes = await self._run(request, asked, write, deadline)
         if not asked.is_list:
             if isinstance(outcomes[0], RequestProblem):
-                raise outcomes[0]
+                return await self._refuse(request, outcomes[0])
             return _json(success(_log_id(request), outcomes[0]))
         parts = [
             to_json({"errorCode": one.status, "errorMsg": _sentence(one.message)})
@@ -302,7 +302,7 @@ class _Api:
         images = []
         for outcome in await self._outcomes(request, jobs):
             if isinstance(outcome, RequestProblem):
-                raise outcome
+                return await self._refuse(request, outcome)
             images.append(json.loads(outcome))
         return JSONResponse(write_infer(asked, self._service.model.model_name, images))
 
