@@ -4,6 +4,7 @@ import asyncio
 import hmac
 import json
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -128,9 +129,17 @@ async def _http_problem(request: Request, error: Exception) -> Response:
 
 def _failed(request: Request, status: int, message: str, headers: dict[str, str] | None = None) -> Response:
     """The reply of a request that failed, in the form of its protocol."""
+    message = _sentence(message)
     if request.url.path.startswith("/v2"):
         return JSONResponse({"error": message}, status, headers)
     return JSONResponse(failure(_log_id(request), status, message), status, headers)
+
+
+def _sentence(message: str) -> str:
+    """With a capital letter, unless it begins with the name of a field, and a full stop."""
+    begins_with_field = re.match(r"[\w.\[\]]*:", message)
+    first = message[:1] if begins_with_field else message[:1].upper()
+    return f"{first}{message[1:].rstrip('.')}."
 
 
 def _log_id(request: Request) -> str:
@@ -178,7 +187,7 @@ class _Outermost:
                 )
                 await reply(scope, receive, send_with_headers)
         except Exception:  # the client is told that it is our bug, and the log has the rest
-            LOGGER.exception("%s %s failed, request %s", request.method, request.url.path, log_id)
+            LOGGER.exception("%s %r failed, request %s", request.method, request.url.path, log_id)
             if status:
                 raise
             reply = _failed(request, 500, f"Internal error. The log of the service has more about {log_id}.")
@@ -267,10 +276,10 @@ class _Api:
         outcomes = await self._run(request, asked, write, deadline)
         if not asked.is_list:
             if isinstance(outcomes[0], RequestProblem):
-                raise outcomes[0]
+                return await self._refuse(request, outcomes[0])
             return _json(success(_log_id(request), outcomes[0]))
         parts = [
-            to_json({"errorCode": one.status, "errorMsg": one.message})
+            to_json({"errorCode": one.status, "errorMsg": _sentence(one.message)})
             if isinstance(one, RequestProblem)
             else one
             for one in outcomes
@@ -290,7 +299,7 @@ class _Api:
         images = []
         for outcome in await self._outcomes(request, jobs):
             if isinstance(outcome, RequestProblem):
-                raise outcome
+                return await self._refuse(request, outcome)
             images.append(json.loads(outcome))
         return JSONResponse(write_infer(asked, self._service.model.model_name, images))
 
@@ -298,7 +307,11 @@ class _Api:
         self, request: Request, asked: Asked, write: Callable[[Any], bytes], deadline: float
     ) -> list[bytes | RequestProblem]:
         """What each image of a request gives."""
-        contents = await asyncio.gather(*map(self._content, asked.images))
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                contents = await asyncio.gather(*map(self._content, asked.images))
+        except TimeoutError:
+            raise too_late() from None
         jobs = {
             index: Job(content, asked.options.threshold, write, deadline)
             for index, content in enumerate(contents)

@@ -15,14 +15,14 @@ from paddlex_seg.serving.problems import RequestProblem
 _JPEG_SEGMENTS = 4_000
 _JPEG_JUNK = 100_000  # bytes between segments
 _EXIF_SEGMENTS = 64
-_JPEG_SCANNED = 1_000_000_000  # pixels x scans: a progressive image has about 10 scans
+_JPEG_SCANNED = 1_500_000_000  # pixels x scans: a progressive image has about 10 scans
 _PNG_CHUNKS = 32_768  # 30 MB in the chunks of 8 kB that libpng writes are 3,700
 _TIFF_PAGES = 1_100  # previews included
 _TIFF_TAGS = 1_000  # of one page
 _TIFF_ALL_TAGS = 100_000
 _TIFF_NUMBERS = 262_144  # values of one tag, such as offsets of strips or tiles
 _TIFF_TILE = 1 << 24  # pixels
-_BMP_PACKED = 2_000_000  # pixels: Pillow decodes run lengths in Python
+_BMP_PACKED = 4_000_000  # pixels: Pillow decodes run lengths in Python
 _PAGE_IS_NO_IMAGE = 5  # bits of NewSubfileType: a preview, a mask
 
 
@@ -48,11 +48,8 @@ def count_pages(data: bytes) -> int:
 
 def check_exif(exif: bytes) -> None:
     """Raise RequestProblem if EXIF data have more tags than are useful, or tags that overlap."""
-    try:
-        for _ in _pages(exif.removeprefix(b"Exif\0\0"), most=1):
-            pass
-    except RequestProblem as problem:
-        raise _refusal(f"EXIF data: {problem.message}") from problem
+    for _ in _pages(exif.removeprefix(b"Exif\0\0"), most=1, where="its EXIF data have"):
+        pass
 
 
 def _refusal(what: str) -> RequestProblem:
@@ -99,9 +96,9 @@ def _check_jpeg(data: bytes) -> None:
             _check_scans(data, place, frame)
             break
     else:
-        raise _refusal("too many segments")
+        raise _refusal("it has too many segments")
     if len(exif) > _EXIF_SEGMENTS or data.count(b"8BIM", 0, place) > _JPEG_SEGMENTS:
-        raise _refusal("too much metadata")
+        raise _refusal("it has too much metadata")
     check_exif(b"".join(exif))
 
 
@@ -122,7 +119,7 @@ def _check_scans(data: bytes, place: int, frame: bytes) -> None:
         if scans > most:
             break
         place = found.end() + max(struct.unpack_from(">H", data, found.end())[0], 2)
-    raise _refusal(f"more than {most} scans")
+    raise _refusal(f"it has more than {most} scans")
 
 
 # PNG
@@ -137,7 +134,7 @@ def _check_png(data: bytes) -> None:
         if name == b"IEND":
             return
         place += 12 + length
-    raise _refusal("too many chunks")
+    raise _refusal("it has too many chunks")
 
 
 # TIFF, and the tags of EXIF, which have its form
@@ -195,7 +192,7 @@ def _check_tiff(data: bytes, max_pixels: int) -> None:
             raise _refusal("its strips or tiles are larger than the file")
 
 
-def _pages(data: bytes, most: int = _TIFF_PAGES) -> Iterator[_Page]:
+def _pages(data: bytes, most: int = _TIFF_PAGES, where: str = "it has") -> Iterator[_Page]:
     """The directories of tags, one after the other, up to ``most``. Ends where the chain is damaged.
 
     Raises RequestProblem if there are too many or their values overlap.
@@ -218,12 +215,12 @@ def _pages(data: bytes, most: int = _TIFF_PAGES) -> Iterator[_Page]:
             return
         if len(seen) == most:
             if most > 1:
-                raise _refusal(f"more than {most} pages")
+                raise _refusal(f"{where} more than {most:,} pages")
             return
         seen.add(offset)
         num_tags += count
         if count > _TIFF_TAGS or num_tags > _TIFF_ALL_TAGS:
-            raise _refusal("too many tags")
+            raise _refusal(f"{where} too many tags")
         start = offset + struct.calcsize(order + count_form)
         place = start + count * tag_bytes
         entries = data[start:place]
@@ -233,7 +230,7 @@ def _pages(data: bytes, most: int = _TIFF_PAGES) -> Iterator[_Page]:
             size = number * _TYPE_BYTES.get(kind, 0)
             num_bytes += size if size > inline else 0
             if num_bytes > len(data) or (number > _TIFF_NUMBERS and kind not in (1, 2, 6, 7)):
-                raise _refusal("its tags are larger than the file")
+                raise _refusal(f"{where} tags that are larger than the file")
             if tag in _READ_TAGS and kind in _TYPE_CODES:
                 values[tag] = _numbers(
                     data, order, kind, number, content, offset_form if size > inline else ""

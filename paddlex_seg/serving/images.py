@@ -18,7 +18,14 @@ from PIL import Image, UnidentifiedImageError
 
 from paddlex_seg.data.bands import BandFile, UnsupportedPixels, require_bounded_parts
 from paddlex_seg.data.foreign_files import foreign_content
-from paddlex_seg.data.images import DECODER_ERRORS, is_animated, load_image, open_image, pillow_to_rgb
+from paddlex_seg.data.images import (
+    DECODER_ERRORS,
+    is_animated,
+    load_image,
+    open_image,
+    pillow_to_rgb,
+    pixel_limit,
+)
 from paddlex_seg.errors import DatasetError
 from paddlex_seg.serving.image_parts import check_exif, check_parts, count_pages
 from paddlex_seg.serving.problems import RequestProblem
@@ -49,7 +56,7 @@ def decode_image(data: bytes, *, max_pixels: int, bands: Bands | None) -> NDArra
     kind = _kind_of(data)
     check_parts(kind, data, max_pixels)
     if kind != "TIFF":
-        with _answering(kind, _IN_MEMORY), _open(kind, data) as image:
+        with _answering(kind, _IN_MEMORY, max_pixels), _open(kind, data) as image:
             _check_size(image.height, image.width, max_pixels)
             check_exif(image.info.get("exif") or b"")
             if is_animated(image):
@@ -61,13 +68,13 @@ def decode_image(data: bytes, *, max_pixels: int, bands: Bands | None) -> NDArra
     with tempfile.TemporaryDirectory() as folder:  # readers of TIFFs and of bands take files
         path = Path(folder) / "image"
         _write(path, data)
-        with _answering(kind, str(path)):
+        with _answering(kind, str(path), max_pixels):
             _check_file(path, max_pixels, bands)
             return load_image(path, bands=bands)
 
 
 @contextmanager
-def _answering(kind: str, name: str) -> Iterator[None]:
+def _answering(kind: str, name: str, max_pixels: int) -> Iterator[None]:
     """Turns what readers raise into a RequestProblem. ``name``: of the image in their messages."""
     try:
         yield
@@ -76,7 +83,10 @@ def _answering(kind: str, name: str) -> Iterator[None]:
     except (DatasetError, *DECODER_ERRORS, MemoryError, Image.DecompressionBombError) as error:
         cause = error.__cause__ if isinstance(error, DatasetError) and error.__cause__ is not None else error
         if isinstance(cause, Image.DecompressionBombError):
-            raise _too_large(_without(name, cause)) from error
+            found = re.search(r"\d+", str(cause))  # of pixels, beyond Pillow's limit or that of bands
+            number = f"{int(found[0]):,}" if found else "too many"
+            limit = min(max_pixels, pixel_limit())
+            raise _too_large(f"it has {number} pixels; the limit is {limit:,}") from error
         unknown = isinstance(cause, UnidentifiedImageError)
         reason = "its header cannot be read" if unknown else _without(name, cause) or type(cause).__name__
         raise RequestProblem(

@@ -72,6 +72,9 @@ class Job:
 
     def fail(self, error: BaseException) -> None:
         """End the job with an exception, unless it has ended."""
+        if isinstance(error, RequestProblem):
+            # Its traceback would keep the image, in a circle, until the next garbage collection.
+            error.__traceback__ = error.__cause__ = error.__context__ = None
         try:
             self.future.set_exception(error)
         except InvalidStateError:
@@ -141,7 +144,7 @@ class Service:
         self.is_draining = False
         self._batch_size, self._max_pixels = batch_size, max_image_pixels
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._open: set[Job] = set()
+        self._open: dict[int, Job] = {}
         self._models: queue.SimpleQueue[ServedModel] = queue.SimpleQueue()
         for model in models:
             self._models.put(model)
@@ -160,13 +163,14 @@ class Service:
 
     def put(self, job: Job) -> None:
         """Let a job wait for its turn. The caller has a place for it."""
-        self._open.add(job)
-        job.future.add_done_callback(lambda _: self._open.discard(job))
+        number = id(job)  # a callback with the job itself would be a circle that keeps the image
+        self._open[number] = job
+        job.future.add_done_callback(lambda _: self._open.pop(number))
         self._jobs.put(job)
 
     def refuse_waiting(self) -> None:
         """End all jobs that are not done."""
-        for job in tuple(self._open):
+        for job in tuple(self._open.values()):
             job.fail(RequestProblem(503, "The service is stopping. Send the request again.", retry_after=1))
 
     def close(self) -> None:
@@ -235,10 +239,11 @@ class Service:
 
     def _decoded(self, job: Job) -> NDArray[np.uint8] | None:
         """The image, RGB; None if nobody waits for its result, or it cannot be decoded."""
+        data, job.data = job.data, b""
         if not self._is_wanted(job):
             return None
         try:
-            return decode_image(job.data, max_pixels=self._max_pixels, bands=self.model.bands)
+            return decode_image(data, max_pixels=self._max_pixels, bands=self.model.bands)
         except Exception as error:  # also a bug in decoding concerns this job only
             job.fail(error)
             return None

@@ -188,6 +188,7 @@ BAD_REQUESTS = [
     ({"files": [("image", b"a")] * 5}, 400, "form"),
     ({"files": {"image": coded_image(1)}, "data": {"threshold": "abc"}}, 422, "threshold: found 'abc'"),
     ({"files": {"image": coded_image(1)}, "data": {"visualize": "maybe"}}, 422, "visualize"),
+    ({"content": b"a", "headers": {"Content-Type": "image/png", "Content-Encoding": "gzip"}}, 415, "'gzip'"),
     ({"content": b"", "headers": {"Content-Type": "image/png"}}, 415, ""),
     ({"content": b"<svg/>", "headers": {"Content-Type": "image/svg+xml"}}, 415, ""),
     ({"content": b"x" * 1_000_001, "headers": {"Content-Type": "image/png"}}, 413, "larger than 1 MB"),
