@@ -4,6 +4,7 @@ import base64
 import json
 import re
 from collections.abc import Iterator
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -546,11 +547,33 @@ def test_the_reason_of_the_server_is_shown(visit: Visit) -> None:
     assert visit.refusals
 
 
+def fulfill(route: Any, **reply: Any) -> None:
+    """Reply in place of the server."""
+    route.fulfill(**reply)
+
+
+def test_replies_of_a_proxy_are_put_into_words(visit: Visit) -> None:
+    page = visit.open()
+    words = {
+        200: "The reply cannot be read. It was cut off, or it is not from this service.",
+        413: "The image is larger than the server takes.",
+        502: "The server behind the proxy does not answer.",
+        418: "The server replied with the status 418.",
+    }
+    for count, (status, text) in enumerate(words.items(), start=1):
+        reply = partial(fulfill, status=status, content_type="text/html", body="<html>nginx</html>")
+        page.route("**/instance-segmentation**", reply, times=1)
+        give(page, image_file(f"{status}.png"))
+        wait_for(page, "failed", count)
+        assert page.locator("#notice p").inner_text() == text
+        assert page.locator("#notice button").is_visible() == (status in (200, 502))
+
+
 def test_images_that_are_too_large_are_refused(visit: Visit) -> None:
     page = visit.open()
     give(page, image_file("wide.png", (900, 10_001)))
     wait_for(page, "failed")
-    assert "pixels" in page.locator("#notice").inner_text()
+    assert "it has 9,000,900 pixels" in page.locator("#notice").inner_text()
     sent = len(visit.predictions)
     give(page, {"name": "heavy.png", "mimeType": "image/png", "buffer": bytes(2_100_000)})
     wait_for(page, "failed", 2)
@@ -583,8 +606,10 @@ def test_a_server_that_has_gone_is_said_and_asked_again(browser: Any) -> None:
 
 def test_the_page_waits_while_the_server_is_busy(visit: Visit) -> None:
     page = visit.open()
-    refusal = {"status": 429, "headers": {"Retry-After": "1"}, "json": {"errorMsg": "The queue is full."}}
-    page.route("**/instance-segmentation**", lambda route: route.fulfill(**refusal), times=1)
+    refusal = partial(
+        fulfill, status=429, headers={"Retry-After": "1"}, json={"errorMsg": "The queue is full."}
+    )
+    page.route("**/instance-segmentation**", refusal, times=1)
     give(page, image_file())
     wait_for(page, "waiting")
     assert page.locator("#notice").inner_text() == "The queue is full. Sent again in 1 s."
