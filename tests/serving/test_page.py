@@ -3,7 +3,7 @@
 import base64
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -109,11 +109,26 @@ def wait_for(page: Any, state: str, count: int = 1) -> None:
     page.locator(f"#strip li[data-state={state}]").nth(count - 1).wait_for()
 
 
+def wait_for_image(page: Any) -> None:
+    """Wait until the image is decoded."""
+    page.locator("#stage[aria-busy=false]").wait_for()
+
+
+def until(page: Any, condition: Callable[[], object]) -> None:
+    """Wait until something holds, for things that no element tells."""
+    for _ in range(500):
+        if condition():
+            return
+        page.wait_for_timeout(20)
+    pytest.fail("it did not become true within 10 s")
+
+
 def opened(visit: Visit, *files: dict[str, Any]) -> Any:
     """The page with the results of these images, by default of one of the scene."""
     page = visit.open()
     give(page, *(files or (image_file(),)))
     wait_for(page, "done", max(1, len(files)))
+    wait_for_image(page)
     return page
 
 
@@ -259,6 +274,7 @@ def test_chosen_images_are_sent_once_and_shown_with_their_objects(visit: Visit) 
     assert page.locator("#strip .name").all_inner_texts() == ["one.png", "two.png"]
     assert page.locator("#strip .state").all_inner_texts() == ["3 objects", "3 objects"]
     page.get_by_role("status").get_by_text("one.png, 400 × 300: 3 objects shown, score above 0.50").wait_for()
+    wait_for_image(page)
     assert drawn(page, "image", 5, 5) == [120, 120, 120, 255]
     red, green, blue, alpha = drawn(page, "overlay", 90, 120)
     assert np.abs(np.subtract((red, green, blue), class_colour(0))).max() <= 2 and alpha == round(0.45 * 255)
@@ -340,8 +356,7 @@ def test_the_image_is_zoomed_at_the_pointer_and_moved(visit: Visit) -> None:
     page.mouse.move(*at(page, 230, 80))
     for _ in range(5):
         page.mouse.wheel(0, -200)
-    page.wait_for_timeout(100)
-    assert int(percent.inner_text().split()[0]) > 3 * int(fitted.split()[0])
+    until(page, lambda: int(percent.inner_text().split()[0]) > 5.5 * int(fitted.split()[0]))
     x, y = at(page, 230, 80)
     tip = page.locator(".tip")  # beside the pointer, where the same point of the image still is
     assert tip.inner_text().startswith("washer")
@@ -405,9 +420,10 @@ def test_an_image_that_the_browser_cannot_decode_is_shown_as_the_server_sees_it(
     assert len(visit.predictions) == 2, page.locator("#status").inner_text()
     assert drawn(page, "image", 3, 3) == [120, 120, 120, 255]  # upright: 400 wide
     page.get_by_role("button", name=re.compile("^scan.tif")).click()
-    page.wait_for_timeout(300)
+    until(page, lambda: len(visit.predictions) == 3)
+    wait_for_image(page)
     assert drawn(page, "image", 3, 3)[3] == 255 and drawn(page, "overlay", 90, 120)[3] > 0
-    assert len(visit.predictions) == 3 and "threshold=1&visualize=true" in visit.predictions[2]
+    assert "threshold=1&visualize=true" in visit.predictions[2]
 
 
 def test_an_image_that_the_browser_turns_otherwise_is_shown_as_the_server_sees_it(visit: Visit) -> None:
@@ -419,9 +435,9 @@ def test_an_image_that_the_browser_turns_otherwise_is_shown_as_the_server_sees_i
       };
     """)
     page = opened(visit, image_file("turned.jpg", (WIDTH, HEIGHT), exif=turned()))
-    page.wait_for_timeout(300)
+    until(page, lambda: len(visit.predictions) == 2)
+    wait_for_image(page)
     assert drawn(page, "image", 3, 3)[3] == 255  # not as high as the window, with nothing at its sides
-    assert len(visit.predictions) == 2
 
 
 def turned() -> Image.Exif:
@@ -463,11 +479,14 @@ def test_an_image_of_24_megapixels_with_300_objects(browser: Any) -> None:
             page.get_by_role("status").get_by_text("large.jpg, 6000 × 4000: 300 objects shown").wait_for()
             page.get_by_role("button", name="100 %").click()
             page.locator("#objects button").nth(149).click()  # comes into view
-            page.wait_for_timeout(100)
-            code = """() => [...document.querySelectorAll("#stage canvas")].map((canvas) => {
-              const middle = [canvas.width / 2, canvas.height / 2];
-              return canvas.getContext("2d").getImageData(...middle, 1, 1).data[3] > 0;
-            })"""
+            wait_for_image(page)
+            code = """async () => {
+              await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+              return [...document.querySelectorAll("#stage canvas")].map((canvas) => {
+                const middle = [canvas.width / 2, canvas.height / 2];
+                return canvas.getContext("2d").getImageData(...middle, 1, 1).data[3] > 0;
+              });
+            }"""
             assert page.evaluate(code) == [True, True]
             name, content = download(page, "PNG")
             with Image.open(BytesIO(content)) as image:

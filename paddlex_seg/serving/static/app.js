@@ -188,11 +188,16 @@ async function show(item) {
   item?.entry.scrollIntoView({ block: "nearest", inline: "nearest" });
   showLevels([]);
   showItem();
+  find("stage").setAttribute("aria-busy", Boolean(item));
   if (!item) return;
   const levels = await loadLevels(item);
-  if (current === item) showLevels(levels);
-  else close(levels);
+  if (current !== item) {
+    close(levels);
+    return;
+  }
+  showLevels(levels);
   showItem();
+  find("stage").setAttribute("aria-busy", false);
 }
 
 function showLevels(levels) {
