@@ -284,6 +284,17 @@ def test_chosen_images_are_sent_once_and_shown_with_their_objects(visit: Visit) 
     assert len(visit.predictions) == 2
 
 
+def test_the_model_and_its_classes_are_named(visit: Visit) -> None:
+    page = visit.open()
+    page.get_by_text("toy, 3 classes").click()
+    assert page.get_by_role("list", name="Classes").inner_text().splitlines() == list(LABELS)
+    assert page.locator("#facts").inner_text().split() == (
+        ["Model", "toy", "Backend", "paddle", "Precision", "f32", "Device", "cpu"]
+    )
+    page.keyboard.press("Escape")
+    assert page.get_by_role("list", name="Classes").is_hidden()
+
+
 def test_the_threshold_moves_without_a_request(visit: Visit) -> None:
     page = opened(visit)
     before = list(visit.requests)
@@ -698,7 +709,10 @@ def test_thresholds_of_classes_hold_until_the_slider_is_moved(browser: Any) -> N
             page = opened(visit)
             assert page.locator("#threshold-value").inner_text() == "by class"
             assert [row.split()[0] for row in rows(page)] == ["bolt", "<b>nut</b>", "bolt"]
+            limits = page.locator("#classes .muted").all_inner_texts()
+            assert limits == ["above 0.20", "above 0.80", "above 0.50"]
             set_threshold(page, 0.65)
+            assert page.locator("#classes .muted").all_inner_texts() == [""] * 3
             assert [row.split()[0] for row in rows(page)] == ["bolt", "washer"]
             page.get_by_role("button", name="Reset").click()
             assert page.locator("#threshold-value").inner_text() == "by class" and len(rows(page)) == 3

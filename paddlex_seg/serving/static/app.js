@@ -394,6 +394,12 @@ find("zoom-in").addEventListener("click", () => viewer.zoomBy(1.25));
 find("zoom-out").addEventListener("click", () => viewer.zoomBy(0.8));
 find("fit").addEventListener("click", () => viewer.fit());
 find("actual").addEventListener("click", () => viewer.actualSize());
+for (const kind of ["click", "keydown"]) {
+  document.addEventListener(kind, (event) => {
+    const isAway = kind === "click" ? !find("about").contains(event.target) : event.key === "Escape";
+    if (isAway) find("about").open = false;
+  });
+}
 find("notice")
   .querySelector("button")
   .addEventListener("click", () => segment(current));
