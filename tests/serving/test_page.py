@@ -360,6 +360,22 @@ def test_an_object_under_the_pointer_says_what_it_is(visit: Visit) -> None:
     assert tip.is_hidden()
 
 
+def test_fingers_point_and_zoom(browser: Any, service: Any) -> None:
+    for visit in visiting(browser, service.url, has_touch=True):
+        page = opened(visit)
+        page.touchscreen.tap(*at(page, 230, 80))
+        assert page.locator(".tip").inner_text().startswith("washer 0.70")
+        page.touchscreen.tap(*at(page, 10, 290))
+        assert page.locator(".tip").is_hidden()
+        fitted = int(page.locator("#percent").inner_text().split()[0])
+        x, y = at(page, 200, 150)
+        touch = visit.context.new_cdp_session(page)
+        for kind, half in (("touchStart", 50), ("touchMove", 75), ("touchMove", 150), ("touchEnd", 0)):
+            points = [{"x": x + side * half, "y": y, "id": side} for side in (-1, 1) if half]
+            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        until(page, lambda: abs(int(page.locator("#percent").inner_text().split()[0]) - 3 * fitted) < 5)
+
+
 def test_the_image_is_zoomed_at_the_pointer_and_moved(visit: Visit) -> None:
     page = opened(visit)
     percent = page.locator("#percent")
@@ -618,8 +634,8 @@ def test_a_server_that_has_gone_is_said_and_asked_again(browser: Any) -> None:
         for visit in visiting(browser, running.url):
             page = opened(visit)
             visit.page.route("**/instance-segmentation**", lambda route: route.abort("connectionrefused"))
-            give(page, image_file("later.png"))
-            wait_for(page, "failed")
+            give(page, image_file("later.png"), image_file("last.png"))
+            wait_for(page, "failed", 2)
             notice = page.locator("#notice")
             assert re.fullmatch(
                 r"The server at 127\.0\.0\.1:\d+ does not answer\. .*still running\.\s+Try again",
@@ -627,9 +643,9 @@ def test_a_server_that_has_gone_is_said_and_asked_again(browser: Any) -> None:
             )
             visit.page.unroute("**/instance-segmentation**")
             notice.get_by_role("button", name="Try again").click()
-            wait_for(page, "done", 2)
+            wait_for(page, "done", 3)  # all of them
             running.stop()
-            give(page, image_file("last.png"))
+            give(page, image_file("too_late.png"))
             wait_for(page, "failed")
             assert "does not answer" in notice.inner_text()
 

@@ -402,5 +402,7 @@ for (const kind of ["click", "keydown"]) {
 }
 find("notice")
   .querySelector("button")
-  .addEventListener("click", () => segment(current));
+  .addEventListener("click", () => {
+    for (const item of items.filter((one) => one.state === "failed" && one.mayRetry)) segment(item);
+  });
 connection.connect();
