@@ -4,6 +4,7 @@ import base64
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -79,13 +80,17 @@ def service() -> Iterator[Any]:
 @pytest.fixture
 def visit(browser: Any, service: Any) -> Iterator[Visit]:
     """A visit of the page, without an image yet. It ends with a look at what went wrong in the browser."""
-    yield from visiting(browser, service.url)
+    with visiting(browser, service.url) as visit:
+        yield visit
 
 
+@contextmanager
 def visiting(browser: Any, url: str, **context: Any) -> Iterator[Visit]:
     visit = Visit(browser, url, **context)
-    yield visit
-    visit.context.close()
+    try:
+        yield visit
+    finally:
+        visit.context.close()
     assert not visit.problems
 
 
@@ -361,7 +366,7 @@ def test_an_object_under_the_pointer_says_what_it_is(visit: Visit) -> None:
 
 
 def test_fingers_point_and_zoom(browser: Any, service: Any) -> None:
-    for visit in visiting(browser, service.url, has_touch=True):
+    with visiting(browser, service.url, has_touch=True) as visit:
         page = opened(visit)
         page.touchscreen.tap(*at(page, 230, 80))
         assert page.locator(".tip").inner_text().startswith("washer 0.70")
@@ -497,27 +502,26 @@ def test_an_image_of_24_megapixels_with_300_objects(browser: Any) -> None:
             polygons_to_rles([[x1, y1, x2, y1, x2, y2, x1, y2] for x1, y1, x2, y2 in boxes], (4000, 6000))
         ),
     )
-    with serving(PlantedModel(found)) as running:
-        for visit in visiting(browser, running.url):
-            page = visit.open()
-            give(page, image_file("large.jpg", (4000, 6000)))
-            wait_for(page, "done")
-            set_threshold(page, 0.05)
-            page.get_by_role("status").get_by_text("large.jpg, 6000 × 4000: 300 objects shown").wait_for()
-            page.get_by_role("button", name="100 %").click()
-            page.locator("#objects button").nth(149).click()  # comes into view
-            wait_for_image(page)
-            code = """async () => {
-              await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
-              return [...document.querySelectorAll("#stage canvas")].map((canvas) => {
-                const middle = [canvas.width / 2, canvas.height / 2];
-                return canvas.getContext("2d").getImageData(...middle, 1, 1).data[3] > 0;
-              });
-            }"""
-            assert page.evaluate(code) == [True, True]
-            name, content = download(page, "PNG")
-            with Image.open(BytesIO(content)) as image:
-                assert (name, image.size) == ("large_drawn.png", (6000, 4000))
+    with serving(PlantedModel(found)) as running, visiting(browser, running.url) as visit:
+        page = visit.open()
+        give(page, image_file("large.jpg", (4000, 6000)))
+        wait_for(page, "done")
+        set_threshold(page, 0.05)
+        page.get_by_role("status").get_by_text("large.jpg, 6000 × 4000: 300 objects shown").wait_for()
+        page.get_by_role("button", name="100 %").click()
+        page.locator("#objects button").nth(149).click()  # comes into view
+        wait_for_image(page)
+        code = """async () => {
+          await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+          return [...document.querySelectorAll("#stage canvas")].map((canvas) => {
+            const middle = [canvas.width / 2, canvas.height / 2];
+            return canvas.getContext("2d").getImageData(...middle, 1, 1).data[3] > 0;
+          });
+        }"""
+        assert page.evaluate(code) == [True, True]
+        name, content = download(page, "PNG")
+        with Image.open(BytesIO(content)) as image:
+            assert (name, image.size) == ("large_drawn.png", (6000, 4000))
 
 
 # ---- downloads
@@ -630,24 +634,23 @@ def test_images_that_are_too_large_are_refused(visit: Visit) -> None:
 
 
 def test_a_server_that_has_gone_is_said_and_asked_again(browser: Any) -> None:
-    with serving(PlantedModel()) as running:
-        for visit in visiting(browser, running.url):
-            page = opened(visit)
-            visit.page.route("**/instance-segmentation**", lambda route: route.abort("connectionrefused"))
-            give(page, image_file("later.png"), image_file("last.png"))
-            wait_for(page, "failed", 2)
-            notice = page.locator("#notice")
-            assert re.fullmatch(
-                r"The server at 127\.0\.0\.1:\d+ does not answer\. .*still running\.\s+Try again",
-                notice.inner_text(),
-            )
-            visit.page.unroute("**/instance-segmentation**")
-            notice.get_by_role("button", name="Try again").click()
-            wait_for(page, "done", 3)  # all of them
-            running.stop()
-            give(page, image_file("too_late.png"))
-            wait_for(page, "failed")
-            assert "does not answer" in notice.inner_text()
+    with serving(PlantedModel()) as running, visiting(browser, running.url) as visit:
+        page = opened(visit)
+        visit.page.route("**/instance-segmentation**", lambda route: route.abort("connectionrefused"))
+        give(page, image_file("later.png"), image_file("last.png"))
+        wait_for(page, "failed", 2)
+        notice = page.locator("#notice")
+        assert re.fullmatch(
+            r"The server at 127\.0\.0\.1:\d+ does not answer\. .*still running\.\s+Try again",
+            notice.inner_text(),
+        )
+        visit.page.unroute("**/instance-segmentation**")
+        notice.get_by_role("button", name="Try again").click()
+        wait_for(page, "done", 3)  # all of them
+        running.stop()
+        give(page, image_file("too_late.png"))
+        wait_for(page, "failed")
+        assert "does not answer" in notice.inner_text()
 
 
 def test_the_page_waits_while_the_server_is_busy(visit: Visit) -> None:
@@ -681,57 +684,52 @@ def test_at_most_two_images_are_sent_at_once(visit: Visit) -> None:
 
 
 def test_the_api_key_is_asked_for_and_kept_in_memory_only(browser: Any) -> None:
-    with serving(PlantedModel(), api_key="s3cret") as running:
-        for visit in visiting(browser, running.url):
-            page = visit.open()
-            key = page.get_by_label("API key")
-            key.fill("wrong")
-            key.press("Enter")
-            page.get_by_text("The server did not accept this key.").wait_for()
-            give(page, image_file())
-            key.fill("s3cret")
-            page.get_by_role("button", name="Use this key").click()
-            wait_for(page, "done")
-            assert key.is_hidden()
-            kept = page.evaluate(
-                "[document.cookie, localStorage.length, sessionStorage.length, location.href]"
-            )
-            assert kept == ["", 0, 0, f"{running.url}/"]
-            assert not any("s3cret" in url for _, url in visit.requests)
+    with serving(PlantedModel(), api_key="s3cret") as running, visiting(browser, running.url) as visit:
+        page = visit.open()
+        key = page.get_by_label("API key")
+        key.fill("wrong")
+        key.press("Enter")
+        page.get_by_text("The server did not accept this key.").wait_for()
+        give(page, image_file())
+        key.fill("s3cret")
+        page.get_by_role("button", name="Use this key").click()
+        wait_for(page, "done")
+        assert key.is_hidden()
+        kept = page.evaluate("[document.cookie, localStorage.length, sessionStorage.length, location.href]")
+        assert kept == ["", 0, 0, f"{running.url}/"]
+        assert not any("s3cret" in url for _, url in visit.requests)
 
 
 def test_the_page_of_the_api_describes_every_path(browser: Any) -> None:
-    with serving(PlantedModel(), api_key="s3cret") as running:
-        for visit in visiting(browser, running.url):
-            page = visit.open("/docs")
-            page.get_by_label("API key").fill("s3cret")
-            page.get_by_role("button", name="Use this key").click()
-            page.get_by_text("An example").wait_for()
-            paths = running.app.openapi()["paths"]
-            shown = page.locator(".operation > summary code").all_inner_texts()
-            assert shown == [path for path, methods in paths.items() for _ in methods]
-            predict = page.locator("details[open]")
-            rows = [" ".join(row.split()) for row in predict.locator("tr").all_inner_texts()]
-            assert "result.instances[].bbox list of number, required x1, y1, x2, y2" in rows
-            assert "maskFormat rle | full_rle | polygon | png | none, default rle" in rows
-            assert "curl -H 'X-API-Key: ...'" in page.locator("#example pre").inner_text()
+    with serving(PlantedModel(), api_key="s3cret") as running, visiting(browser, running.url) as visit:
+        page = visit.open("/docs")
+        page.get_by_label("API key").fill("s3cret")
+        page.get_by_role("button", name="Use this key").click()
+        page.get_by_text("An example").wait_for()
+        paths = running.app.openapi()["paths"]
+        shown = page.locator(".operation > summary code").all_inner_texts()
+        assert shown == [path for path, methods in paths.items() for _ in methods]
+        predict = page.locator("details[open]")
+        rows = [" ".join(row.split()) for row in predict.locator("tr").all_inner_texts()]
+        assert "result.instances[].bbox list of number, required x1, y1, x2, y2" in rows
+        assert "maskFormat rle | full_rle | polygon | png | none, default rle" in rows
+        assert "curl -H 'X-API-Key: ...'" in page.locator("#example pre").inner_text()
 
 
 def test_thresholds_of_classes_hold_until_the_slider_is_moved(browser: Any) -> None:
     model = PlantedModel()
     model.thresholds = (0.2, 0.8, 0.5)
-    with serving(model) as running:
-        for visit in visiting(browser, running.url):
-            page = opened(visit)
-            assert page.locator("#threshold-value").inner_text() == "by class"
-            assert [row.split()[0] for row in rows(page)] == ["bolt", "<b>nut</b>", "bolt"]
-            limits = page.locator("#classes .muted").all_inner_texts()
-            assert limits == ["above 0.20", "above 0.80", "above 0.50"]
-            set_threshold(page, 0.65)
-            assert page.locator("#classes .muted").all_inner_texts() == [""] * 3
-            assert [row.split()[0] for row in rows(page)] == ["bolt", "washer"]
-            page.get_by_role("button", name="Reset").click()
-            assert page.locator("#threshold-value").inner_text() == "by class" and len(rows(page)) == 3
+    with serving(model) as running, visiting(browser, running.url) as visit:
+        page = opened(visit)
+        assert page.locator("#threshold-value").inner_text() == "by class"
+        assert [row.split()[0] for row in rows(page)] == ["bolt", "<b>nut</b>", "bolt"]
+        limits = page.locator("#classes .muted").all_inner_texts()
+        assert limits == ["above 0.20", "above 0.80", "above 0.50"]
+        set_threshold(page, 0.65)
+        assert page.locator("#classes .muted").all_inner_texts() == [""] * 3
+        assert [row.split()[0] for row in rows(page)] == ["bolt", "washer"]
+        page.get_by_role("button", name="Reset").click()
+        assert page.locator("#threshold-value").inner_text() == "by class" and len(rows(page)) == 3
 
 
 # ---- for everyone
@@ -794,7 +792,7 @@ def contrast(first: str, second: str) -> float:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_texts_can_be_read_in_light_and_dark(browser: Any, service: Any, scheme: str) -> None:
-    for visit in visiting(browser, service.url, color_scheme=scheme):
+    with visiting(browser, service.url, color_scheme=scheme) as visit:
         page = visit.open()
         give(page, image_file(), {"name": "a.txt", "mimeType": "text/plain", "buffer": b"x"})
         wait_for(page, "done")
@@ -819,7 +817,7 @@ def test_texts_can_be_read_in_light_and_dark(browser: Any, service: Any, scheme:
 
 @pytest.mark.parametrize("size", [(320, 640), (640, 400), (1024, 640)], ids=str)
 def test_nothing_is_cut_off_in_small_windows(browser: Any, service: Any, size: tuple[int, int]) -> None:
-    for visit in visiting(browser, service.url, viewport={"width": size[0], "height": size[1]}):
+    with visiting(browser, service.url, viewport={"width": size[0], "height": size[1]}) as visit:
         page = opened(visit, image_file("a rather long name of an image from the line 17.png"))
         assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
         for name in ("Add images", "Zoom out", "JSON", "LabelMe"):
