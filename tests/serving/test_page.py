@@ -472,6 +472,16 @@ def test_an_image_that_the_browser_turns_otherwise_is_shown_as_the_server_sees_i
     assert drawn(page, "image", 3, 3)[3] == 255  # not as high as the window, with nothing at its sides
 
 
+def test_objects_are_listed_and_saved_when_their_image_cannot_be_shown(visit: Visit) -> None:
+    visit.page.add_init_script("window.createImageBitmap = async () => { throw new Error('No memory.'); }")
+    page = opened(visit)
+    assert page.locator("#notice").inner_text() == "The image cannot be shown. No memory."
+    page.locator("#objects button").nth(1).click()
+    assert page.locator("#objects tr.hot").inner_text().startswith("washer")
+    assert page.get_by_role("button", name="PNG", exact=True).is_disabled()
+    assert len(json.loads(download(page, "JSON")[1])["result"]["instances"]) == 3
+
+
 def turned() -> Image.Exif:
     """The EXIF data of an image that is stored lying on its side."""
     exif = Image.Exif()
@@ -595,6 +605,13 @@ def test_the_reason_of_the_server_is_shown(visit: Visit) -> None:
     assert page.locator("#strip .state").all_inner_texts() == ["Failed", "3 objects"]
     assert page.get_by_role("button", name="JSON").is_disabled()
     assert visit.refusals
+    page.get_by_role("button", name="Remove notes.txt").click()
+    assert notice.is_hidden()
+    give(page, {"name": "more.txt", "mimeType": "text/plain", "buffer": b"no image"})
+    wait_for(page, "failed")
+    page.get_by_role("button", name="Remove scene.png").click()
+    page.get_by_role("button", name="Remove more.txt").click()
+    assert notice.is_hidden() and page.get_by_text("Drop images here").is_visible()
 
 
 def fulfill(route: Any, **reply: Any) -> None:

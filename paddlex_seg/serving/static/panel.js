@@ -216,9 +216,9 @@ export class Panel {
   }
 }
 
-/** What is said about an object, line by line. */
-export function describe({ className, score, mask, box: [x1, y1, x2, y2] }, imageArea) {
-  const part = ((100 * mask.area) / imageArea).toPrecision(2);
+/** What is said about an object in an image of this height and width, line by line. */
+export function describe({ className, score, mask, box: [x1, y1, x2, y2] }, [height, width]) {
+  const part = ((100 * mask.area) / (height * width)).toPrecision(2);
   return [
     `${className} ${score.toFixed(2)}`,
     `Area ${numbers.format(mask.area)} px, ${Number(part)} % of the image`,
