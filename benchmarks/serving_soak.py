@@ -1,7 +1,8 @@
 """Memory and open files of the service during thousands of mixed requests, with a model of 20 ms.
 
 20 % of the requests are mistakes, and 10 % of the clients close the connection without waiting. Run:
-``python benchmarks/serving_soak.py --requests 3000``. The service is a process of its own.
+``python benchmarks/serving_soak.py --requests 3000``. The service is a process of its own. With
+``--command``, it is a command instead, such as ``--command --serve --pipeline my.yaml``.
 """
 
 import argparse
@@ -9,7 +10,6 @@ import asyncio
 import base64
 import os
 import random
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,7 +19,12 @@ import numpy as np
 
 HELPERS = Path(__file__).parent.parent / "tests" / "helpers"
 sys.path.insert(0, str(HELPERS))
-from served_model import coded_image, serving  # noqa: E402
+from serve_command import serve_command  # noqa: E402
+from served_model import TwentyMsModel, coded_image  # noqa: E402
+
+from paddlex_seg.config.schema import ServingConfig  # noqa: E402
+from paddlex_seg.runtime.log import start_log  # noqa: E402
+from paddlex_seg.serving.server import serve  # noqa: E402
 
 PATH = "/instance-segmentation"
 CLIENTS = 8
@@ -30,30 +35,24 @@ WARM_UP = 0.2  # part of the requests that is left out of the slope
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=3000)
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--toy", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--command", nargs=argparse.REMAINDER, help="options of our command line")
     options = parser.parse_args()
-    if options.serve:
-        serve()
+    if options.toy:
+        start_log()
+        serve(lambda device: TwentyMsModel(), ["cpu"], ServingConfig(port=0))
         return
-    command = [sys.executable, __file__, "--serve"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        url = process.stdout.readline().strip()
-        rows = asyncio.run(send_all(url, process.pid, options.requests))
-        process.stdin.close()  # type: ignore[union-attr]  # it is a pipe
+    own = [__file__, "--toy"]
+    command = ["-m", "paddlex_seg", *options.command, "--port", "0"] if options.command else own
+    with serve_command(*command, starter=[]) as running:
+        rows = asyncio.run(send_all(running.url, running.process.pid, options.requests))
+        assert running.stop() == 0
     kept = np.array([row for row in rows if row[0] >= WARM_UP * options.requests])
     slope = np.polyfit(kept[:, 0] / 1000, kept[:, 1], 1)[0]
     print("memory in MB:", *(f"{row[1]:.0f}" for row in rows[:: max(1, len(rows) // 20)]))
     print(f"memory {kept[0, 1]:.1f} to {kept[-1, 1]:.1f} MB, slope {slope:+.2f} MB per 1,000 requests")
     print(f"open files {kept[0, 2]:.0f} to {kept[-1, 2]:.0f}, at most {kept[:, 2].max():.0f}")
     print(f"threads {kept[0, 3]:.0f} to {kept[-1, 3]:.0f}")
-
-
-def serve() -> None:
-    """Serve until standard input ends."""
-    with serving() as running:
-        print(running.url, flush=True)
-        sys.stdin.read()
 
 
 async def send_all(url: str, pid: int, requests: int) -> list[tuple[int, float, int, int]]:

@@ -107,7 +107,7 @@ def require_certified(file: Path, backend: BackendName) -> None:
 def _require_same_parts(file: Path, entry: Entry) -> None:
     """Raise CertificateError if a file beside ``file``, as .bin beside .xml, is not that of an entry."""
     for name, expected in entry.sha256.items():
-        part = file.with_name(name)
+        part = file.parent / Path(name).name  # a part stands beside the file, whatever its name says
         if part.stem == file.stem and (not part.is_file() or sha256_of(part) != expected):
             raise CertificateError(
                 f"{part} is not the file that the certificate of {file.name} is about: expected the SHA-256 "

@@ -23,6 +23,7 @@ OFFICIAL_LIMITS = {"DETR": 100, "RCNN": 100, "PPYOLOE": 300, "SOLOv2": 100}  # o
 NAME_PARTS = {"DETR": "DETR", "RCNN": "RCNN", "PPYOLOE": "PP-YOLOE", "SOLOv2": "SOLOV2"}
 # PaddleX's names; the index is OpenCV's number.
 INTERPOLATION_NAMES = ("NEAREST", "LINEAR", "BICUBIC", "AREA", "LANCZOS4")
+_MOST_VALUES = 200_000  # of a description, with all that its aliases stand for
 LARGEST_SIDE = 16384  # pixels of a network input; such an image takes 3 GB
 ADVICE = "Correct the file, copy the exported folder again, or export the model into another folder."
 
@@ -141,7 +142,8 @@ def name_fits_arch(name: str, arch: str) -> bool:
 
 def _load_yaml(path: Path) -> Mapping[str, Any]:
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        _require_bounded(document)
     except FileNotFoundError:
         raise BackendError(f"{path}: the file is missing. {ADVICE}") from None
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: no UTF-8, no date
@@ -149,6 +151,28 @@ def _load_yaml(path: Path) -> Mapping[str, Any]:
     if not isinstance(document, Mapping):
         raise BackendError(f"{path}: expected a YAML mapping with keys. {ADVICE}")
     return document
+
+
+class _Loader(yaml.SafeLoader):
+    """Without ``<<``, which nobody writes into a description: a few lines of it fill any memory."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+            raise yaml.constructor.ConstructorError(None, None, "<< is not supported", node.start_mark)
+
+
+def _require_bounded(document: Any) -> None:
+    """Raise ValueError for aliases in aliases: few values in memory, and many more as text."""
+    waiting, seen = [document], 0
+    while waiting:
+        value = waiting.pop()
+        seen += 1
+        if seen > _MOST_VALUES:
+            raise ValueError(f"it has more than {_MOST_VALUES:,} values")
+        if isinstance(value, Mapping):
+            waiting.extend(value.values())
+        elif isinstance(value, list | set | tuple):
+            waiting.extend(value)
 
 
 def _read_model_name(document: Mapping[str, Any]) -> str:

@@ -49,11 +49,8 @@ from paddlex_seg.serving.urls import UrlRules, fetch_image
 
 LOGGER = logging.getLogger(__name__)
 PREDICT_PATH = "/instance-segmentation"
-# Paths that need no key: whether the service lives, the page, which asks for the key, and the description.
-OPEN_PATHS = (
-    *("/", "/docs", "/openapi.json"),
-    *("/health", "/ready", "/v2", "/v2/health/live", "/v2/health/ready"),
-)
+# Paths that need no key: they say that the service lives, or are the page, which asks for the key.
+OPEN_PATHS = ("/", "/docs", "/health", "/ready", "/v2", "/v2/health/live", "/v2/health/ready")
 DOWNLOADS = 8  # of images at the same time
 HEADERS = {
     "x-content-type-options": "nosniff",
@@ -190,7 +187,7 @@ class _Outermost:
                 )
                 await reply(scope, receive, send_with_headers)
         except Exception:  # the client is told that it is our bug, and the log has the rest
-            LOGGER.exception("%s %s failed, request %s", request.method, request.url.path, log_id)
+            LOGGER.exception("%s %r failed, request %s", request.method, request.url.path, log_id)
             if status:
                 raise
             reply = _failed(request, 500, f"Internal error. The log of the service has more about {log_id}.")
@@ -310,7 +307,11 @@ class _Api:
         self, request: Request, asked: Asked, write: Callable[[Any], bytes], deadline: float
     ) -> list[bytes | RequestProblem]:
         """What each image of a request gives."""
-        contents = await asyncio.gather(*map(self._content, asked.images))
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                contents = await asyncio.gather(*map(self._content, asked.images))
+        except TimeoutError:
+            raise too_late() from None
         jobs = {
             index: Job(content, asked.options.threshold, write, deadline)
             for index, content in enumerate(contents)

@@ -125,6 +125,11 @@ async def read_request(
     request: Request, body: bytes, settings: ServingConfig, labels: Sequence[str]
 ) -> Asked:
     """What a request asks for. labels: the classes of the model. Raises RequestProblem."""
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("", "identity"):
+        raise RequestProblem(
+            415, f"The Content-Encoding {coding[:100]!r} is not accepted. Send the body without."
+        )
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         images, fields = await _read_form(request.headers, body, settings)

@@ -11,15 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
+STARTER = ("-m", "paddlex_seg")
 
 
 class ServeCommand:
     """A service that runs. ``url``: its address. ``lines``: what it has printed so far."""
 
-    def __init__(self, argv: Sequence[str], cwd: Path | None = None) -> None:
+    def __init__(
+        self, argv: Sequence[str], cwd: Path | None = None, starter: Sequence[str] = STARTER
+    ) -> None:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "paddlex_seg", *argv],
+            [sys.executable, *starter, *argv],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -51,9 +54,11 @@ class ServeCommand:
 
 
 @contextmanager
-def serve_command(*argv: str, cwd: Path | None = None) -> Iterator[ServeCommand]:
-    """A running ``--serve`` or mode serve, killed at the end if it was not stopped."""
-    running = ServeCommand(argv, cwd)
+def serve_command(
+    *argv: str, cwd: Path | None = None, starter: Sequence[str] = STARTER
+) -> Iterator[ServeCommand]:
+    """A running ``--serve`` or mode serve, killed at the end if it was not stopped. starter: what is run."""
+    running = ServeCommand(argv, cwd, starter)
     try:
         yield running
     finally:

@@ -11,6 +11,8 @@ import httpx
 import pytest
 from served_model import RunningService, TwentyMsModel, coded_image, serving
 
+from paddlex_seg.serving.connections import Connection
+
 PATH = "/instance-segmentation"
 LIMITS = httpx.Limits(max_connections=1000)
 
@@ -142,6 +144,24 @@ def test_a_request_that_does_not_arrive_is_ended() -> None:
         slow.settimeout(20)
         assert slow.recv(1000).startswith(b"HTTP/1.1 408")
         assert running.service.places.taken == 0
+
+
+def test_a_connection_without_a_request_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Connection, "silent_seconds", 0.4)
+    with serving(TwentyMsModel(1.5)) as running:
+        busy = send_and_go(running, 1)
+        silent, slow, late = (socket.create_connection(("127.0.0.1", running.port)) for _ in range(3))
+        slow.sendall(b"GET /health HTTP/1.1\r\nHost:")
+        late.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert late.recv(1000).startswith(b"HTTP/1.1 200")
+        late.sendall(b"GET /health HTTP/1.1\r\nHo")
+        for connection in (silent, slow, late):
+            connection.settimeout(20)
+            while connection.recv(1000):
+                pass  # until it is closed
+            connection.close()
+        assert busy.recv(100).startswith(b"HTTP/1.1 200")
+        busy.close()
 
 
 def test_a_stop_answers_what_waits_and_refuses_what_comes() -> None:

@@ -16,8 +16,9 @@ from paddlex_seg.inference.export_spec import NAME_PARTS, ExportedSpec, name_fit
 def check_graph(files: ExportedFiles, spec: ExportedSpec) -> None:
     """Raise BackendError unless the graph is whole and agrees with its parameters and its description.
 
-    Files whose SHA-256 is in ``inference.yml`` are whole. For those of PaddleX, of PaddleDetection and of
-    earlier versions, the structure of both files is read, and a process of its own loads them first.
+    No operator of it may read or write files, call functions or use the network: a graph is data. Files whose
+    SHA-256 is in ``inference.yml`` are whole. For those of PaddleX, of PaddleDetection and of earlier
+    versions, the structure of both files is read, and a process of its own loads them first.
     """
     graph, params = files.graph, files.params
     is_ours = all(path.name in spec.sha256 for path in (graph, params))
@@ -25,6 +26,7 @@ def check_graph(files: ExportedFiles, spec: ExportedSpec) -> None:
         for path in (graph, params):
             require_sha256(path, spec.sha256[path.name])
     content = read_graph(graph)
+    _require_no_side_effects(graph, content)
     if problems := _disagreements(content, spec):
         raise BackendError(
             f"{files.description} does not belong to {graph.name}: {'; '.join(problems)}. {ADVICE}"
@@ -32,6 +34,23 @@ def check_graph(files: ExportedFiles, spec: ExportedSpec) -> None:
     if not is_ours:
         check_parameters(params, content, graph.name)
         require_no_crash(graph, params)
+
+
+# Operators of Paddle that reach beyond the tensors of a graph: to files, to functions of the process, to code
+# for other runtimes, to other processes.
+_SIDE_EFFECTS = re.compile(
+    r"(save|load)(_combine)?|read_file|py_func|run_program|print|\w*_engine|create_\w*reader"
+    r"|(fetch_|send_)?barrier|(partial_|p_)?(send|recv)(_\w+)?|(c_)?gen_\w+|\w*listen_and_serv"
+)
+
+
+def _require_no_side_effects(path: Path, graph: GraphFile) -> None:
+    if found := sorted({one.name for one in graph.operators if _SIDE_EFFECTS.fullmatch(one.name.strip("_"))}):
+        raise BackendError(
+            f"{path}: the graph uses {', '.join(found)}, which reaches beyond the graph, such as to files or "
+            "functions. A network needs only its inputs and parameters. Do not use this file, unless you "
+            "know who made it; export the model again without this operator."
+        )
 
 
 def require_sha256(path: Path, expected: str) -> None:

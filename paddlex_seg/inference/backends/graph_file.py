@@ -101,7 +101,19 @@ def _read_json(content: bytes) -> GraphFile:
             inputs[str(attributes["name"])] = outputs[0]
         used = tuple(shapes.get(one["%"], ()) for one in record.get("I", []))
         operators.append(Operator(name, used, tuple(outputs), attributes))
+        operators += [Operator(inner, (), ()) for inner in _inner_operators(record)]
     return GraphFile(tuple(sorted(parameters)), inputs, tuple(operators))
+
+
+def _inner_operators(record: Mapping[str, Any]) -> Iterator[str]:
+    """The names of the operators in the branches and loops of an operator."""
+    waiting = [record]
+    while waiting:
+        for region in waiting.pop().get("regions", []):
+            for block in region["blocks"]:
+                for one in block["ops"]:
+                    yield str(one["#"]).partition(".")[2]
+                    waiting.append(one)
 
 
 def _remember(shapes: dict[int, Shape], value: Mapping[str, Any]) -> Shape:

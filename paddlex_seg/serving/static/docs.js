@@ -1,66 +1,130 @@
-// Shows /openapi.json: paths with their parameters, bodies and replies. Without a library, because all of
-// those load from other servers or weigh a megabyte.
+/* The page of the API: what the service says in openapi.json, without scripts of other servers. */
 
-const METHODS = ["get", "post", "put", "delete"];
+import { Connection } from "./connection.js";
+import { element, find } from "./elements.js";
+import { Service } from "./service.js";
 
-function element(name, text, ...children) {
-  const node = document.createElement(name);
-  if (text) node.textContent = text;
-  node.append(...children);
-  return node;
-}
+const service = new Service();
 
-function schemaBlock(title, schema) {
-  const code = element("pre", JSON.stringify(schema, null, 2));
-  code.tabIndex = 0; // so that the keyboard can scroll it
-  return element("details", "", element("summary", title), code);
-}
-
-function parameterTable(parameters) {
-  const head = element("tr", "", ...["name", "where", "values"].map((text) => element("th", text)));
-  const rows = parameters.map((one) =>
-    element(
-      "tr",
-      "",
-      element("td", one.name),
-      element("td", one.in),
-      element("td", one.schema.enum ? one.schema.enum.join(", ") : one.schema.description || one.schema.type),
+function show({ info, paths }) {
+  find("title").textContent = `${info.title}, version ${info.version}`;
+  find("operations").replaceChildren(
+    ...Object.entries(paths).flatMap(([path, methods]) =>
+      Object.entries(methods).map(([method, operation]) => operationPart(method, path, operation)),
     ),
   );
-  return element("table", "", element("thead", "", head), element("tbody", "", ...rows));
+  find("example").hidden = false;
+  find("example").querySelector("pre").textContent = example();
 }
 
-function operation(path, method, about) {
-  const section = element("section", "", element("h2", `${method.toUpperCase()} ${path}`));
-  if (about.description) section.append(element("p", about.description));
-  if (about.parameters?.length) section.append(parameterTable(about.parameters));
-  for (const [type, content] of Object.entries(about.requestBody?.content ?? {})) {
-    section.append(schemaBlock(`Body as ${type}`, content.schema));
-  }
-  for (const [status, reply] of Object.entries(about.responses)) {
-    const schema = Object.values(reply.content ?? {})[0]?.schema ?? {};
-    section.append(schemaBlock(`${status}: ${reply.description}`, schema));
-  }
-  return section;
+function example() {
+  const address = new URL("instance-segmentation?visualize=false&threshold=0.5", location.href);
+  const key = service.key ? " -H 'X-API-Key: ...'" : "";
+  return `curl${key} -H 'Content-Type: image/jpeg' --data-binary @image.jpg \\\n  '${address}'`;
 }
 
-async function show() {
-  const status = document.getElementById("status");
-  try {
-    const reply = await fetch("/openapi.json");
-    if (!reply.ok) throw new Error(`the service answered with ${reply.status}`);
-    const document_ = await reply.json();
-    document.getElementById("title").textContent = `API of ${document_.info.title}`;
-    document.title = `API of ${document_.info.title}`;
-    for (const [path, operations] of Object.entries(document_.paths)) {
-      for (const method of METHODS.filter((one) => operations[one])) {
-        document.getElementById("paths").append(operation(path, method, operations[method]));
-      }
+function operationPart(method, path, { description, summary, parameters = [], requestBody, responses }) {
+  const part = element("details", "", "operation");
+  const head = element("summary");
+  head.append(
+    element("b", method.toUpperCase()),
+    " ",
+    element("code", path),
+    " ",
+    element("span", description ?? summary),
+  );
+  part.append(head);
+  part.open = method === "post" && !path.startsWith("/v2");
+  if (parameters.length) {
+    const fields = parameters.map(({ name, schema, required, ...more }) => ({
+      name,
+      required,
+      type: typeText(schema),
+      text: more.description ?? schema.description ?? "",
+    }));
+    part.append(element("h3", "Parameters"), fieldTable(fields));
+  }
+  for (const [type, { schema }] of Object.entries(requestBody?.content ?? {})) {
+    part.append(element("h3", `Body, ${type}`), schemaPart(schema));
+  }
+  const replies = Object.entries(responses);
+  for (const [status, { description: text, content }] of replies.filter(([one]) => one.startsWith("2"))) {
+    for (const [type, { schema }] of Object.entries(content ?? {})) {
+      part.append(element("h3", `Reply ${status}: ${text}, ${type}`), schemaPart(schema));
     }
-    status.hidden = true;
-  } catch (error) {
-    status.textContent = `The description cannot be shown: ${error.message}.`;
   }
+  const errors = replies.filter(([status]) => !status.startsWith("2"));
+  if (errors.length) part.append(element("h3", "Errors"), errorList(errors));
+  return part;
 }
 
-show();
+/** All errors have the same fields: the status says which one it is. */
+function errorList(errors) {
+  const list = element("ul");
+  list.append(...errors.map(([status, { description }]) => element("li", `${status}: ${description}`)));
+  return list;
+}
+
+function schemaPart(schema) {
+  const fields = fieldsOf(schema);
+  return fields.length ? fieldTable(fields) : element("p", typeText(schema));
+}
+
+/** The fields of a schema with those of inner objects, as { name, type, required, text }. */
+function fieldsOf(schema, prefix = "") {
+  return Object.entries(schema.properties ?? {}).flatMap(([name, inner]) => {
+    const path = prefix + name;
+    const field = {
+      name: path,
+      type: typeText(inner),
+      required: schema.required?.includes(name),
+      text: inner.description ?? "",
+    };
+    const items = inner.type === "array" ? fieldsOf(inner.items, `${path}[].`) : fieldsOf(inner, `${path}.`);
+    return [field, ...items];
+  });
+}
+
+function typeText({
+  type,
+  anyOf,
+  enum: values,
+  const: value,
+  format,
+  items,
+  minimum,
+  maximum,
+  default: usual,
+}) {
+  const usually = usual === undefined ? "" : `, default ${usual}`;
+  if (anyOf) return anyOf.map(typeText).join(" or ");
+  if (values) return values.join(" | ") + usually;
+  if (value !== undefined) return String(value);
+  if (format === "binary") return "file";
+  if (type === "array") return `list of ${typeText(items)}`;
+  const range = minimum !== undefined && maximum !== undefined ? ` from ${minimum} to ${maximum}` : "";
+  return ([type ?? "any value"].flat().join(" or ") + range + usually).replace("string", "text");
+}
+
+function fieldTable(fields) {
+  const table = element("table");
+  const head = element("tr");
+  head.append(
+    ...["Name", "Type", "Meaning"].map((name) => Object.assign(element("th", name), { scope: "col" })),
+  );
+  const rows = fields.map(({ name, type, required, text }) => {
+    const row = element("tr");
+    const title = Object.assign(element("th"), { scope: "row" });
+    title.append(element("code", name));
+    row.append(title, element("td", required ? `${type}, required` : type), element("td", text));
+    return row;
+  });
+  table.append(element("thead"), element("tbody"));
+  table.tHead.append(head);
+  table.tBodies[0].append(...rows);
+  const frame = element("div", "", "frame");
+  frame.append(table);
+  return frame;
+}
+
+new Connection(service, (waits) => service.description(waits), show).connect();
