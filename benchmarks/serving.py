@@ -11,10 +11,11 @@ default. The sides take turns, in another order in each round. A side that does 
 they take longer than ``--seconds``), then ``--seconds`` seconds with ``--clients`` clients. All send the same
 body: the image in base64, and no drawing is wanted.
 
-The table has the medians of all rounds: images per second with all clients, the 95th percentile with one
-client, and the peak memory, which is the sum of all processes of a side. Each side has the threshold that
-leaves about ``--objects`` objects. The clients are threads of this process and share the processors with the
-servers.
+The table has the medians of all rounds: images per second with all clients; the processor time of the side
+for each of these images, which other work on the machine changes little; the 50th and 95th percentile of the
+time of a request with one client; and the peak memory. Time and memory are the sums of all processes of a
+side. Each side has the threshold that leaves about ``--objects`` objects. The clients are threads of this
+process and share the processors with the servers.
 
 PaddleX needs an environment with ``paddlex[serving]==3.7.2``, LitServe one with litserve==0.2.19 and what
 this toolkit requires. A side whose Python is not given is left out.
@@ -93,6 +94,7 @@ class Server:
     rates: list[float] = field(default_factory=list)  # images per second, all clients
     p95: list[float] = field(default_factory=list)  # seconds, one client
     p50: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)  # seconds of processors for an image, all clients
 
     def let_run(self, wanted: bool) -> None:
         """Let it run, or stop it until it is let run again."""
@@ -196,7 +198,10 @@ def compare(name: str, servers: Sequence[Server], image: str, options: argparse.
             seconds = one_client(server, options.requests, options.seconds)
             server.p50.append(float(np.percentile(seconds, 50)))
             server.p95.append(float(np.percentile(seconds, 95)))
-            server.rates.append(many_clients(server, options.clients, options.seconds))
+            before = cpu_seconds_of_group(server.process.pid)
+            images, seconds_of_all = many_clients(server, options.clients, options.seconds)
+            server.rates.append(images / seconds_of_all)
+            server.cpu.append((cpu_seconds_of_group(server.process.pid) - before) / images)
             server.let_run(False)
     return {
         "model": name,
@@ -204,6 +209,7 @@ def compare(name: str, servers: Sequence[Server], image: str, options: argparse.
         "sides": {
             server.name: {
                 "images_per_second": median(server.rates),
+                "cpu_seconds": median(server.cpu),
                 "p50": median(server.p50),
                 "p95": median(server.p95),
                 "peak_memory_mb": peak_memory_of_group_mb(server.process.pid),
@@ -259,8 +265,8 @@ def one_client(server: Server, requests: int, most_seconds: float) -> list[float
     return seconds
 
 
-def many_clients(server: Server, clients: int, seconds: float) -> float:
-    """Images per second of so many clients, each of which sends its next request after the reply.
+def many_clients(server: Server, clients: int, seconds: float) -> tuple[int, float]:
+    """Images, and the seconds that they took, of clients that send their next request after the reply.
 
     Counts until the last reply, so that requests that begin before the end are not cut off.
     """
@@ -279,20 +285,39 @@ def many_clients(server: Server, clients: int, seconds: float) -> float:
         thread.start()
     for thread in threads:
         thread.join()
-    return len(ends) / (max(ends) - start)
+    return len(ends), max(ends) - start
 
 
 def peak_memory_of_group_mb(group: int) -> float:
     """The sum of the peak memory of all processes of a group, in 10^6 bytes. Linux only."""
-    total = 0
+    lines = [line for folder in processes_of(group) for line in read(folder / "status").splitlines()]
+    return sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024 / 1e6
+
+
+def cpu_seconds_of_group(group: int) -> float:
+    """The time that all processes of a group have used processors. Linux only."""
+    ticks = 0
+    for folder in processes_of(group):
+        after_name = read(folder / "stat").rpartition(")")[2].split()
+        ticks += sum(map(int, after_name[11:13]))  # in user and in system mode
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def processes_of(group: int) -> list[Path]:
+    """The folders in /proc of all processes of a group."""
+    found = []
     for folder in Path("/proc").glob("[0-9]*"):
-        try:
+        with suppress(OSError):  # it has ended meanwhile
             if os.getpgid(int(folder.name)) == group:
-                lines = (folder / "status").read_text(encoding="utf-8").splitlines()
-                total += sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
-        except OSError:
-            continue  # it has ended meanwhile
-    return total * 1024 / 1e6
+                found.append(folder)
+    return found
+
+
+def read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""
 
 
 def free_port() -> int:
@@ -308,8 +333,8 @@ def table(row: Mapping[str, Any]) -> str:
         f"{row['model']}",
         "",
         f"| service | images/s, {row['clients']} clients | lowest..highest | ours / this "
-        "| p50 ms, 1 client | p95 ms, 1 client | ours / this | peak MB | objects |",
-        "|---" * 9 + "|",
+        "| CPU ms for an image | p50 ms, 1 client | p95 ms, 1 client | ours / this | peak MB | objects |",
+        "|---" * 10 + "|",
     ]
     ours = next((one for name, one in sides.items() if name.startswith(OURS)), None)
     for name, one in sides.items():
@@ -319,6 +344,7 @@ def table(row: Mapping[str, Any]) -> str:
             f"{one['images_per_second']:.2f}",
             f"{min(rates):.2f}..{max(rates):.2f}",
             f"{ours['images_per_second'] / one['images_per_second']:.2f}" if ours else "",
+            f"{1000 * one['cpu_seconds']:.0f}",
             f"{1000 * one['p50']:.1f}",
             f"{1000 * one['p95']:.1f}",
             f"{ours['p95'] / one['p95']:.2f}" if ours else "",

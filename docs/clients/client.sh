@@ -13,10 +13,11 @@ url=$1/instance-segmentation image=$2 drawing=$3 form=${4:-raw}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
+# The key goes into a file: what stands in a command can be read by others on this machine.
+printf '%s' "${API_KEY:+X-API-Key: $API_KEY}" >"$work/header"
 # Waits and tries again at 429 and 503, as Retry-After says.
 send() {
-    curl --silent --show-error --max-time 60 --retry 4 ${API_KEY:+--header "X-API-Key: $API_KEY"} \
-        --output "$work/reply" "$@"
+    curl --silent --show-error --max-time 60 --retry 4 --header "@$work/header" --output "$work/reply" "$@"
 }
 
 if [ "$form" = json ]; then

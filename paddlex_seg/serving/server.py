@@ -39,9 +39,12 @@ def serve(open_model: Callable[[str], ServedModel], devices: Sequence[str], sett
     api_key = None if settings.api_key_file is None else read_api_key(Path(settings.api_key_file))
     limit_pixels(settings.max_image_pixels)
     return_freed_memory()
+    with listening(settings.host, settings.port):
+        pass  # an address that cannot be used is told before the model is loaded
+    models = [open_model(device) for _ in range(settings.workers or 1) for device in devices]
+    settings = settings.model_copy(update={"batch_size": _batch_size(models, settings)})
+    # Only now: a proxy that is refused goes to another replica, and one that is connected would wait.
     with listening(settings.host, settings.port) as listener:
-        models = [open_model(device) for _ in range(settings.workers or 1) for device in devices]
-        settings = settings.model_copy(update={"batch_size": _batch_size(models, settings)})
         app = create_app(models, settings, api_key)
         address = _address(settings.host, listener.getsockname()[1])
         LOGGER.info(

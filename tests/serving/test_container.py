@@ -152,12 +152,21 @@ def test_the_steps_of_the_container_serve_a_model_in_an_empty_environment(tmp_pa
         assert reply["result"]["image"]
         connection.request("GET", "/info")
         assert json.load(connection.getresponse())["backend"] == "openvino"
+        for path in ("/", "/docs", *page_files()):
+            connection.request("GET", path)
+            response = connection.getresponse()
+            assert response.read() and response.status == 200, path
         connection.close()
     finally:
         process.terminate()
         code = process.wait(timeout=60)
     assert code == 0
     assert subprocess.run([python, "-c", "import paddle"], capture_output=True).returncode != 0
+
+
+def page_files() -> list[str]:
+    """The paths of the files of the page."""
+    return [f"/static/{path.name}" for path in (ROOT / "paddlex_seg" / "serving" / "static").iterdir()]
 
 
 def copy(names: list[str], target: Path) -> None:
