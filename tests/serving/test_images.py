@@ -359,6 +359,7 @@ STRIPS = tags([(256, 4, 1, 8), (257, 4, 1, 8), (279, 4, 3, 50)]) + struct.pack("
         (many_scans(8_000), "scans"),
         (FILES["PNG"][:33] + png_chunk(b"tEXt", b"a\0b") * 40_000 + FILES["PNG"][33:], "too many chunks"),
         (FILES["PNG"][:-12] + png_chunk(b"tEXt", b"a\0b") * 40_000 + FILES["PNG"][-12:], "too many chunks"),
+        (FILES["PNG"][:-12] + png_chunk(b"zTXt", b"a\0\0") * 21 + FILES["PNG"][-12:], "too many texts"),
         (tags([(50_000, 1, 1, 0)] * 1_500), "too many tags"),
         (OVERLAPPING, "tags that are larger than the file"),
         (NUMBERS, "tags that are larger than the file"),
@@ -380,6 +381,16 @@ def test_files_with_too_many_parts_are_refused_before_they_are_read(
 def test_pages_are_counted_up_to_a_limit() -> None:
     pages = b"".join(struct.pack("<HI", 0, 8 + 6 * (number + 1)) for number in range(2_000))
     assert "more than 1,100 pages" in problem(b"II*\0" + struct.pack("<I", 8) + pages, BANDS).message
+
+
+def test_an_offset_beyond_all_memory_ends_the_chain() -> None:
+    assert problem(b"II+\0\x08\0\0\0" + b"\xff" * 8).status == 400
+
+
+def test_a_chunk_larger_than_the_file_is_refused() -> None:
+    data = bytearray(FILES["PNG of 16 bits"])
+    struct.pack_into(">I", data, 33, 2**31 - 1)
+    assert "a chunk is longer than the file" in problem(bytes(data), BANDS).message
 
 
 def test_overlapping_directories_count_each_time() -> None:
