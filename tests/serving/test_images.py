@@ -378,6 +378,12 @@ def test_files_with_too_many_parts_are_refused_before_they_are_read(
     assert found.status == 400 and words in found.message and "another program" in found.message
 
 
+def test_a_large_image_does_not_allow_larger_tiles() -> None:
+    entries = {**TILED, 322: 5_000, 323: 5_000}
+    data = tags([(tag, 4, 1, value) for tag, value in entries.items()]) + bytes(64)
+    assert "its tiles are too large" in problem(data, max_pixels=50_000_000).message
+
+
 def test_pages_are_counted_up_to_a_limit() -> None:
     pages = b"".join(struct.pack("<HI", 0, 8 + 6 * (number + 1)) for number in range(2_000))
     assert "more than 1,100 pages" in problem(b"II*\0" + struct.pack("<I", 8) + pages, BANDS).message
