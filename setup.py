@@ -10,5 +10,6 @@ setup(
         "paddlex_seg.configs": ["**/*.yaml"],
         "paddlex_seg.inference": ["stored/*"],
         "paddlex_seg.reports": ["templates/*.jinja", "static/*"],
+        "paddlex_seg.serving": ["static/*"],
     },
 )

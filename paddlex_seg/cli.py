@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paddlex_seg.errors import DatasetError, ForeignDataset, PaddlexSegError
-from paddlex_seg.options import NOT_YET, install_answers, notes, print_help, read_options
+from paddlex_seg.options import install_answers, notes, print_help, read_options
 from paddlex_seg.streams import make_standard_streams_last
 
 if TYPE_CHECKING:
@@ -81,9 +81,6 @@ def other_command(command: str | None, options: Namespace) -> int:
         return 2
     for line in notes(options):
         print(line, file=sys.stderr)
-    if command in NOT_YET:
-        print(f"Error: {NOT_YET[command]}", file=sys.stderr)
-        return 2
     if command == "install":
         print("\n".join(install_answers(options.install)))
         return 0
@@ -107,7 +104,8 @@ def run_command(command: str, options: Namespace) -> int:
 
 def command_function(command: str) -> Callable[[Namespace], None]:
     """The function of a command without a configuration. Of these, the backend of a pipeline loads Paddle."""
-    function: Callable[[Namespace], None] = import_module(f"paddlex_seg.modes.{command}").run
+    name = "serve_pipeline" if command == "serve" else command  # there is a mode of the same name
+    function: Callable[[Namespace], None] = import_module(f"paddlex_seg.modes.{name}").run
     return function
 
 
@@ -230,7 +228,7 @@ def mode_function(mode: str) -> Callable[["Config"], dict[str, Any]]:
     """
     from paddlex_seg.runtime.environment import writable_home
 
-    if mode not in ("check_dataset", "predict", "benchmark"):
+    if mode not in ("check_dataset", "predict", "benchmark", "serve"):
         _require_paddle()
     with writable_home():
         function: Callable[[Config], dict[str, Any]] = import_module(f"paddlex_seg.modes.{mode}").run

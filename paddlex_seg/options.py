@@ -10,6 +10,7 @@ PIPELINE = "instance_segmentation"
 USAGE = """\
 %(prog)s -c CONFIG [-o KEY=VALUE ...]
        %(prog)s --pipeline NAME|FILE --input INPUT [--save_path FOLDER] [--device DEVICE]
+       %(prog)s --serve [--pipeline NAME|FILE] [--host HOST] [--port N] [-o KEY=VALUE ...]
        %(prog)s --get_pipeline_config [NAME] [--save_path FOLDER|FILE]
        %(prog)s --paddle2onnx --paddle_model_dir FOLDER [--onnx_model_dir FOLDER]\
 """
@@ -33,7 +34,7 @@ COMMANDS = {
 }
 # The commands that each other option goes with.
 GOES_WITH = {
-    "override": ("config",),
+    "override": ("config", "serve"),
     "input": ("pipeline",),
     "save_path": ("pipeline", "get_pipeline_config"),
     "config_save_path": ("get_pipeline_config",),
@@ -59,10 +60,6 @@ GOES_WITH = {
     "no_deps": ("install",),
     "deps_to_replace": ("install",),
 }
-NOT_YET = {
-    "serve": "--serve is not offered yet. To predict, write --pipeline NAME --input IMAGES, or call "
-    "create_pipeline in your own service.",
-}
 # Options of PaddleX without an effect: what there is instead.
 REPLACED = {
     "serial_number": "--serial_number is not used: nothing here needs a licence.",
@@ -71,7 +68,7 @@ REPLACED = {
 # What `--install` answers for each plugin of PaddleX.
 PLUGINS = {
     "PaddleDetection": "nothing to install, training, evaluation and export are part of this package.",
-    "serving": "nothing to install, --serve is not offered yet.",
+    "serving": "pip install paddlex_seg[serving]",
     "paddle2onnx": "pip install paddlex_seg[convert]",
     "hpi-cpu": "pip install paddlex_seg[openvino], or paddlex_seg[onnx]; then --use_hpip uses it.",
 }
@@ -170,7 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_pipeline(parser.add_argument_group("predict with a pipeline"))
     _add_pipeline_config(parser.add_argument_group("get the file of a pipeline"))
     _add_conversion(parser.add_argument_group("convert an exported model to ONNX"))
-    _add_later(parser.add_argument_group("not offered yet"))
+    _add_service(parser.add_argument_group("serve a pipeline over HTTP"))
     _add_replaced(parser.add_argument_group("of PaddleX, accepted without an effect"))
     return parser
 
@@ -238,10 +235,14 @@ def _add_conversion(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--opset_version", metavar="N", help="opset of the ONNX file; default: 16")
 
 
-def _add_later(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--serve", action="store_true", help="an HTTP service; with --host and --port")
-    group.add_argument("--host", help=argparse.SUPPRESS)
-    group.add_argument("--port", help=argparse.SUPPRESS)
+def _add_service(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--serve",
+        action="store_true",
+        help="start the service of --pipeline; -o Serving.KEY=VALUE sets it up",
+    )
+    group.add_argument("--host", help="address to listen on; default: 127.0.0.1, for this machine only")
+    group.add_argument("--port", metavar="N", help="port to listen on; default: 8080")
 
 
 def _add_replaced(group: argparse._ArgumentGroup) -> None:

@@ -84,7 +84,10 @@ def test_imports_have_no_cycles() -> None:
 
 
 # Only these may use the configuration; all other code takes plain values.
-READS_CONFIG = {"cli", "modes", "pipelines", "runtime", "training.setup", "training.run", "training.same_run"}
+READS_CONFIG = {
+    *("cli", "modes", "pipelines", "runtime", "serving"),
+    *("training.setup", "training.run", "training.same_run"),
+}
 
 
 def test_few_rooms_know_the_configuration() -> None:
@@ -143,6 +146,12 @@ def test_inference_needs_no_training_code() -> None:
 def test_pipelines_need_neither_training_code_nor_paddle_before_their_use() -> None:
     loaded = loaded_after("import paddlex_seg.pipelines.create")
     unwanted = ("paddle.", "paddlex_seg.catalog", "paddlex_seg.recipes", *KNOWS_NETWORKS)
+    assert not [name for name in loaded if f"{name}.".startswith(unwanted)]
+
+
+def test_the_service_needs_neither_training_code_nor_a_backend_before_its_use() -> None:
+    loaded = loaded_after("import paddlex_seg.serving.server")
+    unwanted = ("paddle.", "onnxruntime.", "openvino.", "paddlex_seg.catalog", *KNOWS_NETWORKS)
     assert not [name for name in loaded if f"{name}.".startswith(unwanted)]
 
 

@@ -37,12 +37,15 @@ def test_without_options_the_help_is_printed_with_exit_code_2(start: list[str]) 
         (["--get_pipeline_config", "--pipeline", "y"], ["--pipeline and --get_pipeline_config are two"]),
         (["-c", "x", "--serve"], ["-c and --serve are two commands"]),
         (["--pipeline", "y"], ["--pipeline needs --input"]),
-        (["--pipeline", "y", "--input", "a", "-o", "Train.seed=1"], ["-o goes with -c, not with --pipeline"]),
+        (
+            ["--pipeline", "y", "--input", "a", "-o", "Train.seed=1"],
+            ["-o goes with -c or --serve, not with --pipeline"],
+        ),
         (["-c", "x", "--input", "a"], ["--input goes with --pipeline", "Predict.input"]),
         (["-c", "x", "--device", "cpu"], ["--device goes with --pipeline", "Global.device"]),
         (["-c", "x", "--save_path", "out"], ["--save_path goes with --pipeline", "Global.output"]),
         (["--input", "a"], ["--input goes with --pipeline."]),
-        (["-o", "Train.seed=1"], ["-o goes with -c."]),
+        (["-o", "Train.seed=1"], ["-o goes with -c or --serve."]),
         (["--get_pipeline_config", "--threshold", "0.1"], ["--threshold goes with --pipeline"]),
         (["--pipeline", "y", "--input", "a", "--port", "80"], ["--port goes with --serve"]),
         (["--opset_version", "7"], ["--opset_version goes with --paddle2onnx"]),
@@ -74,26 +77,16 @@ def test_serving_may_name_its_pipeline() -> None:
     assert read_options(["--serve", "--pipeline", "p", "--port", "8080"])[0] == "serve"
 
 
-@pytest.mark.parametrize(
-    "argv",
-    [
-        ["--serve", "--pipeline", "instance_segmentation"],
-        ["--serve", "--pipeline", "instance_segmentation", "--host", "0.0.0.0", "--port", "8080"],
-    ],
-)
-def test_what_is_not_offered_yet_says_so_in_one_line(argv: list[str]) -> None:
-    outcome = run_argv(argv)
-    assert (outcome.code, outcome.stdout) == (2, "")
-    assert len(outcome.stderr.splitlines()) == 1
-    assert f"{argv[0]} is not offered yet" in outcome.stderr
-
-
 @pytest.mark.parametrize("plugin", [*PLUGINS, "hpi-gpu", "PaddleSeg"])
 def test_installing_a_plugin_says_in_one_line_what_to_do(plugin: str) -> None:
     outcome = run_argv(["--install", plugin, "-y", "--platform", "gitee.com", "--no_deps"])
     assert (outcome.code, outcome.stderr) == (0, "")
     assert len(outcome.stdout.splitlines()) == 1
-    answer = "pip install paddlex_seg[" if plugin in ("paddle2onnx", "hpi-cpu") else "nothing to install, "
+    answer = (
+        "pip install paddlex_seg["
+        if plugin in ("paddle2onnx", "hpi-cpu", "serving")
+        else "nothing to install, "
+    )
     assert outcome.stdout.startswith(f"{plugin}: {answer}")
 
 

@@ -5,7 +5,7 @@ or the other. All become `ModelSettings`.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, ConfigDict, ValidationError
 
 from paddlex_seg.config.problems import problem_texts
 from paddlex_seg.config.read import lines_of, read_config, shipped_files
-from paddlex_seg.config.schema import Section
+from paddlex_seg.config.schema import Section, ServingConfig
 from paddlex_seg.config.values import Device, Images, PathText, Switch, Text, Threshold, expand_home
 from paddlex_seg.errors import ConfigError, suggest
 from paddlex_seg.structures import BackendChoice, BackendName, Precision, RunMode
@@ -93,14 +93,6 @@ class OldGlobalConfig(Section):
     input: Any = None
 
 
-class ServingConfig(Section):
-    """``Serving``: what the HTTP service does."""
-
-    visualize: Switch | None = None
-    return_urls: Switch | None = None
-    extra: Any = None
-
-
 class PipelineConfig(_RunConfig):
     """The content of a pipeline YAML."""
 
@@ -131,6 +123,16 @@ class ModelSettings:
         """Where a setting was made: file, line and key, or the name of the argument."""
         return self.places.get(key, key)
 
+    @property
+    def devices(self) -> list[str]:
+        """The devices that ``device`` names: gpu:0 and gpu:1 of gpu:0,1."""
+        kind, _, numbers = self.device.partition(":")
+        return [f"{kind}:{number}" for number in numbers.split(",")] if numbers else [kind]
+
+    def on_device(self, device: str) -> "ModelSettings":
+        """The same on one device."""
+        return replace(self, device=device)
+
 
 def settings_of_arguments(function: str, **arguments: Any) -> ModelSettings:
     """The settings that arguments of a function make; None: not given. Raises ConfigError.
@@ -160,9 +162,19 @@ def read_pipeline(pipeline: Any, config: Any, **arguments: Any) -> ModelSettings
             )
         source = config if isinstance(config, Mapping) else find_pipeline(config)
     if isinstance(source, Path):
-        lines, place = lines_of(source), str(source)
-        return _read(read_config(source, ()), place, lines, source.parent, given)
-    return _read(_plain(source), "create_pipeline", {}, None, given)
+        return _read_file(source, (), given)[0]
+    return _read(_plain(source), "create_pipeline", {}, None, given)[0]
+
+
+def read_service(
+    pipeline: Any, overrides: Sequence[str] = (), **arguments: Any
+) -> tuple[ModelSettings, ServingConfig]:
+    """The settings of ``--serve``: of the model of a pipeline, and of the service.
+
+    overrides: ``-o`` options, which beat the file. arguments: as for `read_pipeline`. Raises one ConfigError
+    with all problems.
+    """
+    return _read_file(find_pipeline(pipeline), overrides, _arguments("--serve", arguments))
 
 
 def find_pipeline(name: Any) -> Path:
@@ -206,11 +218,23 @@ def _arguments(function: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     return _set_values(_validate(ModelConfig, _plain(given), function, {}))
 
 
+def _read_file(
+    path: Path, overrides: Sequence[str], given: dict[str, Any]
+) -> tuple[ModelSettings, ServingConfig]:
+    data = read_config(path, overrides)
+    return _read(data, str(path), lines_of(path), path.parent, given, overrides)
+
+
 def _read(
-    data: dict[str, Any], place: str, lines: Mapping[str, int], beside: Path | None, given: dict[str, Any]
-) -> ModelSettings:
+    data: dict[str, Any],
+    place: str,
+    lines: Mapping[str, int],
+    beside: Path | None,
+    given: dict[str, Any],
+    overrides: Sequence[str] = (),
+) -> tuple[ModelSettings, ServingConfig]:
     _require_pipeline(data, place)
-    whole = _validate(PipelineConfig, data, place, lines)
+    whole = _validate(PipelineConfig, data, place, lines, overrides)
     common = {name: value for name, value in _set_values(whole).items() if name in _RunConfig.model_fields}
     is_old = "Pipeline" in data
     section = "Pipeline" if is_old else "SubModules.InstanceSegmentation"
@@ -228,7 +252,8 @@ def _read(
         old_name = "model" if is_old and name in ("model_name", "model_dir") else name
         key = f"{section}.{old_name}" if name in own else name
         places[name] = f"{place}:{lines[key]}: {key}" if key in lines else f"{place}: {key}"
-    return replace(_to_settings(common | own | given), beside=beside, places=places)
+    settings = replace(_to_settings(common | own | given), beside=beside, places=places)
+    return settings, whole.Serving
 
 
 def _require_pipeline(data: Mapping[str, Any], place: str) -> None:
@@ -317,12 +342,16 @@ SectionType = TypeVar("SectionType", bound=Section)
 
 
 def _validate(
-    kind: type[SectionType], data: Mapping[str, Any], place: str, lines: Mapping[str, int]
+    kind: type[SectionType],
+    data: Mapping[str, Any],
+    place: str,
+    lines: Mapping[str, int],
+    overrides: Sequence[str] = (),
 ) -> SectionType:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        raise ConfigError("\n".join(problem_texts(error, place, lines, root=kind))) from None
+        raise ConfigError("\n".join(problem_texts(error, place, lines, overrides, root=kind))) from None
 
 
 def _set_values(section: Section) -> dict[str, Any]:

@@ -26,11 +26,14 @@ from paddlex_seg.config.values import (
     Names,
     PathText,
     Percent,
+    Port,
+    Ports,
     Positive,
     Precision,
     Processes,
     Rate,
     Ratio,
+    Seconds,
     Seed,
     SourceFormat,
     Switch,
@@ -96,9 +99,9 @@ class GlobalConfig(Section):
     """Keys of every mode."""
 
     model: Text = Field(description="Model name, one of those in `docs/models.md`.")
-    mode: Literal["check_dataset", "train", "evaluate", "export", "predict", "benchmark"] = Field(
+    mode: Literal["check_dataset", "train", "evaluate", "export", "predict", "benchmark", "serve"] = Field(
         default="check_dataset",
-        description="What to run: `check_dataset`, `train`, `evaluate`, `export` or `predict`.",
+        description="What to run: `check_dataset`, `train`, `evaluate`, `export`, `predict` or `serve`.",
     )
     dataset_dir: PathText = Field(
         default="dataset/instance_seg_coco_examples",
@@ -488,6 +491,71 @@ class PredictConfig(Section):
     kernel_option: KernelOptionConfig = KernelOptionConfig()
 
 
+class ServingConfig(Section):
+    """Mode `serve`, and the HTTP service of a pipeline: ``Serving`` in its YAML file."""
+
+    host: Text = Field(
+        default="127.0.0.1",
+        description="Address to listen on. `127.0.0.1`: only programs of this machine reach the service. "
+        "`0.0.0.0`: all of the network do.",
+    )
+    port: Port = Field(default=8080, description="Port to listen on. 0: a free one, which the log names.")
+    workers: Processes | None = Field(
+        default=None,
+        description="Number of copies of the model on each device, which predict at the same time and share "
+        "the cores. null: 1.",
+    )
+    batch_size: Images | None = Field(
+        default=None,
+        description="Largest number of waiting images that the network gets at once. null: measured at the "
+        "start, 1 unless a batch is faster.",
+    )
+    queue_size: Positive = Field(
+        default=64,
+        description="Number of images that may wait. A request beyond it is answered at once with 429 and "
+        "`Retry-After`.",
+    )
+    deadline: Seconds = Field(
+        default=30,
+        description="Seconds within which a request is answered. One that is still waiting then is answered "
+        "with 503, and not predicted.",
+    )
+    drain: Seconds = Field(
+        default=30,
+        description="Seconds that requests have to end after SIGTERM or Ctrl-C. New ones are not accepted.",
+    )
+    visualize: Switch = Field(
+        default=True,
+        description="Whether replies contain the drawing, unless a request says it. `false` is faster.",
+    )
+    api_key_file: PathText | None = Field(
+        default=None,
+        description="File whose first line is the key that requests need, in the header `X-API-Key` or "
+        "`Authorization: Bearer`. null: no key is needed.",
+    )
+    max_body_mb: Positive = Field(default=30, description="Largest request, in MB (10^6 bytes).")
+    max_image_pixels: Positive = Field(
+        default=50_000_000, description="Largest number of pixels of an image, height x width."
+    )
+    max_images: Images = Field(default=16, description="Largest number of images in one request.")
+    max_json_depth: Positive = Field(
+        default=64, description="How deep objects and lists in the JSON of a request may be nested."
+    )
+    allow_urls: Switch = Field(
+        default=False,
+        description="Accept URLs of images. Only http and https addresses are downloaded, and only from "
+        "public servers: no address of this machine or of a private network.",
+    )
+    url_ports: Ports = Field(default=(80, 443), description="Ports that URLs of images may name.")
+    url_seconds: Seconds = Field(default=15, description="Seconds that the download of an image may take.")
+    url_redirects: Count = Field(
+        default=3, description="Number of redirections that a download may follow. Each is checked again."
+    )
+    page: Switch = Field(default=True, description="Offer the page to try the model in a browser, at `/`.")
+    return_urls: Any = Field(default=None, description="Of PaddleX; not used.")
+    extra: Any = Field(default=None, description="Of PaddleX; not used.")
+
+
 class Config(Section):
     """The whole configuration. Sections and keys follow PaddleX; `docs/config.md` explains each key."""
 
@@ -497,6 +565,7 @@ class Config(Section):
     Evaluate: EvaluateConfig = EvaluateConfig()
     Export: ExportConfig = ExportConfig()
     Predict: PredictConfig = PredictConfig()
+    Serving: ServingConfig = ServingConfig()
 
     def with_batch_size(self, images: int) -> Self:
         """A copy with another ``Train.batch_size``."""

@@ -229,6 +229,13 @@ def _format(value: Any) -> Any:
     return names.get(re.sub(r"[-_ ]", "", value).lower(), value) if isinstance(value, str) else value
 
 
+def _ports(value: Any) -> tuple[int, ...]:
+    ports = [_to_number(one) for one in (value if isinstance(value, list | tuple) else [value])]
+    if not ports or not all(type(one) is int and 1 <= one <= 65535 for one in ports):
+        raise ValueError("expected numbers of ports, from 1 to 65535, such as [80, 443]")
+    return tuple(int(one) for one in ports if one is not None)
+
+
 def _batch_size(value: Any) -> Any:
     if isinstance(value, str) and value.strip().lower() == "auto":
         return "auto"
@@ -246,10 +253,13 @@ Seed = Annotated[int, whole(0, 2**32 - 1)]
 Workers = Annotated[int, whole(0, MAX_PROCESSES)]
 Processes = Annotated[int, whole(1, MAX_PROCESSES)]
 Images = Annotated[int, whole(1, MAX_BATCH_SIZE)]
+Port = Annotated[int, whole(0, 65535)]
+Ports = Annotated[tuple[int, ...], BeforeValidator(_ports)]
 Folds = Annotated[int, whole(2, 1000)]
 Percent = Annotated[int, whole(0, 100)]
 Rate = Annotated[float, number(0, 1000, above=True)]
 Minutes = Annotated[float, number(0, 10**6, above=True)]
+Seconds = Annotated[float, number(0, 10**6, above=True)]
 Fraction = Annotated[float, number(0, 1)]
 Threshold = Annotated[float | dict[str | int, float], BeforeValidator(_threshold)]
 Ratio = Annotated[float, number(0, 10**6)]

@@ -196,7 +196,7 @@ class Predictor:
             LOGGER.warning(
                 "%s: %d objects, as many as this model gives, so some may be missing. Export the model again "
                 "with a higher Global.max_detections, or cut the image into tiles.",
-                *(printable(str(image.input_path)), found),
+                *(printable(str(image.input_path or "An image in memory")), found),
             )
 
     def _check_classes(self, found: Sequence[Instances]) -> None:

@@ -62,7 +62,25 @@ def _bytes_of(row: dict[str, str], report: Report) -> int:
 
 def open_exported(cfg: Config, model_dir: Path) -> Model:
     """An exported model. Settings that it cannot follow are logged."""
-    settings = ModelSettings(
+    model = Model(exported_settings(cfg, model_dir))
+    wanted, limit = cfg.Global.max_detections, model.max_detections
+    if wanted not in (None, limit):
+        LOGGER.warning(
+            "Global.max_detections=%d is not used: %s was exported with %s. Export the model again.",
+            *(wanted, model_dir, limit or "an unknown limit"),
+        )
+    wanted_bands = None if cfg.Global.bands is None else cfg.Global.bands.to_bands()
+    if wanted_bands is not None and wanted_bands != model.bands:
+        LOGGER.warning(
+            "Global.bands (%s) is not used: %s was trained with %s, and is used so.",
+            *(wanted_bands, model_dir, describe_bands(model.bands)),
+        )
+    return model
+
+
+def exported_settings(cfg: Config, model_dir: Path) -> ModelSettings:
+    """How ``cfg`` wants an exported model to be used."""
+    return ModelSettings(
         model_dir=str(model_dir),
         device=cfg.Global.device,
         batch_size=cfg.Predict.batch_size,
@@ -77,20 +95,6 @@ def open_exported(cfg: Config, model_dir: Path) -> Model:
             "threshold": "Predict.threshold",
         },
     )
-    model = Model(settings)
-    wanted, limit = cfg.Global.max_detections, model.max_detections
-    if wanted not in (None, limit):
-        LOGGER.warning(
-            "Global.max_detections=%d is not used: %s was exported with %s. Export the model again.",
-            *(wanted, model_dir, limit or "an unknown limit"),
-        )
-    wanted_bands = None if cfg.Global.bands is None else cfg.Global.bands.to_bands()
-    if wanted_bands is not None and wanted_bands != model.bands:
-        LOGGER.warning(
-            "Global.bands (%s) is not used: %s was trained with %s, and is used so.",
-            *(wanted_bands, model_dir, describe_bands(model.bands)),
-        )
-    return model
 
 
 def describe_exported(model_dir: Path, backend: BackendName, precision: Precision = "f32") -> dict[str, Any]:

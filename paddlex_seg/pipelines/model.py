@@ -46,6 +46,7 @@ class _Opened:
         threshold_of_classes(settings.threshold, spec.labels, settings.place("threshold"))
         thresholds = class_thresholds((threshold, settings.threshold, spec.draw_threshold), spec.labels)
         self.model_name = name
+        self.thresholds = tuple(thresholds.tolist())  # of each class
         if wanted == "auto":
             # Only here, because it loads the metrics, which take as long to import as all else.
             from paddlex_seg.inference.backends.choice import choose_backend

@@ -20,7 +20,8 @@ from paddlex_seg.errors import ConfigError
 from paddlex_seg.files.atomic import require_writable, temporary_path
 
 CPU_INFO = Path("/proc/cpuinfo")
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -3, -4, -8  # of malloc.h
+MAPPED_BYTES = 1 << 18
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 # Paddle's launcher would prefer these variables to its arguments.
 LAUNCHER_VARIABLES = {
@@ -207,6 +208,22 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def return_freed_memory() -> None:
+    """Let the C library return the memory of images to the system as soon as they are freed.
+
+    For a process that runs for weeks and gets images of all sizes. By default, glibc soon keeps all blocks
+    below 32 MB, in a heap for each thread, and the heaps grow by gaps (benchmarks/serving_soak.py).
+    `keep_freed_memory`, which the backend paddle needs, has priority; there is still one heap then. With
+    other C libraries, nothing is changed.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
+        mallopt(M_ARENA_MAX, 1)
 
 
 def mkl_code_path(cpu_info: str) -> str | None:

@@ -13,3 +13,7 @@ class RequestProblem(Exception):
         self.status = status
         self.message = message
         self.retry_after = retry_after
+
+
+class ClientGone(Exception):
+    """The client has closed the connection, so nobody waits for the reply."""

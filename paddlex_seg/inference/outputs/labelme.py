@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +41,22 @@ def result_to_labelme(
     embedded where LabelMe would find no file, or show other pixels: arrays, URLs, pages, other formats,
     transparency, and more than 8 bits or three bands.
     """
-    seen = with_pixels(instances, input_path or save_name)
-    shapes = []
+    shapes = labelme_shapes(instances, labels, input_path or save_name)
+    is_file = input_path is not None and "://" not in input_path and page_index is None
+    file = Path(input_path) if input_path is not None and is_file else None
+    shown = file is not None and _shows(file, image)
+    return labelme_text(
+        shapes,
+        image_path=f"{PurePosixPath(save_name).name}.png" if file is None else _path_from(folder, file),
+        size_hw=instances.size_hw,
+        embedded=None if shown else encode_image(Image.fromarray(image), ".png", compress_level=1),
+    )
+
+
+def labelme_shapes(instances: Instances, labels: Sequence[str], name: str) -> list[dict[str, Any]]:
+    """The shapes of a LabelMe file; see `result_to_labelme`. name: of the image, for log lines."""
+    seen = with_pixels(instances, name)
+    shapes: list[dict[str, Any]] = []
     for group, (class_id, score, mask) in enumerate(
         zip(seen.class_ids, seen.scores, seen.masks, strict=True), start=1
     ):
@@ -53,15 +68,7 @@ def result_to_labelme(
             description=f"score {score:.3f}",
             score=round(float(score), 4),
         )
-    is_file = input_path is not None and "://" not in input_path and page_index is None
-    file = Path(input_path) if input_path is not None and is_file else None
-    shown = file is not None and _shows(file, image)
-    return labelme_text(
-        shapes,
-        image_path=f"{PurePosixPath(save_name).name}.png" if file is None else _path_from(folder, file),
-        size_hw=instances.size_hw,
-        embedded=None if shown else encode_image(Image.fromarray(image), ".png", compress_level=1),
-    )
+    return shapes
 
 
 def _shows(file: Path, image: NDArray[np.uint8]) -> bool:
