@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -307,9 +308,11 @@ class _Api:
         self, request: Request, asked: Asked, write: Callable[[Any], bytes], deadline: float
     ) -> list[bytes | RequestProblem]:
         """What each image of a request gives."""
+        urls = sum(isinstance(image, ImageUrl) for image in asked.images)
+        rules = replace(self._url_rules, max_bytes=self._most_bytes // max(1, urls))  # as if in one body
         try:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                contents = await asyncio.gather(*map(self._content, asked.images))
+                contents = await asyncio.gather(*(self._content(image, rules) for image in asked.images))
         except TimeoutError:
             raise too_late() from None
         jobs = {
@@ -323,13 +326,15 @@ class _Api:
             for index, content in enumerate(contents)
         ]
 
-    async def _content(self, image: bytes | ImageUrl | RequestProblem) -> bytes | RequestProblem:
+    async def _content(
+        self, image: bytes | ImageUrl | RequestProblem, rules: UrlRules
+    ) -> bytes | RequestProblem:
         """The content of the file of an image, downloaded if it is an address."""
         if not isinstance(image, ImageUrl):
             return image
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._downloads, fetch_image, image.url, self._url_rules)
+            return await loop.run_in_executor(self._downloads, fetch_image, image.url, rules)
         except RequestProblem as problem:
             return problem
 

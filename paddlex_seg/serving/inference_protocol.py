@@ -29,6 +29,8 @@ OUTPUTS: dict[str, tuple[str, tuple[int, ...]]] = {
     "masks": ("BYTES", ()),
 }
 LENGTH_HEADER = "inference-header-content-length"
+_MOST_AXES = 16
+_MOST_ELEMENTS = 1_000  # more than any Serving.max_images that makes sense; 30 MB can be 7 million empty ones
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,11 @@ def read_infer(body: bytes, header_length: str | None, max_depth: int) -> InferR
         )
     images = _images(tensor, body[json_bytes:])
     shape = tensor.get("shape")
-    if not isinstance(shape, list) or not all(type(side) is int and side >= 0 for side in shape):
+    if (
+        not isinstance(shape, list)
+        or len(shape) > _MOST_AXES  # the product of many large numbers takes seconds
+        or not all(type(side) is int and side >= 0 for side in shape)
+    ):
         raise RequestProblem(400, "inputs[0].shape: expected a list of numbers, such as [1].")
     if int(np.prod(shape, dtype=object)) != len(images):
         raise RequestProblem(400, f"inputs[0]: the shape is {shape}, found {len(images)} elements of data.")
@@ -99,8 +105,11 @@ def _images(tensor: Mapping[str, Any], binary: bytes) -> list[bytes]:
 
 def _elements(binary: bytes) -> list[bytes]:
     """The elements of a BYTES tensor: each after its length, four bytes, the lowest first."""
-    elements, start = [], 0
+    elements: list[bytes] = []
+    start = 0
     while start < len(binary):
+        if len(elements) == _MOST_ELEMENTS:
+            raise RequestProblem(413, f"inputs[0]: the binary data has more than {_MOST_ELEMENTS} elements.")
         if start + 4 > len(binary):
             raise RequestProblem(400, "inputs[0]: the binary data ends within a length.")
         (size,) = struct.unpack_from("<I", binary, start)

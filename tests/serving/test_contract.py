@@ -13,6 +13,7 @@ from PIL import Image
 from served_model import RunningService, coded_image, serving
 
 from paddlex_seg.masks.rle import rle_from_json, rle_to_mask
+from paddlex_seg.serving.urls import UrlRules
 
 PATH = "/instance-segmentation"
 NUMBER = 12345  # of the image
@@ -305,3 +306,22 @@ def test_a_bug_is_an_error_500_without_its_trace(
     assert "secret detail" in caplog.text
     monkeypatch.undo()
     assert post(client, image=b64(coded_image(1))).status_code == 200
+
+
+def test_the_images_of_addresses_have_the_limit_of_a_body_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    most: list[int] = []
+
+    def fetch(url: str, rules: UrlRules) -> bytes:
+        most.append(rules.max_bytes)
+        return coded_image(len(url))
+
+    monkeypatch.setattr("paddlex_seg.serving.app.fetch_image", fetch)
+    with serving(allow_urls=True, max_body_mb=3) as running:
+        images = ["http://a.example/1", "http://a.example/22", b64(coded_image(5))]
+        body = {"images": images, "visualize": False}
+        reply = httpx.post(running.url + PATH, json=body, trust_env=False).json()["result"]["results"]
+        assert most == [1_500_000, 1_500_000]
+        boxes = [one["instances"][0]["bbox"][0] for one in reply]
+        assert boxes == pytest.approx([len(images[0]), len(images[1]), 5], abs=1e-3)

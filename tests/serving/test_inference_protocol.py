@@ -11,6 +11,8 @@ import pytest
 from served_model import coded_image, serving
 
 from paddlex_seg.masks.rle import rle_from_json, rle_to_mask
+from paddlex_seg.serving.inference_protocol import read_infer
+from paddlex_seg.serving.problems import RequestProblem
 
 INFER = "/v2/models/toy/infer"
 
@@ -120,3 +122,15 @@ def test_an_image_that_cannot_be_read_is_told(client: httpx.Client) -> None:
     text = base64.b64encode(b"some text").decode()
     reply = client.post(INFER, json={"inputs": [tensor(1) | {"data": [text]}]})
     assert reply.status_code == 415 and "error" in reply.json()
+
+
+def test_requests_that_would_be_counted_for_seconds_are_refused() -> None:
+    shape = tensor(1, shape=[2**64 - 1] * 1_000)
+    with pytest.raises(RequestProblem, match="shape: expected a list of numbers") as caught:
+        read_infer(json.dumps({"inputs": [shape]}).encode(), None, 64)
+    assert caught.value.status == 400
+    head = {"name": "image", "shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": 8_000}}
+    text = json.dumps({"inputs": [head]}).encode()
+    with pytest.raises(RequestProblem, match="more than 1000 elements") as caught:
+        read_infer(text + bytes(8_000), str(len(text)), 64)
+    assert caught.value.status == 413
