@@ -44,11 +44,11 @@ def test_the_wheel_tells_type_checkers_that_it_has_types(built: Path) -> None:
 
 
 def page_files() -> set[str]:
-    reports = ROOT / "paddlex_seg" / "reports"
+    package = ROOT / "paddlex_seg"
     return {
-        f"paddlex_seg/reports/{folder}/{path.name}"
-        for folder in ("templates", "static")
-        for path in (reports / folder).iterdir()
+        f"paddlex_seg/{folder}/{path.name}"
+        for folder in ("reports/templates", "reports/static", "serving/static")
+        for path in (package / folder).iterdir()
     }
 
 
@@ -68,6 +68,7 @@ def test_the_wheel_holds_the_templates_and_styles_of_pages(built: Path) -> None:
     assert {
         "paddlex_seg/reports/templates/dataset.html.jinja",
         "paddlex_seg/reports/static/page.css",
+        "paddlex_seg/serving/static/index.html",
     } <= files
     assert files <= files_below(built, "*")
 

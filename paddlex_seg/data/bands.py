@@ -249,8 +249,9 @@ def _pixels(page: Any, path: Path) -> NDArray[Any]:
             raise
         found = read_by_opencv(path, page.index) if samples in (1, 3, 4) else None
         if found is None or found.shape[:2] != (height, width) or found.dtype != page.dtype:
+            compression = getattr(page.compression, "name", page.compression)  # a number if it is unknown
             raise UnsupportedPixels(
-                f"{path}: its compression ({page.compression.name}, predictor {page.predictor}) needs a "
+                f"{path}: its compression ({compression}, predictor {page.predictor}) needs a "
                 "package that is not installed. Run pip install paddlex_seg[rasters], or save the image "
                 "without compression."
             ) from error

@@ -17,6 +17,7 @@ _JPEG_JUNK = 100_000  # bytes between segments
 _EXIF_SEGMENTS = 64
 _JPEG_SCANNED = 1_500_000_000  # pixels x scans: a progressive image has about 10 scans
 _PNG_CHUNKS = 32_768  # 30 MB in the chunks of 8 kB that libpng writes are 3,700
+_PNG_PACKED = 20  # chunks of compressed text, of which each may become 8 MB
 _TIFF_PAGES = 1_100  # previews included
 _TIFF_TAGS = 1_000  # of one page
 _TIFF_ALL_TAGS = 100_000
@@ -126,13 +127,20 @@ def _check_scans(data: bytes, place: int, frame: bytes) -> None:
 
 
 def _check_png(data: bytes) -> None:
-    place = 8
+    place, packed = 8, 0
     for _ in range(_PNG_CHUNKS):
         if place + 8 > len(data):
             return
         length, name = struct.unpack_from(">I4s", data, place)
         if name == b"IEND":
             return
+        if length > len(data):  # OpenCV, which reads 16 bits, would allocate so much
+            raise RequestProblem(
+                400, "the PNG image is damaged or cut off (a chunk is longer than the file). Send it again"
+            )
+        packed += name in (b"zTXt", b"iTXt", b"iCCP")
+        if packed > _PNG_PACKED:
+            raise _refusal("it has too many texts")
         place += 12 + length
     raise _refusal("it has too many chunks")
 
@@ -211,7 +219,7 @@ def _pages(data: bytes, most: int = _TIFF_PAGES, where: str = "it has") -> Itera
             if not offset or offset in seen:
                 return
             (count,) = struct.unpack_from(order + count_form, data, offset)
-        except struct.error:
+        except (struct.error, OverflowError):
             return
         if len(seen) == most:
             if most > 1:
@@ -246,7 +254,7 @@ def _numbers(data: bytes, order: str, kind: int, number: int, content: bytes, of
             return list(struct.unpack_from(form, content))
         (offset,) = struct.unpack(order + offset_form, content)
         return list(struct.unpack_from(form, data, offset))
-    except struct.error:
+    except (struct.error, OverflowError):
         return []
 
 

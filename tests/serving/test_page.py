@@ -3,7 +3,9 @@
 import base64
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -78,13 +80,17 @@ def service() -> Iterator[Any]:
 @pytest.fixture
 def visit(browser: Any, service: Any) -> Iterator[Visit]:
     """A visit of the page, without an image yet. It ends with a look at what went wrong in the browser."""
-    yield from visiting(browser, service.url)
+    with visiting(browser, service.url) as visit:
+        yield visit
 
 
+@contextmanager
 def visiting(browser: Any, url: str, **context: Any) -> Iterator[Visit]:
     visit = Visit(browser, url, **context)
-    yield visit
-    visit.context.close()
+    try:
+        yield visit
+    finally:
+        visit.context.close()
     assert not visit.problems
 
 
@@ -108,11 +114,26 @@ def wait_for(page: Any, state: str, count: int = 1) -> None:
     page.locator(f"#strip li[data-state={state}]").nth(count - 1).wait_for()
 
 
+def wait_for_image(page: Any) -> None:
+    """Wait until the image is decoded."""
+    page.locator("#stage[aria-busy=false]").wait_for()
+
+
+def until(page: Any, condition: Callable[[], object]) -> None:
+    """Wait until something holds, for things that no element tells."""
+    for _ in range(500):
+        if condition():
+            return
+        page.wait_for_timeout(20)
+    pytest.fail("it did not become true within 10 s")
+
+
 def opened(visit: Visit, *files: dict[str, Any]) -> Any:
     """The page with the results of these images, by default of one of the scene."""
     page = visit.open()
     give(page, *(files or (image_file(),)))
     wait_for(page, "done", max(1, len(files)))
+    wait_for_image(page)
     return page
 
 
@@ -258,6 +279,7 @@ def test_chosen_images_are_sent_once_and_shown_with_their_objects(visit: Visit) 
     assert page.locator("#strip .name").all_inner_texts() == ["one.png", "two.png"]
     assert page.locator("#strip .state").all_inner_texts() == ["3 objects", "3 objects"]
     page.get_by_role("status").get_by_text("one.png, 400 × 300: 3 objects shown, score above 0.50").wait_for()
+    wait_for_image(page)
     assert drawn(page, "image", 5, 5) == [120, 120, 120, 255]
     red, green, blue, alpha = drawn(page, "overlay", 90, 120)
     assert np.abs(np.subtract((red, green, blue), class_colour(0))).max() <= 2 and alpha == round(0.45 * 255)
@@ -265,6 +287,17 @@ def test_chosen_images_are_sent_once_and_shown_with_their_objects(visit: Visit) 
     page.get_by_role("button", name=re.compile("^two.png")).click()
     page.get_by_role("img", name="two.png. 3 objects").wait_for()
     assert len(visit.predictions) == 2
+
+
+def test_the_model_and_its_classes_are_named(visit: Visit) -> None:
+    page = visit.open()
+    page.get_by_text("toy, 3 classes").click()
+    assert page.get_by_role("list", name="Classes").inner_text().splitlines() == list(LABELS)
+    assert page.locator("#facts").inner_text().split() == (
+        ["Model", "toy", "Backend", "paddle", "Precision", "f32", "Device", "cpu"]
+    )
+    page.keyboard.press("Escape")
+    assert page.get_by_role("list", name="Classes").is_hidden()
 
 
 def test_the_threshold_moves_without_a_request(visit: Visit) -> None:
@@ -332,6 +365,22 @@ def test_an_object_under_the_pointer_says_what_it_is(visit: Visit) -> None:
     assert tip.is_hidden()
 
 
+def test_fingers_point_and_zoom(browser: Any, service: Any) -> None:
+    with visiting(browser, service.url, has_touch=True) as visit:
+        page = opened(visit)
+        page.touchscreen.tap(*at(page, 230, 80))
+        assert page.locator(".tip").inner_text().startswith("washer 0.70")
+        page.touchscreen.tap(*at(page, 10, 290))
+        assert page.locator(".tip").is_hidden()
+        fitted = int(page.locator("#percent").inner_text().split()[0])
+        x, y = at(page, 200, 150)
+        touch = visit.context.new_cdp_session(page)
+        for kind, half in (("touchStart", 50), ("touchMove", 75), ("touchMove", 150), ("touchEnd", 0)):
+            points = [{"x": x + side * half, "y": y, "id": side} for side in (-1, 1) if half]
+            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        until(page, lambda: abs(int(page.locator("#percent").inner_text().split()[0]) - 3 * fitted) < 5)
+
+
 def test_the_image_is_zoomed_at_the_pointer_and_moved(visit: Visit) -> None:
     page = opened(visit)
     percent = page.locator("#percent")
@@ -339,11 +388,11 @@ def test_the_image_is_zoomed_at_the_pointer_and_moved(visit: Visit) -> None:
     page.mouse.move(*at(page, 230, 80))
     for _ in range(5):
         page.mouse.wheel(0, -200)
-    page.wait_for_timeout(100)
-    assert int(percent.inner_text().split()[0]) > 3 * int(fitted.split()[0])
+    until(page, lambda: int(percent.inner_text().split()[0]) > 5.5 * int(fitted.split()[0]))
     x, y = at(page, 230, 80)
-    page.mouse.move(x + 1, y)  # the same point of the image is still there
-    assert page.locator(".tip").inner_text().startswith("washer")
+    tip = page.locator(".tip")  # beside the pointer, where the same point of the image still is
+    assert tip.inner_text().startswith("washer")
+    assert tip.bounding_box()["x"] == pytest.approx(x + 14, abs=2)
     page.mouse.down()
     page.mouse.move(x - 700, y + 10, steps=4)
     page.mouse.up()
@@ -398,18 +447,46 @@ def test_why_there_is_no_camera_is_said(visit: Visit) -> None:
     assert page.get_by_role("dialog").is_hidden()
 
 
-def test_an_image_that_the_browser_cannot_decode_or_turns_otherwise_is_shown_as_the_server_sees_it(
-    visit: Visit,
-) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    page = opened(visit, image_file("turned.jpg", (WIDTH, HEIGHT), exif=exif), image_file("scan.tif"))
+def test_an_image_that_the_browser_cannot_decode_is_shown_as_the_server_sees_it(visit: Visit) -> None:
+    page = opened(visit, image_file("turned.jpg", (WIDTH, HEIGHT), exif=turned()), image_file("scan.tif"))
     assert len(visit.predictions) == 2, page.locator("#status").inner_text()
     assert drawn(page, "image", 3, 3) == [120, 120, 120, 255]  # upright: 400 wide
     page.get_by_role("button", name=re.compile("^scan.tif")).click()
-    page.wait_for_timeout(300)
+    until(page, lambda: len(visit.predictions) == 3)
+    wait_for_image(page)
     assert drawn(page, "image", 3, 3)[3] == 255 and drawn(page, "overlay", 90, 120)[3] > 0
-    assert len(visit.predictions) == 3 and "threshold=1&visualize=true" in visit.predictions[2]
+    assert "threshold=1&visualize=true" in visit.predictions[2]
+
+
+def test_an_image_that_the_browser_turns_otherwise_is_shown_as_the_server_sees_it(visit: Visit) -> None:
+    visit.page.add_init_script("""
+      const decode = createImageBitmap;
+      window.createImageBitmap = async (source, options) => {
+        const bitmap = await decode(source, options);
+        return source instanceof File ? decode(bitmap, 0, 0, bitmap.height, bitmap.width) : bitmap;
+      };
+    """)
+    page = opened(visit, image_file("turned.jpg", (WIDTH, HEIGHT), exif=turned()))
+    until(page, lambda: len(visit.predictions) == 2)
+    wait_for_image(page)
+    assert drawn(page, "image", 3, 3)[3] == 255  # not as high as the window, with nothing at its sides
+
+
+def test_objects_are_listed_and_saved_when_their_image_cannot_be_shown(visit: Visit) -> None:
+    visit.page.add_init_script("window.createImageBitmap = async () => { throw new Error('No memory.'); }")
+    page = opened(visit)
+    assert page.locator("#notice").inner_text() == "The image cannot be shown. No memory."
+    page.locator("#objects button").nth(1).click()
+    assert page.locator("#objects tr.hot").inner_text().startswith("washer")
+    assert page.get_by_role("button", name="PNG", exact=True).is_disabled()
+    assert len(json.loads(download(page, "JSON")[1])["result"]["instances"]) == 3
+
+
+def turned() -> Image.Exif:
+    """The EXIF data of an image that is stored lying on its side."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
 
 
 def test_images_are_removed(visit: Visit) -> None:
@@ -435,24 +512,26 @@ def test_an_image_of_24_megapixels_with_300_objects(browser: Any) -> None:
             polygons_to_rles([[x1, y1, x2, y1, x2, y2, x1, y2] for x1, y1, x2, y2 in boxes], (4000, 6000))
         ),
     )
-    with serving(PlantedModel(found)) as running:
-        for visit in visiting(browser, running.url):
-            page = visit.open()
-            give(page, image_file("large.jpg", (4000, 6000)))
-            wait_for(page, "done")
-            set_threshold(page, 0.05)
-            page.get_by_role("status").get_by_text("large.jpg, 6000 × 4000: 300 objects shown").wait_for()
-            page.get_by_role("button", name="100 %").click()
-            page.locator("#objects button").nth(149).click()  # comes into view
-            page.wait_for_timeout(100)
-            code = """() => [...document.querySelectorAll("#stage canvas")].map((canvas) => {
-              const middle = [canvas.width / 2, canvas.height / 2];
-              return canvas.getContext("2d").getImageData(...middle, 1, 1).data[3] > 0;
-            })"""
-            assert page.evaluate(code) == [True, True]
-            name, content = download(page, "PNG")
-            with Image.open(BytesIO(content)) as image:
-                assert (name, image.size) == ("large_drawn.png", (6000, 4000))
+    with serving(PlantedModel(found)) as running, visiting(browser, running.url) as visit:
+        page = visit.open()
+        give(page, image_file("large.jpg", (4000, 6000)))
+        wait_for(page, "done")
+        set_threshold(page, 0.05)
+        page.get_by_role("status").get_by_text("large.jpg, 6000 × 4000: 300 objects shown").wait_for()
+        page.get_by_role("button", name="100 %").click()
+        page.locator("#objects button").nth(149).click()  # comes into view
+        wait_for_image(page)
+        code = """async () => {
+          await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+          return [...document.querySelectorAll("#stage canvas")].map((canvas) => {
+            const middle = [canvas.width / 2, canvas.height / 2];
+            return canvas.getContext("2d").getImageData(...middle, 1, 1).data[3] > 0;
+          });
+        }"""
+        assert page.evaluate(code) == [True, True]
+        name, content = download(page, "PNG")
+        with Image.open(BytesIO(content)) as image:
+            assert (name, image.size) == ("large_drawn.png", (6000, 4000))
 
 
 # ---- downloads
@@ -526,13 +605,42 @@ def test_the_reason_of_the_server_is_shown(visit: Visit) -> None:
     assert page.locator("#strip .state").all_inner_texts() == ["Failed", "3 objects"]
     assert page.get_by_role("button", name="JSON").is_disabled()
     assert visit.refusals
+    page.get_by_role("button", name="Remove notes.txt").click()
+    assert notice.is_hidden()
+    give(page, {"name": "more.txt", "mimeType": "text/plain", "buffer": b"no image"})
+    wait_for(page, "failed")
+    page.get_by_role("button", name="Remove scene.png").click()
+    page.get_by_role("button", name="Remove more.txt").click()
+    assert notice.is_hidden() and page.get_by_text("Drop images here").is_visible()
+
+
+def fulfill(route: Any, **reply: Any) -> None:
+    """Reply in place of the server."""
+    route.fulfill(**reply)
+
+
+def test_replies_of_a_proxy_are_put_into_words(visit: Visit) -> None:
+    page = visit.open()
+    words = {
+        200: "The reply cannot be read. It was cut off, or it is not from this service.",
+        413: "The image is larger than the server takes.",
+        502: "The server behind the proxy does not answer.",
+        418: "The server replied with the status 418.",
+    }
+    for count, (status, text) in enumerate(words.items(), start=1):
+        reply = partial(fulfill, status=status, content_type="text/html", body="<html>nginx</html>")
+        page.route("**/instance-segmentation**", reply, times=1)
+        give(page, image_file(f"{status}.png"))
+        wait_for(page, "failed", count)
+        assert page.locator("#notice p").inner_text() == text
+        assert page.locator("#notice button").is_visible() == (status in (200, 502))
 
 
 def test_images_that_are_too_large_are_refused(visit: Visit) -> None:
     page = visit.open()
     give(page, image_file("wide.png", (900, 10_001)))
     wait_for(page, "failed")
-    assert "pixels" in page.locator("#notice").inner_text()
+    assert "it has 9,000,900 pixels" in page.locator("#notice").inner_text()
     sent = len(visit.predictions)
     give(page, {"name": "heavy.png", "mimeType": "image/png", "buffer": bytes(2_100_000)})
     wait_for(page, "failed", 2)
@@ -543,30 +651,31 @@ def test_images_that_are_too_large_are_refused(visit: Visit) -> None:
 
 
 def test_a_server_that_has_gone_is_said_and_asked_again(browser: Any) -> None:
-    with serving(PlantedModel()) as running:
-        for visit in visiting(browser, running.url):
-            page = opened(visit)
-            visit.page.route("**/instance-segmentation**", lambda route: route.abort("connectionrefused"))
-            give(page, image_file("later.png"))
-            wait_for(page, "failed")
-            notice = page.locator("#notice")
-            assert re.fullmatch(
-                r"The server at 127\.0\.0\.1:\d+ does not answer\. .*still running\.\s+Try again",
-                notice.inner_text(),
-            )
-            visit.page.unroute("**/instance-segmentation**")
-            notice.get_by_role("button", name="Try again").click()
-            wait_for(page, "done", 2)
-            running.stop()
-            give(page, image_file("last.png"))
-            wait_for(page, "failed")
-            assert "does not answer" in notice.inner_text()
+    with serving(PlantedModel()) as running, visiting(browser, running.url) as visit:
+        page = opened(visit)
+        visit.page.route("**/instance-segmentation**", lambda route: route.abort("connectionrefused"))
+        give(page, image_file("later.png"), image_file("last.png"))
+        wait_for(page, "failed", 2)
+        notice = page.locator("#notice")
+        assert re.fullmatch(
+            r"The server at 127\.0\.0\.1:\d+ does not answer\. .*still running\.\s+Try again",
+            notice.inner_text(),
+        )
+        visit.page.unroute("**/instance-segmentation**")
+        notice.get_by_role("button", name="Try again").click()
+        wait_for(page, "done", 3)  # all of them
+        running.stop()
+        give(page, image_file("too_late.png"))
+        wait_for(page, "failed")
+        assert "does not answer" in notice.inner_text()
 
 
 def test_the_page_waits_while_the_server_is_busy(visit: Visit) -> None:
     page = visit.open()
-    refusal = {"status": 429, "headers": {"Retry-After": "1"}, "json": {"errorMsg": "The queue is full."}}
-    page.route("**/instance-segmentation**", lambda route: route.fulfill(**refusal), times=1)
+    refusal = partial(
+        fulfill, status=429, headers={"Retry-After": "1"}, json={"errorMsg": "The queue is full."}
+    )
+    page.route("**/instance-segmentation**", refusal, times=1)
     give(page, image_file())
     wait_for(page, "waiting")
     assert page.locator("#notice").inner_text() == "The queue is full. Sent again in 1 s."
@@ -592,54 +701,52 @@ def test_at_most_two_images_are_sent_at_once(visit: Visit) -> None:
 
 
 def test_the_api_key_is_asked_for_and_kept_in_memory_only(browser: Any) -> None:
-    with serving(PlantedModel(), api_key="s3cret") as running:
-        for visit in visiting(browser, running.url):
-            page = visit.open()
-            key = page.get_by_label("API key")
-            key.fill("wrong")
-            key.press("Enter")
-            page.get_by_text("The server did not accept this key.").wait_for()
-            give(page, image_file())
-            key.fill("s3cret")
-            page.get_by_role("button", name="Use this key").click()
-            wait_for(page, "done")
-            assert key.is_hidden()
-            kept = page.evaluate(
-                "[document.cookie, localStorage.length, sessionStorage.length, location.href]"
-            )
-            assert kept == ["", 0, 0, f"{running.url}/"]
-            assert not any("s3cret" in url for _, url in visit.requests)
+    with serving(PlantedModel(), api_key="s3cret") as running, visiting(browser, running.url) as visit:
+        page = visit.open()
+        key = page.get_by_label("API key")
+        key.fill("wrong")
+        key.press("Enter")
+        page.get_by_text("The server did not accept this key.").wait_for()
+        give(page, image_file())
+        key.fill("s3cret")
+        page.get_by_role("button", name="Use this key").click()
+        wait_for(page, "done")
+        assert key.is_hidden()
+        kept = page.evaluate("[document.cookie, localStorage.length, sessionStorage.length, location.href]")
+        assert kept == ["", 0, 0, f"{running.url}/"]
+        assert not any("s3cret" in url for _, url in visit.requests)
 
 
 def test_the_page_of_the_api_describes_every_path(browser: Any) -> None:
-    with serving(PlantedModel(), api_key="s3cret") as running:
-        for visit in visiting(browser, running.url):
-            page = visit.open("/docs")
-            page.get_by_label("API key").fill("s3cret")
-            page.get_by_role("button", name="Use this key").click()
-            page.get_by_text("An example").wait_for()
-            paths = running.app.openapi()["paths"]
-            shown = page.locator(".operation > summary code").all_inner_texts()
-            assert shown == [path for path, methods in paths.items() for _ in methods]
-            predict = page.locator("details[open]")
-            rows = [" ".join(row.split()) for row in predict.locator("tr").all_inner_texts()]
-            assert "result.instances[].bbox list of number, required x1, y1, x2, y2" in rows
-            assert "maskFormat rle | full_rle | polygon | png | none, default rle" in rows
-            assert "curl -H 'X-API-Key: ...'" in page.locator("#example pre").inner_text()
+    with serving(PlantedModel(), api_key="s3cret") as running, visiting(browser, running.url) as visit:
+        page = visit.open("/docs")
+        page.get_by_label("API key").fill("s3cret")
+        page.get_by_role("button", name="Use this key").click()
+        page.get_by_text("An example").wait_for()
+        paths = running.app.openapi()["paths"]
+        shown = page.locator(".operation > summary code").all_inner_texts()
+        assert shown == [path for path, methods in paths.items() for _ in methods]
+        predict = page.locator("details[open]")
+        rows = [" ".join(row.split()) for row in predict.locator("tr").all_inner_texts()]
+        assert "result.instances[].bbox list of number, required x1, y1, x2, y2" in rows
+        assert "maskFormat rle | full_rle | polygon | png | none, default rle" in rows
+        assert "curl -H 'X-API-Key: ...'" in page.locator("#example pre").inner_text()
 
 
 def test_thresholds_of_classes_hold_until_the_slider_is_moved(browser: Any) -> None:
     model = PlantedModel()
     model.thresholds = (0.2, 0.8, 0.5)
-    with serving(model) as running:
-        for visit in visiting(browser, running.url):
-            page = opened(visit)
-            assert page.locator("#threshold-value").inner_text() == "by class"
-            assert [row.split()[0] for row in rows(page)] == ["bolt", "<b>nut</b>", "bolt"]
-            set_threshold(page, 0.65)
-            assert [row.split()[0] for row in rows(page)] == ["bolt", "washer"]
-            page.get_by_role("button", name="Reset").click()
-            assert page.locator("#threshold-value").inner_text() == "by class" and len(rows(page)) == 3
+    with serving(model) as running, visiting(browser, running.url) as visit:
+        page = opened(visit)
+        assert page.locator("#threshold-value").inner_text() == "by class"
+        assert [row.split()[0] for row in rows(page)] == ["bolt", "<b>nut</b>", "bolt"]
+        limits = page.locator("#classes .muted").all_inner_texts()
+        assert limits == ["above 0.20", "above 0.80", "above 0.50"]
+        set_threshold(page, 0.65)
+        assert page.locator("#classes .muted").all_inner_texts() == [""] * 3
+        assert [row.split()[0] for row in rows(page)] == ["bolt", "washer"]
+        page.get_by_role("button", name="Reset").click()
+        assert page.locator("#threshold-value").inner_text() == "by class" and len(rows(page)) == 3
 
 
 # ---- for everyone
@@ -702,7 +809,7 @@ def contrast(first: str, second: str) -> float:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_texts_can_be_read_in_light_and_dark(browser: Any, service: Any, scheme: str) -> None:
-    for visit in visiting(browser, service.url, color_scheme=scheme):
+    with visiting(browser, service.url, color_scheme=scheme) as visit:
         page = visit.open()
         give(page, image_file(), {"name": "a.txt", "mimeType": "text/plain", "buffer": b"x"})
         wait_for(page, "done")
@@ -727,7 +834,7 @@ def test_texts_can_be_read_in_light_and_dark(browser: Any, service: Any, scheme:
 
 @pytest.mark.parametrize("size", [(320, 640), (640, 400), (1024, 640)], ids=str)
 def test_nothing_is_cut_off_in_small_windows(browser: Any, service: Any, size: tuple[int, int]) -> None:
-    for visit in visiting(browser, service.url, viewport={"width": size[0], "height": size[1]}):
+    with visiting(browser, service.url, viewport={"width": size[0], "height": size[1]}) as visit:
         page = opened(visit, image_file("a rather long name of an image from the line 17.png"))
         assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
         for name in ("Add images", "Zoom out", "JSON", "LabelMe"):

@@ -239,9 +239,33 @@ def test_a_slow_server_is_left_when_the_time_is_over(
 
 
 def test_a_slow_look_up_is_left_when_the_time_is_over(web: Server, network: TrappedNetwork) -> None:
-    network.names["slow.test"] = lambda: time.sleep(3) or ["93.184.215.14"]  # type: ignore[func-returns-value]
+    over = threading.Event()
+    network.names["slow.test"] = lambda: ["93.184.215.14"] * over.wait(30)
+    start = time.monotonic()
     assert "within 0.2 seconds" in problem("http://slow.test/", UrlRules(seconds=0.2)).message
+    assert time.monotonic() - start < 10
+    over.set()
     assert network.connected == []
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://me@web.test/", "it has a user name"),
+        ("http://me:secret@web.test/", "it has a user name"),
+        ("http://web.test/a b", "it contains ' '"),
+        ("http://web.test\\x", "it contains"),
+        ("http://web.test/\r\nX: y", r"it contains '\r'"),
+        ("http:web.test/", "does not begin with http:// or https://"),
+        ("data:image/png;base64,aGVsbG8=", "does not begin with http:// or https://"),
+        ("http://[::1/", "it is invalid"),
+        ("http://web.test/" + "a" * 5_000, "it has 5,016 characters"),
+    ],
+)
+def test_a_url_that_can_be_read_in_two_ways_is_refused(network: TrappedNetwork, url: str, words: str) -> None:
+    found = problem(url, UrlRules())
+    assert found.status == 422 and words in found.message
+    assert network.asked == []
 
 
 def test_no_thread_and_no_descriptor_is_left(web: Server) -> None:
@@ -259,8 +283,8 @@ def test_no_thread_and_no_descriptor_is_left(web: Server) -> None:
 
 
 @pytest.fixture
-def secure_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """A https server with a certificate of web.test, which is trusted."""
+def secure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """A server's side of TLS, with a certificate of web.test, which is trusted."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
@@ -270,32 +294,39 @@ def secure_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
-
-    def talk(client: socket.socket) -> None:
-        with context.wrap_socket(client, server_side=True) as secure:
-            secure.recv(10_000)
-            secure.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
-
-    with talking(talk) as port:
-        yield port
+    return context
 
 
 def test_https_needs_a_certificate_of_the_host(
-    web: Server, network: TrappedNetwork, secure_port: int
+    web: Server, network: TrappedNetwork, secure: ssl.SSLContext
 ) -> None:
+    def talk(client: socket.socket) -> None:
+        with secure.wrap_socket(client, server_side=True) as inner:
+            inner.recv(10_000)
+            inner.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+
     network.names["other.test"] = ["127.0.0.1"]
-    assert fetch_image(f"https://web.test:{secure_port}/", rules(secure_port)) == b"hello"
-    for host in ("other.test", "127.0.0.1"):
-        found = problem(f"https://{host}:{secure_port}/", rules(secure_port))
-        assert found.status == 422 and "certificate" in found.message
+    with talking(talk) as port:
+        assert fetch_image(f"https://web.test:{port}/", rules(port)) == b"hello"
+        for host in ("other.test", "127.0.0.1"):
+            found = problem(f"https://{host}:{port}/", rules(port))
+            assert found.status == 422 and "certificate" in found.message
 
 
-def test_https_drips_are_left_too(web: Server, secure_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(urls.Path, "read_bytes", None)  # nothing arrives
+@pytest.mark.parametrize("drips", [drips_headers, drips_body], ids=lambda drips: drips.__name__)
+def test_a_slow_server_with_https_is_left_when_the_time_is_over(
+    web: Server, secure: ssl.SSLContext, drips: Callable[[socket.socket], None]
+) -> None:
+    def talk(client: socket.socket) -> None:
+        with secure.wrap_socket(client, server_side=True) as inner:
+            inner.recv(10_000)
+            drips(inner)
+
     start = time.monotonic()
-    with talking(lambda client: drip(client, b"\x16")) as port:
-        assert problem(f"https://web.test:{port}/", rules(port, seconds=0.3)).status == 422
-    assert time.monotonic() - start < 4
+    with talking(talk) as port:
+        found = problem(f"https://web.test:{port}/", rules(port, seconds=0.5))
+    assert "within 0.5 seconds" in found.message
+    assert time.monotonic() - start < 5  # it would take 8 seconds
 
 
 # Addresses

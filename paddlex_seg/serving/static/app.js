@@ -35,7 +35,7 @@ const viewer = new Viewer(find("stage"), {
   hover: (object, pointer) => mark({ hovered: object }, pointer),
   select: (object) => mark({ selected: object }),
   zoom: (percent) => (find("percent").textContent = `${percent} %`),
-  describe: (object) => describe(object, viewer.image.width * viewer.image.height),
+  describe: (object) => describe(object, current.reply.result.size),
 });
 viewer.style = panel.style;
 
@@ -74,6 +74,7 @@ function add(files, origin) {
     origin,
     state: "queued", // then "sent", "waiting", "done" or "failed"
     reason: "", // why it waits or failed
+    unseen: "", // why the image is not shown
     mayRetry: false, // whether the same request may succeed later
     reply: null, // of the service
     objects: [], // of the reply
@@ -87,8 +88,7 @@ function add(files, origin) {
     find("strip").append(item.entry);
     item.button.addEventListener("click", () => open(item));
     item.removal.addEventListener("click", () => remove(item));
-    showState(item);
-    if (info) segment(item);
+    segment(item);
   }
   if (added.length) open(added[0]);
   drawThumbnails(added);
@@ -96,6 +96,8 @@ function add(files, origin) {
 
 /** Ask the service for the objects of an image. */
 async function segment(item) {
+  setState(item, "queued");
+  if (!info) return; // `useModel` goes on
   const limit = info.limits?.bodyBytes;
   if (limit && item.file.size > limit) {
     // Some servers close the connection when too much is sent: their reason would be lost.
@@ -107,7 +109,6 @@ async function segment(item) {
     );
     return;
   }
-  setState(item, "queued");
   const options = { threshold: lowest, visualize: false, maskFormat: "rle" };
   try {
     item.reply = await ask(item, options);
@@ -188,11 +189,17 @@ async function show(item) {
   item?.entry.scrollIntoView({ block: "nearest", inline: "nearest" });
   showLevels([]);
   showItem();
+  find("stage").setAttribute("aria-busy", Boolean(item));
+  find("notice").hidden ||= !item;
   if (!item) return;
   const levels = await loadLevels(item);
-  if (current === item) showLevels(levels);
-  else close(levels);
-  showItem();
+  if (current !== item) {
+    close(levels);
+    return;
+  }
+  showLevels(levels);
+  showObjects();
+  find("stage").setAttribute("aria-busy", false);
 }
 
 function showLevels(levels) {
@@ -210,6 +217,7 @@ function close(levels) {
  * another way, the service draws it: without objects, since no score is higher than 1.
  */
 async function loadLevels(item) {
+  item.unseen = "";
   try {
     const bitmap = await createImageBitmap(item.file);
     if (item.state !== "done" || hasSize(bitmap, item)) return await makeLevels(bitmap);
@@ -222,7 +230,7 @@ async function loadLevels(item) {
     const bytes = Uint8Array.from(atob(result.image), (letter) => letter.charCodeAt(0));
     return await makeLevels(await createImageBitmap(new Blob([bytes], { type: "image/jpeg" })));
   } catch (problem) {
-    if (problem.name !== "AbortError") say(`${item.file.name} cannot be shown: ${problem.message}`);
+    item.unseen = `The image cannot be shown. ${problem.message}`;
     return [];
   }
 }
@@ -302,9 +310,9 @@ function showState(item) {
   item.button.title = item.reason ? `${item.file.name}: ${item.reason}` : item.file.name;
   if (item !== current) return;
   const notice = find("notice");
-  notice.hidden = item.state === "done";
+  notice.hidden = item.state === "done" && !item.unseen;
   notice.dataset.state = item.state;
-  notice.querySelector("p").textContent = item.reason || `${stateText(item)} …`;
+  notice.querySelector("p").textContent = item.reason || item.unseen || `${stateText(item)} …`;
   notice.querySelector("button").hidden = item.state !== "failed" || !item.mayRetry;
 }
 
@@ -389,7 +397,15 @@ find("zoom-in").addEventListener("click", () => viewer.zoomBy(1.25));
 find("zoom-out").addEventListener("click", () => viewer.zoomBy(0.8));
 find("fit").addEventListener("click", () => viewer.fit());
 find("actual").addEventListener("click", () => viewer.actualSize());
+for (const kind of ["click", "keydown"]) {
+  document.addEventListener(kind, (event) => {
+    const isAway = kind === "click" ? !find("about").contains(event.target) : event.key === "Escape";
+    if (isAway) find("about").open = false;
+  });
+}
 find("notice")
   .querySelector("button")
-  .addEventListener("click", () => segment(current));
+  .addEventListener("click", () => {
+    for (const item of items.filter((one) => one.state === "failed" && one.mayRetry)) segment(item);
+  });
 connection.connect();

@@ -1,4 +1,4 @@
-/* The first request of a page: it asks for an API key where the service wants one, and says what goes wrong. */
+/* The first request of a page: asks for an API key where the service wants one, and says what goes wrong. */
 
 import { find } from "./elements.js";
 

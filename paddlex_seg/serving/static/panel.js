@@ -60,9 +60,9 @@ export class Panel {
 
   /** What the threshold is, in words. */
   get thresholdText() {
-    return typeof this.#current === "number"
-      ? `score above ${this.#current.toFixed(2)}`
-      : "score above that of the class";
+    return this.#isByClass
+      ? "scores above the thresholds of their classes"
+      : `score above ${this.#current.toFixed(2)}`;
   }
 
   /** objects: of the reply; none before there is one (isKnown: false). */
@@ -87,9 +87,10 @@ export class Panel {
   refresh() {
     const shown = new Set(this.shown);
     for (const [object, row] of this.#rows) row.hidden = !shown.has(object);
-    for (const [classId, { count, item }] of this.#classes) {
+    for (const [classId, { name, limit, count, item }] of this.#classes) {
       const number = this.#objects.filter((one) => one.classId === classId && this.#passes(one)).length;
       count.textContent = number;
+      limit.textContent = this.#isByClass ? `above ${this.#limitOf(name).toFixed(2)}` : "";
       item.classList.toggle("none", !number);
     }
     find("count").textContent = this.#objects.length ? `${shown.size} of ${this.#objects.length}` : "";
@@ -107,19 +108,25 @@ export class Panel {
     return this.#threshold ?? this.#model;
   }
 
+  get #isByClass() {
+    return typeof this.#current !== "number";
+  }
+
+  #limitOf(className) {
+    return this.#isByClass ? (this.#current[className] ?? 0.5) : this.#current;
+  }
+
   #passes({ className, score }) {
-    const threshold = typeof this.#current === "number" ? this.#current : (this.#current[className] ?? 0.5);
-    return Math.fround(score) > Math.fround(threshold); // as the server compares
+    return Math.fround(score) > Math.fround(this.#limitOf(className)); // as the server compares
   }
 
   #setThreshold(value) {
     this.#threshold = value;
     const current = this.#current;
     const slider = find("threshold");
-    const isNumber = typeof current === "number";
-    slider.value = isNumber ? current : 0.5;
-    find("threshold-value").textContent = isNumber ? current.toFixed(2) : "by class";
-    slider.setAttribute("aria-valuetext", isNumber ? current.toFixed(2) : "one for each class");
+    slider.value = this.#isByClass ? 0.5 : current;
+    find("threshold-value").textContent = this.#isByClass ? "by class" : current.toFixed(2);
+    slider.setAttribute("aria-valuetext", this.#isByClass ? "one for each class" : current.toFixed(2));
     find("threshold-note").textContent =
       typeof this.#model === "number"
         ? `Objects with a higher score are shown. The model's threshold is ${this.#model.toFixed(2)}.`
@@ -147,15 +154,16 @@ export class Panel {
       const label = element("label");
       const box = element("input");
       const count = element("span", "", "number");
+      const limit = element("span", "", "muted");
       box.type = "checkbox";
       box.checked = !this.#hidden.has(classId);
       box.addEventListener("change", () => {
         this.#hide(classId, !box.checked);
         this.#changed();
       });
-      label.append(box, swatch(colour), element("span", className, "name"), count);
+      label.append(box, swatch(colour), element("span", className, "name"), limit, count);
       item.append(label);
-      this.#classes.set(classId, { item, box, count });
+      this.#classes.set(classId, { name: className, limit, item, box, count });
     }
     find("classes").replaceChildren(...[...this.#classes.values()].map(({ item }) => item));
   }
@@ -208,9 +216,9 @@ export class Panel {
   }
 }
 
-/** What is said about an object, line by line. */
-export function describe({ className, score, mask, box: [x1, y1, x2, y2] }, imageArea) {
-  const part = ((100 * mask.area) / imageArea).toPrecision(2);
+/** What is said about an object in an image of this height and width, line by line. */
+export function describe({ className, score, mask, box: [x1, y1, x2, y2] }, [height, width]) {
+  const part = ((100 * mask.area) / (height * width)).toPrecision(2);
   return [
     `${className} ${score.toFixed(2)}`,
     `Area ${numbers.format(mask.area)} px, ${Number(part)} % of the image`,

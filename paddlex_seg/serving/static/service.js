@@ -65,7 +65,7 @@ export class Service {
   async #send(path, request, { started = () => {}, waiting = () => {} }) {
     for (let attempt = 1; ; attempt++) {
       const reply = await this.#fetch(path, request);
-      if (reply.ok) return reply.json();
+      if (reply.ok) return content(reply);
       const problem = new ServiceProblem(reply.status, await reason(reply));
       if (![429, 503].includes(reply.status) || attempt === TRIES) throw problem;
       const asked = Number(reply.headers.get("Retry-After"));
@@ -92,6 +92,14 @@ export class Service {
         `The server at ${location.host} does not answer. Check that it is still running.`,
       );
     }
+  }
+}
+
+async function content(reply) {
+  try {
+    return await reply.json();
+  } catch {
+    throw new ServiceProblem(0, "The reply cannot be read. It was cut off, or it is not from this service.");
   }
 }
 

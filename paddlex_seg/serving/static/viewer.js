@@ -114,6 +114,7 @@ export class Viewer {
 
   /** Bring an object into view, large enough to be looked at. */
   showObject({ box: [x1, y1, x2, y2] }) {
+    if (!this.image) return;
     const wanted = Math.min(this.overlay.width / (x2 - x1), this.overlay.height / (y2 - y1)) * 0.5;
     this.#centre = { x: (x1 + x2) / 2, y: (y1 + y2) / 2 };
     this.#fitted = false;
@@ -207,8 +208,8 @@ export class Viewer {
 
   /** Beside the pointer, or below the box of the object. Screen readers have the table of objects instead. */
   #placeTip(pointer) {
-    this.tip.hidden = !this.#hot;
-    if (!this.#hot) return;
+    this.tip.hidden = !this.#hot || !this.image;
+    if (this.tip.hidden) return;
     this.tip.replaceChildren(
       ...this.events.describe(this.#hot).map((line) => {
         const row = document.createElement("span");
