@@ -15,7 +15,7 @@ from PIL import Image
 from paddlex_seg.errors import ConfigError
 from paddlex_seg.files.images import encode_image
 from paddlex_seg.masks.polygons import rle_to_polygons
-from paddlex_seg.masks.rle import mask_to_rle, rle_to_json, rle_to_mask, rle_window
+from paddlex_seg.masks.rle import rle_crop, rle_to_json, rle_to_mask, rle_window
 from paddlex_seg.structures import Instances
 
 MaskForm = Literal["rle", "polygons", "crops", "png", "dense"]
@@ -50,11 +50,12 @@ def mask_entries(instances: Instances, form: MaskForm = "rle", *, whole: bool = 
         pairs = zip(instances.masks, boxes, strict=True)
         return [rle_window(mask, box).astype(np.int32) for mask, box in pairs]
     boxes = [_with_a_pixel(box, instances.size_hw) for box in boxes]
-    crops = [rle_window(mask, box) for mask, box in zip(instances.masks, boxes, strict=True)]
+    pairs = zip(instances.masks, boxes, strict=True)
     if form == "crops":
-        entries = [rle_to_json(mask_to_rle(crop)) for crop in crops]
+        entries = [rle_to_json(rle_crop(mask, box)) for mask, box in pairs]
     else:
-        files = [encode_image(Image.fromarray(crop.astype(bool)), ".png") for crop in crops]
+        crops = (rle_window(mask, box).astype(bool) for mask, box in pairs)
+        files = [encode_image(Image.fromarray(crop), ".png") for crop in crops]
         entries = [{"png": base64.b64encode(file).decode("ascii")} for file in files]
     return [{"box": list(box), **entry} for box, entry in zip(boxes, entries, strict=True)]
 

@@ -36,21 +36,48 @@ def rle_window(rle: Rle, box_xyxy: tuple[int, int, int, int]) -> NDArray[np.uint
     Time and memory depend on the size of the box, not on that of the image. The box must be inside the image.
     """
     left, top, right, bottom = box_xyxy
+    columns, tops, bottoms = _pieces(rle, box_xyxy)
+    changes = np.zeros((right - left, bottom - top + 1), np.int8)
+    np.add.at(changes, (columns, tops), 1)
+    np.subtract.at(changes, (columns, bottoms), 1)
+    return np.ascontiguousarray(changes[:, :-1].cumsum(axis=1, dtype=np.int8).view(np.uint8).T)
+
+
+def rle_crop(rle: Rle, box_xyxy: tuple[int, int, int, int]) -> Rle:
+    """The RLE of `rle_window`, without its pixels. The box must be inside the image and have a pixel."""
+    left, top, right, bottom = box_xyxy
+    columns, tops, bottoms = _pieces(rle, box_xyxy)
+    seen = tops < bottoms
+    starts = columns[seen] * (bottom - top) + tops[seen]
+    ends = columns[seen] * (bottom - top) + bottoms[seen]
+    # Pieces that touch, at the end of a column and the start of the next, are one run.
+    borders = np.ones(len(starts) + 1, bool)
+    borders[1:-1] = starts[1:] != ends[:-1]
+    size = (right - left) * (bottom - top)
+    edges = np.stack([starts[borders[:-1]], ends[borders[1:]]], axis=1).ravel()
+    runs = np.diff(edges, prepend=0, append=size)
+    return runs_to_rle(runs[:-1] if len(edges) and edges[-1] == size else runs, (bottom - top, right - left))
+
+
+def _pieces(
+    rle: Rle, box_xyxy: tuple[int, int, int, int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The runs of 1 in a box, cut into pieces of one column each: column, first row, row after the last.
+
+    All are counted from the corner of the box, in the order of the RLE. A piece may have no row.
+    """
+    left, top, right, bottom = box_xyxy
     height = rle["size"][0]
     ends = np.cumsum(run_lengths(rle["counts"].decode("ascii")))
     starts, ends = ends[0:-1:2], ends[1::2]  # of the runs of 1, counted through the columns
     seen = (starts < right * height) & (ends > left * height) & (starts < ends)
     starts, ends = starts[seen].clip(left * height), ends[seen].clip(max=right * height)
-    # A run may go on in the next columns. Cut into pieces of one column each:
     first, last = starts // height, (ends - 1) // height
     pieces = last - first + 1
     columns = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces - first, pieces)
     tops = (np.repeat(starts, pieces) - columns * height).clip(top, bottom) - top
     bottoms = (np.repeat(ends, pieces) - columns * height).clip(top, bottom) - top
-    changes = np.zeros((right - left, bottom - top + 1), np.int8)
-    np.add.at(changes, (columns - left, tops), 1)
-    np.subtract.at(changes, (columns - left, bottoms), 1)
-    return np.ascontiguousarray(changes[:, :-1].cumsum(axis=1, dtype=np.int8).view(np.uint8).T)
+    return columns - left, tops, bottoms
 
 
 def polygons_to_rle(polygons: Sequence[Polygon], size_hw: tuple[int, int]) -> Rle:

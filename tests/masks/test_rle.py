@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from pycocotools import mask as mask_tools
 
 from paddlex_seg.errors import DatasetError
-from paddlex_seg.masks.rle import annotation_to_rle, mask_to_rle, rle_window
+from paddlex_seg.masks.rle import annotation_to_rle, mask_to_rle, rle_crop, rle_window
 from paddlex_seg.structures import Annotation
 
 SQUARE = [2, 1, 6, 1, 6, 5, 2, 5]  # 4 x 4 pixels
@@ -55,6 +55,17 @@ def test_a_window_is_a_part_of_the_mask(mask: np.ndarray, edges: st.DataObject) 
     window = rle_window(mask_to_rle(mask), (x1, y1, x2, y2))
     assert window.dtype == np.uint8 and window.shape == (y2 - y1, x2 - x1)
     assert np.array_equal(window, mask[y1:y2, x1:x2])
+    if window.size:
+        assert rle_crop(mask_to_rle(mask), (x1, y1, x2, y2)) == mask_to_rle(window)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.98, 1.0])
+def test_a_crop_is_the_rle_of_the_window(share: float) -> None:
+    rng = np.random.default_rng(0)
+    mask = rng.random((60, 80)) < share
+    for _ in range(50):
+        (x1, x2), (y1, y2) = (sorted(rng.choice(side + 1, 2, replace=False)) for side in (80, 60))
+        assert rle_crop(mask_to_rle(mask), (x1, y1, x2, y2)) == mask_to_rle(mask[y1:y2, x1:x2])
 
 
 def test_a_window_of_a_large_image_is_fast() -> None:
