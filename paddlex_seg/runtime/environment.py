@@ -21,7 +21,7 @@ from paddlex_seg.files.atomic import require_writable, temporary_path
 
 CPU_INFO = Path("/proc/cpuinfo")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -3, -4, -8  # of malloc.h
-MAPPED_BYTES = 1 << 18
+MAPPED_BYTES = 1 << 20
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 # Paddle's launcher would prefer these variables to its arguments.
 LAUNCHER_VARIABLES = {
