@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INTEROP ?= .venv-interop
 
-.PHONY: demo install install-dev check test test-slow test-interop test-edge bench format clean
+.PHONY: demo packages install install-dev check test test-slow test-interop test-edge bench format clean
 
 DEMO = output/demo
 RUN = $(BIN)/python main.py -c PP-YOLOE_seg-S.yaml -o Global.output=$(DEMO)
@@ -55,6 +55,13 @@ test: check
 
 test-slow: install-dev
 	$(BIN)/python -m pytest
+
+# Debian packages that tests of the service use, as root: a browser, a proxy, and what clients need. Without them, these
+# tests are skipped with a message.
+packages:
+	apt-get update -qq
+	apt-get install -qq -y --no-install-recommends chromium nginx-light php-cli php-curl \
+	    libcpp-httplib-dev nlohmann-json3-dev
 
 # Runs networks for small devices as a browser does, with npm's onnxruntime-web (150 MB) in Node. Needs Node 20 and npm.
 test-edge: install-dev
