@@ -21,7 +21,7 @@ from paddlex_seg.files.atomic import require_writable, temporary_path
 
 CPU_INFO = Path("/proc/cpuinfo")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -3, -4, -8  # of malloc.h
-MAPPED_BYTES = 1 << 20
+MAPPED_BYTES = 1 << 23
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 # Paddle's launcher would prefer these variables to its arguments.
 LAUNCHER_VARIABLES = {
@@ -210,20 +210,24 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def return_freed_memory() -> None:
-    """Let the C library return the memory of images to the system as soon as they are freed.
+def share_one_heap() -> None:
+    """Let all threads allocate from one heap. For a service: each thread would fill one of its own.
 
-    For a process that runs for weeks and gets images of all sizes. By default, glibc soon keeps all blocks
-    below 32 MB, in a heap for each thread, and the heaps grow by gaps (benchmarks/serving_soak.py).
-    `keep_freed_memory`, which the backend paddle needs, has priority; there is still one heap then. With
-    other C libraries, nothing is changed.
+    With C libraries other than glibc, nothing is changed.
     """
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
+    if sys.platform.startswith("linux") and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
         mallopt(M_ARENA_MAX, 1)
+        mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)  # else glibc raises it to 32 MB when such a block is freed
+
+
+def return_freed_memory() -> None:
+    """Give the free pages of the heap back to the system; takes milliseconds.
+
+    For a process that runs for weeks and gets images of all sizes, which leave gaps in the heap
+    (benchmarks/serving_soak.py). With C libraries other than glibc, nothing happens.
+    """
+    if sys.platform.startswith("linux") and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)
 
 
 def mkl_code_path(cpu_info: str) -> str | None:

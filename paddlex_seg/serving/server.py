@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from paddlex_seg.config.schema import ServingConfig
 from paddlex_seg.data.images import limit_pixels
 from paddlex_seg.errors import ConfigError
-from paddlex_seg.runtime.environment import return_freed_memory
+from paddlex_seg.runtime.environment import share_one_heap
 from paddlex_seg.runtime.stop_signals import catch, give_back
 from paddlex_seg.serving.app import PREDICT_PATH, create_app
 from paddlex_seg.serving.connections import Connection
@@ -38,7 +38,7 @@ def serve(open_model: Callable[[str], ServedModel], devices: Sequence[str], sett
     """
     api_key = None if settings.api_key_file is None else read_api_key(Path(settings.api_key_file))
     limit_pixels(settings.max_image_pixels)
-    return_freed_memory()
+    share_one_heap()
     with listening(settings.host, settings.port):
         pass  # an address that cannot be used is told before the model is loaded
     models = [open_model(device) for _ in range(settings.workers or 1) for device in devices]

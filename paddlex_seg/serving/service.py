@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from paddlex_seg.inference.results import Result
 from paddlex_seg.inference.thresholds import Threshold
+from paddlex_seg.runtime.environment import return_freed_memory
 from paddlex_seg.serving.images import decode_image
 from paddlex_seg.serving.metrics import Metrics
 from paddlex_seg.serving.problems import ClientGone, RequestProblem
@@ -27,6 +28,7 @@ from paddlex_seg.structures import BackendName, Bands, Precision
 
 LOGGER = logging.getLogger(__name__)
 BATCH = 4  # the number of images with which `measured_batch_size` tries a model
+IMAGES_PER_TRIM = 64  # after so many images, freed memory is given back to the system
 GAIN = 0.9  # a batch is used if an image in it takes at most this part of the time that it takes alone
 
 
@@ -145,6 +147,7 @@ class Service:
         self._batch_size, self._max_pixels = batch_size, max_image_pixels
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._open: dict[int, Job] = {}
+        self._until_trim = IMAGES_PER_TRIM  # threads may count one too few, which does no harm
         self._models: queue.SimpleQueue[ServedModel] = queue.SimpleQueue()
         for model in models:
             self._models.put(model)
@@ -187,6 +190,10 @@ class Service:
             except Exception as error:  # a bug: its request is told, and the others go on
                 for job in jobs:
                     job.fail(error)
+            self._until_trim -= len(jobs)
+            if self._until_trim <= 0:
+                self._until_trim = IMAGES_PER_TRIM
+                return_freed_memory()
 
     def _next_jobs(self) -> list[Job]:
         """Wait for a job, and take others that wait, up to the batch size. Empty at the end."""
