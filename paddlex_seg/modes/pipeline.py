@@ -21,7 +21,6 @@ def run(options: Namespace) -> None:
 
     Raises ConfigError for a wrong option, and what `predict_all` and `create_pipeline` raise.
     """
-    device = read_option(options, "device", Device)
     threshold = read_option(options, "threshold", Threshold)
     batch_size = read_option(options, "batch_size", Images)
     save_path = read_option(options, "save_path", PathText)
@@ -30,18 +29,24 @@ def run(options: Namespace) -> None:
     if folder is not None:
         open_output(folder, "--save_path")
     use_writable_folders(folder or Path())
-    pipeline = create_pipeline(
-        options.pipeline,
-        device=device,
-        batch_size=batch_size,
-        backend=options.backend,
-        precision=options.precision,
-        use_hpip=options.use_hpip or None,
-        hpi_config=read_option(options, "hpi_config", Options),
-        hpi_params=read_option(options, "hpi_params", Options),
-        engine=read_option(options, "engine", ModelConfig.model_fields["engine"].annotation),
-    )
+    pipeline = create_pipeline(options.pipeline, batch_size=batch_size, **model_options(options))
     predict_all(pipeline, options.input, Report(), folder=folder, prints=True, threshold=threshold)
+
+
+def model_options(options: Namespace) -> dict[str, Any]:
+    """The options that say how a pipeline runs its model, as arguments of `create_pipeline`.
+
+    Raises ConfigError when one is wrong.
+    """
+    return {
+        "device": read_option(options, "device", Device),
+        "backend": options.backend,
+        "precision": options.precision,
+        "use_hpip": options.use_hpip or None,
+        "hpi_config": read_option(options, "hpi_config", Options),
+        "hpi_params": read_option(options, "hpi_params", Options),
+        "engine": read_option(options, "engine", ModelConfig.model_fields["engine"].annotation),
+    }
 
 
 def read_option(options: Namespace, name: str, kind: Any) -> Any:

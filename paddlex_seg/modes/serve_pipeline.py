@@ -3,9 +3,9 @@
 from argparse import Namespace
 from pathlib import Path
 
-from paddlex_seg.config.pipeline import PIPELINE, ModelConfig, read_service
-from paddlex_seg.config.values import Device, Options, Port, Text
-from paddlex_seg.modes.pipeline import read_option
+from paddlex_seg.config.pipeline import PIPELINE, read_service
+from paddlex_seg.config.values import Port, Text
+from paddlex_seg.modes.pipeline import model_options, read_option
 from paddlex_seg.modes.serve import require_packages
 from paddlex_seg.pipelines.model import Pipeline
 from paddlex_seg.runtime.environment import use_writable_folders
@@ -17,13 +17,7 @@ def run(options: Namespace) -> None:
     settings, serving = read_service(
         options.pipeline or PIPELINE,
         options.override,
-        device=read_option(options, "device", Device),
-        backend=options.backend,
-        precision=options.precision,
-        use_hpip=options.use_hpip or None,
-        hpi_config=read_option(options, "hpi_config", Options),
-        hpi_params=read_option(options, "hpi_params", Options),
-        engine=read_option(options, "engine", ModelConfig.model_fields["engine"].annotation),
+        **model_options(options),
     )
     require_packages()
     from paddlex_seg.serving.server import serve

@@ -3,7 +3,6 @@
 import asyncio
 from typing import Any, ClassVar
 
-import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
@@ -28,8 +27,11 @@ class Connection(H11Protocol):
         self._timer = self.loop.call_later(self.silent_seconds, self._look, last_request)
 
     def _look(self, last_request: object) -> None:
-        """Close the connection if it has had no request since the last look, and is in none."""
-        if self.cycle is last_request and self.conn.their_state is h11.IDLE:
+        """Close the connection if no request has begun since the last look, and all have their replies.
+
+        Also one that still sends the body of a request that was refused.
+        """
+        if self.cycle is last_request and (self.cycle is None or self.cycle.response_complete):
             self.transport.close()
         else:
             self._watch(self.cycle)

@@ -18,6 +18,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from paddlex_seg.errors import BackendError
 from paddlex_seg.inference.results import Result
 from paddlex_seg.inference.thresholds import Threshold
 from paddlex_seg.runtime.environment import return_freed_memory
@@ -147,7 +148,7 @@ class Service:
         self._batch_size, self._max_pixels = batch_size, max_image_pixels
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._open: dict[int, Job] = {}
-        self._until_trim = IMAGES_PER_TRIM  # threads may count one too few, which does no harm
+        self._until_trim = IMAGES_PER_TRIM  # not exact: threads may count at the same time
         self._models: queue.SimpleQueue[ServedModel] = queue.SimpleQueue()
         for model in models:
             self._models.put(model)
@@ -224,7 +225,7 @@ class Service:
         for job, result in pairs:
             try:
                 if result.error is not None:
-                    raise RequestProblem(422, f"The model cannot be run with this image: {result.error}")
+                    raise BackendError(result.error)  # not a mistake of the request
                 job.succeed(job.answer(result))
             except Exception as error:
                 job.fail(error)

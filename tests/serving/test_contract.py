@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from served_model import RunningService, coded_image, serving
 
+from paddlex_seg.inference.results import Result
 from paddlex_seg.masks.rle import rle_from_json, rle_to_mask
 from paddlex_seg.serving.urls import UrlRules
 
@@ -306,6 +307,18 @@ def test_a_bug_is_an_error_500_without_its_trace(
     assert "secret detail" in caplog.text
     monkeypatch.undo()
     assert post(client, image=b64(coded_image(1))).status_code == 200
+
+
+def test_a_model_that_fails_is_no_mistake_of_the_request(
+    service: RunningService, client: httpx.Client, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    def failing(*args: Any, **more: Any) -> Iterator[Result]:
+        yield Result(input_path=None, page_index=None, save_name="image", error="/secret/network.onnx failed")
+
+    monkeypatch.setattr(service.models[0], "predict", failing)
+    reply = post(client, image=b64(coded_image(1)))
+    assert (reply.status_code, reply.json()["errorCode"]) == (500, 500)
+    assert "secret" not in reply.text and "/secret/network.onnx failed" in caplog.text
 
 
 def test_the_images_of_addresses_have_the_limit_of_a_body_together(

@@ -155,7 +155,10 @@ def test_a_connection_without_a_request_is_closed(monkeypatch: pytest.MonkeyPatc
         late.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
         assert late.recv(1000).startswith(b"HTTP/1.1 200")
         late.sendall(b"GET /health HTTP/1.1\r\nHo")
-        for connection in (silent, slow, late):
+        refused = socket.create_connection(("127.0.0.1", running.port))
+        refused.sendall(head("image/png", 99).replace(PATH.encode(), b"/nothing") + b"a")
+        assert refused.recv(1000).startswith(b"HTTP/1.1 404")
+        for connection in (silent, slow, late, refused):
             connection.settimeout(20)
             while connection.recv(1000):
                 pass  # until it is closed
@@ -191,3 +194,13 @@ def test_the_end_of_the_drain_refuses_what_still_waits() -> None:
             connection.settimeout(20)
             statuses[connection.recv(100).split()[1]] += 1
         assert set(statuses) <= {b"200", b"503"} and statuses[b"503"] >= 5
+
+
+def test_freed_memory_goes_back_to_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr("paddlex_seg.serving.service.return_freed_memory", lambda: calls.append(1))
+    monkeypatch.setattr("paddlex_seg.serving.service.IMAGES_PER_TRIM", 3)
+    with serving() as running:
+        for number in range(7):
+            assert httpx.post(running.url + PATH, json=fields(number)).status_code == 200
+    assert len(calls) == 2
