@@ -120,8 +120,9 @@ def rle_area(rle: Rle) -> int:
 
 def rle_areas(masks: Sequence[Rle]) -> NDArray[np.float64]:
     """The number of pixels of each mask, [N]."""
-    # One by one: with newer NumPy versions, pycocotools fails for a list of more than 255 masks.
-    return np.array([coco_mask.area(mask) for mask in masks], float)
+    # In parts: with newer NumPy versions, pycocotools fails for a list of more than 255 masks.
+    parts = [coco_mask.area(list(masks[i : i + 255])) for i in range(0, len(masks), 255)]
+    return np.concatenate([np.zeros(0), *parts])
 
 
 def rle_box_xywh(rle: Rle) -> NDArray[np.float64]:
@@ -146,6 +147,27 @@ def rle_ious(masks: Sequence[Rle], others: Sequence[Rle]) -> NDArray[np.float64]
     ious = np.asarray(coco_mask.iou(list(masks), list(others), [0] * len(others)), np.float64)
     empty, other_empty = rle_areas(masks) == 0, rle_areas(others) == 0
     return np.where(empty[:, None] & other_empty[None, :], 1.0, ious)
+
+
+def mask_overlaps(
+    masks: Sequence[Rle], others: Sequence[Rle], is_crowd: Sequence[bool] | NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """COCO's IoU of each mask with each other one, [N, M]; 0 for two masks without pixels.
+
+    is_crowd: [M]; with a crowd, it is the part of the mask that is inside the crowd.
+    """
+    if not masks or not others:
+        return np.zeros((len(masks), len(others)))
+    return np.asarray(coco_mask.iou(list(masks), list(others), [int(one) for one in is_crowd]))
+
+
+def box_overlaps(
+    boxes_xywh: NDArray[np.float64], others_xywh: NDArray[np.float64], is_crowd: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """COCO's IoU of each box with each other one, [N, M]; with a crowd as in `mask_overlaps`."""
+    if not len(boxes_xywh) or not len(others_xywh):
+        return np.zeros((len(boxes_xywh), len(others_xywh)))
+    return np.asarray(coco_mask.iou(boxes_xywh, others_xywh, is_crowd.astype(np.uint8).tolist()))
 
 
 # ---- conversion to and from JSON

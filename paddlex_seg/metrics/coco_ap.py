@@ -1,34 +1,44 @@
 """COCO's average precision and recall of masks and boxes, equal to pycocotools on the saved predictions.
 
-faster-coco-eval does the computation. It is several times faster than pycocotools. We prepare the annotations
-in two ways. All records are numbered from 1: ids may be text or have 128 bits, and some tools write the id 0,
-which means "unmatched" inside the evaluation. Boxes and areas that do not fit the masks are taken from the
-masks, see `data.coco.numbers`. COCO's own files give COCO's official numbers.
+They are computed from the table of `overlaps` by `matching`. Boxes and areas that do not fit the masks are
+taken from the masks, see `data.coco.numbers`. COCO's own files give COCO's official numbers.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 
-from paddlex_seg.data.coco.numbers import ObjectNumbers, object_numbers
-from paddlex_seg.masks.rle import annotation_to_rle, rle_to_json
-from paddlex_seg.structures import Annotation, CocoFile, Id, Instances, Rle
+from paddlex_seg.masks.rle import rle_to_json
+from paddlex_seg.metrics.matching import (
+    AREA_RANGES,
+    MOST_COUNTED,
+    average_precision,
+    match,
+    mean_of_defined,
+    recall,
+)
+from paddlex_seg.metrics.overlaps import (
+    Overlaps,
+    Truth,
+    measure_overlaps,
+    truth_as_in_file,
+    truth_of,
+)
+from paddlex_seg.structures import CocoFile, Id, Instances
 
 IouType = Literal["segm", "bbox"]
-MOST_COUNTED = 100  # detections per image and class that COCO's AP uses
 
 
 @dataclass(frozen=True)
 class ApSummary:
-    """COCO's nine numbers, 0..1; None if there is no object (of that size).
+    """COCO's twelve numbers, 0..1; None if there is no object (of that size).
 
     Small objects have an area below 32 x 32 pixels, large ones above 96 x 96. AR<n> is the recall with at
-    most n detections per image.
+    most n detections per image and class.
     """
 
     AP: float | None
@@ -40,15 +50,32 @@ class ApSummary:
     AR1: float | None
     AR10: float | None
     AR100: float | None
+    ARs: float | None
+    ARm: float | None
+    ARl: float | None
 
 
 @dataclass(frozen=True)
 class ClassAp:
-    """The mask AP of one class; None if the file has no object of this class."""
+    """The figures of one class; None if the file has no object of this class."""
 
     category_id: Id
     name: str
-    AP: float | None
+    segm: ApSummary
+    bbox: ApSummary
+
+    @property
+    def AP(self) -> float | None:
+        """The mask AP."""
+        return self.segm.AP
+
+
+class Tables(NamedTuple):
+    """What all metrics of an evaluation are computed from."""
+
+    truth: Truth
+    segm: Overlaps | None  # None if the detections have no masks
+    bbox: Overlaps
 
 
 @dataclass(frozen=True)
@@ -74,6 +101,33 @@ class FileNumbers:
 
 
 @dataclass(frozen=True)
+class AllDetections:
+    """The result if all detections count, not only the best 100 of a class in an image."""
+
+    max_detections: int  # the most of a class in an image
+    segm: ApSummary
+    bbox: ApSummary
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for JSON. The recall of all detections has their number in its name."""
+        name = f"AR{self.max_detections}"
+        return {
+            "max_detections": self.max_detections,
+            **{
+                kind: {name if key == "AR100" else key: value for key, value in asdict(summary).items()}
+                for kind, summary in (("segm", self.segm), ("bbox", self.bbox))
+            },
+        }
+
+    def lines(self) -> list[str]:
+        """Lines of text for the log."""
+        return [
+            f"With all detections, up to {self.max_detections} of a class in an image (AR100: their recall):",
+            *_summary_lines(self.segm, self.bbox),
+        ]
+
+
+@dataclass(frozen=True)
 class CocoMetrics:
     """The result of an evaluation. ``note`` is empty, or says why numbers are missing or too low."""
 
@@ -82,26 +136,44 @@ class CocoMetrics:
     classes: tuple[ClassAp, ...]
     note: str
     as_in_file: FileNumbers | None = None  # only if it was asked for, and differs
+    all_detections: AllDetections | None = None  # only if images have more objects than COCO's AP counts
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON, missing numbers as null. ``AP`` at the top is the mask AP."""
-        own = {"as_in_file": self.as_in_file.to_json()} if self.as_in_file else {}
+        own = {"as_in_file": self.as_in_file, "all_detections": self.all_detections}
         return {
             "AP": self.segm.AP,
             "segm": asdict(self.segm),
             "bbox": asdict(self.bbox),
             "per_class": {one.name: one.AP for one in self.classes},
+            "classes": [asdict(one) for one in self.classes],
             "note": self.note,
-            **own,
+            **{key: value.to_json() for key, value in own.items() if value is not None},
         }
 
     def table(self) -> str:
         """The numbers as lines of text for the log."""
         lines = _summary_lines(self.segm, self.bbox)
-        lines += self.as_in_file.lines() if self.as_in_file else []
+        for other in (self.as_in_file, self.all_detections):
+            lines += other.lines() if other is not None else []
         lines += ["mask AP per class:"]
         lines += [f"{_cell(one.AP)}  {one.name}" for one in self.classes]
         return "\n".join(lines + [self.note] * bool(self.note))
+
+
+def measure_tables(
+    coco: CocoFile,
+    results: Mapping[Id, Instances],
+    category_ids: Sequence[Id],
+    *,
+    across_classes: bool = False,
+    has_masks: bool = True,
+) -> Tables:
+    """The overlaps of masks and boxes, see `overlaps.measure_overlaps`."""
+    truth = truth_of(coco)
+    options: Any = {"truth": truth, "across_classes": across_classes}
+    segm = measure_overlaps(coco, results, category_ids, "segm", **options) if has_masks else None
+    return Tables(truth, segm, measure_overlaps(coco, results, category_ids, "bbox", **options))
 
 
 def evaluate_coco(
@@ -110,34 +182,35 @@ def evaluate_coco(
     category_ids: Sequence[Id],
     *,
     also_as_in_file: bool = False,
+    tables: Tables | None = None,
 ) -> CocoMetrics:
     """Evaluate ``results`` (by image id) against the annotations of ``coco``.
 
     category_ids: the category id of each class index. If an image is missing in ``results``, its objects
     count as missed. Boxes are not clipped. Crowd regions are ignored as in COCO. also_as_in_file: evaluate a
-    second time with the boxes and areas of the file, if some of them do not fit the masks.
+    second time with the boxes and areas of the file, if some of them do not fit the masks. tables: those of
+    `measure_tables`, if they are there already.
     """
-    image_numbers = _numbers(image.id for image in coco.images)
-    category_numbers = _numbers(category.id for category in coco.categories)
-    rows = results_to_coco_json(
-        {image_numbers[id]: found for id, found in results.items()},
-        [category_numbers.get(id, 0) for id in category_ids],  # detections of category 0 are not evaluated
-    )
-    sizes = {image.id: (image.height, image.width) for image in coco.images}
-    masks = [annotation_to_rle(item, *sizes[item.image_id]) for item in coco.annotations]
-    numbers = object_numbers(coco.annotations, masks)
-    document = _truth_document(coco, image_numbers, category_numbers, masks, numbers)
-    segm, bbox = _evaluate(document, rows)
-    names = {category_numbers[category.id]: category for category in coco.categories}
-    per_class = segm.eval["precision"][:, :, :, 0, -1]  # [IoU, recall, class]
+    tables = measure_tables(coco, results, category_ids) if tables is None else tables
+    segm, bbox = _figures(tables.segm, MOST_COUNTED), _figures(tables.bbox, MOST_COUNTED)
+    names = {category.id: category.name for category in coco.categories}
     classes = tuple(
-        ClassAp(names[number].id, names[number].name, _mean(per_class[:, :, position]))
-        for position, number in enumerate(segm.params.catIds)
+        ClassAp(id, names[id], segm.of_class(k), bbox.of_class(k))
+        for k, id in enumerate(tables.bbox.category_ids)
     )
-    metrics = CocoMetrics(_summary(segm), _summary(bbox), classes, note=_note(coco, classes))
-    if also_as_in_file and (numbers.box_is_replaced.any() or numbers.area_is_replaced.any()):
-        _put_file_numbers(document, coco.annotations)
-        return replace(metrics, as_in_file=_as_in_file(metrics, numbers, *_evaluate(document, rows)))
+    metrics = CocoMetrics(segm.summary(), bbox.summary(), classes, note=_note(coco, classes, tables))
+    if also_as_in_file and tables.truth.differs_from_file:
+        metrics = replace(metrics, as_in_file=_as_in_file(coco, results, category_ids, tables, metrics))
+    if _most_of_a_class(coco) > MOST_COUNTED:
+        most = max(MOST_COUNTED, 1 + int(tables.bbox.found.rank.max(initial=0)))
+        metrics = replace(
+            metrics,
+            all_detections=AllDetections(
+                max_detections=most,
+                segm=_figures(tables.segm, most).summary(),
+                bbox=_figures(tables.bbox, most).summary(),
+            ),
+        )
     return metrics
 
 
@@ -162,98 +235,75 @@ def results_to_coco_json(results: Mapping[Id, Instances], category_ids: Sequence
     ]
 
 
-def _numbers(ids: Iterable[Id]) -> dict[Id, int]:
-    """A number from 1 for each id, in the order of the ids: COCO's evaluation breaks ties in this order."""
-    ordered = sorted(ids, key=lambda id: (isinstance(id, str), id))
-    return {id: number for number, id in enumerate(ordered, start=1)}
+@dataclass(frozen=True)
+class _Figures:
+    """COCO's arrays. A missing table gives figures of None."""
+
+    precision: Mapping[str, NDArray[np.float64]]  # by size: [T, 101, K], see `matching.average_precision`
+    recall: Mapping[str, NDArray[np.float64]]  # by size, and for at most 1 and 10 detections: [T, K]
+
+    def summary(self) -> ApSummary:
+        """The figures of all classes."""
+        return self._summary(slice(None))
+
+    def of_class(self, k: int) -> ApSummary:
+        """The figures of one class."""
+        return self._summary(slice(k, k + 1))
+
+    def _summary(self, classes: slice) -> ApSummary:
+        ap = {size: values[..., classes] for size, values in self.precision.items()}
+        ar = {size: values[..., classes] for size, values in self.recall.items()}
+        return ApSummary(
+            AP=mean_of_defined(ap["all"]),
+            AP50=mean_of_defined(ap["all"][:1]),
+            AP75=mean_of_defined(ap["all"][5:6]),
+            APs=mean_of_defined(ap["small"]),
+            APm=mean_of_defined(ap["medium"]),
+            APl=mean_of_defined(ap["large"]),
+            AR1=mean_of_defined(ar["1"]),
+            AR10=mean_of_defined(ar["10"]),
+            AR100=mean_of_defined(ar["all"]),
+            ARs=mean_of_defined(ar["small"]),
+            ARm=mean_of_defined(ar["medium"]),
+            ARl=mean_of_defined(ar["large"]),
+        )
 
 
-def _truth_document(
-    coco: CocoFile,
-    image_numbers: Mapping[Id, int],
-    category_numbers: Mapping[Id, int],
-    masks: Sequence[Rle],
-    numbers: ObjectNumbers,
-) -> dict[str, Any]:
-    boxes, areas = numbers.boxes_xywh.tolist(), numbers.areas.tolist()
-    return {
-        "images": [
-            {"id": image_numbers[image.id], "height": image.height, "width": image.width}
-            for image in coco.images
-        ],
-        "categories": [
-            {"id": category_numbers[category.id], "name": category.name} for category in coco.categories
-        ],
-        "annotations": [
-            {
-                "id": number,
-                "image_id": image_numbers[item.image_id],
-                "category_id": category_numbers[item.category_id],
-                "segmentation": mask,
-                "bbox": box,
-                "area": area,
-                "iscrowd": int(item.iscrowd),
-            }
-            for number, (item, mask, box, area) in enumerate(
-                zip(coco.annotations, masks, boxes, areas, strict=True), start=1
-            )
-        ],
-    }
-
-
-def _put_file_numbers(document: Mapping[str, Any], annotations: Sequence[Annotation]) -> None:
-    """Put the boxes and areas of the annotation file into the document, as far as the file has them."""
-    for entry, item in zip(document["annotations"], annotations, strict=True):
-        if item.bbox_xywh is not None:
-            entry["bbox"] = list(item.bbox_xywh)
-        if item.area is not None:
-            entry["area"] = float(item.area)
+def _figures(overlaps: Overlaps | None, max_detections: int) -> _Figures:
+    if overlaps is None:
+        return _Figures(
+            dict.fromkeys(AREA_RANGES, np.zeros(0)), dict.fromkeys(("1", "10", *AREA_RANGES), np.zeros(0))
+        )
+    precision, recalls = {}, {}
+    for size, area_range in AREA_RANGES.items():
+        matching = match(overlaps, area_range=area_range, max_detections=max_detections)
+        precision[size] = average_precision(overlaps, matching)
+        recalls[size] = recall(overlaps, matching, max_detections)
+        if size == "all":
+            recalls |= {str(most): recall(overlaps, matching, most) for most in (1, 10)}
+    return _Figures(precision, recalls)
 
 
 def _as_in_file(
-    metrics: CocoMetrics, numbers: ObjectNumbers, segm: COCOeval_faster, bbox: COCOeval_faster
+    coco: CocoFile,
+    results: Mapping[Id, Instances],
+    category_ids: Sequence[Id],
+    tables: Tables,
+    metrics: CocoMetrics,
 ) -> FileNumbers | None:
+    truth = truth_as_in_file(coco, tables.truth)
+    segm = tables.segm
+    if segm is not None:  # masks are those of the file already
+        objects = replace(segm.objects, area=truth.areas[segm.objects.position])
+        segm = replace(segm, objects=objects)
+    bbox = measure_overlaps(coco, results, category_ids, "bbox", truth=truth, across_classes=False)
     own = FileNumbers(
-        segm=_summary(segm),
-        bbox=_summary(bbox),
-        num_boxes=int(numbers.box_is_replaced.sum()),
-        num_areas=int(numbers.area_is_replaced.sum()),
+        segm=_figures(segm, MOST_COUNTED).summary(),
+        bbox=_figures(bbox, MOST_COUNTED).summary(),
+        num_boxes=int(truth.numbers.box_is_replaced.sum()),
+        num_areas=int(truth.numbers.area_is_replaced.sum()),
     )
     return None if (own.segm, own.bbox) == (metrics.segm, metrics.bbox) else own
-
-
-def _evaluate(
-    document: dict[str, Any], rows: Sequence[Mapping[str, Any]]
-) -> tuple[COCOeval_faster, COCOeval_faster]:
-    """Masks and boxes of ``rows`` against the annotations of ``document``."""
-    truth = COCO(document)
-    return _accumulate(truth, rows, "segm"), _accumulate(truth, rows, "bbox")
-
-
-def _accumulate(truth: COCO, rows: Sequence[Mapping[str, Any]], iou_type: IouType) -> COCOeval_faster:
-    unused = {"segm": "bbox", "bbox": "segmentation"}[iou_type]
-    used = [{key: value for key, value in row.items() if key != unused} for row in rows]
-    evaluation = COCOeval_faster(truth, truth.loadRes(used), iouType=iou_type)
-    evaluation.evaluate()
-    evaluation.accumulate()
-    return evaluation
-
-
-def _summary(evaluation: COCOeval_faster) -> ApSummary:
-    precision = evaluation.eval["precision"]  # [IoU 0.50:0.05:0.95, recall, class, area, detections]
-    recall = evaluation.eval["recall"]  # [IoU, class, area, detections 1, 10, 100]
-    everything, small, medium, large = range(4)
-    return ApSummary(
-        AP=_mean(precision[..., everything, -1]),
-        AP50=_mean(precision[0, ..., everything, -1]),
-        AP75=_mean(precision[5, ..., everything, -1]),
-        APs=_mean(precision[..., small, -1]),
-        APm=_mean(precision[..., medium, -1]),
-        APl=_mean(precision[..., large, -1]),
-        AR1=_mean(recall[..., everything, 0]),
-        AR10=_mean(recall[..., everything, 1]),
-        AR100=_mean(recall[..., everything, 2]),
-    )
 
 
 def _summary_lines(segm: ApSummary, bbox: ApSummary) -> list[str]:
@@ -262,31 +312,35 @@ def _summary_lines(segm: ApSummary, bbox: ApSummary) -> list[str]:
     return lines + [f"{kind:5}" + "".join(map(_cell, row.values())) for kind, row in summaries.items()]
 
 
-def _mean(values: NDArray[np.float64]) -> float | None:
-    """The mean of the defined values; -1 marks classes and sizes without ground truth."""
-    defined = values[values > -1]
-    return float(defined.mean()) if defined.size else None
-
-
-def _note(coco: CocoFile, classes: Sequence[ClassAp]) -> str:
-    missing = [one.name for one in classes if one.AP is None]
+def _note(coco: CocoFile, classes: Sequence[ClassAp], tables: Tables) -> str:
+    missing = [one.name for one in classes if one.bbox.AP is None]
     if missing and len(missing) == len(classes):
         kind = "objects other than crowds (iscrowd 1)" if coco.annotations else "objects"
         return f"{coco.path.name} has no {kind}, so AP cannot be computed."
     notes = []
+    if tables.segm is None:
+        notes = ["The detections have boxes only, so there are no figures of masks."]
     if missing:
-        notes = [
+        notes += [
             f"{coco.path.name} has no objects of {', '.join(missing)}. AP is the mean of the other classes."
         ]
-    counts = Counter((one.image_id, one.category_id) for one in coco.annotations if not one.iscrowd)
-    crowded = {image_id for (image_id, _), count in counts.items() if count > MOST_COUNTED}
-    if crowded:
+    if _most_of_a_class(coco) > MOST_COUNTED:
+        crowded = {image_id for (image_id, _), count in _counts(coco).items() if count > MOST_COUNTED}
         notes += [
             f"{len(crowded)} of {len(coco.images)} images have more than {MOST_COUNTED} objects of a class. "
             f"COCO's AP uses only the {MOST_COUNTED} best detections of a class in an image, so it stays "
-            "below 1, however many are found."
+            "below 1, however many are found. The figures with all detections are beside it."
         ]
     return " ".join(notes)
+
+
+def _counts(coco: CocoFile) -> Counter[tuple[Id, Id]]:
+    """The objects of each class in each image, without crowds."""
+    return Counter((one.image_id, one.category_id) for one in coco.annotations if not one.iscrowd)
+
+
+def _most_of_a_class(coco: CocoFile) -> int:
+    return max(_counts(coco).values(), default=0)
 
 
 def _xyxy_to_xywh(box: NDArray[np.float32]) -> list[float]:
