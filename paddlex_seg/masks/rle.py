@@ -238,19 +238,66 @@ def run_lengths(counts: Any) -> NDArray[np.int64]:
     return _decode_runs(codes)
 
 
-def _decode_runs(codes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Decode COCO's text: 5 bits per character, lowest bits first; the 6th bit says that more follow.
+def are_sound(counts: Sequence[str], num_pixels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether each text is COCO's compressed text of a mask of this many pixels, [N].
 
-    From the fourth run on, a number is the difference to the run two places before.
+    This is what `run_lengths` and the sum of the runs say of each text, for all of them at once.
     """
-    ends = (codes & 32) == 0
-    starts = np.flatnonzero(np.concatenate([[True], ends[:-1]]))
-    lengths = np.diff(np.append(starts, len(codes)))
-    if lengths.max() > 7:  # 35 bits: more than the pixels of any image
+    is_sound = np.array([text != "" and text.isascii() for text in counts], bool)
+    texts = [text for text, is_usable in zip(counts, is_sound.tolist(), strict=True) if is_usable]
+    if not texts:
+        return is_sound
+    codes = np.frombuffer("".join(texts).encode("ascii"), np.uint8).astype(np.int64) - 48
+    lengths = np.array([len(text) for text in texts])
+    is_code = np.logical_and.reduceat((codes >= 0) & (codes <= 63), np.cumsum(lengths) - lengths)
+    is_code &= (codes[np.cumsum(lengths) - 1] & 32) == 0
+    is_sound[is_sound] = is_code
+    if not is_code.any():
+        return is_sound
+    codes, lengths = codes[np.repeat(is_code, lengths)], lengths[is_code]
+    numbers, num_codes = _numbers(codes)
+    sizes = np.add.reduceat(
+        ((codes & 32) == 0).astype(np.int64), np.cumsum(lengths) - lengths
+    )  # of the texts
+    firsts = np.cumsum(sizes) - sizes
+    # Two columns, for the runs of 0 and of 1: each number is the difference to the one above it.
+    num_rows = (sizes + 1) // 2
+    tops = np.cumsum(num_rows) - num_rows
+    place = np.arange(len(numbers)) + np.repeat(2 * tops - firsts, sizes)
+    table = np.zeros(2 * int(num_rows.sum()), np.int64)
+    table[place] = numbers
+    table[2 * tops] = 0  # the first run is no part of the differences
+    sums = np.concatenate([np.zeros((1, 2), np.int64), table.reshape(-1, 2).cumsum(axis=0)])
+    runs = (sums[1:] - np.repeat(sums[tops], num_rows, axis=0)).ravel()[place]
+    runs[firsts] = numbers[firsts]
+    pixels = num_pixels[is_sound]
+    fits = (runs >= 0) & (runs <= np.repeat(pixels, sizes)) & (num_codes <= _MOST_CODES)
+    is_sound[is_sound] = np.logical_and.reduceat(fits, firsts) & (np.add.reduceat(runs, firsts) == pixels)
+    return is_sound
+
+
+_MOST_CODES = 7  # 35 bits: more than the pixels of any image
+
+
+def _decode_runs(codes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Decode COCO's text. From the fourth run on, a number is the difference to the run two places before."""
+    runs, num_codes = _numbers(codes)
+    if num_codes.max() > _MOST_CODES:
         raise ValueError("whose text is damaged")
-    place = np.arange(len(codes)) - np.repeat(starts, lengths)
-    runs = np.add.reduceat((codes & 31) << (5 * place), starts)
-    runs -= np.where(codes[ends] & 16, 1 << (5 * lengths), 0)
     runs[1::2] = np.cumsum(runs[1::2])
     runs[2::2] = np.cumsum(runs[2::2])
     return runs
+
+
+def _numbers(codes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The numbers of COCO's text, and how many characters each has.
+
+    A character has 5 bits of a number, the lowest first; its 6th bit says that more follow.
+    """
+    ends = (codes & 32) == 0
+    starts = np.flatnonzero(np.concatenate([[True], ends[:-1]]))
+    num_codes = np.diff(np.append(starts, len(codes)))
+    place = np.arange(len(codes)) - np.repeat(starts, num_codes)
+    numbers = np.add.reduceat((codes & 31) << (5 * place), starts)
+    numbers -= np.where(codes[ends] & 16, 1 << (5 * num_codes), 0)
+    return numbers, num_codes
