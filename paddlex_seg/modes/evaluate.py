@@ -48,8 +48,9 @@ def _evaluate_model(cfg: Config) -> dict[str, Any]:
             )
         if not ranks.is_main:
             return {}
+        result = _conclude(truth, found)
         write_predictions(Path(cfg.Global.output), found.results, found.categories)
-        return _conclude(truth, found)
+        return result
 
 
 def _refuse_contradictions(cfg: Config) -> None:
