@@ -35,6 +35,7 @@ class Progress:
     schedule_epochs: int = 0
     planned_at: int = 0
     planned_position: float = 0.0  # in epochs of the schedule
+    eval_interval: int = 1  # epochs between two evaluations, unless it is set
     seconds: float = 0.0  # training time, including the time before a resume
     best_score: float = -1.0  # highest mask AP so far
     best_epoch: int = 0

@@ -318,7 +318,11 @@ class TrainConfig(Section):
         "export, so that errors in later stages show up at once.",
     )
     log_interval: Positive = Field(default=10, description="Write a log line every this many steps.")
-    eval_interval: Positive = Field(default=1, description="Evaluate every this many epochs.")
+    eval_interval: Positive | None = Field(
+        default=None,
+        description="Evaluate every this many epochs. null: every epoch, or less often where evaluations "
+        "would take more than 15 % of the time of the training steps.",
+    )
     image_size: ImageSize | None = Field(
         default=None,
         description="Input size in pixels. null: the default of the model. PP-YOLOE_seg and Mask-RT-DETR "

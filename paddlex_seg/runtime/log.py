@@ -65,8 +65,6 @@ def start_log() -> None:
     ROOT.addHandler(handler)
     ROOT.setLevel(logging.INFO)
     ROOT.propagate = False
-    # Some versions of Paddle make the root logger print; the evaluator then reports each of its steps.
-    logging.getLogger("faster_coco_eval").setLevel(logging.WARNING)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from paddlex_seg.runtime.log import progress_bar
 from paddlex_seg.training.guards import answer_refused_step, go_back_unless_finite
 from paddlex_seg.training.output import going_on, save_now, score_text, write_page, write_train_result
 from paddlex_seg.training.resume import is_saved
-from paddlex_seg.training.run import Clock, Run, epoch_batches
+from paddlex_seg.training.run import EVALUATION_SHARE, Clock, Run, epoch_batches
 from paddlex_seg.training.schedule import write_schedule
 from paddlex_seg.training.step import TrainState, not_finite_parts, running_statistics, train_step
 
@@ -89,6 +89,7 @@ def end_epoch(run: Run, state: TrainState, clock: Clock, pool: WorkerPool) -> No
         start = time.perf_counter()
         metrics = evaluate_now(run, state, pool)
         clock.count_evaluation(time.perf_counter() - start)
+        plan_evaluations(run, state, clock)
         finish_epoch(run, state, clock, metrics)
     else:
         state.progress = after_epoch(state.progress)
@@ -109,6 +110,25 @@ def plan_by_time(run: Run, state: TrainState, clock: Clock) -> None:
         run.page.schedule = run.schedule_report(state.progress)
         with going_on("schedule"):
             write_schedule(run.output, run.page.schedule)
+
+
+def plan_evaluations(run: Run, state: TrainState, clock: Clock) -> None:
+    """After each evaluation, choose when to evaluate next, unless the user has."""
+    if run.cfg.Train.eval_interval is not None:
+        return
+    interval, seconds, share = run.ranks.gather(clock.fitting_interval(run, state.progress))[0]
+    if interval == state.progress.eval_interval:
+        return
+    state.progress = replace(state.progress, eval_interval=interval)
+    LOGGER.info(
+        "An evaluation takes %.1f s, %.0f %% of an epoch. The model is evaluated every %d epochs now, so "
+        "that evaluations take at most %d %% of the time of training. Train.eval_interval sets another "
+        "number.",
+        seconds,
+        100 * share,
+        interval,
+        100 * EVALUATION_SHARE,
+    )
 
 
 def evaluate_now(run: Run, state: TrainState, pool: WorkerPool) -> CocoMetrics:

@@ -33,6 +33,7 @@ BAD_SAMPLES = "bad_samples.json"
 UNPLANNED_STEPS = 10**9  # before the first plan of a time budget, the rate warms up and does not fall
 STEPS_OF_MEAN, EVALUATIONS_OF_MEAN = 100, 10
 MOST_EPOCHS = 10**7  # to plan, however large the time budget
+EVALUATION_SHARE = 0.15  # of the time of the steps, that evaluations take at most by default
 PLAN_TOLERANCE = 0.05  # of the time left: measured times vary, and a plan that is as good as right is kept
 
 
@@ -91,7 +92,13 @@ class Run:
 
     def is_due(self, epoch: int, progress: Progress) -> bool:
         """Whether the model is evaluated after ``epoch`` epochs."""
-        return epoch % self.cfg.Train.eval_interval == 0 or epoch == self.num_epochs(progress)
+        if epoch == self.num_epochs(progress):
+            return True
+        interval = self.cfg.Train.eval_interval
+        if interval is not None:
+            return epoch % interval == 0
+        last = progress.history[-1]["epoch"] if progress.history else 0
+        return epoch - last >= progress.eval_interval
 
     def is_finished(self, progress: Progress) -> bool:
         """Whether all epochs are done, or early stopping ends the run."""
@@ -179,6 +186,17 @@ class Clock:
         self.evaluations += 1
         self.evaluation_seconds = before + (seconds - before) / min(self.evaluations, EVALUATIONS_OF_MEAN)
 
+    def fitting_interval(self, run: Run, progress: Progress) -> tuple[int, float, float]:
+        """Epochs between two evaluations, so that they take at most `EVALUATION_SHARE` of the steps' time.
+
+        Also the seconds of an evaluation, and their share of the steps of an epoch.
+        """
+        seconds = self.evaluation_seconds
+        if not self.counted or seconds is None:
+            return progress.eval_interval, 0.0, 0.0
+        share = seconds / (self.step_seconds * run.steps_per_epoch)
+        return max(1, math.ceil(share / EVALUATION_SHARE)), seconds, share
+
     def passed(self) -> float:
         """Seconds since the last call."""
         now = time.perf_counter()
@@ -217,7 +235,7 @@ class Clock:
 
 def seconds_left(run: Run, progress: Progress, full_step_seconds: float, evaluation_seconds: float) -> float:
     """Time that the rest of a run takes, with the input sizes and evaluations to come."""
-    last, interval = run.num_epochs(progress), run.cfg.Train.eval_interval
+    last, interval = run.num_epochs(progress), run.cfg.Train.eval_interval or progress.eval_interval
     steps = -progress.epoch_step * run.input_pixels(progress, progress.epoch)  # at full size
     begin = progress.epoch
     for until in (*(stage.until for stage in run.recipe.growth), math.inf):

@@ -40,6 +40,7 @@ def train_options(dataset: Path, **changes: Any) -> dict[str, Any]:
         "Train__image_size": 64,
         "Train__batch_size": 4,
         "Train__epochs_iters": 2,
+        "Train__eval_interval": 1,  # the default depends on measured times
         "Train__num_workers": 0,
         "Train__self_check": False,  # its export is slower than everything else
         **changes,

@@ -1,21 +1,21 @@
 """AP against pycocotools, on its published results and on random problems."""
 
-import contextlib
-import io
 import json
+from collections.abc import Callable
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from coco_oracle import result_rows, run_pycocotools, truth_document, twelve_figures
 from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
+from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.metrics.coco_ap import evaluate_coco, results_to_coco_json
-from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord, Instances
+from paddlex_seg.structures import Annotation, Category, CocoFile, Id, ImageRecord, Instances
 
-NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
+NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 
 def coco_from_document(document: dict) -> CocoFile:
@@ -52,20 +52,6 @@ def to_instances(rows: list[dict], class_of_id: dict[int, int], size_hw: tuple[i
             {"size": r["segmentation"]["size"], "counts": r["segmentation"]["counts"].encode()} for r in rows
         ),
     )
-
-
-def pycocotools_stats(document: dict, rows: list[dict], kind: str) -> list[float | None]:
-    unused = "bbox" if kind == "segm" else "segmentation"
-    rows = [{key: value for key, value in row.items() if key != unused} for row in rows]
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO()
-        truth.dataset = document
-        truth.createIndex()
-        evaluation = COCOeval(truth, truth.loadRes(rows), kind)
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return [None if value == -1 else value for value in evaluation.stats[:9].tolist()]
 
 
 def random_problem(seed: int) -> tuple[dict, list[dict]]:
@@ -143,17 +129,34 @@ def values(summary) -> list[float | None]:
     return [getattr(summary, name) for name in NAMES]
 
 
+def require_equal(coco: CocoFile, results: dict, category_ids: list, most: int = 100) -> None:
+    """All figures, also those of each class, are pycocotools' to the last bit."""
+    metrics, document = evaluate_coco(coco, results, category_ids), truth_document(coco)
+    for kind in ("segm", "bbox"):
+        rows = result_rows(coco, results, category_ids, kind)
+        expected = run_pycocotools(document, rows, kind)
+        assert astuple(getattr(metrics, kind)) == tuple(twelve_figures(expected))
+        for k, own in enumerate(metrics.classes):
+            assert astuple(getattr(own, kind)) == tuple(twelve_figures(expected, slice(k, k + 1)))
+        if metrics.all_detections is not None:
+            expected = run_pycocotools(document, rows, kind, metrics.all_detections.max_detections)
+            assert astuple(getattr(metrics.all_detections, kind)) == tuple(twelve_figures(expected))
+
+
 def test_published_segm_results_give_the_published_numbers(shared_dir: Path):
     folder = shared_dir / "data" / "coco_eval"
-    document = json.loads((folder / "instances_val2014_100.json").read_text())
+    coco = read_coco(folder / "instances_val2014_100.json")
     expected = json.loads((folder / "expected_pycocotools.json").read_text())["segm"]
     rows = json.loads((folder / "instances_val2014_fakesegm100_results.json").read_text())
     for row in rows:
         row.setdefault("bbox", coco_mask.toBbox(row["segmentation"]).tolist())
-    metrics = evaluate_rows(document, rows)
-    assert values(metrics.segm) == pytest.approx(expected["stats"][:9], abs=1e-9)
+    ids = [category.id for category in coco.categories]
+    results = group_rows(json.loads((folder / "instances_val2014_100.json").read_text()), rows)
+    metrics = evaluate_coco(coco, results, ids)
+    assert list(astuple(metrics.segm)) == expected["stats"]
     per_class = {str(one.category_id): one.AP for one in metrics.classes if one.AP is not None}
-    assert per_class == pytest.approx(expected["per_category_AP"], abs=1e-9)
+    assert per_class == expected["per_category_AP"]
+    require_equal(coco, results, ids)
 
 
 def test_published_bbox_results_give_the_published_numbers(shared_dir: Path):
@@ -167,27 +170,134 @@ def test_published_bbox_results_give_the_published_numbers(shared_dir: Path):
         rle = coco_mask.encode(np.zeros(size, np.uint8, order="F"))
         row["segmentation"] = {"size": size, "counts": rle["counts"].decode()}
     metrics = evaluate_rows(document, rows)
-    assert values(metrics.bbox) == pytest.approx(expected["stats"][:9], abs=1e-9)
+    assert list(astuple(metrics.bbox)) == expected["stats"]
+    assert {str(one.category_id): one.bbox.AP for one in metrics.classes if one.bbox.AP is not None} == (
+        expected["per_category_AP"]
+    )
 
 
-@pytest.mark.parametrize("kind", ["segm", "bbox"])
-@pytest.mark.parametrize("seed", range(8))
-def test_random_problems_equal_pycocotools_on_the_written_predictions(seed: int, kind: str):
-    document, rows = random_problem(seed)
+@pytest.mark.parametrize("part", range(10))
+def test_random_problems_equal_pycocotools_bit_by_bit(part: int):
+    for seed in range(20 * part, 20 * part + 20):
+        document, rows = random_problem(seed)
+        ids = [category["id"] for category in document["categories"]]
+        require_equal(coco_from_document(document), group_rows(document, rows), ids)
+
+
+def test_the_written_predictions_give_the_same_figures_in_pycocotools():
+    document, rows = random_problem(0)
     category_ids = [category["id"] for category in document["categories"]]
     results = group_rows(document, rows)
     written = json.loads(json.dumps(results_to_coco_json(results, category_ids)))
     metrics = evaluate_coco(coco_from_document(document), results, category_ids)
-    expected = pycocotools_stats(document, written, kind)
-    assert expected[0] is not None and 0 < expected[0] < 1
-    assert values(getattr(metrics, kind)) == pytest.approx(expected, abs=1e-9)
+    for kind, unused in (("segm", "bbox"), ("bbox", "segmentation")):
+        own = [{key: value for key, value in row.items() if key != unused} for row in written]
+        expected = twelve_figures(run_pycocotools(document, own, kind))
+        assert expected[0] is not None and 0 < expected[0] < 1
+        assert list(astuple(getattr(metrics, kind))) == expected
+
+
+EDGES = {
+    "no truth": lambda coco, results: (replace(coco, annotations=()), results),
+    "no detections": lambda coco, results: (coco, {}),
+    "neither": lambda coco, results: (replace(coco, annotations=()), {}),
+    "only crowds": lambda coco, results: (
+        replace(coco, annotations=tuple(replace(one, iscrowd=True) for one in coco.annotations)),
+        results,
+    ),
+    "one class": lambda coco, results: (
+        replace(
+            coco,
+            annotations=tuple(replace(one, category_id=3) for one in coco.annotations),
+            categories=coco.categories[:1],
+        ),
+        results,
+    ),
+    "ids with gaps": lambda coco, results: renamed(coco, results, lambda id: 10 * id + 7),
+    "ids beyond 2^53": lambda coco, results: renamed(coco, results, lambda id: 2**53 + 1 + id),
+    "text ids": lambda coco, results: renamed(coco, results, lambda id: f"b{9 - id}"),
+    "mixed ids": lambda coco, results: renamed(coco, results, lambda id: id if id % 2 else f"b{id}"),
+    "duplicate names": lambda coco, results: (
+        replace(
+            coco,
+            images=tuple(replace(one, file_name="a.jpg") for one in coco.images),
+            categories=tuple(replace(one, name="same") for one in coco.categories),
+        ),
+        results,
+    ),
+}
+
+
+def renamed(coco: CocoFile, results: dict, rename: Callable[[int], Id]) -> tuple[CocoFile, dict]:
+    return replace(
+        coco,
+        images=tuple(replace(one, id=rename(one.id)) for one in coco.images),
+        annotations=tuple(
+            replace(one, id=rename(one.id), image_id=rename(one.image_id)) for one in coco.annotations
+        ),
+    ), {rename(id): found for id, found in results.items()}
+
+
+@pytest.mark.parametrize("edge", EDGES)
+def test_edges_equal_pycocotools_bit_by_bit(edge: str):
+    for seed in range(3):
+        document, rows = random_problem(seed)
+        coco, results = EDGES[edge](coco_from_document(document), group_rows(document, rows))
+        require_equal(coco, results, [3, 7, 20])
+
+
+@pytest.mark.parametrize("rename", [lambda id: id * 1000 + 1, lambda id: f"k{9 - id}", lambda id: 2**60 - id])
+def test_categories_may_have_any_ids(rename: Callable[[int], Id]):
+    document, rows = random_problem(5)
+    coco = coco_from_document(document)
+    ids = [rename(category.id) for category in coco.categories]
+    coco = replace(
+        coco,
+        annotations=tuple(replace(one, category_id=rename(one.category_id)) for one in coco.annotations),
+        categories=tuple(replace(one, id=id) for one, id in zip(coco.categories, ids, strict=True)),
+    )
+    require_equal(coco, group_rows(document, rows), ids)
+
+
+def test_images_with_more_than_100_objects_are_also_evaluated_with_all_detections():
+    rng = np.random.default_rng(0)
+    document: dict = {
+        "images": [{"id": 1, "height": 400, "width": 400}, {"id": 2, "height": 400, "width": 400}],
+        "annotations": [],
+        "categories": [{"id": 1, "name": "grain"}],
+    }
+    rows = []
+    for number in range(144):
+        mask = ellipse(
+            (400, 400), np.array([20 + 30 * (number // 12), 20 + 30 * (number % 12)]), np.array([9, 9])
+        )
+        add_truth(document, 1, 1, mask, iscrowd=False)
+        rows += [prediction(1, 1, mask, rng)] * 2  # the second finds nothing
+    metrics = evaluate_rows(document, rows)
+    assert metrics.segm.AR100 < 0.8
+    assert metrics.all_detections.max_detections == 288
+    assert metrics.all_detections.segm.AR100 == 1.0
+    assert set(metrics.to_json()["all_detections"]["segm"]) >= {"AP", "AR288"}
+    assert "more than 100 objects" in metrics.note and "288" in metrics.table()
+    require_equal(coco_from_document(document), group_rows(document, rows), [1])
+
+
+def test_detections_of_classes_that_the_file_does_not_list_are_left_out():
+    document, rows = random_problem(1)
+    coco, results = coco_from_document(document), group_rows(document, rows)
+    without = replace(
+        coco,
+        categories=coco.categories[1:],
+        annotations=tuple(one for one in coco.annotations if one.category_id != 3),
+    )
+    require_equal(without, results, [3, 7, 20])
 
 
 def test_no_ground_truth_gives_null_and_says_why():
     document, rows = random_problem(0)
     document["annotations"] = []
     metrics = evaluate_rows(document, rows)
-    assert values(metrics.segm) == values(metrics.bbox) == [None] * 9
+    assert values(metrics.segm) == values(metrics.bbox) == [None] * 12
     assert "has no objects, so AP cannot be computed" in metrics.note
     assert json.loads(json.dumps(metrics.to_json(), allow_nan=False))["AP"] is None
 

@@ -305,6 +305,27 @@ def test_evaluations_come_at_their_interval_and_after_the_last_epoch(
     assert [row["epoch"] for row in read_result(tmp_path, "train")["history"]] == [2, 3]
 
 
+@pytest.mark.parametrize(("seconds", "epochs"), [(0.1, 1), (1.5, 1), (1.6, 2), (15.0, 10)])
+def test_evaluations_take_at_most_a_fixed_share_of_the_time(seconds: float, epochs: int) -> None:
+    clock = Clock(counted=5, step_seconds=1.0, evaluation_seconds=seconds)
+    run: Any = SimpleNamespace(steps_per_epoch=10)
+    assert clock.fitting_interval(run, Progress())[0] == epochs
+
+
+def test_costly_evaluations_come_less_often_unless_the_interval_is_set(
+    dataset: Path, tmp_path: Path, without_export: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Clock, "fitting_interval", lambda clock, run, progress: (3, 9.0, 0.4))
+    options = train_options(dataset, Train__epochs_iters=6, Train__eval_interval=None, Train__batch_size=8)
+    outcome = run_slim("train", tmp_path / "costly", **options)
+    assert outcome.code == 0
+    assert [row["epoch"] for row in read_result(tmp_path / "costly", "train")["history"]] == [1, 4, 6]
+    assert outcome.stdout.count("An evaluation takes 9.0 s, 40 % of an epoch.") == 1
+    options |= {"Train__epochs_iters": 2, "Train__eval_interval": 1}
+    assert run_slim("train", tmp_path / "set", **options).code == 0
+    assert [row["epoch"] for row in read_result(tmp_path / "set", "train")["history"]] == [1, 2]
+
+
 # Repeatability
 
 
