@@ -287,14 +287,17 @@ class _Table:
     def _check(self) -> None:
         """Check the RLEs that wait for it, and convert them."""
         images = [self._image[place] for place, _, _ in self._unchecked]
-        counts = [row["segmentation"]["counts"] for _, _, row in self._unchecked]
+        # What is not ASCII is damaged, and is found so in any encoding.
+        counts = [
+            row["segmentation"]["counts"].encode("utf-8", "surrogatepass") for _, _, row in self._unchecked
+        ]
         pixels = np.array([self._sizes[image][0] * self._sizes[image][1] for image in images], np.int64)
         sound = are_sound(counts, pixels).tolist()
         for (place, position, row), image, text, is_sound in zip(
             self._unchecked, images, counts, sound, strict=True
         ):
             if is_sound:
-                self._masks[place] = Rle(size=self._sizes[image], counts=text.encode("ascii"))
+                self._masks[place] = Rle(size=self._sizes[image], counts=text)
             else:
                 self._masks[place] = self._read_mask(position, row, image)
         self._unchecked, self._num_unchecked = [], 0

@@ -229,7 +229,7 @@ def test_texts_are_sound_as_one_by_one() -> None:
         pixels.append(height * width)
     expected = [_is_sound(text, size) for text, size in zip(texts, pixels, strict=True)]
     assert 100 < sum(expected) < 300
-    assert are_sound(texts, np.array(pixels)).tolist() == expected
+    assert are_sound([text.encode() for text in texts], np.array(pixels)).tolist() == expected
 
 
 def _is_sound(text: str, pixels: int) -> bool:
