@@ -86,7 +86,8 @@ class Confusion:
     iou_threshold: float = 0.5
 
 
-class ErrorCost(NamedTuple):
+@dataclass(frozen=True)
+class ErrorCost:
     """An error of TIDE: the AP that a model without it would gain, and how often it occurs."""
 
     name: str  # "Missed objects"
@@ -95,7 +96,8 @@ class ErrorCost(NamedTuple):
     meaning: str  # "No detection touches the object."
 
 
-class ReliabilityBin(NamedTuple):
+@dataclass(frozen=True)
+class ReliabilityBin:
     """Detections with a score from ``low`` to ``high``."""
 
     low: float
