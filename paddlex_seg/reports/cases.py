@@ -15,8 +15,16 @@ _SIDE, _BYTES = 960, 120_000  # of the JPEG of an image: longer side in pixels, 
 _CROP_SIDE, _CROP_BYTES = 320, 24_000
 _LONGEST_NAME = 90
 
-_IMAGE, _OBJECTS, _RIGHT = ("image", "Image"), ("truth", "Objects"), ("right", "Those that are right")
-_OVER = ("over", "One over the other")
+_TOGGLES = (
+    ("image", "Image"),
+    ("truth", "Objects"),
+    ("found", "Detections"),
+    ("right", "Right"),
+    ("wrong", "Mistakes"),
+    ("names", "Names"),
+    ("over", "Both in one"),
+)
+"""CSS classes and names of what can be shown and hidden."""
 MASK_LEGEND = (
     ("truth right", "object, found"),
     ("truth wrong", "object, missed"),
@@ -44,11 +52,10 @@ class Case:
 
     number: int  # unique on the page
     file_name: str
-    text: str
     drawing: Drawing
     panels: tuple[Panel, ...]
-    toggles: tuple[tuple[str, str], ...]  # CSS class and name of what can be hidden
     problem: str
+    toggles: tuple[tuple[str, str], ...] = _TOGGLES
 
 
 @dataclass(frozen=True)
@@ -63,11 +70,8 @@ class Crop:
 
 def image_case(number: int, image: DrawnImage, image_dir: Path | None, bands: Bands | None) -> Case:
     """An image of an evaluation."""
-    panels = (_truth_panel(image.truth, (1,)), _found_panel("Detections", image.found))
-    score = "" if image.score is None else f"F1 {image.score:.2f}"
-    toggles = (_IMAGE, _OBJECTS, ("found", "Detections"), _RIGHT, _OVER)
-    layers = (image.truth, image.found)
-    return _case(number, image, layers, panels, score, toggles, image_dir, bands)
+    panels = (_truth_panel(image.truth, (1,)), _found_panel("Detections", image.found, image.score))
+    return _case(number, image, (image.truth, image.found), panels, image_dir, bands)
 
 
 def compared_case(
@@ -75,11 +79,9 @@ def compared_case(
 ) -> Case:
     """An image of a comparison. names: of the models."""
     panels = [_truth_panel(image.truth, ())]
-    panels += [_found_panel(name, found) for name, found in zip(names, image.found, strict=True)]
-    scores = ", ".join("–" if score is None else f"{score:.2f}" for score in image.scores)
-    toggles = (_IMAGE, _OBJECTS, ("found", "Detections"), _RIGHT, _OVER)
-    layers = (image.truth, *image.found)
-    return _case(number, image, layers, panels, f"F1 {scores}" if scores else "", toggles, image_dir, bands)
+    scores = image.scores or [None] * len(names)
+    panels += [_found_panel(*of_model) for of_model in zip(names, image.found, scores, strict=True)]
+    return _case(number, image, (image.truth, *image.found), panels, image_dir, bands)
 
 
 def review_crop(suspicion: Suspicion, image_dir: Path | None, bands: Bands | None) -> Crop:
@@ -105,8 +107,6 @@ def _case(
     image: DrawnImage | ComparedImage,
     layers: Sequence[Sequence[DrawnMask]],
     panels: Sequence[Panel],
-    text: str,
-    toggles: tuple[tuple[str, str], ...],
     image_dir: Path | None,
     bands: Bands | None,
 ) -> Case:
@@ -117,10 +117,8 @@ def _case(
     return Case(
         number,
         shorten(image.file_name, _LONGEST_NAME),
-        text,
         drawing,
         tuple(panels),
-        toggles,
         _problem(drawing, image_dir),
     )
 
@@ -135,9 +133,10 @@ def _truth_panel(truth: Sequence[DrawnMask], over: tuple[int, ...]) -> Panel:
     return Panel("Annotated", text, f"Annotated objects: {text}", "truth", over)
 
 
-def _found_panel(name: str, found: Sequence[DrawnMask]) -> Panel:
+def _found_panel(name: str, found: Sequence[DrawnMask], score: float | None) -> Panel:
     false = sum(item.state == "wrong" for item in found)
     text = f"{len(found)} found" + (f", {false} false" if false else "")
+    text += "" if score is None else f", F1 {score:.2f}"
     return Panel(name, text, f"{shorten(name, 60)}: {text}", "found", (0,))
 
 

@@ -31,8 +31,8 @@ _FINEST = (
     1440  # a unit of a drawing is a pixel of the image; larger images have this many along the long side
 )
 _TOLERANCE = 0.75  # units between a mask and its path
-_TEXT = 0.030  # of the long side: the size of the text in a drawing
-_LETTER = 0.56  # of the size of the text: the usual width of a letter
+_TEXT = 0.026  # of the long side: the size of the text in a drawing
+_LETTER = 0.6  # of the size of the text: the usual width of a letter
 
 
 class Outline(NamedTuple):

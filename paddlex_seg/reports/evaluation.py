@@ -36,9 +36,8 @@ from paddlex_seg.reports.sortable import (
     interval_cell,
     make_table,
     name_cell,
-    signed_cell,
 )
-from paddlex_seg.reports.text import counted, percent, shorten
+from paddlex_seg.reports.text import NOTHING, counted, percent, shorten
 from paddlex_seg.structures import Bands
 
 STYLES, SCRIPTS = ("page.css", "evaluation.css"), ("tables.js", "layers.js")
@@ -51,7 +50,7 @@ _MAX_SLICES = 30  # values of one slice
 _MAX_POINTS = 250  # of a curve
 _MAX_LINES = 8  # of a chart
 _UNIT = (0.0, 1.0)
-_MAX_CONFUSED = 24  # classes of the matrix; the others are one
+_MAX_CONFUSED = 18  # classes of the matrix; the others are one
 _MAX_PAIRS = 12  # of classes that are confused most
 
 
@@ -182,14 +181,20 @@ def _count_table(counts: Sequence[CountRow]) -> Table:
             name_cell(row.name),
             count_cell(row.objects),
             count_cell(row.detections),
-            signed_cell(row.mean_error),
-            figure_cell(row.mean_absolute_error),
-            signed_cell(row.area_error),
-            figure_cell(row.area_absolute_error),
+            _coarse(row.mean_error, "+.2f"),
+            _coarse(row.mean_absolute_error, ".2f"),
+            _coarse(row.area_error, "+.0%"),
+            _coarse(row.area_absolute_error, ".0%"),
         ]
         for row in counts[:_MAX_ROWS]
     ]
     return make_table("Count and area errors", columns, rows)
+
+
+def _coarse(value: float | None, form: str) -> Cell:
+    if value is None:
+        return Cell(NOTHING)
+    return Cell(f"{value:{form}}".replace("-", "\u2212").replace("%", "\u202f%"), value)
 
 
 def _slice_tables(slices: Sequence[SliceRow]) -> list[tuple[str, Table, int]]:
@@ -233,7 +238,7 @@ def _slice_tables(slices: Sequence[SliceRow]) -> list[tuple[str, Table, int]]:
 def _curve_charts(page: EvaluationPage) -> list[Chart]:
     charts = []
     if page.precision_recall:
-        lines = _most_telling(page.precision_recall)
+        lines = [_curve(line) for line in page.precision_recall[:_MAX_LINES]]
         charts.append(
             line_chart("Precision over recall", lines, x_label="recall", x_range=_UNIT, y_range=_UNIT)
         )
@@ -250,14 +255,6 @@ def _curve_charts(page: EvaluationPage) -> list[Chart]:
             )
         )
     return charts
-
-
-def _most_telling(lines: Sequence[Line]) -> list[Curve]:
-    """The first line, which is of all classes, and the lowest of the others."""
-    first, others = lines[:1], lines[1:]
-    if len(lines) > _MAX_LINES:
-        others = sorted(others, key=lambda line: float(np.nanmean([*line.y, 0.0])))[: _MAX_LINES - 1]
-    return [_curve(line) for line in (*first, *others)]
 
 
 def _curve(line: Line) -> Curve:

@@ -193,8 +193,8 @@ class EvaluationPage:
     errors: tuple[ErrorCost, ...] = ()
     scores: tuple[ScoreRow, ...] = ()
     classes: tuple[ClassRow, ...] = ()
-    precision_recall: tuple[Line, ...] = ()  # precision over recall: all classes, then single ones
-    over_score: tuple[Line, ...] = ()  # F1, precision and recall over the score threshold
+    precision_recall: tuple[Line, ...] = ()  # precision over recall; the first 8 are drawn
+    over_score: tuple[Line, ...] = ()  # F1, precision and recall
     best_threshold: float | None = None  # of F1 over all classes
     confusion: Confusion | None = None
     calibration: Calibration | None = None
