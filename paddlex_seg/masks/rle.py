@@ -5,6 +5,7 @@ An `Rle` is the compressed binary mask of a whole image, column by column. Polyg
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,66 @@ def rle_window(rle: Rle, box_xyxy: tuple[int, int, int, int]) -> NDArray[np.uint
     np.add.at(changes, (columns, tops), 1)
     np.subtract.at(changes, (columns, bottoms), 1)
     return np.ascontiguousarray(changes[:, :-1].cumsum(axis=1, dtype=np.int8).view(np.uint8).T)
+
+
+def rle_cutouts(masks: Sequence[Rle]) -> list[tuple[int, int, NDArray[np.uint8]]]:
+    """The pixels of each mask in the box around it: left, top and [h, w] of 0 and 1, in column-major order.
+
+    The masks may have several sizes. One without pixels gives 0, 0 and an array without pixels. Time and
+    memory depend on the boxes, not on the images. All masks together are much faster than one by one.
+    """
+    if not masks:
+        return []
+    numbers, runs = _runs_of_all([mask["counts"] for mask in masks])
+    owner = np.repeat(np.arange(len(masks)), numbers)
+    first = np.cumsum(numbers) - numbers
+    ends = _sums_of_parts(runs, numbers)
+    is_one = ((np.arange(len(runs)) - first[owner]) % 2 == 1) & (runs > 0)
+    owner, ends, length = owner[is_one], ends[is_one], runs[is_one]
+    height = np.array([mask["size"][0] for mask in masks])[owner]
+    column, row = np.divmod(ends - length, height)
+    last_column, last_row = np.divmod(ends - 1, height)
+    is_long = column < last_column  # a run over several columns has all rows of some
+    boxes = np.zeros((len(masks), 4), np.int64)
+    seen, start = np.unique(owner, return_index=True)
+    if len(seen):
+        boxes[seen, 0] = np.minimum.reduceat(column, start)
+        boxes[seen, 1] = np.minimum.reduceat(np.where(is_long, 0, row), start)
+        boxes[seen, 2] = np.maximum.reduceat(last_column, start) + 1
+        boxes[seen, 3] = np.maximum.reduceat(np.where(is_long, height - 1, last_row), start) + 1
+    width_of, height_of = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    places = np.append(0, np.cumsum(width_of * height_of))
+    begins = places[owner] + (column - boxes[owner, 0]) * height_of[owner] + row - boxes[owner, 1]
+    # Runs of 0 and 1 in turn. A cumulative sum of the changes would take five times as long.
+    borders = np.append(np.stack([begins, begins + length], axis=1).ravel(), places[-1])
+    values = np.zeros(len(borders), np.uint8)
+    values[1::2] = 1
+    pixels = np.repeat(values, np.diff(borders, prepend=0))
+    return [
+        (left, top, pixels[place : place + w * h].reshape(w, h).T)
+        for (left, top), place, w, h in zip(
+            boxes[:, :2].tolist(), places.tolist(), width_of.tolist(), height_of.tolist(), strict=False
+        )
+    ]
+
+
+def _runs_of_all(texts: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """How many runs each of some compressed counts has, and the runs of all, see `_decode_runs`."""
+    codes = np.frombuffer(b"".join(texts), np.uint8).astype(np.int64) - 48
+    ends = np.flatnonzero((codes & 32) == 0)
+    runs = _numbers(codes, ends)
+    numbers = np.diff(np.searchsorted(ends, np.cumsum([len(text) for text in texts])), prepend=0)
+    place = np.arange(len(runs)) - np.repeat(np.cumsum(numbers) - numbers, numbers)
+    odd, even = place % 2 == 1, (place % 2 == 0) & (place > 0)
+    runs[odd] = _sums_of_parts(runs[odd], numbers // 2)
+    runs[even] = _sums_of_parts(runs[even], (numbers - 1) // 2)
+    return numbers, runs
+
+
+def _sums_of_parts(values: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Cumulative sums that start again with each part of the values."""
+    sums = np.append(0, np.cumsum(values))
+    return sums[1:] - np.repeat(sums[np.cumsum(lengths) - lengths], lengths)
 
 
 def rle_crop(rle: Rle, box_xyxy: tuple[int, int, int, int]) -> Rle:
@@ -238,19 +299,63 @@ def run_lengths(counts: Any) -> NDArray[np.int64]:
     return _decode_runs(codes)
 
 
+def are_sound(counts: Sequence[bytes], num_pixels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether each value is COCO's compressed text of a mask of this many pixels, [N].
+
+    This is what `run_lengths` and the sum of the runs say of each text, for all of them at once.
+    """
+    is_sound = np.array([len(text) > 0 for text in counts], bool)
+    for check in (_have_codes, _have_short_numbers):
+        texts = list(compress(counts, is_sound))
+        if not texts:
+            return is_sound
+        is_sound[is_sound] = check(texts)
+    texts = list(compress(counts, is_sound))
+    if texts:
+        numbers, runs = _runs_of_all(texts)
+        firsts, pixels = np.cumsum(numbers) - numbers, num_pixels[is_sound]
+        fits = np.logical_and.reduceat((runs >= 0) & (runs <= np.repeat(pixels, numbers)), firsts)
+        is_sound[is_sound] = fits & (np.add.reduceat(runs, firsts) == pixels)
+    return is_sound
+
+
+def _have_codes(texts: Sequence[bytes]) -> NDArray[np.bool_]:
+    """Whether each text has only characters of COCO's, and ends with the last one of a number."""
+    codes = np.frombuffer(b"".join(texts), np.uint8) - np.uint8(48)  # those below 48 become large
+    ends = np.cumsum([len(text) for text in texts])
+    starts = np.append(0, ends[:-1])
+    return (np.maximum.reduceat(codes, starts) <= 63) & ((codes[ends - 1] & 32) == 0)
+
+
+def _have_short_numbers(texts: Sequence[bytes]) -> NDArray[np.bool_]:
+    codes = np.frombuffer(b"".join(texts), np.uint8) - np.uint8(48)
+    ends = np.flatnonzero((codes & 32) == 0)
+    is_long = np.diff(ends, prepend=-1) > _MOST_CODES
+    are_short = np.ones(len(texts), bool)
+    are_short[np.searchsorted(np.cumsum([len(text) for text in texts]), ends[is_long], side="right")] = False
+    return are_short
+
+
+_MOST_CODES = 7  # 35 bits: more than the pixels of any image
+
+
 def _decode_runs(codes: NDArray[np.int64]) -> NDArray[np.int64]:
     """Decode COCO's text: 5 bits per character, lowest bits first; the 6th bit says that more follow.
 
     From the fourth run on, a number is the difference to the run two places before.
     """
-    ends = (codes & 32) == 0
-    starts = np.flatnonzero(np.concatenate([[True], ends[:-1]]))
-    lengths = np.diff(np.append(starts, len(codes)))
-    if lengths.max() > 7:  # 35 bits: more than the pixels of any image
-        raise ValueError("whose text is damaged")
-    place = np.arange(len(codes)) - np.repeat(starts, lengths)
-    runs = np.add.reduceat((codes & 31) << (5 * place), starts)
-    runs -= np.where(codes[ends] & 16, 1 << (5 * lengths), 0)
+    runs = _numbers(codes, np.flatnonzero((codes & 32) == 0))
     runs[1::2] = np.cumsum(runs[1::2])
     runs[2::2] = np.cumsum(runs[2::2])
     return runs
+
+
+def _numbers(codes: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The numbers of COCO's text, as they are written. ends: the place of the last character of each."""
+    lengths = np.diff(ends, prepend=-1)
+    if lengths.max() > _MOST_CODES:
+        raise ValueError("whose text is damaged")
+    starts = ends - lengths + 1
+    place = np.arange(len(codes)) - np.repeat(starts, lengths)
+    numbers = np.add.reduceat((codes & 31) << (5 * place), starts)
+    return numbers - np.where(codes[ends] & 16, 1 << (5 * lengths), 0)

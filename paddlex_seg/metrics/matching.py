@@ -73,7 +73,7 @@ def average_precision(overlaps: Overlaps, matching: Matching) -> NDArray[np.floa
     """
     precision = np.full((len(matching.thresholds), len(RECALLS), len(overlaps.category_ids)), -1.0)
     counts, is_right, is_wrong = num_objects(overlaps, matching), matching.is_right, matching.is_wrong
-    for k, rows in _classes(overlaps, matching):
+    for k, rows in ranked_classes(overlaps, matching):
         if counts[k] == 0:
             continue
         right = np.cumsum(is_right[:, rows], axis=1, dtype=np.float64)
@@ -152,7 +152,7 @@ def _choose(
     return object_of
 
 
-def _classes(overlaps: Overlaps, matching: Matching) -> Iterator[tuple[int, NDArray[np.int64]]]:
+def ranked_classes(overlaps: Overlaps, matching: Matching) -> Iterator[tuple[int, NDArray[np.int64]]]:
     """Each class with its counted detections, the best score first."""
     order = overlaps.found.order
     order = order[matching.is_counted[order]]

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from pycocotools import mask as mask_tools
 
 from paddlex_seg.errors import DatasetError
-from paddlex_seg.masks.rle import annotation_to_rle, mask_to_rle, rle_crop, rle_window
+from paddlex_seg.masks.rle import annotation_to_rle, mask_to_rle, rle_crop, rle_cutouts, rle_window
 from paddlex_seg.structures import Annotation
 
 SQUARE = [2, 1, 6, 1, 6, 5, 2, 5]  # 4 x 4 pixels
@@ -66,6 +66,32 @@ def test_a_crop_is_the_rle_of_the_window(share: float) -> None:
     for _ in range(50):
         (x1, x2), (y1, y2) = (sorted(rng.choice(side + 1, 2, replace=False)) for side in (80, 60))
         assert rle_crop(mask_to_rle(mask), (x1, y1, x2, y2)) == mask_to_rle(mask[y1:y2, x1:x2])
+
+
+@settings(max_examples=60, deadline=None)
+@given(masks=st.lists(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))), max_size=4))
+def test_cutouts_are_the_pixels_in_the_box_around_each_mask(masks: list[np.ndarray]) -> None:
+    cutouts = rle_cutouts([mask_to_rle(mask) for mask in masks])
+    assert len(cutouts) == len(masks)
+    for mask, (left, top, pixels) in zip(masks, cutouts, strict=True):
+        whole = np.zeros(mask.shape, np.uint8)
+        whole[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+        assert np.array_equal(whole, mask)
+        if mask.any():
+            assert pixels.any(axis=1)[[0, -1]].all() and pixels.any(axis=0)[[0, -1]].all()
+        else:
+            assert (left, top, pixels.size) == (0, 0, 0)
+
+
+def test_a_cutout_of_runs_without_pixels() -> None:
+    """Tools write runs of length 0. A full column and the next one are one run, or two that touch."""
+    expected = np.zeros((4, 5), np.uint8)
+    expected[1:, 1] = expected[:, 2] = 1
+    for counts in ([5, 7, 8], [5, 3, 0, 4, 8], [5, 0, 0, 7, 0, 0, 8], [0, 0, 5, 7, 8, 0, 0]):
+        rle = mask_tools.frPyObjects({"size": [4, 5], "counts": counts}, 4, 5)
+        ((left, top, pixels),) = rle_cutouts([rle])
+        assert (left, top) == (1, 0)
+        assert np.array_equal(pixels, expected[:, 1:3])
 
 
 def test_a_window_of_a_large_image_is_fast() -> None:
