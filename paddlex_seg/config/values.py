@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator
 
+from paddlex_seg.structures import BackendChoice
+
 MAX_SIDE = 16384  # pixels of a network input
 MAX_BATCH_SIZE = 10**5
 MAX_PROCESSES = 1024
@@ -145,6 +147,11 @@ def _names(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+def _several(value: Any) -> Any:
+    """One value, or a list of them."""
+    return value if isinstance(value, list | tuple) else (value,)
+
+
 def _factors(value: Any) -> Any:
     if not isinstance(value, dict):
         raise ValueError("expected names and numbers, such as {backbone: 0.1}")
@@ -261,6 +268,8 @@ Rate = Annotated[float, number(0, 1000, above=True)]
 Minutes = Annotated[float, number(0, 10**6, above=True)]
 Seconds = Annotated[float, number(0, 10**6, above=True)]
 Fraction = Annotated[float, number(0, 1)]
+Fractions = Annotated[tuple[Fraction, ...], BeforeValidator(_several)]
+Backends = Annotated[tuple[BackendChoice, ...], BeforeValidator(_several)]
 Threshold = Annotated[float | dict[str | int, float], BeforeValidator(_threshold)]
 Ratio = Annotated[float, number(0, 10**6)]
 Switch = Annotated[bool, BeforeValidator(_switch)]
