@@ -45,7 +45,7 @@ LEAST_IMAGES = 8  # with objects of a class or slice: with fewer, resamples hard
 # Of each slice, whose intervals need not be as fine: there are many, and each takes as long as the whole.
 _SLICE_RESAMPLES, _LEAST_RESAMPLES = 200, 100
 _SLICE_WORK = 20_000_000  # resamples x detections
-_MOST_LINES = 20  # of classes in the log
+_MOST_LINES, _WIDTH = 20, 16  # of classes in the log, and of a model's column
 MOST_IMAGES = 100  # in the result file, of those that got better and of those that got worse
 
 
@@ -140,17 +140,18 @@ class Comparison:
 
     def table(self) -> str:
         """Figures and classes as lines of text for the log."""
-        names = "".join(f"  {_short(name):>12}" for name in self.names)
+        names = "".join(f"  {_short(name):>{_WIDTH}}" for name in self.names)
         lines = [f"{'':24}{names}"]
         order = sorted(self.classes, key=lambda row: -abs(row.differences[-1].value or 0))
         told = [row for row in self.classes if row in order[:_MOST_LINES]]
         for row in (*self.figures, *told):
-            values = "".join(f"  {_cell(value):>12}" for value in row.values)
+            values = "".join(f"  {_cell(value):>{_WIDTH}}" for value in row.values)
             lines.append(f"{_short(row.name, 24):24}{values}  {'; '.join(map(_in_words, row.differences))}")
         if len(told) < len(self.classes):
             lines.append(f"The other {len(self.classes) - len(told)} classes differ less.")
         lines.append(
-            f"{len(self.better)} of {self.num_images} images got better, {len(self.worse)} got worse."
+            f"With {self.names[-1]}, {len(self.better)} of {self.num_images} images are better than with "
+            f"{self.names[0]}, and {len(self.worse)} are worse."
         )
         return "\n".join([*lines, *self.notes])
 
@@ -166,7 +167,9 @@ class Comparison:
                 continue
             new, old = _cell(values[place + 1]), _cell(values[0])
             text = f"{row.name} {new} instead of {old}, {_in_words(difference)}"
-            if not difference.is_sure:
+            if difference.value == 0 == len(self.better) == len(self.worse):
+                sentences.append(f"{name} and {first} have the same {row.name}, {old}.")
+            elif not difference.is_sure:
                 sentences.append(f"{name} and {first} do not differ by more than chance: {text}.")
             else:
                 word = "better" if difference.value > 0 else "worse"
@@ -406,5 +409,6 @@ def _cell(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _short(name: str, most: int = 12) -> str:
-    return name if len(name) <= most else f"{name[: most - 1]}…"
+def _short(name: str, most: int = _WIDTH) -> str:
+    """The end of a long name, where names differ."""
+    return name if len(name) <= most else f"…{name[1 - most :]}"

@@ -20,7 +20,14 @@ from paddlex_seg.files.run_folder import BEST
 from paddlex_seg.files.written import claimed
 from paddlex_seg.inference.backends.exported_files import find_description
 from paddlex_seg.metrics.overlaps import truth_of as objects_of
-from paddlex_seg.modes.detections import Detected, TruthFile, detections_of_file, prepare_models, truth_of
+from paddlex_seg.modes.detections import (
+    Detected,
+    TruthFile,
+    detections_of_file,
+    detections_of_run,
+    prepare_models,
+    truth_of,
+)
 from paddlex_seg.reports.comparison import write_comparison_page
 from paddlex_seg.reports.evaluation_records import ComparedRow, ComparisonPage, Fact, ModelColumn
 from paddlex_seg.reports.evaluation_records import Difference as PageDifference
@@ -46,7 +53,7 @@ class Source:
 class Place:
     """What the place of a source is."""
 
-    kind: Literal["file", "weights", "export"]
+    kind: Literal["file", "run", "weights", "export"]
     path: str
 
 
@@ -181,12 +188,12 @@ def find_place(source: Source, truth: TruthFile) -> Place:
         return Place("export", place)
     written = path / "segm.json"
     if written.is_file() and _is_of(written.with_name("evaluate_result.json"), truth):
-        return Place("file", str(written))
+        return Place("run", place)
     for weights in (path / BEST / f"{BEST}.pdparams", *sorted(path.glob("*.pdparams"))):
         if weights.is_file():
             return Place("weights", str(weights))
     if written.is_file():
-        return Place("file", str(written))
+        return Place("run", place)
     state = "has none of these" if path.is_dir() else "does not exist"
     raise ConfigError(
         f"Compare.sources: {place} {state}: expected a file of detections in COCO's result format, an output "
@@ -221,23 +228,27 @@ def _detect(
 ) -> list[Detected]:
     """The detections of each source. One place is read or run once."""
     ways = [(place, source.backend) for place, source in zip(places, sources, strict=True)]
-    if any(place.kind != "file" for place in places):
+    if any(place.kind in ("weights", "export") for place in places):
         prepare_models()
-        found = {way: _detect_one(cfg, truth, *way) for way in dict.fromkeys(ways)}
-    else:
-        found = {way: detections_of_file(Path(way[0].path), truth) for way in dict.fromkeys(ways)}
+    found = {way: _detect_one(cfg, truth, *way) for way in dict.fromkeys(ways)}
     return [found[way] for way in ways]
 
 
 def _detect_one(cfg: Config, truth: TruthFile, place: Place, backend: BackendChoice | None) -> Detected:
+    if place.kind == "file":
+        return detections_of_file(Path(place.path), truth)
+    if place.kind == "run":
+        return detections_of_run(Path(place.path), truth)
+    return _run_model(cfg, truth, place, backend)
+
+
+def _run_model(cfg: Config, truth: TruthFile, place: Place, backend: BackendChoice | None) -> Detected:
     from paddlex_seg.checkpoints.identity import find_weights
     from paddlex_seg.checkpoints.info import read_info
     from paddlex_seg.modes.model_detections import detections_of_export, detections_of_weights
     from paddlex_seg.runtime.ranks import join_ranks
 
     key = "Compare.sources"
-    if place.kind == "file":
-        return detections_of_file(Path(place.path), truth)
     LOGGER.info("%s: %s", place.kind, place.path)
     with join_ranks(cfg.Global.device) as ranks:
         if place.kind == "export":
