@@ -28,6 +28,7 @@ from paddlex_seg.config.values import (
     Names,
     PathText,
     Percent,
+    Places,
     Port,
     Ports,
     Positive,
@@ -455,22 +456,22 @@ class EvaluateConfig(Section):
 class CompareConfig(Section):
     """Mode `compare`. The data set is that of `Evaluate.annotations` or `Evaluate.split`."""
 
-    sources: Inputs | None = Field(
-        default=None,
+    sources: Places = Field(
+        default=(),
         description="What is compared, two or more: files of detections in COCO's result format, output "
         "folders of `evaluate` or `train`, weights, or folders of exported models. The others are compared "
         "with the first one. One is enough with several thresholds or backends.",
     )
     names: Names = Field(default=(), description="Names of the sources in results. `[]`: from their paths.")
-    thresholds: Fractions = Field(
-        default=(),
-        description="For each source (or one for all): detections with a higher score are compared. `[]`: "
+    thresholds: Fractions | None = Field(
+        default=None,
+        description="For each source (or one for all): detections with a higher score are compared. null: "
         "all.",
     )
-    backends: Backends = Field(
-        default=(),
+    backends: Backends | None = Field(
+        default=None,
         description="For each source (or one for all), if these are exported models: what runs them, as "
-        "`Evaluate.backend`. `[]`: `paddle`.",
+        "`Evaluate.backend`. null: `paddle`.",
     )
 
 

@@ -165,6 +165,12 @@ def _threshold(value: Any) -> Any:
     return _fraction(value, ", or classes and such numbers, such as {bolt: 0.3}")
 
 
+def _fractions(value: Any) -> Any:
+    """A number, or a list of numbers."""
+    items = value if isinstance(value, list | tuple) and value else [value]
+    return tuple(_fraction(item, ", or a list of such numbers") for item in items)
+
+
 def _fraction(value: Any, more: str) -> float:
     number = _to_number(value)
     if number is None or not 0 <= number <= 1:
@@ -268,13 +274,14 @@ Rate = Annotated[float, number(0, 1000, above=True)]
 Minutes = Annotated[float, number(0, 10**6, above=True)]
 Seconds = Annotated[float, number(0, 10**6, above=True)]
 Fraction = Annotated[float, number(0, 1)]
-Fractions = Annotated[tuple[Fraction, ...], BeforeValidator(_several)]
+Fractions = Annotated[tuple[float, ...], BeforeValidator(_fractions)]
 Backends = Annotated[tuple[BackendChoice, ...], BeforeValidator(_several)]
 Threshold = Annotated[float | dict[str | int, float], BeforeValidator(_threshold)]
 Ratio = Annotated[float, number(0, 10**6)]
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Text = Annotated[str, BeforeValidator(_text)]
 PathText = Annotated[Text, AfterValidator(expand_home)]  # URLs and words such as scratch pass unchanged
+Places = Annotated[tuple[PathText, ...], BeforeValidator(_several)]
 Names = Annotated[tuple[Text, ...], BeforeValidator(_names)]
 Factors = Annotated[dict[str, Rate], BeforeValidator(_factors)]
 Options = Annotated[dict[str, Any], BeforeValidator(_options)]

@@ -102,8 +102,12 @@ def run(cfg: Config) -> dict[str, Any]:
 def read_sources(cfg: Config) -> list[Source]:
     """The sources with their settings. Raises ConfigError when these contradict each other."""
     settings = cfg.Compare
-    places = settings.sources or ()
-    lists = {"sources": places, "thresholds": settings.thresholds, "backends": settings.backends}
+    places = settings.sources
+    lists = {
+        "sources": places,
+        "thresholds": settings.thresholds or (),
+        "backends": settings.backends or (),
+    }
     number = max(map(len, lists.values()))
     if not places or number < 2:
         raise ConfigError(
