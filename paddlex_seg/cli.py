@@ -223,12 +223,12 @@ def _own_command(argv: Sequence[str] | None) -> list[str]:
 def mode_function(mode: str) -> Callable[["Config"], dict[str, Any]]:
     """The function of a mode. It returns the content of the mode's result file.
 
-    It is imported only here, because check_dataset does not need Paddle, and predict and benchmark ask their
-    backends.
+    It is imported only here, because some modes do not need Paddle: check_dataset, and predict and benchmark
+    with other backends. Evaluate and compare need it for models, not for files of detections.
     """
     from paddlex_seg.runtime.environment import writable_home
 
-    if mode not in ("check_dataset", "predict", "benchmark", "serve"):
+    if mode in ("train", "export"):
         _require_paddle()
     with writable_home():
         function: Callable[[Config], dict[str, Any]] = import_module(f"paddlex_seg.modes.{mode}").run

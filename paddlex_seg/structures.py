@@ -279,13 +279,18 @@ class Backend(Protocol):
 
 @dataclass(frozen=True)
 class Instances:
-    """The N instances of one image, best score first, in pixels of the original image. N may be 0."""
+    """The N instances of one image, best score first, in pixels of the original image. N may be 0.
+
+    Scores and boxes from a result file are float64.
+    """
 
     size_hw: tuple[int, int]
     class_ids: NDArray[np.int64]  # [N], 0-based class index
     scores: NDArray[np.float32]  # [N], 0..1
     boxes_xyxy: NDArray[np.float32]  # [N, 4]
-    masks: tuple[Rle, ...]  # N masks of the whole image
+    masks: tuple[Rle, ...]  # N masks of the whole image; none if they are from a file that has only boxes
+    # float64 [N, 4], of a result file: as xyxy, width and height would be rounded. None: as boxes_xyxy.
+    boxes_xywh: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -301,7 +306,8 @@ class Instances:
             class_ids=self.class_ids[keep],
             scores=self.scores[keep],
             boxes_xyxy=self.boxes_xyxy[keep],
-            masks=tuple(self.masks[i] for i in keep),
+            masks=tuple(self.masks[i] for i in keep) if self.masks else (),
+            boxes_xywh=None if self.boxes_xywh is None else self.boxes_xywh[keep],
         )
 
 

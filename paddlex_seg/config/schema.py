@@ -421,6 +421,28 @@ class EvaluateConfig(Section):
         description="Folder of the exported model, with `Evaluate.backend`. null: `best_model/inference` of "
         "the run in `Global.output`; if that folder holds no run, of the run in `output`.",
     )
+    predictions: PathText | None = Field(
+        default=None,
+        description="Evaluate the detections in this file instead of a model: COCO's result format, of any "
+        "tool. Neither Paddle nor images are needed. null: evaluate a model.",
+    )
+    annotations: PathText | None = Field(
+        default=None,
+        description="COCO annotation file to compare with, instead of one of `Global.dataset_dir`. Its "
+        "images are searched in `images/` beside it or beside its folder, and in these folders.",
+    )
+    split: Literal["train", "val", "test"] = Field(
+        default="val", description="Part of `Global.dataset_dir` to evaluate on: `train`, `val` or `test`."
+    )
+    write_thresholds: Switch = Field(
+        default=False,
+        description="Write the best score threshold of each class into the exported model as its default.",
+    )
+    page: Switch = Field(default=True, description="Also write a page with the results, `evaluation.html`.")
+    bootstraps: Count = Field(
+        default=1000,
+        description="Number of resamples of the images, from which 95 % intervals are computed. 0: none.",
+    )
     log_interval: Positive = Field(default=10, description="Write a log line every this many batches.")
     batch_size: Images = Field(default=1, description="Batch size. It does not change the result.")
 

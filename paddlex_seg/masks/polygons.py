@@ -50,7 +50,7 @@ def rle_to_polygons(rle: Rle) -> list[list[float]]:
     parts = list(_parts(mask))
     polygons = [join_rings(part) for part in parts]
     for tolerance in _TOLERANCES if len(parts) <= _MOST_SIMPLIFIED else ():
-        simple = [join_rings([_simplified(ring, tolerance) for ring in part]) for part in parts]
+        simple = [join_rings([simplified(ring, tolerance) for ring in part]) for part in parts]
         drawn = polygons_to_rle([polygon.ravel() for polygon in simple], (height, width))
         if rle_iou(drawn, window) >= _SMALLEST_IOU:
             polygons = simple
@@ -75,7 +75,7 @@ def _parts(mask: NDArray[np.uint8]) -> Iterator[list[Ring]]:
     yield from parts.values()
 
 
-def _simplified(ring: Ring, tolerance: float) -> Ring:
+def simplified(ring: Ring, tolerance: float) -> Ring:
     """The ring with fewer corners; as it is if that changes its area."""
     fewer = cv2.approxPolyDP(ring.astype(np.int32)[:, None], tolerance, closed=True)[:, 0]
     area, area_before = (cv2.contourArea(corners.astype(np.int32)) for corners in (fewer, ring))

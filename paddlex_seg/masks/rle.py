@@ -5,6 +5,7 @@ An `Rle` is the compressed binary mask of a whole image, column by column. Polyg
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -298,6 +299,46 @@ def run_lengths(counts: Any) -> NDArray[np.int64]:
     return _decode_runs(codes)
 
 
+def are_sound(counts: Sequence[bytes], num_pixels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether each value is COCO's compressed text of a mask of this many pixels, [N].
+
+    This is what `run_lengths` and the sum of the runs say of each text, for all of them at once.
+    """
+    is_sound = np.array([len(text) > 0 for text in counts], bool)
+    for check in (_have_codes, _have_short_numbers):
+        texts = list(compress(counts, is_sound))
+        if not texts:
+            return is_sound
+        is_sound[is_sound] = check(texts)
+    texts = list(compress(counts, is_sound))
+    if texts:
+        numbers, runs = _runs_of_all(texts)
+        firsts, pixels = np.cumsum(numbers) - numbers, num_pixels[is_sound]
+        fits = np.logical_and.reduceat((runs >= 0) & (runs <= np.repeat(pixels, numbers)), firsts)
+        is_sound[is_sound] = fits & (np.add.reduceat(runs, firsts) == pixels)
+    return is_sound
+
+
+def _have_codes(texts: Sequence[bytes]) -> NDArray[np.bool_]:
+    """Whether each text has only characters of COCO's, and ends with the last one of a number."""
+    codes = np.frombuffer(b"".join(texts), np.uint8) - np.uint8(48)  # those below 48 become large
+    ends = np.cumsum([len(text) for text in texts])
+    starts = np.append(0, ends[:-1])
+    return (np.maximum.reduceat(codes, starts) <= 63) & ((codes[ends - 1] & 32) == 0)
+
+
+def _have_short_numbers(texts: Sequence[bytes]) -> NDArray[np.bool_]:
+    codes = np.frombuffer(b"".join(texts), np.uint8) - np.uint8(48)
+    ends = np.flatnonzero((codes & 32) == 0)
+    is_long = np.diff(ends, prepend=-1) > _MOST_CODES
+    are_short = np.ones(len(texts), bool)
+    are_short[np.searchsorted(np.cumsum([len(text) for text in texts]), ends[is_long], side="right")] = False
+    return are_short
+
+
+_MOST_CODES = 7  # 35 bits: more than the pixels of any image
+
+
 def _decode_runs(codes: NDArray[np.int64]) -> NDArray[np.int64]:
     """Decode COCO's text: 5 bits per character, lowest bits first; the 6th bit says that more follow.
 
@@ -312,7 +353,7 @@ def _decode_runs(codes: NDArray[np.int64]) -> NDArray[np.int64]:
 def _numbers(codes: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
     """The numbers of COCO's text, as they are written. ends: the place of the last character of each."""
     lengths = np.diff(ends, prepend=-1)
-    if lengths.max() > 7:  # 35 bits: more than the pixels of any image
+    if lengths.max() > _MOST_CODES:
         raise ValueError("whose text is damaged")
     starts = ends - lengths + 1
     place = np.arange(len(codes)) - np.repeat(starts, lengths)

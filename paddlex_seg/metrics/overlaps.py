@@ -149,7 +149,7 @@ def measure_overlaps(
             areas = rle_areas([found.masks[row] for row in kept.tolist()])
             measured = _mask_pairs(found, truth, first, second, across_classes)
         else:
-            boxes = _xyxy_to_xywh(found.boxes_xyxy[kept])
+            boxes = _boxes_xywh(found)[kept]
             areas = boxes[:, 2] * boxes[:, 3]
             measured = _box_pairs(boxes, truth, first, second, across_classes)
         rows, columns, iou = measured
@@ -261,6 +261,8 @@ def _joined(parts: Sequence[tuple[NDArray, ...]], types: Sequence[type]) -> list
     ]
 
 
-def _xyxy_to_xywh(boxes: NDArray[np.floating]) -> _Floats:
-    boxes = boxes.astype(np.float64)
+def _boxes_xywh(found: Instances) -> _Floats:
+    if found.boxes_xywh is not None:
+        return found.boxes_xywh
+    boxes = found.boxes_xyxy.astype(np.float64)
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)

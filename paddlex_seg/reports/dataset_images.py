@@ -5,24 +5,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.JpegImagePlugin import JpegImageFile
 
 from paddlex_seg.cores import num_usable_cores
-from paddlex_seg.data.bands import is_tiff
 from paddlex_seg.data.coco.instances import annotations_to_instances
 from paddlex_seg.data.findings import Finding
-from paddlex_seg.data.images import DECODER_ERRORS, image_path, image_size, load_image, turn_upright
-from paddlex_seg.errors import DatasetError
 from paddlex_seg.masks.rle import annotation_to_rle, mask_to_rle, rle_to_mask
 from paddlex_seg.reports.dataset_counts import Split
 from paddlex_seg.reports.images import Embedded, embed_jpeg
 from paddlex_seg.reports.text import shorten
+from paddlex_seg.reports.windows import Window, load_window, window_around
 from paddlex_seg.structures import Annotation, Bands, Category, ImageRecord
 from paddlex_seg.visualize import draw_instances
 
@@ -43,21 +39,12 @@ _DRAW_ALL_OBJECTS = {"image_exif_frame", "image_exif_unclear", "image_many_objec
 # ---- Choosing images and crops
 
 
-class _Window(NamedTuple):
-    """A crop of an image, in pixels of the orientation and size that the annotations refer to."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-
-
 @dataclass(frozen=True)
 class View:
     """An image to embed: a crop with some of its objects."""
 
     record: ImageRecord
-    window: _Window
+    window: Window
     annotations: tuple[Annotation, ...]
     categories: tuple[Category, ...]
     side: int  # maximum of the longer side of the embedded image, pixels
@@ -150,7 +137,7 @@ def _image_view(split: Split, record: ImageRecord, rows: NDArray[np.int64]) -> V
     largest_first = rows[np.argsort(-split.shapes.areas[rows], kind="stable")]
     return View(
         record=record,
-        window=_Window(0, 0, record.width, record.height),
+        window=Window(0, 0, record.width, record.height),
         annotations=tuple(split.shapes.coco.annotations[row] for row in largest_first[:_MAX_DRAWN_OBJECTS]),
         categories=split.shapes.coco.categories,
         side=_THUMBNAIL_SIDE,
@@ -162,25 +149,9 @@ def _object_view(split: Split, record: ImageRecord, row: int) -> View:
     """The object with its surroundings. If the box in the file lies elsewhere, the crop includes it too."""
     annotation = split.shapes.coco.annotations[row]
     boxes = [tuple(split.shapes.boxes_xywh[row].tolist()), annotation.bbox_xywh]
-    window = _window_around([box for box in boxes if box and max(box[2:]) > 0], record)
+    window = window_around([box for box in boxes if box and max(box[2:]) > 0], record.width, record.height)
     view = _image_view(split, record, np.zeros(0, np.int64))
     return replace(view, window=window, annotations=(annotation,), shows_boxes_of_file=True)
-
-
-def _window_around(boxes_xywh: Sequence[Sequence[float]], record: ImageRecord) -> _Window:
-    """A crop of about three times the size of the boxes, or the whole image if the boxes are large."""
-    whole = _Window(0, 0, record.width, record.height)
-    if not boxes_xywh:
-        return whole
-    boxes = np.array(boxes_xywh, np.float64)
-    corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]]).clip(0, whole[2:])
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    side = max(3 * float((high - low).max()), 96.0)
-    if side >= max(record.width, record.height):
-        return whole
-    size = np.minimum(side, whole[2:])
-    start = ((low + high - size) / 2).clip(0, whole[2:] - size)
-    return _Window(*start.tolist(), *size.tolist())
 
 
 def _within_limits(views: Views, max_images: int) -> Views:
@@ -223,47 +194,13 @@ def render(views: Views, image_dir: Path, bands: Bands | None = None) -> dict[Ke
 
 def _draw(view: View, image_dir: Path, bands: Bands | None) -> Embedded | None:
     """The view as a JPEG; None if the image file cannot be read."""
-    try:
-        window, image, fits = _load_window(view, image_path(image_dir, view.record.file_name), bands)
-    except (DatasetError, Image.DecompressionBombError, *DECODER_ERRORS):
+    shown = load_window(view.record, view.window, image_dir, side=view.side, bands=bands)
+    if shown is None:
         return None
-    scale = min(view.side / max(window.width, window.height), 4.0)
-    width, height = max(1, round(window.width * scale)), max(1, round(window.height * scale))
-    part = (window.x, window.y, window.x + window.width, window.y + window.height)
-    small = image.resize((width, height), Image.Resampling.BILINEAR, box=part, reducing_gap=2.0)
+    small, fits = shown
     if fits and view.annotations:
         small = Image.fromarray(_draw_objects(np.asarray(small), view))
     return embed_jpeg(small, view.max_bytes)
-
-
-def _load_window(view: View, path: Path, bands: Bands | None) -> tuple[_Window, Image.Image, bool]:
-    """The crop in pixels of the returned image, the image, and whether the annotations fit the image.
-
-    The image has the same orientation as from `load_image`, but may be smaller: JPEG files are decoded at
-    reduced size. If the annotation file lists another size than the image has, the crop is the whole image.
-    """
-    record, listed_hw = view.record, (view.record.height, view.record.width)
-    size = image_size(path)
-    fits = listed_hw in (size.shown_hw, size.stored_hw)
-    turn = not fits or size.shown_hw == listed_hw
-    longest = max(view.window.width, view.window.height) if fits else max(size.stored_hw)
-    image = None if bands is not None or is_tiff(path) else _reduced_jpeg(path, view.side / longest, turn)
-    if image is None:
-        image = Image.fromarray(load_image(path, listed_hw if fits else None, bands=bands))
-    if not fits:
-        return _Window(0, 0, image.width, image.height), image, False
-    across, down = image.width / record.width, image.height / record.height
-    x, y, width, height = view.window
-    return _Window(x * across, y * down, width * across, height * down), image, True
-
-
-def _reduced_jpeg(path: Path, scale: float, turn: bool) -> Image.Image | None:
-    """A JPEG decoded at a size that is at least ``scale`` of its own; None for other formats."""
-    with Image.open(path) as file:
-        if not isinstance(file, JpegImageFile):
-            return None
-        file.draft("RGB", (math.ceil(file.width * scale), 1))
-        return (turn_upright(file) if turn else file).convert("RGB")
 
 
 def _draw_objects(image: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:

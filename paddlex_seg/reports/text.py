@@ -1,5 +1,6 @@
 """Formats numbers and names for pages and charts. The results are plain text, not HTML."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -41,6 +42,27 @@ def decimal(value: float | None) -> str:
 def percent(share: float) -> str:
     """A fraction (0..1) in percent."""
     return f"{100 * share:.0f}\u202f%" if share >= 0.1 or share == 0 else f"{100 * share:.1f}\u202f%"
+
+
+def figure(value: float | None) -> str:
+    """A figure such as AP, with three decimals; a dash for None and NaN."""
+    return NOTHING if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def signed(value: float | None) -> str:
+    """A difference with its sign and three decimals; a dash for None and NaN."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    return f"{value:+.3f}".replace("-", "\u2212") if round(value, 3) else "0.000"
+
+
+def interval(ends: tuple[float, float] | None, with_sign: bool = False) -> str:
+    """An interval, with three decimals; empty for None."""
+    if ends is None or any(map(math.isnan, ends)):
+        return ""
+    write = signed if with_sign else figure
+    between = " to " if with_sign else "\u2013"
+    return f"{write(ends[0])}{between}{write(ends[1])}"
 
 
 def spread(summary: Mapping[str, float | None]) -> str:

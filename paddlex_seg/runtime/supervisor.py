@@ -65,7 +65,9 @@ def launch_plan(cfg: Config) -> LaunchPlan | None:
 
     Raises ConfigError for contradictory settings.
     """
-    if cfg.Global.mode not in DISTRIBUTED_MODES:
+    if cfg.Global.mode not in DISTRIBUTED_MODES or (
+        cfg.Global.mode == "evaluate" and cfg.Evaluate.predictions is not None
+    ):
         return None
     nnodes, master = _machines(cfg)
     kind, _, ids = cfg.Global.device.partition(":")

@@ -27,7 +27,7 @@ from paddlex_seg.checkpoints.info import ModelInfo
 from paddlex_seg.data.coco.instances import annotations_to_instances
 from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.coco.write import write_coco
-from paddlex_seg.modes import evaluate
+from paddlex_seg.modes import model_detections
 from paddlex_seg.structures import CocoFile, Instances
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -94,7 +94,7 @@ def test_noisy_masks_of_the_annotated_objects_are_measured_as_by_pycocotools(
     own = copy_dataset(dataset, tmp_path / "own")
     val = with_new_categories(read_coco(annotation_file(own, "val")))
     write_coco(val, val.path)
-    monkeypatch.setattr(evaluate, "predict_dataset", lambda *args, **options: noisy_truth(val))
+    monkeypatch.setattr(model_detections, "predict_dataset", lambda *args, **options: noisy_truth(val))
     metrics = run_evaluate(own, weights, tmp_path)
     assert 0.1 < metrics["AP"] < 0.9
     assert_as_pycocotools(metrics, own, tmp_path)

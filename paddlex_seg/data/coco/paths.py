@@ -7,9 +7,12 @@ import posixpath
 from dataclasses import dataclass
 from pathlib import Path
 
+from paddlex_seg.data.images import image_path
 from paddlex_seg.data.layouts.found import own_root
 from paddlex_seg.data.layouts.recognise import own_annotations
+from paddlex_seg.errors import DatasetError
 from paddlex_seg.files.publish import recover
+from paddlex_seg.structures import CocoFile
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,26 @@ def dataset_paths(dataset_dir: Path) -> DatasetPaths:
         own.get(split, root / "annotations" / f"instance_{split}.json") for split in ("train", "val", "test")
     )
     return DatasetPaths(root=root, image_dir=root / "images", train_json=train, val_json=val, test_json=test)
+
+
+def image_dir_beside(coco: CocoFile) -> Path | None:
+    """The folder of the images of an annotation file that is in no data set; None if it is not found.
+
+    Looked at are ``images/`` beside the file and beside its folder, and these two folders themselves. The one
+    with most of the first images is taken.
+    """
+    folder = coco.path.absolute().parent
+    places = (folder / "images", folder.parent / "images", folder, folder.parent)
+    names = [image.file_name for image in coco.images[:20]]
+    counts = [sum(_has_image(place, name) for name in names) for place in places]
+    return places[counts.index(max(counts))] if any(counts) else None
+
+
+def _has_image(image_dir: Path, file_name: str) -> bool:
+    try:
+        return image_path(image_dir, file_name).is_file()
+    except DatasetError:  # a name that leads out of the folder
+        return False
 
 
 def unused_twins(paths: DatasetPaths) -> list[tuple[Path, Path]]:

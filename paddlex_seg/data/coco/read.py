@@ -123,10 +123,15 @@ def load_document(path: Path) -> Any:
 
 def load_with_encoding(path: Path) -> tuple[Any, tuple[str, str] | None]:
     """`load_document`, and code and message of a finding about the encoding if that is not UTF-8."""
+    with collector_paused(), no_json_told(path):
+        text, encoding = read_text(path)
+        return json.loads(text), _about_encoding(text, encoding)
+
+
+def read_text(path: Path) -> tuple[str, str]:
+    """The text of a JSON file and the name of its encoding. Raises UnreadableFile when it has none."""
     try:
-        with _collector_paused():
-            text, encoding = decode(path.read_bytes())
-            return json.loads(text), _about_encoding(text, encoding)
+        return decode(path.read_bytes())
     except FileNotFoundError:
         raise UnreadableFile(path, "json_missing", "the file does not exist") from None
     except OSError as error:
@@ -134,6 +139,13 @@ def load_with_encoding(path: Path) -> tuple[Any, tuple[str, str] | None]:
     except UnicodeDecodeError as error:
         message = f"not UTF-8 (byte {error.start}), and not GB 18030"
         raise UnreadableFile(path, "json_unreadable", message) from error
+
+
+@contextmanager
+def no_json_told(path: Path) -> Iterator[None]:
+    """Raise UnreadableFile when what is parsed in the context is not JSON."""
+    try:
+        yield
     # A ValueError that is no JSONDecodeError is a number of thousands of digits.
     except (ValueError, RecursionError) as error:
         raise UnreadableFile(path, "json_unreadable", f"not JSON ({error})") from error
@@ -177,7 +189,7 @@ def _problem_text(item: Finding) -> str:
 
 
 @contextmanager
-def _collector_paused() -> Iterator[None]:
+def collector_paused() -> Iterator[None]:
     """Pause Python's garbage collector. On a large file, it would take longer than the reading."""
     enabled = gc.isenabled()
     gc.disable()
@@ -241,7 +253,7 @@ def _read_annotations(
     """
     annotations, positions = [], []
     without_box, without_area = [], []
-    with _collector_paused():
+    with collector_paused():
         for position, entry in enumerate(entries):
             entries[position] = None
             values = read_entry(

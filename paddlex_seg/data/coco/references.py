@@ -1,6 +1,6 @@
 """What a reference means that is no id of the file: some write the name of the image or class."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -15,7 +15,7 @@ def meant_ids(references: Iterable[Id], entries: Iterable[Any], name_key: str) -
     of that name, or, as "000012", the record of that number. What means nothing, or several records, is left
     out.
     """
-    texts = [reference for reference in references if isinstance(reference, str)]
+    texts = {reference for reference in references if isinstance(reference, str)}
     if not texts:
         return {}
     records = [
@@ -23,16 +23,24 @@ def meant_ids(references: Iterable[Id], entries: Iterable[Any], name_key: str) -
         for entry in entries
         if isinstance(entry, dict) and (id := id_or_none(entry.get("id"))) is not None
     ]
-    meant: dict[str, set[Id]] = {text: set() for text in texts}
-    ids = {id for id, _ in records}
-    for text in texts:
-        if text.isascii() and text.isdigit() and len(text) <= 100 and int(text) in ids:
-            meant[text].add(int(text))
+    ids, ids_of = {id for id, _ in records}, ids_by_name(records, are_files=name_key == "file_name")
+    meant = {text: ids_of.get(text, set()) | _as_number(text, ids) for text in texts}
+    return {text: found.pop() for text, found in meant.items() if len(found) == 1}
+
+
+def ids_by_name(records: Iterable[tuple[Id, str]], *, are_files: bool) -> dict[str, set[Id]]:
+    """The ids of each name. Files are also named without their folder, and without their suffix."""
+    ids_of: dict[str, set[Id]] = {}
     for id, name in records:
         names = {name}
-        if name_key == "file_name":
+        if are_files:
             path = PurePosixPath(name.replace("\\", "/"))
             names |= {path.as_posix(), path.name, path.stem}
-        for known in names & meant.keys():
-            meant[known].add(id)
-    return {text: found.pop() for text, found in meant.items() if len(found) == 1}
+        for one in names:
+            ids_of.setdefault(one, set()).add(id)
+    return ids_of
+
+
+def _as_number(text: str, ids: Container[Id]) -> set[Id]:
+    is_number = text.isascii() and text.isdigit() and len(text) <= 100
+    return {int(text)} if is_number and int(text) in ids else set()
