@@ -120,7 +120,7 @@ class EvaluationParsed(Parsed):
 
     known_tags = KNOWN_TAGS | {"script", "label", "input", "dl", "dt", "dd", "g", "use", "small"}
     known_attributes = KNOWN_ATTRIBUTES | {
-        *("data-sort", "title", "type", "checked", "value", "autocomplete"),
+        *("data-sort", "title", "type", "checked", "value", "autocomplete", "open"),
     }
 
 
