@@ -55,7 +55,8 @@ def evaluation_page(
     thresholds = analysis.thresholds
     best = analysis.curves.all.best
     has_masks = analysis.overlaps.kind != "bbox"
-    worst, good = (), ()
+    worst: tuple[Id, ...] = ()
+    good: tuple[Id, ...] = ()
     if has_masks:
         worst, good = choose_images(count_mistakes(coco, analysis.overlaps, analysis.matching, thresholds))
     drawn = [
