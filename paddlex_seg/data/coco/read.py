@@ -21,6 +21,7 @@ from paddlex_seg.data.coco.records import (
     read_entry,
 )
 from paddlex_seg.data.coco.references import meant_ids
+from paddlex_seg.data.coco.segmentations import read_segmentation, sound_rles
 from paddlex_seg.data.coco.wrong_value import kind_of_value
 from paddlex_seg.data.findings import Finding, FindingLog, finding, summarize_problems
 from paddlex_seg.data.text_files import decode
@@ -253,12 +254,15 @@ def _read_annotations(
     """
     annotations, positions = [], []
     without_box, without_area = [], []
+    sound = sound_rles(entry.get("segmentation") for entry in entries if isinstance(entry, dict))
+    needed = {
+        **ANNOTATION_FIELDS,
+        "segmentation": lambda value: value if id(value) in sound else read_segmentation(value),
+    }
     with collector_paused():
         for position, entry in enumerate(entries):
             entries[position] = None
-            values = read_entry(
-                "annotation", position, entry, ANNOTATION_FIELDS, ANNOTATION_OPTIONS, log, sizes_hw
-            )
+            values = read_entry("annotation", position, entry, needed, ANNOTATION_OPTIONS, log, sizes_hw)
             if values is None:
                 continue
             box = values.pop("bbox", _ABSENT)

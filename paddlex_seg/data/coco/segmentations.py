@@ -1,9 +1,12 @@
 """The forms of a mask that COCO has: a list of polygons, or an RLE."""
 
 import math
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from paddlex_seg.masks.rle import run_lengths
+import numpy as np
+
+from paddlex_seg.masks.rle import are_sound, run_lengths
 
 # Larger than any image. Rasterising an edge needs memory in proportion to its length.
 MAX_COORDINATE = 1e6
@@ -56,3 +59,42 @@ def _read_rle(value: dict[str, Any]) -> dict[str, Any]:
     if (runs < 0).any() or runs.sum() != value["size"][0] * value["size"][1]:
         raise OddSegmentation
     return value
+
+
+_BATCH = 100_000  # characters of RLEs that are checked at once
+
+
+def sound_rles(values: Iterable[Any]) -> frozenset[int]:
+    """Which of the values are compressed RLEs that `read_segmentation` returns unchanged, as Python's ``id``.
+
+    Together, they are checked ten times as fast as one by one. What is not among them may be sound, too.
+    """
+    sound: list[int] = []
+    for batch in _batches(values):
+        texts = [value["counts"].encode("utf-8", "surrogatepass") for value in batch]
+        pixels = np.array([value["size"][0] * value["size"][1] for value in batch], np.int64)
+        are_well = are_sound(texts, pixels).tolist()
+        sound += [id(value) for value, is_well in zip(batch, are_well, strict=True) if is_well]
+    return frozenset(sound)
+
+
+def _batches(values: Iterable[Any]) -> Iterator[list[dict[str, Any]]]:
+    """The values that have the form of compressed RLEs."""
+    batch: list[dict[str, Any]] = []
+    num_characters = 0
+    for value in values:
+        if type(value) is not dict or type(value.get("counts")) is not str or not _is_size(value.get("size")):
+            continue
+        batch.append(value)
+        num_characters += len(value["counts"])
+        if num_characters > _BATCH:
+            yield batch
+            batch, num_characters = [], 0
+    if batch:
+        yield batch
+
+
+def _is_size(size: Any) -> bool:
+    return (
+        type(size) is list and len(size) == 2 and all(type(side) is int and 0 < side < 2**24 for side in size)
+    )
