@@ -5,11 +5,11 @@ Every sentence is about something that the data show. Where nothing stands out, 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from paddlex_seg.evaluation.slices import SliceResult
 from paddlex_seg.metrics.bootstrap import Interval
 from paddlex_seg.metrics.curves import Curves, are_above
 from paddlex_seg.metrics.matching import AREA_RANGES, Matching, average_precision, mean_of_defined
@@ -29,30 +29,6 @@ _LEAST_WIDTH = 0.02  # half of an interval that is worth a sentence
 _Flags = NDArray[np.bool_]
 
 
-class SliceFigure(Protocol):
-    """The AP of a part of the data, such as ``brightness: dark``."""
-
-    @property
-    def group(self) -> str:
-        """The property."""
-
-    @property
-    def value(self) -> str:
-        """The value of the property."""
-
-    @property
-    def num_objects(self) -> int:
-        """The objects in it."""
-
-    @property
-    def ap(self) -> float | None:
-        """Its AP, 0..1."""
-
-    @property
-    def interval(self) -> Interval | None:
-        """The 95 % interval of its AP."""
-
-
 @dataclass(frozen=True)
 class Facts:
     """What the verdict is made of. ``errors`` and ``tide`` are at the first threshold of ``matching``."""
@@ -64,7 +40,7 @@ class Facts:
     tide: Tide
     curves: Curves
     interval: Interval | None = None  # of AP
-    slices: Sequence[SliceFigure] = ()
+    slices: Sequence[SliceResult] = ()
 
 
 def verdict(facts: Facts) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Sentences about made-up results: each kind of error, and the cases without one."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from eval_problems import make_problem
 from eval_tables import overlaps_of
 from made_instances import rectangle
 
+from paddlex_seg.evaluation.slices import SliceResult
 from paddlex_seg.evaluation.verdict import MOST_SENTENCES, Facts, verdict
 from paddlex_seg.masks.rle import mask_to_rle, rle_to_json
 from paddlex_seg.metrics.bootstrap import Interval
@@ -19,14 +20,6 @@ SIZE = (200, 200)
 BOX = (20, 20, 80, 80)
 NAMES = {1: "bolt", 2: "nut"}
 Row = tuple[int, int, tuple[int, int, int, int], float]  # image, class, box, score
-
-
-class Part(NamedTuple):
-    group: str
-    value: str
-    num_objects: int
-    ap: float | None
-    interval: Interval | None
 
 
 def facts_of(objects: list[tuple[int, int, Any]], found: list[Row], images: int = 20, **more: Any) -> Facts:
@@ -172,9 +165,9 @@ def test_without_figures(objects: Any, found: Any, words: tuple[str, str]) -> No
 def test_the_worst_class_and_slice_and_a_wide_interval() -> None:
     found = [row for row in RIGHT if row[1] == 1] + [row for row in RIGHT if row[1] == 2][:2]
     slices = [
-        Part("brightness", "dark", 9, 0.2, Interval(0.1, 0.3)),
-        Part("camera", "B", 5, 0.1, Interval(0.0, 0.9)),  # not sure
-        Part("camera", "C", 5, None, None),
+        SliceResult("brightness", "dark", 4, 9, 0.2, Interval(0.1, 0.3)),
+        SliceResult("camera", "B", 3, 5, 0.1, Interval(0.0, 0.9)),  # not sure
+        SliceResult("camera", "C", 3, 5, None, None),
     ]
     sentences = verdict(facts_of(OBJECTS, found, interval=Interval(0.4, 0.7), slices=slices))
     assert "The worst class is 'nut' with AP 0.2" in sentences[2]
