@@ -203,5 +203,11 @@ def _count_rows(analysis: Analysis) -> tuple[records.CountRow, ...]:
 
 def _count_row(name: str, one: ClassCount) -> records.CountRow:
     return records.CountRow(
-        name, one.num_objects, one.num_found, one.mean_error, one.mean_absolute_error, one.area_error
+        name=name,
+        objects=one.num_objects,
+        detections=one.num_found,
+        mean_error=one.mean_error,
+        mean_absolute_error=one.mean_absolute_error,
+        area_error=one.right_area_error,
+        area_absolute_error=one.right_absolute_area_error,
     )

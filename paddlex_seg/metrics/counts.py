@@ -47,6 +47,8 @@ class ClassCount:
     found_area: float
     mean_absolute_area_error: float  # pixels of an image
     area_error: float | None  # found area / object area - 1; None without objects
+    right_area_error: float | None  # of right detections, mean of area / area of the object - 1; None without
+    right_absolute_area_error: float | None  # mean of its absolute value
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ def count_errors(
     error = np.abs(table.num_found - table.num_objects).sum(axis=1)
     area_error = np.abs(table.found_area - table.object_area).sum(axis=1)
 
+    part, classes = _areas_of_right(overlaps, matching, thresholds)
+
     def worst(values: NDArray) -> tuple[ImageCount, ...]:
         order = np.argsort(-values, kind="stable")[:num_worst]
         return tuple(
@@ -98,8 +102,11 @@ def count_errors(
 
     return Counts(
         thresholds=tuple(thresholds),
-        all=_class_count(None, table, slice(None)),
-        classes=tuple(_class_count(id, table, slice(k, k + 1)) for k, id in enumerate(overlaps.category_ids)),
+        all=_class_count(None, table, slice(None), part),
+        classes=tuple(
+            _class_count(id, table, slice(k, k + 1), part[classes == k])
+            for k, id in enumerate(overlaps.category_ids)
+        ),
         worst_by_count=worst(error),
         worst_by_area=worst(area_error),
     )
@@ -126,7 +133,17 @@ def count_per_image(overlaps: Overlaps, matching: Matching, thresholds: Sequence
     )
 
 
-def _class_count(category_id: Id | None, table: PerImage, columns: slice) -> ClassCount:
+def _areas_of_right(
+    overlaps: Overlaps, matching: Matching, thresholds: Sequence[float]
+) -> tuple[_Floats, NDArray[np.int32]]:
+    """The relative error of the area of each right detection above its threshold, and its class."""
+    rows = np.flatnonzero(are_above(overlaps, matching, thresholds) & matching.is_right[0])
+    area = overlaps.objects.area[matching.object_of[0, rows]]
+    rows, area = rows[area > 0], area[area > 0]
+    return overlaps.found.area[rows] / area - 1, overlaps.found.class_index[rows]
+
+
+def _class_count(category_id: Id | None, table: PerImage, columns: slice, right: _Floats) -> ClassCount:
     objects, found = table.num_objects[:, columns], table.num_found[:, columns]
     object_area, found_area = table.object_area[:, columns], table.found_area[:, columns]
     num_images = max(1, len(objects))
@@ -142,4 +159,6 @@ def _class_count(category_id: Id | None, table: PerImage, columns: slice) -> Cla
         found_area=float(found_area.sum()),
         mean_absolute_area_error=float(np.abs(found_area - object_area).sum() / num_images),
         area_error=float(found_area.sum()) / area - 1 if area else None,
+        right_area_error=float(right.mean()) if len(right) else None,
+        right_absolute_area_error=float(np.abs(right).mean()) if len(right) else None,
     )

@@ -18,8 +18,8 @@ from paddlex_seg.structures import Id
 
 SCORES = np.linspace(0, 1, 101)
 """The score thresholds that curves are drawn at."""
-DEFAULT_THRESHOLD = 0.25
-"""The threshold of a class that has no best one: low, to show what the class is taken for."""
+DEFAULT_THRESHOLD = 0.5
+"""The threshold of a class that has no best one: that of exported models."""
 
 _Floats = NDArray[np.float64]
 

@@ -50,6 +50,25 @@ def test_errors_are_counted_one_by_one(seed: int) -> None:
     json.dumps(asdict(found))
 
 
+def test_areas_of_right_detections_are_compared_with_those_of_their_objects() -> None:
+    document, rows = make_problem(1, num_images=9)
+    overlaps = overlaps_of(document, rows)
+    matching = match(overlaps)
+    found = count_errors(overlaps, matching, LIMITS)
+    errors: dict[int, list[float]] = {0: [], 1: [], 2: []}
+    for d, g in enumerate(matching.object_of[0].tolist()):
+        k = overlaps.found.class_index[d]
+        if g >= 0 and overlaps.found.score[d] > LIMITS[k]:
+            errors[k].append(overlaps.found.area[d] / overlaps.objects.area[g] - 1)
+    for k, one in enumerate(found.classes):
+        assert one.right_area_error == (pytest.approx(sum(errors[k]) / len(errors[k])) if errors[k] else None)
+    everything = sum(errors.values(), [])
+    assert len(everything) > 5
+    assert found.all.right_area_error == pytest.approx(sum(everything) / len(everything))
+    absolute = sum(map(abs, everything)) / len(everything)
+    assert found.all.right_absolute_area_error == pytest.approx(absolute)
+
+
 def test_crowds_are_not_counted() -> None:
     document, rows = make_problem(2, num_images=9, crowds=True)
     crowds = sum(one["iscrowd"] for one in document["annotations"])
