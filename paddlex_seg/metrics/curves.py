@@ -6,6 +6,7 @@ F1 = 2 * precision * recall / (precision + recall) = 2 * right / (detections + o
 matching, better scores choose first, so the matches of a threshold are those of all detections above it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,8 @@ from paddlex_seg.structures import Id
 
 SCORES = np.linspace(0, 1, 101)
 """The score thresholds that curves are drawn at."""
+DEFAULT_THRESHOLD = 0.5
+"""The threshold of a class that has no best one: that of exported models."""
 
 _Floats = NDArray[np.float64]
 
@@ -59,7 +62,7 @@ class Curves:
     all: Curve
     classes: tuple[Curve, ...]  # in the order of `Overlaps.category_ids`
 
-    def thresholds(self, default: float) -> tuple[float, ...]:
+    def thresholds(self, default: float = DEFAULT_THRESHOLD) -> tuple[float, ...]:
         """The best threshold of each class, ``default`` for a class that has none."""
         return tuple(default if one.best is None else one.best.threshold for one in self.classes)
 
@@ -85,6 +88,15 @@ def curves(overlaps: Overlaps, matching: Matching) -> Curves:
     mean = precision[:, has_objects].mean(axis=1) if has_objects.any() else np.zeros(0)
     total = _curve(None, int(counts.sum()), scores[everything], is_right[everything], mean)
     return Curves(float(matching.thresholds[0]), total, tuple(classes))
+
+
+def are_above(overlaps: Overlaps, matching: Matching, thresholds: Sequence[float]) -> NDArray[np.bool_]:
+    """[D]: the detections above the score threshold of their class that are right or wrong.
+
+    thresholds: one for each class, such as `Curves.thresholds`.
+    """
+    limits = np.array(thresholds, float)[overlaps.found.class_index]
+    return (overlaps.found.score > limits) & (matching.is_right[0] | matching.is_wrong[0])
 
 
 def _curve(

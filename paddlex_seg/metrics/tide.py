@@ -15,8 +15,9 @@ If several fit, the order is place, class, duplicate, background, both, as in th
 2.3 measures what an error costs: dAP = AP with the errors of this kind fixed, less AP. A class or place error
 is fixed by giving the detection the class or the place of its object, if the object is still free and no
 better class or place error wants it; otherwise, and for the other kinds, the detection is removed. Missed
-objects are taken out of the number of objects. The costs do not add up, because a fix changes what others are
-worth.
+objects are taken out of the number of objects; a class of which no object is left then has an AP of 1,
+because nothing is missed. (The paper leaves that open. hotcoco counts 0, so that a class that is missed as a
+whole costs nothing.) The costs do not add up, because a fix changes what others are worth.
 
 Matching is COCO's, and crowds are no objects: a false positive beside a crowd is background.
 """
@@ -217,5 +218,6 @@ def _without_objects(matching: Matching, is_gone: _Flags) -> Matching:
 
 
 def _ap_of_classes(overlaps: Overlaps, matching: Matching) -> NDArray[np.float64]:
-    """[K]: AP; 0 for a class without objects."""
-    return average_precision(overlaps, matching)[0].clip(0).mean(axis=0)
+    """[K]: AP; 1 for a class without objects: nothing is left that could be missed."""
+    precision = average_precision(overlaps, matching)[0]
+    return np.where(precision < 0, 1, precision).mean(axis=0)

@@ -42,8 +42,10 @@ class Detected:
     results: Mapping[Id, Instances]
     categories: tuple[Category, ...]
     description: Mapping[str, Any]  # of their source, for the result file
+    facts: tuple[tuple[str, str], ...]  # of their source, for people
     has_masks: bool = True
     notes: tuple[str, ...] = ()
+    model_dir: Path | None = None  # of an exported model
 
 
 def prepare_models() -> None:
@@ -116,6 +118,7 @@ def _detected(found: ResultFile, truth: TruthFile) -> Detected:
         found.instances,
         truth.coco.categories,
         {"predictions": {"path": str(path), "sha256": sha256_of(path), "detections": number}},
+        (("Detections of", str(path)),),
         has_masks=found.has_masks,
         notes=found.notes,
     )

@@ -27,8 +27,9 @@ from paddlex_seg.visualize import place_labels
 MAX_MASKS = 150  # that are drawn of a layer; wrong ones first, then the largest
 _MAX_PATH_BYTES = 60_000  # of all masks of a layer
 _MAX_LABELS = 14  # of a layer
+_MOST_DETAILED = 40_000  # bytes of an RLE; one with more is noise
 _FINEST = (
-    1440  # a unit of a drawing is a pixel of the image; larger images have this many along the long side
+    1440  # the longest side of a drawing in units; a unit is a pixel of the image, unless that is larger
 )
 _TOLERANCE = 0.75  # units between a mask and its path
 _TEXT = 0.026  # of the long side: the size of the text in a drawing
@@ -118,9 +119,9 @@ def _layer(
     chosen: list[tuple[int, str]] = []
     used = 0
     for i in np.lexsort((-areas, is_right))[:MAX_MASKS].tolist():
-        path = _path(masks[i].mask, window, size_wh)
+        path = _short_path(masks[i].mask, window, size_wh)
         used += len(path)
-        if used > _MAX_PATH_BYTES and chosen:
+        if used > _MAX_PATH_BYTES:
             break
         chosen.append((i, path))
     largest_first = sorted(chosen, key=lambda item: -areas[item[0]])
@@ -142,8 +143,21 @@ def _tip(item: DrawnMask) -> str:
 # ---- Paths
 
 
-def _path(mask: Rle, window: Window, size_wh: tuple[int, int]) -> str:
-    """The mask in the crop as the data of an SVG path, for the even-odd rule; empty if it is not there."""
+def _short_path(mask: Rle, window: Window, size_wh: tuple[int, int]) -> str:
+    """`_path` in as much detail as fits a quarter of the bytes of a layer. Noise is drawn coarsely."""
+    details = (1.0, 1 / 3, 1 / 9, 1 / 27) if len(mask["counts"]) < _MOST_DETAILED else (1 / 9, 1 / 27)
+    for detail in details:
+        path = _path(mask, window, size_wh, detail)
+        if len(path) <= _MAX_PATH_BYTES // 4:
+            return path
+    return ""
+
+
+def _path(mask: Rle, window: Window, size_wh: tuple[int, int], detail: float) -> str:
+    """The mask in the crop as the data of an SVG path, for the even-odd rule; empty if it is not there.
+
+    detail: the finest steps are 1 / detail units.
+    """
     left, top, width, height = (int(value) for value in rle_box_xywh(mask))
     across, down = size_wh[0] / window.width, size_wh[1] / window.height
     low_x, high_x = max(left, math.floor(window.x)), min(left + width, math.ceil(window.x + window.width))
@@ -151,8 +165,8 @@ def _path(mask: Rle, window: Window, size_wh: tuple[int, int]) -> str:
     if low_x >= high_x or low_y >= high_y:
         return ""
     part = rle_window(mask, (low_x, low_y, high_x, high_y))
-    if across < 1:
-        part = _smaller(part, across, down)
+    if across * detail < 1:
+        part = _smaller(part, across * detail, down * detail)
     steps = np.array([high_x - low_x, high_y - low_y]) / part.shape[::-1] * (across, down)
     start = np.array([low_x - window.x, low_y - window.y]) * (across, down)
     # Crops of small objects have few pixels, whose corners need a decimal when they are moved.

@@ -194,7 +194,8 @@ def _count_table(counts: Sequence[CountRow]) -> Table:
 def _coarse(value: float | None, form: str) -> Cell:
     if value is None:
         return Cell(NOTHING)
-    return Cell(f"{value:{form}}".replace("-", "\u2212").replace("%", "\u202f%"), value)
+    text = f"{value:{form}}".replace("-", "\u2212").replace("%", "\u202f%")
+    return Cell(text if any(digit in text for digit in "123456789") else text.lstrip("+\u2212"), value)
 
 
 def _slice_tables(slices: Sequence[SliceRow]) -> list[tuple[str, Table, int]]:

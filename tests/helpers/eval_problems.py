@@ -44,7 +44,8 @@ def make_problem(
                 rows.append(_row(image_id, shown, box + shift))
         for _ in range(rng.integers(0, 4)):
             rows.append(_row(image_id, int(rng.integers(1, num_classes + 1)), _random_box(rng)))
-    levels = rng.integers(1, 12, len(rows)) / 16 if ties else (1 + rng.permutation(len(rows))) / 2**12
+    count = len(rows)
+    levels = rng.integers(1, 16, count) / 16 if ties else rng.permutation(2**12 - 1)[:count] / 2**12 + 2**-12
     for row, score in zip(rows, levels.tolist(), strict=True):
         row["score"] = score
     return document, rows

@@ -69,6 +69,21 @@ def test_errors_cost_what_hotcoco_says(case: dict[str, Any]) -> None:
     assert tide.false_negatives.ap_lost == pytest.approx(case["delta_ap"]["FN"], abs=1e-9)
 
 
+@pytest.mark.parametrize("case", EXPECTED["class_is_missed"], ids=lambda case: str(case["options"]["seed"]))
+def test_a_class_that_is_missed_costs_its_whole_ap(case: dict[str, Any]) -> None:
+    """dAP = AP_o - AP (section 2.3 of the paper). Of a class without objects AP_o is 1; hotcoco's is 0."""
+    document, rows = make_problem(**case["options"])
+    overlaps = overlaps_of(document, rows)
+    found = overlaps.found.class_index[match(overlaps).is_right[0]]
+    classes = set(overlaps.objects.class_index.tolist())
+    assert len(classes - set(found.tolist())) == 1
+    tide = decompose_errors(overlaps, match(overlaps))
+    difference = tide.false_negatives.ap_lost - case["delta_ap"]["FN"]
+    assert difference == pytest.approx(1 / len(classes), abs=1e-9)
+    for name, kind in NAMES.items():
+        assert tide.kinds[kind].ap_lost == pytest.approx(case["delta_ap"][name], abs=1e-9), name
+
+
 @pytest.mark.parametrize("case", EXPECTED["with_crowds"], ids=lambda case: str(case["options"]["seed"]))
 def test_crowds_change_only_which_false_positives_are_background(case: dict[str, Any]) -> None:
     """hotcoco calls a detection that is partly in a crowd a place error.
@@ -150,7 +165,7 @@ def test_edges(edge: str) -> None:
     if edge == "no detection":
         assert tide.ap == 0
         assert tide.kinds["missed"].count == 2
-        assert tide.false_negatives.ap_lost == 0  # no object is left, so no AP is gained
+        assert tide.kinds["missed"].ap_lost == tide.false_negatives.ap_lost == 1
     else:
         assert tide.ap is None
         assert all(

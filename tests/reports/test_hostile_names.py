@@ -7,14 +7,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
-import pytest
+from evaluation_pages import full_comparison, full_page
 from PIL import Image
 
 from paddlex_seg import reports
 from paddlex_seg.data.checking.statistics import SplitShapes
 from paddlex_seg.data.findings import finding
 from paddlex_seg.data.samples.tasks import TrainSample
+from paddlex_seg.reports.comparison import write_comparison_page
 from paddlex_seg.reports.dataset import write_report
+from paddlex_seg.reports.evaluation import write_evaluation_page
 from paddlex_seg.reports.training import TrainingPage
 from paddlex_seg.structures import Annotation, Category, CocoFile, ImageRecord, RateChange, ScheduleReport
 from paddlex_seg.training.metrics_log import MetricsLog
@@ -80,6 +82,8 @@ KNOWN_ATTRIBUTES = {
 class Parsed(HTMLParser):
     """The texts, tags and attributes of a page, as a browser reads them."""
 
+    known_tags, known_attributes = KNOWN_TAGS, KNOWN_ATTRIBUTES
+
     def __init__(self, file: Path) -> None:
         super().__init__()
         self.texts: list[str] = []
@@ -95,8 +99,8 @@ class Parsed(HTMLParser):
         self.texts.append(data)
 
     def require_harmless(self) -> None:
-        assert self.tags <= KNOWN_TAGS
-        assert {name for name, _ in self.attributes} <= KNOWN_ATTRIBUTES
+        assert self.tags <= self.known_tags
+        assert {name for name, _ in self.attributes} <= self.known_attributes
         for name, value in self.attributes:
             if name in ("href", "src"):
                 assert value.startswith(("#", "data:image/")), value
@@ -109,6 +113,15 @@ class Parsed(HTMLParser):
 
     def has_attribute(self, name: str, text: str) -> bool:
         return any(name == found and text in value for found, value in self.attributes)
+
+
+class EvaluationParsed(Parsed):
+    """A page that has scripts and drawings as well."""
+
+    known_tags = KNOWN_TAGS | {"script", "label", "input", "dl", "dt", "dd", "g", "use", "small"}
+    known_attributes = KNOWN_ATTRIBUTES | {
+        *("data-sort", "title", "type", "checked", "value", "autocomplete", "open"),
+    }
 
 
 def attack(field: str) -> str:
@@ -185,6 +198,35 @@ def test_a_training_page_shows_hostile_names_as_typed(tmp_path: Path) -> None:
     assert parsed.has_attribute("aria-label", loss)
 
 
+def test_an_evaluation_page_shows_hostile_names_as_typed(tmp_path: Path) -> None:
+    file = attack("file").replace("/", "")
+    Image.new("RGB", (80, 60)).save(tmp_path / file, "PNG")
+    names = [attack("first"), f"{attack('second')}\n\x07\ud800", attack("third")]
+    page = full_page(file, names, text=ATTACK)
+    write_evaluation_page(tmp_path / "page.html", page, image_dir=tmp_path)
+    parsed = EvaluationParsed(tmp_path / "page.html")
+    parsed.require_harmless()
+    for field in (
+        *("title", "headline", "sentence", "fact", "value", "tile", "error", "meaning", "about", "first"),
+        *("second", "third", "curve", "slice", "dark", "kind", "reason", "note"),
+    ):
+        assert parsed.shows(attack(field)), field
+    assert parsed.shows(file)
+    assert any(name == "type" and value in ("checkbox", "radio") for name, value in parsed.attributes)
+
+
+def test_a_comparison_shows_hostile_names_as_typed(tmp_path: Path) -> None:
+    file = attack("file").replace("/", "")
+    Image.new("RGB", (80, 60)).save(tmp_path / file, "PNG")
+    page = full_comparison(file, [attack("A"), attack("B")], text=ATTACK)
+    write_comparison_page(tmp_path / "page.html", page, image_dir=tmp_path)
+    parsed = EvaluationParsed(tmp_path / "page.html")
+    parsed.require_harmless()
+    for field in ("title", "headline", "fact", "value", "class", "slice", "dark", "note", "A", "B"):
+        assert parsed.shows(attack(field)), field
+    assert parsed.shows(file)
+
+
 def test_only_styles_and_drawings_are_markup() -> None:
     folder = Path(reports.__path__[0])
     made = {
@@ -197,10 +239,15 @@ def test_only_styles_and_drawings_are_markup() -> None:
     assert templates
     for template in templates:
         text = template.read_text(encoding="utf-8")
+        text = text.replace("<script>{{ script }}</script>", "")
         assert not re.search(r"\|\s*safe\b|autoescape|<script", text), template.name
 
 
-@pytest.mark.parametrize("name", ["page.css", "training.css"])
-def test_styles_load_nothing(name: str) -> None:
-    text = (Path(reports.__path__[0]) / "static" / name).read_text(encoding="utf-8")
-    assert "url(" not in text and "@import" not in text and "</" not in text
+def test_styles_and_scripts_load_nothing() -> None:
+    files = list((Path(reports.__path__[0]) / "static").iterdir())
+    assert {file.suffix for file in files} == {".css", ".js"}
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        assert not re.search(r"url\(|@import|</|<!--|\bimport\b|fetch\(|eval\(|innerHTML|src\b", text), (
+            file.name
+        )

@@ -11,7 +11,8 @@ from typing import Any
 import hotcoco
 from eval_problems import make_problem
 
-PLAIN = [{"seed": seed, "num_images": 4 + seed % 5, "num_classes": 1 + seed % 4} for seed in range(20)]
+PLAIN = [{"seed": seed, "num_images": 4 + seed % 5, "num_classes": 1 + seed % 4} for seed in range(21)]
+CLASS_IS_MISSED = [PLAIN.pop(11)]
 TIES = [{"seed": seed, "ties": True} for seed in range(20, 24)]
 CROWDS = [{"seed": seed, "crowds": True} for seed in range(100, 104)]
 
@@ -32,11 +33,10 @@ if __name__ == "__main__":
     expected = {
         "made_by": f"hotcoco {hotcoco.__version__}, tests/metrics/expected/make_tide.py",
         "problems": [{"options": options, **errors_of(*make_problem(**options))} for options in PLAIN + TIES],
+        "class_is_missed": [
+            {"options": options, **errors_of(*make_problem(**options))} for options in CLASS_IS_MISSED
+        ],
         "with_crowds": [{"options": options, **errors_of(*make_problem(**options))} for options in CROWDS],
     }
-    text = (
-        json.dumps(expected)
-        .replace('{"options"', '\n{"options"')
-        .replace(', "with_crowds"', ',\n"with_crowds"')
-    )
+    text = json.dumps(expected).replace('{"options"', '\n{"options"').replace('], "', '],\n"')
     Path(__file__).with_name("tide.json").write_text(text + "\n")
