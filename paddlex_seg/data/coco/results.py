@@ -132,11 +132,13 @@ class _Records:
             return self.place[near[0]] if len(near) == 1 else None
         if id in self.listed:
             return self.named(self.listed[id])
-        if id in self.place:
-            return self.place[id]
-        if isinstance(id, str) and id.isascii() and id.isdigit() and len(id) <= 100 and int(id) in self.place:
-            return self.place[int(id)]  # "000012"
-        return self.named(id) if isinstance(id, str) else None
+        if not isinstance(value, str) or value in self.place:
+            return self.place.get(id)
+        # Text may mean a number or a name. "000012" is the number 12, too.
+        is_number = value.isascii() and value.isdigit() and len(value) <= 100
+        meant = {self.place.get(id), self.place.get(int(value)) if is_number else None, self.named(value)}
+        meant.discard(None)
+        return meant.pop() if len(meant) == 1 else None
 
     def named(self, name: str) -> int | None:
         """The position of the only record of that name."""

@@ -112,6 +112,18 @@ def test_the_file_name_goes_before_an_id_made_of_it(tmp_path: Path) -> None:
     assert "name another image" in found.notes[0]
 
 
+def test_text_that_means_two_images_is_refused(tmp_path: Path) -> None:
+    """It may be the number of one image, and the name of another one."""
+    images = [
+        {"id": id, "file_name": name, "width": 8, "height": 6}
+        for id, name in ((1, "2.jpg"), (2, "1.jpg"), (3, "3.jpg"))
+    ]
+    assert list(read(tmp_path, [row(image_id=1), row(image_id="3")], images=images).instances) == [1, 3]
+    for text in ("1", "2"):
+        with pytest.raises(DatasetError, match=f"image_id '{text}'"):
+            read(tmp_path, [row(image_id=text), row(image_id=text, file_name="x.jpg")], images=images)
+
+
 def test_two_images_of_one_name_need_ids(tmp_path: Path) -> None:
     images = [{"id": id, "file_name": f"{id}/a.jpg", "width": 8, "height": 6} for id in (1, 2)]
     assert list(read(tmp_path, [row(image_id=2, file_name="a.jpg")], images=images).instances) == [2]
