@@ -136,15 +136,20 @@ class _Records:
             return self.place.get(id)
         # Text may mean a number or a name. "000012" is the number 12, too.
         is_number = value.isascii() and value.isdigit() and len(value) <= 100
-        meant = {self.place.get(id), self.place.get(int(value)) if is_number else None, self.named(value)}
-        meant.discard(None)
-        return meant.pop() if len(meant) == 1 else None
+        ids = {id, int(value)} if is_number else {id}
+        return self._only(ids.intersection(self.place) | self._ids_of(value))
 
     def named(self, name: str) -> int | None:
         """The position of the only record of that name."""
+        return self._only(self._ids_of(name))
+
+    def _ids_of(self, name: str) -> set[Id]:
         ids = self._ids_by_name.get(name, set())
         if not ids and self._are_files:
             ids = self._ids_by_name.get(name.replace("\\", "/").rsplit("/", 1)[-1], set())
+        return ids
+
+    def _only(self, ids: set[Id]) -> int | None:
         return self.place[next(iter(ids))] if len(ids) == 1 else None
 
 
