@@ -134,10 +134,13 @@ class _Records:
             return self.named(self.listed[id])
         if not isinstance(value, str) or value in self.place:
             return self.place.get(id)
-        # Text may mean a number or a name. "000012" is the number 12, too.
-        is_number = value.isascii() and value.isdigit() and len(value) <= 100
-        ids = {id, int(value)} if is_number else {id}
-        return self._only(ids.intersection(self.place) | self._ids_of(value))
+        return self._only(self.meant_by(value))
+
+    def meant_by(self, text: str) -> set[Id]:
+        """The ids that a text may mean that is no id: by number, such as "000012" for 12, or by name."""
+        is_number = text.isascii() and text.isdigit() and len(text) <= 100
+        ids = {id_or_none(text), int(text)} if is_number else {id_or_none(text)}
+        return {id for id in ids if id in self.place} | self._ids_of(text)
 
     def named(self, name: str) -> int | None:
         """The position of the only record of that name."""
@@ -260,7 +263,11 @@ class _Table:
         called = "" if name is None else f", which the file calls {shown(name)}"
         known = [shown(id) for id in list(records.place)[:10]]
         more = ", ..." if len(records.place) > 10 else ""
-        hint = suggest(value, map(str, records.place)) if isinstance(value, str) else ""
+        hint = ""
+        if isinstance(value, str) and name is None:
+            if len(records.meant_by(value)) > 1:
+                return f"has the {key} {shown(value)}, which may mean several in {self._coco.path.name}"
+            hint = suggest(value, map(str, records.place))
         return (
             f"has the {key} {shown(value)}{called}; {self._coco.path.name} lists "
             f"{', '.join(known) or 'none'}{more}.{hint}"

@@ -120,7 +120,7 @@ def test_text_that_means_two_images_is_refused(tmp_path: Path) -> None:
     ]
     assert list(read(tmp_path, [row(image_id=1), row(image_id="3")], images=images).instances) == [1, 3]
     for text in ("1", "2"):
-        with pytest.raises(DatasetError, match=f"image_id '{text}'"):
+        with pytest.raises(DatasetError, match=f"image_id '{text}', which may mean several"):
             read(tmp_path, [row(image_id=text), row(image_id=text, file_name="x.jpg")], images=images)
 
 
@@ -128,7 +128,7 @@ def test_text_that_means_two_images_is_refused(tmp_path: Path) -> None:
 def test_two_images_of_one_name_need_ids(tmp_path: Path, name: str) -> None:
     images = [{"id": id, "file_name": f"{id}/{name}.jpg", "width": 8, "height": 6} for id in (1, 2)]
     assert list(read(tmp_path, [row(image_id=2, file_name=f"{name}.jpg")], images=images).instances) == [2]
-    with pytest.raises(DatasetError, match=f"image_id '{name}'"):
+    with pytest.raises(DatasetError, match=f"image_id '{name}', which may mean several"):
         read(tmp_path, [row(image_id=name)], images=images)
 
 
