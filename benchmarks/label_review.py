@@ -1,155 +1,117 @@
-"""Precision at K of the label review, on a data set with planted errors; ObjectLab's and hotcoco's beside it.
+"""How many planted label errors are in the list of suspects: this toolkit, ObjectLab and hotcoco.
 
-    python benchmarks/label_review.py TARGET FOUND.json [--part val] [--baselines PYTHON] [--list]
+DATASET is a folder of label_noise.py, FOUND the detections (a COCO result file) of a model that was not
+trained on its val part. Precision at K: of the first K suspects, K being the number of planted errors, how
+many are one. A suspect is right if its annotation was planted (or is the other one of a duplicate), or if its
+box is that of a removed object (IoU 0.3); each error counts once. The kind that the suspect names need not be
+right.
 
-TARGET is a folder that label_noise.py wrote, FOUND.json the detections (COCO results with masks and boxes) of a
-model that was not trained on the images of --part. K is the number of planted errors, of all kinds together. A
-suspect is right if it names the annotation of a planted error (either one of a duplicate), or, for a missing
-object, if its box overlaps that of the removed label by an IoU of 0.3 or more. Each planted error counts once; a
-second suspect for it is wrong.
+    python benchmarks/label_noise.py DATA NOISY --seed 0
+    python main.py ... -o Global.dataset_dir=NOISY        (train, then evaluate: writes segm.json)
+    python benchmarks/label_review.py NOISY OUTPUT/segm.json [--baselines PYTHON]
 
-Printed: "any" counts a suspect as right whatever its kind, since it brings a person to the wrong label; "kind"
-asks for the right kind, too. --baselines: the Python of an environment for label_review_baselines.py; those get
-every benefit of doubt: "any", and the places that their lists do not fill (hotcoco's are short) count as wrong,
-but also "recall of K", the share of planted errors anywhere in the list.
+--baselines: the Python of an environment with what label_review_baselines.py needs.
 """
 
 import argparse
 import json
 import subprocess
-import sys
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from paddlex_seg.data.coco.read import read_coco
-from paddlex_seg.data.coco.results import ResultFile, read_results
+from paddlex_seg.data.coco.results import read_results
 from paddlex_seg.evaluation.label_review import KINDS, review_labels
 from paddlex_seg.masks.rle import box_overlaps, rle_box_xywh
-
-# Kind, annotation id (None: an object without a label), image id, box x, y, width, height (None: with an id).
-Row = tuple[str, Any, Any, Any]
+from paddlex_seg.metrics.coco_ap import results_to_coco_json
 
 
-@dataclass
-class Count:
-    """What the first K suspects of a list are."""
+class Named(NamedTuple):
+    """A suspect of any method."""
 
-    any: int = 0
-    kind: int = 0
-    in_list: int = 0
-    found: Counter[str] = field(default_factory=Counter)  # by kind of the planted error
-    wrong: Counter[str] = field(default_factory=Counter)  # by kind of the suspect
+    annotation_id: Any  # None: an object without a label
+    image_id: Any
+    box_xywh: Sequence[float] | None  # of an object without a label
+    kind: str
 
 
 def main() -> None:
-    """Read the options, review and print."""
+    """Review, and print a table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("target", type=Path)
+    parser.add_argument("dataset", type=Path)
     parser.add_argument("found", type=Path)
-    parser.add_argument("--part", default="val", choices=("train", "val"))
-    parser.add_argument("--baselines", type=Path)
-    parser.add_argument("--list", action="store_true", help="print the suspects")
+    parser.add_argument("--baselines")
     options = parser.parse_args()
-    truth = options.target / f"annotations/instance_{options.part}.json"
-    planted = json.loads((options.target / "planted.json").read_text(encoding="utf-8"))[options.part]
+    truth = options.dataset / "annotations" / "instance_val.json"
+    planted = json.loads((options.dataset / "planted.json").read_text())["val"]
     coco = read_coco(truth)
-    results = read_results(options.found, coco)
-    suspects = review_labels(coco, results.instances, [one.id for one in coco.categories])
+    found = read_results(options.found, coco).instances
+    ids = [category.id for category in coco.categories]
     lists = {
-        "review": [
-            (one.kind, one.annotation_id, one.image_id, None if one.position is None else _box(results, one))
-            for one in suspects
+        "paddlex_seg": [
+            Named(
+                one.annotation_id,
+                one.image_id,
+                None
+                if one.position is None
+                else rle_box_xywh(found[one.image_id].masks[one.position]).tolist(),
+                one.kind,
+            )
+            for one in review_labels(coco, found, ids)
         ]
     }
-    if options.baselines is not None:
-        lists |= _of_others(options.baselines, truth, options.found)
-    number = len(planted)
-    print(f"{options.target.name}: K {number}, {len(coco.annotations)} labels")
-    for name, rows in lists.items():
-        one = count(rows, planted)
-        by_kind = ", ".join(
-            f"{kind} {one.found[kind]}/{sum(item['kind'] == kind for item in planted)}" for kind in KINDS
+    if options.baselines:
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump(results_to_coco_json(found, ids), file)
+            file.flush()
+            script = Path(__file__).with_name("label_review_baselines.py")
+            command = [options.baselines, str(script), str(truth), file.name]
+            printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        for name, rows in json.loads(printed.splitlines()[-1]).items():
+            lists[name] = [Named(*row) for row in rows]
+    print(f"{len(planted)} planted errors, {len(coco.annotations)} labels, {len(coco.images)} images")
+    print(f"{'':12}{'P@K':>7}{'listed':>8}  found of each kind")
+    for name, suspects in lists.items():
+        hits = right_ones(suspects[: len(planted)], planted)
+        kinds = Counter(one["kind"] for one in hits)
+        of_kinds = ", ".join(
+            f"{kind} {kinds[kind]}/{sum(one['kind'] == kind for one in planted)}" for kind in KINDS
         )
-        print(
-            f"  {name:9} any {one.any / number:.3f}  kind {one.kind / number:.3f}  recall {one.in_list / number:.3f}"
-            f"  found: {by_kind}  wrong: {dict(one.wrong)}"
-        )
-    if options.list:
-        for place, (one, right) in enumerate(zip(suspects, _rights(lists["review"], planted), strict=True)):
-            print(
-                place, "  " if right is None else "ok", f"{one.score:.3f}", one.kind, one.image_id, one.reason
-            )
+        print(f"{name:12}{len(hits) / len(planted):7.3f}{len(suspects):8}  {of_kinds}")
 
 
-def count(rows: Sequence[Row], planted: Sequence[dict[str, Any]]) -> Count:
-    """Compare a list with what was planted."""
-    result = Count()
-    for place, (row, right) in enumerate(zip(rows, _rights(rows, planted), strict=True)):
-        result.in_list += right is not None
-        if place >= len(planted):
-            continue
-        if right is None:
-            result.wrong[row[0]] += 1
+def right_ones(suspects: Sequence[Named], planted: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The planted errors among the suspects."""
+    by_annotation = {one["annotation_id"]: one for one in planted if one["kind"] != "missed"}
+    for one in planted:
+        if one["kind"] == "duplicate":
+            by_annotation.setdefault(one["other_id"], one)
+    missed = [one for one in planted if one["kind"] == "missed"]
+    found: dict[int, dict[str, Any]] = {}
+    for suspect in suspects:
+        if suspect.annotation_id is not None:
+            error = by_annotation.get(suspect.annotation_id)
         else:
-            result.any += 1
-            result.kind += right["kind"] == row[0]
-            result.found[right["kind"]] += 1
-    return result
+            error = next((one for one in missed if is_at(suspect, one) and id(one) not in found), None)
+        if error is not None:
+            found[id(error)] = error
+    return list(found.values())
 
 
-def _rights(rows: Sequence[Row], planted: Sequence[dict[str, Any]]) -> list[dict[str, Any] | None]:
-    """The planted error that each suspect finds, None if there is none or it was found before."""
-    by_annotation = {item["annotation_id"]: item for item in planted if item["kind"] != "missed"}
-    for item in planted:
-        if item["kind"] == "duplicate":
-            by_annotation.setdefault(item["other_id"], item)
-    removed = [item for item in planted if item["kind"] == "missed"]
-    seen: set[int] = set()
-    found: list[dict[str, Any] | None] = []
-    for _, id, image_id, box in rows:
-        one = by_annotation.get(id) if id is not None else _removed(removed, image_id, box)
-        if one is not None and id_of(one) in seen:
-            one = None
-        if one is not None:
-            seen.add(id_of(one))
-        found.append(one)
-    return found
-
-
-def id_of(item: dict[str, Any]) -> int:
-    """The annotation that was changed, added or removed."""
-    return int(item["annotation_id"])
-
-
-def _removed(removed: Sequence[dict[str, Any]], image_id: Any, box: Any) -> dict[str, Any] | None:
-    own = [item for item in removed if item["image_id"] == image_id]
-    if not own:
-        return None
-    overlap = box_overlaps(
-        np.array([box], float), np.array([item["box"] for item in own], float), np.zeros(len(own), bool)
-    )[0]
-    return own[int(overlap.argmax())] if overlap.max() >= 0.3 else None
-
-
-def _box(results: ResultFile, suspect: Any) -> list[float]:
-    return rle_box_xywh(results.instances[suspect.image_id].masks[suspect.position]).tolist()
-
-
-def _of_others(python: Path, truth: Path, found: Path) -> dict[str, list[Row]]:
-    script = Path(__file__).with_name("label_review_baselines.py")
-    done = subprocess.run(
-        [python, script, truth, found], check=True, capture_output=True, text=True, timeout=600
-    )
-    lists = json.loads(done.stdout.splitlines()[-1])
-    return {name: [(row[3], row[0], row[1], row[2]) for row in rows] for name, rows in lists.items()}
+def is_at(suspect: Named, error: dict[str, Any]) -> bool:
+    """Whether a suspect without annotation is a removed object."""
+    if suspect.image_id != error["image_id"] or suspect.box_xywh is None:
+        return False
+    boxes = np.array([suspect.box_xywh, error["box"]], float)
+    return bool(box_overlaps(boxes[:1], boxes[1:], np.zeros(1, bool))[0, 0] >= 0.3)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,10 +1,11 @@
 """The label reviews of ObjectLab and hotcoco on the detections that label_review.py reviews.
 
-Runs in an environment with cleanlab==2.9.0 and hotcoco==1.3.0 (and NumPy), without this toolkit. Prints a JSON list of
-suspects for each, the most suspicious first, as (annotation id or null, image id, box xywh or null, kind).
+Runs in an environment with cleanlab==2.9.0 and hotcoco==1.3.0 (and NumPy), without this toolkit. Prints a
+JSON list of suspects for each, the most suspicious first, as (annotation id or null, image id, box xywh or
+null, kind).
 
-- ObjectLab scores boxes of three kinds (overlooked, badly located, swapped); their scores are in 0..1, the lower the
-  more suspicious, and are merged into one list by score, as its pooling does.
+- ObjectLab scores boxes of three kinds (overlooked, badly located, swapped); their scores are in 0..1, the
+  lower the more suspicious, and are merged into one list by score, as its pooling does.
 - hotcoco lists wrong labels and missing annotations, ranked by the score of the detection.
 
     python benchmarks/label_review_baselines.py TRUTH.json FOUND.json
