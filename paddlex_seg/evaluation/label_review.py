@@ -35,6 +35,7 @@ _USUAL_SHARE = 0.05  # of the labels, that are wrong in one way: a prior, not a 
 _TOUCHES = 0.1  # IoU from which on a detection is about an object, as in TIDE
 _SAME = 0.5  # IoU from which on two masks are of one object
 _DUPLICATE = (0.6, 0.85)  # IoU of two labels that is not and that surely is suspicious
+_LITTLE = 0.05  # the part of the usual support that makes a spurious label unlikely
 _LEAST_SCORE = 0.02  # of a suspect
 
 _Floats = NDArray[np.float64]
@@ -238,10 +239,10 @@ class _Review:
         usual = float(np.median(support[is_judged])) if is_judged.any() else 0.0
         if usual <= 0:  # a model that finds nothing says nothing about labels
             return
-        # Some support is much better than none.
-        evidence = np.where(is_judged, 1 - support / usual, 0).clip(0) ** 3
+        # Where nothing is, a model finds nothing; a little support is much more than none.
+        evidence = np.where(is_judged, np.exp(-support / (_LITTLE * usual)), 0)
         share = _shares_above(evidence, is_judged)
-        for g in np.flatnonzero(evidence > 0).tolist():
+        for g in np.flatnonzero(evidence > _LEAST_SCORE).tolist():
             nothing = support[g] < _LEAST_SCORE
             yield self._suspect(
                 "spurious",
