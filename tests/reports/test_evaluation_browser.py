@@ -84,6 +84,9 @@ def test_the_keyboard_sorts(browser: Any, folder: Path) -> None:
         page.keyboard.press("Enter")
         page.keyboard.press("Space")
         assert column(page, 1) == ["8", "9", "10"]
+        page.locator("#figures th[scope=col] button").first.press("Enter")
+        page.keyboard.press("Enter")
+        assert column(page, 0, "#figures") == ["AP small", "AP"]
 
 
 def test_layers_can_be_hidden(browser: Any, folder: Path) -> None:
@@ -170,7 +173,7 @@ def test_control_and_the_wheel_zoom(browser: Any, folder: Path) -> None:
     with visit(browser, folder) as page:
         view = page.locator(".view").first
         view.hover()
-        page.mouse.wheel(0, 30)  # scrolls the page
+        page.mouse.wheel(0, -100)  # scrolls the page
         assert page.locator(".case").first.get_by_label("1×").is_checked()
         view.hover()
         page.keyboard.down("Control")
