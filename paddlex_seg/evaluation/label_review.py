@@ -31,6 +31,15 @@ from paddlex_seg.structures import CocoFile, Id, Instances, Rle
 SuspectKind = Literal["missed", "wrong_class", "loose_mask", "duplicate", "spurious"]
 KINDS: tuple[SuspectKind, ...] = get_args(SuspectKind)
 
+SUSPECT_NAMES: Mapping[SuspectKind, str] = {
+    "missed": "missing label",
+    "wrong_class": "wrong class",
+    "loose_mask": "loose mask",
+    "duplicate": "duplicate label",
+    "spurious": "label of nothing",
+}
+"""The kinds in words."""
+
 _USUAL_SHARE = 0.05  # of the labels, that are wrong in one way: a prior, not a limit
 _TOUCHES = 0.1  # IoU from which on a detection is about an object, as in TIDE
 _SAME = 0.5  # IoU from which on two masks are of one object
