@@ -8,6 +8,7 @@ from paddlex_seg.config.read import find_bands
 from paddlex_seg.config.schema import Config
 from paddlex_seg.data.samples.loader import WorkerPool
 from paddlex_seg.evaluation.analysis import Analysis, analyse
+from paddlex_seg.evaluation.label_review import Suspect, review_labels
 from paddlex_seg.evaluation.page import evaluation_page
 from paddlex_seg.evaluation.slices import ImageLook, measure_images
 from paddlex_seg.files.written import claimed
@@ -19,6 +20,7 @@ from paddlex_seg.structures import Bands, Id
 
 LOGGER = logging.getLogger(__name__)
 PAGE = "evaluation.html"
+OUT_OF_FOLD = "To review labels of the train part, use detections of mode folds."
 
 
 def explain(cfg: Config, truth: TruthFile, found: Detected, tables: Tables, metrics: CocoMetrics) -> Analysis:
@@ -32,6 +34,11 @@ def explain(cfg: Config, truth: TruthFile, found: Detected, tables: Tables, metr
         _write_thresholds(found.model_dir, found, analysis)
     if cfg.Evaluate.page:
         output = Path(cfg.Global.output)
+        suspects = _suspects(truth, found, tables)
+        trained_on = cfg.Evaluate.predictions is None and cfg.Evaluate.split == "train"
+        notes = (
+            ["A model agrees with the labels that it was trained on. " + OUT_OF_FOLD] if trained_on else []
+        )
         page = evaluation_page(
             truth.coco.path.name,
             truth.coco,
@@ -39,12 +46,20 @@ def explain(cfg: Config, truth: TruthFile, found: Detected, tables: Tables, metr
             metrics,
             analysis,
             facts=tuple(_facts(truth, found)),
-            notes=found.notes,
+            suspects=suspects,
+            notes=(*found.notes, *notes),
         )
         with claimed(output, (PAGE,)):
             write_evaluation_page(output / PAGE, page, image_dir=truth.image_dir, bands=bands)
         LOGGER.info("The page of this evaluation: %s", output / PAGE)
     return analysis
+
+
+def _suspects(truth: TruthFile, found: Detected, tables: Tables) -> list[Suspect]:
+    if tables.segm is None:
+        return []
+    ids = [category.id for category in found.categories]
+    return review_labels(truth.coco, found.results, ids, overlaps=tables.segm, truth=tables.truth)
 
 
 def _looks(cfg: Config, truth: TruthFile, bands: Bands | None) -> dict[Id, ImageLook] | None:
