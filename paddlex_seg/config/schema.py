@@ -103,11 +103,20 @@ class GlobalConfig(Section):
 
     model: Text = Field(description="Model name, one of those in `docs/models.md`.")
     mode: Literal[
-        "check_dataset", "train", "evaluate", "compare", "export", "predict", "benchmark", "serve"
+        "check_dataset",
+        "train",
+        "evaluate",
+        "compare",
+        "label_review",
+        "folds",
+        "export",
+        "predict",
+        "benchmark",
+        "serve",
     ] = Field(
         default="check_dataset",
-        description="What to run: `check_dataset`, `train`, `evaluate`, `compare`, `export`, `predict` or "
-        "`serve`.",
+        description="What to run: `check_dataset`, `train`, `evaluate`, `compare`, `label_review`, `folds`, "
+        "`export`, `predict` or `serve`.",
     )
     dataset_dir: PathText = Field(
         default="dataset/instance_seg_coco_examples",
@@ -475,6 +484,37 @@ class CompareConfig(Section):
     )
 
 
+class LabelReviewConfig(Section):
+    """Mode `label_review`. The data set is that of `Evaluate.annotations` or `Evaluate.split`."""
+
+    predictions: PathText | None = Field(
+        default=None,
+        description="Detections with masks of a model that was not trained on these images, in COCO's result "
+        "format. null: `segm.json` in `Global.output`.",
+    )
+    max_suspects: Positive = Field(
+        default=200,
+        description="Largest number of suspicious labels to review. The most suspicious are taken.",
+    )
+    apply: PathText | None = Field(
+        default=None,
+        description="Read the corrections in this folder, such as `output/label_review`, back into the "
+        "annotation file. null: write a review.",
+    )
+
+
+class FoldsConfig(Section):
+    """Mode `folds`."""
+
+    num: Folds = Field(
+        default=5, description="Number of models to train. Each leaves out one part of the images."
+    )
+    splits: Names = Field(
+        default=("train", "val"),
+        description="Parts of `Global.dataset_dir` that are joined: `train`, `val`, `test`.",
+    )
+
+
 class ExportConfig(Section):
     """Mode `export`."""
 
@@ -618,6 +658,8 @@ class Config(Section):
     Train: TrainConfig = TrainConfig()
     Evaluate: EvaluateConfig = EvaluateConfig()
     Compare: CompareConfig = CompareConfig()
+    LabelReview: LabelReviewConfig = LabelReviewConfig()
+    Folds: FoldsConfig = FoldsConfig()
     Export: ExportConfig = ExportConfig()
     Predict: PredictConfig = PredictConfig()
     Serving: ServingConfig = ServingConfig()

@@ -20,7 +20,7 @@ from paddlex_seg.structures import Instances
 
 # LabelMe reads the files of other formats, too. But some kinds of them, such as TIFFs of LAB colours, are
 # refused by some of its versions.
-_SHOWN_BY_LABELME = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".ppm", ".pgm")
+SHOWN_BY_LABELME = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".ppm", ".pgm")
 
 
 def result_to_labelme(
@@ -76,7 +76,7 @@ def _shows(file: Path, image: NDArray[np.uint8]) -> bool:
 
     An image that another program converts in another way has a trait: alpha, CMYK, 16 bits, more bands.
     """
-    if file.suffix.lower() not in _SHOWN_BY_LABELME:
+    if file.suffix.lower() not in SHOWN_BY_LABELME:
         return False
     facts = inspect_image(file, "header")
     if facts.problem is not None or facts.traits or facts.shown_hw != image.shape[:2]:

@@ -62,7 +62,9 @@ def csv_bytes(rows: Iterable[Sequence[str]], header: bool = True) -> bytes:
 
 
 def _without_formulas(row: Sequence[str]) -> list[str]:
-    return [
-        f"'{cell}" if column in _TEXTS and cell.startswith(_FORMULA_STARTS) else cell
-        for column, cell in enumerate(row)
-    ]
+    return [without_formula(cell) if column in _TEXTS else cell for column, cell in enumerate(row)]
+
+
+def without_formula(text: str) -> str:
+    """The text for a cell of a CSV file, with a ``'`` in front if a spreadsheet would compute it."""
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text

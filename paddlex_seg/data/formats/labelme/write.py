@@ -76,7 +76,7 @@ def _shapes(
         if isinstance(annotation.segmentation, Mapping) or annotation.iscrowd:
             mask = rle_to_mask(annotation_to_rle(annotation, record.height, record.width))
             if mask.any():
-                shapes.append(_mask_shape(label, mask, annotation.iscrowd))
+                shapes.append(mask_shape(label, mask, annotation.iscrowd))
             else:
                 message = "the mask covers no pixel; the annotation was left out"
                 findings.append(
@@ -104,7 +104,7 @@ def polygon_shapes(
     return [{**blank, "points": corners} for corners in points]
 
 
-def _mask_shape(label: str, mask: NDArray[np.uint8], iscrowd: bool) -> dict[str, Any]:
+def mask_shape(label: str, mask: NDArray[np.uint8], iscrowd: bool) -> dict[str, Any]:
     """The mask inside its box as a PNG, and the top left and bottom right pixel of the box."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     top, bottom, left, right = (int(index) for index in (rows[0], rows[-1], columns[0], columns[-1]))
