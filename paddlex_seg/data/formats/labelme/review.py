@@ -270,9 +270,9 @@ def _see(
     reader, written = LabelReader(names), reviewed.shapes
     keys = {shape.get(KEY) for shape in shapes if isinstance(shape, dict) and type(shape.get(KEY)) is int}
     by_content: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for place, one in enumerate(written):
-        if place not in keys:
-            by_content[one.label.strip(), one.drawn].append(place)
+    for i, one in enumerate(written):
+        if i not in keys:
+            by_content[one.label.strip(), one.drawn].append(i)
     for number, shape in enumerate(shapes, start=1):
         try:
             label = reader.label(shape, file)
