@@ -52,10 +52,10 @@ def write_folds(root: Path, folds: Sequence[Mapping[str, CocoFile]]) -> None:
             for name in (BANDS_FILE, ERRORS_FILE):
                 if (root / name).is_file():
                     write_bytes(new / str(number) / name, (root / name).read_bytes())
-            _share_images(root / "images", new / str(number) / "images", up="../../images")
+            share_images(root / "images", new / str(number) / "images", up="../../images")
 
 
-def _share_images(source: Path, target: Path, up: str) -> None:
+def share_images(source: Path, target: Path, up: str) -> None:
     """Provide the image folder as ``target``: a symbolic link to the relative path ``up``, or a copy."""
     try:
         os.symlink(up, target, target_is_directory=True)
