@@ -34,22 +34,15 @@ from paddlex_seg.structures import BANDS_FILE, CocoFile, Id
 
 LOGGER = logging.getLogger(__name__)
 SETTINGS = "folds.json"
-_OF_NO_MATTER = {
-    "resume",
-    "resume_path",
-    "num_workers",
-    "log_interval",
-    "tensorboard",
-    "visualdl",
-    "keep_last",
-}
+# Settings of the training that may change between two runs.
+_OF_NO_MATTER = {"resume", "resume_path", "num_workers", "log_interval", "tensorboard", "visualdl"}
 
 
 def run(cfg: Config) -> dict[str, Any]:
     """Train ``Folds.num`` models on the joined ``Folds.splits``, and write what each finds in its own fold.
 
     Writes into ``Global.output``: `segm.json` with the detections in all images, the joined annotations
-    `dataset/annotations/instance_all.json`, and for each part `segm_<part>.json` with the ids of its own file.
+    `dataset/annotations/instance_all.json`, and for each part `segm_<part>.json` with the ids of its file.
     A fold with predictions is not trained again, and one that was interrupted is resumed.
     """
     _require_one_process(cfg)
@@ -78,8 +71,8 @@ def run(cfg: Config) -> dict[str, Any]:
 def _require_one_process(cfg: Config) -> None:
     if cfg.Train.num_processes > 1 or cfg.Train.nnodes > 1 or cfg.Train.dist_ips or "," in cfg.Global.device:
         raise ConfigError(
-            "Global.mode is folds, which trains in one process. Set Train.num_processes and Train.nnodes to 1, "
-            "Train.dist_ips to null, and Global.device to one device."
+            "Global.mode is folds, which trains in one process. Set Train.num_processes and Train.nnodes to "
+            "1, Train.dist_ips to null, and Global.device to one device."
         )
 
 
@@ -113,8 +106,8 @@ def _prepare(cfg: Config, parts: Mapping[str, CocoFile]) -> CocoFile:
         changed = [key for key, value in settings.items() if earlier.get(key) != value]
         if changed:
             raise ConfigError(
-                f"{output} holds folds with other settings ({', '.join(changed)}). Set another Global.output, or "
-                "the settings of these folds to go on with them."
+                f"{output} holds folds with other settings ({', '.join(changed)}). Set another Global.output, "
+                "or the settings of these folds to go on with them."
             )
         return read_coco(root / "annotations" / "instance_all.json")
     whole = in_name_order(merge_coco(list(parts.values())))

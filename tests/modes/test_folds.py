@@ -1,14 +1,25 @@
 """Mode folds: every image is predicted by a model that was not trained on it."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import read_result
 from small_runs import annotation_file, run_slim, train_options
 
+from paddlex_seg.config.schema import Config
 from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.modes import train
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_export() -> Iterator[None]:
+    """The export of each model takes longer than its training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "export_finished", lambda run, state: None)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -20,11 +31,11 @@ def folded(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
-def options(dataset: Path, **changes: object) -> dict[str, object]:
+def options(dataset: Path, **changes: Any) -> dict[str, Any]:
     return train_options(dataset, Folds__num=2, Train__epochs_iters=1, **changes)
 
 
-def rows_of(path: Path) -> list[dict]:
+def rows_of(path: Path) -> list[dict[str, Any]]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -78,7 +89,7 @@ def test_only_what_is_missing_is_trained(
     (folded / "fold_2" / "segm.json").unlink()
     trained = []
 
-    def run(cfg):
+    def run(cfg: Config) -> dict[str, Any]:
         trained.append((Path(cfg.Global.output).name, cfg.Train.resume))
         return original(cfg)
 
@@ -96,7 +107,7 @@ def test_an_interrupted_fold_says_how_to_go_on(
     kept = (folded / "fold_1" / "segm.json").read_bytes()
     (folded / "fold_1" / "segm.json").unlink()
 
-    def stop(cfg):
+    def stop(cfg: Config) -> dict[str, Any]:
         raise KeyboardInterrupt("To continue, run the same command with -o Train.resume=auto")
 
     monkeypatch.setattr(train, "run", stop)
@@ -117,7 +128,9 @@ def test_an_interrupted_fold_says_how_to_go_on(
     ],
     ids=["number of folds", "training", "parts", "missing part", "processes"],
 )
-def test_other_settings_are_refused(folded: Path, dataset: Path, changes: dict, message: str) -> None:
+def test_other_settings_are_refused(
+    folded: Path, dataset: Path, changes: dict[str, Any], message: str
+) -> None:
     outcome = run_slim("folds", folded, **{**options(dataset), **changes})
     assert outcome.code == 2
     assert message in outcome.stderr
