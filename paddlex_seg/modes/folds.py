@@ -106,8 +106,8 @@ def _prepare(cfg: Config, parts: Mapping[str, CocoFile]) -> CocoFile:
         changed = [key for key, value in settings.items() if earlier.get(key) != value]
         if changed:
             raise ConfigError(
-                f"{output} holds folds with other settings ({', '.join(changed)}). Set another Global.output, "
-                "or the settings of these folds to go on with them."
+                f"{output} holds folds with other settings ({', '.join(changed)}). Set another "
+                "Global.output, or the settings of these folds to go on with them."
             )
         return read_coco(root / "annotations" / "instance_all.json")
     whole = in_name_order(merge_coco(list(parts.values())))
