@@ -22,7 +22,7 @@ ROWS = [
     {"training", "serving"},
     {"modes"},
     {"cli", "benchmark"},
-    {"__main__"},
+    {"__main__", "compare"},
 ]
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from paddlex_seg.config.values import (
     Addresses,
     AnyNumber,
+    Backends,
     BatchSize,
     Classes,
     Count,
@@ -18,6 +19,7 @@ from paddlex_seg.config.values import (
     Factors,
     Folds,
     Fraction,
+    Fractions,
     Images,
     ImageSize,
     Inputs,
@@ -26,6 +28,7 @@ from paddlex_seg.config.values import (
     Names,
     PathText,
     Percent,
+    Places,
     Port,
     Ports,
     Positive,
@@ -99,9 +102,12 @@ class GlobalConfig(Section):
     """Keys of every mode."""
 
     model: Text = Field(description="Model name, one of those in `docs/models.md`.")
-    mode: Literal["check_dataset", "train", "evaluate", "export", "predict", "benchmark", "serve"] = Field(
+    mode: Literal[
+        "check_dataset", "train", "evaluate", "compare", "export", "predict", "benchmark", "serve"
+    ] = Field(
         default="check_dataset",
-        description="What to run: `check_dataset`, `train`, `evaluate`, `export`, `predict` or `serve`.",
+        description="What to run: `check_dataset`, `train`, `evaluate`, `compare`, `export`, `predict` or "
+        "`serve`.",
     )
     dataset_dir: PathText = Field(
         default="dataset/instance_seg_coco_examples",
@@ -447,6 +453,28 @@ class EvaluateConfig(Section):
     batch_size: Images = Field(default=1, description="Batch size. It does not change the result.")
 
 
+class CompareConfig(Section):
+    """Mode `compare`. The data set is that of `Evaluate.annotations` or `Evaluate.split`."""
+
+    sources: Places = Field(
+        default=(),
+        description="What is compared, two or more: files of detections in COCO's result format, output "
+        "folders of `evaluate` or `train`, weights, or folders of exported models. The others are compared "
+        "with the first one. One is enough with several thresholds or backends.",
+    )
+    names: Names = Field(default=(), description="Names of the sources in results. `[]`: from their paths.")
+    thresholds: Fractions | None = Field(
+        default=None,
+        description="For each source (or one for all): detections with a higher score are compared. null: "
+        "all.",
+    )
+    backends: Backends | None = Field(
+        default=None,
+        description="For each source (or one for all), if these are exported models: what runs them, as "
+        "`Evaluate.backend`. null: `paddle`.",
+    )
+
+
 class ExportConfig(Section):
     """Mode `export`."""
 
@@ -589,6 +617,7 @@ class Config(Section):
     CheckDataset: CheckDatasetConfig = CheckDatasetConfig()
     Train: TrainConfig = TrainConfig()
     Evaluate: EvaluateConfig = EvaluateConfig()
+    Compare: CompareConfig = CompareConfig()
     Export: ExportConfig = ExportConfig()
     Predict: PredictConfig = PredictConfig()
     Serving: ServingConfig = ServingConfig()

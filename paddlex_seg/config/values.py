@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator
 
+from paddlex_seg.structures import BackendChoice
+
 MAX_SIDE = 16384  # pixels of a network input
 MAX_BATCH_SIZE = 10**5
 MAX_PROCESSES = 1024
@@ -145,6 +147,11 @@ def _names(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+def _several(value: Any) -> Any:
+    """One value, or a list of them."""
+    return value if isinstance(value, list | tuple) else (value,)
+
+
 def _factors(value: Any) -> Any:
     if not isinstance(value, dict):
         raise ValueError("expected names and numbers, such as {backbone: 0.1}")
@@ -156,6 +163,12 @@ def _threshold(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _fraction(one, " for each class") for name, one in value.items()}
     return _fraction(value, ", or classes and such numbers, such as {bolt: 0.3}")
+
+
+def _fractions(value: Any) -> Any:
+    """A number, or a list of numbers."""
+    items = value if isinstance(value, list | tuple) and value else [value]
+    return tuple(_fraction(item, ", or a list of such numbers") for item in items)
 
 
 def _fraction(value: Any, more: str) -> float:
@@ -261,11 +274,14 @@ Rate = Annotated[float, number(0, 1000, above=True)]
 Minutes = Annotated[float, number(0, 10**6, above=True)]
 Seconds = Annotated[float, number(0, 10**6, above=True)]
 Fraction = Annotated[float, number(0, 1)]
+Fractions = Annotated[tuple[float, ...], BeforeValidator(_fractions)]
+Backends = Annotated[tuple[BackendChoice, ...], BeforeValidator(_several)]
 Threshold = Annotated[float | dict[str | int, float], BeforeValidator(_threshold)]
 Ratio = Annotated[float, number(0, 10**6)]
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Text = Annotated[str, BeforeValidator(_text)]
 PathText = Annotated[Text, AfterValidator(expand_home)]  # URLs and words such as scratch pass unchanged
+Places = Annotated[tuple[PathText, ...], BeforeValidator(_several)]
 Names = Annotated[tuple[Text, ...], BeforeValidator(_names)]
 Factors = Annotated[dict[str, Rate], BeforeValidator(_factors)]
 Options = Annotated[dict[str, Any], BeforeValidator(_options)]

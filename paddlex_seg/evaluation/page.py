@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from paddlex_seg.evaluation.analysis import Analysis
+from paddlex_seg.evaluation.label_review import SUSPECT_NAMES, Suspect
+from paddlex_seg.masks.rle import annotation_to_rle
 from paddlex_seg.metrics.coco_ap import ApSummary, CocoMetrics
 from paddlex_seg.metrics.counts import ClassCount
 from paddlex_seg.metrics.curves import SCORES, Curve
@@ -23,6 +25,7 @@ _ERRORS: Mapping[ErrorKind, tuple[str, str]] = {
     "duplicate": ("Duplicates", "The object was found already, with a better score."),
     "background": ("False detections", "No object is there, or one with an IoU below 0.1."),
 }
+_MOST_SUSPECTS = 40  # on the page
 _SCORES = (
     ("AP", "mean over IoU 0.50 to 0.95"),
     ("AP50", "IoU 0.50"),
@@ -47,15 +50,15 @@ def evaluation_page(
     analysis: Analysis,
     *,
     facts: Sequence[tuple[str, str]],
-    suspicions: Sequence[records.Suspicion] = (),
-    num_suspicions: int = 0,
+    suspects: Sequence[Suspect] = (),
     notes: Sequence[str] = (),
 ) -> records.EvaluationPage:
-    """The page. facts: what was evaluated, such as the weights. suspicions: labels to review, worst first."""
+    """The page. facts: what was evaluated, such as the weights. suspects: labels to review, worst first."""
     thresholds = analysis.thresholds
     best = analysis.curves.all.best
     has_masks = analysis.overlaps.kind != "bbox"
-    worst, good = (), ()
+    worst: tuple[Id, ...] = ()
+    good: tuple[Id, ...] = ()
     if has_masks:
         worst, good = choose_images(count_mistakes(coco, analysis.overlaps, analysis.matching, thresholds))
     drawn = [
@@ -98,10 +101,40 @@ def evaluation_page(
         ),
         worst=drawn[0],
         best=drawn[1],
-        suspicions=tuple(suspicions),
-        num_suspicions=num_suspicions,
+        suspicions=_suspicions(suspects[:_MOST_SUSPECTS], coco, results),
+        num_suspicions=len(suspects),
         notes=(*([metrics.note] if metrics.note else []), *analysis.notes, *notes),
     )
+
+
+def _suspicions(
+    suspects: Sequence[Suspect], coco: CocoFile, results: Mapping[Id, Instances]
+) -> tuple[records.Suspicion, ...]:
+    images = {image.id: image for image in coco.images}
+    annotations = {one.id: one for one in coco.annotations}
+    shown = []
+    for one in suspects:
+        image, truth, proposal = images[one.image_id], None, None
+        if one.annotation_id is not None and one.label is not None:
+            mask = annotation_to_rle(annotations[one.annotation_id], image.height, image.width)
+            truth = records.DrawnMask(mask, one.label, "wrong")
+        if one.position is not None and one.proposal is not None:
+            found = results[one.image_id]
+            score = float(found.scores[one.position])
+            proposal = records.DrawnMask(found.masks[one.position], one.proposal, score=score)
+        shown.append(
+            records.Suspicion(
+                kind=SUSPECT_NAMES[one.kind],
+                score=one.score,
+                file_name=image.file_name,
+                width=image.width,
+                height=image.height,
+                reason=one.reason,
+                truth=truth,
+                proposal=proposal,
+            )
+        )
+    return tuple(shown)
 
 
 def _interval(value: object) -> records.Interval | None:

@@ -5,7 +5,7 @@ PaddleDetection calls it ``infer_cfg.yml``. It then has no model name, and some 
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -16,6 +16,7 @@ import yaml
 from paddlex_seg.data.bands import bands_from_json
 from paddlex_seg.errors import BackendError
 from paddlex_seg.files.atomic import write_text
+from paddlex_seg.inference.thresholds import Threshold
 from paddlex_seg.structures import Bands, MaskFrame, PreprocessSpec
 
 OFFICIAL_LIMITS = {"DETR": 100, "RCNN": 100, "PPYOLOE": 300, "SOLOv2": 100}  # of official exports, by arch
@@ -59,13 +60,20 @@ class ExportedSpec:
     max_detections: int | None = None  # how many objects the model finds in an image at most; None: unknown
     sha256: Mapping[str, str] = field(default_factory=dict)  # of graphs and parameters, by file name
     exported_from: Mapping[str, Any] = field(default_factory=dict)  # the identity of the weights
+    # By class index: the best score threshold of a class by an evaluation. Others have ``draw_threshold``.
+    class_thresholds: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def thresholds(self) -> tuple[Threshold, ...]:
+        """The score thresholds of the model, as levels of `class_thresholds`."""
+        return (*([self.class_thresholds] if self.class_thresholds else []), self.draw_threshold)
 
 
 def write_inference_yml(path: Path, spec: ExportedSpec) -> None:
     """Write ``inference.yml`` in the format that PaddleX 3 and Paddle's deployment code read.
 
-    Only this toolkit uses the keys ``mask_frame``, ``max_detections``, ``bands``, ``sha256`` and
-    ``exported_from``.
+    Only this toolkit uses the keys ``mask_frame``, ``max_detections``, ``bands``, ``sha256``,
+    ``exported_from`` and ``class_thresholds``; the last one is written by `write_class_thresholds`.
     """
     document = {
         "mode": "paddle",
@@ -85,6 +93,18 @@ def write_inference_yml(path: Path, spec: ExportedSpec) -> None:
     for key in ("sha256", "exported_from"):
         if getattr(spec, key):
             document[key] = dict(getattr(spec, key))
+    write_text(path, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+
+
+def write_class_thresholds(path: Path, thresholds: Sequence[float | None]) -> None:
+    """Write the score threshold of each class into an ``inference.yml``; all else in it stays.
+
+    thresholds: 0..1, in the order of its labels; None: no own threshold. Raises BackendError if the file
+    cannot be read.
+    """
+    read_inference_yml(path)
+    document = dict(_load_yaml(path))
+    document["class_thresholds"] = [None if one is None else round(one, 4) for one in thresholds]
     write_text(path, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
 
 
@@ -112,6 +132,7 @@ def read_inference_yml(path: Path) -> ExportedSpec:
         or None,
         sha256=_read_sha256(document, problems),
         exported_from=_read_section(document, "exported_from"),
+        class_thresholds=_read_class_thresholds(document, problems),
     )
     if problems:
         raise BackendError(f"{path}: {'; '.join(problems)}. {ADVICE}")
@@ -199,10 +220,28 @@ def _read_labels(document: Mapping[str, Any], problems: list[str]) -> tuple[str,
 
 def _read_threshold(document: Mapping[str, Any], problems: list[str]) -> float:
     threshold = document.get("draw_threshold", 0.5)
-    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
+    if not _is_threshold(threshold):
         problems.append(f"draw_threshold is {threshold!r}, expected a number from 0 to 1")
         return 0.0
     return float(threshold)
+
+
+def _read_class_thresholds(document: Mapping[str, Any], problems: list[str]) -> Mapping[int, float]:
+    values = document.get("class_thresholds")
+    labels = document.get("label_list")
+    if values is None:
+        return {}
+    if not isinstance(values, list) or not isinstance(labels, list) or len(values) != len(labels):
+        problems.append(f"class_thresholds is {values!r}, expected a list with a number for each label")
+        return {}
+    if any(value is not None and not _is_threshold(value) for value in values):
+        problems.append(f"class_thresholds is {values!r}, expected numbers from 0 to 1, or null")
+        return {}
+    return {index: float(value) for index, value in enumerate(values) if value is not None}
+
+
+def _is_threshold(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def _read_count(section: Mapping[str, Any], key: str, default: int, problems: list[str]) -> int:

@@ -44,7 +44,7 @@ def open_predictor(
     return Predictor(
         opened,
         labels=opened.spec.labels,
-        thresholds=(threshold, opened.spec.draw_threshold),
+        thresholds=(threshold, *opened.spec.thresholds),
         batch_size=batch_size,
         max_detections=opened.spec.max_detections,
         whole_masks=opened.spec.arch == "SOLOv2",

@@ -242,7 +242,7 @@ def measure(job: Job) -> Speed:
     start = time.perf_counter()
     backend = open_backend(Path(job.model_dir), job.backend, run_mode=job.run_mode, precision=job.precision)
     load = time.perf_counter() - start
-    levels: tuple[Threshold | None, ...] = (job.threshold, backend.spec.draw_threshold)
+    levels: tuple[Threshold | None, ...] = (job.threshold, *backend.spec.thresholds)
     thresholds = class_thresholds(levels, backend.spec.labels)
     times: list[dict[str, float]] = []
     objects: list[int] = []

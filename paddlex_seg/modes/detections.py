@@ -5,16 +5,18 @@ This file knows result files, and needs neither Paddle nor images; `model_detect
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from paddlex_seg.config.schema import Config
 from paddlex_seg.data.coco.describe import describe_annotations, describe_data
 from paddlex_seg.data.coco.paths import dataset_paths, image_dir_beside
 from paddlex_seg.data.coco.read import read_coco
-from paddlex_seg.data.coco.results import read_results
+from paddlex_seg.data.coco.results import ResultFile, read_results
 from paddlex_seg.errors import ConfigError
 from paddlex_seg.files.checksum import sha256_of
 from paddlex_seg.runtime.environment import require_paddle, writable_home
@@ -40,8 +42,10 @@ class Detected:
     results: Mapping[Id, Instances]
     categories: tuple[Category, ...]
     description: Mapping[str, Any]  # of their source, for the result file
+    facts: tuple[tuple[str, str], ...]  # of their source, for people
     has_masks: bool = True
     notes: tuple[str, ...] = ()
+    model_dir: Path | None = None  # of an exported model
 
 
 def prepare_models() -> None:
@@ -72,7 +76,40 @@ def truth_of(cfg: Config) -> TruthFile:
 
 def detections_of_file(path: Path, truth: TruthFile) -> Detected:
     """The detections of a file in COCO's result format."""
-    found = read_results(path, truth.coco)
+    return _detected(read_results(path, truth.coco), truth)
+
+
+def detections_of_run(folder: Path, truth: TruthFile) -> Detected:
+    """The detections in ``segm.json`` of an output folder, with the boxes of ``bbox.json`` if they fit."""
+    found, path = read_results(folder / "segm.json", truth.coco), folder / "bbox.json"
+    if path.is_file():
+        boxes = read_results(path, truth.coco)
+        if _are_same(found.instances, boxes.instances):
+            joined = {
+                id: replace(
+                    one,
+                    boxes_xyxy=boxes.instances[id].boxes_xyxy,
+                    boxes_xywh=boxes.instances[id].boxes_xywh,
+                )
+                for id, one in found.instances.items()
+            }
+            found = replace(found, instances=joined)
+        else:
+            note = f"{path} has other detections than segm.json, so boxes are those around the masks."
+            found = replace(found, notes=(*found.notes, note))
+    return _detected(found, truth)
+
+
+def _are_same(first: Mapping[Id, Instances], second: Mapping[Id, Instances]) -> bool:
+    """Whether the classes and scores are the same, in the same order."""
+    return first.keys() == second.keys() and all(
+        np.array_equal(one.class_ids, second[id].class_ids) and np.array_equal(one.scores, second[id].scores)
+        for id, one in first.items()
+    )
+
+
+def _detected(found: ResultFile, truth: TruthFile) -> Detected:
+    path = found.path
     for note in found.notes:
         LOGGER.warning("%s", note)
     number = sum(map(len, found.instances.values()))
@@ -81,6 +118,7 @@ def detections_of_file(path: Path, truth: TruthFile) -> Detected:
         found.instances,
         truth.coco.categories,
         {"predictions": {"path": str(path), "sha256": sha256_of(path), "detections": number}},
+        (("Detections of", str(path)),),
         has_masks=found.has_masks,
         notes=found.notes,
     )

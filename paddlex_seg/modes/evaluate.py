@@ -11,6 +11,7 @@ from paddlex_seg.files.json import write_json
 from paddlex_seg.files.written import claimed
 from paddlex_seg.metrics.coco_ap import evaluate_coco, measure_tables, results_to_coco_json
 from paddlex_seg.modes.detections import Detected, TruthFile, detections_of_file, prepare_models, truth_of
+from paddlex_seg.modes.explain import explain
 from paddlex_seg.structures import Category, Id, Instances
 
 LOGGER = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ def run(cfg: Config) -> dict[str, Any]:
     _refuse_contradictions(cfg)
     if cfg.Evaluate.predictions is not None:
         truth = truth_of(cfg)
-        return _conclude(truth, detections_of_file(Path(cfg.Evaluate.predictions), truth))
+        return _conclude(cfg, truth, detections_of_file(Path(cfg.Evaluate.predictions), truth))
     prepare_models()
     return _evaluate_model(cfg)
 
@@ -48,9 +49,8 @@ def _evaluate_model(cfg: Config) -> dict[str, Any]:
             )
         if not ranks.is_main:
             return {}
-        result = _conclude(truth, found)
         write_predictions(Path(cfg.Global.output), found.results, found.categories)
-        return result
+        return _conclude(cfg, truth, found)
 
 
 def _refuse_contradictions(cfg: Config) -> None:
@@ -63,6 +63,12 @@ def _refuse_contradictions(cfg: Config) -> None:
                     f"Evaluate.predictions is {settings.predictions}, and Evaluate.{key} is {value}: a file "
                     "of detections needs no model. Remove one of them."
                 )
+    if settings.write_thresholds and settings.backend is None:
+        raise ConfigError(
+            "Evaluate.write_thresholds is true, and Evaluate.backend is null: thresholds are written into an "
+            "exported model. Set Evaluate.backend to paddle, onnxruntime, openvino or auto, which evaluates "
+            "the exported model in Evaluate.model_dir."
+        )
     if settings.model_dir is not None and settings.backend is None:
         raise ConfigError(
             f"Evaluate.model_dir is {settings.model_dir}, and Evaluate.backend is null, which evaluates "
@@ -71,15 +77,22 @@ def _refuse_contradictions(cfg: Config) -> None:
         )
 
 
-def _conclude(truth: TruthFile, found: Detected) -> dict[str, Any]:
-    """The content of the result file. The metrics are logged."""
+def _conclude(cfg: Config, truth: TruthFile, found: Detected) -> dict[str, Any]:
+    """The content of the result file. The metrics are logged, and the page is written."""
     category_ids = [category.id for category in found.categories]
-    tables = measure_tables(truth.coco, found.results, category_ids, has_masks=found.has_masks)
+    with_page = cfg.Evaluate.page or cfg.Evaluate.write_thresholds
+    tables = measure_tables(
+        truth.coco, found.results, category_ids, across_classes=with_page, has_masks=found.has_masks
+    )
     metrics = evaluate_coco(truth.coco, found.results, category_ids, also_as_in_file=True, tables=tables)
     for line in metrics.table().splitlines():
         LOGGER.info(line)
-    notes = {"notes": list(found.notes)} if found.notes else {}
-    return {"metrics": metrics.to_json(), **found.description, "data": truth.description, **notes}
+    content: dict[str, Any] = {"metrics": metrics.to_json(), **found.description, "data": truth.description}
+    if found.notes:
+        content["notes"] = list(found.notes)
+    if with_page:
+        content["analysis"] = explain(cfg, truth, found, tables, metrics).to_json()
+    return content
 
 
 def write_predictions(

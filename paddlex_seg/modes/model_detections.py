@@ -1,9 +1,7 @@
 """The detections of weights or of an exported model, for the modes that compare them with annotations."""
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import paddle
 
@@ -29,7 +27,7 @@ from paddlex_seg.models.network_backend import NetworkBackend
 from paddlex_seg.modes.detections import Detected, TruthFile
 from paddlex_seg.modes.predict import describe_exported
 from paddlex_seg.runtime.ranks import Ranks
-from paddlex_seg.structures import Backend, BackendChoice, Category, CocoFile
+from paddlex_seg.structures import Backend, BackendChoice, Category, CocoFile, Id, Instances
 
 LOGGER = logging.getLogger(__name__)
 
@@ -56,9 +54,9 @@ def detections_of_weights(
     model = load_model(spec, weight_path, num_classes=len(info.categories))
     spec.limit_detections(model, cfg.Global.max_detections, info.image_size)
     backend = NetworkBackend(model, info.preprocess)
-    return _predict(
-        cfg, ranks, backend, truth, info.categories, model.max_detections, describe_model(weight_path, info)
-    )
+    results = _predict(cfg, ranks, backend, truth, model.max_detections)
+    facts = (("Model", spec.name), ("Weights", str(weight_path)))
+    return Detected(results, tuple(info.categories), describe_model(weight_path, info), facts)
 
 
 def detections_of_export(
@@ -71,15 +69,9 @@ def detections_of_export(
         name = choose_backend(folder, device=device)
     backend = open_backend(folder, name, device=device if name == "paddle" else "cpu")
     categories = _categories_of(backend.spec, folder, truth.coco)
-    return _predict(
-        cfg,
-        ranks,
-        backend,
-        truth,
-        categories,
-        backend.spec.max_detections,
-        describe_exported(folder, name),
-    )
+    results = _predict(cfg, ranks, backend, truth, backend.spec.max_detections)
+    facts = (("Model", backend.spec.model_name), ("Exported model", str(folder)), ("Backend", name))
+    return Detected(results, categories, describe_exported(folder, name), facts, model_dir=folder)
 
 
 def _categories_of(spec: ExportedSpec, model_dir: Path, coco: CocoFile) -> tuple[Category, ...]:
@@ -94,18 +86,12 @@ def _categories_of(spec: ExportedSpec, model_dir: Path, coco: CocoFile) -> tuple
 
 
 def _predict(
-    cfg: Config,
-    ranks: Ranks,
-    backend: Backend,
-    truth: TruthFile,
-    categories: Sequence[Category],
-    limit: int | None,
-    description: dict[str, Any],
-) -> Detected:
+    cfg: Config, ranks: Ranks, backend: Backend, truth: TruthFile, limit: int | None
+) -> dict[Id, Instances]:
     if ranks.is_main and limit is not None and (notice := crowding_notice(truth.coco, limit)):
         LOGGER.warning(notice)
     with WorkerPool(cfg.Train.num_workers) as pool:
-        results = predict_dataset(
+        return predict_dataset(
             backend,
             truth.coco,
             _image_dir(truth),
@@ -114,7 +100,6 @@ def _predict(
             log_interval=cfg.Evaluate.log_interval,
             ranks=ranks,
         )
-    return Detected(results, tuple(categories), description)
 
 
 def _image_dir(truth: TruthFile) -> Path:

@@ -44,7 +44,7 @@ class _Opened:
                 require_known(name, settings)
             require_model_name(spec, name, folder)
         threshold_of_classes(settings.threshold, spec.labels, settings.place("threshold"))
-        thresholds = class_thresholds((threshold, settings.threshold, spec.draw_threshold), spec.labels)
+        thresholds = class_thresholds((threshold, settings.threshold, *spec.thresholds), spec.labels)
         self.model_name = name
         self.thresholds = tuple(thresholds.tolist())  # of each class
         if wanted == "auto":
