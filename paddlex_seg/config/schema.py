@@ -105,17 +105,17 @@ class GlobalConfig(Section):
     mode: Literal[
         "check_dataset",
         "train",
+        "folds",
         "evaluate",
         "compare",
         "label_review",
-        "folds",
         "export",
         "predict",
         "benchmark",
         "serve",
     ] = Field(
         default="check_dataset",
-        description="What to run: `check_dataset`, `train`, `evaluate`, `compare`, `label_review`, `folds`, "
+        description="What to run: `check_dataset`, `train`, `folds`, `evaluate`, `compare`, `label_review`, "
         "`export`, `predict` or `serve`.",
     )
     dataset_dir: PathText = Field(
@@ -484,34 +484,34 @@ class CompareConfig(Section):
     )
 
 
+class FoldsConfig(Section):
+    """Mode `folds`. Trainings are set in `Train`; `CheckDataset.split` has the seed and `group_by`."""
+
+    num: Folds = Field(
+        default=5, description="Number of folds. Each of them is a training on all images outside of it."
+    )
+    splits: Names = Field(
+        default=("train", "val"),
+        description="Parts of `Global.dataset_dir` that are joined and divided: `train`, `val`, `test`.",
+    )
+
+
 class LabelReviewConfig(Section):
-    """Mode `label_review`. The data set is that of `Evaluate.annotations` or `Evaluate.split`."""
+    """Mode `label_review`. The labels are those of `Evaluate.annotations` or `Evaluate.split`."""
 
     predictions: PathText | None = Field(
         default=None,
-        description="Detections with masks of a model that was not trained on these images, in COCO's result "
-        "format. null: `segm.json` in `Global.output`.",
+        description="Detections with masks, in COCO's result format, of a model that was not trained on "
+        "these images. null: in `Global.output`, `segm_<split>.json` of mode `folds`, else `segm.json` of "
+        "mode `evaluate`.",
     )
     max_suspects: Positive = Field(
-        default=200,
-        description="Largest number of suspicious labels to review. The most suspicious are taken.",
+        default=200, description="Number of suspects to write, the most suspicious ones."
     )
     apply: PathText | None = Field(
         default=None,
         description="Read the corrections in this folder, such as `output/label_review`, back into the "
-        "annotation file. null: write a review.",
-    )
-
-
-class FoldsConfig(Section):
-    """Mode `folds`."""
-
-    num: Folds = Field(
-        default=5, description="Number of models to train. Each leaves out one part of the images."
-    )
-    splits: Names = Field(
-        default=("train", "val"),
-        description="Parts of `Global.dataset_dir` that are joined: `train`, `val`, `test`.",
+        "annotation file that was reviewed. The old file is kept as `.bak`. null: write a review.",
     )
 
 
@@ -658,8 +658,8 @@ class Config(Section):
     Train: TrainConfig = TrainConfig()
     Evaluate: EvaluateConfig = EvaluateConfig()
     Compare: CompareConfig = CompareConfig()
-    LabelReview: LabelReviewConfig = LabelReviewConfig()
     Folds: FoldsConfig = FoldsConfig()
+    LabelReview: LabelReviewConfig = LabelReviewConfig()
     Export: ExportConfig = ExportConfig()
     Predict: PredictConfig = PredictConfig()
     Serving: ServingConfig = ServingConfig()

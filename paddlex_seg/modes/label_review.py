@@ -67,12 +67,7 @@ def run(cfg: Config) -> dict[str, Any]:
     if cfg.LabelReview.apply is not None:
         return apply_corrections(Path(cfg.LabelReview.apply))
     truth = truth_of(cfg)
-    path = Path(cfg.LabelReview.predictions or Path(cfg.Global.output) / "segm.json")
-    if cfg.LabelReview.predictions is None and not path.is_file():
-        raise ConfigError(
-            f"LabelReview.predictions is null, and {path} does not exist. Set it to a file of detections, "
-            "such as segm.json of mode evaluate or folds."
-        )
+    path = _predictions(cfg)
     found = detections_of_file(path, truth)
     if not found.has_masks and found.results:
         raise DatasetError(f"{path}: the file has boxes only. The review needs masks (segmentation).")
@@ -95,6 +90,21 @@ def run(cfg: Config) -> dict[str, Any]:
         "data": truth.description,
         **({"notes": list(found.notes)} if found.notes else {}),
     }
+
+
+def _predictions(cfg: Config) -> Path:
+    """The file of detections: the one that is set, that of mode folds, or that of mode evaluate."""
+    if cfg.LabelReview.predictions is not None:
+        return Path(cfg.LabelReview.predictions)
+    output = Path(cfg.Global.output)
+    names = [f"segm_{cfg.Evaluate.split}.json"] * (cfg.Evaluate.annotations is None) + ["segm.json"]
+    for name in names:
+        if (output / name).is_file():
+            return output / name
+    raise ConfigError(
+        f"LabelReview.predictions is null, and {output} has no {' and no '.join(names)}. Run mode folds or "
+        "evaluate first, with the same Global.output, or set it to a file of detections."
+    )
 
 
 def _say(
