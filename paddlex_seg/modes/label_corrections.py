@@ -185,8 +185,9 @@ class _Apply:
         if one.label is None and one.segmentation is None:
             return text
         entry = json.loads(text)
-        if one.label is not None:
-            entry["category_id"] = self._category_of_name[one.label]
+        new = None if one.label is None else self._category_of_name[one.label]
+        if new not in (None, id_or_none(entry["category_id"])):
+            entry["category_id"] = new
             self.counts["renamed"] += 1
         if one.segmentation is not None:
             entry |= _measured(one, image)
