@@ -22,6 +22,7 @@ MOST_SENTENCES = 5
 _LEAST_COST = 0.005  # AP50; what costs less is not worth a sentence
 _LEAST_SECOND = 0.02
 _STANDS_OUT = 1.5  # times as often as in the others
+_LEAST_PART = 0.2  # of all confusions, of two classes that are named
 _LEAST_GAP = 0.1  # AP between a class or a slice and all
 _LEAST_OBJECTS = 10  # with fewer, the AP of a class is chance
 _LEAST_WIDTH = 0.02  # half of an interval that is worth a sentence
@@ -180,6 +181,8 @@ def _which_are_confused(facts: Facts) -> list[str]:
     size = len(facts.overlaps.category_ids)
     pairs = np.bincount(targets * size + facts.overlaps.found.class_index[rows], minlength=1)
     truth, shown = divmod(int(pairs.argmax()), size)
+    if pairs.max() < _LEAST_PART * pairs.sum():
+        return ["No two classes stand out: see the confusion matrix."]
     ids = facts.overlaps.category_ids
     return [
         f"Most often {_name(facts, ids[truth])} is found as {_name(facts, ids[shown])} "
