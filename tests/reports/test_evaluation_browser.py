@@ -146,6 +146,7 @@ def test_both_panels_zoom_and_move_together(browser: Any, folder: Path) -> None:
         assert scrolled[0] == scrolled[1]
         assert scrolled[0][0] == pytest.approx(width / 2, abs=10)  # the middle stays in the middle
         view = case.locator(".view").first
+        assert view.get_attribute("tabindex") == "0"  # not all browsers let a reader reach what scrolls
         view.focus()
         page.keyboard.press("ArrowRight")
         page.wait_for_function(
@@ -167,6 +168,7 @@ def test_both_panels_zoom_and_move_together(browser: Any, folder: Path) -> None:
         )
         case.get_by_label("1×").check()
         assert case.locator(".view").evaluate_all(place) == [[0, 0], [0, 0]]
+        assert view.get_attribute("tabindex") is None
 
 
 def test_control_and_the_wheel_zoom(browser: Any, folder: Path) -> None:

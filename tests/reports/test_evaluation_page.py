@@ -165,7 +165,11 @@ def test_an_object_that_one_model_finds_is_drawn_as_found() -> None:
     assert [item.state for item in image.truth] == ["right", "wrong", "wrong"]
     assert [len(found) for found in image.found] == [0, 3]
     assert image.scores == (0.0, pytest.approx(1 / 3))
-    assert [item.state for item in compared_images(views[::-1])[0].truth] == ["right", "wrong", "wrong"]
+    assert [item.state for item in compared_images([*views, views[0]])[0].truth] == [
+        "right",
+        "wrong",
+        "wrong",
+    ]
 
 
 # ---- Drawings
