@@ -95,7 +95,7 @@ def _without_errors(facts: Facts) -> list[str]:
     sentences = [f"No kind of error costs {_LEAST_COST} AP50 or more: AP50 is {ap50:.3f}."]
     if ap < ap50 - _LEAST_GAP:
         sentences.append(
-            f"AP, which also asks how exactly the masks fit, is {ap:.3f}: what is left are the outlines. "
+            f"AP, which also asks how exactly they fit, is {ap:.3f}: what is left are the outlines. "
             "Compare them with the labels in the images."
         )
     return sentences
@@ -106,8 +106,8 @@ def _without_errors(facts: Facts) -> list[str]:
 
 _NAMES: Mapping[ErrorKind, str] = {
     "class": "detections of the wrong class",
-    "place": "masks that fit an object badly",
-    "both": "detections of the wrong class whose masks fit badly",
+    "place": "detections that fit an object badly",
+    "both": "detections of the wrong class that fit badly",
     "duplicate": "second detections of an object",
     "background": "detections where no object is",
     "missed": "missed objects",
@@ -123,10 +123,11 @@ def _about(facts: Facts, kind: ErrorKind) -> list[str]:
             f"The model misses {part} of the objects ({number(cost.count)}): {price}",
             *_which_are_missed(facts),
         ]
+    shape = "box" if facts.overlaps.kind == "bbox" else "mask"
     headline = {
         "class": f"{_have(cost.count, 'detection')} the wrong class: {price}",
-        "place": f"{_have(cost.count, 'detection')} a mask that fits the object badly: {price}",
-        "both": f"{_have(cost.count, 'detection')} the wrong class and a mask that fits badly: {price}",
+        "place": f"{_have(cost.count, 'detection')} a {shape} that fits the object badly: {price}",
+        "both": f"{_have(cost.count, 'detection')} the wrong class and a {shape} that fits badly: {price}",
         "duplicate": f"{counted(cost.count, 'detection')} repeat another one of the same object: {price}",
         "background": f"The model sees {counted(cost.count, 'object')} where there is none: {price}",
     }[kind]

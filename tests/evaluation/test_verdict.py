@@ -1,5 +1,6 @@
 """Sentences about made-up results: each kind of error, and the cases without one."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,13 @@ def test_confusions_that_are_spread_over_the_classes_name_none() -> None:
     first, second, *_ = verdict(facts_of(objects, found, names=names))
     assert first.startswith("12 detections have the wrong class")
     assert second == "No two classes stand out: see the confusion matrix."
+
+
+def test_detections_without_masks_have_boxes_that_fit_badly() -> None:
+    found: list[Row] = [*RIGHT[:12], *((image, k, (60, 20, 120, 80), 0.8) for image, k, _ in OBJECTS[12:])]
+    facts = facts_of(OBJECTS, found)
+    first, *_ = verdict(replace(facts, overlaps=replace(facts.overlaps, kind="bbox")))
+    assert first.startswith("8 detections have a box that fits the object badly: this costs 0.")
 
 
 @pytest.mark.parametrize(
