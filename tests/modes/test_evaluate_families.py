@@ -54,7 +54,7 @@ def test_evaluation_gives_the_ap_of_the_predictions_of_the_exported_model(
         return read_result(tmp_path / output, mode)
 
     metrics = run("evaluate", "of weights", Evaluate__weight_path=weights)["metrics"]
-    assert 0.05 < metrics["AP"] < 0.95
+    assert metrics["AP"] > 0.05
     run("export", "exported", Export__weight_path=weights, Export__onnx="false")
     ids = {image.file_name: image.id for image in truth.images}
     rows = []
