@@ -228,7 +228,7 @@ def mode_function(mode: str) -> Callable[["Config"], dict[str, Any]]:
     """
     from paddlex_seg.runtime.environment import writable_home
 
-    if mode in ("train", "export"):
+    if mode in ("train", "folds", "export"):
         _require_paddle()
     with writable_home():
         function: Callable[[Config], dict[str, Any]] = import_module(f"paddlex_seg.modes.{mode}").run

@@ -103,11 +103,20 @@ class GlobalConfig(Section):
 
     model: Text = Field(description="Model name, one of those in `docs/models.md`.")
     mode: Literal[
-        "check_dataset", "train", "evaluate", "compare", "export", "predict", "benchmark", "serve"
+        "check_dataset",
+        "train",
+        "folds",
+        "evaluate",
+        "compare",
+        "label_review",
+        "export",
+        "predict",
+        "benchmark",
+        "serve",
     ] = Field(
         default="check_dataset",
-        description="What to run: `check_dataset`, `train`, `evaluate`, `compare`, `export`, `predict` or "
-        "`serve`.",
+        description="What to run: `check_dataset`, `train`, `folds`, `evaluate`, `compare`, `label_review`, "
+        "`export`, `predict` or `serve`.",
     )
     dataset_dir: PathText = Field(
         default="dataset/instance_seg_coco_examples",
@@ -475,6 +484,33 @@ class CompareConfig(Section):
     )
 
 
+class FoldsConfig(Section):
+    """Mode `folds`. Trainings are set in `Train`; `CheckDataset.split` has the seed and `group_by`."""
+
+    number: Folds = Field(
+        default=5, description="Number of folds. Each of them is a training on all images outside of it."
+    )
+
+
+class LabelReviewConfig(Section):
+    """Mode `label_review`. The labels are those of `Evaluate.annotations` or `Evaluate.split`."""
+
+    predictions: PathText | None = Field(
+        default=None,
+        description="Detections with masks, in COCO's result format, of a model that was not trained on "
+        "these images. null: in `Global.output`, `segm_<split>.json` of mode `folds`, else `segm.json` of "
+        "mode `evaluate`.",
+    )
+    max_suspects: Positive = Field(
+        default=100, description="Number of suspects to write, the most suspicious ones."
+    )
+    apply: Switch = Field(
+        default=False,
+        description="Read the corrected folder `label_review` in `Global.output` back into the annotation "
+        "file. The old file is kept as `.bak`.",
+    )
+
+
 class ExportConfig(Section):
     """Mode `export`."""
 
@@ -618,6 +654,8 @@ class Config(Section):
     Train: TrainConfig = TrainConfig()
     Evaluate: EvaluateConfig = EvaluateConfig()
     Compare: CompareConfig = CompareConfig()
+    Folds: FoldsConfig = FoldsConfig()
+    LabelReview: LabelReviewConfig = LabelReviewConfig()
     Export: ExportConfig = ExportConfig()
     Predict: PredictConfig = PredictConfig()
     Serving: ServingConfig = ServingConfig()

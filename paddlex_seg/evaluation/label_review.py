@@ -44,6 +44,7 @@ _USUAL_SHARE = 0.05  # of the labels, that are wrong in one way: a prior, not a 
 _TOUCHES = 0.1  # IoU from which on a detection is about an object, as in TIDE
 _SAME = 0.5  # IoU from which on two masks are of one object
 _DUPLICATE = (0.6, 0.85)  # IoU of two labels that is not and that surely is suspicious
+_LITTLE = 0.05  # the part of the usual support that makes a spurious label unlikely
 _LEAST_SCORE = 0.02  # of a suspect
 
 _Floats = NDArray[np.float64]
@@ -119,36 +120,21 @@ class _Review:
 
     def missed(self) -> Iterator[Suspect]:
         """Detections that touch no label, the best one of those that overlap each other."""
-        found = self._table.found
-        touches = np.zeros(len(found.score), bool)
-        touches[self._table.pair_found[self._table.pair_iou >= _TOUCHES]] = True
-        rows = np.flatnonzero(~touches)
-        rows = rows[np.argsort(-self._trust[rows], kind="stable")]
-        taken: dict[int, list[int]] = {}
-        number = 0
-        for row in rows.tolist():
-            if self._trust[row] < _LEAST_SCORE:
-                break
-            others = taken.setdefault(int(found.image[row]), [])
-            mask = self._mask_found(row)
-            if others:
-                masks = [self._mask_found(other) for other in others]
-                if mask_overlaps([mask], masks, [False] * len(masks)).max() >= _TOUCHES:
-                    continue
-            others.append(row)
-            number += 1
-            score = self._trust[row] * _rarity(number / self._num_objects)
+        found, trust = self._table.found, self._trust
+        rows = self._alone()
+        share = np.searchsorted(np.sort(-trust[rows]), -trust[rows], side="right") / self._num_objects
+        for row, part in zip(rows.tolist(), share.tolist(), strict=True):
             name = self._class_found(row)
             yield Suspect(
                 kind="missed",
-                score=float(score),
+                score=float(trust[row] * _rarity(part)),
                 image_id=self._table.image_ids[found.image[row]],
                 annotation_id=None,
                 position=int(found.position[row]),
                 label=None,
                 proposal=name,
                 reason=f"The model finds {_quoted(name)} here with score {found.score[row]:.2f}, and no "
-                f"label touches it. Of its detections with such scores, {self._trust[row]:.0%} are right.",
+                f"label touches it. Of its detections with such scores, {trust[row]:.0%} are right.",
             )
 
     def wrong_classes(self) -> Iterator[Suspect]:
@@ -211,7 +197,7 @@ class _Review:
             )
 
     def duplicates(self) -> Iterator[Suspect]:
-        """The later one of two labels of one class with nearly the same mask, whatever the model says."""
+        """The later one of two labels with nearly the same mask, whatever their classes and the model."""
         objects = self._table.objects
         starts = np.searchsorted(objects.image, np.arange(len(self._table.image_ids) + 1))
         for start, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
@@ -220,20 +206,18 @@ class _Review:
                 continue
             masks = [self._truth.masks[objects.position[g]] for g in rows]
             iou = np.triu(mask_overlaps(masks, masks, [False] * len(masks)), 1)
-            iou[objects.class_index[rows][:, None] != objects.class_index[rows][None, :]] = 0
             low, high = _DUPLICATE
             for column in np.flatnonzero(iou.max(axis=0) > low).tolist():
                 row = int(iou[:, column].argmax())
                 value = float(iou[row, column])
                 other = self._coco.annotations[objects.position[rows[row]]].id
-                name = _quoted(self._class_of(rows[column]))
                 yield self._suspect(
                     "duplicate",
                     min(1.0, (value - low) / (high - low)),
                     rows[column],
                     None,
-                    f"Annotation {shorten(str(other), 40)} is {name}, too, with nearly the same mask "
-                    f"(IoU {value:.2f}).",
+                    f"Annotation {shorten(str(other), 40)}, {_quoted(self._class_of(rows[row]))}, has nearly "
+                    f"the same mask (IoU {value:.2f}).",
                     other_id=other,
                 )
 
@@ -247,10 +231,10 @@ class _Review:
         usual = float(np.median(support[is_judged])) if is_judged.any() else 0.0
         if usual <= 0:  # a model that finds nothing says nothing about labels
             return
-        # Some support is much better than none.
-        evidence = np.where(is_judged, 1 - support / usual, 0).clip(0) ** 3
+        # Where nothing is, a model finds nothing; a little support is much more than none.
+        evidence = np.where(is_judged, np.exp(-support / (_LITTLE * usual)), 0)
         share = _shares_above(evidence, is_judged)
-        for g in np.flatnonzero(evidence > 0).tolist():
+        for g in np.flatnonzero(evidence > _LEAST_SCORE).tolist():
             nothing = support[g] < _LEAST_SCORE
             yield self._suspect(
                 "spurious",
@@ -266,6 +250,22 @@ class _Review:
             )
 
     # ---- parts
+
+    def _alone(self) -> NDArray[np.int64]:
+        """Detections with some trust that touch no label; of those that touch each other, the best one."""
+        found = self._table.found
+        touches = np.zeros(len(found.score), bool)
+        touches[self._table.pair_found[self._table.pair_iou >= _TOUCHES]] = True
+        rows = np.flatnonzero(~touches & (self._trust >= _LEAST_SCORE))
+        taken: dict[int, list[Rle]] = {}
+        kept: list[int] = []
+        for row in rows[np.argsort(-found.score[rows], kind="stable")].tolist():
+            others, mask = taken.setdefault(int(found.image[row]), []), self._mask_found(row)
+            if others and mask_overlaps([mask], others, [False] * len(others)).max() >= _TOUCHES:
+                continue
+            others.append(mask)
+            kept.append(row)
+        return np.array(kept, np.int64)
 
     def _suspect(
         self,

@@ -80,6 +80,14 @@ def test_missed_objects_that_have_nothing_in_common_get_no_advice() -> None:
     assert "image_size" not in second
 
 
+def test_sizes_that_are_missed_alike_do_not_stand_out() -> None:
+    """Most of the missed objects are small, because most objects are."""
+    small = [(image, k, (x, 150, x + 15, 165)) for image, k, _ in OBJECTS for x in (20, 60, 100)]
+    found: list[Row] = [*RIGHT[:10], *((image, k, box, 0.8) for image, k, box in small if image < 10)]
+    _, second, *_ = verdict(facts_of([*OBJECTS, *small], found))
+    assert second == "They are of all sizes and classes; the worst images show them."
+
+
 def test_confused_classes() -> None:
     found: list[Row] = [*RIGHT[:14], *((image, 1, box, 0.8) for image, _, box in OBJECTS[14:])]
     first, second, *_ = verdict(facts_of(OBJECTS, found))

@@ -25,7 +25,7 @@ from paddlex_seg.models.network_backend import NetworkBackend
 from paddlex_seg.models.pp_yoloe_seg.head import PpYoloeSegHead
 from paddlex_seg.models.pp_yoloe_seg.model import PpYoloeSeg
 from paddlex_seg.models.pp_yoloe_seg.neck import CspPan
-from paddlex_seg.structures import Annotation, Category, CocoFile
+from paddlex_seg.structures import Annotation, Category, CocoFile, PreprocessSpec
 
 MODEL = "PP-YOLOE_seg-S"
 IMAGE_SIZE = (96, 64)  # height and width differ, so that swapping them is noticed
@@ -125,8 +125,10 @@ def annotation_file(dataset: Path, split: str) -> Path:
     return dataset / "annotations" / f"instance_{split}.json"
 
 
-def labelled_by(model: InstanceSegmenter, coco: CocoFile, image_dir: Path) -> CocoFile:
-    backend = NetworkBackend(model, find_model(MODEL).recipe.preprocess(IMAGE_SIZE))
+def labelled_by(
+    model: InstanceSegmenter, coco: CocoFile, image_dir: Path, preprocess: PreprocessSpec | None = None
+) -> CocoFile:
+    backend = NetworkBackend(model, preprocess or find_model(MODEL).recipe.preprocess(IMAGE_SIZE))
     with WorkerPool(0) as pool:
         found = predict_dataset(backend, coco, image_dir, batch_size=1, pool=pool, log_interval=10)
     rows = [

@@ -115,6 +115,22 @@ def test_parts_and_several_image_sizes_change_nothing(monkeypatch: pytest.Monkey
     np.testing.assert_array_equal(boundary_ious(masks, others), together)
 
 
+def test_a_pair_whose_outlines_agree_is_worth_no_more_than_its_masks() -> None:
+    size = (110, 110)
+    full = rectangle((5, 5, 105, 105), size)
+    holed = full & ~rectangle((22, 22, 88, 88), size)
+    masks = [mask_to_rle(mask) for mask in (full, holed)]
+    assert boundary_iou(*masks) > rle_iou(*masks) > 0.5
+    document = {
+        "images": [{"id": 1, "height": 110, "width": 110}],
+        "categories": [{"id": 1, "name": "a"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": rle_to_json(masks[0])}],
+    }
+    rows = [{"image_id": 1, "category_id": 1, "segmentation": rle_to_json(masks[1]), "score": 0.5}]
+    table = boundary_overlaps(overlaps_of(document, rows), coco_of(document), results_of(document, rows))
+    assert table.pair_iou.tolist() == [rle_iou(*masks)]
+
+
 def test_a_pair_whose_outlines_differ_is_worth_less_than_its_masks() -> None:
     mask, smaller = rectangle((5, 5, 75, 55)), rectangle((9, 9, 71, 51))
     first, second = mask_to_rle(mask), mask_to_rle(smaller)

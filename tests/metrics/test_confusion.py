@@ -84,6 +84,17 @@ def test_the_better_overlap_gets_the_object_of_another_class() -> None:
     ]
 
 
+def test_several_objects_of_an_image_are_confused() -> None:
+    assert matrix_of([(1, A), (1, B)], [(2, A, 0.9), (2, B, 0.8)]) == [[0, 2, 0], [0, 0, 0], [0, 0, 0]]
+
+
+def test_a_detection_has_one_object() -> None:
+    objects, other = [(1, A), (1, (10, 10, 30, 38))], (10, 20, 30, 38)
+    assert matrix_of(objects, [(2, A, 0.9)]) == [[0, 1, 1], [0, 0, 0], [0, 0, 0]]
+    # The first one overlaps the second object more than the second one does, but has one already.
+    assert matrix_of(objects, [(2, A, 0.9), (2, other, 0.8)]) == [[0, 2, 0], [0, 0, 0], [0, 0, 0]]
+
+
 def test_missed_spurious_and_below_the_threshold() -> None:
     assert matrix_of([(1, A), (2, B)], [(1, A, 0.4), (2, (0, 40, 9, 50), 0.8)], threshold=0.5) == [
         [0, 0, 1],

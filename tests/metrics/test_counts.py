@@ -39,6 +39,8 @@ def test_errors_are_counted_one_by_one(seed: int) -> None:
         assert one.found_area - one.object_area == pytest.approx(total)
         assert one.area_error == (pytest.approx(total / one.object_area) if one.object_area else None)
     assert found.all.mean_absolute_error == pytest.approx(sum(map(abs, differences.values())) / 9)
+    right = [all(not differences[image, k] for k in (1, 2, 3)) for image in range(1, 10)]
+    assert found.all.part_of_images_right == pytest.approx(sum(right) / 9)
     worst = max(range(1, 10), key=lambda image: sum(abs(differences[image, k]) for k in (1, 2, 3)))
     assert found.worst_by_count[0].image_id == worst
     errors = [one.absolute_error for one in found.worst_by_count]

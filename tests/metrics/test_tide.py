@@ -153,6 +153,17 @@ def test_a_place_error_comes_before_a_class_error() -> None:
     assert errors.is_missed.tolist() == [False, True]
 
 
+def test_an_overlap_of_exactly_the_threshold_is_a_place_error() -> None:
+    """An object that is taken, and a detection with an IoU of 0.5: both kinds fit, and place comes first."""
+    tide = tide_of(*scene([(1, OBJECT)], [(1, OBJECT, 0.9), (1, (10, 10, 30, 20), 0.8)]))
+    assert (tide.kinds["place"].count, tide.kinds["duplicate"].count) == (1, 0)
+
+
+def test_a_detection_that_gets_another_class_comes_after_equal_scores_of_that_class() -> None:
+    tide = tide_of(*scene([(1, OBJECT)], [(2, NEAR, 0.5), (1, FAR, 0.5)]))
+    assert tide.kinds["class"].ap_lost == pytest.approx(0.5)
+
+
 @pytest.mark.parametrize("edge", ["no truth", "no detection", "crowds only", "no image"])
 def test_edges(edge: str) -> None:
     objects, found = [(1, OBJECT), (2, FAR)], [(1, NEAR, 0.9), (1, (0, 0, 60, 50), 0.5)]

@@ -583,12 +583,12 @@ def _rle_readings(runs: _Runs, counts: str | list[int], evidence: Evidence) -> l
 
 def _read_size(value: Any) -> _Size | None:
     """(height, width) from whole numbers in any form; None if that is impossible."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
     if isinstance(value, str):
         value = [side for side in value.strip(" []()").replace(",", " ").split(" ") if side]
     if isinstance(value, Mapping):
         value = [value.get("height", value.get("h")), value.get("width", value.get("w"))]
-    if isinstance(value, list) and len(value) == 1:
-        return _read_size(value[0])
     if not isinstance(value, list) or len(value) != 2:
         return None
     height, width = (whole_or_none(side) for side in value)

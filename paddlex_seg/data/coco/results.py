@@ -132,17 +132,27 @@ class _Records:
             return self.place[near[0]] if len(near) == 1 else None
         if id in self.listed:
             return self.named(self.listed[id])
-        if id in self.place:
-            return self.place[id]
-        if isinstance(id, str) and id.isascii() and id.isdigit() and len(id) <= 100 and int(id) in self.place:
-            return self.place[int(id)]  # "000012"
-        return self.named(id) if isinstance(id, str) else None
+        if not isinstance(value, str) or value in self.place:
+            return self.place.get(id)
+        return self._only(self.meant_by(value))
+
+    def meant_by(self, text: str) -> set[Id]:
+        """The ids that a text may mean that is no id: by number, such as "000012" for 12, or by name."""
+        is_number = text.isascii() and text.isdigit() and len(text) <= 100
+        ids = {id_or_none(text), int(text)} if is_number else {id_or_none(text)}
+        return {id for id in ids if id in self.place} | self._ids_of(text)
 
     def named(self, name: str) -> int | None:
         """The position of the only record of that name."""
+        return self._only(self._ids_of(name))
+
+    def _ids_of(self, name: str) -> set[Id]:
         ids = self._ids_by_name.get(name, set())
         if not ids and self._are_files:
             ids = self._ids_by_name.get(name.replace("\\", "/").rsplit("/", 1)[-1], set())
+        return ids
+
+    def _only(self, ids: set[Id]) -> int | None:
         return self.place[next(iter(ids))] if len(ids) == 1 else None
 
 
@@ -253,7 +263,11 @@ class _Table:
         called = "" if name is None else f", which the file calls {shown(name)}"
         known = [shown(id) for id in list(records.place)[:10]]
         more = ", ..." if len(records.place) > 10 else ""
-        hint = suggest(value, map(str, records.place)) if isinstance(value, str) else ""
+        hint = ""
+        if isinstance(value, str) and name is None:
+            if len(records.meant_by(value)) > 1:
+                return f"has the {key} {shown(value)}, which may mean several in {self._coco.path.name}"
+            hint = suggest(value, map(str, records.place))
         return (
             f"has the {key} {shown(value)}{called}; {self._coco.path.name} lists "
             f"{', '.join(known) or 'none'}{more}.{hint}"

@@ -27,7 +27,7 @@ def coco_to_json(coco: CocoFile) -> str:
     document = {
         **coco.extra,
         "images": [_image_entry(record) for record in coco.images],
-        "annotations": [_annotation_entry(annotation) for annotation in coco.annotations],
+        "annotations": [annotation_entry(annotation) for annotation in coco.annotations],
         "categories": [_category_entry(category) for category in coco.categories],
     }
     try:
@@ -60,7 +60,8 @@ def _category_entry(category: Category) -> dict[str, Any]:
     }
 
 
-def _annotation_entry(annotation: Annotation) -> dict[str, Any]:
+def annotation_entry(annotation: Annotation) -> dict[str, Any]:
+    """The record of an annotation in a file."""
     entry: dict[str, Any] = {
         "id": annotation.id,
         "image_id": annotation.image_id,

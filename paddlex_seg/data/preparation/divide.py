@@ -73,10 +73,15 @@ def divide(
 
 def divide_into_folds(root: Path, whole: CocoFile, split: SplitSettings) -> None:
     """Write the folds of ``whole`` to ``root/folds``. Its images are in ``root/images``."""
+    write_folds(root, folds_of(root, whole, split))
+    _LOGGER.info(f"{split.folds} folds are in {root / 'folds'}. Set Global.dataset_dir to one of them.")
+
+
+def folds_of(root: Path, whole: CocoFile, split: SplitSettings) -> list[dict[str, CocoFile]]:
+    """The folds of ``whole``, see `fold_coco`. Its images are in ``root/images``."""
     assert split.folds is not None
     groups = _groups(whole, root / "images", split, {})
-    write_folds(root, fold_coco(whole, split.folds, seed=split.seed, groups=groups))
-    _LOGGER.info(f"{split.folds} folds are in {root / 'folds'}. Set Global.dataset_dir to one of them.")
+    return fold_coco(whole, split.folds, seed=split.seed, groups=groups)
 
 
 def _groups(

@@ -41,9 +41,13 @@ def list_files(
     }
 
 
-def write_folds(root: Path, folds: Sequence[Mapping[str, CocoFile]]) -> None:
-    """Write the data sets ``folds/1``, ``folds/2`` ... in ``root``, which share its images, atomically."""
-    with fresh_folder(root / "folds") as new:
+def write_folds(root: Path, folds: Sequence[Mapping[str, CocoFile]], folder: Path | None = None) -> None:
+    """Write the data sets ``1``, ``2`` ... into ``folder``, which share the images of ``root``, atomically.
+
+    folder: None is ``folds`` in ``root``.
+    """
+    images = "../../images" if folder is None else str((root / "images").resolve())
+    with fresh_folder(folder or root / "folds") as new:
         for number, parts in enumerate(folds, start=1):
             annotations = new / str(number) / "annotations"
             annotations.mkdir(parents=True)
@@ -52,11 +56,11 @@ def write_folds(root: Path, folds: Sequence[Mapping[str, CocoFile]]) -> None:
             for name in (BANDS_FILE, ERRORS_FILE):
                 if (root / name).is_file():
                     write_bytes(new / str(number) / name, (root / name).read_bytes())
-            _share_images(root / "images", new / str(number) / "images", up="../../images")
+            _share_images(root / "images", new / str(number) / "images", up=images)
 
 
 def _share_images(source: Path, target: Path, up: str) -> None:
-    """Provide the image folder as ``target``: a symbolic link to the relative path ``up``, or a copy."""
+    """Provide the image folder as ``target``: a symbolic link to the path ``up``, or a copy."""
     try:
         os.symlink(up, target, target_is_directory=True)
     except OSError:

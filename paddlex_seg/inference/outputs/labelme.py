@@ -44,7 +44,7 @@ def result_to_labelme(
     shapes = labelme_shapes(instances, labels, input_path or save_name)
     is_file = input_path is not None and "://" not in input_path and page_index is None
     file = Path(input_path) if input_path is not None and is_file else None
-    shown = file is not None and _shows(file, image)
+    shown = file is not None and is_shown(file, image)
     return labelme_text(
         shapes,
         image_path=f"{PurePosixPath(save_name).name}.png" if file is None else _path_from(folder, file),
@@ -71,7 +71,7 @@ def labelme_shapes(instances: Instances, labels: Sequence[str], name: str) -> li
     return shapes
 
 
-def _shows(file: Path, image: NDArray[np.uint8]) -> bool:
+def is_shown(file: Path, image: NDArray[np.uint8]) -> bool:
     """Whether LabelMe shows these pixels when it opens the file. It turns images upright by their EXIF data.
 
     An image that another program converts in another way has a trait: alpha, CMYK, 16 bits, more bands.

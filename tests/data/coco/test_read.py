@@ -104,6 +104,8 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
             "size [10, 8] (height, width), but its image is [8, 10]",
         ),
         ({"segmentation": {"counts": [80]}}, "an RLE without a size"),
+        ({"segmentation": {"size": "80", "counts": [80]}}, "an RLE of size '80'"),
+        ({"segmentation": {"size": ["a"], "counts": [80]}}, "an RLE of size ['a']"),
         ({"iscrowd": 2}, "iscrowd is 2"),
     ],
 )

@@ -112,11 +112,24 @@ def test_the_file_name_goes_before_an_id_made_of_it(tmp_path: Path) -> None:
     assert "name another image" in found.notes[0]
 
 
-def test_two_images_of_one_name_need_ids(tmp_path: Path) -> None:
-    images = [{"id": id, "file_name": f"{id}/a.jpg", "width": 8, "height": 6} for id in (1, 2)]
-    assert list(read(tmp_path, [row(image_id=2, file_name="a.jpg")], images=images).instances) == [2]
-    with pytest.raises(DatasetError, match="image_id 'a'"):
-        read(tmp_path, [row(image_id="a")], images=images)
+def test_text_that_means_two_images_is_refused(tmp_path: Path) -> None:
+    """It may be the number of one image, and the name of another one."""
+    images = [
+        {"id": id, "file_name": name, "width": 8, "height": 6}
+        for id, name in ((1, "2.jpg"), (2, "1.jpg"), (3, "3.jpg"))
+    ]
+    assert list(read(tmp_path, [row(image_id=1), row(image_id="3")], images=images).instances) == [1, 3]
+    for text in ("1", "2"):
+        with pytest.raises(DatasetError, match=f"image_id '{text}', which may mean several"):
+            read(tmp_path, [row(image_id=text), row(image_id=text, file_name="x.jpg")], images=images)
+
+
+@pytest.mark.parametrize("name", ["a", "0001"])
+def test_two_images_of_one_name_need_ids(tmp_path: Path, name: str) -> None:
+    images = [{"id": id, "file_name": f"{id}/{name}.jpg", "width": 8, "height": 6} for id in (1, 2)]
+    assert list(read(tmp_path, [row(image_id=2, file_name=f"{name}.jpg")], images=images).instances) == [2]
+    with pytest.raises(DatasetError, match=f"image_id '{name}', which may mean several"):
+        read(tmp_path, [row(image_id=name)], images=images)
 
 
 @pytest.mark.parametrize("key", ["annotations", "predictions"])

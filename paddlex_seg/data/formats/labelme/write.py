@@ -72,23 +72,26 @@ def _shapes(
     shapes: list[dict[str, Any]] = []
     next_group = 1
     for annotation in annotations:
-        label = label_of_id[annotation.category_id]
-        if isinstance(annotation.segmentation, Mapping) or annotation.iscrowd:
-            mask = rle_to_mask(annotation_to_rle(annotation, record.height, record.width))
-            if mask.any():
-                shapes.append(_mask_shape(label, mask, annotation.iscrowd))
-            else:
-                message = "the mask covers no pixel; the annotation was left out"
-                findings.append(
-                    finding(
-                        "mask_approximated", file, message, image_id=record.id, annotation_id=annotation.id
-                    )
-                )
-            continue
-        has_parts = len(annotation.segmentation) > 1
-        shapes += polygon_shapes(label, annotation.segmentation, next_group if has_parts else None)
-        next_group += has_parts
+        own = annotation_shapes(annotation, record, label_of_id[annotation.category_id], next_group)
+        if not own:
+            message = "the mask covers no pixel; the annotation was left out"
+            findings.append(
+                finding("mask_approximated", file, message, image_id=record.id, annotation_id=annotation.id)
+            )
+        shapes += own
+        next_group += len(own) > 1
     return shapes
+
+
+def annotation_shapes(
+    annotation: Annotation, record: ImageRecord, label: str, group: int, **more: Any
+) -> list[dict[str, Any]]:
+    """The shapes of an annotation; none for a mask without pixels. See `polygon_shapes` for the rest."""
+    if isinstance(annotation.segmentation, Mapping) or annotation.iscrowd:
+        mask = rle_to_mask(annotation_to_rle(annotation, record.height, record.width))
+        return [{**_mask_shape(label, mask, annotation.iscrowd), **more}] if mask.any() else []
+    parts = annotation.segmentation
+    return polygon_shapes(label, parts, group if len(parts) > 1 else None, **more)
 
 
 def polygon_shapes(
