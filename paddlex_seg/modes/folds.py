@@ -82,8 +82,8 @@ def _write_data(cfg: Config, folder: Path, root: Path, whole: CocoFile) -> None:
     }
     if not all(path.is_file() and path.read_text(encoding="utf-8") == text for path, text in files.items()):
         raise ConfigError(
-            f"{folder} has folds of other labels or with other settings. Set another Global.output, or "
-            f"remove {folder} and the folders fold_* beside it."
+            f"{folder} has folds of other labels or with other settings, and models are trained on them. Set "
+            "another Global.output for the new ones."
         )
 
 
