@@ -28,7 +28,7 @@ def main() -> None:
         truth = json.load(file)
     with open(found_path) as file:
         rows = json.load(file)
-    print(json.dumps({"objectlab": objectlab(truth, rows), "hotcoco": of_hotcoco(truth_path, rows)}))
+    print(json.dumps({"objectlab": objectlab(truth, rows), "hotcoco": of_hotcoco(truth, rows)}))
 
 
 def objectlab(truth: dict[str, Any], rows: list[dict[str, Any]]) -> list[Any]:
@@ -85,9 +85,10 @@ def objectlab(truth: dict[str, Any], rows: list[dict[str, Any]]) -> list[Any]:
     return [row[1:] for row in sorted(merged, key=lambda row: row[0])]
 
 
-def of_hotcoco(truth_path: str, rows: list[dict[str, Any]]) -> list[Any]:
+def of_hotcoco(document: dict[str, Any], rows: list[dict[str, Any]]) -> list[Any]:
     """Its list of label errors; a lower score threshold (default 0.5) gives it a longer list."""
-    truth = hotcoco.COCO(truth_path)
+    # Without what it does not read, such as a year as text.
+    truth = hotcoco.COCO({key: document[key] for key in ("images", "annotations", "categories")})
     found = truth.load_res(rows)
     evaluation = hotcoco.COCOeval(truth, found, "segm")
     evaluation.evaluate()

@@ -33,7 +33,6 @@ from paddlex_seg.metrics.overlaps import Overlaps
 from paddlex_seg.metrics.tide import Tide, classify_errors, decompose_errors
 from paddlex_seg.structures import CocoFile, Id, Instances
 
-DEFAULT_THRESHOLD = 0.5  # for classes whose best threshold cannot be measured; that of exported models
 _MOST_FOR_SLICES = 200  # resamples; a data set may have dozens of slices
 _MOST_IMAGES = 20  # of each list of images in the result file
 
@@ -80,7 +79,7 @@ class Analysis:
     @property
     def thresholds(self) -> NDArray[np.float64]:
         """[K]: the score threshold of each class with the best F1."""
-        return np.array(self.curves.thresholds(DEFAULT_THRESHOLD))
+        return np.array(self.curves.thresholds())
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON. Classes are listed with id and name, in one order everywhere."""
@@ -145,7 +144,7 @@ def analyse(
         weights=None if weights is None else weights[:_MOST_FOR_SLICES],
     )
     over_score = curves(overlaps, matching)
-    thresholds = over_score.thresholds(DEFAULT_THRESHOLD)
+    thresholds = over_score.thresholds()
     errors, tide = classify_errors(overlaps, matching), decompose_errors(overlaps, matching)
     names = {category.id: category.name for category in coco.categories}
     facts = Facts(

@@ -116,6 +116,7 @@ class Comparison:
     worse: tuple[ImageChange, ...]
     num_images: int
     notes: tuple[str, ...]
+    are_thresholds: bool = False  # whether score thresholds are compared, so that F1 decides
     drawn_better: tuple[ComparedImage, ...] = ()  # the first ones, by all models; none without masks
     drawn_worse: tuple[ComparedImage, ...] = ()
 
@@ -160,10 +161,10 @@ class Comparison:
         first = self.names[0]
         sentences = []
         for place, name in enumerate(self.names[1:]):
-            row = self.figures[0]
+            row = self.figures[-1 if self.are_thresholds else 0]
             values, difference = row.values, row.differences[place]
             if difference.value is None:
-                sentences.append(f"There is no AP to compare {name} with {first}.")
+                sentences.append(f"There are no objects to compare {name} with {first}.")
                 continue
             new, old = _cell(values[place + 1]), _cell(values[0])
             text = f"{row.name} {new} instead of {old}, {_in_words(difference)}"
@@ -208,6 +209,7 @@ def compare(
         boxes = [_View(coco, truth, model, "bbox") for model in models]
         of_boxes = [view.samples(weights) for view in boxes]
         figures.append(_row("", "box AP", None, boxes, of_boxes, slice(None)))
+    figures.append(_f1_row(views, weights))
     ap_samples = [None if one is None else mean_of_classes(one.mean(axis=1))[0] for one in samples]
     better, worse = _changes(coco, views)
     drawn = [_drawn(part[:num_drawn], views) if kind == "segm" else () for part in (better, worse)]
@@ -223,6 +225,7 @@ def compare(
         worse=worse,
         num_images=len(coco.images),
         notes=(*notes, *_missing_images(coco, models)),
+        are_thresholds=len({model.score_threshold for model in models}) > 1,
         drawn_better=drawn[0],
         drawn_worse=drawn[1],
     )
@@ -247,7 +250,7 @@ class _View:
     def score_threshold(self) -> float:
         """The one with the best F1 of all classes, or that the results were cut at."""
         if self.model.score_threshold is not None:
-            return 0.0  # what is left of the results
+            return self.model.score_threshold
         best = curves(self.overlaps, self.matching).all.best
         return 0.0 if best is None else best.threshold
 
@@ -280,6 +283,25 @@ def _row(
         for view, one in zip(views, samples, strict=True)
     ]
     return Row(group, name, objects, tuple(values), _differences(values, resampled))
+
+
+def _f1_row(views: Sequence[_View], weights: Weights | None) -> Row:
+    """F1 of all images at IoU 0.5, at the score threshold of each model."""
+    values: list[float | None] = []
+    resampled: list[_Floats | None] = []
+    is_enough = _num_images(views[0].overlaps, views[0].matching) >= LEAST_IMAGES
+    for view in views:
+        counts = view.mistakes()
+        right, wrong = counts.right.astype(np.float64), (counts.missed + counts.false).astype(np.float64)
+        has_objects = (counts.right + counts.missed).any()
+        values.append(float(2 * right.sum() / (2 * right + wrong).sum()) if has_objects else None)
+        if weights is None or not is_enough:
+            resampled.append(None)
+        else:
+            all_of = weights @ (2 * right + wrong)
+            own = np.full(len(weights), np.nan)
+            resampled.append(np.divide(weights @ (2 * right), all_of, out=own, where=all_of > 0))
+    return Row("", "F1 (IoU 0.5)", None, tuple(values), _differences(values, resampled))
 
 
 def _class_rows(coco: CocoFile, views: Sequence[_View], samples: Sequence[_Floats | None]) -> list[Row]:

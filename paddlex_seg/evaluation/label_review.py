@@ -44,7 +44,7 @@ _USUAL_SHARE = 0.05  # of the labels, that are wrong in one way: a prior, not a 
 _TOUCHES = 0.1  # IoU from which on a detection is about an object, as in TIDE
 _SAME = 0.5  # IoU from which on two masks are of one object
 _DUPLICATE = (0.6, 0.85)  # IoU of two labels that is not and that surely is suspicious
-_LITTLE = 0.05  # the part of the usual support that makes a spurious label unlikely
+_LITTLE = 0.05  # of the usual trust: what hardly counts
 _LEAST_SCORE = 0.02  # of a suspect
 
 _Floats = NDArray[np.float64]
@@ -112,14 +112,14 @@ class _Review:
         self._object_of = matching.object_of[0]
         is_known = matching.is_right[0] | matching.is_wrong[0]
         # The part of detections of a score that is right.
-        self._trust = _rising(found.score, matching.is_right[0], is_known)
+        self._trust = _rising(found.score, matching.is_right[0], is_known.astype(float))
         is_same = found.class_index[overlaps.pair_found] == objects.class_index[overlaps.pair_object]
         self._is_same = is_same
 
     # ---- the kinds
 
     def missed(self) -> Iterator[Suspect]:
-        """Detections that touch no label, the best one of those that overlap each other."""
+        """Detections that touch no label, the best one of those that touch each other."""
         found, trust = self._table.found, self._trust
         rows = self._alone()
         share = np.searchsorted(np.sort(-trust[rows]), -trust[rows], side="right") / self._num_objects
@@ -138,20 +138,31 @@ class _Review:
             )
 
     def wrong_classes(self) -> Iterator[Suspect]:
-        """Labels where detections of another class fit and are trusted more than those of the own class."""
+        """Labels where detections of another class fit and are trusted more than those of the own class.
+
+        A label of the wrong class looks as the others do with the two classes exchanged.
+        """
         table, found = self._table, self._table.found
         fits = table.pair_iou >= _SAME
         weight = self._trust[table.pair_found] * fits
         own = self._best_of_objects(np.where(self._is_same, weight, 0))
         other, rows = self._best_with_row(np.where(self._is_same, 0, weight))
-        evidence = np.where(self._is_object, other - own, 0)
-        share = _shares_above(evidence, self._is_object)
-        for g in np.flatnonzero(evidence > 0).tolist():
+        judged = np.flatnonzero(self._is_object & (own + other > 0))
+        if not len(judged):
+            return
+        # Relative to the trust: how sure it is that something is there says nothing about its class.
+        little = _LITTLE * float(np.median((own + other)[judged]))
+        evidence = ((other - own) / (other + own + little))[judged]
+        scores = _likeness(evidence, -evidence, _USUAL_SHARE * len(judged))
+        scores *= self._rarity_in_class(judged, evidence > 0)
+        for g, value, score in zip(judged.tolist(), evidence.tolist(), scores.tolist(), strict=True):
+            if value <= 0:
+                continue
             row = int(table.pair_found[rows[g]])
             label, proposal = self._class_of(g), self._class_found(row)
             yield self._suspect(
                 "wrong_class",
-                evidence[g] * _rarity(share[g]),
+                score,
                 g,
                 row,
                 f"The label is {_quoted(label)}. The model finds {_quoted(proposal)} with score "
@@ -176,24 +187,27 @@ class _Review:
         )
         # The boxes of a model are often better than its masks, and the boundary shows more than the mask.
         fit = (table.pair_iou[pairs] + of_boundary + self._box_fit(detection, owned)) / 3
-        usual, spread = self._usual_fit(fit, table.objects.class_index[owned], self._trust[detection])
+        trust = self._trust[detection]
+        usual, spread = self._usual_fit(fit, table.objects.class_index[owned], trust)
         badness = (usual - fit) / spread
         share = _shares_above(badness, np.ones(len(badness), bool))
-        for g, pair, row, bad, part, normal in zip(
-            owned.tolist(), pairs.tolist(), detection.tolist(), badness, share, usual, strict=True
+        # One of the two masks is loose, and a model whose masks usually fit with 0.7 may have drawn it.
+        sureness = trust * usual**2 * (1 - np.exp(-(badness - 1).clip(0)))
+        for g, pair, row, sure, part, normal, own_fit in zip(
+            *(owned.tolist(), pairs.tolist(), detection.tolist()),
+            *(sureness.tolist(), share.tolist(), usual.tolist(), fit.tolist()),
+            strict=True,
         ):
-            if bad <= 1:
+            if sure <= 0:
                 continue
-            sureness = self._trust[row] * (1 - np.exp(-(bad - 1)))
             yield self._suspect(
                 "loose_mask",
-                sureness * _rarity(part),
+                sure * _rarity(part),
                 g,
                 row,
                 f"The mask fits that of the model (score {found.score[row]:.2f}) with IoU "
                 f"{table.pair_iou[pair]:.2f}. Masks, boundaries and boxes of "
-                f"{_quoted(self._class_of(g))} usually fit with {normal:.2f}, here with "
-                f"{fit[owned == g][0]:.2f}.",
+                f"{_quoted(self._class_of(g))} usually fit with {normal:.2f}, here with {own_fit:.2f}.",
             )
 
     def duplicates(self) -> Iterator[Suspect]:
@@ -234,11 +248,14 @@ class _Review:
         # Where nothing is, a model finds nothing; a little support is much more than none.
         evidence = np.where(is_judged, np.exp(-support / (_LITTLE * usual)), 0)
         share = _shares_above(evidence, is_judged)
+        judged = np.flatnonzero(is_judged)
+        in_class = np.ones(len(evidence))
+        in_class[judged] = self._rarity_in_class(judged, evidence[judged] > 0.5)
         for g in np.flatnonzero(evidence > _LEAST_SCORE).tolist():
             nothing = support[g] < _LEAST_SCORE
             yield self._suspect(
                 "spurious",
-                evidence[g] * _rarity(share[g]),
+                evidence[g] * _rarity(share[g]) * in_class[g],
                 g,
                 None,
                 (
@@ -288,6 +305,16 @@ class _Review:
             reason=reason,
             other_id=other_id,
         )
+
+    def _rarity_in_class(self, rows: NDArray[np.int64], is_odd: NDArray[np.bool_]) -> _Floats:
+        """[N], for objects: less than 1 in a class of which more are odd than are wrong usually.
+
+        The model may not know the class. Two odd labels of a class may be wrong, however few it has.
+        """
+        classes = self._table.objects.class_index[rows]
+        number = np.bincount(classes, minlength=len(self._names))
+        odd = np.bincount(classes[is_odd], minlength=len(self._names))
+        return np.minimum(1, (_USUAL_SHARE * number + 2) / np.maximum(odd, 1))[classes]
 
     def _best_of_objects(self, weight: _Floats) -> _Floats:
         """[G]: the highest weight [P] of the pairs of each object; 0 without any."""
@@ -349,25 +376,32 @@ def _shares_above(values: _Floats, is_counted: NDArray[np.bool_]) -> _Floats:
     return (len(ordered) - np.searchsorted(ordered, values, side="left")) / max(1, len(ordered))
 
 
-def _rising(scores: _Floats, is_right: NDArray[np.bool_], is_known: NDArray[np.bool_]) -> _Floats:
-    """[D]: the part of the detections of a score that is right, as a function that never falls with the
-    score.
+def _likeness(values: _Floats, imitated: _Floats, number: float) -> _Floats:
+    """[N]: how likely errors explain each value, 0..1: their number at such values, over that of all values.
 
-    Pool-adjacent-violators (M. Ayer et al., 1955) on the detections that are known to be right or wrong.
+    imitated: [M], what errors look like; number: how many errors are expected. Higher values never get less.
     """
-    if not is_known.any():
-        return np.zeros(len(scores))
-    order = np.argsort(scores[is_known], kind="stable")
-    x, y = scores[is_known][order], is_right[is_known][order].astype(float)
-    sums: list[list[float]] = []  # sum, number of a block
-    for value in y.tolist():
-        sums.append([value, 1.0])
+    pooled = np.concatenate([values, imitated])
+    weight = np.concatenate([np.ones(len(values)), np.full(len(imitated), number / max(1, len(imitated)))])
+    part = _rising(pooled, np.arange(len(pooled)) >= len(values), weight)[: len(values)]
+    return np.minimum(1, part / np.maximum(1 - part, 1e-12))
+
+
+def _rising(values: _Floats, is_one: NDArray[np.bool_], weight: _Floats) -> _Floats:
+    """[N]: the weighted part of ones at each value, as a function that never falls with the value.
+
+    Pool-adjacent-violators (M. Ayer et al., 1955). Equal values get equal parts.
+    """
+    levels, place = np.unique(values, return_inverse=True)
+    ones = np.bincount(place, weight * is_one, len(levels))
+    sums: list[list[float]] = []  # weight of ones, weight and number of levels of a block
+    for one, whole in zip(ones.tolist(), np.bincount(place, weight, len(levels)).tolist(), strict=True):
+        sums.append([one, whole, 1])
         while len(sums) > 1 and sums[-2][0] * sums[-1][1] >= sums[-1][0] * sums[-2][1]:
-            total, number = sums.pop()
-            sums[-1][0] += total
-            sums[-1][1] += number
-    level = np.repeat([total / number for total, number in sums], [int(number) for _, number in sums])
-    return level[np.searchsorted(x, scores, side="right").clip(1) - 1]
+            block = sums.pop()
+            sums[-1] = [first + second for first, second in zip(sums[-1], block, strict=True)]
+    part = np.repeat([one / whole for one, whole, _ in sums], [int(number) for _, _, number in sums])
+    return part[place]
 
 
 def _quoted(name: str) -> str:

@@ -22,6 +22,7 @@ MOST_SENTENCES = 5
 _LEAST_COST = 0.005  # AP50; what costs less is not worth a sentence
 _LEAST_SECOND = 0.02
 _STANDS_OUT = 1.5  # times as often as in the others
+_LEAST_PART = 0.2  # of all confusions, of two classes that are named
 _LEAST_GAP = 0.1  # AP between a class or a slice and all
 _LEAST_OBJECTS = 10  # with fewer, the AP of a class is chance
 _LEAST_WIDTH = 0.02  # half of an interval that is worth a sentence
@@ -94,7 +95,7 @@ def _without_errors(facts: Facts) -> list[str]:
     sentences = [f"No kind of error costs {_LEAST_COST} AP50 or more: AP50 is {ap50:.3f}."]
     if ap < ap50 - _LEAST_GAP:
         sentences.append(
-            f"AP, which also asks how exactly the masks fit, is {ap:.3f}: what is left are the outlines. "
+            f"AP, which also asks how exactly they fit, is {ap:.3f}: what is left are the outlines. "
             "Compare them with the labels in the images."
         )
     return sentences
@@ -105,8 +106,8 @@ def _without_errors(facts: Facts) -> list[str]:
 
 _NAMES: Mapping[ErrorKind, str] = {
     "class": "detections of the wrong class",
-    "place": "masks that fit an object badly",
-    "both": "detections of the wrong class whose masks fit badly",
+    "place": "detections that fit an object badly",
+    "both": "detections of the wrong class that fit badly",
     "duplicate": "second detections of an object",
     "background": "detections where no object is",
     "missed": "missed objects",
@@ -122,10 +123,11 @@ def _about(facts: Facts, kind: ErrorKind) -> list[str]:
             f"The model misses {part} of the objects ({number(cost.count)}): {price}",
             *_which_are_missed(facts),
         ]
+    shape = "box" if facts.overlaps.kind == "bbox" else "mask"
     headline = {
         "class": f"{_have(cost.count, 'detection')} the wrong class: {price}",
-        "place": f"{_have(cost.count, 'detection')} a mask that fits the object badly: {price}",
-        "both": f"{_have(cost.count, 'detection')} the wrong class and a mask that fits badly: {price}",
+        "place": f"{_have(cost.count, 'detection')} a {shape} that fits the object badly: {price}",
+        "both": f"{_have(cost.count, 'detection')} the wrong class and a {shape} that fits badly: {price}",
         "duplicate": f"{counted(cost.count, 'detection')} repeat another one of the same object: {price}",
         "background": f"The model sees {counted(cost.count, 'object')} where there is none: {price}",
     }[kind]
@@ -180,6 +182,8 @@ def _which_are_confused(facts: Facts) -> list[str]:
     size = len(facts.overlaps.category_ids)
     pairs = np.bincount(targets * size + facts.overlaps.found.class_index[rows], minlength=1)
     truth, shown = divmod(int(pairs.argmax()), size)
+    if pairs.max() < _LEAST_PART * pairs.sum():
+        return ["No two classes stand out: see the confusion matrix."]
     ids = facts.overlaps.category_ids
     return [
         f"Most often {_name(facts, ids[truth])} is found as {_name(facts, ids[shown])} "

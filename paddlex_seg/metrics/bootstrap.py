@@ -11,6 +11,7 @@ that what makes an image hard for both does not count as a difference.
 Letters: B resamples, I images, K classes, T thresholds, D detections of a class, R right ones of them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,10 +21,12 @@ from paddlex_seg.metrics.matching import RECALLS, Matching, ranked_classes
 from paddlex_seg.metrics.overlaps import Overlaps
 
 NUM_RESAMPLES = 1000
+_FEW = 64  # objects of a class, up to which all resamples are computed at once
 _MOST_VALUES = 1 << 17  # resamples times detections at a time: 1 MB per array, which fits the cache
 
 Weights = NDArray[np.uint16]
 _Floats = NDArray[np.float64]
+_Ints = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,8 @@ def precision_of_resamples(overlaps: Overlaps, matching: Matching, weights: Weig
         for start in range(0, num, step):
             part = slice(start, min(start + step, num))
             totals = weights[part].astype(np.float64) @ counts[:, k]  # [B]
-            own = _ap_of_class(overlaps, matching, rows, weights[part], totals)
+            mean = _mean_of_few if counts[:, k].sum() <= _FEW else _mean_of_many
+            own = _ap_of_class(overlaps, matching, rows, weights[part], _right_needed(totals), mean)
             values[part, :, k] = np.where(totals[:, None] > 0, own, np.nan)
     return values
 
@@ -123,37 +127,43 @@ def _objects_of_images(overlaps: Overlaps, matching: Matching) -> _Floats:
 
 
 def _ap_of_class(
-    overlaps: Overlaps, matching: Matching, rows: NDArray[np.int64], weights: Weights, totals: _Floats
+    overlaps: Overlaps,
+    matching: Matching,
+    rows: NDArray[np.int64],
+    weights: Weights,
+    needed: _Ints,
+    mean: Callable[[_Ints, _Floats, _Ints], _Floats],
 ) -> _Floats:
-    """[B, T]: the AP of one class. rows: its detections, best first; totals: [B], its objects, may be 0."""
+    """[B, T]: the AP of one class. rows: its detections, best first; mean: `_mean_of_few` or `.._many`."""
     # Whole numbers: their cumulative sums are ten times faster than those of floats.
     own = np.take(weights.astype(np.int32), overlaps.found.image[rows], axis=1, mode="clip")  # [B, D]
-    needed = _right_needed(totals)
     values = np.zeros((len(own), len(matching.thresholds)))
     all_drawn: _Floats | None = None
+    known: dict[tuple[bytes, bytes], int] = {}  # the thresholds with the same matches as others have them
     for t in range(len(matching.thresholds)):
         is_ignored = matching.is_ignored[t, rows]
         right = np.flatnonzero((matching.object_of[t, rows] >= 0) & ~is_ignored)
         if not len(right):
             continue
+        same = known.setdefault((right.tobytes(), is_ignored.tobytes()), t)
+        if same != t:
+            values[:, t] = values[:, same]
+            continue
         if is_ignored.any():
             drawn = _sums(own * ~is_ignored)
         else:
             drawn = all_drawn = _sums(own) if all_drawn is None else all_drawn
-        values[:, t] = _ap(
-            np.cumsum(np.take(own, right, axis=1, mode="clip"), axis=1, dtype=np.int32),
-            np.take(drawn, right, axis=1, mode="clip"),
-            needed,
-        )
+        sums = np.cumsum(np.take(own, right, axis=1, mode="clip"), axis=1, dtype=np.int32)
+        values[:, t] = mean(sums, np.take(drawn, right, axis=1, mode="clip"), needed)
     return values
 
 
-def _sums(weights: NDArray[np.int32]) -> _Floats:
+def _sums(weights: _Ints) -> _Floats:
     """[B, D]: the sums up to each detection, as pycocotools divides by them."""
     return np.cumsum(weights, axis=1, dtype=np.int32) + np.spacing(1)
 
 
-def _right_needed(totals: _Floats) -> NDArray[np.int32]:
+def _right_needed(totals: _Floats) -> _Ints:
     """[B, 101]: the least number of right detections that reaches each recall, of ``totals`` [B] objects.
 
     With the same rounding as a comparison of ``right / total`` with the recall.
@@ -163,7 +173,7 @@ def _right_needed(totals: _Floats) -> NDArray[np.int32]:
     return (needed + (needed / totals < RECALLS)).astype(np.int32)
 
 
-def _ap(right: NDArray[np.int32], drawn: _Floats, needed: NDArray[np.int32]) -> _Floats:
+def _mean_of_many(right: _Ints, drawn: _Floats, needed: _Ints) -> _Floats:
     """[B]: the mean precision at 101 recalls.
 
     right, drawn: [B, R], the sums of weights up to each right detection, of the right ones and of all;
@@ -173,9 +183,22 @@ def _ap(right: NDArray[np.int32], drawn: _Floats, needed: NDArray[np.int32]) -> 
     num, length = right.shape
     precision = np.zeros((num, length + 1))  # the last column is for recalls that are not reached
     np.divide(right, drawn, out=precision[:, :length])
-    place = np.stack([row.searchsorted(wanted) for row, wanted in zip(right, needed, strict=True)])
+    place = np.array([row.searchsorted(wanted) for row, wanted in zip(right, needed, strict=True)])
     place += np.arange(num)[:, None] * (length + 1)
     between = np.maximum.reduceat(precision.ravel(), place.ravel())  # the best from one recall to the next
     best = np.maximum.accumulate(between.reshape(num, -1)[:, ::-1], axis=1)[:, ::-1]
     # A recall that is not reached begins at the last column, so that its own part is 0.
     return best.mean(axis=1)
+
+
+def _mean_of_few(right: _Ints, drawn: _Floats, needed: _Ints) -> _Floats:
+    """`_mean_of_many` without a loop over the resamples, slower if there are many detections.
+
+    Each right detection counts as often as there are recalls that it reaches and the one before does not.
+    """
+    num, most = len(right), int(needed.max()) + 1
+    places = (np.arange(num)[:, None] * most + needed).ravel()
+    reached = np.bincount(places, minlength=num * most).reshape(num, most).cumsum(axis=1)  # by right ones
+    best = np.maximum.accumulate((right / drawn)[:, ::-1], axis=1)[:, ::-1]
+    times = np.diff(np.take_along_axis(reached, right, axis=1), axis=1, prepend=0)
+    return (best * times).sum(axis=1) / len(RECALLS)

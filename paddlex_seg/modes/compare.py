@@ -10,10 +10,9 @@ from typing import Any, Literal
 
 from paddlex_seg.config.read import find_bands
 from paddlex_seg.config.schema import Config
-from paddlex_seg.data.samples.loader import WorkerPool
 from paddlex_seg.errors import BackendError, ConfigError
 from paddlex_seg.evaluation.compare import Comparison, Model, compare
-from paddlex_seg.evaluation.slices import find_slices, measure_images
+from paddlex_seg.evaluation.slices import find_slices
 from paddlex_seg.files.addresses import scheme_of
 from paddlex_seg.files.checksum import sha256_of
 from paddlex_seg.files.run_folder import BEST
@@ -28,6 +27,7 @@ from paddlex_seg.modes.detections import (
     prepare_models,
     truth_of,
 )
+from paddlex_seg.modes.explain import image_looks
 from paddlex_seg.reports.comparison import write_comparison_page
 from paddlex_seg.reports.evaluation_records import ComparedRow, ComparisonPage, Fact, ModelColumn
 from paddlex_seg.reports.evaluation_records import Difference as PageDifference
@@ -36,7 +36,6 @@ from paddlex_seg.structures import BackendChoice
 
 LOGGER = logging.getLogger(__name__)
 PAGE = "comparison.html"
-_WORTH_WORKERS = 200  # images; starting workers takes as long as measuring so many
 
 
 @dataclass(frozen=True)
@@ -66,12 +65,8 @@ def run(cfg: Config) -> dict[str, Any]:
     truth = truth_of(cfg)
     places = [find_place(source, truth) for source in sources]
     found = _detect(cfg, truth, sources, places)
-    looks, bands = None, None
-    if truth.image_dir is not None:
-        bands = find_bands(cfg, truth.image_dir.parent)
-        workers = cfg.Train.num_workers if len(truth.coco.images) >= _WORTH_WORKERS else 0
-        with WorkerPool(workers) as pool:
-            looks = measure_images(truth.coco, truth.image_dir, pool, bands)
+    bands = None if truth.image_dir is None else find_bands(cfg, truth.image_dir.parent)
+    looks = image_looks(cfg, truth, bands)
     slices, notes = find_slices(truth.coco, objects_of(truth.coco), looks)
     models = [_model(source, one) for source, one in zip(sources, found, strict=True)]
     notes = list(dict.fromkeys([*(note for one in found for note in one.notes), *notes]))

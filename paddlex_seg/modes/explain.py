@@ -20,13 +20,14 @@ from paddlex_seg.structures import Bands, Id
 
 LOGGER = logging.getLogger(__name__)
 PAGE = "evaluation.html"
+_WORTH_WORKERS = 200  # images; starting workers takes as long as measuring so many
 OUT_OF_FOLD = "To review labels of the train part, use detections of mode folds."
 
 
 def explain(cfg: Config, truth: TruthFile, found: Detected, tables: Tables, metrics: CocoMetrics) -> Analysis:
     """Analyse an evaluation, log what it means, and write its page into ``Global.output``."""
     bands = None if truth.image_dir is None else find_bands(cfg, truth.image_dir.parent)
-    looks = _looks(cfg, truth, bands)
+    looks = image_looks(cfg, truth, bands)
     analysis = analyse(truth.coco, found.results, tables, looks=looks, resamples=cfg.Evaluate.bootstraps)
     for sentence in analysis.verdict:
         LOGGER.info(sentence)
@@ -62,10 +63,12 @@ def _suspects(truth: TruthFile, found: Detected, tables: Tables) -> list[Suspect
     return review_labels(truth.coco, found.results, ids, overlaps=tables.segm, truth=tables.truth)
 
 
-def _looks(cfg: Config, truth: TruthFile, bands: Bands | None) -> dict[Id, ImageLook] | None:
+def image_looks(cfg: Config, truth: TruthFile, bands: Bands | None) -> dict[Id, ImageLook] | None:
+    """How the images look; None if they were not found."""
     if truth.image_dir is None:
         return None
-    with WorkerPool(cfg.Train.num_workers) as pool:
+    workers = cfg.Train.num_workers if len(truth.coco.images) >= _WORTH_WORKERS else 0
+    with WorkerPool(workers) as pool:
         return measure_images(truth.coco, truth.image_dir, pool, bands)
 
 

@@ -55,27 +55,27 @@ def write_comparison_page(
 
 
 def _table(caption: str, first: str, rows: Sequence[ComparedRow], names: Sequence[str]) -> Table:
-    """A row per class, slice or figure; for each model but the first its difference and the interval."""
-    columns = [Column(first, is_number=False), Column("Objects")]
-    columns += [Column(shorten(name, 40)) for name in names]
+    """A row per class, slice or figure; differences and their intervals come first."""
+    columns = [Column(first, is_number=False)]
     for name in names[1:]:
         other = f" of {shorten(name, 40)}" if len(names) > 2 else ""
         columns += [
             Column(f"Difference{other}", tip=f"{name} minus {names[0]}"),
             Column("95 %", tip="95 % interval of the difference, sorted by its lower end"),
         ]
+    columns += [*(Column(shorten(name, 40)) for name in names), Column("Objects")]
     return make_table(caption, columns, [_cells(row, _reach(rows)) for row in rows])
 
 
 def _cells(row: ComparedRow, reach: float) -> list[Cell]:
-    cells = [name_cell(row.name), count_cell(row.objects), *(figure_cell(value) for value in row.values)]
+    cells = [name_cell(row.name)]
     for difference in row.differences:
         ends = difference.interval
         cells += [
             difference_cell(difference.value, ends, reach=reach),
             Cell(interval(ends, True), None if ends is None else ends.low),
         ]
-    return cells
+    return [*cells, *(figure_cell(value) for value in row.values), count_cell(row.objects)]
 
 
 def _reach(rows: Sequence[ComparedRow]) -> float:

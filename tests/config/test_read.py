@@ -144,8 +144,8 @@ def test_all_problems_are_reported_at_once() -> None:
         ("Global.device=cpu:0", "expected auto, cpu, gpu"),
         (
             "Global.mode=evalute",
-            "should be 'check_dataset', 'train', 'evaluate', 'compare', 'export', 'predict', "
-            "'benchmark' or 'serve'",
+            "should be 'check_dataset', 'train', 'folds', 'evaluate', 'compare', 'label_review', 'export', "
+            "'predict', 'benchmark' or 'serve'",
         ),
         ("Global.output=None", "Global.output: found None"),
         ("Predict.input=[1, {}]", "Predict.input: found"),

@@ -57,7 +57,9 @@ def instances(found: Found) -> Instances:
 
 
 def problem(
-    change: Change | None = None, name: Callable[[int], Id] = lambda number: number
+    change: Change | None = None,
+    name: Callable[[int], Id] = lambda number: number,
+    num_images: int = NUM_IMAGES,
 ) -> tuple[CocoFile, dict[Id, Instances]]:
     """Right labels and good detections, a pixel off and with wrong ones of low scores; then a change.
 
@@ -65,19 +67,19 @@ def problem(
     """
     labels: list[Annotation] = []
     found: dict[Id, Found] = {}
-    for image in range(NUM_IMAGES):
+    for image in range(num_images):
         own = boxes_of(image)
         labels += [label(10 * image + k, image, k + 1, box) for k, box in enumerate(own)]
         moved = [(left, top + image % 2, right, bottom + image % 2) for left, top, right, bottom in own]
-        found[image] = [(k, 0.7 + 0.008 * image, box) for k, box in enumerate(moved)]
-        found[image] += [(image % 2, 0.1 + 0.001 * image, (2, 40, 20, 60))]
+        found[image] = [(k, 0.7 + 0.24 * image / num_images, box) for k, box in enumerate(moved)]
+        found[image] += [(image % 2, 0.1 + 0.03 * image / num_images, (2, 40, 20, 60))]
     if change is not None:
         change(labels, found)
     coco = CocoFile(
         path=Path("instance_val.json"),
         images=tuple(
             ImageRecord(id=name(image), file_name=f"{image}.png", width=SIZE, height=SIZE)
-            for image in range(NUM_IMAGES)
+            for image in range(num_images)
         ),
         annotations=tuple(
             replace(one, id=name(int(one.id)), image_id=name(int(one.image_id))) for one in labels
@@ -208,16 +210,27 @@ def test_the_best_of_several_detections_of_a_missed_object_is_the_suspect() -> N
     def change(labels: list[Annotation], found: dict[Id, Found]) -> None:
         miss(labels, found)
         left, top, right, bottom = boxes_of(17)[1]
-        found[17] += [(0, 0.5, (left, top, right, bottom)), (1, 0.4, (left + 2, top, right + 2, bottom))]
+        found[17] += [(0, 0.8, (left, top, right, bottom)), (1, 0.79, (left + 2, top, right + 2, bottom))]
 
     here = [one for one in review(*problem(change)) if one.kind == "missed" and one.image_id == 17]
     assert [one.proposal for one in here if one.score > 0.3] == ["washer"]
 
 
+def test_low_scores_of_a_model_count_if_they_are_right() -> None:
+    def change(labels: list[Annotation], found: dict[Id, Found]) -> None:
+        miss(labels, found)
+        for image, rows in found.items():
+            found[image] = [(k, 0.3 * score, box) for k, score, box in rows]
+
+    first = review(*problem(change))[0]
+    assert (first.kind, first.image_id) == ("missed", 17)
+    assert first.score > 0.5
+
+
 def test_a_detection_inside_a_crowd_misses_no_label_and_a_crowd_is_not_suspected() -> None:
     def change(labels: list[Annotation], found: dict[Id, Found]) -> None:
         miss(labels, found)
-        labels.append(label(999, 17, 2, (30, 20, 64, 64), iscrowd=True))  # around the missing washer
+        labels.append(label(999, 17, 1, (30, 20, 64, 64), iscrowd=True))  # around the missing washer
         labels.append(label(1000, 18, 2, (30, 0, 64, 24), iscrowd=True))  # where the model finds nothing
         labels.append(label(1001, 18, 2, (30, 0, 64, 24), iscrowd=True))
 
@@ -236,6 +249,29 @@ def test_a_weak_model_makes_no_label_spurious() -> None:
 
     suspects = [one for one in review(*problem(change)) if one.kind == "spurious"]
     assert all(one.score < 0.35 for one in suspects)
+
+
+def test_a_model_that_finds_other_things_makes_no_label_spurious() -> None:
+    def change(labels: list[Annotation], found: dict[Id, Found]) -> None:
+        for image in found:
+            found[image] = [(0, 0.9, (2, 40, 20, 60))]
+
+    assert [one for one in review(*problem(change)) if one.score > 0.1] == []
+
+
+@pytest.mark.parametrize("is_found", [False, True])
+def test_a_class_that_the_model_does_not_know_is_not_wrong(is_found: bool) -> None:
+    def change(labels: list[Annotation], found: dict[Id, Found]) -> None:
+        labels[:] = [one for one in labels if one.category_id == 1 or int(one.image_id) < 8]
+        for image in range(8, 300):
+            found[image] = [found[image][0]]
+        for image in range(8):  # washers are taken for bolts, or not found
+            rows = [(0, 0.8, box) for _, _, box in found[image][:2]]
+            found[image] = rows if is_found else rows[:1]
+
+    suspects = review(*problem(change, num_images=300))
+    assert all(one.score < 0.4 for one in suspects)
+    assert sum(one.label == "washer" for one in suspects) == 8
 
 
 def test_scores_that_are_rarely_right_make_no_object_missed() -> None:

@@ -1,5 +1,6 @@
 """Sentences about made-up results: each kind of error, and the cases without one."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,13 +23,15 @@ NAMES = {1: "bolt", 2: "nut"}
 Row = tuple[int, int, tuple[int, int, int, int], float]  # image, class, box, score
 
 
-def facts_of(objects: list[tuple[int, int, Any]], found: list[Row], images: int = 20, **more: Any) -> Facts:
+def facts_of(
+    objects: list[tuple[int, int, Any]], found: list[Row], images: int = 20, names: Any = NAMES, **more: Any
+) -> Facts:
     def mask(box: tuple[int, int, int, int]) -> dict[str, Any]:
         return rle_to_json(mask_to_rle(rectangle(box, SIZE)))
 
     document = {
         "images": [{"id": i, "height": SIZE[0], "width": SIZE[1]} for i in range(images)],
-        "categories": [{"id": id, "name": name} for id, name in NAMES.items()],
+        "categories": [{"id": id, "name": name} for id, name in names.items()],
         "annotations": [
             {"id": n, "image_id": image, "category_id": k, "segmentation": mask(box)}
             for n, (image, k, box) in enumerate(objects)
@@ -38,7 +41,7 @@ def facts_of(objects: list[tuple[int, int, Any]], found: list[Row], images: int 
         {"image_id": image, "category_id": k, "segmentation": mask(box), "score": score}
         for image, k, box, score in found
     ]
-    return facts_from(document, rows, **{"names": NAMES, **more})
+    return facts_from(document, rows, names=names, **more)
 
 
 def facts_from(document: dict[str, Any], rows: list[dict[str, Any]], **more: Any) -> Facts:
@@ -93,6 +96,23 @@ def test_confused_classes() -> None:
     first, second, *_ = verdict(facts_of(OBJECTS, found))
     assert first.startswith("3 detections have the wrong class: this costs 0.")
     assert second.startswith("Most often 'nut' is found as 'bolt' (3 times).")
+
+
+def test_confusions_that_are_spread_over_the_classes_name_none() -> None:
+    names = {number: f"class {number}" for number in range(1, 9)}
+    objects = [(image, 1 + image % 8, BOX) for image in range(20)]
+    found: list[Row] = [(image, 1 + (k + image // 8) % 8, box, 0.9) for image, k, box in objects[8:]]
+    found += [(image, k, box, 0.9) for image, k, box in objects[:8]]
+    first, second, *_ = verdict(facts_of(objects, found, names=names))
+    assert first.startswith("12 detections have the wrong class")
+    assert second == "No two classes stand out: see the confusion matrix."
+
+
+def test_detections_without_masks_have_boxes_that_fit_badly() -> None:
+    found: list[Row] = [*RIGHT[:12], *((image, k, (60, 20, 120, 80), 0.8) for image, k, _ in OBJECTS[12:])]
+    facts = facts_of(OBJECTS, found)
+    first, *_ = verdict(replace(facts, overlaps=replace(facts.overlaps, kind="bbox")))
+    assert first.startswith("8 detections have a box that fits the object badly: this costs 0.")
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,12 @@ def duplicated(document: dict, rows: list[dict], weights: np.ndarray) -> tuple[d
     return many, copies
 
 
+@pytest.mark.parametrize("few", [0, 64], ids=["many", "few"])
 @pytest.mark.parametrize("seed", range(8))
-def test_weights_give_what_duplicated_images_give(seed: int) -> None:
+def test_weights_give_what_duplicated_images_give(
+    seed: int, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "_FEW", few)
     document, rows = make_problem(seed, crowds=seed % 2 == 1)
     overlaps = overlaps_of(document, rows)
     matching = match(overlaps, area_range=(0, 900) if seed > 5 else (0, 1e10))

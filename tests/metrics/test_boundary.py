@@ -1,6 +1,8 @@
 """Boundary IoU and boundary AP against faster-coco-eval."""
 
 import copy
+import json
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -42,6 +44,15 @@ def test_the_precision_is_that_of_faster_coco_eval(seed: int) -> None:
     np.testing.assert_allclose(
         precision_of(document, rows), expected_precision(document, rows), rtol=0, atol=1e-9
     )
+
+
+def test_coco_results_have_the_precision_of_faster_coco_eval(shared_dir: Path) -> None:
+    folder = shared_dir / "data" / "coco_eval"
+    document = json.loads((folder / "instances_val2014_100.json").read_text())
+    rows = json.loads((folder / "instances_val2014_fakesegm100_results.json").read_text())
+    precision = precision_of(document, rows)
+    assert 0.1 < precision[precision > -1].mean() < 0.3
+    np.testing.assert_allclose(precision, expected_precision(document, rows), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", EASILY_LOST)

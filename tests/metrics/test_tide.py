@@ -84,6 +84,28 @@ def test_a_class_that_is_missed_costs_its_whole_ap(case: dict[str, Any]) -> None
         assert tide.kinds[kind].ap_lost == pytest.approx(case["delta_ap"][name], abs=1e-9), name
 
 
+def test_coco_results_cost_what_hotcoco_says(shared_dir: Path) -> None:
+    """COCO's example, with crowds and 80 classes. Its missed classes cost more here, as above."""
+    folder = shared_dir / "data" / "coco_eval"
+    document = json.loads((folder / "instances_val2014_100.json").read_text())
+    rows = json.loads((folder / "instances_val2014_fakesegm100_results.json").read_text())
+    tide = tide_of(document, rows)
+    expected = {  # hotcoco 1.3.0
+        "class": (76, 0.137072161093196),
+        "place": (82, 0.12596110748798303),
+        "both": (7, 0.0035071058126220815),
+        "duplicate": (0, 0.0),
+        "background": (4, 0.0029661639633350896),
+    }
+    assert tide.ap == pytest.approx(0.5622883972521635, abs=1e-9)
+    assert tide.false_positives.ap_lost == pytest.approx(0.09400580359649276, abs=1e-9)
+    for kind, (count, cost) in expected.items():
+        assert tide.kinds[kind].count == count, kind
+        assert tide.kinds[kind].ap_lost == pytest.approx(cost, abs=1e-9), kind
+    assert tide.kinds["missed"].count == 109
+    assert tide.kinds["missed"].ap_lost > 0.07602614333560555
+
+
 @pytest.mark.parametrize("case", EXPECTED["with_crowds"], ids=lambda case: str(case["options"]["seed"]))
 def test_crowds_change_only_which_false_positives_are_background(case: dict[str, Any]) -> None:
     """hotcoco calls a detection that is partly in a crowd a place error.

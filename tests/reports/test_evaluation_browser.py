@@ -2,18 +2,28 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from browser import Visit, chromium
 from evaluation_pages import full_comparison, full_page, save_image
+from PIL import Image
 
 from paddlex_seg.reports.comparison import write_comparison_page
 from paddlex_seg.reports.evaluation import write_evaluation_page
 
 HOSTILE = "<script>document.title='hacked'</script>\"'&{{1e9}}" + "w" * 80
 DARK, LIGHT = "rgb(20, 24, 28)", "rgb(255, 255, 255)"
+
+
+def colour_at(view: Any, across: float, down: float) -> list[float]:
+    """The mean colour around a place of a panel."""
+    pixels = np.asarray(Image.open(BytesIO(view.screenshot())).convert("RGB"), float)
+    x, y = round(across * pixels.shape[1]), round(down * pixels.shape[0])
+    return pixels[y - 9 : y + 10, x - 9 : x + 10].mean(axis=(0, 1)).tolist()
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +138,8 @@ def test_detections_can_be_laid_over_objects(browser: Any, folder: Path) -> None
         assert view.evaluate(topmost) == "image"
         both.check()
         assert view.evaluate(topmost) == "use"
+        red, green, blue = colour_at(view, 12 / 80, 47 / 60)
+        assert red > 1.3 * green and blue > 30  # translucent, in the colour of false detections
         case.get_by_label("Mistakes").uncheck()
         assert view.evaluate(topmost) == "image"
         case.get_by_label("Mistakes").check()

@@ -385,13 +385,13 @@ def test_what_is_confused_most_is_said_in_words(tmp_path: Path) -> None:
 def test_a_page_of_a_large_data_set_is_small(tmp_path: Path) -> None:
     """As many images and labels as are shown, all of noise, which is what takes most bytes."""
     rng = np.random.default_rng(0)
-    size_hw = (700, 900)
+    size_hw = (350, 450)
     image = save_image(tmp_path, "noise.png", size_hw)
-    noise = mask_to_rle(cv2.resize(rng.random((70, 90)), size_hw[::-1]) > 0.5)
+    noise = mask_to_rle(cv2.resize(rng.random((50, 64)), size_hw[::-1]) > 0.5)
     right, wrong = (DrawnMask(noise, "grain", state, 0.9) for state in ("right", "wrong"))  # type: ignore[arg-type]
     page = full_page(image)
-    drawn = replace(page.worst[0], width=900, height=700, truth=(right,) * 100, found=(wrong,) * 100)
-    suspicion = replace(page.suspicions[0], width=900, height=700, truth=right, proposal=wrong)
+    drawn = replace(page.worst[0], width=450, height=350, truth=(right,) * 100, found=(wrong,) * 100)
+    suspicion = replace(page.suspicions[0], width=450, height=350, truth=right, proposal=wrong)
     names = [f"class {i}" for i in range(300)]
     page = replace(
         full_page(image, names),
@@ -417,7 +417,8 @@ def test_a_comparison_shows_each_model(tmp_path: Path) -> None:
         assert names == ["Annotated", *models]
         assert "F1 0.50" in case
         heads = texts(html[html.index("<thead>") :], "th")
-        assert heads[: 1 + len(models)] == ["Figure", *models]
+        assert heads[:3] == ["Figure", "Difference" + (" of B" if len(models) > 2 else ""), "95 %"]
+        assert heads[2 * len(models) - 1 :][: len(models)] == list(models)
         assert html.count('<span class="range good">') == 2 * (len(models) - 1)
         assert "+0.100" in html and "\u22120.060 to +0.030" in html
 
