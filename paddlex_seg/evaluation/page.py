@@ -25,7 +25,7 @@ _ERRORS: Mapping[ErrorKind, tuple[str, str]] = {
     "duplicate": ("Duplicates", "The object was found already, with a better score."),
     "background": ("False detections", "No object is there, or one with an IoU below 0.1."),
 }
-_MOST_SUSPECTS = 40  # on the page
+_MOST_SUSPECTS, _LEAST_SUSPICIOUS = 40, 0.1  # on the page, and their lowest score
 _SCORES = (
     ("AP", "mean over IoU 0.50 to 0.95"),
     ("AP50", "IoU 0.50"),
@@ -55,6 +55,7 @@ def evaluation_page(
 ) -> records.EvaluationPage:
     """The page. facts: what was evaluated, such as the weights. suspects: labels to review, worst first."""
     thresholds = analysis.thresholds
+    shown = [one for one in suspects if one.score >= _LEAST_SUSPICIOUS]
     best = analysis.curves.all.best
     has_masks = analysis.overlaps.kind != "bbox"
     worst: tuple[Id, ...] = ()
@@ -101,8 +102,8 @@ def evaluation_page(
         ),
         worst=drawn[0],
         best=drawn[1],
-        suspicions=_suspicions(suspects[:_MOST_SUSPECTS], coco, results),
-        num_suspicions=len(suspects),
+        suspicions=_suspicions(shown[:_MOST_SUSPECTS], coco, results),
+        num_suspicions=len(shown),
         notes=(*([metrics.note] if metrics.note else []), *analysis.notes, *notes),
     )
 
