@@ -238,10 +238,10 @@ class _Review:
     def spurious(self) -> Iterator[Suspect]:
         """Labels that no detection supports, of any class and with any score."""
         table = self._table
-        # A detection of IoU 0.5 supports fully, one of 0.1 not at all.
-        nearness = ((table.pair_iou - _TOUCHES) / (_SAME - _TOUCHES)).clip(0, 1)
-        support = self._best_of_objects(self._trust[table.pair_found] * nearness)
-        is_judged = self._is_object & np.isin(table.objects.image, table.found.image)
+        # By the score itself: where the trust is 0, a detection still is more than none.
+        support = self._best_of_objects(table.found.score[table.pair_found] * table.pair_iou)
+        is_predicted = np.array([id in self._results for id in table.image_ids], bool)
+        is_judged = self._is_object & is_predicted[table.objects.image]
         usual = float(np.median(support[is_judged])) if is_judged.any() else 0.0
         if usual <= 0:  # a model that finds nothing says nothing about labels
             return
@@ -252,7 +252,7 @@ class _Review:
         in_class = np.ones(len(evidence))
         in_class[judged] = self._rarity_in_class(judged, evidence[judged] > 0.5)
         for g in np.flatnonzero(evidence > _LEAST_SCORE).tolist():
-            nothing = support[g] < _LEAST_SCORE
+            nothing = support[g] == 0
             yield self._suspect(
                 "spurious",
                 evidence[g] * _rarity(share[g]) * in_class[g],

@@ -49,8 +49,9 @@ def _evaluate_model(cfg: Config) -> dict[str, Any]:
             )
         if not ranks.is_main:
             return {}
+        result = _conclude(cfg, truth, found)
         write_predictions(Path(cfg.Global.output), found.results, found.categories)
-        return _conclude(cfg, truth, found)
+        return result
 
 
 def _refuse_contradictions(cfg: Config) -> None:

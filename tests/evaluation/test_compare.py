@@ -101,7 +101,6 @@ def test_a_clear_loss_is_sure_in_its_slice(coco: CocoFile, results: Results) -> 
 def test_chance_is_seldom_sure(coco: CocoFile, results: Results) -> None:
     """Models that each miss other detections at random differ by chance: one pair in twenty looks sure."""
     everywhere = {image.id for image in coco.images}
-<<<<<<< HEAD
     num_sure = 0
     for seed in range(0, 20, 2):
         pair = [without(results, everywhere, 0.2, seed=seed + model) for model in (0, 1)]
@@ -113,14 +112,6 @@ def test_chance_is_seldom_sure(coco: CocoFile, results: Results) -> None:
         if not difference.is_sure:
             assert "do not differ by more than chance" in found.verdict()[0]
     assert num_sure <= 2
-=======
-    found = compared(
-        coco, without(results, everywhere, 0.2, seed=3), without(results, everywhere, 0.2, seed=4)
-    )
-    difference = found.figures[0].differences[0]
-    assert difference.value != 0 and not difference.is_sure
-    assert "do not differ by more than chance" in found.verdict()[0]
->>>>>>> w22-analysis
 
 
 def test_a_class_in_few_images_is_not_tested(coco: CocoFile, results: Results) -> None:

@@ -251,6 +251,18 @@ def test_a_weak_model_makes_no_label_spurious() -> None:
     assert all(one.score < 0.35 for one in suspects)
 
 
+def test_a_label_in_an_image_where_nothing_is_found_is_spurious() -> None:
+    def change(labels: list[Annotation], found: dict[Id, Found]) -> None:
+        labels[:] = [one for one in labels if one.id != 171]
+        found[17] = []
+
+    coco, results = problem(change)
+    first = review(coco, results)[0]
+    assert (first.kind, first.annotation_id) == ("spurious", 170)
+    del results[17]  # not predicted: nothing is known
+    assert not [one for one in review(coco, results) if one.annotation_id == 170]
+
+
 def test_a_model_that_finds_other_things_makes_no_label_spurious() -> None:
     def change(labels: list[Annotation], found: dict[Id, Found]) -> None:
         for image in found:
