@@ -73,7 +73,7 @@ def write_inference_yml(path: Path, spec: ExportedSpec) -> None:
     """Write ``inference.yml`` in the format that PaddleX 3 and Paddle's deployment code read.
 
     Only this toolkit uses the keys ``mask_frame``, ``max_detections``, ``bands``, ``sha256``,
-    ``exported_from`` and ``class_thresholds``; the last one is written by `write_class_thresholds`.
+    ``exported_from`` and ``class_thresholds``.
     """
     document = {
         "mode": "paddle",
@@ -93,6 +93,8 @@ def write_inference_yml(path: Path, spec: ExportedSpec) -> None:
     for key in ("sha256", "exported_from"):
         if getattr(spec, key):
             document[key] = dict(getattr(spec, key))
+    if spec.class_thresholds:
+        document["class_thresholds"] = [spec.class_thresholds.get(k) for k in range(len(spec.labels))]
     write_text(path, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
 
 

@@ -12,6 +12,7 @@ from paddlex_seg.evaluation.label_review import Suspect, review_labels
 from paddlex_seg.evaluation.page import evaluation_page
 from paddlex_seg.evaluation.slices import ImageLook, measure_images
 from paddlex_seg.files.written import claimed
+from paddlex_seg.inference.backends.exported_files import find_description
 from paddlex_seg.inference.export_spec import write_class_thresholds
 from paddlex_seg.metrics.coco_ap import CocoMetrics, Tables
 from paddlex_seg.modes.detections import Detected, TruthFile
@@ -87,10 +88,11 @@ def _write_thresholds(model_dir: Path, found: Detected, analysis: Analysis) -> N
     }
     of_classes = [best.get(category.id) for category in found.categories]
     thresholds = [None if one is None else one.threshold for one in of_classes]
-    write_class_thresholds(model_dir / "inference.yml", thresholds)
+    description = find_description(model_dir)
+    write_class_thresholds(description, thresholds)
     LOGGER.info(
         "%s: the best score thresholds of %d of %d classes are the model's default now.",
-        model_dir / "inference.yml",
+        description,
         sum(one is not None for one in thresholds),
         len(thresholds),
     )

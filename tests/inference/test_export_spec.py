@@ -10,7 +10,13 @@ from toy_model import SPEC
 
 from paddlex_seg.data.preprocess import preprocess as make_input
 from paddlex_seg.errors import BackendError
-from paddlex_seg.inference.export_spec import read_inference_yml, require_model_name, write_inference_yml
+from paddlex_seg.inference.export_spec import (
+    read_inference_yml,
+    require_model_name,
+    write_class_thresholds,
+    write_inference_yml,
+)
+from paddlex_seg.inference.thresholds import class_thresholds
 from paddlex_seg.structures import MaskFrame, PreprocessSpec
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -27,10 +33,41 @@ def test_inference_yml_reads_back_as_written(
     tmp_path: Path, preprocess: PreprocessSpec, mask_frame: MaskFrame
 ):
     labels = ("yes", "1", "no: way", "螺栓")
-    spec = replace(SPEC, preprocess=preprocess, labels=labels, mask_frame=mask_frame, max_detections=7)
+    spec = replace(
+        SPEC,
+        preprocess=preprocess,
+        labels=labels,
+        mask_frame=mask_frame,
+        max_detections=7,
+        class_thresholds={0: 0.25, 3: 0.75},
+    )
     write_inference_yml(tmp_path / "inference.yml", spec)
     assert read_inference_yml(tmp_path / "inference.yml") == spec
     assert [file.name for file in tmp_path.iterdir()] == ["inference.yml"]
+
+
+def test_class_thresholds_are_added_to_a_file_and_all_else_stays(tmp_path: Path):
+    path = tmp_path / "inference.yml"
+    write_inference_yml(path, replace(SPEC, labels=("bolt", "nut", "washer")))
+    document = yaml.safe_load(path.read_text(encoding="utf-8")) | {"of_another_tool": [1, 2]}
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    write_class_thresholds(path, [0.123456, None, 1.0])
+    assert yaml.safe_load(path.read_text(encoding="utf-8")) == document | {
+        "class_thresholds": [0.1235, None, 1.0]
+    }
+    levels = read_inference_yml(path).thresholds
+    assert class_thresholds(levels, ("bolt", "nut", "washer")).tolist() == pytest.approx([0.1235, 0.5, 1.0])
+    assert class_thresholds((0.7, *levels), ("bolt", "nut", "washer")).tolist() == pytest.approx([0.7] * 3)
+
+
+@pytest.mark.parametrize("wrong", [0.5, [0.5], ["0.5", None], [2, 0.5], [True, 0.5]])
+def test_wrong_class_thresholds_are_named(tmp_path: Path, wrong: object):
+    path = tmp_path / "inference.yml"
+    write_inference_yml(path, replace(SPEC, labels=("bolt", "nut")))
+    document = yaml.safe_load(path.read_text(encoding="utf-8")) | {"class_thresholds": wrong}
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    with pytest.raises(BackendError, match="class_thresholds"):
+        read_inference_yml(path)
 
 
 def test_inference_yml_has_the_keys_and_arguments_that_paddlex_reads(tmp_path: Path):

@@ -1,6 +1,7 @@
 """Mode evaluate, from a checkpoint to the COCO metrics."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from small_runs import (
     with_new_categories,
 )
 
+from paddlex_seg import create_model
 from paddlex_seg.checkpoints.info import ModelInfo
 from paddlex_seg.data.coco.instances import annotations_to_instances
 from paddlex_seg.data.coco.read import read_coco
@@ -234,6 +236,36 @@ def test_an_export_with_other_classes_than_the_data_is_refused(
     )
     assert outcome.code == 3
     assert "both need the same list" in outcome.stderr
+
+
+def test_the_best_thresholds_become_the_default_of_the_exported_model(
+    exported: Path, findable: Path, tmp_path: Path
+) -> None:
+    model_dir = tmp_path / "exported"
+    shutil.copytree(exported, model_dir)
+    options = {"Evaluate__model_dir": model_dir, "Evaluate__backend": "paddle", "Train__num_workers": 0}
+    options |= {"Global__dataset_dir": findable, "Evaluate__write_thresholds": True, "Evaluate__page": False}
+    outcome = run_cli("evaluate", tmp_path / "out", **options)
+    assert outcome.code == 0, outcome.stderr
+    assert not (tmp_path / "out" / "evaluation.html").exists()
+    analysis = read_result(tmp_path / "out", "evaluate")["analysis"]
+    best = {
+        one["name"]: of_class["threshold"]
+        for one, of_class in zip(analysis["class_order"], analysis["best_thresholds"]["classes"], strict=True)
+    }
+    assert all(0 < threshold < 0.5 for threshold in best.values())  # the scores of this model are low
+    with create_model(model_dir=str(model_dir), device="cpu", backend="paddle") as model:
+        expected = [best[category.name] for category in CATEGORIES]
+        assert list(model.thresholds) == pytest.approx(expected, abs=1e-4)
+
+
+def test_thresholds_are_written_into_exported_models_only(
+    weights: Path, dataset: Path, tmp_path: Path
+) -> None:
+    options = {"Evaluate__weight_path": weights, "Evaluate__write_thresholds": True}
+    outcome = run_cli("evaluate", tmp_path, Global__dataset_dir=dataset, **options)
+    assert outcome.code == 2
+    assert "Evaluate.backend" in outcome.stderr
 
 
 def test_an_exported_folder_needs_a_backend(exported: Path, dataset: Path, tmp_path: Path) -> None:
