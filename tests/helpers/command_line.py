@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import warnings
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,15 +29,15 @@ def run_cli(mode: str, output: Path, **options: Any) -> Outcome:
     return run_argv(["-c", "PP-YOLOE_seg-S", *(f"-o{key}={value}" for key, value in settings.items())])
 
 
-def run_argv(argv: list[str]) -> Outcome:
-    """Run the command line with these options."""
+def run_argv(argv: list[str], main: Callable[[list[str]], int] = cli.main) -> Outcome:
+    """Run the command line, or another command, with these options."""
     stdout, stderr = io.StringIO(), io.StringIO()
     root = logging.getLogger("paddlex_seg")
     state = root.handlers[:], root.level, root.propagate
     root.handlers = []  # so that the run creates its own handler for the current standard output
     try:
         with redirect_stdout(stdout), redirect_stderr(stderr), warnings.catch_warnings():
-            code = cli.main(argv)
+            code = main(argv)
     finally:
         root.handlers, root.propagate = state[0], state[2]
         root.setLevel(state[1])

@@ -1,15 +1,13 @@
 """Mode compare, and ``python -m paddlex_seg.compare``."""
 
-import io
 import json
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import Outcome, read_result, run_cli
+from command_line import Outcome, read_result, run_argv, run_cli
 from small_runs import annotation_file, copy_dataset
 
 from paddlex_seg import compare
@@ -174,13 +172,13 @@ def test_a_folder_without_anything_is_told(dataset: Path, truth: Path, tmp_path:
 
 
 def command(*argv: Any) -> Outcome:
-    stdout, stderr, code = io.StringIO(), io.StringIO(), 0
-    with redirect_stdout(stdout), redirect_stderr(stderr):
+    def main(options: list[str]) -> int:
         try:
-            code = compare.main([str(one) for one in argv])
+            return compare.main(options)
         except SystemExit as end:
-            code = int(end.code or 0)
-    return Outcome(code, stdout.getvalue(), stderr.getvalue())
+            return int(end.code or 0)
+
+    return run_argv([str(one) for one in argv], main)
 
 
 def test_the_command_is_mode_compare(truth: Path, tmp_path: Path) -> None:
