@@ -44,8 +44,8 @@ _ADVICE = {
     "missed": "To add the object, rename {proposal}. Else leave it.",
     "wrong_class": "Rename it to the right class. If it is right, leave it.",
     "loose_mask": "Move its corners, or rename {proposal} to take the mask of the model. Else leave both.",
-    "duplicate": "Delete it if it is a second label of one object. Else leave it.",
-    "spurious": "Delete it if there is no such object. Else leave it.",
+    "duplicate": "If it is a second label of one object, remove the shape. Else leave it.",
+    "spurious": "If there is no such object, remove the shape. Else leave it.",
 }
 
 

@@ -494,7 +494,7 @@ def test_a_proposal_and_its_label_are_not_both_taken(data: Path) -> None:
         3,
         lambda shapes: (rename("?washer", "washer")(shapes), rename("washer ?loose mask", "bolt")(shapes)),
     )
-    assert "Delete one of the two" in refused(data)
+    assert "Keep one of the two" in refused(data)
 
 
 def test_a_review_that_is_none_is_told(data: Path, tmp_path: Path) -> None:

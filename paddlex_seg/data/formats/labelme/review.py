@@ -239,7 +239,7 @@ def read_answers(
     answers.problems += _torn(own)
     answers.problems += [
         f"the proposal for {shapes[0].content['label']!r} was accepted, and that label was changed, too. "
-        "Delete one of the two"
+        "Keep one of the two"
         for id, shapes in own.items()
         if id in replaced and any(one.is_renamed or one.is_moved for one in shapes)
     ]
@@ -382,6 +382,8 @@ def _correct(
         wrong.append("it covers no pixel of the image")
     if wrong or not drawn:
         text = "; ".join(re.sub(r"^shape \d+ ", "a shape ", one) for one in wrong) or "it cannot be read"
-        problems.append(f"an object {shorten(name)!r} has no mask: {text}. Draw it again or delete it")
+        problems.append(
+            f"an object {shorten(name)!r} has no mask: {text}. Draw it again, or leave the shape out"
+        )
         return None
     return Corrected(origin, label, segmentation_to_json(drawn[0].segmentation), drawn[0].iscrowd, key)
