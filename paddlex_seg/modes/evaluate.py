@@ -49,9 +49,7 @@ def _evaluate_model(cfg: Config) -> dict[str, Any]:
             )
         if not ranks.is_main:
             return {}
-        result = _conclude(cfg, truth, found)
-        write_predictions(Path(cfg.Global.output), found.results, found.categories)
-        return result
+        return _conclude(cfg, truth, found)
 
 
 def _refuse_contradictions(cfg: Config) -> None:
@@ -79,7 +77,7 @@ def _refuse_contradictions(cfg: Config) -> None:
 
 
 def _conclude(cfg: Config, truth: TruthFile, found: Detected) -> dict[str, Any]:
-    """The content of the result file. The metrics are logged, and the page is written."""
+    """The content of the result file. Logs the metrics, and writes a model's detections and the page."""
     category_ids = [category.id for category in found.categories]
     with_page = cfg.Evaluate.page or cfg.Evaluate.write_thresholds
     tables = measure_tables(
@@ -91,6 +89,9 @@ def _conclude(cfg: Config, truth: TruthFile, found: Detected) -> dict[str, Any]:
     content: dict[str, Any] = {"metrics": metrics.to_json(), **found.description, "data": truth.description}
     if found.notes:
         content["notes"] = list(found.notes)
+    if cfg.Evaluate.predictions is None:
+        # Before the analysis, so that detections of hours are not lost if it fails.
+        write_predictions(Path(cfg.Global.output), found.results, found.categories)
     if with_page:
         content["analysis"] = explain(cfg, truth, found, tables, metrics).to_json()
     return content

@@ -29,7 +29,7 @@ from paddlex_seg.checkpoints.info import ModelInfo
 from paddlex_seg.data.coco.instances import annotations_to_instances
 from paddlex_seg.data.coco.read import read_coco
 from paddlex_seg.data.coco.write import write_coco
-from paddlex_seg.modes import model_detections
+from paddlex_seg.modes import evaluate, model_detections
 from paddlex_seg.structures import CocoFile, Instances
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -130,6 +130,18 @@ def test_the_batch_size_does_not_change_the_predictions(
         assert (left["image_id"], left["category_id"]) == (right["image_id"], right["category_id"])
         assert left["score"] == pytest.approx(right["score"], abs=1e-5)
         assert left["bbox"] == pytest.approx(right["bbox"], abs=1e-3)
+
+
+def test_detections_are_there_when_their_analysis_fails(
+    findable: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(evaluate, "explain", fail)
+    options = {"Evaluate__weight_path": weights, "Train__num_workers": 0}
+    assert run_cli("evaluate", tmp_path, Global__dataset_dir=findable, **options).code == 1
+    assert len(json.loads((tmp_path / "segm.json").read_text(encoding="utf-8"))) > 50
 
 
 def test_a_network_that_finds_nothing_has_an_ap_of_zero(dataset: Path, tmp_path: Path) -> None:
