@@ -68,21 +68,6 @@ def mean_of_classes(per_class: _Floats) -> tuple[_Floats, _Floats]:
     return total, per_class
 
 
-def paired_differences(
-    first: tuple[Overlaps, Matching], second: tuple[Overlaps, Matching], weights: Weights
-) -> tuple[_Floats, _Floats]:
-    """AP of ``second`` less AP of ``first`` on the same resamples: [B], and per class [B, K].
-
-    Raises ValueError if the tables do not list the same images and classes.
-    """
-    if (first[0].image_ids, first[0].category_ids) != (second[0].image_ids, second[0].category_ids):
-        raise ValueError("the two match tables have different images or classes")
-    (total, per_class), (other, other_per_class) = (
-        bootstrap_ap(*table, weights) for table in (first, second)
-    )
-    return other - total, other_per_class - per_class
-
-
 def interval(values: _Floats, part: float = 0.95) -> Interval | None:
     """The middle ``part`` of the values of resamples without NaN, by percentiles; None if there are none."""
     values = values[~np.isnan(values)]

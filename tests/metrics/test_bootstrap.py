@@ -12,7 +12,6 @@ from paddlex_seg.metrics.bootstrap import (
     bootstrap_ap,
     interval,
     intervals,
-    paired_differences,
     precision_of_resamples,
     resample_weights,
 )
@@ -94,32 +93,10 @@ def test_resamples_depend_on_the_seed_only(monkeypatch: pytest.MonkeyPatch) -> N
     assert (resample_weights(12, 50, seed=7).sum(axis=1) == 12).all()
 
 
-def test_a_model_does_not_differ_from_itself() -> None:
-    overlaps = overlaps_of(*make_problem(4, num_images=9))
-    table, weights = (overlaps, match(overlaps)), resample_weights(9, 20)
-    total, per_class = paired_differences(table, table, weights)
-    assert not total.any()
-    assert not per_class[:, :-1].any()
-
-
-def test_a_paired_difference_is_second_less_first() -> None:
-    document, rows = make_problem(4, num_images=9)
-    full, fewer = overlaps_of(document, rows), overlaps_of(document, rows[::3])
-    tables = ((fewer, match(fewer)), (full, match(full)))
-    weights = resample_weights(9, 20)
-    total, per_class = paired_differences(*tables, weights)
-    expected = bootstrap_ap(*tables[1], weights)[0] - bootstrap_ap(*tables[0], weights)[0]
-    np.testing.assert_array_equal(total, expected)
-    assert per_class.shape == (20, 3)
-    assert expected.any()
-
-
-def test_tables_of_other_images_are_not_compared() -> None:
-    tables = [overlaps_of(*make_problem(1, num_images=n)) for n in (3, 4)]
-    with pytest.raises(ValueError, match="different images"):
-        paired_differences(*((one, match(one)) for one in tables), resample_weights(3, 2))
+def test_weights_of_another_number_of_images_are_refused() -> None:
+    overlaps = overlaps_of(*make_problem(1, num_images=3))
     with pytest.raises(ValueError, match="4 images"):
-        bootstrap_ap(tables[0], match(tables[0]), resample_weights(4, 2))
+        bootstrap_ap(overlaps, match(overlaps), resample_weights(4, 2))
 
 
 def test_intervals_leave_out_resamples_without_objects() -> None:
