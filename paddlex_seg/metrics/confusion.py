@@ -37,20 +37,6 @@ class Confusion:
     thresholds: tuple[float, ...]  # of each class; detections above it are counted
     matrix: tuple[tuple[int, ...], ...]  # [K + 1][K + 1]
 
-    @property
-    def num_confused(self) -> int:
-        """Objects that were found as another class."""
-        square = np.array(self.matrix)[:-1, :-1]
-        return int(square.sum() - square.trace())
-
-    def worst(self, most: int = 10) -> list[tuple[int, int, int]]:
-        """The most frequent confusions of two classes: class, found as class, how often."""
-        square = np.array(self.matrix)[:-1, :-1]
-        np.fill_diagonal(square, 0)
-        order = np.argsort(-square, axis=None, kind="stable")[:most]
-        pairs = zip(*np.unravel_index(order, square.shape), strict=True)
-        return [(int(i), int(j), int(square[i, j])) for i, j in pairs if square[i, j]]
-
 
 @dataclass(frozen=True)
 class Pairing:
