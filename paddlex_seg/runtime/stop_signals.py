@@ -63,6 +63,20 @@ class StopSignals:
             self.check()
 
 
+def interrupt_behind(error: BaseException) -> KeyboardInterrupt | None:
+    """The first KeyboardInterrupt in the chain of causes of an exception, if any, itself included.
+
+    A signal may arrive inside of a call that turns every exception into its own. Python 3.11 does so in a
+    text codec, with another message, and while it creates a class, with another type.
+    """
+    found: KeyboardInterrupt | None = None
+    cause: BaseException | None = error
+    while cause is not None:
+        found = cause if isinstance(cause, KeyboardInterrupt) else found
+        cause = cause.__cause__
+    return found
+
+
 def catch(receive: Callable[[int], None]) -> dict[int, Any]:
     """Call ``receive`` with the first stop signal, and again when somebody presses for an end.
 

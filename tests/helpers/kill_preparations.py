@@ -109,7 +109,6 @@ def run(
     child = os.fork()
     if child == 0:
         code = 99
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the command catches it
         try:
             outcome = run_cli(
                 "check_dataset",
@@ -140,6 +139,7 @@ def renew(job: Job, folder: Path) -> None:
 
 
 def main(folder: Path, kills: int, seed: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # also in a new process, until its command catches it
     check_dataset.check_and_draw = lambda *args, **options: {}  # what follows takes most of the time
     rng = np.random.default_rng(seed)
     write_sources(folder / "sources")
