@@ -390,7 +390,7 @@ def _likeness(values: _Floats, imitated: _Floats, number: float) -> _Floats:
 def _rising(values: _Floats, is_one: NDArray[np.bool_], weight: _Floats) -> _Floats:
     """[N]: the weighted part of ones at each value, as a function that never falls with the value.
 
-    Pool-adjacent-violators (M. Ayer et al., 1955). Equal values get equal parts.
+    Pool-adjacent-violators (M. Ayer et al., 1955). Equal values get equal parts; 0 if nothing has weight.
     """
     levels, place = np.unique(values, return_inverse=True)
     ones = np.bincount(place, weight * is_one, len(levels))
@@ -400,7 +400,8 @@ def _rising(values: _Floats, is_one: NDArray[np.bool_], weight: _Floats) -> _Flo
         while len(sums) > 1 and sums[-2][0] * sums[-1][1] >= sums[-1][0] * sums[-2][1]:
             block = sums.pop()
             sums[-1] = [first + second for first, second in zip(sums[-1], block, strict=True)]
-    part = np.repeat([one / whole for one, whole, _ in sums], [int(number) for _, _, number in sums])
+    shares = [one / whole if whole else 0.0 for one, whole, _ in sums]
+    part = np.repeat(shares, [int(number) for _, _, number in sums])
     return part[place]
 
 

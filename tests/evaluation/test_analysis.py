@@ -8,6 +8,7 @@ from eval_problems import make_problem
 from eval_tables import coco_of, results_of
 
 from paddlex_seg.evaluation.analysis import Analysis, analyse
+from paddlex_seg.evaluation.label_review import review_labels
 from paddlex_seg.evaluation.page import evaluation_page
 from paddlex_seg.metrics.coco_ap import CocoMetrics, evaluate_coco, measure_tables
 
@@ -20,7 +21,10 @@ def analysis_of(
     tables = measure_tables(coco, results, ids, across_classes=True, has_masks=has_masks)
     metrics = evaluate_coco(coco, results, ids, tables=tables)
     found = analyse(coco, results, tables, resamples=resamples)
-    evaluation_page("a model", coco, results, metrics, found, facts=[("Weights", "a")])
+    suspects = (
+        review_labels(coco, results, ids, overlaps=tables.segm, truth=tables.truth) if has_masks else ()
+    )
+    evaluation_page("a model", coco, results, metrics, found, facts=[("Weights", "a")], suspects=suspects)
     return found, metrics
 
 
@@ -50,11 +54,14 @@ def test_detections_without_masks() -> None:
 
 
 @pytest.mark.parametrize(
-    "edge", ["no truth", "no detection", "crowds only", "no image", "one class", "no resample"]
+    "edge",
+    ["no truth", "no detection", "crowds only", "all in crowds", "no image", "one class", "no resample"],
 )
 def test_edges(edge: str) -> None:
     document, rows = make_problem(2, num_images=5, num_classes=1 if edge == "one class" else 3)
-    if edge == "crowds only":
+    if edge == "all in crowds":
+        rows = [{**one, "score": 0.5} for one in document["annotations"]]
+    if edge in ("crowds only", "all in crowds"):
         document["annotations"] = [{**one, "iscrowd": 1} for one in document["annotations"]]
     if edge in ("no truth", "no image"):
         document["annotations"] = []
@@ -64,7 +71,7 @@ def test_edges(edge: str) -> None:
     found, metrics = analysis_of(document, kept, resamples=0 if edge == "no resample" else 20)
     assert found.verdict
     json.dumps(found.to_json())
-    if edge in ("no truth", "crowds only", "no image"):
+    if edge in ("no truth", "crowds only", "all in crowds", "no image"):
         assert found.tide.ap is metrics.segm.AP is None
         assert found.intervals is not None and found.intervals.AP is None
     if edge == "no resample":
