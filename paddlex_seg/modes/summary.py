@@ -9,12 +9,13 @@ from paddlex_seg.streams import make_standard_streams_last
 
 
 def summarize(output: Path) -> str:
-    """Mask AP over the epochs, and the paths of the report, the images and the exported model."""
+    """Mask AP over the epochs, and the paths of the pages, the images, the weights and the exported model."""
     train, evaluation = (_read(output / f"{mode}_result.json") for mode in ("train", "evaluate"))
     curve = "  ".join(f"{row['epoch']}: {_ap(row['mask_ap'])}" for row in train.get("history", []))
     rows = {
         "mask AP by epoch": curve,
         "mask AP (evaluate)": _ap(evaluation.get("metrics", {}).get("AP")),
+        "evaluation page": _path(output / "evaluation.html"),
         "data set report": _path(output / "check_dataset" / "report.html"),
         "data set images": _path(output / "check_dataset"),
         "best weights": _path(output / "best_model" / "best_model.pdparams"),

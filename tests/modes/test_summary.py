@@ -22,9 +22,11 @@ def test_numbers_come_from_the_result_files(tmp_path: Path) -> None:
     history = [{"epoch": 2, "mask_ap": 0.12345}, {"epoch": 4, "mask_ap": None}]
     write_result(tmp_path, "train", {"history": history})
     write_result(tmp_path, "evaluate", {"metrics": {"AP": 0.5}})
+    (tmp_path / "evaluation.html").touch()
     summary = rows(tmp_path)
     assert summary["mask AP by epoch"] == "2: 0.123  4: none"
     assert summary["mask AP (evaluate)"] == "0.500"
+    assert summary["evaluation page"] == str(tmp_path / "evaluation.html")
 
 
 def test_an_empty_folder_has_nothing(tmp_path: Path) -> None:
