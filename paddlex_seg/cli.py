@@ -122,17 +122,15 @@ class Ending:
     def noted(self) -> Iterator[None]:
         """Keep the exception that ends the context as the failure."""
         from paddlex_seg.runtime.rank_notes import Failure
-        from paddlex_seg.runtime.stop_signals import interrupt_behind
 
         try:
             yield
-        except (KeyboardInterrupt, Exception) as error:
-            if (interrupt := interrupt_behind(error)) is not None:
-                self.failure = Failure.of(interrupt, str(interrupt) or "interrupted", 1)
-            elif isinstance(error, PaddlexSegError):
-                self.failure = Failure.of(error, f"Error: {error}", error.exit_code)
-            else:
-                self.failure = Failure.of(error, _unexpected(error), 1)
+        except KeyboardInterrupt as interrupt:
+            self.failure = Failure.of(interrupt, str(interrupt) or "interrupted", 1)
+        except PaddlexSegError as error:
+            self.failure = Failure.of(error, f"Error: {error}", error.exit_code)
+        except Exception as error:
+            self.failure = Failure.of(error, _unexpected(error), 1)
 
     def tell(self) -> int:
         """Print and write the failure, if any. Returns the exit code."""
@@ -264,7 +262,7 @@ def _mode_and_output(data: Mapping[str, Any]) -> tuple[str, Path | None]:
     return mode if isinstance(mode, str) and mode.isidentifier() else "config", output
 
 
-def _unexpected(error: BaseException) -> str:
+def _unexpected(error: Exception) -> str:
     """The message for an error of no class of ours: a problem of the system, or a bug with its traceback."""
     from paddlex_seg.files.problems import problem_of_the_system
 

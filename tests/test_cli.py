@@ -1,13 +1,10 @@
 """The command line: exit codes, messages and result files, whatever the mode."""
 
-import codecs
 import json
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import paddle
@@ -213,41 +210,6 @@ def test_an_interruption_is_no_traceback(tmp_path: Path, monkeypatch: pytest.Mon
     outcome = run_cli("check_dataset", tmp_path)
     assert (outcome.code, outcome.stderr) == (1, "interrupted\n")
     assert read_result(tmp_path, "check_dataset")["done_flag"] is False
-
-
-def within_a_codec() -> None:
-    def receive(data: bytes) -> tuple[str, int]:
-        signal.raise_signal(signal.SIGTERM)
-        return "", len(data)
-
-    def find(name: str) -> codecs.CodecInfo | None:
-        return codecs.CodecInfo(codecs.utf_8_encode, receive, name=name) if name == "receives" else None
-
-    codecs.register(find)
-    try:
-        b"name".decode("receives")
-    finally:
-        codecs.unregister(find)
-
-
-def within_a_new_class() -> None:
-    class Receiver:
-        def __set_name__(self, owner: type, name: str) -> None:
-            signal.raise_signal(signal.SIGTERM)
-
-    type("New", (), {"field": Receiver()})
-
-
-@pytest.mark.parametrize("place", [within_a_codec, within_a_new_class])
-def test_an_interruption_is_told_as_one_where_python_makes_another_error_of_it(
-    place: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cli, "mode_function", lambda mode: lambda cfg: place())
-    outcome = run_cli("check_dataset", tmp_path)
-    told = "stopped by SIGTERM. To start again, run the same command"
-    assert (outcome.code, outcome.stderr) == (1, told + "\n")
-    result = read_result(tmp_path, "check_dataset")
-    assert (result["err_type"], result["err_msg"]) == ("<class 'builtins.KeyboardInterrupt'>", told)
 
 
 def test_paddle_that_is_not_installed_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ _REMEDIES = {
 _BY_NUMBER = {getattr(errno, name): text for name, text in _REMEDIES.items() if hasattr(errno, name)}
 
 
-def problem_of_the_system(error: BaseException) -> str | None:
+def problem_of_the_system(error: Exception) -> str | None:
     """The message for an error whose cause is a disk, rights or a limit of this machine; None for others."""
     if isinstance(error, MemoryError):
         return f"The memory is used up. {_PROCESSES}."

@@ -45,12 +45,21 @@ class StopSignals:
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """For work that may be interrupted anywhere: it changes no state, or the caller restores it."""
+        """For work that may be interrupted anywhere: it changes no state, or the caller restores it.
+
+        The caller also gets the KeyboardInterrupt where a call has made another error of it. Python 3.11 does
+        so in a text codec, with another message, and while it creates a class, with another type.
+        """
         self._interruptible = self._at_once
         try:
             if self._at_once:
                 self.check()
             yield
+        except (KeyboardInterrupt, Exception) as error:
+            interrupt = _interrupt_behind(error)
+            if interrupt is None or interrupt is error:
+                raise
+            raise interrupt from None
         finally:
             self._interruptible = False
 
@@ -61,20 +70,6 @@ class StopSignals:
         self.requested, self._name = True, name
         if self._interruptible:
             self.check()
-
-
-def interrupt_behind(error: BaseException) -> KeyboardInterrupt | None:
-    """The first KeyboardInterrupt in the chain of causes of an exception, if any, itself included.
-
-    A signal may arrive inside of a call that turns every exception into its own. Python 3.11 does so in a
-    text codec, with another message, and while it creates a class, with another type.
-    """
-    found: KeyboardInterrupt | None = None
-    cause: BaseException | None = error
-    while cause is not None:
-        found = cause if isinstance(cause, KeyboardInterrupt) else found
-        cause = cause.__cause__
-    return found
 
 
 def catch(receive: Callable[[int], None]) -> dict[int, Any]:
@@ -153,6 +148,16 @@ def postponed() -> Iterator[None]:
             signal.signal(number, handler)
         for number in arrived:
             signal.raise_signal(number)
+
+
+def _interrupt_behind(error: BaseException) -> KeyboardInterrupt | None:
+    """The KeyboardInterrupt that an exception goes back to, which may be itself."""
+    found: KeyboardInterrupt | None = None
+    cause: BaseException | None = error
+    while cause is not None:
+        found = cause if isinstance(cause, KeyboardInterrupt) else found
+        cause = cause.__cause__
+    return found
 
 
 def _is_main_thread() -> bool:

@@ -1,10 +1,12 @@
 """Stop signals: when they interrupt, and what a mode that they stop leaves."""
 
+import codecs
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -92,6 +94,44 @@ def test_a_signal_raises_at_once_only_where_work_may_end_anywhere(number: int) -
     with StopSignals(at_once=False) as stop, stop.interruptible():
         send(number)
         assert stop.requested
+
+
+def within_a_codec() -> None:
+    def receive(data: bytes) -> tuple[str, int]:
+        send(signal.SIGTERM)
+        return "", len(data)
+
+    def find(name: str) -> codecs.CodecInfo | None:
+        return codecs.CodecInfo(codecs.utf_8_encode, receive, name=name) if name == "receives" else None
+
+    codecs.register(find)
+    try:
+        b"name".decode("receives")
+    finally:
+        codecs.unregister(find)
+
+
+def within_a_new_class() -> None:
+    class Receiver:
+        def __set_name__(self, owner: type, name: str) -> None:
+            send(signal.SIGTERM)
+
+    type("New", (), {"field": Receiver()})
+
+
+@pytest.mark.parametrize("work", [within_a_codec, within_a_new_class])
+def test_a_signal_is_told_where_python_makes_another_error_of_the_interrupt(work: Callable[[], None]) -> None:
+    with StopSignals() as stop, pytest.raises(KeyboardInterrupt) as raised, stop.interruptible():
+        work()
+    assert str(raised.value) == "stopped by SIGTERM. To start again, run the same command"
+
+
+def test_an_error_after_a_signal_stays_an_error() -> None:
+    with StopSignals() as stop, pytest.raises(OSError, match="full"), stop.interruptible():
+        try:
+            send(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise OSError("the disk is full") from None
 
 
 def test_a_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
