@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from paddlex_seg.data.coco.read import collector_paused
 from paddlex_seg.masks.rle import rle_to_json
 from paddlex_seg.metrics.matching import (
     AREA_RANGES,
@@ -171,11 +170,10 @@ def measure_tables(
     has_masks: bool = True,
 ) -> Tables:
     """The overlaps of masks and boxes, see `overlaps.measure_overlaps`."""
-    with collector_paused():
-        truth = truth_of(coco)
-        options: Any = {"truth": truth, "across_classes": across_classes}
-        segm = measure_overlaps(coco, results, category_ids, "segm", **options) if has_masks else None
-        return Tables(truth, segm, measure_overlaps(coco, results, category_ids, "bbox", **options))
+    truth = truth_of(coco)
+    options: Any = {"truth": truth, "across_classes": across_classes}
+    segm = measure_overlaps(coco, results, category_ids, "segm", **options) if has_masks else None
+    return Tables(truth, segm, measure_overlaps(coco, results, category_ids, "bbox", **options))
 
 
 def evaluate_coco(

@@ -18,6 +18,7 @@ from paddlex_seg.data.coco.numbers import (
     file_boxes,
     object_numbers,
 )
+from paddlex_seg.data.coco.read import collector_paused
 from paddlex_seg.masks.rle import annotation_to_rle, box_overlaps, mask_overlaps, rle_areas
 from paddlex_seg.structures import CocoFile, Id, Instances, Rle
 
@@ -90,6 +91,7 @@ def in_order(ids: Sequence[Id]) -> tuple[Id, ...]:
     return tuple(sorted(ids, key=lambda id: (isinstance(id, str), id)))
 
 
+@collector_paused()
 def truth_of(coco: CocoFile) -> Truth:
     """The objects of ``coco``.
 
@@ -111,6 +113,7 @@ def truth_as_in_file(coco: CocoFile, truth: Truth) -> Truth:
     )
 
 
+@collector_paused()
 def measure_overlaps(
     coco: CocoFile,
     results: Mapping[Id, Instances],
