@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paddlex_seg.data.checking.measures import Measures
-from paddlex_seg.data.coco.odd_segmentations import OddMask, evidence_of, odd_numbers
+from paddlex_seg.data.coco.mask_evidence import evidence_of
+from paddlex_seg.data.coco.odd_segmentations import OddMask, odd_numbers
 from paddlex_seg.structures import CocoFile
 
 _SLACK = 0.02  # normalised coordinates are 0..1; rounding and masks at the border reach a bit further

@@ -20,7 +20,8 @@ from paddlex_seg.data.checking.mask_problems import (
 from paddlex_seg.data.checking.measures import FLAT, drawn
 from paddlex_seg.data.checking.other_readings import other_readings, repaired
 from paddlex_seg.data.checking.repair.draft import Draft, Slot, highest_number
-from paddlex_seg.data.coco.odd_segmentations import explain, whole_or_none
+from paddlex_seg.data.coco.mask_evidence import whole_or_none
+from paddlex_seg.data.coco.odd_segmentations import explain
 from paddlex_seg.data.coco.read import ParsedCoco
 from paddlex_seg.data.coco.segmentations import OddSegmentation, read_segmentation
 from paddlex_seg.masks.rle import polygons_to_rle, rle_area, rle_box_xywh, segmentation_to_json
