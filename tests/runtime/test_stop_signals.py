@@ -98,7 +98,7 @@ def test_a_signal_raises_at_once_only_where_work_may_end_anywhere(number: int) -
 
 def within_a_codec() -> None:
     def receive(data: bytes) -> tuple[str, int]:
-        send(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         return "", len(data)
 
     def find(name: str) -> codecs.CodecInfo | None:
@@ -114,7 +114,7 @@ def within_a_codec() -> None:
 def within_a_new_class() -> None:
     class Receiver:
         def __set_name__(self, owner: type, name: str) -> None:
-            send(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
     type("New", (), {"field": Receiver()})
 
@@ -129,7 +129,7 @@ def test_a_signal_is_told_where_python_makes_another_error_of_the_interrupt(work
 def test_an_error_after_a_signal_stays_an_error() -> None:
     with StopSignals() as stop, pytest.raises(OSError, match="full"), stop.interruptible():
         try:
-            send(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
         except KeyboardInterrupt:
             raise OSError("the disk is full") from None
 
