@@ -98,7 +98,7 @@ def test_a_window_of_a_large_image_is_fast() -> None:
     mask = np.zeros((6000, 8000), bool)
     mask[3000:3050, 4000:4050] = True
     rle = mask_to_rle(mask)
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(100):
         rle_window(rle, (4000, 3000, 4050, 3050))
-    assert time.perf_counter() - start < 2  # decoding whole masks takes ten times as long
+    assert time.process_time() - start < 2  # decoding whole masks takes ten times as long
